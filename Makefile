@@ -1,0 +1,53 @@
+# Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
+# pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
+
+.PHONY: help demo test lint types sync floors format bench check lock clean
+
+help:      ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo:      ## a workflow, killed in the middle, finishing
+	@tools/setup.sh run
+	@.venv/bin/perdure demo
+
+test:      ## all tests on the first Python, the quick ones on every other (make test T="tests/core -k replay": only those)
+	@tools/test.sh $(T)
+
+lint:      ## format, ruff, floors, perdure.sync up to date, house checks
+	@tools/setup.sh dev
+	@status=0; \
+	.venv/bin/ruff format --check --quiet . || { echo "format: run make format"; status=1; }; \
+	.venv/bin/ruff check --quiet --output-format concise . || status=1; \
+	.venv/bin/python tools/floors.py || status=1; \
+	.venv/bin/python tools/async_to_sync.py --check || status=1; \
+	.venv/bin/python -m pytest -q tests/house || status=1; \
+	exit $$status
+
+types:     ## mypy and pyright, strict: the package, the agreed face, the programs
+	@tools/types.sh
+
+sync:      ## produce perdure.sync from perdure.api
+	@tools/setup.sh dev
+	@.venv/bin/python tools/async_to_sync.py
+
+floors:    ## who may import whom
+	@tools/setup.sh dev
+	@.venv/bin/python tools/floors.py
+
+format:    ## ruff format and the fixes that are safe
+	@tools/setup.sh dev
+	@.venv/bin/ruff format --quiet .
+	@.venv/bin/ruff check --quiet --fix .
+
+bench:     ## the benchmarks; results in bench/results
+	@tools/setup.sh test
+	@.venv/bin/python -m bench $(B)
+
+check: lint types test  ## all of the above that can fail
+
+lock:      ## resolve requirements/*.lock anew from pyproject.toml (U=--upgrade for the newest)
+	@tools/setup.sh dev || true
+	@.venv/bin/python tools/lock.py $(U)
+
+clean:     ## remove environments and caches
+	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,51 @@
+"""Perdure: durable workflows for Python that survive any crash, any deploy and any operator, with no server to run."""
+
+from perdure.api.app import App
+from perdure.api.client import Client
+from perdure.api.handle import Handle
+from perdure.api.keys import Event, Key, Topic
+from perdure.api.messages import now, random, recv, set_event, sleep, uuid4
+from perdure.api.options import Options
+from perdure.api.resource import Resource
+from perdure.api.router import Router
+from perdure.api.step import Step
+from perdure.api.workflow import Workflow
+from perdure.errors import PerdureError
+from perdure.model.durations import Duration
+from perdure.model.info import WorkflowInfo
+from perdure.model.states import Status
+from perdure.policy.retry import Retry
+from perdure.runtime.context import Current, current
+from perdure.serde.secret import Secret
+from perdure.telemetry import logger
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Client",
+    "Current",
+    "Duration",
+    "Event",
+    "Handle",
+    "Key",
+    "Options",
+    "PerdureError",
+    "Resource",
+    "Retry",
+    "Router",
+    "Secret",
+    "Status",
+    "Step",
+    "Topic",
+    "Workflow",
+    "WorkflowInfo",
+    "current",
+    "logger",
+    "now",
+    "random",
+    "recv",
+    "set_event",
+    "sleep",
+    "uuid4",
+]

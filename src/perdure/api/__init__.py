@@ -1,0 +1,1 @@
+"""The public face, async. ``perdure.sync`` is produced from it."""

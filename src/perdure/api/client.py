@@ -1,0 +1,70 @@
+"""A client: calls and operates an app's workflows, runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Self, TypeVar
+
+from perdure.api.handle import Handle
+from perdure.api.options import check_id
+from perdure.api.store import make_store
+from perdure.api.workflow import Homes, Workflow
+from perdure.client.filters import read_filter
+from perdure.definitions import Registry
+from perdure.model.info import WorkflowInfo, info_of
+from perdure.runtime import aface
+from perdure.runtime.face import Home
+from perdure.serde.values import Shape
+
+R = TypeVar("R")
+
+
+class Client:
+    """Does what a caller or an operator needs, without the app's code.
+
+    >>> # async with Client("postgresql://…", app="shop") as client:
+    >>> #     handle = await client.workflow("checkout", returns=str).options(id="order-42").start("42", 1999)
+    """
+
+    def __init__(self, database: str | None = None, *, app: str | None = None, home: Home | None = None) -> None:
+        if home is None:
+            home = Home(app or "", {"database": database}, Registry(), make_store)
+        self._home = home
+
+    async def open(self) -> None:
+        """Connect. Raises ``ConfigError``, ``DatabaseTrouble`` (unreachable), ``SchemaMismatch``."""
+        await aface.open_home(self._home, works=False)
+
+    async def close(self) -> None:
+        """Let go; closing twice does nothing."""
+        await aface.close_home(self._home)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def workflow(self, name: str, /, *, returns: type[R]) -> Workflow[..., R]:
+        """A workflow by name; its code need not be here."""
+        homes = Homes()
+        homes.home = self._home
+        definition = self._home.registry.workflows.get(name)
+        return Workflow(name, homes, definition, Shape.of(returns))
+
+    def handle(self, id: str, /) -> Handle[Any]:
+        """Any workflow, by its id. Does no I/O."""
+        return Handle(self._home, check_id(id), Shape.of(Any))
+
+    async def list(self, query: str = "", *, limit: int | None = None) -> AsyncIterator[WorkflowInfo]:
+        """Workflows, newest first. ``query``: ``status = failed``, ``status = open AND type = checkout``, …
+
+        Raises ``ConfigError`` for a query that cannot be read, with what is known.
+        """
+        count = 0
+        async for row in aface.rows(self._home, read_filter(query)):
+            if limit is not None and count >= limit:
+                return
+            count += 1
+            yield info_of(row)

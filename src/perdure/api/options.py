@@ -1,0 +1,74 @@
+"""Options of a start, as users write them, and their meaning in microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+from perdure.client.questions import StartOptions
+from perdure.errors import DefinitionError
+from perdure.model.durations import Duration, to_us
+from perdure.model.ids import ID_BYTES_MAX
+from perdure.model.info import from_datetime
+
+
+class Options(TypedDict, total=False):
+    """How a workflow is started.
+
+    ``id``: the workflow id, which is the idempotency key. ``on_conflict``: what a taken id means: ``attach`` to it
+    (the default; the same call again answers with the same outcome), ``fail``, or ``replace`` (cancel it, next run).
+    ``delay``: not before this long, or this aware datetime. ``timeout``: from the first moment it runs.
+    ``version``: run only on this version. ``attributes``: for searching. ``on_parent_close``: of a child, what its
+    parent's end means. Durations are timedeltas or seconds.
+    """
+
+    id: str
+    on_conflict: Literal["attach", "fail", "replace"]
+    version: str
+    priority: int
+    delay: Duration | datetime
+    timeout: Duration
+    attributes: Mapping[str, object]
+    on_parent_close: Literal["cancel", "abandon", "wait"]
+
+
+_CHOICES = {"on_conflict": ("attach", "fail", "replace"), "on_parent_close": ("cancel", "abandon", "wait")}
+
+
+def read_options(options: Mapping[str, Any]) -> StartOptions:
+    """Check options and give them their stored form. Raises ``DefinitionError`` showing the value."""
+    known = Options.__annotations__
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in known:
+            raise DefinitionError(f"there is no option {name!r}; options are: {', '.join(sorted(known))}")
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise DefinitionError(f"{name}={value!r} is none of {', '.join(_CHOICES[name])}")
+        match name:
+            case "id":
+                values["id"] = check_id(value)
+            case "delay" if isinstance(value, datetime):
+                if value.tzinfo is None:
+                    raise DefinitionError(f"delay={value!r} has no time zone; give an aware datetime or a duration")
+                values["until"] = from_datetime(value)
+            case "delay" | "timeout":
+                values[name] = to_us(value, name)
+            case "attributes":
+                values["attributes"] = msgspec.json.encode(dict(value))
+            case _:
+                values[name] = value
+    return StartOptions(**values)
+
+
+def check_id(id: Any) -> str:
+    """A workflow id: non-empty text of at most 512 bytes without NUL. Raises ``DefinitionError``."""
+    try:
+        good = isinstance(id, str) and 0 < len(id.encode()) <= ID_BYTES_MAX and "\0" not in id
+    except UnicodeEncodeError:
+        good = False
+    if not good:
+        raise DefinitionError(f"workflow id {id!r} cannot be used: non-empty text of at most {ID_BYTES_MAX} bytes")
+    return str(id)

@@ -1,0 +1,208 @@
+"""Group commit: gathers units of writes from all runs and callers of this process, one transaction at a time.
+
+Promises:
+- Idle, it flushes in the next turn of the loop; while a commit is under way it gathers. Never a timer.
+- A source's writes reach the store in order, gapless, at most one unit of a source in flight.
+- A source is told the verdict only after the commit is durable, from a plain callback of the loop.
+- Trouble with the database is waited out with the same batch (same nonces), for ever or until ``close``.
+- Any other error is bisected down to the unit that causes it; that source alone is told ``broken``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import Protocol
+
+from perdure.clock import Clock
+from perdure.errors import DatabaseTrouble
+from perdure.model.records import WorkflowRow
+from perdure.model.states import Status
+from perdure.model.writes import Unit, Verdict
+from perdure.store.base import Store
+
+log = logging.getLogger("perdure.journal")
+
+UNITS_MAX = 1000  # of one batch; beyond it a statement costs more than it saves
+BYTES_MAX = 4_000_000
+SLOW_SECONDS = 0.25  # a commit slower than this halves the next batch; a fast one lets it grow again
+RETRY_SECONDS_MAX = 1.0
+
+
+class Source(Protocol):
+    """Somebody with writes: a run, or a caller outside."""
+
+    queued: bool
+
+    def take(self) -> Unit:
+        """All that waits; called when a batch is put together."""
+        ...
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        """The unit is durable, or was refused."""
+        ...
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        """The store cannot write this unit, and never will."""
+        ...
+
+
+class Outside:
+    """One unit of a caller that is no run; ``future`` holds the verdict."""
+
+    __slots__ = ("future", "queued", "unit")
+
+    def __init__(self, unit: Unit, future: asyncio.Future[Verdict]) -> None:
+        self.unit = unit
+        self.future = future
+        self.queued = False
+
+    def take(self) -> Unit:
+        return self.unit
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        if not self.future.done():
+            self.future.set_result(verdict)
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Journal:
+    """See the head of this file. Lives on one event loop; no method may be called from another thread."""
+
+    def __init__(self, store: Store, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._clock = clock
+        self._loop = loop
+        self._waiting: deque[Source] = deque()
+        self._scheduled = False
+        self._flight: asyncio.Task[list[Verdict | Exception]] | None = None
+        self._units_max = UNITS_MAX
+        self._closed = False
+        self._idle: list[asyncio.Future[None]] = []
+        self.commits = 0  # counted for tests and metrics
+        self.trouble: DatabaseTrouble | None = None  # what the database said last, while it is in trouble
+
+    def put(self, source: Source) -> None:
+        """The source has writes; they are taken at the next flush."""
+        if source.queued:
+            return
+        source.queued = True
+        self._waiting.append(source)
+        if not self._scheduled and self._flight is None:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def write(self, unit: Unit) -> Verdict:
+        """Write for a caller outside; returns when durable. The write goes on if the caller is cancelled."""
+        future: asyncio.Future[Verdict] = self._loop.create_future()
+        self.put(Outside(unit, future))
+        return await future
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._flight is not None or self._closed:
+            return
+        sources: list[Source] = []
+        units: list[Unit] = []
+        size = 0
+        waiting = self._waiting
+        while waiting and len(units) < self._units_max and size < BYTES_MAX:
+            source = waiting.popleft()
+            source.queued = False
+            unit = source.take()
+            if unit.empty:
+                continue
+            sources.append(source)
+            units.append(unit)
+            size += sum(len(record.data or b"") for record in unit.records) + 200
+        if not units:
+            self._settle_idle()
+            return
+        self.commits += 1
+        self._flight = flight = asyncio.Task(self._commit(units), loop=self._loop)
+        flight.add_done_callback(lambda task: self._landed(sources, units, task))
+
+    def _landed(
+        self, sources: list[Source], units: list[Unit], task: asyncio.Task[list[Verdict | Exception]]
+    ) -> None:
+        self._flight = None
+        if task.cancelled():
+            return
+        for source, unit, verdict in zip(sources, units, task.result(), strict=True):
+            try:
+                if isinstance(verdict, Verdict):
+                    source.written(unit, verdict)
+                else:
+                    source.broken(unit, verdict)
+            except Exception:  # one source's bug must not keep the others from their verdicts
+                log.exception("a verdict could not be handed over (workflow %s)", unit.key.id)
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        elif not self._waiting:
+            self._settle_idle()
+
+    async def _commit(self, units: Sequence[Unit]) -> list[Verdict | Exception]:
+        delay = 0.01
+        while True:
+            began = monotonic()
+            try:
+                receipt = await self._store.commit(units, now=self._clock.stamp())
+            except DatabaseTrouble as trouble:
+                if self.trouble is None:
+                    log.warning("the database is in trouble, writes wait: %s", trouble)
+                self.trouble = trouble
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_SECONDS_MAX)
+            except Exception as error:
+                if len(units) == 1:
+                    log.exception("the store refused a write of workflow %s", units[0].key.id)
+                    return [error]
+                middle = len(units) // 2
+                return [*await self._commit(units[:middle]), *await self._commit(units[middle:])]
+            else:
+                self._clock.observe(receipt.now)
+                self._adapt(monotonic() - began)
+                if self.trouble is not None:
+                    log.warning("the database answers again; writes go on")
+                    self.trouble = None
+                return list[Verdict | Exception](receipt.verdicts)
+
+    def _adapt(self, seconds: float) -> None:
+        if seconds > SLOW_SECONDS:
+            self._units_max = max(50, self._units_max // 2)
+        elif self._units_max < UNITS_MAX:
+            self._units_max = min(UNITS_MAX, self._units_max * 2)
+
+    def _settle_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for future in idle:
+            if not future.done():
+                future.set_result(None)
+
+    async def drained(self) -> None:
+        """Returns when nothing waits and nothing is under way."""
+        while self._waiting or self._flight is not None or self._scheduled:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._idle.append(future)
+            await future
+
+    def abort(self) -> None:
+        """Drop everything, as a crash would: what is under way may have happened or not."""
+        self._closed = True
+        self._waiting.clear()
+        if self._flight is not None:
+            self._flight.cancel()
+            self._flight = None
+        self._settle_idle()
+
+
+def stub_row(id: str, run: int, status: Status, name: str = "", version: str = "") -> WorkflowRow:
+    """The little that is known of a workflow without reading it."""
+    return WorkflowRow(id=id, run=run, lineage=b"", name=name, status=status, version=version, created=0, updated=0)

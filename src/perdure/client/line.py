@@ -1,0 +1,88 @@
+"""The line: one app's open connection, shared by everything of this process that calls or works.
+
+It owns the store, the journal, the timers and the watcher, on one event loop. An executor puts itself on the line
+(``work``), so that a start from within its process runs here at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from perdure.client.journal import Journal
+from perdure.client.questions import StartOrder
+from perdure.client.timers import Timers
+from perdure.client.watcher import Watcher
+from perdure.clock import Clock, SystemClock
+from perdure.model.ids import MessageIds, TokenMaker, WorkflowIds
+from perdure.model.records import WorkflowRow
+from perdure.store.base import Store
+
+
+class Work(Protocol):
+    """What an executor offers to callers of its own process."""
+
+    def can_run(self, order: StartOrder) -> bool:
+        """Whether a start may run here directly, without a queue."""
+        ...
+
+    def start(self, order: StartOrder, id: str) -> asyncio.Future[WorkflowRow | None]:
+        """Run it here: None when the start is durable, or the row that has the id already."""
+        ...
+
+    def has(self, id: str) -> bool:
+        """Whether the workflow is running in this process."""
+        ...
+
+    def mail(self, ids: Sequence[str]) -> None:
+        """Messages for these were committed by this process."""
+        ...
+
+    def cancel(self, id: str, reason: str) -> None:
+        """A cancel command for this workflow was committed by this process."""
+        ...
+
+    def look(self) -> None:
+        """Something may have become claimable."""
+        ...
+
+
+class Line:
+    """See the head of this file."""
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
+        self.store = store
+        self.loop = loop
+        self.clock: Clock = clock or SystemClock()
+        self.journal = Journal(store, self.clock, loop)
+        self.timers = Timers(self.clock, loop)
+        self.watcher = Watcher(store, loop)
+        self.new_token = TokenMaker()
+        self.new_id = WorkflowIds()
+        self.new_mid = MessageIds()
+        self.work: Work | None = None
+        self.version = ""
+        self._on_hint: list[asyncio.Handle] = []
+        store.on_hint(self._hinted)
+
+    @property
+    def app(self) -> str:
+        return self.store.app
+
+    def _hinted(self) -> None:
+        self.watcher.look()
+        if self.work is not None:
+            self.work.look()
+
+    async def close(self) -> None:
+        """Let what waits be written, then let go of the store."""
+        await self.journal.drained()
+        self.drop()
+        await self.store.close()
+
+    def drop(self) -> None:
+        """Stop at once, as a crash would."""
+        self.journal.abort()
+        self.watcher.close()
+        self.timers.close()

@@ -1,0 +1,137 @@
+"""What can be asked of another workflow, as frozen values.
+
+Asked outside, the line answers from the database (``verbs``). Asked inside a workflow, the run answers, and records
+what was answered. One value for both keeps the two from drifting apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from perdure.errors import (
+    WorkflowCancelled,
+    WorkflowConflict,
+    WorkflowFailed,
+    WorkflowNotFound,
+    WorkflowTerminated,
+    WorkflowTimedOut,
+)
+from perdure.model.records import Ended, Outcome, WorkflowRow
+from perdure.model.states import Status
+from perdure.serde.failures import decode_failure, encode_failure
+from perdure.serde.values import Shape
+
+OnConflict = Literal["attach", "fail", "replace"]
+OnParentClose = Literal["cancel", "abandon", "wait"]
+
+
+class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a workflow is started; times in microseconds."""
+
+    id: str | None = None
+    on_conflict: OnConflict = "attach"
+    queue: str | None = None
+    priority: int = 0
+    version: str | None = None
+    delay: int | None = None
+    until: int | None = None
+    timeout: int | None = None
+    attributes: bytes | None = None
+    on_parent_close: OnParentClose = "cancel"
+
+
+class StartOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Start a workflow: the answer is its id, once the start is durable."""
+
+    name: str
+    input: bytes
+    fingerprint: bytes
+    shown: str = ""
+    options: StartOptions = StartOptions()
+
+
+class ResultOf(msgspec.Struct, frozen=True):
+    """Wait for a workflow's end: the answer is its result, or the exception it ended with."""
+
+    id: str
+    shape: Shape
+    timeout: int | None = None
+
+
+class InfoOf(msgspec.Struct, frozen=True):
+    """Read a workflow's state."""
+
+    id: str
+
+
+class CancelOf(msgspec.Struct, frozen=True):
+    """Cancel a workflow: the answer is the status it ended with, once that is definite."""
+
+    id: str
+    reason: str = ""
+
+
+class SendTo(msgspec.Struct, frozen=True):
+    """Send a message: the answer is that it is durable."""
+
+    id: str
+    topic: str
+    data: bytes
+    key: str | None = None
+
+
+class EventOf(msgspec.Struct, frozen=True):
+    """Wait for an event: the answer is its value, None at the timeout or when the workflow closed without it."""
+
+    id: str
+    name: str
+    shape: Shape
+    timeout: int | None = None
+
+
+Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf
+
+
+def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:
+    """How a closed workflow ended, as something that can be recorded: its value, or an encoded exception."""
+    row = ended.row
+    if row.status in (Status.COMPLETED, Status.FAILED):
+        return ended.outcome, ended.data
+    kinds: Mapping[Status, tuple[type[WorkflowFailed], str]] = {
+        Status.CANCELLED: (WorkflowCancelled, "was cancelled"),
+        Status.TERMINATED: (WorkflowTerminated, "was terminated"),
+        Status.TIMED_OUT: (WorkflowTimedOut, "ran out of its time"),
+    }
+    kind, words = kinds.get(row.status, (WorkflowFailed, f"ended as {row.status}"))
+    why = f": {row.detail}" if row.detail else ""
+    return Outcome.ERROR, encode_failure(kind(f"workflow {row.id} {words}{why}", id=row.id, status=str(row.status)))
+
+
+def decode_outcome(outcome: Outcome, data: bytes | None, shape: Shape) -> Any:
+    """The value, or the exception raised."""
+    if outcome is Outcome.ERROR:
+        raise decode_failure(data or b"")
+    return shape.decode(data) if data is not None else None
+
+
+def not_found(id: str, app: str) -> WorkflowNotFound:
+    return WorkflowNotFound(f"app {app!r} has no workflow {id!r}; see: perdure workflow list")
+
+
+def check_same(row: WorkflowRow, order: StartOrder, stored: bytes | None) -> None:
+    """The id is taken: raise unless by the very same call."""
+    if row.name == order.name and row.fingerprint == order.fingerprint:
+        return
+    has = f"{row.name}{_text(stored)}" if stored is not None else row.name
+    raise WorkflowConflict(
+        f"workflow id {row.id!r} is taken by {has}; this call is {order.name}{_text(order.input)}. "
+        "One id is one call: choose another id, or .options(on_conflict='replace') to cancel that one and run this"
+    )
+
+
+def _text(data: bytes | None, limit: int = 200) -> str:
+    text = (data or b"").decode("utf-8", "replace")
+    return text if len(text) <= limit else text[:limit] + "…"

@@ -1,0 +1,78 @@
+"""One heap for all that waits for a time, by the database's clock as estimated here. Never early."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+
+from perdure.clock import Clock
+
+
+class Timer:
+    """A wait that can be cancelled."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: int, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Timers:
+    """Callbacks run from a plain callback of the loop, in order of their times."""
+
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._heap: list[tuple[int, int, Timer]] = []
+        self._count = 0
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_for = 0
+
+    def at(self, when: int, callback: Callable[[], None]) -> Timer:
+        """Run ``callback`` not before ``when`` (microseconds)."""
+        timer = Timer(when, callback)
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, timer))
+        if self._handle is None or when < self._armed_for:
+            self._arm()
+        return timer
+
+    def next(self) -> int | None:
+        """The time of the next live timer."""
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def _arm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        when = self.next()
+        if when is None:
+            return
+        self._armed_for = when
+        # Not longer than a minute at once: the estimate of the database's clock may be corrected meanwhile.
+        delay = min(max(0.0, (when - self._clock.now()) / 1e6), 60.0)
+        self._handle = self._loop.call_later(delay, self.fire)
+
+    def fire(self) -> None:
+        """Run what is due (also called by a virtual clock that moved)."""
+        now = self._clock.now()
+        while (when := self.next()) is not None and when <= now:
+            _, _, timer = heapq.heappop(self._heap)
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+        self._arm()
+
+    def close(self) -> None:
+        self._heap.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

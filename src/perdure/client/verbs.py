@@ -1,0 +1,264 @@
+"""The verbs of a caller outside any workflow: each question answered over the line.
+
+Every function returns only what is durable. Cancelling the caller cancels the wait, never what was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.client.line import Line
+from perdure.client.questions import (
+    CancelOf,
+    EventOf,
+    InfoOf,
+    Question,
+    ResultOf,
+    SendTo,
+    StartOrder,
+    check_same,
+    decode_outcome,
+    not_found,
+    outcome_of,
+)
+from perdure.errors import DatabaseTrouble, ResultTimeout, WorkflowClosed, WorkflowConflict
+from perdure.model.ids import RunKey
+from perdure.model.info import WorkflowInfo, info_of, to_datetime
+from perdure.model.records import Ended, WorkflowRow
+from perdure.model.states import Status
+from perdure.model.writes import Send, Start, Unit
+
+log = logging.getLogger("perdure")
+
+START_BATCH = 500  # starts of one unit: more are split, so that a bulk start never blocks others for long
+TROUBLE_SECONDS_MAX = 1.0
+
+
+async def answer(line: Line, question: Question) -> Any:
+    """Answer any question."""
+    match question:
+        case StartOrder():
+            return await start(line, question)
+        case ResultOf():
+            return await result(line, question)
+        case InfoOf():
+            return await info(line, question)
+        case CancelOf():
+            return await cancel(line, question)
+        case SendTo():
+            return await send(line, question)
+        case EventOf():
+            return await event(line, question)
+
+
+async def patiently(line: Line, read: Any, *args: Any) -> Any:
+    """Read, waiting out trouble with the database."""
+    delay = 0.02
+    while True:
+        try:
+            return await read(*args)
+        except DatabaseTrouble as trouble:
+            log.info("the database is in trouble, a read waits: %s", trouble)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, TROUBLE_SECONDS_MAX)
+
+
+# -- start
+
+
+async def start(line: Line, order: StartOrder) -> str:
+    """Start one workflow; its id, once durable."""
+    id = order.options.id or line.new_id()
+    while True:
+        if line.work is not None and line.work.can_run(order):
+            exists = await asyncio.shield(line.work.start(order, id))
+        else:
+            unit = Unit(key=RunKey("", 0), children=[start_of(line, order, id)])
+            exists = (await line.journal.write(unit)).exists.get(id)
+            _announce(line)
+        if exists is None or not await _resolve(line, order, exists):
+            return id
+
+
+async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[str]:
+    """Start many in as few transactions as possible; their ids in order, once all are durable."""
+    if line.work is not None and all(line.work.can_run(order) for order in orders):
+        return list(await asyncio.gather(*(start(line, order) for order in orders)))
+    ids = [order.options.id or line.new_id() for order in orders]
+    taken: dict[str, WorkflowRow] = {}
+    for first in range(0, len(orders), START_BATCH):
+        chunk = list(zip(orders, ids, strict=True))[first : first + START_BATCH]
+        # The same id twice in one call is one start; the second is then compared like any other repeat.
+        unique = {id: start_of(line, order, id) for order, id in reversed(chunk)}
+        verdict = await line.journal.write(Unit(key=RunKey("", 0), children=list(unique.values())))
+        taken |= verdict.exists
+    _announce(line)
+    for order, id in zip(orders, ids, strict=True):
+        if id in taken and await _resolve(line, order, taken[id]):
+            await start(line, order)
+    return ids
+
+
+def start_of(line: Line, order: StartOrder, id: str) -> Start:
+    """A start for whoever claims it."""
+    options = order.options
+    later = options.delay is not None or options.until is not None
+    return Start(
+        id=id,
+        lineage=line.new_token(),
+        name=order.name,
+        version=options.version or line.version,
+        input=order.input,
+        fingerprint=order.fingerprint,
+        nonce=line.new_token(),
+        status=Status.SCHEDULED if later else Status.QUEUED,
+        delay=options.delay,
+        until=options.until,
+        timeout=options.timeout,
+        queue=options.queue,
+        priority=options.priority,
+        attributes=options.attributes,
+    )
+
+
+def _announce(line: Line) -> None:
+    if line.work is not None:
+        line.work.look()
+    else:
+        line.store.hint()
+
+
+async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
+    """The id is taken. True: try the start again (it was replaced); False: attached; else raises."""
+    policy = order.options.on_conflict
+    if policy == "replace":
+        if row.status.open:
+            await cancel(line, CancelOf(row.id, "replaced by a new start"))
+        return await _forget_run(line, row, order)
+    stored = (await patiently(line, line.store.inputs, [row.key])).get(row.key)
+    if policy == "fail":
+        raise WorkflowConflict(
+            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this error. "
+            "Choose another id, or leave on_conflict out to attach to it"
+        )
+    check_same(row, order, stored)
+    if row.closed is not None:
+        log.info(
+            "workflow %s finished at %s (%s); this call is answered with that outcome. "
+            "To run it again: another id, or .options(on_conflict='replace')",
+            row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status,
+        )  # fmt: skip
+    return False
+
+
+async def _forget_run(line: Line, row: WorkflowRow, order: StartOrder) -> bool:
+    """Begin the next run of an id whose latest run has closed. False: done; True: somebody was quicker, look again."""
+    begun = await patiently(
+        line, line.store.replace, RunKey(row.id, row.run), start_of(line, order, row.id), line.new_token()
+    )
+    _announce(line)
+    return not begun
+
+
+# -- wait, read
+
+
+async def result(line: Line, question: ResultOf) -> Any:
+    """Wait for the end; the result, or the exception."""
+    ended = await _end(line, question.id, question.timeout)
+    outcome, data = outcome_of(ended)
+    return decode_outcome(outcome, data, question.shape)
+
+
+async def _end(line: Line, id: str, timeout: int | None) -> Ended:
+    future: asyncio.Future[Ended] = line.loop.create_future()
+    if line.work is None or not line.work.has(id):
+        ended = await patiently(line, line.store.ended, [id])
+        if id in ended:
+            return ended[id]  # type: ignore[no-any-return]
+        if not await patiently(line, line.store.rows, [id]):
+            raise not_found(id, line.app)
+    watch = line.watcher.end(id, lambda ended: future.done() or future.set_result(ended))
+    timer = None
+    if timeout is not None:
+        timer = line.timers.at(line.clock.now() + timeout, lambda: future.done() or future.cancel("timeout"))
+    try:
+        return await future
+    except asyncio.CancelledError as cancelled:
+        if timer is not None and cancelled.args == ("timeout",):
+            raise ResultTimeout(f"workflow {id} did not end within {timeout / 1e6:g} s; it goes on") from None  # type: ignore[operator]
+        raise
+    finally:
+        watch.cancel()
+        if timer is not None:
+            timer.cancel()
+
+
+async def event(line: Line, question: EventOf) -> Any:
+    """Wait for an event; None at the timeout or the end."""
+    future: asyncio.Future[bytes | None] = line.loop.create_future()
+    if (line.work is None or not line.work.has(question.id)) and not await patiently(
+        line, line.store.rows, [question.id]
+    ):
+        raise not_found(question.id, line.app)
+    watch = line.watcher.event(question.id, question.name, lambda data: future.done() or future.set_result(data))
+    timer = None
+    if question.timeout is not None:
+        when = line.clock.now() + question.timeout
+        timer = line.timers.at(when, lambda: future.done() or future.set_result(None))
+    try:
+        data = await future
+    finally:
+        watch.cancel()
+        if timer is not None:
+            timer.cancel()
+    return None if data is None else question.shape.decode(data)
+
+
+async def info(line: Line, question: InfoOf) -> WorkflowInfo:
+    rows = await patiently(line, line.store.rows, [question.id])
+    if question.id not in rows:
+        raise not_found(question.id, line.app)
+    return info_of(rows[question.id])
+
+
+# -- command
+
+
+async def cancel(line: Line, question: CancelOf) -> Status:
+    """Cancel; the status the workflow ended with, once that is definite."""
+    row = await patiently(line, line.store.cancel, question.id, question.reason, line.new_token())
+    if row is None:
+        raise not_found(question.id, line.app)
+    if row.status.open:
+        if line.work is not None and line.work.has(question.id):
+            line.work.cancel(question.id, question.reason)
+        else:
+            _announce(line)
+        return (await _end(line, question.id, None)).row.status
+    if row.status is Status.CANCELLED:
+        line.watcher.look()
+        line.store.hint()
+    return row.status  # type: ignore[no-any-return]
+
+
+async def send(line: Line, question: SendTo) -> None:
+    """Send; returns when the message is durable."""
+    message = Send(question.id, line.new_mid(), question.topic, question.data, line.new_token(), question.key)
+    verdict = await line.journal.write(Unit(key=RunKey("", 0), sends=[message]))
+    if verdict.undelivered:
+        raise undelivered(question.id, verdict.undelivered[message.mid], line.app)
+    if line.work is not None and line.work.has(question.id):
+        line.work.mail([question.id])
+    else:
+        _announce(line)
+
+
+def undelivered(id: str, status: Status | None, app: str) -> Exception:
+    """The error for a message that nobody will receive."""
+    if status is None:
+        return not_found(id, app)
+    return WorkflowClosed(f"workflow {id!r} is {status} and takes no more messages; see: perdure workflow show {id}")

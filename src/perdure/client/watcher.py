@@ -1,0 +1,180 @@
+"""Waits of this process for workflows that others run: their end, their events, that they become held.
+
+One query for all waits together, at three moments: when a hint arrives, when something was committed here that may
+matter, and by an adaptive poll (20 ms to 1 s). What runs in this very process is told directly and never polled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from perdure.errors import DatabaseTrouble
+from perdure.model.records import Ended, WorkflowRow
+from perdure.model.states import Status
+from perdure.store.base import Store
+
+log = logging.getLogger("perdure")
+
+POLL_SECONDS_MIN = 0.02
+POLL_SECONDS_MAX = 1.0
+HELD_EVERY = 10  # each so many polls also look whether something awaited has become held
+
+
+class Watch:
+    """One wait; ``cancel`` forgets it."""
+
+    __slots__ = ("_callback", "_forget")
+
+    def __init__(self, callback: Callable[..., None], forget: Callable[[Watch], None]) -> None:
+        self._callback = callback
+        self._forget = forget
+
+    def cancel(self) -> None:
+        self._forget(self)
+
+    def tell(self, value: object) -> None:
+        self._callback(value)
+
+
+class Watcher:
+    """See the head of this file."""
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._ends: dict[str, list[Watch]] = {}
+        self._events: dict[tuple[str, str], list[Watch]] = {}
+        self._interval = POLL_SECONDS_MIN
+        self._handle: asyncio.TimerHandle | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._again = False
+        self._closed = False
+        self._looks = 0
+        self._told_held: set[str] = set()
+        self.is_local: Callable[[str], bool] = lambda _id: False
+
+    def end(self, id: str, callback: Callable[[Ended], None]) -> Watch:
+        """Call back once when the workflow is closed."""
+
+        def forget(watch: Watch) -> None:
+            if watch in self._ends.get(id, ()):
+                self._ends[id].remove(watch)
+                if not self._ends[id]:
+                    del self._ends[id]
+
+        watch = Watch(callback, forget)
+        self._ends.setdefault(id, []).append(watch)
+        self._begin(id)
+        return watch
+
+    def event(self, id: str, name: str, callback: Callable[[bytes | None], None]) -> Watch:
+        """Call back once when the event is set, or with None when the workflow closes without it."""
+        key = (id, name)
+
+        def forget(watch: Watch) -> None:
+            if watch in self._events.get(key, ()):
+                self._events[key].remove(watch)
+                if not self._events[key]:
+                    del self._events[key]
+
+        watch = Watch(callback, forget)
+        self._events.setdefault(key, []).append(watch)
+        self.look()  # it may be set already, also when the workflow runs here
+        return watch
+
+    def tell_end(self, ended: Ended) -> None:
+        """Known here without asking: a workflow of this process has closed (durably)."""
+        for watch in self._ends.pop(ended.row.id, ()):
+            watch.tell(ended)
+        if self._events and any(id == ended.row.id for id, _ in self._events):
+            self.look()
+
+    def tell_event(self, id: str, name: str, data: bytes) -> None:
+        """Known here without asking: an event was set (durably)."""
+        for watch in self._events.pop((id, name), ()):
+            watch.tell(data)
+
+    def _begin(self, id: str) -> None:
+        if not self.is_local(id):
+            self._interval = POLL_SECONDS_MIN
+            self.look()
+
+    def look(self) -> None:
+        """Look now (or again, right after the look that is under way)."""
+        if self._closed:
+            return
+        if self._look is not None:
+            self._again = True
+            return
+        if not self._ends and not self._events:
+            return
+        self._look = asyncio.Task(self._look_once(), loop=self._loop)
+        self._look.add_done_callback(self._looked)
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._look = None
+        if self._closed or task.cancelled():
+            return
+        if task.exception() is not None:
+            log.error("looking for awaited workflows failed", exc_info=task.exception())
+        if self._again:
+            self._again = False
+            self.look()
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._foreign() or self._events:
+            self._handle = self._loop.call_later(self._interval, self.look)
+            self._interval = min(self._interval * 1.5, POLL_SECONDS_MAX)
+
+    def _foreign(self) -> list[str]:
+        return [id for id in self._ends if not self.is_local(id)]
+
+    async def _look_once(self) -> None:
+        ids = set(self._foreign())
+        wanted = list(self._events)
+        try:
+            ended = await self._store.ended(ids | {id for id, _ in wanted}) if ids or wanted else {}
+            # Events are read after the ends: one that was set before the end is then never missed.
+            values = await self._store.events(wanted) if wanted else {}
+            self._looks += 1
+            if ids and self._looks % HELD_EVERY == 0:
+                self._warn_held(await self._store.rows(ids))
+        except DatabaseTrouble:
+            return
+        for key, data in values.items():
+            for watch in self._events.pop(key, ()):
+                watch.tell(data)
+        for id, end in ended.items():
+            for watch in self._ends.pop(id, ()):
+                watch.tell(end)
+        for key in wanted:
+            if key[0] in ended:
+                for watch in self._events.pop(key, ()):
+                    watch.tell(None)
+
+    def _warn_held(self, rows: dict[str, WorkflowRow]) -> None:
+        for row in rows.values():
+            if row.status is Status.HELD and row.id not in self._told_held:
+                self.warn_held(row.id, row.name, str(row.reason), row.detail)
+
+    def warn_held(self, id: str, name: str, reason: str, detail: str) -> None:
+        """Somebody waits for a workflow that is held: say so, once, with the way to see why."""
+        self._told_held.add(id)
+        log.warning(
+            "workflow %s (%s) is held: %s: %s\n  it waits for a person or a fixed deploy; see: perdure workflow show %s",
+            id, name, reason, detail, id,
+        )  # fmt: skip
+
+    def awaited(self, id: str) -> bool:
+        """Whether anybody here waits for the end of this workflow."""
+        return id in self._ends
+
+    def close(self) -> None:
+        self._closed = True
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._look is not None:
+            self._look.cancel()

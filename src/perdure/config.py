@@ -1,0 +1,148 @@
+"""Settings: argument, then ``PERDURE_*``, then ``[tool.perdure]`` in pyproject.toml, then default.
+
+Read at launch, never at import. An unknown key is an error with a guess, so that a typing mistake never means a default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from perdure.errors import ConfigError
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    # setting: the environment variables that give it, first one wins (the second ones are names of the field)
+    "database": ("PERDURE_DATABASE_URL",),
+    "executor_id": ("PERDURE_EXECUTOR_ID", "DBOS__VMID"),
+    "version": ("PERDURE_VERSION", "DBOS__APPVERSION"),
+    "rollout": ("PERDURE_ROLLOUT",),
+    "adopt": ("PERDURE_ADOPT",),
+    "recovery": ("PERDURE_RECOVERY",),
+    "lease": ("PERDURE_LEASE",),
+    "schema": ("PERDURE_SCHEMA",),
+    "threads": ("PERDURE_THREADS",),
+    "grace": ("PERDURE_GRACE",),
+}
+OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_TEST_POSTGRES", "PERDURE_APP"})
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "rollout": ("auto", "manual"),
+    "adopt": ("replay_safe", "never"),
+    "recovery": ("fleet", "own", "single", "manual"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a launch goes by, and where the database was chosen."""
+
+    app: str
+    database: str
+    database_from: str
+    executor_id: str
+    version: str
+    rollout: str = "auto"
+    adopt: str = "replay_safe"
+    recovery: str = "fleet"
+    lease: float = 15.0
+    schema: str = "perdure"
+    threads: int = 32
+    grace: float = 5.0
+
+    @property
+    def chosen(self) -> bool:
+        """Whether somebody chose the database."""
+        return self.database_from != "default"
+
+
+def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None = None) -> Settings:
+    """Gather the settings of a launch. Raises ``ConfigError`` showing the value and where it came from."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", app):
+        raise ConfigError(f"app name {app!r} cannot be used: 1 to 100 letters, digits, '_', '.', '-'")
+    folder = folder or Path.cwd()
+    _refuse_unknown(os.environ)
+    table = _tool_table(folder)
+    found: dict[str, tuple[Any, str]] = {}
+    for key, variables in KEYS.items():
+        if arguments.get(key) is not None:
+            found[key] = (arguments[key], f"App({key}=…)")
+            continue
+        named = next((v for v in variables if os.environ.get(v)), None)
+        if named is not None:
+            found[key] = (os.environ[named], named)
+        elif key in table:
+            found[key] = (table[key], "[tool.perdure] in pyproject.toml")
+    values = {key: _checked(key, value, where) for key, (value, where) in found.items()}
+    database, where = found.get("database", (f"sqlite:///{folder / '.perdure' / (app + '.db')}", "default"))
+    values |= {"database": str(database), "database_from": where}
+    values.setdefault("executor_id", socket.gethostname())
+    values.setdefault("version", "")
+    return Settings(app=app, **values)
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = [v for variables in KEYS.values() for v in variables] + sorted(OTHER_VARIABLES)
+    for name in environment:
+        if name.startswith("PERDURE_") and name not in known:
+            raise ConfigError(f"unknown setting {name}{_guess(name, known)}; known: {', '.join(sorted(known))}")
+
+
+def _tool_table(folder: Path) -> Mapping[str, Any]:
+    path = folder / "pyproject.toml"
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text()).get("tool", {}).get("perdure", {})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    for key in table:
+        if key not in KEYS:
+            raise ConfigError(f"unknown setting {key!r} in [tool.perdure] of {path}{_guess(key, KEYS)}")
+    return table  # type: ignore[no-any-return]
+
+
+def _guess(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _checked(key: str, value: Any, where: str) -> Any:
+    if key in CHOICES and value not in CHOICES[key]:
+        raise ConfigError(f"{key}={value!r} (from {where}) is none of {', '.join(CHOICES[key])}")
+    if key in ("lease", "grace"):
+        return _number(key, value, where, least=1.0 if key == "lease" else 0.0)
+    if key == "threads":
+        return int(_number(key, value, where, least=1))
+    if key == "schema" and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(value)):
+        raise ConfigError(f"schema {value!r} (from {where}) cannot be used: lower-case letters, digits and '_', not a digit first")
+    return value
+
+
+def _number(key: str, value: Any, where: str, least: float) -> float:
+    seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
+    try:
+        number = float(seconds)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not least <= number <= 86400 * 365:
+        raise ConfigError(f"{key}={value!r} (from {where}) must be a number of at least {least:g}")
+    return number
+
+
+def masked(url: str) -> str:
+    """A database URL that is safe to print: its password is hidden."""
+    try:
+        parts = urlsplit(url)
+        if parts.password:
+            netloc = parts.netloc.replace(f":{parts.password}@", ":********@")
+            return urlunsplit(parts._replace(netloc=netloc))
+    except ValueError:
+        return "(unreadable URL)"
+    return url

@@ -1,0 +1,330 @@
+"""One run of a workflow, as a pure object: it answers from history, or says what has to be done, and emits writes.
+
+Invariants:
+- ``seq`` of the records is gapless and is the order in which the body observed things; on replay outcomes are handed
+  over in exactly that order, one at a time, and the body runs until it is quiet between two of them.
+- A path (lineage of calls) names a call for ever. What is asked at a path must equal what history recorded there in
+  kind, name and fingerprint; else ``mismatch`` is set, nothing is executed, and every further call raises ``Evicted``.
+- ``now`` moves only when an outcome is delivered, so time is the same on every replay.
+- ``outbox`` holds what is not yet given to the journal: taken whole, in order (``take``), never while one is in flight.
+
+Who drives it (the async face, the thread face, a replay check, a simulator) calls, in this order: ``ask`` and ``note``
+while the body runs; ``next_delivery`` until it answers None; then ``fresh`` for what must be begun; later ``settle``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from perdure.errors import Evicted
+from perdure.model.ids import RunKey
+from perdure.model.records import Intent, Kind, Outcome, Record
+from perdure.model.writes import Start, Unit
+
+SILENT = frozenset({Kind.INTENT, Kind.DECISION})  # records that no call of the body answers to
+
+
+class Op:
+    """A call whose outcome is not known yet: asked by the body, settled by the outside or by history."""
+
+    __slots__ = (
+        "attempt", "begun", "deliver", "failed_at", "fingerprint", "is_open", "kind", "name", "path", "shown", "what",
+    )  # fmt: skip
+
+    def __init__(
+        self, path: str, kind: Kind, name: str, fingerprint: bytes, deliver: Callable[[Record], None], what: Any = None
+    ) -> None:
+        self.path = path
+        self.kind = kind
+        self.name = name
+        self.fingerprint = fingerprint
+        self.deliver = deliver
+        self.what = what  # the driver's own: the step to run, the question to answer
+        self.shown = ""
+        self.attempt = 1  # the attempt that is under way or comes next
+        self.failed_at = 0  # when the attempt before this one failed
+        self.begun = False
+        self.is_open = True  # until settled or abandoned
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """What history recorded, beside what the code asked. Either may be missing."""
+
+    path: str
+    recorded: str
+    called: str
+
+    def __str__(self) -> str:
+        return f"at {self.path}: history has {self.recorded}; the code has {self.called}"
+
+
+def describe(kind: Kind, name: str, shown: str = "") -> str:
+    """A call in words, for a person who compares two."""
+    return f"{kind.name.lower()} {name}({shown})" if shown else f"{kind.name.lower()} {name}"
+
+
+class Run:
+    """See the head of this file."""
+
+    __slots__ = (
+        "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents", "asked",
+        "gone", "history", "key", "lineage", "mismatch", "now", "outbox", "seq", "start", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: RunKey,
+        lineage: bytes,
+        version: str,
+        now: int,
+        history: Sequence[Record] = (),
+        intents: Sequence[Intent] = (),
+        start: Start | None = None,
+    ) -> None:
+        self.key = key
+        self.lineage = lineage
+        self.version = version
+        self.now = now
+        self.history = history
+        self.start = start
+        self.seq = history[-1].seq if history else 0
+        self.asked: dict[str, Op] = {}
+        self.outbox = Unit(key=key, version=version, start=start)
+        self.mismatch: Mismatch | None = None
+        self.gone = False
+        self._position = 0
+        self._live = not (history or intents)
+        self._fresh: list[Op] = []
+        self._noted: set[str] = set()
+        self._pending_intents: list[Intent] = []
+        self._by_path: dict[str, Record] = {}
+        self._recorded_intents: dict[str, Intent] = {}
+        self._intended: set[str] = set()
+        if history or intents:
+            self._index(history, intents)
+
+    def _index(self, history: Sequence[Record], intents: Sequence[Intent]) -> None:
+        for intent in intents:
+            self._recorded_intents[intent.path] = intent
+        for record in history:
+            for intent in record.intents:
+                self._recorded_intents[intent.path] = intent
+            if record.kind is not Kind.ATTEMPT and record.kind not in SILENT:
+                self._by_path[record.path] = record
+        self._intended.update(self._recorded_intents)
+
+    # -- while the body runs
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded outcomes are still to be delivered."""
+        return not self._live and self._position < len(self.history)
+
+    def ask(self, op: Op) -> None:
+        """The body calls something whose outcome comes later (from history, or from outside)."""
+        if self.gone:
+            raise Evicted
+        if self._by_path or self._recorded_intents:
+            self._compare(op.path, op.kind, op.name, op.fingerprint, op.shown)
+        self.asked[op.path] = op
+        self._fresh.append(op)
+
+    def abandon(self, op: Op) -> None:
+        """The body no longer waits (it was cancelled there). Recorded nowhere: a replay abandons it at the same point."""
+        op.is_open = False
+        self.asked.pop(op.path, None)
+
+    def note(
+        self, path: str, kind: Kind, name: str, fingerprint: bytes, data: bytes | None, at: int, shown: str = ""
+    ) -> tuple[Record, bool]:
+        """The body does something that needs no verdict: the record, and whether it is new (then write it)."""
+        if self.gone:
+            raise Evicted
+        recorded = self._by_path.get(path)
+        if recorded is not None:
+            self._compare(path, kind, name, fingerprint, shown)
+            self._noted.add(path)
+            return recorded, False
+        self._skip_noted()
+        if self.replaying:
+            self._refuse(path, self._describe_at(self._position), describe(kind, name, shown))
+        outcome = Outcome.NONE if data is None else Outcome.VALUE
+        return self._append(path, kind, name, at, fingerprint, outcome, data, shown=shown), True
+
+    def _compare(self, path: str, kind: Kind, name: str, fingerprint: bytes, shown: str) -> None:
+        recorded = self._by_path.get(path)
+        if recorded is not None:
+            if recorded.kind is kind and recorded.name == name and recorded.fingerprint == fingerprint:
+                self._recorded_intents.pop(path, None)
+                return
+            self._refuse(path, describe(recorded.kind, recorded.name, recorded.shown), describe(kind, name, shown))
+        intent = self._recorded_intents.pop(path, None)
+        if intent is not None and (kind is not Kind.STEP or (intent.name, intent.fingerprint) != (name, fingerprint)):
+            self._refuse(path, f"step {intent.name} about to run", describe(kind, name, shown))
+
+    def _refuse(self, path: str, recorded: str, called: str) -> None:
+        """Stop the body where it stands. Not an exception of its own: user code must not be able to handle it."""
+        if self.mismatch is None:
+            self.mismatch = Mismatch(path, recorded, called)
+        self.gone = True
+        raise Evicted
+
+    def _describe_at(self, position: int) -> str:
+        record = self.history[position]
+        return describe(record.kind, record.name, record.shown) + f" at {record.path}"
+
+    # -- between bursts
+
+    def _skip_noted(self) -> None:
+        history, noted = self.history, self._noted
+        position = self._position
+        while position < len(history):
+            record = history[position]
+            if record.kind is Kind.ATTEMPT:
+                op = self.asked.get(record.path)
+                if op is None:
+                    break
+                op.attempt = record.attempt + 1
+                op.failed_at = record.at
+            elif record.kind not in SILENT and record.path not in noted:
+                break
+            position += 1
+        self._position = position
+
+    def next_delivery(self) -> tuple[Op | None, Record] | None:
+        """The next recorded outcome to hand over; None when history is used up. An Op of None: a cancel arrived.
+
+        Sets ``mismatch`` (and answers None) if history goes on with something that the quiet body did not ask for.
+        """
+        if self.gone or self._live:
+            return None
+        self._skip_noted()
+        if self._position >= len(self.history):
+            self._live = True
+            self._check_intents()
+            return None
+        record = self.history[self._position]
+        if record.kind is Kind.CANCEL:
+            op = None
+        else:
+            op = self.asked.pop(record.path, None)
+            if op is None:
+                self.mismatch = Mismatch(record.path, self._describe_at(self._position), self._describe_asked())
+                self.gone = True
+                return None
+            op.is_open = False
+        self._position += 1
+        self.now = max(self.now, record.at)
+        return op, record
+
+    def _describe_asked(self) -> str:
+        waiting = [f"{describe(op.kind, op.name, op.shown)} at {op.path}" for op in self.asked.values()]
+        return "waits for " + ", ".join(waiting) if waiting else "nothing more to wait for"
+
+    def _check_intents(self) -> None:
+        """A step that was about to run, and that the code no longer asks for, may have had its effect."""
+        for path, intent in self._recorded_intents.items():
+            if path not in self._by_path:
+                self.mismatch = Mismatch(path, f"step {intent.name} about to run", self._describe_asked())
+                self.gone = True
+                return
+
+    def fresh(self) -> Iterator[Op]:
+        """What was asked, is still open, and has not been begun; to be called when nothing is left to deliver."""
+        if not self._fresh:
+            return
+        fresh, self._fresh = self._fresh, []
+        for op in fresh:
+            if op.is_open and not op.begun:
+                op.begun = True
+                yield op
+
+    # -- live
+
+    def settle(
+        self, op: Op, at: int, outcome: Outcome, data: bytes | None, name: str | None = None
+    ) -> Record:
+        """An outcome arrived from outside: it is recorded now and may be delivered at once (output commit)."""
+        op.is_open = False
+        self.asked.pop(op.path, None)
+        self.now = at = max(self.now, at)
+        return self._append(
+            op.path, op.kind, op.name if name is None else name, at, op.fingerprint, outcome, data, op.attempt, op.shown
+        )
+
+    def fail_attempt(self, op: Op, at: int, data: bytes) -> Record:
+        """A failed attempt that will be retried; must be durable before the next one begins."""
+        record = self._append(
+            op.path, Kind.ATTEMPT, op.name, at, op.fingerprint, Outcome.ERROR, data, op.attempt, op.shown
+        )
+        op.attempt += 1
+        op.failed_at = at
+        return record
+
+    def cancelled(self, at: int, reason: str) -> Record:
+        """The workflow is told to cancel: an outcome of its own, delivered to the main task."""
+        self.now = at = max(self.now, at)
+        return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, None)
+
+    def intend(self, op: Op) -> bool:
+        """The step is about to run. Answers whether that still has to become durable first."""
+        if op.path in self._intended:
+            return False
+        self._intended.add(op.path)
+        self._pending_intents.append(Intent(op.path, op.name, op.fingerprint))
+        return True
+
+    def _append(
+        self,
+        path: str,
+        kind: Kind,
+        name: str,
+        at: int,
+        fingerprint: bytes,
+        outcome: Outcome,
+        data: bytes | None,
+        attempt: int = 1,
+        shown: str = "",
+    ) -> Record:
+        self.seq = seq = self.seq + 1
+        record = Record(seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown)
+        self.outbox.records.append(record)
+        return record
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether anything waits to be taken by the journal."""
+        return bool(self._pending_intents) or not self.outbox.empty
+
+    def recorded(self, path: str) -> bool:
+        """Whether history has an answer for this path."""
+        return path in self._by_path
+
+    def take_start(self) -> Start:
+        """The start alone, with the intents of the first burst: it travels in the parent's unit."""
+        start = self.outbox.start
+        assert start is not None, "the start has been taken"
+        if self._pending_intents:
+            msgspec.structs.force_setattr(start, "intents", tuple(self._pending_intents))
+            self._pending_intents = []
+        self.outbox.start = None
+        return start
+
+    def take(self) -> Unit:
+        """All that waits, as one unit; intents ride with the last record, or with the start, or as a record of their own."""
+        if self._pending_intents:
+            intents, self._pending_intents = tuple(self._pending_intents), []
+            unit = self.outbox
+            if unit.records:
+                # The record has been given to nobody yet: only the unit that is being taken holds it.
+                msgspec.structs.force_setattr(unit.records[-1], "intents", intents)
+            elif unit.start is not None:
+                msgspec.structs.force_setattr(unit.start, "intents", intents)
+            else:
+                self._append("", Kind.INTENT, "", self.now, b"", Outcome.NONE, None)
+                msgspec.structs.force_setattr(unit.records[-1], "intents", intents)
+        unit, self.outbox = self.outbox, Unit(key=self.key, version=self.version)
+        return unit

@@ -1,0 +1,126 @@
+"""What was declared: workflows, steps, resources, and the registry that finds them by name.
+
+A definition is a plain value; decorated objects of the public face hold one each. The registry of an app refuses two
+definitions of one name, showing both places.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from perdure.errors import DefinitionError
+from perdure.policy.retry import Retry
+from perdure.serde.values import ArgsShape, Shape
+
+Colour = Literal["async", "sync"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepDef:
+    """A function whose outcome is recorded once."""
+
+    name: str
+    fn: Callable[..., Any]
+    is_async: bool
+    result: Shape
+    place: str
+    retry: Retry | None = None
+    timeout: int | None = None  # microseconds
+    pure: bool = False
+    at_most_once: bool = False
+    signature: inspect.Signature | None = None
+    plain_args: tuple[int, int] | None = None  # so many positional arguments always fit
+    is_method: bool = False
+    hidden: frozenset[str | int] = frozenset()  # arguments never shown
+
+    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise ``TypeError`` naming the step if a call does not fit it: now, not when the body runs."""
+        if self.plain_args is not None and not kwargs and self.plain_args[0] <= len(args) <= self.plain_args[1]:
+            return
+        if self.signature is not None:
+            try:
+                self.signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"step {self.name}{self.signature}: {error}; declared at {self.place}") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkflowDef:
+    """A durable function."""
+
+    name: str
+    fn: Callable[..., Any]
+    is_async: bool
+    args: ArgsShape
+    result: Shape
+    place: str
+    versioning: str = ""
+    timeout: int | None = None  # microseconds, from the first claim
+    max_deaths: int = 10
+    restartable: bool = True
+    queue: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResourceDef:
+    """A generator function whose one value is open while the app works."""
+
+    name: str
+    fn: Callable[[], Any]
+    is_async: bool
+    place: str
+    opened: list[Any] = field(default_factory=lambda: [])  # the generator, while open
+    value: list[Any] = field(default_factory=lambda: [])  # its value, while open
+
+
+def place_of(fn: Callable[..., Any]) -> str:
+    """``file:line`` of a function, for messages that show where something was declared."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(fn)
+
+
+def plain_args(signature: inspect.Signature) -> tuple[int, int] | None:
+    """How many positional arguments always fit; None if names or the number are not that simple."""
+    least = most = 0
+    for parameter in signature.parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            return None
+        most += 1
+        least += parameter.default is parameter.empty
+    return least, most
+
+
+@dataclass(slots=True)
+class Registry:
+    """Definitions by name, one kind apart from the other."""
+
+    workflows: dict[str, WorkflowDef] = field(default_factory=lambda: {})
+    steps: dict[str, StepDef] = field(default_factory=lambda: {})
+    resources: dict[str, ResourceDef] = field(default_factory=lambda: {})
+
+    def add(self, definition: WorkflowDef | StepDef | ResourceDef) -> None:
+        """Raises ``DefinitionError`` if another function has the name already."""
+        known: dict[str, Any]
+        match definition:
+            case WorkflowDef():
+                known, what = self.workflows, "workflow"
+            case StepDef():
+                known, what = self.steps, "step"
+            case ResourceDef():
+                known, what = self.resources, "resource"
+        other = known.get(definition.name)
+        if other is not None and other.place != definition.place:
+            raise DefinitionError(
+                f"two {what}s are named {definition.name!r}: {other.place} and {definition.place}; "
+                f"give one of them another name: @app.{what}(name=…)"
+            )
+        known[definition.name] = definition
+
+    def include(self, other: Registry, prefix: str = "") -> None:
+        """Take another registry's definitions over (their names already carry their own prefix)."""
+        for group in (other.workflows, other.steps, other.resources):
+            for definition in group.values():
+                self.add(definition)

@@ -1,0 +1,165 @@
+"""Every error that Perdure raises, drawn as a tree.
+
+    Exception
+    └── PerdureError                 anything that Perdure itself says
+        ├── ConfigError              a setting, URL or file that cannot work            (fix it, start again)
+        ├── DefinitionError          a workflow or step declared wrongly                 (fix the code)
+        ├── NotOpen                  the app is not open                                 (open it first)
+        ├── Misuse                   a call in the wrong place
+        │   ├── WrongFace            perdure called where perdure.sync belongs, or back
+        │   ├── NotDurable           a workflow body awaits real I/O
+        │   ├── NotAwaited           a step was called and its result never awaited
+        │   └── OutsideWorkflow      a call that only a workflow (or step) can make
+        ├── Unserializable           a value that does not survive the round trip
+        ├── WorkflowConflict         the id is taken by another name or input
+        ├── WorkflowNotFound         no workflow of that id
+        ├── WorkflowClosed           a message to a workflow that has ended
+        ├── WorkflowFailed           the outcome of a workflow that did not complete
+        │   ├── WorkflowCancelled
+        │   ├── WorkflowTerminated
+        │   └── WorkflowTimedOut
+        ├── StepFailed               a recorded exception that cannot be rebuilt as its own class
+        ├── StepTimeout              a step ran longer than its timeout (also a TimeoutError)
+        ├── ResultTimeout            the time given to wait for an answer ran out (also a TimeoutError)
+        ├── SchemaMismatch           the database's schema is newer or older than this library can use
+        └── DatabaseTrouble          the database cannot answer now; waits and tries again by itself
+            ├── LostAnswer           the connection broke: whether the write happened is unknown
+            └── Overloaded           a bound was hit (connections, disk, lock wait)
+
+    BaseException
+    ├── Evicted                      the body is being put away; let it pass
+    └── Cancelled                    the workflow was cancelled (sync face; asyncio.CancelledError in the async face)
+
+Each message says what happened, shows the value, and says what to do.
+"""
+
+from __future__ import annotations
+
+
+class PerdureError(Exception):
+    """Base of all that Perdure raises: ``except PerdureError`` catches every error of the library's own."""
+
+
+class ConfigError(PerdureError):
+    """A setting, database URL or file cannot work as given."""
+
+
+class DefinitionError(PerdureError):
+    """A workflow, step, resource or router is declared in a way that cannot be durable."""
+
+
+class NotOpen(PerdureError):
+    """The app is not open, so there is no database to speak to."""
+
+
+class Misuse(PerdureError):
+    """A call that cannot be made where it was made."""
+
+
+class WrongFace(Misuse):
+    """The async face was called from a sync workflow, or the other way round."""
+
+
+class NotDurable(Misuse):
+    """A workflow body awaited something that no history can replay: real I/O belongs in a step."""
+
+
+class NotAwaited(Misuse):
+    """A step or workflow was called inside a workflow and its result was never awaited."""
+
+
+class OutsideWorkflow(Misuse):
+    """A function that speaks for the calling workflow was called where there is none."""
+
+
+class Unserializable(PerdureError):
+    """A value does not survive the round trip to the database; ``path`` says which part of it."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class WorkflowConflict(PerdureError):
+    """The workflow id is taken by a workflow of another name or input."""
+
+
+class WorkflowNotFound(PerdureError):
+    """The app has no workflow of that id."""
+
+
+class WorkflowClosed(PerdureError):
+    """The workflow has ended and takes no more messages."""
+
+
+class WorkflowFailed(PerdureError):
+    """The awaited workflow ended without a result; ``id``, ``status`` and the stored error say how."""
+
+    def __init__(self, message: str, *, id: str = "", status: str = "failed") -> None:
+        super().__init__(message)
+        self.id = id
+        self.status = status
+
+
+class WorkflowCancelled(WorkflowFailed):
+    """The awaited workflow was cancelled."""
+
+
+class WorkflowTerminated(WorkflowFailed):
+    """The awaited workflow was terminated."""
+
+
+class WorkflowTimedOut(WorkflowFailed):
+    """The awaited workflow ran out of its own time."""
+
+
+class StepFailed(PerdureError):
+    """A recorded exception whose class cannot be rebuilt: its type name, message and traceback.
+
+    Attributes:
+        type_name: the qualified name of the original exception's class.
+        message: what ``str()`` of the original said.
+        traceback: the original traceback, as text.
+    """
+
+    def __init__(self, type_name: str, message: str = "", traceback: str = "") -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+
+
+class StepTimeout(PerdureError, TimeoutError):
+    """A step's body ran longer than its ``timeout``."""
+
+
+class ResultTimeout(PerdureError, TimeoutError):
+    """The time given to wait ran out; the workflow itself goes on."""
+
+
+class SchemaMismatch(PerdureError):
+    """The schema in the database is outside what this version of Perdure can use."""
+
+
+class DatabaseTrouble(PerdureError):
+    """The database cannot answer now. Inside Perdure this is waited out, never a workflow's failure."""
+
+
+class LostAnswer(DatabaseTrouble):
+    """The connection broke while a write was under way: it may have happened or not."""
+
+
+class Overloaded(DatabaseTrouble):
+    """The database refused for lack of room: connections, disk, or a lock held too long."""
+
+
+class Evicted(BaseException):
+    """Perdure is putting this workflow body away (it will be replayed later). Safe to let pass.
+
+    If you see it in an ``except BaseException`` or ``finally`` block: the workflow is *not* ending here. Clean up
+    nothing durable; every Perdure call from unwinding code is refused.
+    """
+
+
+class Cancelled(BaseException):
+    """The workflow was cancelled (sync face). Raised once where the body stood; cleanup steps then run."""

@@ -1,0 +1,1 @@
+"""The shared words: ids, statuses, records, writes. Imports nothing of the house but errors."""

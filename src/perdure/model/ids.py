@@ -1,0 +1,81 @@
+"""Identities: workflow ids, lineages, claim tokens, nonces.
+
+A workflow id is chosen by the user or a UUIDv7. All other identities are 16 random-enough bytes made by the client,
+so that no write ever waits for the database to name something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+import uuid
+from typing import NamedTuple
+
+ID_BYTES_MAX = 512
+
+
+class RunKey(NamedTuple):
+    """One execution: the workflow id and its run number (1, 2, 3 …)."""
+
+    id: str
+    run: int
+
+
+class TokenMaker:
+    """Makes 16-byte identities, unique without a system call each: 8 random bytes, then a counter.
+
+    Tokens are compared, never guessed against an adversary: whoever can write to the database needs none.
+    A fork must make a new one (the random half is what keeps two processes apart).
+    """
+
+    __slots__ = ("_counter", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(8)
+        self._counter = itertools.count(int.from_bytes(os.urandom(4), "big"))
+
+    def __call__(self) -> bytes:
+        return self._prefix + next(self._counter).to_bytes(8, "big")
+
+
+class MessageIds:
+    """16-byte ids that sort by the time they were made, and strictly within this process: time, counter, random."""
+
+    __slots__ = ("_last", "_tail")
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._tail = os.urandom(8)
+
+    def __call__(self) -> bytes:
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        return self._last.to_bytes(8, "big") + self._tail
+
+
+class WorkflowIds:
+    """UUIDv7 text, strictly increasing within this process (RFC 9562, section 6.2, method 1: a counter after the time)."""
+
+    __slots__ = ("_last", "_tail")
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._tail = os.urandom(6).hex()
+
+    def __call__(self) -> str:
+        # 48 bits of milliseconds and 26 bits of counter advance as one number; the rest is this process's random tail.
+        self._last = max(self._last + 1, (time.time_ns() // 1_000_000) << 26)
+        ms, counter = self._last >> 26, self._last & 0x3FFFFFF
+        a, b = counter >> 14, counter & 0x3FFF
+        return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{a:03x}-{0x8000 | b:04x}-{self._tail}"
+
+
+def idempotency_key(lineage: bytes, path: str) -> str:
+    """The same for every attempt of a step, on every executor; different for each step, run and fork."""
+    return str(uuid.UUID(bytes=hashlib.blake2b(path.encode(), key=lineage, digest_size=16).digest()))
+
+
+def child_id(parent: RunKey, path: str) -> str:
+    """The id a child gets when none was chosen: derived, so that a replay names the same child."""
+    return f"{parent.id}:{path}" if parent.run == 1 else f"{parent.id}#{parent.run}:{path}"

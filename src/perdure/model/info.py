@@ -1,0 +1,74 @@
+"""What users and programs see of a workflow: frozen values with real datetimes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from perdure.model.records import WorkflowRow
+from perdure.model.states import Reason, Status
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_datetime(at: int) -> datetime:
+    """Microseconds since 1970 as an aware datetime, exactly."""
+    return EPOCH + timedelta(microseconds=at)
+
+
+def from_datetime(when: datetime) -> int:
+    """An aware datetime as microseconds since 1970, exactly."""
+    return (when - EPOCH) // timedelta(microseconds=1)
+
+
+class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a workflow when it was read."""
+
+    id: str
+    name: str
+    status: Status
+    run: int
+    version: str
+    created: datetime
+    updated: datetime
+    reason: Reason | None = None
+    detail: str = ""
+    attempts: int = 0
+    steps: int = 0
+    """Records in the history of this run."""
+    until: datetime | None = None
+    deadline: datetime | None = None
+    started: datetime | None = None
+    closed: datetime | None = None
+    cancel_requested: bool = False
+    parent: str | None = None
+    queue: str | None = None
+
+
+def info_of(row: WorkflowRow) -> WorkflowInfo:
+    """A row as its reader sees it."""
+
+    def when(at: int | None) -> datetime | None:
+        return None if at is None else to_datetime(at)
+
+    return WorkflowInfo(
+        id=row.id,
+        name=row.name,
+        status=row.status,
+        run=row.run,
+        version=row.version,
+        created=to_datetime(row.created),
+        updated=to_datetime(row.updated),
+        reason=row.reason,
+        detail=row.detail,
+        attempts=row.attempts,
+        steps=row.last_seq,
+        until=when(row.until),
+        deadline=when(row.deadline),
+        started=when(row.started),
+        closed=when(row.closed),
+        cancel_requested=row.cancel is not None,
+        parent=row.parent,
+        queue=row.queue,
+    )

@@ -1,0 +1,170 @@
+"""What is read back: a run's history, a workflow's row, messages, and what users see of them.
+
+Times are integers: microseconds since 1970-01-01 UTC, by the database's clock.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from perdure.model.ids import RunKey
+from perdure.model.states import Reason, Status
+
+
+class Kind(IntEnum):
+    """What a history record tells. The number is stored: never renumber, only append."""
+
+    STEP = 1  # a step's final outcome
+    ATTEMPT = 2  # a failed attempt that will be retried
+    TIMER = 3  # a timer fired (sleep, asyncio.timeout …)
+    RECV = 4  # a message was taken, or the deadline passed
+    SEND = 5  # a message was sent
+    EVENT = 6  # an event was set
+    CHILD = 7  # a child was started (or found)
+    RESULT = 8  # the outcome of another workflow was observed
+    READ = 9  # something else about another workflow was read (status, info, event)
+    CANCEL = 10  # the workflow was told to cancel
+    INTENT = 11  # steps about to run, where no other record could carry it
+    PATCH = 12  # patched(name) answered
+    DECISION = 13  # a recovery decision
+    CANCEL_OTHER = 14  # another workflow was told to cancel
+
+
+class Outcome(IntEnum):
+    """How the thing that a record tells of ended."""
+
+    NONE = 0  # nothing to carry (a timer, an event)
+    VALUE = 1
+    ERROR = 2
+
+
+class Intent(msgspec.Struct, frozen=True, array_like=True):
+    """A step that was about to run when the record it travels with was written."""
+
+    path: str
+    name: str
+    fingerprint: bytes
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One line of a run's history. ``seq`` is gapless from 1 and is the order in which the workflow observed things."""
+
+    seq: int
+    path: str
+    kind: Kind
+    name: str
+    at: int
+    fingerprint: bytes = b""
+    outcome: Outcome = Outcome.NONE
+    data: bytes | None = None  # encoded value or failure
+    attempt: int = 1
+    shown: str = ""  # arguments or remarks, for people, bounded and redacted
+    intents: tuple[Intent, ...] = ()
+    version: str = ""  # filled by the store when read; a write takes its unit's
+
+
+class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The hot row of a workflow id: its latest run. An earlier run has the same shape."""
+
+    id: str
+    run: int
+    lineage: bytes
+    name: str
+    status: Status
+    version: str
+    created: int
+    updated: int
+    reason: Reason | None = None
+    detail: str = ""  # why held, or what is waited for, in words
+    claim: bytes | None = None
+    owner: bytes | None = None
+    epoch: int = 0
+    attempts: int = 0  # deaths of executors while this was in flight
+    last_seq: int = 0
+    until: int | None = None  # scheduled or waiting: not before this time
+    deadline: int | None = None
+    timeout: int | None = None  # microseconds, from the first claim
+    started: int | None = None
+    closed: int | None = None
+    cancel: str | None = None  # a cancel was requested, with this reason
+    parent: str | None = None
+    parent_run: int = 0
+    parent_path: str = ""
+    on_parent_close: str = "cancel"
+    queue: str | None = None
+    priority: int = 0
+    fingerprint: bytes = b""  # of name and input: what makes two starts the same
+    attributes: bytes | None = None
+    intents: tuple[Intent, ...] = ()
+
+    @property
+    def key(self) -> RunKey:
+        return RunKey(self.id, self.run)
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A workflow that this incarnation now holds."""
+
+    row: WorkflowRow
+    input: bytes
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a closed workflow ended."""
+
+    row: WorkflowRow
+    outcome: Outcome
+    data: bytes | None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message in a workflow's inbox that no run has taken yet."""
+
+    dest: str
+    mid: bytes
+    topic: str
+    data: bytes
+    at: int
+    sender: str = ""
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """A durable reason for a workflow to look again: mail, another's end, or (``cancel`` not None) a command to cancel."""
+
+    dest: str
+    nonce: bytes
+    cancel: str | None = None  # the reason given, "" if none
+
+
+class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of one executor process: fresh random identity, and the proofs by which others can tell it is gone."""
+
+    id: bytes
+    executor: str  # the label: PERDURE_EXECUTOR_ID or the host name
+    version: str = ""
+    host: str = ""
+    boot: str = ""  # boot id of the machine
+    space: str = ""  # pid namespace
+    pid: int = 0
+    pid_started: int = 0  # the process's start time in clock ticks since boot: a pid alone is reused
+    state: str = "alive"  # alive | draining | dead | gone
+    started: int = 0
+    lease_until: int = 0
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A history record as people and programs see it."""
+
+    seq: int
+    path: str
+    kind: str
+    name: str
+    at: int
+    attempt: int
+    outcome: str
+    value: Any = None
+    shown: str = ""
+    version: str = ""

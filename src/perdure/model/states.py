@@ -1,0 +1,82 @@
+"""Statuses of a workflow, and the one table of legal moves between them.
+
+The SQL ``CHECK`` constraints, the docs and the tests are derived from this file.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a workflow stands. Open: the first five. Closed: the rest."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    HELD = "held"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
+    TIMED_OUT = "timed_out"
+    SUPERSEDED = "superseded"
+    CONTINUED = "continued"
+
+    @property
+    def open(self) -> bool:
+        """Whether the workflow may still do something by itself or by a person's help."""
+        return self in OPEN
+
+
+class Reason(StrEnum):
+    """Why a workflow is held."""
+
+    NONDETERMINISM = "nondeterminism"
+    RECOVERY_LIMIT = "recovery_limit"
+    NO_CODE = "no_code"
+    UNDECODABLE = "undecodable"
+    POLICY = "policy"
+    PAUSED = "paused"
+    NO_EXIT = "no_exit"
+
+
+OPEN = frozenset({Status.SCHEDULED, Status.QUEUED, Status.RUNNING, Status.WAITING, Status.HELD})
+CLOSED = frozenset(Status) - OPEN
+
+# The order is the code stored in the database: never reorder, only append.
+CODES: tuple[Status, ...] = (
+    Status.SCHEDULED,
+    Status.QUEUED,
+    Status.RUNNING,
+    Status.WAITING,
+    Status.HELD,
+    Status.COMPLETED,
+    Status.FAILED,
+    Status.CANCELLED,
+    Status.TERMINATED,
+    Status.TIMED_OUT,
+    Status.SUPERSEDED,
+    Status.CONTINUED,
+)
+CODE: dict[Status, int] = {status: code for code, status in enumerate(CODES)}
+FIRST_CLOSED = CODE[Status.COMPLETED]  # in SQL: status < 5 is open
+
+_ANY_END = {Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT, Status.HELD}
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.SCHEDULED: frozenset({Status.QUEUED, Status.RUNNING} | _ANY_END),
+    Status.QUEUED: frozenset({Status.RUNNING} | _ANY_END),
+    Status.RUNNING: frozenset(
+        {Status.QUEUED, Status.WAITING, Status.COMPLETED, Status.FAILED, Status.CONTINUED, Status.SUPERSEDED} | _ANY_END
+    ),
+    Status.WAITING: frozenset({Status.RUNNING, Status.SUPERSEDED} | _ANY_END),
+    Status.HELD: frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING, Status.SUPERSEDED} | _ANY_END) - {Status.HELD},
+    Status.COMPLETED: frozenset({Status.SUPERSEDED}),
+    Status.FAILED: frozenset({Status.SUPERSEDED}),
+    Status.CANCELLED: frozenset({Status.QUEUED, Status.SUPERSEDED}),
+    Status.TERMINATED: frozenset({Status.SUPERSEDED}),
+    Status.TIMED_OUT: frozenset({Status.QUEUED, Status.SUPERSEDED}),
+    Status.SUPERSEDED: frozenset(),
+    Status.CONTINUED: frozenset(),
+}

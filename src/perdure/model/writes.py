@@ -1,0 +1,162 @@
+"""Everything that becomes durable, as frozen values.
+
+A ``Unit`` is what one run (or one caller outside) wants written, whole or not at all. The journal gathers units of
+many runs into a batch; ``Store.commit(batch)`` puts a batch down in one transaction and answers with a verdict for
+each unit. Group commit, fencing, crash injection, differential tests and the audit trail rest on this alone.
+
+Rules (ENGINE rules 1-5):
+- at most one unit of a run is in flight; its records are gapless after what was written before;
+- a unit that carries ``claim`` is applied only while the row's claim token equals it;
+- a unit changes at most one workflow row: its own. Others are reached by inserting messages, wakes and child rows.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Intent, Outcome, Record, WorkflowRow
+from perdure.model.states import Reason, Status
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Insert a workflow. With ``claim`` it is running from the first moment, held by ``owner``; else queued or scheduled."""
+
+    id: str
+    lineage: bytes
+    name: str
+    version: str
+    input: bytes
+    fingerprint: bytes
+    nonce: bytes  # tells a repeated write of mine from another's workflow of the same id
+    status: Status = Status.QUEUED  # QUEUED, SCHEDULED or RUNNING
+    run: int = 1
+    claim: bytes | None = None
+    owner: bytes | None = None
+    delay: int | None = None  # microseconds from now (SCHEDULED)
+    until: int | None = None  # or an absolute time
+    timeout: int | None = None  # microseconds, from the first claim
+    deadline: int | None = None  # absolute bound inherited from the parent
+    parent: str | None = None
+    parent_run: int = 0
+    parent_path: str = ""
+    on_parent_close: str = "cancel"
+    queue: str | None = None
+    priority: int = 0
+    attributes: bytes | None = None
+    intents: tuple[Intent, ...] = ()
+
+
+class SetEvent(msgspec.Struct, frozen=True):
+    """Publish or update an event of this run."""
+
+    name: str
+    data: bytes
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Insert a message (and its wake). ``known``: the destination needs no check (own parent, child, or a repeat)."""
+
+    dest: str
+    mid: bytes
+    topic: str
+    data: bytes
+    wake: bytes  # nonce of the wake row
+    key: str | None = None  # delivered once per destination and key
+    sender: str = ""
+    known: bool = False
+
+
+class Close(msgspec.Struct, frozen=True):
+    """End the run. The claim token stays in the row, so that a repeated write is recognised.
+
+    Inserts a wake for ``parent`` (if any), one for every watcher of this workflow, and a cancel wake for each workflow
+    in ``children`` that is still open (those whose ``on_parent_close`` is ``cancel``).
+    """
+
+    status: Status
+    outcome: Outcome
+    data: bytes | None
+    wake: bytes  # nonce of the wake rows
+    parent: str | None = None
+    children: tuple[str, ...] = ()
+
+
+class Park(msgspec.Struct, frozen=True):
+    """Give the claim up and wait: for ``until``, for wakes, for the workflows in ``watching`` to close or set events."""
+
+    until: int | None
+    detail: str
+    watching: tuple[str, ...] = ()
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Park with a reason, until a person or a fixed deploy."""
+
+    reason: Reason
+    detail: str
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Hand back (drain): queued again, for anyone; not an attempt."""
+
+
+class Continue(msgspec.Struct, frozen=True):
+    """End this run as continued and begin the next run of the same id, in one commit. Untaken messages stay."""
+
+    next: Start
+    wake: bytes
+
+
+Change = Close | Park | Hold | Release | Continue
+
+
+class Unit(msgspec.Struct, kw_only=True):
+    """What one run, or one caller outside, wants written in one piece.
+
+    ``claim`` None and ``start`` None: a caller outside (``children`` are its starts, ``sends`` its messages).
+    ``start`` set: the run's own first unit; everything else in it stands or falls with that insert.
+    """
+
+    key: RunKey
+    claim: bytes | None = None
+    nonce: bytes = b""
+    version: str = ""
+    start: Start | None = None
+    records: list[Record] = msgspec.field(default_factory=lambda: [])
+    events: list[SetEvent] = msgspec.field(default_factory=lambda: [])
+    sends: list[Send] = msgspec.field(default_factory=lambda: [])
+    children: list[Start] = msgspec.field(default_factory=lambda: [])
+    taken: list[tuple[bytes, int]] = msgspec.field(default_factory=lambda: [])  # (message id, seq of the record)
+    woken: list[bytes] = msgspec.field(default_factory=lambda: [])  # nonces of wake rows that were acted on
+    change: Change | None = None
+
+    @property
+    def empty(self) -> bool:
+        return not (
+            self.start
+            or self.records
+            or self.events
+            or self.sends
+            or self.children
+            or self.taken
+            or self.woken
+            or self.change
+        )
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """What became of a unit."""
+
+    applied: bool
+    exists: dict[str, WorkflowRow] = msgspec.field(default_factory=lambda: {})
+    """Starts (own or children) whose id was taken by another: the row that has it. An own start in here: not applied."""
+    undelivered: dict[bytes, Status | None] = msgspec.field(default_factory=lambda: {})
+    """Messages whose destination is unknown (None) or closed."""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """A committed batch: verdicts in the order of the units, and the database's time within the commit."""
+
+    now: int
+    verdicts: list[Verdict]

@@ -1,0 +1,201 @@
+"""The bridge of the async face: its calls are awaited. ``sface`` holds the same names for blocking code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from perdure.client import verbs
+from perdure.client.questions import ResultOf, StartOrder
+from perdure.definitions import ResourceDef, StepDef
+from perdure.errors import OutsideWorkflow
+from perdure.model.records import Record, WorkflowRow
+from perdure.runtime.context import STEP, async_body
+from perdure.runtime.engine import Engine
+from perdure.runtime.face import Home, refuse_other
+from perdure.serde.values import Shape
+from perdure.store.base import Filter
+
+FACE = "perdure"
+
+
+def body(what: str) -> Any | None:
+    """The execution whose async body is calling, None outside. Raises ``WrongFace`` in a sync one."""
+    execution = async_body()
+    if execution is None:
+        refuse_other(FACE, what)
+    return execution
+
+
+def need_body(what: str) -> Any:
+    """The calling execution; raises ``OutsideWorkflow`` naming where ``what`` belongs."""
+    execution = body(what)
+    if execution is None:
+        where = "in a step" if STEP.get() is not None else "outside any workflow"
+        raise OutsideWorkflow(
+            f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
+            "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
+        )
+    return execution
+
+
+async def on_engine(engine: Engine, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run on the engine's loop, which is usually the caller's own."""
+    loop = asyncio.get_running_loop()
+    if loop is engine.loop:
+        return await make()
+    assert engine.loop is not None
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), engine.loop))
+
+
+async def ask(home: Home, question: Any) -> Any:
+    """Ask inside a workflow (recorded) or outside (answered from the database)."""
+    execution = body("this call")
+    if execution is not None:
+        return await execution.ask(question)
+    engine = home.engine()
+    return await on_engine(engine, lambda: verbs.answer(engine.line, question))
+
+
+async def start_many(home: Home, orders: Sequence[StartOrder]) -> list[str]:
+    """Start many, outside a workflow."""
+    engine = home.engine()
+    ids: list[str] = await on_engine(engine, lambda: verbs.start_many(engine.line, orders))
+    return ids
+
+
+async def start(home: Home, order: StartOrder) -> str:
+    """Start one: a child inside a workflow."""
+    execution = body("a workflow")
+    if execution is None:
+        return await ask(home, order)  # type: ignore[no-any-return]
+    return await start_child(execution, execution.next_path(), order)
+
+
+async def start_child(execution: Any, path: str, order: StartOrder) -> str:
+    if order.options.id is None:
+        return execution.note_child(path, order, order.fingerprint)  # type: ignore[no-any-return]
+    return await execution.ask(order, path=path)  # type: ignore[no-any-return]
+
+
+def call(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any]:
+    """Call a workflow: a durable start that waits for its result; a child inside a workflow."""
+    execution = body("a workflow")
+    if execution is None:
+        return _call_outside(home, order, shape)
+    return _call_child(execution, execution.next_path(), order, shape)
+
+
+async def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Any:
+    engine = home.engine()
+
+    async def go() -> Any:
+        return await verbs.result(engine.line, ResultOf(await verbs.start(engine.line, order), shape))
+
+    return await on_engine(engine, go)
+
+
+async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape) -> Any:
+    id = await start_child(execution, path, order)
+    try:
+        return await execution.ask(ResultOf(id, shape), path=f"{path}.r")
+    except asyncio.CancelledError:
+        execution.cancel_child(id)
+        raise
+
+
+def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+    """Outside a workflow a step is the plain function; a ``def`` one runs in a thread, since here it is awaited."""
+    if definition.is_async:
+        return definition.fn(*args, **kwargs)  # type: ignore[no-any-return]
+    return asyncio.to_thread(definition.fn, *args, **kwargs)
+
+
+async def sleep(duration: int) -> None:
+    """In a workflow body: a durable timer of the body's own loop."""
+    need_body("sleep")
+    await asyncio.sleep(duration / 1e6)
+
+
+async def recv(topic: str, timeout: int | None) -> Record:
+    record: Record = await need_body("recv").recv(topic, timeout)
+    return record
+
+
+# -- opening
+
+
+async def open_home(home: Home, *, works: bool) -> None:
+    engine = home.new_engine(works=works)
+
+    async def resources() -> None:
+        for definition in home.registry.resources.values():
+            await open_resource(definition)
+
+    try:
+        await engine.open(before_work=resources)
+    except BaseException:
+        await close_resources(home)
+        raise
+    home.opened(engine)
+
+
+async def close_home(home: Home) -> None:
+    """Closing what is closed does nothing."""
+    if not home.is_open:
+        return
+    engine = home.engine()
+    try:
+        await on_engine(engine, engine.close)
+    finally:
+        home.opened(None)
+        await close_resources(home)
+
+
+async def open_resource(definition: ResourceDef) -> None:
+    definition.opened.append(iterator := definition.fn())
+    definition.value.append(await anext(iterator))
+
+
+async def close_resources(home: Home) -> None:
+    for definition in reversed(home.registry.resources.values()):
+        while definition.opened:
+            iterator = definition.opened.pop()
+            definition.value.clear()
+            await anext(iterator, None)
+
+
+async def run_until_signal(home: Home) -> None:
+    """Work until SIGTERM or SIGINT; then drain. A second signal stops at once."""
+    await open_home(home, works=True)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await stop.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        await close_home(home)
+
+
+def run_blocking(home: Home) -> None:
+    asyncio.run(run_until_signal(home))
+
+
+async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:
+    """A listing, page by page."""
+    engine = home.engine()
+    while True:
+        page = which
+        found = await on_engine(engine, lambda: verbs.patiently(engine.line, engine.line.store.list, page))
+        for row in found.rows:
+            yield row
+        if found.cursor is None:
+            return
+        which = Filter(
+            statuses=which.statuses, names=which.names, ids=which.ids, parent=which.parent, cursor=found.cursor
+        )

@@ -1,0 +1,246 @@
+"""Questions asked inside a workflow: how each gets its answer, and what is recorded of it.
+
+What needs the database's verdict (a start with a chosen id, a message to a stranger) is written under the run's fence
+and recorded once the verdict is known; the same write repeated after a crash finds its own first try (same message
+id, same key, same derived nonce) and is not done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from perdure.client import verbs
+from perdure.client.questions import (
+    CancelOf,
+    EventOf,
+    InfoOf,
+    ResultOf,
+    SendTo,
+    StartOrder,
+    check_same,
+    decode_outcome,
+    not_found,
+)
+from perdure.core.run import Op
+from perdure.errors import WorkflowConflict
+from perdure.model.info import WorkflowInfo, info_of
+from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
+from perdure.model.states import Status
+from perdure.model.writes import Send, Verdict
+from perdure.serde.failures import encode_failure
+
+if TYPE_CHECKING:  # named, never made here; execution.py stands above this file
+    from perdure.runtime.execution import Execution
+
+_encode = msgspec.json.encode
+_info = msgspec.json.Decoder(WorkflowInfo)
+
+
+def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
+    """Kind, name and fingerprint under which a question is recorded and compared on replay."""
+    match question:
+        case StartOrder():
+            return Kind.CHILD, question.name, question.fingerprint
+        case ResultOf():
+            return Kind.RESULT, question.id, b""
+        case InfoOf():
+            return Kind.READ, f"info {question.id}", b""
+        case EventOf():
+            return Kind.READ, f"event {question.name} of {question.id}", b""
+        case CancelOf():
+            return Kind.CANCEL_OTHER, question.id, b""
+        case SendTo():
+            digest = hashlib.blake2b(question.data, digest_size=8).digest()
+            return Kind.SEND, f"{question.id} {question.topic}".rstrip(), digest
+        case _:
+            raise TypeError(f"no such question: {question!r}")
+
+
+def decode(question: Any, record: Record) -> Any:
+    """What the body receives: always the recorded copy."""
+    match question:
+        case ResultOf() | EventOf():
+            return decode_outcome(record.outcome, record.data, question.shape)
+        case _ if record.outcome is Outcome.ERROR:
+            from perdure.serde.failures import decode_failure
+
+            raise decode_failure(record.data or b"")
+        case InfoOf():
+            return _info.decode(record.data or b"null")
+        case CancelOf():
+            return Status((record.data or b"").decode())
+        case StartOrder():
+            return (record.data or b"").decode()
+        case _:
+            return None
+
+
+def begin(execution: Execution, op: Op) -> None:
+    """Do what it takes to answer."""
+    question = op.what
+    match question:
+        case ResultOf():
+            _watch_end(execution, op, question)
+        case EventOf():
+            _watch_event(execution, op, question)
+        case InfoOf():
+            _read(execution, op, _read_info(execution, question))
+        case CancelOf():
+            _read(execution, op, _cancel_other(execution, question))
+        case SendTo():
+            _send(execution, op, question)
+        case StartOrder():
+            _start(execution, op, question)
+        case _:
+            raise TypeError(f"no such question: {question!r}")
+
+
+# -- waits
+
+
+def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
+    def told(ended: Ended) -> None:
+        # From whoever saw the end; the body must run in a turn of its own.
+        execution.line.loop.call_soon(lambda: execution.settle(op, *execution.end_of_child(ended)))
+
+    execution.waiting[op.path] = op
+    execution.waits[op.path] = [execution.line.watcher.end(question.id, told)]
+    if question.id not in execution.children:
+        _read(execution, op, _must_exist(execution, question.id), only_failure=True)
+
+
+def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
+    line = execution.line
+
+    def told(data: bytes | None) -> None:
+        outcome = Outcome.NONE if data is None else Outcome.VALUE
+        line.loop.call_soon(lambda: execution.settle(op, outcome, data))
+
+    execution.waiting[op.path] = op
+    parts: list[Any] = [line.watcher.event(question.id, question.name, told)]
+    if question.timeout is not None:
+        parts.append(
+            line.timers.at(execution.run.now + question.timeout, lambda: execution.settle(op, Outcome.NONE, None))
+        )
+    execution.waits[op.path] = parts
+    if question.id not in execution.children:
+        _read(execution, op, _must_exist(execution, question.id), only_failure=True)
+
+
+# -- reads and commands: answered by a task of the host, recorded like a step's outcome
+
+
+def _read(execution: Execution, op: Op, coroutine: Any, only_failure: bool = False) -> None:
+    task = asyncio.Task(coroutine, loop=execution.line.loop)
+    execution.host.keep(task)
+
+    def done(task: asyncio.Task[bytes]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            execution.settle(op, Outcome.ERROR, encode_failure(error))
+        elif not only_failure:
+            execution.settle(op, Outcome.VALUE, task.result())
+
+    task.add_done_callback(done)
+
+
+async def _must_exist(execution: Execution, id: str) -> bytes:
+    if execution.host.has(id):
+        return b""
+    await execution.line.journal.drained()  # its start may be in this very run's last writes
+    if not await verbs.patiently(execution.line, execution.line.store.rows, [id]):
+        raise not_found(id, execution.line.app)
+    return b""
+
+
+async def _read_info(execution: Execution, question: InfoOf) -> bytes:
+    rows: dict[str, WorkflowRow] = await verbs.patiently(execution.line, execution.line.store.rows, [question.id])
+    if question.id not in rows:
+        raise not_found(question.id, execution.line.app)
+    return _encode(info_of(rows[question.id]))
+
+
+async def _cancel_other(execution: Execution, question: CancelOf) -> bytes:
+    await execution.line.journal.drained()
+    return str(await verbs.cancel(execution.line, question)).encode()
+
+
+# -- writes with a verdict
+
+
+def _derived(execution: Execution, path: str, what: bytes) -> bytes:
+    """An identity that a repeat after a crash makes again."""
+    return hashlib.blake2b(path.encode(), key=execution.run.lineage, person=what, digest_size=16).digest()
+
+
+def message_of(execution: Execution, path: str, question: SendTo, known: bool) -> Send:
+    """The message of a send in a workflow: one per lineage and path, whoever repeats it."""
+    # The first half keeps the order of sending (inboxes sort by it), the second makes it this call's own.
+    mid = execution.run.now.to_bytes(8, "big") + _derived(execution, path, b"message")[:8]
+    key = question.key or _derived(execution, path, b"key").hex()
+    return Send(
+        question.id, mid, question.topic, question.data, execution.line.new_token(), key, execution.id, known
+    )
+
+
+def _send(execution: Execution, op: Op, question: SendTo) -> None:
+    message = message_of(execution, op.path, question, known=False)
+    execution.run.outbox.sends.append(message)
+    execution._asked_there[op.path] = op
+    op.what = (question, message.mid)
+    execution.dirty()
+
+
+def _start(execution: Execution, op: Op, order: StartOrder) -> None:
+    id = order.options.id
+    assert id is not None, "a start without a chosen id is a note"
+    execution.children[id] = order.options.on_parent_close
+    execution.host.start_child(execution, order, id, op.path, nonce=_derived(execution, op.path, b"start"))
+    execution._asked_there[op.path] = op
+    execution.dirty()
+
+
+def settle_verdicts(execution: Execution, asked: dict[str, Op], verdict: Verdict) -> None:
+    """The commit that carried them is durable: record what the database said."""
+    for op in asked.values():
+        if execution.gone or not op.is_open:
+            continue
+        match op.what:
+            case (SendTo() as question, bytes() as mid):
+                if mid in verdict.undelivered:
+                    error = verbs.undelivered(question.id, verdict.undelivered[mid], execution.line.app)
+                    execution.settle(op, Outcome.ERROR, encode_failure(error))
+                else:
+                    execution.host.mail([question.id])
+                    execution.settle(op, Outcome.NONE, None)
+            case StartOrder() as order:
+                _settle_start(execution, op, order, verdict.exists.get(order.options.id or ""))
+            case _:
+                raise TypeError(f"no verdict awaited by {op.what!r}")
+
+
+def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: WorkflowRow | None) -> None:
+    id = order.options.id or ""
+    if exists is None:
+        execution.settle(op, Outcome.VALUE, id.encode())
+        return
+    execution.children.pop(id, None)  # somebody else's: its end is not this run's business
+    mine = (exists.parent, exists.parent_run, exists.parent_path) == (execution.id, execution.run.key.run, op.path)
+    if mine:
+        execution.children[id] = order.options.on_parent_close
+    try:
+        if order.options.on_conflict == "fail" and not mine:
+            raise WorkflowConflict(
+                f"workflow id {id!r} exists already ({exists.name}, {exists.status}); on_conflict='fail' asked for this error"
+            )
+        check_same(exists, order, None)
+    except WorkflowConflict as conflict:
+        execution.settle(op, Outcome.ERROR, encode_failure(conflict))
+    else:
+        execution.settle(op, Outcome.VALUE, id.encode())

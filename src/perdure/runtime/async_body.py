@@ -1,0 +1,204 @@
+"""An async workflow body: one deterministic loop, driven in bursts from plain callbacks of the host loop.
+
+``pump`` is the whole life of it: burst; hand over the next recorded outcome; burst; … until history is used up; then
+begin what was asked for. Live, each outcome that arrives is handed over the same way, one burst each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+from perdure.core.run import Op
+from perdure.errors import Evicted
+from perdure.model.records import Kind, Record
+from perdure.model.states import Reason
+from perdure.runtime import answers
+from perdure.runtime.execution import ContinueAsNew, Execution, RecvWait
+from perdure.runtime.loop import LoopTimer, WorkflowLoop
+from perdure.runtime.steps import StepCall
+
+REPLAY_DELIVERIES_MAX = 500  # handed over in one turn of the host loop; then others get theirs
+
+
+class AsyncExecution(Execution):
+    """See the head of this file."""
+
+    loop: WorkflowLoop
+    main: asyncio.Task[Any]
+
+    def begin_body(self) -> None:
+        """Start the body (a plain callback of the host loop)."""
+        loop = self.loop = WorkflowLoop(self.run.lineage, self)
+        loop.run = self
+        loop.now = self.run.now
+        self._timer_ops: dict[str, Op] = {}
+        self._cut = False
+        self._late: list[tuple[Op, tuple[Any, ...]]] = []
+        args, kwargs = self.definition.args.decode(self.input)
+        self.main = loop.start(self.definition.fn(*args, **kwargs))
+        self.arm_deadline()
+        self.pump()
+
+    # -- the burst
+
+    def pump(self) -> None:
+        if self.gone:
+            return
+        run, loop = self.run, self.loop
+        if not self._cut:
+            loop.now = run.now
+        for _ in range(REPLAY_DELIVERIES_MAX):
+            if not loop.burst():
+                self._cut = True  # where a burst is cut depends on the machine: nothing may enter the body here
+                self.line.loop.call_soon(self.pump)
+                return
+            self._cut = False
+            delivery = run.next_delivery()
+            if delivery is None:
+                break
+            op, record = delivery
+            loop.now = run.now
+            if op is None:
+                self.replay_cancel(record)
+            else:
+                self.end_wait(op.path)
+                op.deliver(record)
+        else:
+            self.line.loop.call_soon(self.pump)
+            return
+        if run.mismatch is not None:
+            self.hold(Reason.NONDETERMINISM, str(run.mismatch))
+        elif self.main.done():
+            self._finish()
+        elif self.try_cancel():
+            self.pump()
+        elif self._late:
+            op, args = self._late.pop(0)
+            if self.settle(op, *args) is None:
+                self.line.loop.call_soon(self.pump)
+        elif self.cancelling is None or self.cancel_delivered:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self.idle_since = self.line.loop.time()
+        for op in self.run.fresh():
+            self.begin(op)
+        if not self.run.asked and not self.loop.pending() and not self.gone:
+            self.hold(
+                Reason.NONDETERMINISM,
+                "the body awaits something that is neither a step nor a wait of Perdure's or asyncio's, "
+                "so nothing can ever wake it: put real I/O, threads and futures of other loops into a step",
+            )
+
+    def _finish(self) -> None:
+        self._end_leftovers()
+        main = self.main
+        if main.cancelled():
+            self.finish(None, asyncio.CancelledError())
+        elif (error := main.exception()) is not None:
+            self.finish(None, error)
+        else:
+            self.finish(main.result(), None)
+
+    def _end_leftovers(self) -> None:
+        """Tasks that outlive the main coroutine are cancelled in order; what they call then is refused."""
+        if self.loop.cancel_leftovers():
+            asked, self.run.gone = self.run.gone, True
+            self.loop.burst()
+            self.run.gone = asked
+
+    def put_away(self) -> None:
+        self.run.gone = True
+        if hasattr(self, "loop"):
+            self.loop.unwind()
+
+    def deliver_cancel(self) -> None:
+        self.loop.cancel_main()
+
+    # -- timers of the body's loop (asyncio.sleep, asyncio.timeout, perdure.sleep)
+
+    def timer_armed(self, timer: LoopTimer) -> None:
+        op = Op(timer.path, Kind.TIMER, "timer", b"", lambda _record: self.loop.fire(timer), timer.deadline)
+        self._timer_ops[timer.path] = op
+        self.run.ask(op)
+
+    def timer_disarmed(self, timer: LoopTimer) -> None:
+        op = self._timer_ops.pop(timer.path, None)
+        if op is not None and not self.gone:
+            self.abandon(op)
+
+    def settle(self, op: Op, *args: Any) -> Record | None:  # type: ignore[override]
+        if self._cut and not self.gone:
+            self._late.append((op, args))
+            return None
+        if op.kind is Kind.TIMER:
+            self._timer_ops.pop(op.path, None)
+        return super().settle(op, *args)
+
+    # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
+
+    def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
+        path = self._called(call.name)
+        return self._step(path, call, fingerprint, shown)
+
+    async def _step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
+        record = await self._outcome(path, Kind.STEP, call.name, fingerprint, call, shown)
+        return answers.decode_outcome(record.outcome, record.data, call.definition.result)
+
+    def ask(self, question: Any, *, path: str | None = None) -> Coroutine[Any, Any, Any]:
+        kind, name, fingerprint = answers.shape_of_call(question)
+        if path is None:
+            path = self._called(name)
+        return self._ask(path, kind, name, fingerprint, question)
+
+    async def _ask(self, path: str, kind: Kind, name: str, fingerprint: bytes, question: Any) -> Any:
+        record = await self._outcome(path, kind, name, fingerprint, question, getattr(question, "shown", ""))
+        return answers.decode(question, record)
+
+    def recv(self, topic: str, timeout: int | None) -> Coroutine[Any, Any, Record]:
+        return self._recv(self._called(f"recv {topic}"), topic, timeout)
+
+    async def _recv(self, path: str, topic: str, timeout: int | None) -> Record:
+        deadline = None if timeout is None else self.loop.now + timeout
+        return await self._outcome(path, Kind.RECV, topic, b"", RecvWait(topic, deadline))
+
+    async def _outcome(
+        self, path: str, kind: Kind, name: str, fingerprint: bytes, what: Any, shown: str = ""
+    ) -> Record:
+        """Wait for the one outcome of a call."""
+        self.called.pop(path, None)
+        self.check_alive()
+        future: asyncio.Future[Record] = self.loop.create_future()
+        op = Op(path, kind, name, fingerprint, future.set_result, what)
+        op.shown = shown
+        self.run.ask(op)
+        try:
+            return await future
+        except BaseException:
+            if not self.gone:
+                self.abandon(op)
+            raise
+
+    def _called(self, what: str) -> str:
+        """The path of a call, and a note of where it was made until somebody awaits it."""
+        self.check_alive()
+        path = self.loop.next_path()
+        # This frame, the execution's method, the public face's: the caller is the third.
+        frame = sys._getframe(3)  # noqa: SLF001  the one way to a line number that costs nothing to speak of
+        self.called[path] = (frame.f_code.co_filename, frame.f_lineno, what)
+        return path
+
+    def next_path(self) -> str:
+        """The path of a call that needs no outcome."""
+        self.check_alive()
+        return self.loop.next_path()
+
+    def continue_as_new(self, order: Any) -> None:
+        self.check_alive()
+        raise ContinueAsNew(order)
+
+
+__all__ = ["AsyncExecution", "Evicted"]

@@ -1,0 +1,124 @@
+"""Where the calling code stands: in an async workflow body, in a sync one, in a step, or outside.
+
+An async body is known by its loop, a sync body by its thread, a step by a context variable. Nothing else is global.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import events
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from perdure.errors import OutsideWorkflow
+from perdure.model.ids import RunKey, idempotency_key
+from perdure.runtime.loop import WorkflowLoop
+
+if TYPE_CHECKING:  # the execution is only named here, never made
+    from perdure.runtime.execution import Execution
+
+
+class StepContext(NamedTuple):
+    """What a step may know of itself."""
+
+    key: RunKey
+    lineage: bytes
+    workflow: str
+    version: str
+    path: str
+    attempt: int
+    executor: str
+
+
+class Current:
+    """The workflow or step that is asking: who it is, and whether it is replaying.
+
+    Attributes:
+        id, run, name, version, executor: of the workflow.
+        attempt: in a step, which attempt this is (1, 2, …); in a workflow, 1 + the deaths it survived.
+        replaying: in a workflow, whether history is being replayed just now. For logging only.
+        idempotency_key: in a step, the same at every attempt on every executor, different for every step.
+    """
+
+    __slots__ = ("_lineage", "_path", "attempt", "executor", "id", "name", "parameters", "replaying", "run", "version")
+
+    def __init__(
+        self, key: RunKey, lineage: bytes, name: str, version: str, executor: str, attempt: int, replaying: bool, path: str | None
+    ) -> None:
+        self.id = key.id
+        self.run = key.run
+        self.name = name
+        self.version = version
+        self.executor = executor
+        self.attempt = attempt
+        self.replaying = replaying
+        self.parameters: dict[str, Any] = {}
+        self._lineage = lineage
+        self._path = path
+
+    @property
+    def idempotency_key(self) -> str:
+        """Raises ``OutsideWorkflow`` in a workflow body: a key belongs to one step."""
+        if self._path is None:
+            raise OutsideWorkflow(
+                f"current().idempotency_key was read in the body of workflow {self.id!r}; a key belongs to one step: "
+                "read it inside the step that makes the outside call"
+            )
+        return idempotency_key(self._lineage, self._path)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.id!r} run {self.run} attempt {self.attempt}>"
+
+
+STEP: ContextVar[StepContext | None] = ContextVar("perdure_step", default=None)
+
+
+class _Thread(threading.local):
+    execution: Execution | None = None
+
+
+THREAD = _Thread()
+
+
+def async_body() -> Any | None:
+    """The execution whose async body is calling, if one is."""
+    loop = events._get_running_loop()  # noqa: SLF001  the public form raises where there is none
+    return loop.run if type(loop) is WorkflowLoop else None
+
+
+def sync_body() -> Execution | None:
+    """The execution whose sync body is calling, if one is (not within a step of it)."""
+    return THREAD.execution if STEP.get() is None else None
+
+
+def body() -> Any | None:
+    """The execution whose body is calling, of either face."""
+    return async_body() or sync_body()
+
+
+def need_body(what: str) -> Any:
+    """The calling execution, or an error that says where ``what`` belongs."""
+    execution = body()
+    if execution is not None:
+        return execution
+    where = "in a step" if STEP.get() is not None else "outside any workflow"
+    raise OutsideWorkflow(
+        f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
+        "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
+    )
+
+
+def current() -> Current:
+    """Who is asking: the calling workflow, or the calling step.
+
+    Raises ``OutsideWorkflow`` elsewhere.
+
+    >>> # in a step:  gateway.charge(cents, idempotency_key=current().idempotency_key)
+    """
+    step = STEP.get()
+    if step is not None and async_body() is None:
+        return Current(
+            step.key, step.lineage, step.workflow, step.version, step.executor, step.attempt, False, step.path
+        )
+    execution = need_body("current()")
+    return execution.current()  # type: ignore[no-any-return]

@@ -1,0 +1,145 @@
+"""An app that is open: its line to the database and, if it works, its executor and its lease.
+
+Opening: settings, store, migrate, register the incarnation, resources, recover, work. Closing in reverse. One engine
+belongs to one event loop; ``aface`` and ``sface`` carry calls of either face to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from perdure.client.line import Line
+from perdure.clock import Clock
+from perdure.config import Settings, masked
+from perdure.definitions import Registry
+from perdure.errors import DatabaseTrouble
+from perdure.model.states import Status
+from perdure.runtime.executor import Executor
+from perdure.runtime.leases import Lease, new_incarnation
+from perdure.store.base import Filter, Store
+
+log = logging.getLogger("perdure")
+
+DRAIN_SECONDS = 25.0
+
+MakeStore = Callable[[], Store]
+
+
+class Engine:
+    """See the head of this file."""
+
+    def __init__(self, settings: Settings, registry: Registry, make_store: MakeStore, *, works: bool) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.works = works
+        self.fakes: dict[str, Callable[..., Any]] = {}
+        self._make_store = make_store
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.line: Line
+        self.executor: Executor | None = None
+        self.lease: Lease | None = None
+
+    async def open(
+        self,
+        *,
+        clock: Clock | None = None,
+        before_work: Callable[[], Awaitable[None]] | None = None,
+        polling: bool = True,
+    ) -> None:
+        """Connect; with ``works`` also register, recover and begin to claim. Nothing stays open if it fails."""
+        self.loop = asyncio.get_running_loop()
+        store = self._make_store()
+        await store.open()
+        try:
+            await store.migrate()
+            self._say_where()
+            self.line = Line(store, self.loop, clock)
+            if self.works:
+                await self._begin_work(before_work, leased=clock is None, polling=polling)
+        except BaseException:
+            if self.lease is not None:
+                self.lease.end()
+            await store.close()
+            raise
+
+    async def _begin_work(
+        self, before_work: Callable[[], Awaitable[None]] | None, *, leased: bool, polling: bool
+    ) -> None:
+        settings, line = self.settings, self.line
+        me = new_incarnation(line.new_token(), settings.executor_id, settings.version)
+        lease = Lease(self._make_store, me, settings.lease, self._declared_dead, self._told_time)
+        await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
+        if leased:
+            lease.begin()
+            self.lease = lease
+        if before_work is not None:
+            await before_work()
+        self.executor = Executor(
+            line, self.registry, executor_id=settings.executor_id, version=settings.version, me=me,
+            lease=self.lease, threads=settings.threads, grace=settings.grace, polling=polling, fakes=self.fakes,
+        )  # fmt: skip
+        await self.executor.open()
+        gc.freeze()  # what launch made stays: the collector need not look at it again
+
+    def _say_where(self) -> None:
+        settings = self.settings
+        level = logging.INFO if settings.chosen or settings.database.startswith("postgres") else logging.WARNING
+        log.log(
+            level, "app %s: database %s (from %s)%s", settings.app, masked(settings.database), settings.database_from,
+            "" if settings.chosen else "; set PERDURE_DATABASE_URL=postgresql://… for more than one machine",
+        )  # fmt: skip
+
+    # -- from the lease's thread
+
+    def _declared_dead(self) -> None:
+        if self.loop is not None and self.executor is not None:
+            self.loop.call_soon_threadsafe(self.executor.died)
+
+    def _told_time(self, now: int) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.line.clock.observe, now)
+
+    # -- closing
+
+    async def close(self, *, drain: float = DRAIN_SECONDS) -> None:
+        """Hand back what is unfinished, write what waits, let go."""
+        if self.executor is not None:
+            await self.executor.drain(drain)
+            self.executor.stop()
+            await self._say_unfinished()
+        if self.lease is not None:
+            self.lease.end()
+        if self.executor is not None:
+            try:
+                await self.line.store.leave(self.executor.me.id)
+            except DatabaseTrouble as trouble:
+                log.warning("leaving could not be recorded, others will notice by the lease: %s", trouble)
+        self.executor = None
+        self.line.work = None
+        await self.line.close()
+
+    async def _say_unfinished(self) -> None:
+        try:
+            open_statuses = frozenset({Status.QUEUED, Status.SCHEDULED, Status.WAITING, Status.HELD, Status.RUNNING})
+            found = await self.line.store.list(Filter(statuses=open_statuses, limit=100))
+        except DatabaseTrouble:
+            return
+        if found.rows:
+            count = f"{len(found.rows)}{'+' if found.cursor else ''}"
+            log.info(
+                "app %s closed with %s unfinished workflow%s; the next start of an executor goes on with them; "
+                "see: perdure workflow list --status open",
+                self.settings.app, count, "" if count == "1" else "s",
+            )  # fmt: skip
+
+    def crash(self) -> None:
+        """Stop as SIGKILL would: nothing more is written, nothing handed back. For tests."""
+        if self.lease is not None:
+            self.lease.end()
+        if self.executor is not None:
+            self.executor.stop()
+        self.line.drop()

@@ -1,0 +1,608 @@
+"""One run that lives in this process: the pure core, its writes, its waits and its steps. Both faces extend it.
+
+States: replaying -> live (bursts of the body between outcomes) -> closing (Close written) | parking | holding -> gone.
+Everything here runs in plain callbacks of the host loop, except where ``sync_body`` says otherwise.
+
+Promises:
+- no effect of the body begins before all that it rests on is durable, and none after the claim is lost;
+- what is refused by the fence is dropped whole, and the body is put away without a trace;
+- a cancel is delivered once, when no step is under way, and is itself a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from perdure.client.questions import CancelOf, EventOf, InfoOf, ResultOf, SendTo, StartOrder, outcome_of
+from perdure.client.timers import Timer
+from perdure.client.watcher import Watch
+from perdure.core.run import Op, Run
+from perdure.definitions import WorkflowDef
+from perdure.errors import Evicted, NotAwaited
+from perdure.model.ids import child_id
+from perdure.model.records import Ended, Kind, Message, Outcome, Record, WorkflowRow
+from perdure.model.states import Reason, Status
+from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
+from perdure.runtime import answers
+from perdure.runtime.context import Current
+from perdure.runtime.steps import StepCall
+from perdure.serde.failures import encode_failure
+
+log = logging.getLogger("perdure")
+
+
+class ContinueAsNew(BaseException):
+    """Ends this run and begins the next one of the same id. Let it pass."""
+
+    def __init__(self, order: StartOrder) -> None:
+        super().__init__("the workflow continues as a new run")
+        self.order = order
+
+
+class RecvWait:
+    """What a ``recv`` waits for."""
+
+    __slots__ = ("deadline", "topic")
+
+    def __init__(self, topic: str, deadline: int | None) -> None:
+        self.topic = topic
+        self.deadline = deadline
+
+
+class Execution:
+    """See the head of this file. ``host`` is the executor; ``row`` what was claimed (or is being started)."""
+
+    def __init__(self, host: Any, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> None:
+        self.host = host
+        self.line = host.line
+        self.definition = definition
+        self.run = run
+        self.row = row
+        self.input = input
+        self.claim = row.claim
+        self.queued = False  # in the journal's line
+        self.in_flight = False
+        self.gone = False  # put away, or ending: nothing more is executed
+        self.closing: Change | None = None
+        self.running = 0  # steps whose body is under way
+        self.cancelling: tuple[Status, str] | None = None  # asked to stop; set until delivered and after
+        self.cancel_delivered = False
+        self.inbox: dict[str, deque[Message]] = {}
+        self.seen: set[bytes] = set()  # messages that came in before
+        self.waits: dict[str, list[Timer | Watch]] = {}  # by path: what must be cancelled when the wait ends
+        self.waiting: dict[str, Op] = {}  # by path: begun, and neither a step nor in the database's hands
+        self.children: dict[str, str] = {}  # id -> on_parent_close, of children started here
+        self.seen_ends: set[str] = set()
+        self.called: dict[str, tuple[str, int, str]] = {}  # path -> where a call was made that nobody awaited yet
+        self.idle_since = 0
+        self._blocked: list[Op] = []  # steps that wait for the barrier
+        self._flying: list[Op] = []  # … whose barrier is in flight
+        self._asked_there: dict[str, Op] = {}  # by id or message: verdicts awaited
+        self._asked_in_flight: dict[str, Op] = {}
+        self._mail_ends: Timer | None = None
+        self._steps: dict[str, StepCall] = {}
+        self._deadline: Timer | None = None
+        self._random: random.Random | None = None
+        self._uuids = 0
+        self._change_later: Change | None = None
+        self.newborn = False  # the start travels in the parent's unit and is not durable yet
+        self.newborns: list[Execution] = []  # children to go with the next unit
+        self.born: list[Execution] = []  # children in the unit that is in flight
+        self.woken: set[bytes] = set()
+        self.started: Callable[[WorkflowRow | None], None] | None = None
+
+    # -- the face's part
+
+    def begin_body(self) -> None:
+        """Decode the input and start the body (a plain callback of the host loop)."""
+        raise NotImplementedError
+
+    def pump(self) -> None:
+        """Let the body run until it is quiet; then begin what it asked for, or end."""
+        raise NotImplementedError
+
+    def put_away(self) -> None:
+        """Unwind the body without effect or record."""
+        raise NotImplementedError
+
+    def deliver_cancel(self) -> None:
+        """Raise the cancellation where the body stands."""
+        raise NotImplementedError
+
+    # -- writing
+
+    @property
+    def id(self) -> str:
+        return self.run.key.id
+
+    def dirty(self) -> None:
+        """There are writes: the journal takes them at its next flush."""
+        if not self.newborn:
+            self.line.journal.put(self)
+
+    @property
+    def unwritten(self) -> bool:
+        return self.run.unwritten or bool(self.newborns)
+
+    def take(self) -> Unit:
+        """For the journal: all that waits, as one unit."""
+        self.born, self.newborns = self.newborns, []
+        for child in self.born:
+            self.run.outbox.children.append(child.take_start())
+        unit = self.run.take()
+        if unit.start is None:
+            unit.claim = self.claim
+        unit.nonce = self.line.new_token()
+        self.in_flight = True
+        self._launch_blocked()
+        self._asked_in_flight |= self._asked_there
+        self._asked_there = {}
+        return unit
+
+    def _launch_blocked(self) -> None:
+        if self._blocked:
+            self._flying, self._blocked = self._flying + self._blocked, []
+
+    def take_start(self) -> Start:
+        """For the parent: this child's start, with the intents of its first burst."""
+        self._launch_blocked()
+        return self.run.take_start()
+
+    def start_durable(self) -> None:
+        """The parent's unit is durable, and this child's start with it."""
+        self.newborn = False
+        flying, self._flying = self._flying, []
+        for op in flying:
+            self._run_step(op)
+        if self.unwritten:
+            self.dirty()
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        """From the journal: the unit is durable, or refused."""
+        self.in_flight = False
+        if not verdict.applied:
+            self._refused(unit, verdict)
+            return
+        if unit.start is not None and self.started is not None:
+            self.started(None)
+        self.host.after_commit(self, unit, verdict)
+        if unit.change is not None:
+            self._ended(unit)
+            return
+        if self._change_later is not None:
+            self.run.outbox.change, self._change_later = self._change_later, None
+            self.dirty()
+        if self.gone:
+            return
+        flying, self._flying = self._flying, []
+        asked, self._asked_in_flight = self._asked_in_flight, {}
+        for op in flying:
+            self._run_step(op)
+        if asked:
+            answers.settle_verdicts(self, asked, verdict)
+        if self.unwritten:
+            self.dirty()
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        """From the journal: this unit can never be written. The workflow is held, nothing more of it is executed."""
+        self.in_flight = False
+        if self.started is not None and unit.start is not None:
+            self.started(self.row)
+        if self.gone:
+            self.host.forget(self)
+            return
+        self.drop()
+        log.error("workflow %s cannot go on here: its write was refused by the store: %s", self.id, error)
+
+    def _refused(self, unit: Unit, verdict: Verdict) -> None:
+        """Another holds the workflow now (or has its id): stop at once, adopt nothing."""
+        if unit.start is not None:
+            if self.started is not None:
+                self.started(verdict.exists.get(self.id, self.row))
+        elif not self.gone:
+            log.warning("workflow %s was taken over by another executor; it stops here", self.id)
+        self.drop()
+
+    def drop(self) -> None:
+        """Put the body away and forget the run: what is not durable never happened."""
+        if not self.gone:
+            self.gone = True
+            self._stop_all()
+            self.put_away()
+        for child in (*self.born, *self.newborns):
+            child.drop()
+        self.host.forget(self)
+
+    def _stop_all(self) -> None:
+        self.run.gone = True
+        for call in list(self._steps.values()):
+            call.stop()
+        self._steps.clear()
+        for path in list(self.waits):
+            self.end_wait(path)
+        self.waiting.clear()
+        self._blocked.clear()
+        self._flying.clear()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _ended(self, unit: Unit) -> None:
+        """The last unit of this run (here) is durable."""
+        self.host.forget(self)
+        match unit.change:
+            case Close() as close:
+                self.host.closed(self, close)
+            case Continue():
+                self.host.look()
+            case Hold() as hold:
+                self.line.watcher.warn_held(self.id, self.row.name, str(hold.reason), hold.detail)
+            case Park() as park:
+                self.host.parked(self, park)
+            case _:
+                pass
+
+    # -- asking
+
+    def settle(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record | None:
+        """An outcome arrived: record it, hand it to the body, let the body run."""
+        if self.gone or not op.is_open:
+            return None
+        self.end_wait(op.path)
+        record = self.run.settle(op, self.line.clock.now(), outcome, data, name)
+        self.dirty()
+        op.deliver(record)
+        self.pump()
+        return record
+
+    def abandon(self, op: Op) -> None:
+        """The body was cancelled at this call and no longer waits for it."""
+        if not op.is_open:
+            return
+        self.run.abandon(op)
+        self.end_wait(op.path)
+        call = self._steps.pop(op.path, None)
+        if call is not None:
+            call.stop()
+
+    def end_wait(self, path: str) -> None:
+        """Forget the timers and watches of a wait."""
+        self.waiting.pop(path, None)
+        for part in self.waits.pop(path, ()):
+            part.cancel()
+
+    def begin(self, op: Op) -> None:
+        """A call that history does not answer: do what it takes to get its outcome."""
+        match op.what:
+            case StepCall():
+                self._begin_step(op)
+            case RecvWait() as wait:
+                self._begin_recv(op, wait)
+            case int() as deadline:
+                self.waiting[op.path] = op
+                self.waits[op.path] = [self.line.timers.at(deadline, lambda: self._fired(op))]
+            case ResultOf() | EventOf() | InfoOf() | CancelOf() | SendTo() | StartOrder():
+                answers.begin(self, op)
+            case _:
+                raise TypeError(f"cannot begin {op.what!r}")
+
+    def _fired(self, op: Op) -> None:
+        self.settle(op, Outcome.NONE, None)
+
+    # -- steps
+
+    def _begin_step(self, op: Op) -> None:
+        call: StepCall = op.what
+        if op.attempt > 1:
+            self._retry_later(op)
+        elif call.definition.pure:
+            self._run_step(op)
+        else:
+            self._barrier(op, self.run.intend(op))
+
+    def _barrier(self, op: Op, has_news: bool) -> None:
+        """Run the step as soon as all that it rests on is durable."""
+        if has_news or self.unwritten:
+            self._blocked.append(op)
+            self.dirty()
+        elif self.in_flight:
+            self._flying.append(op)
+        else:
+            self._run_step(op)
+
+    def _run_step(self, op: Op) -> None:
+        if self.gone or not op.is_open:
+            return
+        if op.attempt > 1 and op.path not in self.waiting and op.failed_at:
+            self._retry_later(op)
+            return
+        if not self.host.may_begin():
+            self.host.when_allowed(lambda: self._run_step(op))
+            return
+        self.running += 1
+        self._steps[op.path] = op.what
+        op.what.start(self, op)
+
+    def _retry_later(self, op: Op) -> None:
+        """The next attempt begins after the policy's delay, counted from the failure that history recorded."""
+        when = self._retry_time(op)
+
+        def go() -> None:
+            self.end_wait(op.path)
+            op.failed_at = 0
+            self._run_step(op)
+
+        self.waiting[op.path] = op
+        self.waits[op.path] = [self.line.timers.at(when, go)]
+
+    def _retry_time(self, op: Op) -> int:
+        call: StepCall = op.what
+        return op.failed_at + (call.retry.wait_us(op.attempt - 1) if call.retry is not None else 0)
+
+    def step_done(self, op: Op, outcome: Outcome, data: bytes | None, error: Exception | None) -> None:
+        """A step's body ended (called by its StepCall, once)."""
+        self.running -= 1
+        self._steps.pop(op.path, None)
+        if self.gone or not op.is_open:
+            return
+        call: StepCall = op.what
+        if error is not None and call.wants_retry(error, op.attempt):
+            call.remember(op.attempt, error)
+            self.run.fail_attempt(op, self.line.clock.now(), data or b"")
+            self.dirty()
+            if self.cancelling is None:
+                self._blocked.append(op)
+            else:
+                self.pump()  # the cancel was waiting for this step
+            return
+        self.settle(op, outcome, data)
+
+    # -- messages
+
+    def _begin_recv(self, op: Op, wait: RecvWait) -> None:
+        self.waiting[op.path] = op
+        parts: list[Timer | Watch] = []
+        if wait.deadline is not None:
+            parts.append(self.line.timers.at(wait.deadline, lambda: self._fired(op)))
+        self.waits[op.path] = parts
+        if self.inbox.get(wait.topic):
+            self.line.loop.call_soon(self._match_mail)
+
+    def mail(self, messages: list[Message]) -> None:
+        """Messages of this workflow, as read from the database; repeats are recognised."""
+        fresh = False
+        for message in messages:
+            if message.mid not in self.seen:
+                self.seen.add(message.mid)
+                self.inbox.setdefault(message.topic, deque()).append(message)
+                fresh = True
+        if fresh and not self.run.replaying:
+            self._match_mail()
+
+    def _match_mail(self) -> None:
+        """Hand messages to those who wait for them, one delivery at a time."""
+        for op in list(self.waiting.values()):
+            if self.gone or op.kind is not Kind.RECV or not op.is_open:
+                continue
+            queue = self.inbox.get(op.what.topic)
+            if queue:
+                message = queue.popleft()
+                self.run.outbox.taken.append((message.mid, self.run.seq + 1))
+                self.settle(op, Outcome.VALUE, message.data)
+
+    # -- notes: what needs no verdict
+
+    def note_event(self, path: str, name: str, data: bytes) -> None:
+        """Publish an event; travels with the next barrier."""
+        _, new = self.run.note(path, Kind.EVENT, name, b"", None, self.line.clock.now())
+        if new:
+            self.run.outbox.events.append(SetEvent(name, data))
+            self.dirty()
+
+    def note_child(self, path: str, order: StartOrder, fingerprint: bytes) -> str:
+        """Start a child under its derived id."""
+        id = child_id(self.run.key, path)
+        _, new = self.run.note(path, Kind.CHILD, order.name, fingerprint, id.encode(), self.line.clock.now(), order.shown)
+        self.children[id] = order.options.on_parent_close
+        if new:
+            self.host.start_child(self, order, id, path)
+            self.dirty()
+        return id
+
+    def cancel_child(self, id: str) -> None:
+        """The body was cancelled while it waited for this child: so is the child. Repeating it changes nothing."""
+        if not self.gone and not self.run.replaying:
+            self.host.cancel_elsewhere(id, f"its parent {self.id} no longer waits for it")
+
+    # -- ends
+
+    def cancel(self, reason: str, status: Status = Status.CANCELLED) -> None:
+        """Ask the body to stop: delivered when no step is under way."""
+        if self.cancelling is None and not self.gone:
+            self.cancelling = (status, reason)
+            self.line.loop.call_soon(self.pump)
+
+    def try_cancel(self) -> bool:
+        """Between bursts, live: deliver a cancel that waits. True if it was delivered just now."""
+        if self.cancelling is None or self.cancel_delivered or self.running:
+            return False
+        status, reason = self.cancelling
+        self.run.cancelled(self.line.clock.now(), f"{status}:{reason}")
+        self.dirty()
+        self._deliver_cancel(status, reason)
+        return True
+
+    def replay_cancel(self, record: Record) -> None:
+        """The recorded cancel arrives again."""
+        status, _, reason = record.name.partition(":")
+        self._deliver_cancel(Status(status), reason)
+
+    def _deliver_cancel(self, status: Status, reason: str) -> None:
+        self.cancelling = (status, reason)
+        self.cancel_delivered = True
+        self._blocked.clear()  # steps about to run, which now never will: the body is cancelled at each of them
+        self.deliver_cancel()
+
+    def arm_deadline(self) -> None:
+        """The workflow's own time, by the database's clock."""
+        if self.row.deadline is not None and self._deadline is None:
+            self._deadline = self.line.timers.at(
+                self.row.deadline, lambda: self.cancel("its time ran out", Status.TIMED_OUT)
+            )
+
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        """The body has ended. Encode what it gave, write the end."""
+        if self.called:
+            path, (file, line, what) = next(iter(self.called.items()))
+            error = NotAwaited(
+                f"{what} was called at {file}:{line} (path {path}) and never awaited, so it did not run; write: await {what}(…)"
+            )
+        if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
+            self._continue(error.order)
+            return
+        status, outcome, data = self._conclude(value, error)
+        close = Close(
+            status, outcome, data, self.line.new_token(), self.row.parent,
+            tuple(id for id, policy in self.children.items() if policy == "cancel" and id not in self.seen_ends),
+        )  # fmt: skip
+        self._end_with(close)
+
+    def _conclude(self, value: Any, error: BaseException | None) -> tuple[Status, Outcome, bytes | None]:
+        if self.cancel_delivered and self.cancelling is not None:
+            # Whatever the body made of it, a delivered cancel is final: cancel() has to answer definitely.
+            kept = encode_failure(error) if isinstance(error, Exception) else None
+            return self.cancelling[0], Outcome.ERROR if kept else Outcome.NONE, kept
+        if error is None:
+            try:
+                return Status.COMPLETED, Outcome.VALUE, self.definition.result.encode(value, "result")
+            except Exception as unserializable:  # the body is done; its result cannot be kept
+                error = unserializable
+        return Status.FAILED, Outcome.ERROR, encode_failure(error)
+
+    def _continue(self, order: StartOrder) -> None:
+        start = Start(
+            id=self.id,
+            run=self.run.key.run + 1,
+            lineage=self.line.new_token(),
+            name=order.name,
+            version=self.run.version,
+            input=order.input,
+            fingerprint=order.fingerprint,
+            nonce=self.line.new_token(),
+            timeout=self.row.timeout,
+            parent=self.row.parent,
+            parent_run=self.row.parent_run,
+            parent_path=self.row.parent_path,
+            on_parent_close=self.row.on_parent_close,
+            queue=self.row.queue,
+            priority=self.row.priority,
+            attributes=self.row.attributes,
+        )
+        self._end_with(Continue(start, self.line.new_token()))
+
+    def hold(self, reason: Reason, detail: str) -> None:
+        """Park with a reason; nothing of the body is executed."""
+        log.error("workflow %s (%s) is held: %s: %s", self.id, self.row.name, reason, detail)
+        self._end_with(Hold(reason, detail), unwind=True)
+
+    def park(self, until: int | None, detail: str, watching: tuple[str, ...]) -> None:
+        """Evict: the body goes, the wake condition stays in the row."""
+        self._end_with(Park(until, detail, watching), unwind=True)
+
+    def release(self) -> None:
+        """Hand back, for another executor."""
+        self._end_with(Release(), unwind=True)
+
+    def _end_with(self, change: Change, unwind: bool = False) -> None:
+        self.closing = change
+        self.gone = True
+        self._stop_all()
+        if unwind:
+            self.put_away()
+        if self.newborns or self.run.outbox.children:
+            # A close sends cancels to open children; the statement that inserts a child cannot see it yet.
+            self._change_later = change
+        else:
+            self.run.outbox.change = change
+        self.dirty()
+
+    # -- eviction
+
+    def is_waiting(self) -> bool:
+        """Whether nothing is under way but waits that a row can hold."""
+        return (
+            not self.gone
+            and not self.running
+            and not self.in_flight
+            and not self.unwritten
+            and not self.run.replaying
+            and bool(self.waiting)
+            and len(self.waiting) == len(self.run.asked)
+        )
+
+    def evict_if_idle(self, threshold: float) -> None:
+        """Put the body away if it has only waited since ``threshold`` (seconds of the host loop's clock)."""
+        if not self.is_waiting() or self.idle_since > threshold or self.cancelling is not None:
+            return
+        times: list[int] = []
+        watching: list[str] = []
+        words: list[str] = []
+        for op in self.waiting.values():
+            match op.what:
+                case int() as deadline:
+                    times.append(deadline)
+                    words.append("a timer")
+                case RecvWait() as wait:
+                    times += [] if wait.deadline is None else [wait.deadline]
+                    words.append(f"a message on {wait.topic!r}" if wait.topic else "a message")
+                case ResultOf() as question:
+                    watching += [] if question.id in self.children else [question.id]
+                    words.append(f"the end of {question.id}")
+                case EventOf() as question:
+                    times += [] if question.timeout is None else [self.run.now + question.timeout]
+                    watching.append(question.id)
+                    words.append(f"event {question.name!r} of {question.id}")
+                case StepCall() as call:
+                    times.append(self._retry_time(op))
+                    words.append(f"the next attempt of {call.name}")
+                case _:
+                    return
+        if self.row.deadline is not None:
+            times.append(self.row.deadline)
+        more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+        self.park(min(times, default=None), "waits for " + ", ".join(words[:3]) + more, tuple(watching))
+
+    # -- what the body may know
+
+    def random(self) -> random.Random:
+        """Seeded by the lineage, so that a replay draws the same numbers."""
+        if self._random is None:
+            self._random = random.Random(self.run.lineage)  # noqa: S311  not for secrets
+        return self._random
+
+    def uuid4(self) -> uuid.UUID:
+        """Derived from the lineage and a counter, so that a replay makes the same ones."""
+        self._uuids += 1
+        digest = hashlib.blake2b(self._uuids.to_bytes(8, "big"), key=self.run.lineage, person=b"uuid4", digest_size=16)
+        return uuid.UUID(bytes=digest.digest(), version=4)
+
+    def current(self) -> Current:
+        return Current(
+            self.run.key, self.run.lineage, self.row.name, self.run.version, self.host.executor_id,
+            self.row.attempts + 1, self.run.replaying, None,
+        )  # fmt: skip
+
+    def end_of_child(self, ended: Ended) -> tuple[Outcome, bytes | None]:
+        self.seen_ends.add(ended.row.id)
+        return outcome_of(ended)
+
+    def check_alive(self) -> None:
+        """Every call of unwinding code is refused, without effect or record."""
+        if self.gone:
+            raise Evicted

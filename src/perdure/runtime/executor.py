@@ -1,0 +1,592 @@
+"""The executor: hosts the executions of this process, claims what is ready, recovers what the gone have left.
+
+Three loops that are one: ``look`` runs when a hint arrives, when something was committed here, when a timer says that
+a parked workflow is due, and by an adaptive poll. Each look takes wakes for what runs here, claims what is ready, and
+re-adopts rows of ours that nobody runs. The reaper runs at launch and every few seconds for ever: recovery survives
+its own crash because it is a loop over rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from perdure.client import verbs
+from perdure.client.line import Line
+from perdure.client.questions import StartOrder
+from perdure.client.verbs import start_of
+from perdure.core.run import Run
+from perdure.definitions import Registry, StepDef, WorkflowDef
+from perdure.errors import DatabaseTrouble, Unserializable
+from perdure.model.ids import RunKey
+from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowRow
+from perdure.model.states import Reason, Status
+from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
+from perdure.runtime.async_body import AsyncExecution
+from perdure.runtime.execution import Execution
+from perdure.runtime.leases import Lease, provably_gone
+from perdure.runtime.pool import ThreadPool
+from perdure.runtime.sync_body import SyncExecution
+from perdure.store.base import ClaimRequest
+
+log = logging.getLogger("perdure")
+
+CLAIM_BATCH = 200
+LIVE_MAX = 10_000  # runs kept in memory; beyond it the longest waiting are evicted
+GRACE_SECONDS = 5.0  # a wait longer than this is evicted
+POLL_SECONDS_MIN = 0.02
+POLL_SECONDS_MAX = 1.0
+REAP_SECONDS = 5.0
+LOST_EVERY = 20  # each so many looks also searches for rows of ours that nobody runs
+
+
+class Executor:
+    """See the head of this file. Everything runs on the line's event loop, in plain callbacks or its own tasks."""
+
+    def __init__(
+        self,
+        line: Line,
+        registry: Registry,
+        *,
+        executor_id: str,
+        version: str,
+        me: Incarnation,
+        lease: Lease | None = None,
+        threads: int = 32,
+        grace: float = GRACE_SECONDS,
+        live_max: int = LIVE_MAX,
+        polling: bool = True,
+        fakes: dict[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        self.line = line
+        self.registry = registry
+        self.executor_id = executor_id
+        self.version = version
+        self.lease = lease
+        self.me = me
+        self.context = contextvars.copy_context()
+        self.thread = threading.current_thread()  # the line's loop runs here
+        self.step_pool = ThreadPool("step", threads, line.loop)
+        self.body_pool = ThreadPool("workflow", threads, line.loop)
+        self.executions: dict[str, Execution] = {}
+        self.fakes = fakes if fakes is not None else {}
+        self.polling = polling
+        self._grace = grace
+        self._live_max = live_max
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._again = False
+        self._looks = 0
+        self._interval = POLL_SECONDS_MIN
+        self._poll: asyncio.TimerHandle | None = None
+        self._reaper: asyncio.TimerHandle | None = None
+        self._due: Any = None
+        self._closed = False
+        self._draining = False
+        self._disallowed: list[Callable[[], None]] = []
+        self._hint_after = 0.0
+        self.recovered = 0
+        self.on_change: Callable[[], None] = lambda: None  # the test harness watches for quiet
+
+    # -- life
+
+    async def open(self) -> None:
+        """Recover what the gone have left, then work. The incarnation is registered already."""
+        self.line.work = self
+        self.line.version = self.version
+        self.line.watcher.is_local = self.has
+        await self.reap()
+        self.look()
+        if self.polling:
+            self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
+            self.line.loop.call_later(self._grace, self._evict_idle)
+
+    async def drain(self, grace: float) -> None:
+        """No new claims; let steps end within ``grace`` seconds; hand the rest back in one commit."""
+        self._draining = True
+        self._stop_polling()
+        for execution in list(self.executions.values()):
+            if not execution.running and not execution.gone:
+                execution.release()
+        deadline = self.line.loop.time() + grace
+        while any(e.running for e in self.executions.values()) and self.line.loop.time() < deadline:
+            await asyncio.sleep(0.01)
+            for execution in list(self.executions.values()):
+                if not execution.running and not execution.gone:
+                    execution.release()
+        for execution in list(self.executions.values()):
+            if not execution.gone:
+                execution.release()
+        await self.line.journal.drained()
+
+    def stop(self) -> None:
+        """Everything of this process stops at once; what is not durable never happened."""
+        self._closed = True
+        self._stop_polling()
+        for execution in list(self.executions.values()):
+            execution.drop()
+        for task in list(self._tasks):
+            task.cancel()
+        self.step_pool.close()
+        self.body_pool.close()
+
+    def _stop_polling(self) -> None:
+        for handle in (self._poll, self._reaper):
+            if handle is not None:
+                handle.cancel()
+        if self._due is not None:
+            self._due.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task of ours until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- starts from this process
+
+    def can_run(self, order: StartOrder) -> bool:
+        options = order.options
+        return (
+            not self._draining
+            and not self._closed
+            and order.name in self.registry.workflows
+            and options.queue is None
+            and options.delay is None
+            and options.until is None
+            and options.version in (None, self.version)
+            and (options.id is None or options.id not in self.executions)
+            and self.registry.workflows[order.name].queue is None
+        )
+
+    def start(self, order: StartOrder, id: str) -> asyncio.Future[WorkflowRow | None]:
+        future: asyncio.Future[WorkflowRow | None] = self.line.loop.create_future()
+        execution = self._born(order, id, start_of(self.line, order, id))
+        execution.started = lambda exists: future.done() or future.set_result(exists)
+        return future
+
+    def start_child(self, parent: Execution, order: StartOrder, id: str, path: str, nonce: bytes | None = None) -> None:
+        """Start a child in its parent's next unit; run it here if it may."""
+        start = start_of(self.line, order, id)
+        changes: dict[str, Any] = {
+            "parent": parent.id,
+            "parent_run": parent.run.key.run,
+            "parent_path": path,
+            "on_parent_close": order.options.on_parent_close,
+            "deadline": parent.row.deadline,
+        }
+        if nonce is not None:
+            changes["nonce"] = nonce
+        start = msgspec.structs.replace(start, **changes)
+        if self.can_run(order) and id not in self.executions:
+            child = self._born(order, id, start)
+            child.newborn = True
+            parent.newborns.append(child)
+        else:
+            parent.run.outbox.children.append(start)
+
+    def _born(self, order: StartOrder, id: str, start: Start) -> Execution:
+        """An execution that runs from the first moment; its start is written after its first burst."""
+        definition = self.registry.workflows[order.name]
+        now = self.line.clock.now()
+        timeout = order.options.timeout if order.options.timeout is not None else definition.timeout
+        deadline = start.deadline
+        if timeout is not None:
+            deadline = min(now + timeout, deadline) if deadline is not None else now + timeout
+        start = msgspec.structs.replace(
+            start, status=Status.RUNNING, claim=self.line.new_token(), owner=self.me.id, version=self.version,
+            timeout=timeout, deadline=deadline,
+        )  # fmt: skip
+        row = WorkflowRow(
+            id=id, run=1, lineage=start.lineage, name=order.name, status=Status.RUNNING, version=self.version,
+            created=now, updated=now, claim=start.claim, owner=self.me.id, deadline=deadline, timeout=timeout,
+            parent=start.parent, parent_run=start.parent_run, parent_path=start.parent_path,
+            on_parent_close=start.on_parent_close, fingerprint=start.fingerprint, attributes=start.attributes,
+        )  # fmt: skip
+        run = Run(RunKey(id, 1), start.lineage, self.version, now, start=start)
+        execution = self._host(definition, run, row, order.input)
+        execution.dirty()
+        return execution
+
+    def _host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
+        face = AsyncExecution if definition.is_async else SyncExecution
+        execution = face(self, definition, run, row, input)
+        self.executions[row.id] = execution
+        self.line.loop.call_soon(self._begin, execution)
+        return execution
+
+    def _begin(self, execution: Execution) -> None:
+        """A plain callback of the host loop: the body's first burst (replaying what history holds)."""
+        if execution.gone:
+            return
+        try:
+            execution.begin_body()
+        except Unserializable as undecodable:
+            execution.hold(Reason.UNDECODABLE, str(undecodable))
+        except Exception as bug:
+            log.exception("workflow %s could not be begun", execution.id)
+            execution.hold(Reason.UNDECODABLE, f"{type(bug).__name__}: {bug}")
+
+    # -- claims
+
+    def look(self) -> None:
+        """Look at the database now (or again, right after the look that is under way)."""
+        if self._closed or self._draining:
+            return
+        if self._looking is not None:
+            self._again = True
+            return
+        self._looking = asyncio.Task(self._look_once(), loop=self.line.loop)
+        self._looking.add_done_callback(self._looked)
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._looking = None
+        if self._closed or self._draining or task.cancelled():
+            return
+        if task.exception() is not None:
+            log.error("a look at the database failed", exc_info=task.exception())
+        if self._again:
+            self._again = False
+            self.look()
+        elif self.polling:
+            if self._poll is not None:
+                self._poll.cancel()
+            self._poll = self.line.loop.call_later(self._interval, self.look)
+            self._interval = min(self._interval * 1.3, POLL_SECONDS_MAX)
+
+    async def _look_once(self) -> None:
+        self._looks += 1
+        stamp = self.line.clock.stamp
+        try:
+            held = [e.run.key for e in self.executions.values()] if self._looks % LOST_EVERY == 1 else None
+            poll = await self.line.store.poll(self.me.id, held, now=stamp())
+            self.line.clock.observe(poll.now)
+            if poll.wakes:
+                await self._take_wakes(poll.wakes)
+            if poll.lost:
+                await self._readopt(poll.lost)
+            if poll.claimable is not None and poll.claimable <= poll.now:
+                await self._claim()
+            elif poll.claimable is not None:
+                self._look_at(poll.claimable)
+        except DatabaseTrouble as trouble:
+            log.info("the database is in trouble, looking again later: %s", trouble)
+            self._interval = min(max(self._interval, 0.1) * 2, POLL_SECONDS_MAX)
+
+    def _look_at(self, when: int) -> None:
+        if self._due is not None:
+            if self._due.callback is not None and self._due.when <= when:
+                return
+            self._due.cancel()
+        self._due = self.line.timers.at(when, self.look)
+
+    async def _take_wakes(self, wakes: Iterable[Any]) -> None:
+        self._interval = POLL_SECONDS_MIN
+        ids: set[str] = set()
+        for wake in wakes:
+            execution = self.executions.get(wake.dest)
+            if execution is None or execution.gone or wake.nonce in execution.woken:
+                continue
+            execution.woken.add(wake.nonce)
+            execution.run.outbox.woken.append(wake.nonce)
+            execution.dirty()
+            if wake.cancel is not None:
+                execution.cancel(wake.cancel)
+            else:
+                ids.add(wake.dest)
+        if ids:
+            self.line.watcher.look()
+            await self._read_mail(ids)
+
+    async def _read_mail(self, ids: Collection[str]) -> None:
+        by_dest: dict[str, list[Any]] = {}
+        for message in await self.line.store.inbox(ids):
+            by_dest.setdefault(message.dest, []).append(message)
+        for id, messages in by_dest.items():
+            execution = self.executions.get(id)
+            if execution is not None and not execution.gone:
+                self.line.loop.call_soon(execution.mail, messages)
+
+    async def _claim(self) -> None:
+        free = self._live_max - len(self.executions)
+        if free <= 0 and not self._make_room():
+            return
+        limit = max(1, min(CLAIM_BATCH, free))
+        claimed = await self.line.store.claim(self._request(limit), now=self.line.clock.stamp())
+        if claimed:
+            self._interval = POLL_SECONDS_MIN
+            await self.take_on(claimed)
+        if len(claimed) == limit:
+            self._again = True
+
+    def _request(self, limit: int) -> ClaimRequest:
+        return ClaimRequest(owner=self.me.id, token=self.line.new_token(), version=self.version, limit=limit)
+
+    async def _readopt(self, keys: Sequence[RunKey]) -> None:
+        """Rows under our name that nobody here runs: a claim's answer was lost."""
+        missing = [key for key in keys if key.id not in self.executions]
+        if missing:
+            await self.take_on(
+                await self.line.store.reclaim(missing, self._request(len(missing)), now=self.line.clock.stamp())
+            )
+
+    async def take_on(self, claimed: Sequence[Claimed]) -> None:
+        """Run what was claimed: the histories of the batch in one query, begun after the claim committed."""
+        store = self.line.store
+        fresh = [c for c in claimed if c.row.last_seq == 0]
+        old = [c for c in claimed if c.row.last_seq > 0]
+        histories: dict[RunKey, list[Record]] = {}
+        if old:
+            histories = await store.histories([c.row.key for c in old])
+        mail: dict[str, list[Any]] = {}
+        for message in await store.inbox([c.row.id for c in claimed]):
+            mail.setdefault(message.dest, []).append(message)
+        for c in [*fresh, *old]:
+            self._take_on(c, histories.get(c.row.key, []), mail.get(c.row.id, []))
+        self.on_change()
+
+    def _take_on(self, claimed: Claimed, history: list[Record], mail: list[Any]) -> None:
+        row = claimed.row
+        previous = self.executions.get(row.id)
+        if previous is not None:
+            previous.drop()
+        definition = self.registry.workflows.get(row.name)
+        now = row.started if row.started is not None else row.created
+        run = Run(row.key, row.lineage, self.version, now, history, row.intents)
+        if definition is None:
+            self._hold_unrun(run, row, Reason.NO_CODE, self._no_code(row))
+            return
+        if row.attempts > definition.max_deaths:
+            detail = f"{row.attempts} executors died while it was in flight (limit {definition.max_deaths})"
+            self._hold_unrun(run, row, Reason.RECOVERY_LIMIT, detail)
+            return
+        execution = self._host(definition, run, row, claimed.input)
+        if row.cancel is not None and not any(r.kind.name == "CANCEL" for r in history):
+            execution.cancel(row.cancel)
+        if mail:
+            self.line.loop.call_soon(execution.mail, mail)
+
+    def _no_code(self, row: WorkflowRow) -> str:
+        known = ", ".join(sorted(self.registry.workflows)) or "none"
+        return f"this executor has no workflow {row.name!r} (it has: {known}); is its module in App(modules=[…])?"
+
+    def _hold_unrun(self, run: Run, row: WorkflowRow, reason: Reason, detail: str) -> None:
+        self.line.watcher.warn_held(row.id, row.name, str(reason), detail)
+        run.outbox.change = Hold(reason, detail)
+        self.line.journal.put(Unrun(run, row.claim, self.line.new_token()))
+
+    # -- recovery
+
+    def _reap_again(self) -> None:
+        if self._closed or self._draining:
+            return
+        task = asyncio.Task(self.reap(), loop=self.line.loop)
+        self.keep(task)
+        self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
+
+    async def reap(self) -> int:
+        """Take over what the gone have left; how many workflows that were."""
+        taken = 0
+        try:
+            store, stamp = self.line.store, self.line.clock.stamp
+            others = [who for who in await store.incarnations() if who.id != self.me.id]
+            proven = [who.id for who in others if who.state in ("alive", "draining") and provably_gone(who)]
+            if proven:
+                await store.bury(proven, expired_only=False, now=stamp())
+            expired = [who.id for who in others if who.state in ("alive", "draining") and who.id not in proven]
+            buried = await store.bury(expired, now=stamp()) if expired else []
+            gone = [*proven, *buried, *(who.id for who in others if who.state in ("dead", "gone"))]
+            while gone:
+                claimed = await store.adopt(gone, self._request(CLAIM_BATCH), now=stamp())
+                if not claimed:
+                    break
+                taken += len(claimed)
+                await self.take_on(claimed)
+        except DatabaseTrouble as trouble:
+            log.info("the database is in trouble, recovery looks again later: %s", trouble)
+        if taken:
+            self.recovered += taken
+            log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")
+        return taken
+
+    # -- eviction
+
+    def _evict_idle(self) -> None:
+        if self._closed or self._draining:
+            return
+        threshold = self.line.loop.time() - self._grace
+        for execution in list(self.executions.values()):
+            execution.evict_if_idle(threshold)
+        self.line.loop.call_later(self._grace / 2, self._evict_idle)
+
+    def _make_room(self) -> bool:
+        """Evict the longest waiting tenth. Whether anything could go."""
+        now = self.line.loop.time()
+        idle = [e for e in self.executions.values() if not e.gone and e.is_waiting()]
+        idle.sort(key=lambda e: e.idle_since)
+        for execution in idle[: max(1, self._live_max // 10)]:
+            execution.evict_if_idle(now)
+        return bool(idle)
+
+    def make_room_for_threads(self) -> None:
+        """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""
+        waiting = [e for e in self.executions.values() if isinstance(e, SyncExecution) and e.is_waiting()]
+        if waiting:
+            min(waiting, key=lambda e: e.idle_since).evict_if_idle(self.line.loop.time())
+
+    # -- told by executions
+
+    def has(self, id: str) -> bool:
+        return id in self.executions
+
+    def body_of(self, definition: StepDef) -> tuple[Callable[..., Any], bool]:
+        """The function to run for a step, and whether it is a coroutine function (tests replace some)."""
+        if self.fakes:
+            fake = self.fakes.get(definition.name)
+            if fake is not None:
+                return _awaiting(fake), True
+        return definition.fn, definition.is_async
+
+    def may_begin(self) -> bool:
+        """Whether an effect may begin: the lease was acknowledged lately."""
+        return self.lease is None or self.lease.allowed
+
+    def when_allowed(self, callback: Callable[[], None]) -> None:
+        """Call back when the lease is good again."""
+        self._disallowed.append(callback)
+        if len(self._disallowed) == 1:
+            log.warning("no step begins: the lease has not been renewed in time; waiting for the database")
+            self._check_lease()
+
+    def _check_lease(self) -> None:
+        if self._closed:
+            return
+        if not self.may_begin():
+            self.line.loop.call_later(0.1, self._check_lease)
+            return
+        waiting, self._disallowed = self._disallowed, []
+        for callback in waiting:
+            callback()
+
+    def after_commit(self, execution: Execution, unit: Unit, verdict: Verdict) -> None:
+        """A unit of a run of ours is durable: tell those in this process, hint the others."""
+        for event in unit.events:
+            self.line.watcher.tell_event(execution.id, event.name, event.data)
+        abroad = False
+        for child in execution.born:
+            if child.id in verdict.exists:
+                child.drop()
+            else:
+                child.start_durable()
+        execution.born.clear()
+        for start in unit.children:
+            if start.claim is None and start.id not in verdict.exists:
+                abroad = True
+        local = [send.dest for send in unit.sends if send.known and send.dest in self.executions]
+        if local:
+            self.mail(local)
+        abroad = abroad or len(local) < len(unit.sends)
+        if abroad:
+            self.look()
+        if abroad or unit.events or isinstance(unit.change, Close):
+            self._hint()
+
+    def _hint(self) -> None:
+        """Tell other processes, at most every 25 ms for what happens all the time."""
+        now = self.line.loop.time()
+        if now >= self._hint_after:
+            self._hint_after = now + 0.025
+            self.line.store.hint()
+        elif self._hint_after - now <= 0.025:
+            self.line.loop.call_at(self._hint_after, self.line.store.hint)
+            self._hint_after += 0.026
+
+    def mail(self, ids: Sequence[str]) -> None:
+        """Messages for these were committed by this process."""
+        here = [id for id in ids if id in self.executions]
+        if len(here) < len(ids):
+            self.look()
+        if here:
+            task = asyncio.Task(self._read_mail_patiently(here), loop=self.line.loop)
+            self.keep(task)
+
+    async def _read_mail_patiently(self, ids: Collection[str]) -> None:
+        try:
+            await self._read_mail(ids)
+        except DatabaseTrouble:
+            self.look()
+
+    def cancel(self, id: str, reason: str) -> None:
+        execution = self.executions.get(id)
+        if execution is not None:
+            execution.cancel(reason)
+
+    def cancel_elsewhere(self, id: str, reason: str) -> None:
+        """Cancel a workflow without waiting for it."""
+
+        async def command() -> None:
+            await self.line.journal.drained()  # its start may be among what waits
+            await verbs.patiently(self.line, self.line.store.cancel, id, reason, self.line.new_token())
+            self.cancel(id, reason)
+            self.look()
+
+        self.keep(asyncio.Task(command(), loop=self.line.loop))
+
+    def closed(self, execution: Execution, close: Close) -> None:
+        """An execution's end is durable."""
+        row = msgspec.structs.replace(execution.row, status=close.status, last_seq=execution.run.seq)
+        self.line.watcher.tell_end(Ended(row, close.outcome, close.data))
+
+    def parked(self, execution: Execution, park: Park) -> None:
+        """An execution was evicted: look when it is due, and whether what it watches has ended meanwhile."""
+        if park.until is not None:
+            self._look_at(park.until)
+        self.look()
+
+    def forget(self, execution: Execution) -> None:
+        if self.executions.get(execution.id) is execution:
+            del self.executions[execution.id]
+            if self.line.watcher.awaited(execution.id):
+                self.line.watcher.look()
+        self.on_change()
+
+    def died(self) -> None:
+        """This incarnation was declared dead: everything it runs belongs to others now. Nothing more is written."""
+        log.error("this executor was declared dead (its lease ran out); its workflows go on elsewhere")
+        for execution in list(self.executions.values()):
+            execution.drop()
+
+
+class Unrun:
+    """A claimed workflow that is given back without having been run: one unit, one verdict, no body."""
+
+    def __init__(self, run: Run, claim: bytes | None, nonce: bytes) -> None:
+        self.queued = False
+        self._unit = run.take()
+        self._unit.claim = claim
+        self._unit.nonce = nonce
+
+    def take(self) -> Unit:
+        return self._unit
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        """Held, or taken over by another: either way not ours any more."""
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        log.error("workflow %s could not be given back: %s", unit.key.id, error)
+
+
+def _awaiting(fake: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        value = fake(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+    return call

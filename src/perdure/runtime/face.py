@@ -1,0 +1,85 @@
+"""What both faces share: finding the engine of a call, and questions about where the caller stands."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from perdure.config import read_settings
+from perdure.definitions import Registry
+from perdure.errors import ConfigError, NotOpen, WrongFace
+from perdure.runtime.context import async_body, sync_body
+from perdure.runtime.engine import Engine
+from perdure.store.base import Store
+
+
+class MakeStoreOf(Protocol):
+    """Opens stores; given by the public face, so that this floor knows no dialect."""
+
+    def __call__(self, url: str, app: str, schema: str) -> Store: ...
+
+
+class Home:
+    """Where definitions and handles belong: an app or a client. Holds the engine while it is open."""
+
+    def __init__(self, name: str, arguments: Mapping[str, Any], registry: Registry, make_store: MakeStoreOf) -> None:
+        self.name = name
+        self.arguments = dict(arguments)
+        self.registry = registry
+        self.make_store = make_store
+        self.modules: tuple[str, ...] = ()
+        self._engine: Engine | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._engine is not None
+
+    def engine(self) -> Engine:
+        """Raises ``NotOpen`` naming the forms of opening."""
+        if self._engine is None:
+            raise NotOpen(
+                f"app {self.name!r} is not open. To work and call: async with app: … (app.run(), "
+                "perdure run module:app, FastAPI(lifespan=app.lifespan)); only to call: async with app.connect(): …"
+            )
+        return self._engine
+
+    def opened(self, engine: Engine | None) -> None:
+        self._engine = engine
+
+    def new_engine(self, *, works: bool) -> Engine:
+        """Import the app's modules, read the settings, and make the engine that is to be opened."""
+        if self._engine is not None:
+            raise ConfigError(f"app {self.name!r} is open already; close it first, or share the open one")
+        for module in self.modules:
+            importlib.import_module(module)
+        settings = read_settings(self.name, self.arguments)
+        return Engine(
+            settings,
+            self.registry,
+            lambda: self.make_store(settings.database, settings.app, settings.schema),
+            works=works,
+        )
+
+
+def main_name(module: str) -> str:
+    """The importable name of a module: ``__main__`` is recorded under its real one."""
+    if module != "__main__":
+        return module
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec.name if spec is not None else "__main__"
+
+
+def refuse_other(face: str, what: str) -> None:
+    """Raise ``WrongFace`` if the caller stands in a workflow body of the other face."""
+    if face == "perdure" and sync_body() is not None:
+        raise WrongFace(
+            f"{what} of perdure was called in a sync workflow body; import it from perdure.sync there "
+            "(from perdure.sync import …): the face decides how you call"
+        )
+    if face == "perdure.sync" and async_body() is not None:
+        raise WrongFace(
+            f"{what} of perdure.sync was called in an async workflow body; import it from perdure there "
+            "(from perdure import …) and await it: the face decides how you call"
+        )

@@ -1,0 +1,144 @@
+"""This process as an incarnation: a fresh identity, a lease renewed from a thread of its own, proofs of being gone.
+
+Liveness is the lease; safety is the claim token, never the lease. The thread has its own event loop and its own
+connection, so that a blocked host loop or a full pool does not look like death.
+
+Promises:
+- ``allowed`` is False when no renewal was acknowledged for lease - margin, by a clock that counts suspension: then no
+  new effect begins, until a renewal is acknowledged again;
+- a heartbeat that finds no row of ours means "declared dead": ``on_dead`` is called once, and this identity is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from perdure.errors import DatabaseTrouble
+from perdure.model.records import Incarnation
+from perdure.store.base import Store
+
+log = logging.getLogger("perdure")
+
+BEATS = 3  # renewals within one lease
+
+
+def elapsed() -> float:
+    """Seconds by a clock that goes on while the machine sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.clock_gettime(clock) if clock is not None else time.monotonic()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def boot_id() -> str:
+    """Tells this boot of this machine from every other; "" where the system does not say."""
+    return _read("/proc/sys/kernel/random/boot_id")
+
+
+def pid_space() -> str:
+    """Tells this pid namespace from others: a pid means something only within one."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def process_started(pid: int) -> int:
+    """When a process began, in clock ticks since boot; 0 if there is no such process (or no way to know)."""
+    stat = _read(f"/proc/{pid}/stat")
+    return int(stat.rpartition(")")[2].split()[19]) if stat else 0
+
+
+def new_incarnation(token: bytes, executor: str, version: str) -> Incarnation:
+    """Who this process is, with the proofs by which others can tell that it is gone."""
+    pid = os.getpid()
+    return Incarnation(
+        id=token,
+        executor=executor,
+        version=version,
+        host=socket.gethostname(),
+        boot=boot_id(),
+        space=pid_space(),
+        pid=pid,
+        pid_started=process_started(pid),
+    )
+
+
+def provably_gone(who: Incarnation) -> bool:
+    """Same boot, same pid namespace, and no process of that pid and start time: it cannot be alive."""
+    if not who.boot or who.boot != boot_id() or not who.space or who.space != pid_space() or not who.pid_started:
+        return False
+    return process_started(who.pid) != who.pid_started
+
+
+class Lease:
+    """Renews one incarnation's lease; see the head of this file."""
+
+    def __init__(
+        self,
+        make_store: Callable[[], Store],
+        who: Incarnation,
+        seconds: float,
+        on_dead: Callable[[], None],
+        on_time: Callable[[int], None],
+    ) -> None:
+        self._make_store = make_store
+        self.who = who
+        self.seconds = seconds
+        self._on_dead = on_dead
+        self._on_time = on_time
+        self._acknowledged = elapsed()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="perdure-lease", daemon=True)
+        self.dead = False
+
+    @property
+    def allowed(self) -> bool:
+        """Whether an effect may begin."""
+        return not self.dead and elapsed() - self._acknowledged < self.seconds * 0.8
+
+    def begin(self) -> None:
+        """The incarnation has been registered with a full lease: renew it from now on."""
+        self._acknowledged = elapsed()
+        self._thread.start()
+
+    def end(self) -> None:
+        self._stop.set()
+
+    def _serve(self) -> None:
+        asyncio.run(self._renew())
+
+    async def _renew(self) -> None:
+        store = self._make_store()
+        opened = False
+        try:
+            while not await asyncio.to_thread(self._stop.wait, self.seconds / BEATS):
+                asked = elapsed()
+                try:
+                    if not opened:
+                        await store.open()
+                        opened = True
+                    now = await store.heartbeat(self.who.id, int(self.seconds * 1e6))
+                except DatabaseTrouble as trouble:
+                    log.warning("the lease could not be renewed: %s", trouble)
+                    continue
+                if now is None:
+                    self.dead = True
+                    self._on_dead()
+                    return
+                self._acknowledged = asked
+                self._on_time(now)
+        finally:
+            await store.close()

@@ -1,0 +1,101 @@
+"""Bounded pools of threads for blocking bodies: one for steps called from async bodies, one for sync workflow bodies.
+
+Threads are made when first needed and kept; work beyond the bound waits in order. A thread cannot be cancelled: what
+is cancelled before it began is never run, what runs is left to end and its outcome dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+log = logging.getLogger("perdure")
+
+
+class ThreadPool:
+    """At most ``bound`` threads, named after what they serve. Belongs to one event loop."""
+
+    def __init__(self, name: str, bound: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self.bound = bound
+        self._loop = loop
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def crowded(self) -> bool:
+        """Whether work waits for a thread."""
+        return not self._work.empty()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread; it answers for its own errors."""
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+            elif len(self._threads) < self.bound:
+                thread = threading.Thread(target=self._serve, name=f"perdure-{self.name}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self._work.put(work)
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except BaseException:  # a pool's thread outlives whatever it is given
+                log.exception("work of the %s pool raised", self.name)
+            del work
+            with self._lock:
+                self._idle += 1
+
+    def run(
+        self, context: contextvars.Context, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> asyncio.Future[Any]:
+        """Run a function; the future belongs to the loop."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def work() -> None:
+            if future.cancelled():
+                return
+            try:
+                value, error = context.run(fn, *args, **kwargs), None
+            except BaseException as raised:
+                value, error = None, raised
+            self.call(settle, future, value, error)
+
+        self.submit(work)
+        return future
+
+    def call(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call back on the loop, from a thread; silent once the loop is closed."""
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            if not self._closed:
+                log.warning("the %s pool's event loop is closed; an outcome was dropped", self.name)
+
+    def close(self) -> None:
+        """Let the threads end when they are done. Does not wait: a blocked body must not block the exit."""
+        self._closed = True
+        for _ in self._threads:
+            self._work.put(None)
+
+
+def settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    """Settle a future of the loop unless nobody waits any more."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    elif isinstance(error, StopIteration):  # a future refuses it
+        future.set_exception(RuntimeError(f"StopIteration: {error}"))
+    else:
+        future.set_exception(error)

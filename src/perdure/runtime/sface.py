@@ -1,0 +1,225 @@
+"""The bridge of the sync face: its calls block. ``aface`` holds the same names for awaited code.
+
+An engine of the sync face lives on an event loop of its own, in a thread of its own (``Portal``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any
+
+from perdure.client import verbs
+from perdure.client.questions import ResultOf, StartOrder
+from perdure.definitions import ResourceDef, StepDef
+from perdure.errors import Cancelled, OutsideWorkflow
+from perdure.model.records import Record, WorkflowRow
+from perdure.runtime.context import STEP, sync_body
+from perdure.runtime.engine import Engine
+from perdure.runtime.face import Home, refuse_other
+from perdure.serde.values import Shape
+from perdure.store.base import Filter
+
+FACE = "perdure.sync"
+
+
+class Portal:
+    """A thread with an event loop, for blocking callers."""
+
+    def __init__(self, name: str) -> None:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"perdure-{name}", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def _serve(self) -> None:
+        async def main() -> None:
+            self.loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
+            self._ready.set()
+            await self._stop.wait()
+
+        asyncio.run(main())
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Run a coroutine on the loop and wait. Interrupting the wait does not interrupt what was asked for."""
+        return asyncio.run_coroutine_threadsafe(make(), self.loop).result()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(timeout=10)
+
+
+_portals: dict[int, Portal] = {}  # by engine: the loop it lives on
+
+
+def body(what: str) -> Any | None:
+    """The execution whose sync body is calling, None outside. Raises ``WrongFace`` in an async one."""
+    execution = sync_body()
+    if execution is None:
+        refuse_other(FACE, what)
+    return execution
+
+
+def need_body(what: str) -> Any:
+    """The calling execution; raises ``OutsideWorkflow`` naming where ``what`` belongs."""
+    execution = body(what)
+    if execution is None:
+        where = "in a step" if STEP.get() is not None else "outside any workflow"
+        raise OutsideWorkflow(
+            f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
+            "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
+        )
+    return execution
+
+
+def on_engine(engine: Engine, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run on the engine's loop and wait."""
+    assert engine.loop is not None
+    return asyncio.run_coroutine_threadsafe(make(), engine.loop).result()
+
+
+def ask(home: Home, question: Any) -> Any:
+    """Ask inside a workflow (recorded) or outside (answered from the database)."""
+    execution = body("this call")
+    if execution is not None:
+        return execution.ask(question)
+    engine = home.engine()
+    return on_engine(engine, lambda: verbs.answer(engine.line, question))
+
+
+def start_many(home: Home, orders: Sequence[StartOrder]) -> list[str]:
+    """Start many, outside a workflow."""
+    engine = home.engine()
+    ids: list[str] = on_engine(engine, lambda: verbs.start_many(engine.line, orders))
+    return ids
+
+
+def start(home: Home, order: StartOrder) -> str:
+    """Start one: a child inside a workflow."""
+    execution = body("a workflow")
+    if execution is None:
+        return ask(home, order)  # type: ignore[no-any-return]
+    return start_child(execution, execution.next_path(), order)
+
+
+def start_child(execution: Any, path: str, order: StartOrder) -> str:
+    if order.options.id is None:
+        return execution.note_child(path, order, order.fingerprint)  # type: ignore[no-any-return]
+    return execution.ask(order, path=path)  # type: ignore[no-any-return]
+
+
+def call(home: Home, order: StartOrder, shape: Shape) -> Any:
+    """Call a workflow: a durable start that waits for its result; a child inside a workflow."""
+    execution = body("a workflow")
+    if execution is None:
+        engine = home.engine()
+
+        async def go() -> Any:
+            return await verbs.result(engine.line, ResultOf(await verbs.start(engine.line, order), shape))
+
+        return on_engine(engine, go)
+    path = execution.next_path()
+    id = start_child(execution, path, order)
+    try:
+        return execution.ask(ResultOf(id, shape), path=f"{path}.r")
+    except Cancelled:
+        execution.on_host(lambda: execution.cancel_child(id))
+        raise
+
+
+def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Outside a workflow a step is the plain function; an ``async def`` one runs on a loop, since here it blocks."""
+    if definition.is_async:
+        return asyncio.run(definition.fn(*args, **kwargs))
+    return definition.fn(*args, **kwargs)
+
+
+def sleep(duration: int) -> None:
+    """In a workflow body: a durable timer."""
+    need_body("sleep").sleep(duration)
+
+
+def recv(topic: str, timeout: int | None) -> Record:
+    record: Record = need_body("recv").recv(topic, timeout)
+    return record
+
+
+# -- opening
+
+
+def open_home(home: Home, *, works: bool) -> None:
+    engine = home.new_engine(works=works)
+    portal = Portal(home.name)
+    _portals[id(engine)] = portal
+    try:
+        if works:
+            for definition in home.registry.resources.values():
+                open_resource(definition)
+        portal.run(engine.open)
+    except BaseException:
+        close_resources(home)
+        _portals.pop(id(engine)).close()
+        raise
+    home.opened(engine)
+    atexit.register(close_home, home)
+
+
+def close_home(home: Home) -> None:
+    """Closing what is closed does nothing."""
+    if not home.is_open:
+        return
+    engine = home.engine()
+    portal = _portals.pop(id(engine), None)
+    atexit.unregister(close_home)
+    try:
+        if portal is not None:
+            portal.run(engine.close)
+    finally:
+        home.opened(None)
+        if portal is not None:
+            portal.close()
+        close_resources(home)
+
+
+def open_resource(definition: ResourceDef) -> None:
+    definition.opened.append(iterator := definition.fn())
+    definition.value.append(next(iterator))
+
+
+def close_resources(home: Home) -> None:
+    for definition in reversed(home.registry.resources.values()):
+        while definition.opened:
+            iterator = definition.opened.pop()
+            definition.value.clear()
+            next(iterator, None)
+
+
+def run_blocking(home: Home) -> None:
+    """Work until SIGTERM or SIGINT; then drain."""
+    open_home(home, works=True)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    try:
+        stop.wait()
+    finally:
+        close_home(home)
+
+
+def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:
+    """A listing, page by page."""
+    engine = home.engine()
+    while True:
+        page = which
+        found = on_engine(engine, lambda: verbs.patiently(engine.line, engine.line.store.list, page))
+        yield from found.rows
+        if found.cursor is None:
+            return
+        which = Filter(
+            statuses=which.statuses, names=which.names, ids=which.ids, parent=which.parent, cursor=found.cursor
+        )

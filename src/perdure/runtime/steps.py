@@ -1,0 +1,133 @@
+"""A step's body under way: on the loop (``async def``) or in a thread (``def``), with its timeout and its attempts.
+
+The body's outcome is encoded where it ended; what does not survive the round trip is the step's failure (the effect
+is done, it is never run again). KeyboardInterrupt, SystemExit and MemoryError are a crash, not an outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from perdure.core.run import Op
+from perdure.definitions import StepDef
+from perdure.errors import StepTimeout
+from perdure.model.records import Outcome
+from perdure.policy.retry import Retry
+from perdure.runtime.context import STEP, StepContext
+from perdure.serde.failures import encode_failure
+
+if TYPE_CHECKING:  # named, never made here
+    from perdure.runtime.execution import Execution
+
+CRASHES = (KeyboardInterrupt, SystemExit, MemoryError)
+
+
+class StepCall:
+    """One call of a step: what to run, and the run of it that is under way."""
+
+    __slots__ = ("_task", "_timed_out", "_timer", "args", "definition", "earlier", "kwargs", "name", "retry", "timeout")
+
+    def __init__(
+        self,
+        definition: StepDef,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        retry: Retry | None,
+        timeout: int | None,
+        name: str,
+    ) -> None:
+        self.definition = definition
+        self.args = args
+        self.kwargs = kwargs
+        self.retry = retry
+        self.timeout = timeout
+        self.name = name
+        self.earlier: list[str] = []
+        self._task: asyncio.Future[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed_out = False
+
+    def wants_retry(self, error: Exception, attempt: int) -> bool:
+        return self.retry is not None and self.retry.wants(error, attempt)
+
+    def remember(self, attempt: int, error: Exception) -> None:
+        """Earlier attempts become notes of the last one's exception."""
+        self.earlier.append(f"attempt {attempt} failed: {type(error).__name__}: {error}")
+
+    def context(self, execution: Execution, op: Op) -> contextvars.Context:
+        """The step's own context: what was set when the app was opened, and who this step is."""
+        context = execution.host.context.copy()
+        run = execution.run
+        step = StepContext(
+            run.key, run.lineage, execution.row.name, run.version, op.path, op.attempt, execution.host.executor_id
+        )
+        context.run(STEP.set, step)
+        return context
+
+    def start(self, execution: Execution, op: Op) -> None:
+        """Run the body; ``execution.step_done`` is called once, from a plain callback of the loop."""
+        loop: asyncio.AbstractEventLoop = execution.line.loop
+        context = self.context(execution, op)
+        self._timed_out = False
+        fn, is_async = execution.host.body_of(self.definition)
+        if is_async:
+            task: asyncio.Future[Any] = asyncio.Task(fn(*self.args, **self.kwargs), loop=loop, context=context)
+        else:
+            task = execution.host.step_pool.run(context, fn, self.args, self.kwargs)
+        self._task = task
+        if self.timeout is not None:
+            self._timer = loop.call_later(self.timeout / 1e6, self._time_out)
+        task.add_done_callback(lambda task: self._done(execution, op, task))
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def stop(self) -> None:
+        """Nobody waits for it any more: cancel the body; its outcome is dropped."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+
+    def _done(self, execution: Execution, op: Op, task: asyncio.Future[Any]) -> None:
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if task.cancelled():
+            outcome, data, error = self._stopped(op)
+        else:
+            outcome, data, error = self.conclude(task.exception(), lambda: task.result())
+        execution.step_done(op, outcome, data, error)
+
+    def _stopped(self, op: Op) -> tuple[Outcome, bytes | None, Exception | None]:
+        error: BaseException
+        if self._timed_out and self.timeout is not None:
+            error = StepTimeout(f"step {self.name} ran longer than its timeout of {self.timeout / 1e6:g} s")
+        else:
+            error = asyncio.CancelledError()
+        return self.failed(error)
+
+    def conclude(
+        self, error: BaseException | None, value: Callable[[], Any]
+    ) -> tuple[Outcome, bytes | None, Exception | None]:
+        """The body's outcome as it will be recorded."""
+        if isinstance(error, CRASHES):
+            raise error
+        if error is not None:
+            return self.failed(error)
+        try:
+            return Outcome.VALUE, self.definition.result.encode(value(), f"result of {self.name}"), None
+        except Exception as unserializable:  # recorded as the step's failure: its effect is done
+            return Outcome.ERROR, encode_failure(unserializable), None
+
+    def failed(self, error: BaseException) -> tuple[Outcome, bytes | None, Exception | None]:
+        for note in self.earlier:
+            error.add_note(note)
+        return Outcome.ERROR, encode_failure(error), error if isinstance(error, Exception) else None
+

@@ -1,0 +1,274 @@
+"""A sync workflow body: one thread of a bounded pool, and a baton between it and the host loop.
+
+While the body runs, the thread holds the baton and speaks to the pure core itself: a replay needs no hand-over. When
+it must wait (for the disk, a message, a time) it hands the baton to the host loop and blocks at the gate; the host
+settles the outcome and opens the gate. A ``def`` step runs in its workflow's own thread, an ``async def`` step on the
+loop. ``lock`` guards what both sides touch: the outbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from perdure.core.run import Op
+from perdure.errors import Cancelled, Evicted
+from perdure.model.records import Kind, Outcome, Record
+from perdure.model.states import Reason
+from perdure.model.writes import Unit
+from perdure.runtime import answers
+from perdure.runtime.context import THREAD
+from perdure.runtime.execution import ContinueAsNew, Execution, RecvWait
+from perdure.runtime.steps import StepCall
+
+log = logging.getLogger("perdure")
+
+
+class ThreadStep(StepCall):
+    """A ``def`` step of a sync body: starting it means letting its workflow's thread go on."""
+
+    __slots__ = ("go",)
+    go: Callable[[], None]
+
+    def start(self, execution: Execution, op: Op) -> None:
+        self.go()
+
+    def stop(self) -> None:
+        """A thread cannot be stopped; its outcome is dropped."""
+
+
+class SyncExecution(Execution):
+    """See the head of this file."""
+
+    def begin_body(self) -> None:
+        args, kwargs = self.definition.args.decode(self.input)
+        self.lock = threading.RLock()
+        self._gate = threading.Semaphore(0)
+        self._answer: Record | BaseException | None = None
+        self._parked_op: Op | None = None  # what the thread waits for; None while it holds the baton
+        self._calls = 0
+        self._ended = threading.Event()
+        self.arm_deadline()
+        self.host.body_pool.submit(lambda: self._serve(args, kwargs))
+        if self.host.body_pool.crowded:
+            self.host.make_room_for_threads()
+
+    def _serve(self, args: Any, kwargs: Any) -> None:
+        """The thread: run the body, then hand its end to the host."""
+        THREAD.execution = self
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            if not self.gone:
+                value = self.host.context.copy().run(self.definition.fn, *args, **kwargs)
+        except BaseException as raised:
+            error = raised
+        finally:
+            THREAD.execution = None
+        if self.gone:
+            if error is None and self.closing is None:
+                log.info("the body of workflow %s went on after it was put away; nothing of that was kept", self.id)
+            return
+        self._to_host(self._body_ended, value, error)
+
+    def _body_ended(self, value: Any, error: BaseException | None) -> None:
+        if self.gone:
+            return
+        if self.run.mismatch is None and self.run.replaying and not self.cancel_delivered:
+            self.run.next_delivery()  # the body ended although history goes on: says what it has
+        if self.run.mismatch is not None:
+            self.hold(Reason.NONDETERMINISM, str(self.run.mismatch))
+        elif not isinstance(error, Evicted):
+            self.finish(value, error)
+
+    # -- the baton
+
+    def _to_host(self, callback: Callable[..., None], *args: Any) -> None:
+        self.host.body_pool.call(callback, *args)
+
+    def dirty(self) -> None:
+        if threading.current_thread() is self.host.thread:
+            super().dirty()
+        else:
+            self._to_host(super().dirty)
+
+    def take(self) -> Unit:
+        with self.lock:
+            return super().take()
+
+    def _wait(self, op: Op, begin: Callable[[Op], None]) -> Record:
+        """Hand the baton over; the answer, once the gate opens."""
+        self._answer = None
+        self._parked_op = op
+        self._to_host(self._begin_parked, op, begin)
+        self._gate.acquire()
+        answer = self._answer
+        if isinstance(answer, Record):
+            return answer
+        raise answer if answer is not None else Evicted()
+
+    def _begin_parked(self, op: Op, begin: Callable[[Op], None]) -> None:
+        if self.gone:
+            self._open_gate(Evicted())
+        elif not self.try_cancel():
+            self.idle_since = self.line.loop.time()
+            begin(op)
+            if self.host.body_pool.crowded:
+                self.evict_if_idle(self.line.loop.time())
+
+    def _open_gate(self, answer: Record | BaseException) -> None:
+        if self._parked_op is not None:
+            self._parked_op = None
+            self._answer = answer
+            self._gate.release()
+
+    def pump(self) -> None:
+        """On the host: only a cancel is left to do; the thread runs by itself."""
+        if not self.gone and self._parked_op is not None and not self.run.replaying:
+            self.try_cancel()
+
+    def written(self, unit: Unit, verdict: Any) -> None:
+        super().written(unit, verdict)
+        if not self.gone and hasattr(self, "_gate") and self.host.body_pool.crowded:
+            self.evict_if_idle(self.line.loop.time())
+
+    def put_away(self) -> None:
+        self.run.gone = True
+        if hasattr(self, "_gate"):
+            self._open_gate(Evicted())
+
+    def deliver_cancel(self) -> None:
+        op = self._parked_op
+        if op is not None:
+            self.abandon(op)
+            self._open_gate(Cancelled("the workflow was cancelled"))
+
+    # -- calls of the body (its own thread)
+
+    def next_path(self) -> str:
+        self.check_alive()
+        self._calls += 1
+        return str(self._calls)
+
+    def _outcome(self, path: str, kind: Kind, name: str, fingerprint: bytes, what: Any, shown: str = "") -> Record:
+        self.check_alive()
+        op = Op(path, kind, name, fingerprint, self._open_gate, what)
+        op.shown = shown
+        with self.lock:
+            self.run.ask(op)
+            delivery = self.run.next_delivery()
+        if delivery is not None:
+            return self._replayed(op, *delivery)
+        if self.run.mismatch is not None:
+            raise Evicted
+        for fresh in self.run.fresh():
+            assert fresh is op, "a sync body asks one thing at a time"
+        if isinstance(what, ThreadStep):
+            return self._step_here(op, what)
+        return self._wait(op, self.begin)
+
+    def _replayed(self, op: Op, delivered: Op | None, record: Record) -> Record:
+        if delivered is op:
+            return record
+        # A recorded cancel: it was delivered where the body waited for this call.
+        self.run.abandon(op)
+        status, _, reason = record.name.partition(":")
+        self.cancelling = (type(self.row.status)(status), reason)
+        self.cancel_delivered = True
+        raise Cancelled("the workflow was cancelled")
+
+    def _step_here(self, op: Op, call: ThreadStep) -> Record:
+        """Attempts of a ``def`` step, in this thread: wait for the barrier, run, record."""
+        call.go = lambda: self._open_gate(_GO)
+        begin = self._begin_step
+        while True:
+            if not (call.definition.pure and op.attempt == 1):
+                self._wait(op, begin)
+            fn, is_async = self.host.body_of(call.definition)
+            if is_async:  # a test's fake
+                return self._wait(op, lambda op: self._run_fake(op, call))
+            error: BaseException | None = None
+            value: Any = None
+            try:
+                value = call.context(self, op).run(fn, *call.args, **call.kwargs)
+            except BaseException as raised:
+                error = raised
+            outcome, data, failure = call.conclude(error, lambda value=value: value)
+            with self.lock:
+                self.running = max(0, self.running - 1)
+                self._steps.pop(op.path, None)
+                self.check_alive()
+                if failure is None or not call.wants_retry(failure, op.attempt):
+                    record = self.run.settle(op, self.line.clock.now(), outcome, data)
+                    break
+                call.remember(op.attempt, failure)
+                self.run.fail_attempt(op, self.line.clock.now(), data or b"")
+            begin = self._attempt_again
+        self.dirty()
+        return record
+
+    def _attempt_again(self, op: Op) -> None:
+        """The failed attempt must be durable before the next begins."""
+        self._barrier(op, True)
+
+    def _run_fake(self, op: Op, call: ThreadStep) -> None:
+        plain = StepCall(call.definition, call.args, call.kwargs, call.retry, call.timeout, call.name)
+        op.what = plain
+        plain.start(self, op)
+
+    def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Any:
+        if not call.definition.is_async and call.timeout is None:  # a timeout needs a thread that can be left alone
+            here = ThreadStep(call.definition, call.args, call.kwargs, call.retry, call.timeout, call.name)
+            call = here
+        record = self._outcome(self.next_path(), Kind.STEP, call.name, fingerprint, call, shown)
+        return answers.decode_outcome(record.outcome, record.data, call.definition.result)
+
+    def ask(self, question: Any, *, path: str | None = None) -> Any:
+        kind, name, fingerprint = answers.shape_of_call(question)
+        shown = getattr(question, "shown", "")
+        record = self._outcome(path or self.next_path(), kind, name, fingerprint, question, shown)
+        return answers.decode(question, record)
+
+    def recv(self, topic: str, timeout: int | None) -> Record:
+        deadline = None if timeout is None else self.run.now + timeout
+        return self._outcome(self.next_path(), Kind.RECV, topic, b"", RecvWait(topic, deadline))
+
+    def sleep(self, duration: int) -> None:
+        self._outcome(self.next_path(), Kind.TIMER, "timer", b"", self.run.now + duration)
+
+    def note_event(self, path: str, name: str, data: bytes) -> None:
+        with self.lock:
+            super().note_event(path, name, data)
+
+    def note_child(self, path: str, order: Any, fingerprint: bytes) -> str:
+        if self.run.recorded(path):
+            return super().note_child(path, order, fingerprint)
+        parent_note = super().note_child
+        return self.on_host(lambda: parent_note(path, order, fingerprint))  # type: ignore[no-any-return]
+
+    def on_host(self, call: Callable[[], Any]) -> Any:
+        """Run something on the host loop's thread, from the body's; its value, or its exception."""
+        done = threading.Semaphore(0)
+        answer: list[Any] = [None, None]
+
+        def run() -> None:
+            try:
+                answer[0] = call()
+            except BaseException as error:
+                answer[1] = error
+            done.release()
+
+        self._to_host(run)
+        done.acquire()
+        if answer[1] is not None:
+            raise answer[1]
+        return answer[0]
+
+    def continue_as_new(self, order: Any) -> None:
+        self.check_alive()
+        raise ContinueAsNew(order)
+
+
+_GO = Record(0, "", Kind.STEP, "", 0, outcome=Outcome.NONE)  # "your turn", not an outcome

@@ -1,0 +1,198 @@
+"""The Store: all that the rest of the house knows of a database.
+
+Promises, for every dialect (the conformance suite in ``tests/store`` tries each):
+
+- ``commit`` is all or nothing per unit, durable when it returns, and safe to repeat after ``LostAnswer``: the same
+  batch (same nonces) again gives the same verdicts and no second row.
+- A unit with ``claim`` is applied only if the row of ``key.id`` has exactly that token *and* run at the moment of the
+  commit. Token equality alone decides: the row may already be closed or parked by a first try of the same unit.
+- No method raises anything but ``DatabaseTrouble`` (try again later; ``LostAnswer`` if the outcome is unknown),
+  ``SchemaMismatch``, or a bug. Trouble never loses the connection for good: the next call reconnects.
+- Nothing here sleeps, retries on its own for more than one round, or decides anything.
+- Every method that depends on time takes ``now`` (microseconds); None means the database's clock, read once per
+  statement. Production passes None; tests and the simulator pass the clock.
+- All rows belong to ``app``: nothing of another app is seen or touched.
+
+A store belongs to one event loop and one process; ``close`` may be called twice.
+"""
+
+from __future__ import annotations
+
+import builtins  # `list` is a method here
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import msgspec
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
+from perdure.model.states import Status
+from perdure.model.writes import Receipt, Unit
+
+
+class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for up to ``limit`` workflows that are ready: due (scheduled, queued, waiting with time up) or woken."""
+
+    owner: bytes
+    token: bytes  # becomes the claim token of every row claimed by this call
+    version: str
+    limit: int
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """What one look at the database tells an executor or a waiting caller."""
+
+    now: int
+    wakes: list[Wake]  # for workflows that `owner` holds (running)
+    claimable: int | None  # when the next unclaimed workflow becomes due (microseconds), now if one is, None if none
+    lost: list[RunKey]  # rows owned by `owner`, running, that were not in `held`: a lost claim answer
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A page of a listing, newest first."""
+
+    rows: list[WorkflowRow]
+    cursor: str | None
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """What to list. Empty collections mean no restriction."""
+
+    statuses: frozenset[Status] = frozenset()
+    names: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
+    parent: str | None = None
+    cursor: str | None = None
+    limit: int = 100
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What ``doctor`` wants to know: facts with a verdict, most severe first."""
+
+    facts: list[tuple[str, str, bool]]  # (what, value, good)
+
+
+class Store(Protocol):
+    """One app's view of one database."""
+
+    app: str
+    url: str  # masked: safe to print
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises ``ConfigError`` (bad URL, missing extra), ``DatabaseTrouble`` (unreachable), ``SchemaMismatch``.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+    # -- schema
+    async def migrate(self) -> list[str]:
+        """Apply what is missing, under a lock; the names applied. Two processes at once: one applies, one waits."""
+        ...
+
+    async def schema_version(self) -> tuple[int, int]:
+        """(in the database, known to this library); 0 for an empty database."""
+        ...
+
+    # -- writing
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        """Write a batch in one transaction. Units of distinct runs, in any order; see ``model/writes.py``."""
+        ...
+
+    async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        """Take ready workflows: sets running, owner, token, epoch + 1, ``started`` and ``deadline`` at the first claim.
+
+        Deletes the wake rows of what it takes, in the same commit; a cancel wake is kept as ``row.cancel``.
+        Woken means: a wake row exists and the status is waiting, or it is a cancel wake and the status is queued,
+        scheduled or waiting. Skips rows that others have locked. Oldest due first.
+        """
+        ...
+
+    async def adopt(
+        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+    ) -> list[Claimed]:
+        """Take up to ``limit`` running workflows owned by incarnations in ``gone``; ``death`` counts an attempt."""
+        ...
+
+    async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        """Take again, under a new token, running workflows that ``want.owner`` itself owns (a lost claim answer)."""
+        ...
+
+    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
+        """Ask a workflow to cancel; the row after it, None if unknown.
+
+        Queued, scheduled and held ones become cancelled here, in one compare-and-set (parent and watchers woken).
+        Running and waiting ones get a cancel wake: their holder acts on it. Closed ones are left.
+        """
+        ...
+
+    async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
+        """End an open workflow at once: terminated, claim token replaced by ``nonce``, parent and watchers woken."""
+        ...
+
+    # -- reading (each sees all that was committed before it began)
+    async def histories(self, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
+        """The histories of a batch in one query, each ordered by ``seq``; [] for a run without records."""
+        ...
+
+    async def inbox(self, ids: Collection[str]) -> list[Message]:
+        """Untaken messages of these workflows, first in first out per sender and topic."""
+        ...
+
+    async def rows(self, ids: Collection[str]) -> dict[str, WorkflowRow]:
+        """The latest run of each id that exists."""
+        ...
+
+    async def run(self, key: RunKey) -> WorkflowRow | None:
+        """One run, latest or earlier."""
+        ...
+
+    async def inputs(self, keys: Collection[RunKey]) -> dict[RunKey, bytes]: ...
+
+    async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
+        """Those of the ids whose latest run is closed, with their outcome."""
+        ...
+
+    async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """The latest value of each (workflow id, event name) that has been set by its latest run."""
+        ...
+
+    async def list(self, which: Filter) -> Found: ...
+
+    async def poll(self, owner: bytes | None, held: Collection[RunKey], *, now: int | None = None) -> Poll:
+        """One cheap look for all waits together: wakes for what ``owner`` holds, when something becomes claimable."""
+        ...
+
+    # -- executors
+    async def register(self, who: Incarnation, lease: int, *, now: int | None = None) -> None:
+        """Insert the incarnation with a lease of ``lease`` microseconds."""
+        ...
+
+    async def heartbeat(self, id: bytes, lease: int, *, now: int | None = None) -> int | None:
+        """Renew: the database's time, or None if the incarnation was declared dead (no row, or not alive/draining)."""
+        ...
+
+    async def incarnations(self) -> builtins.list[Incarnation]: ...
+
+    async def bury(
+        self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
+    ) -> builtins.list[bytes]:
+        """Mark alive or draining incarnations dead (``expired_only``: whose lease has run out); those marked."""
+        ...
+
+    async def leave(self, id: bytes) -> None:
+        """Mark an incarnation gone; then forget gone and dead ones that own nothing."""
+        ...
+
+    # -- hints (never needed for correctness)
+    def hint(self) -> None:
+        """Tell other processes that something may have become ready. Coalesced, off the commit path, never raises."""
+        ...
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        """Call back on this store's loop when another process hinted (or the file changed)."""
+        ...
+
+    async def health(self) -> Health: ...

@@ -1,0 +1,45 @@
+"""From a database URL to its store. Dialects are imported only when asked for: SQLite users need no Postgres driver."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+from perdure.errors import ConfigError
+from perdure.store.base import Store
+
+FORMS = "sqlite:///relative.db, sqlite:////absolute.db, a path ending in .db, or postgresql://user@host/database"
+
+
+def open_store(url: str, app: str, schema: str = "perdure") -> Store:
+    """The store that ``url`` names, for ``app``; nothing is connected yet. Raises ``ConfigError`` for another form."""
+    if url.startswith(("postgres://", "postgresql://")):
+        from perdure.store.postgres import PostgresStore  # noqa: PLC0415 - needs a driver that is an extra
+
+        return PostgresStore(url, app, schema)
+    path = sqlite_path(url)
+    if path is None:
+        raise ConfigError(f"not a database that Perdure knows: {masked(url)!r}. Give {FORMS}.")
+    from perdure.store.sqlite import SQLiteStore  # noqa: PLC0415 - see above
+
+    return SQLiteStore(path, app)
+
+
+def sqlite_path(url: str) -> str | None:
+    """The file that ``url`` names, None if it names none."""
+    if url.startswith("sqlite:///"):
+        return unquote(url.removeprefix("sqlite:///")) or None
+    if url.endswith(".db") and "://" not in url:
+        return url
+    return None
+
+
+def masked(url: str) -> str:
+    """``url`` with the password blotted out: safe to print."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is None:
+            return url
+        user, host = parts.netloc.rpartition("@")[::2]
+    except ValueError:  # not even a URL: show nothing of what may be a secret
+        return url.partition("://")[0] + "://…"
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()

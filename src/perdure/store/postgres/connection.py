@@ -1,0 +1,275 @@
+"""One connection to Postgres: made when it is first needed, and again after it broke.
+
+Promises: statements are prepared once per connection under plans that no later growth of a table spoils; a broken or
+cancelled call never leaves the connection in an unknown state, for it is dropped and the next call makes another;
+nothing depends on what a session remembers, so a transaction pooler in between (pgbouncer from 1.21 on) does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
+from perdure.store.postgres.trouble import loses_connection, sqlstate, translate
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 40.0  # longer than the server's own bound, which is the one that should strike
+SETTINGS = {
+    "application_name": "perdure",
+    # A plan made for an empty table is ruinous for a full one, and a generic plan by key is right for both.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+    "statement_timeout": "30000",
+    "lock_timeout": "10000",
+    "idle_in_transaction_session_timeout": "30000",
+}
+_WRONG_URL = frozenset({"28000", "28P01", "3D000"})  # login refused, or no such database
+
+
+class Statement(Protocol):
+    """A prepared statement of asyncpg."""
+
+    async def fetch(self, *args: Any, timeout: float | None = None) -> list[Any]: ...
+    async def fetchrow(self, *args: Any, timeout: float | None = None) -> Any: ...
+
+
+class Connection(Protocol):
+    """What is used of asyncpg's connection, which has no types of its own."""
+
+    async def prepare(self, query: str) -> Statement: ...
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]: ...
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
+    async def close(self, *, timeout: float | None = None) -> None: ...
+    def terminate(self) -> None: ...
+    def is_closed(self) -> bool: ...
+    async def add_listener(self, channel: str, callback: Callable[..., object]) -> None: ...
+    def add_termination_listener(self, callback: Callable[..., object]) -> None: ...
+    def get_server_pid(self) -> int: ...
+    def get_server_version(self) -> Any: ...
+
+
+def driver() -> Any:
+    """asyncpg, or a clear word about how to get it."""
+    try:
+        return importlib.import_module("asyncpg")
+    except ImportError as e:
+        raise ConfigError(
+            "a Postgres database needs the asyncpg driver. Install it with: pip install 'perdure[postgres]'"
+        ) from e
+
+
+def masked(url: str) -> str:
+    """``url`` with the password blotted out: safe to print."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is None:
+            return url
+        user, host = parts.netloc.rpartition("@")[::2]
+    except ValueError:  # not even a URL: show nothing of what may be a secret
+        return url.partition("://")[0] + "://…"
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
+
+
+def place(url: str) -> str:
+    """Host, port and database of a URL, for messages."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2] or "localhost"
+        named = host if "," in host or parts.port else f"{host}:5432"
+        return f"{named}{parts.path or '/'}"
+    except ValueError:
+        return masked(url)
+
+
+class Link:
+    """A connection and the lock that keeps its calls one after another."""
+
+    __slots__ = ("_conn", "_lock", "_made", "_open", "_statements", "url", "where")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.where = place(url)
+        self._conn: Connection | None = None
+        self._statements: dict[str, Statement] = {}
+        self._lock = asyncio.Lock()
+        self._open = False
+        self._made: list[Callable[[Connection], Awaitable[None]]] = []
+
+    def open(self) -> None:
+        self._open = True
+
+    async def close(self) -> None:
+        self._open = False
+        conn, self._conn = self._conn, None
+        self._statements = {}
+        if conn is not None and not conn.is_closed():
+            try:
+                await conn.close(timeout=2)
+            except BaseException as e:
+                conn.terminate()
+                if not isinstance(e, Exception):
+                    raise
+
+    def when_made(self, prepare: Callable[[Connection], Awaitable[None]]) -> None:
+        """Do something on each new connection, such as listening."""
+        self._made.append(prepare)
+
+    # -- calls: each takes the lock, reconnects if need be, and raises what a store may raise
+
+    async def fetch(self, sql: str, *args: Any, writing: bool = False) -> list[Any]:
+        async with self._lock:
+            try:
+                statement = await self.prepare(sql)
+                return await statement.fetch(*args, timeout=ANSWER_SECONDS)
+            except BaseException as e:
+                self.fail(e, writing=writing)
+
+    async def fetchrow(self, sql: str, *args: Any, writing: bool = False) -> Any:
+        async with self._lock:
+            try:
+                statement = await self.prepare(sql)
+                return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
+            except BaseException as e:
+                self.fail(e, writing=writing)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A transaction. Trouble at or before its end may hide a commit: every break in it is a lost answer."""
+        async with self._lock:
+            try:
+                tx = Transaction(self, await self.connection())
+                await tx.execute("begin")
+                try:
+                    yield tx
+                    await tx.execute("commit")
+                except Exception as e:
+                    if not isinstance(e, OSError | asyncio.TimeoutError) and not tx.broken:
+                        with suppress(Exception):
+                            await tx.execute("rollback")
+                    raise
+            except BaseException as e:
+                self.fail(e, writing=True)
+
+    async def raw(self, work: Callable[[Connection], Awaitable[T]], *, writing: bool = False) -> T:
+        """Something that is no prepared statement."""
+        async with self._lock:
+            try:
+                return await work(await self.connection())
+            except BaseException as e:
+                self.fail(e, writing=writing)
+
+    # -- the connection itself; the lock is held
+
+    async def prepare(self, sql: str) -> Statement:
+        statement = self._statements.get(sql)
+        if statement is None or self._conn is None or self._conn.is_closed():
+            conn = await self.connection()
+            statement = self._statements[sql] = await conn.prepare(sql)
+        return statement
+
+    async def connection(self) -> Connection:
+        """The live connection, made if there is none."""
+        if self._conn is not None and not self._conn.is_closed():
+            return self._conn
+        if not self._open:
+            raise NotOpen(f"the store of {self.where} is not open; await its open() first")
+        self._conn, self._statements = None, {}
+        try:
+            conn = await self._connect()
+        except Exception as e:
+            raise DatabaseTrouble(
+                f"Postgres cannot be reached at {self.where} ({type(e).__name__}: {e}). "
+                "Check that the server runs and that host, port and database are right."
+            ) from e
+        self._conn = conn
+        for prepare in self._made:
+            await prepare(conn)
+        return conn
+
+    async def _connect(self) -> Connection:
+        connect = driver().connect
+        options: dict[str, Any] = {"timeout": CONNECT_SECONDS, "statement_cache_size": 0}
+        try:
+            conn: Connection = await connect(self.url, server_settings=SETTINGS, **options)
+        except Exception as e:
+            if sqlstate(e) in _WRONG_URL:
+                raise
+            if "unsupported startup parameter" not in str(e):
+                raise
+            conn = await connect(self.url, **options)  # a pooler that takes no settings: `doctor` tells what that costs
+        return conn
+
+    async def check(self) -> None:
+        """Connect now; a URL that can never work is the user's to mend."""
+        async with self._lock:
+            try:
+                await self.connection()
+            except DatabaseTrouble as e:
+                cause = e.__cause__
+                if cause is not None and (sqlstate(cause) in _WRONG_URL or isinstance(cause, ValueError)):
+                    raise ConfigError(f"the database URL {masked(self.url)} does not work: {cause}") from cause
+                raise
+
+    def fail(self, error: BaseException, *, writing: bool) -> NoReturn:
+        """Drop the connection if it must not be used again, and raise what a store may raise."""
+        conn = self._conn
+        closed = conn is None or conn.is_closed()
+        told = translate(error, self.where, writing=writing, closed=closed)
+        if conn is not None and loses_connection(error) and _is_of_driver(error, closed):
+            self._conn, self._statements = None, {}
+            conn.terminate()
+        if told is error:
+            raise error
+        raise told from error
+
+
+def _is_of_driver(error: BaseException, closed: bool) -> bool:
+    """Whether an error says something of the connection; a value that cannot be encoded was never sent."""
+    return closed or bool(sqlstate(error)) or not isinstance(error, ValueError | TypeError)
+
+
+class Transaction:
+    """Statements within ``Link.transaction``."""
+
+    __slots__ = ("_conn", "_link")
+
+    def __init__(self, link: Link, conn: Connection) -> None:
+        self._link = link
+        self._conn = conn
+
+    @property
+    def broken(self) -> bool:
+        return self._conn.is_closed()
+
+    async def execute(self, sql: str) -> None:
+        await self._conn.execute(sql, timeout=ANSWER_SECONDS)
+
+    async def fetch(self, sql: str, *args: Any) -> list[Any]:
+        statement = await self._link.prepare(sql)
+        return await statement.fetch(*args, timeout=ANSWER_SECONDS)
+
+    async def fetchrow(self, sql: str, *args: Any) -> Any:
+        statement = await self._link.prepare(sql)
+        return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """What fails inside is undone alone."""
+        await self.execute("savepoint unit")
+        try:
+            yield
+        except BaseException as e:
+            if not loses_connection(e) and not self.broken:
+                await self.execute("rollback to savepoint unit")
+            raise
+        await self.execute("release savepoint unit")

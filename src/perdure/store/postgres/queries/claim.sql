@@ -1,0 +1,95 @@
+-- Taking workflows. `$1` is the app, `$2` now or null, `$3` the limit, `$4` the owner, `$5` the token, `$6` the version.
+-- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
+-- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim sets, `@quiet` for the end
+-- of the wakes and watches of what is taken.
+
+-- Ready workflows, oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
+-- name: claim_ready
+with t as materialized (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+due as materialized (
+    select id, until as since from perdure.workflow
+    where app = $1 and owner is null and until <= (select now from t) and status < 5
+    order by owner, until limit $3 for no key update skip locked),
+mail as materialized (
+    select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
+woken as materialized (
+    select w.id, w.updated as since
+    from (
+        select r.id, r.updated, mail.command
+        from mail cross join lateral (
+            select id, updated, status from perdure.workflow where app = $1 and id = mail.dest offset 0) r
+        where r.status = 3 or mail.command and r.status in (0, 1)
+        order by r.updated, r.id limit 4 * $3) x
+    cross join lateral (
+        select id, updated from perdure.workflow
+        where app = $1 and id = x.id and (status = 3 or x.command and status in (0, 1))
+        for no key update skip locked) w),
+picked as materialized (
+    select id, min(since) as since from (select id, since from due union all select id, since from woken) x
+    group by id order by 2, 1 limit $3),
+@quiet,
+c as (
+    update perdure.workflow w
+    set @take
+    where w.app = $1 and w.id = any(array(select id from picked))
+    returning w.*)
+select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+from c join picked on picked.id = c.id order by picked.since, c.id
+
+-- Running workflows of the incarnations in `$7`; `$8` counts a death.
+-- name: claim_orphans
+with t as materialized (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+picked as materialized (
+    select id from perdure.workflow
+    where app = $1 and owner = any($7::bytea[]) and status = 2 and status < 5
+    limit $3 for no key update skip locked),
+@quiet,
+c as (
+    update perdure.workflow w set @take, attempts = w.attempts + $8::int
+    where w.app = $1 and w.id = any(array(select id from picked))
+    returning w.*)
+select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+from c order by c.id
+
+-- Named runs (`$7`, `$8`) that the owner itself holds: the answer to their claim was lost.
+-- name: claim_again
+with t as materialized (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+picked as materialized (
+    select w.id from perdure.workflow w
+    where w.app = $1 and w.id = any($7::text[]) and w.owner = $4 and w.status = 2
+        and w.run = ($8::int[])[array_position($7::text[], w.id)]
+    order by w.id limit $3 for no key update),
+@quiet,
+c as (
+    update perdure.workflow w set @take
+    where w.app = $1 and w.id = any(array(select id from picked))
+    returning w.*)
+select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+from c order by c.id
+
+-- One look: wakes for what `$3` holds, when something becomes claimable, and what it owns beyond the held `$4`, `$5`
+-- (asked for by `$6`).
+-- name: poll
+with t as materialized (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+k as materialized (
+    select w.status, w.owner, x.dest, x.nonce, x.cancel
+    from (select dest, nonce, cancel from perdure.wake where app = $1 order by dest, nonce) x
+    cross join lateral (select status, owner from perdure.workflow where app = $1 and id = x.dest and status < 5) w),
+mine as (
+    select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels
+    from k where status = 2 and owner = $3),
+stray as (
+    select array_agg(w.id) as ids, array_agg(w.run) as runs
+    from perdure.workflow w
+    where $6::boolean and w.app = $1 and w.owner = $3 and w.status = 2 and w.status < 5
+        and not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run))
+select t.now,
+    case when exists (select from k where status = 3 or cancel is not null and status in (0, 1)) then t.now
+    else (select greatest(until, t.now) from perdure.workflow
+        where app = $1 and owner is null and until is not null and status < 5 order by owner, until limit 1) end,
+    mine.dests, mine.nonces, mine.cancels, stray.ids, stray.runs
+from t, mine, stray

@@ -1,0 +1,254 @@
+-- The parts of the one statement that writes a batch. commit.py joins the parts that a batch needs, in this order,
+-- into one of a few constant shapes; `:x` becomes a numbered parameter. Parts do not see each other's writes and run in
+-- no fixed order (ENGINE rule 2), so each hangs on `g`, the verdict of the fence, and those that belong to a run
+-- started by this very statement on `own`, the starts that took.
+
+-- The time of the commit, read once.
+-- name: part_clock
+t as materialized (
+    select coalesce(:now::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now)
+
+-- Locks the batch's own rows in id order, by id alone: what else must hold is compared after the wait.
+-- name: part_lock
+l as materialized (
+    select id, claim, run, watched from perdure.workflow
+    where app = :app and id = any(:f_id::text[]) order by id for no key update)
+
+-- The fence, all or nothing: tokens and runs of the locked rows, in order, against those sent.
+-- name: part_fence
+g as materialized (
+    select coalesce(array_agg(claim order by id), '{}') = :f_claim::bytea[]
+        and coalesce(array_agg(run order by id), '{}') = :f_run::int[] as ok
+    from l)
+
+-- The same where the batch closes runs or sets events: a watched run must take the way that sees its watchers.
+-- name: part_fence_unwatched
+g as materialized (
+    select coalesce(array_agg(claim order by id), '{}') = :f_claim::bytea[]
+        and coalesce(array_agg(run order by id), '{}') = :f_run::int[]
+        and (:watchers_seen::boolean or not coalesce(bool_or(watched), false)) as ok
+    from l)
+
+-- A batch that touches no existing row has nothing to fence.
+-- name: part_no_fence
+g as materialized (select true as ok)
+
+-- New workflows, sorted by id. A repeat of my own insert finds its row by the nonce and changes nothing.
+-- name: part_start
+s as (
+    insert into perdure.workflow (app, id, run, lineage, name, version, status, reason, detail, claim, owner, epoch,
+        last_seq, until, timeout, deadline, created, updated, started, closed, parent, parent_run, parent_path,
+        on_parent_close, queue, priority, fingerprint, attributes, intents, nonce)
+    select :app, u.id, u.run, u.lineage, u.name, u.version, u.status, u.reason, u.detail, u.claim, u.owner,
+        case when u.claim is null then 0 else 1 end, u.last_seq,
+        case when u.status in (0, 1) then coalesce(u.until, (select now from t) + coalesce(u.delay, 0))
+            when u.status = 3 then u.until end,
+        u.timeout,
+        case when u.claim is null or u.timeout is null then u.deadline else least(u.deadline, (select now from t) + u.timeout) end,
+        (select now from t), (select now from t), case when u.claim is not null then (select now from t) end, case when u.status >= 5 then (select now from t) end,
+        u.parent, u.parent_run, u.parent_path, u.on_parent_close, u.queue, u.priority, u.fingerprint, u.attributes,
+        u.intents, u.nonce
+    from unnest(:s_id::text[], :s_run::int[], :s_lineage::bytea[], :s_name::text[], :s_version::text[],
+        :s_status::smallint[], :s_reason::text[], :s_detail::text[], :s_claim::bytea[], :s_owner::bytea[],
+        :s_last::int[], :s_delay::bigint[], :s_until::bigint[], :s_timeout::bigint[], :s_deadline::bigint[],
+        :s_parent::text[], :s_parent_run::int[], :s_parent_path::text[], :s_on_close::text[], :s_queue::text[],
+        :s_priority::int[], :s_fingerprint::bytea[], :s_attributes::text[], :s_intents::text[], :s_nonce::bytea[])
+        u (id, run, lineage, name, version, status, reason, detail, claim, owner, last_seq, delay, until, timeout,
+        deadline, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint, attributes,
+        intents, nonce)
+    where (select ok from g)
+    on conflict (app, id) do update set nonce = excluded.nonce where workflow.nonce = excluded.nonce
+    returning id, claim),
+payload_start as (
+    insert into perdure.payload (app, id, run, input, outcome, output)
+    select :app, u.id, u.run, u.input, u.outcome, u.output
+    from unnest(:s_id::text[], :s_run::int[], :s_input::text[], :s_outcome::smallint[], :s_output::text[])
+        u (id, run, input, outcome, output)
+    where u.id in (select id from s)
+    on conflict (app, id, run) do nothing)
+
+-- The runs started here that are mine: what else their units carry stands or falls with them.
+-- name: part_own
+own as materialized (
+    select s.id from s join unnest(:s_id::text[], :s_claim::bytea[]) u (id, claim) on u.id = s.id
+    where s.claim is not distinct from u.claim)
+
+-- Records of fenced runs. One that another write put there first is an error (a null nonce), never a silent loss.
+-- name: part_history
+h as (
+    insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown,
+        intents, version, nonce)
+    select :app, u.id, u.run, u.seq, u.path, u.kind, u.name, u.at, u.fingerprint, u.outcome, u.data, u.attempt,
+        u.shown, u.intents, u.version, u.nonce
+    from unnest(:h_id::text[], :h_run::int[], :h_seq::int[], :h_path::text[], :h_kind::smallint[], :h_name::text[],
+        :h_at::bigint[], :h_fingerprint::bytea[], :h_outcome::smallint[], :h_data::text[], :h_attempt::int[],
+        :h_shown::text[], :h_intents::text[], :h_version::text[], :h_nonce::bytea[])
+        u (id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents, version, nonce)
+    where (select ok from g)
+    on conflict (app, id, run, seq) do update
+        set nonce = case when history.nonce = excluded.nonce then excluded.nonce end)
+
+-- Records where some belong to runs started here.
+-- name: part_history_own
+h as (
+    insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown,
+        intents, version, nonce)
+    select :app, u.id, u.run, u.seq, u.path, u.kind, u.name, u.at, u.fingerprint, u.outcome, u.data, u.attempt,
+        u.shown, u.intents, u.version, u.nonce
+    from unnest(:h_id::text[], :h_run::int[], :h_seq::int[], :h_path::text[], :h_kind::smallint[], :h_name::text[],
+        :h_at::bigint[], :h_fingerprint::bytea[], :h_outcome::smallint[], :h_data::text[], :h_attempt::int[],
+        :h_shown::text[], :h_intents::text[], :h_version::text[], :h_nonce::bytea[], :h_own::text[])
+        u (id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents, version, nonce,
+        own)
+    where (select ok from g) and (u.own is null or u.own in (select id from own))
+    on conflict (app, id, run, seq) do update
+        set nonce = case when history.nonce = excluded.nonce then excluded.nonce end)
+
+-- One change of each row. A closed row stays as it is: that is the second try of what closed it.
+-- name: part_change
+c as (
+    update perdure.workflow w
+    set status = u.status, reason = u.reason, detail = u.detail, owner = null, updated = (select now from t),
+        until = case when u.status = 1 then (select now from t) else u.until end,
+        closed = case when u.status >= 5 then (select now from t) end,
+        last_seq = greatest(w.last_seq, u.last_seq)
+    from unnest(:c_id::text[], :c_status::smallint[], :c_reason::text[], :c_detail::text[], :c_until::bigint[],
+        :c_last::int[]) u (id, status, reason, detail, until, last_seq)
+    where (select ok from g) and w.app = :app and w.id = u.id and w.id = any(:c_id::text[]) and w.status < 5)
+
+-- The same, noting the reason of a cancel command that was acted on, so that it outlives the wake row; and the note
+-- alone where nothing else of the row changes.
+-- name: part_change_noted
+c as (
+    update perdure.workflow w
+    set status = u.status, reason = u.reason, detail = u.detail, owner = null, updated = (select now from t),
+        until = case when u.status = 1 then (select now from t) else u.until end,
+        closed = case when u.status >= 5 then (select now from t) end,
+        last_seq = greatest(w.last_seq, u.last_seq),
+        cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k
+            where k.app = :app and k.dest = w.id and k.nonce = any(:d_nonce::bytea[])))
+    from unnest(:c_id::text[], :c_status::smallint[], :c_reason::text[], :c_detail::text[], :c_until::bigint[],
+        :c_last::int[]) u (id, status, reason, detail, until, last_seq)
+    where (select ok from g) and w.app = :app and w.id = u.id and w.id = any(:c_id::text[]) and w.status < 5),
+n as (
+    update perdure.workflow w set cancel = k.cancel
+    from (select dest, min(cancel) as cancel from perdure.wake
+        where app = :app and dest = any(:n_id::text[]) and nonce = any(:d_nonce::bytea[]) and cancel is not null
+        group by dest) k
+    where (select ok from g) and w.app = :app and w.id = k.dest and w.id = any(:n_id::text[]) and w.cancel is null)
+
+-- Outcomes of the runs that close.
+-- name: part_outcome
+o as (
+    update perdure.payload p set outcome = u.outcome, output = u.output
+    from unnest(:p_id::text[], :p_run::int[], :p_outcome::smallint[], :p_output::text[])
+        u (id, run, outcome, output)
+    where (select ok from g) and p.app = :app and p.id = u.id and p.run = u.run and p.id = any(:p_id::text[]))
+
+-- A closed run needs no wakes.
+-- name: part_clear
+x as (
+    delete from perdure.wake k where (select ok from g) and k.app = :app and k.dest = any(:p_id::text[]))
+
+-- Wakes: for parents unless they are closed, and cancel commands for children that are open.
+-- name: part_wake
+k as (
+    insert into perdure.wake (app, dest, nonce, cancel)
+    select :app, u.dest, u.nonce, u.cancel
+    from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_own::text[]) u (dest, nonce, cancel, own)
+    where (select ok from g)
+        and case when u.cancel is null
+            then not exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status >= 5)
+            else exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status < 5) end
+    on conflict do nothing)
+
+-- The same where some belong to runs started here.
+-- name: part_wake_own
+k as (
+    insert into perdure.wake (app, dest, nonce, cancel)
+    select :app, u.dest, u.nonce, u.cancel
+    from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_own::text[]) u (dest, nonce, cancel, own)
+    where (select ok from g) and (u.own is null or u.own in (select id from own))
+        and case when u.cancel is null
+            then not exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status >= 5)
+            else exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status < 5) end
+    on conflict do nothing)
+
+-- Wake rows that were acted on.
+-- name: part_woken
+d as (
+    delete from perdure.wake k
+    using unnest(:d_dest::text[], :d_nonce::bytea[]) u (dest, nonce)
+    where (select ok from g) and k.app = :app and k.dest = u.dest and k.nonce = u.nonce
+        and k.dest = any(:d_dest::text[]) and not k.dest = any(:p_id::text[]))
+
+-- Messages that their records have received; the mark of a first try stays.
+-- name: part_taken
+r as (
+    update perdure.message m set taken_run = u.run, taken_seq = u.seq
+    from unnest(:r_dest::text[], :r_mid::bytea[], :r_run::int[], :r_seq::int[]) u (dest, mid, run, seq)
+    where (select ok from g) and m.app = :app and m.dest = u.dest and m.mid = u.mid and m.mid = any(:r_mid::bytea[])
+        and m.dest = any(:r_dest::text[]) and m.taken_seq is null)
+
+-- Messages to workflows that are open or need no check, each with its wake; and the latest values of events.
+-- name: part_send
+m as (
+    insert into perdure.message (app, dest, mid, topic, data, sender, at, key)
+    select :app, u.dest, u.mid, u.topic, u.data, u.sender, (select now from t), u.key
+    from unnest(:m_dest::text[], :m_mid::bytea[], :m_topic::text[], :m_data::text[], :m_sender::text[],
+        :m_key::text[], :m_known::boolean[], :m_own::text[]) u (dest, mid, topic, data, sender, key, known, own)
+    where (select ok from g) and (u.own is null or u.own in (select id from own))
+        and (u.known or u.dest in (select id from s)
+            or exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status < 5))
+    order by u.dest, u.mid
+    on conflict do nothing
+    returning mid),
+mail as (
+    insert into perdure.wake (app, dest, nonce)
+    select :app, u.dest, u.nonce from unnest(:m_dest::text[], :m_mid::bytea[], :m_wake::bytea[]) u (dest, mid, nonce)
+    where u.mid in (select mid from m)
+        and not exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status >= 5)
+    on conflict do nothing),
+e as (
+    insert into perdure.event (app, id, run, name, data, at)
+    select :app, u.id, u.run, u.name, u.data, (select now from t)
+    from unnest(:e_id::text[], :e_run::int[], :e_name::text[], :e_data::text[], :e_own::text[])
+        u (id, run, name, data, own)
+    where (select ok from g) and (u.own is null or u.own in (select id from own))
+    on conflict (app, id, run, name) do update set data = excluded.data, at = excluded.at)
+
+-- What a batch without starts and messages answers: the locked rows come back only if the fence refused.
+-- name: answer_fence
+select g.ok, coalesce(:now::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint),
+    case when not g.ok then (select array_agg(id) from l) end,
+    case when not g.ok then (select array_agg(claim) from l) end,
+    case when not g.ok then (select array_agg(run) from l) end
+from g
+
+-- The same, and whether all starts took; if not, those that did and their tokens.
+-- name: answer_start
+select g.ok, t.now,
+    case when not g.ok then (select array_agg(id) from l) end,
+    case when not g.ok then (select array_agg(claim) from l) end,
+    case when not g.ok then (select array_agg(run) from l) end,
+    z.all_took, case when not z.all_took then z.ids end, case when not z.all_took then z.claims end
+from g, t, (select coalesce(array_agg(id), '{}') = :s_id::text[] and coalesce(array_agg(claim), '{}') = :s_claim::bytea[]
+    as all_took, array_agg(id) as ids, array_agg(claim) as claims from s) z
+
+-- The same for starts alone.
+-- name: answer_start_only
+select true, t.now, null, null, null,
+    z.all_took, case when not z.all_took then z.ids end, case when not z.all_took then z.claims end
+from t, (select coalesce(array_agg(id), '{}') = :s_id::text[] and coalesce(array_agg(claim), '{}') = :s_claim::bytea[]
+    as all_took, array_agg(id) as ids, array_agg(claim) as claims from s) z
+
+-- The same, and how many messages were inserted.
+-- name: answer_all
+select g.ok, t.now,
+    case when not g.ok then (select array_agg(id) from l) end,
+    case when not g.ok then (select array_agg(claim) from l) end,
+    case when not g.ok then (select array_agg(run) from l) end,
+    z.all_took, case when not z.all_took then z.ids end, case when not z.all_took then z.claims end,
+    (select count(*) from m)
+from g, t, (select coalesce(array_agg(id), '{}') = :s_id::text[] and coalesce(array_agg(claim), '{}') = :s_claim::bytea[]
+    as all_took, array_agg(id) as ids, array_agg(claim) as claims from s) z

@@ -1,0 +1,39 @@
+-- Executors. `$1` is the app; `now` is `coalesce($n, the database's)`.
+
+-- Registers an incarnation; a repeated write of the same one renews it.
+-- name: incarnation_insert
+insert into perdure.incarnation (id, app, executor, version, host, boot, space, pid, pid_started, state, started,
+    lease_until)
+select $2, $1, $3, $4, $5, $6, $7, $8, $9, $10, t.now, t.now + $11::bigint
+from (select coalesce($12::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now) t
+on conflict (id) do update set lease_until = excluded.lease_until
+
+-- Renews a lease unless the incarnation was declared dead.
+-- name: incarnation_renew
+update perdure.incarnation i set lease_until = t.now + $3::bigint
+from (select coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now) t
+where i.id = $2 and i.app = $1 and i.state in ('alive', 'draining') returning t.now
+
+-- All that are known of an app.
+-- name: incarnation_list
+select id, executor, version, host, boot, space, pid, pid_started, state, started, lease_until
+from perdure.incarnation where app = $1 order by started, id
+
+-- Declares incarnations dead, if `$3` only those whose lease has run out.
+-- name: incarnation_bury
+update perdure.incarnation set state = 'dead'
+where id = any($2::bytea[]) and app = $1 and state in ('alive', 'draining')
+    and (not $3::boolean
+        or lease_until <= coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint))
+returning id
+
+-- Marks one as gone by its own will.
+-- name: incarnation_leave
+update perdure.incarnation set state = 'gone' where id = $2 and app = $1
+
+-- Forgets gone and dead ones that own nothing.
+-- name: incarnation_forget
+delete from perdure.incarnation i
+where i.app = $1 and i.state in ('dead', 'gone')
+    and not exists (
+        select from perdure.workflow w where w.app = $1 and w.owner = i.id and w.status < 5)

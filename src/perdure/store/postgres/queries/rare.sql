@@ -1,0 +1,87 @@
+-- What is rare: the longer way of a commit, and orders of operators. Each runs in a transaction that has first locked
+-- the rows it is about (`lock`), so that what a statement reads here was committed before the lock was granted.
+
+-- Locks rows in id order and tells what a fence must know of them.
+-- name: lock
+select id, run, claim, status, nonce, updated from perdure.workflow
+where app = $1 and id = any($2::text[]) order by id for no key update
+
+-- Marks rows as watched, so that whoever closes them or sets their events looks for the watchers.
+-- name: watch_mark
+update perdure.workflow set watched = true where app = $1 and id = any($2::text[]) and not watched
+
+-- Remembers who waits for whom.
+-- name: watch_insert
+insert into perdure.watch (app, target, waiter)
+select $1, u.target, u.waiter from unnest($2::text[], $3::text[]) u (target, waiter) on conflict do nothing
+
+-- Wakes those of the waiters `$3` whose target is closed already, or set an event since `$4`, just before they parked.
+-- name: watch_missed
+insert into perdure.wake (app, dest, nonce)
+select distinct $1, u.waiter, u.nonce
+from unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) u (target, waiter, since, nonce)
+cross join lateral (select run, status from perdure.workflow where app = $1 and id = u.target offset 0) w
+where w.status >= 5 or exists (
+    select from perdure.event e where e.app = $1 and e.id = u.target and e.run = w.run and e.at >= u.since)
+on conflict do nothing
+
+-- Wakes the watchers of `$2`.
+-- name: wake_watchers
+insert into perdure.wake (app, dest, nonce)
+select $1, w.waiter, u.nonce
+from unnest($2::text[], $3::bytea[]) u (target, nonce)
+cross join lateral (select waiter from perdure.watch where app = $1 and target = u.target offset 0) w
+on conflict do nothing
+
+-- Wakes one workflow unless it is closed.
+-- name: wake_one
+insert into perdure.wake (app, dest, nonce, cancel)
+select $1, $2, $3, $4
+where not exists (select from perdure.workflow w where w.app = $1 and w.id = $2 and w.status >= 5)
+on conflict do nothing
+
+-- Deletes all wakes of a workflow that has closed.
+-- name: wake_clear
+delete from perdure.wake where app = $1 and dest = $2
+
+-- Copies the ending run out of the hot row, closed as `$4` at `$5`.
+-- name: past_run_insert
+insert into perdure.past_run (app, id, run, lineage, name, version, status, detail, claim, epoch, attempts, last_seq,
+    timeout, deadline, created, updated, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
+    queue, priority, fingerprint, attributes, intents, nonce)
+select app, id, run, lineage, name, version, $4, '', claim, epoch, attempts, greatest(last_seq, $6), timeout, deadline,
+    created, $5, started, $5, cancel, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint,
+    attributes, intents, nonce
+from perdure.workflow where app = $1 and id = $2 and run = $3
+
+-- Begins the next run of an id in its row; the run before it was copied to past_run.
+-- name: workflow_continue
+update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, status = $7, claim = $8, owner = $9,
+    epoch = $10, last_seq = 0, until = $11, timeout = $12, deadline = $13, created = $14, updated = $14, started = $15,
+    parent = $16, parent_run = $17, parent_path = $18, on_parent_close = $19, queue = $20, priority = $21,
+    fingerprint = $22, attributes = $23, intents = $24, nonce = $25,
+    reason = null, detail = '', attempts = 0, closed = null, cancel = null
+where app = $1 and id = $2
+
+-- The input of the next run.
+-- name: payload_insert
+insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing
+
+-- Ends a workflow by command: cancelled where nobody holds it, or terminated at once (then under another token).
+-- name: workflow_end
+update perdure.workflow set status = $3, claim = $4, cancel = $5, detail = $6, closed = $7, updated = $7, owner = null,
+    until = null, reason = null
+where app = $1 and id = $2
+
+-- Which of these messages arrived (by id or by key), and what their destinations are.
+-- name: message_fate
+select u.n,
+    exists (select from perdure.message m where m.app = $1 and m.dest = u.dest and m.mid = u.mid)
+    or u.key is not null
+        and exists (select from perdure.message m where m.app = $1 and m.dest = u.dest and m.key = u.key),
+    (select w.status from perdure.workflow w where w.app = $1 and w.id = u.dest)
+from unnest($2::text[], $3::bytea[], $4::text[]) with ordinality u (dest, mid, key, n)
+
+-- The time of the database.
+-- name: clock
+select (extract(epoch from statement_timestamp()) * 1000000)::bigint

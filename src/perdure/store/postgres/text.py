@@ -1,0 +1,55 @@
+"""The dialect's SQL for one schema: named queries with the schema's name put in, and shared column lists spelled out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from perdure.errors import ConfigError
+from perdure.store.postgres.rows import ROW
+from perdure.store.sql import queries
+
+_SCHEMA = re.compile(r"\bperdure\.(?=[a-z_])")
+_PLAIN = re.compile(r"^[a-z_][a-z0-9_]{0,40}$")
+
+# What a claim sets. The first claim starts the clock and gives the claimer's version. The cancel command is read from
+# the table, not from the rows that `d` deletes: a row that changed while it was being locked is evaluated again, and
+# Postgres refuses to look into a modifying part of the statement then.
+TAKE = """status = 2, owner = $4, claim = $5, epoch = w.epoch + 1,
+        version = case when w.started is null and $6::text <> '' then $6::text else w.version end,
+        deadline = case when w.started is null and w.timeout is not null
+            then least(w.deadline, (select now from t) + w.timeout) else w.deadline end,
+        started = coalesce(w.started, (select now from t)), updated = (select now from t),
+        until = null, reason = null, detail = '',
+        cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k
+            where k.app = $1 and k.dest = w.id))"""
+QUIET = """d as (
+    delete from perdure.wake where app = $1 and dest = any(array(select id from picked))),
+forgotten as (
+    delete from perdure.watch where app = $1 and waiter = any(array(select id from picked)))"""
+
+
+def quoted(schema: str) -> str:
+    """The schema's name for SQL. Plain names only: no quoting rules to get wrong in a DDL script."""
+    if not _PLAIN.match(schema):
+        raise ConfigError(
+            f"the Postgres schema {schema!r} cannot be used: give lower-case letters, digits and _, at most 41 characters"
+        )
+    return f'"{schema}"'
+
+
+def placed(sql: str, schema: str) -> str:
+    """SQL written for the schema ``perdure``, for another."""
+    return _SCHEMA.sub(quoted(schema) + ".", sql)
+
+
+@cache
+def statements(schema: str) -> Mapping[str, str]:
+    """All named queries, ready to prepare."""
+    found: dict[str, str] = {}
+    for name, sql in queries("perdure.store.postgres").items():
+        spelled = sql.replace("@row", ROW).replace("@take", TAKE).replace("@quiet", QUIET)
+        found[name] = placed(spelled, schema)
+    return MappingProxyType(found)

@@ -1,0 +1,392 @@
+"""A batch of units in one transaction.
+
+Three passes, so that a batch means the same whatever the order of its units, and what Postgres says of the same batch:
+
+1. *judge*: every unit against the rows as they were when the batch began (fences, own starts, children), in order;
+2. *address*: every message of an applied unit against rows as they were, plus the starts of this batch;
+3. *write*: inserts first, then each workflow's one change, then the wakes that the changes cause.
+
+Promises: a refused unit writes nothing; a unit that was written before is recognised (a record's nonce, a start's
+nonce, a message's id, a state already reached) and written no second time; no statement runs for what is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from perdure.model.records import WorkflowRow
+from perdure.model.states import CODE, CODES, FIRST_CLOSED, Status
+from perdure.model.writes import (
+    Change,
+    Close,
+    Continue,
+    Hold,
+    Park,
+    Receipt,
+    Release,
+    Send,
+    Start,
+    Unit,
+    Verdict,
+)
+from perdure.store.sql import queries
+from perdure.store.sqlite import rows
+from perdure.store.sqlite.driver import Bindings, Connection
+
+Q = queries("perdure.store.sqlite")
+SCHEDULED, QUEUED, RUNNING, WAITING, HELD = (
+    CODE[s] for s in (Status.SCHEDULED, Status.QUEUED, Status.RUNNING, Status.WAITING, Status.HELD)
+)
+CONTINUED = CODE[Status.CONTINUED]
+
+
+def hears(status: int) -> bool:
+    """Whether a wake means anything to a workflow: those not yet claimed look at everything when they are."""
+    return status in (RUNNING, WAITING, HELD)
+
+
+class Head(msgspec.Struct, gc=False):
+    """What a batch knows of a workflow row, and what it will be after the batch."""
+
+    run: int
+    status: int
+    claim: bytes | None
+    nonce: bytes
+    last_seq: int
+    updated: int
+
+
+def commit(conn: Connection, app: str, units: Sequence[Unit], now: int) -> Receipt:
+    """Write ``units``; to be called within a write transaction."""
+    return _Batch(conn, app, units, now).commit()
+
+
+class _Batch:
+    """One call of ``commit``: the rows as seen, and the statements to run, gathered by kind."""
+
+    def __init__(self, conn: Connection, app: str, units: Sequence[Unit], now: int) -> None:
+        self.conn = conn
+        self.app = app
+        self.units = units
+        self.now = now
+        self.heads: dict[str, Head] = {}
+        self.lasts: dict[str, tuple[int, bytes]] = {}  # of runs that write records: the last seq up to theirs, its unit
+        self.verdicts: list[Verdict] = []
+        self.fresh: list[bool] = []  # applied now, and not by a first try of the same unit
+        self.taken_ids: list[tuple[Verdict, str]] = []
+        self.inserts: list[Bindings] = []
+        self.inputs: list[Bindings] = []
+        self.records: list[Bindings] = []
+        self.mail: list[Bindings] = []
+        self.wakes: list[Bindings] = []
+
+    def commit(self) -> Receipt:
+        self._look()
+        for unit in self.units:
+            verdict, fresh = self._judge(unit)
+            self.verdicts.append(verdict)
+            self.fresh.append(fresh)
+        self._many("workflow_insert", self.inserts)
+        self._many("payload_insert", self.inputs)
+        self._name_the_taken()
+        for unit, verdict, fresh in zip(self.units, self.verdicts, self.fresh, strict=True):
+            if unit.sends and verdict.applied:
+                self._address(unit, verdict, sure=fresh and (unit.claim is not None or unit.start is not None))
+        self._many("message_insert", self.mail)
+        self._write([unit for unit, fresh in zip(self.units, self.fresh, strict=True) if fresh])
+        return Receipt(self.now, self.verdicts)
+
+    # -- helpers
+
+    def _many(self, query: str, bindings: Iterable[Bindings]) -> None:
+        if bindings:
+            for _ in self.conn.executemany(Q[query], bindings):
+                pass
+
+    def _look(self) -> None:
+        """Read the heads of every workflow that the batch names."""
+        ids: dict[str, None] = {}
+        firsts: list[tuple[str, int, int]] = []
+        for unit in self.units:
+            if unit.start is not None:
+                ids[unit.key.id] = None
+            elif unit.claim is not None:
+                ids[unit.key.id] = None
+                if unit.records:
+                    firsts.append((*unit.key, unit.records[0].seq))
+            for child in unit.children:
+                ids[child.id] = None
+            for send in unit.sends:
+                ids[send.dest] = None
+            change = unit.change
+            if isinstance(change, Close):
+                if change.parent is not None:
+                    ids[change.parent] = None
+                ids.update(dict.fromkeys(change.children))
+            elif isinstance(change, Park):
+                ids.update(dict.fromkeys(change.watching))
+        for id, *rest in self.conn.execute(Q["workflow_heads"], (self.app, rows.pack(list(ids)))):
+            self.heads[id] = Head(*rest)
+        if firsts:
+            for id, seq, nonce in self.conn.execute(Q["history_around"], (self.app, rows.pack(firsts))):
+                self.lasts[id] = max((seq, nonce), self.lasts.get(id, (0, b"")))
+
+    # -- first pass: which units stand
+
+    def _judge(self, unit: Unit) -> tuple[Verdict, bool]:
+        """The verdict, and whether the unit is to be written (else it was refused, or written before)."""
+        verdict = Verdict(applied=True)
+        fresh = True
+        if unit.start is not None:
+            verdict.applied, fresh = self._judge_start(unit.start)
+            if not verdict.applied:
+                self.taken_ids.append((verdict, unit.start.id))
+            elif fresh:
+                self._start(unit.start, unit.records[-1].seq if unit.records else 0)
+        elif unit.claim is not None:
+            verdict.applied, fresh = self._judge_claim(unit)
+        if verdict.applied:
+            for child in unit.children:
+                head = self.heads.get(child.id)
+                if head is None:
+                    self._start(child, 0)
+                elif not self._mine(child, head):
+                    self.taken_ids.append((verdict, child.id))
+        return verdict, fresh
+
+    def _judge_start(self, start: Start) -> tuple[bool, bool]:
+        head = self.heads.get(start.id)
+        if head is None:
+            return True, True
+        if not self._mine(start, head):
+            return False, False
+        # Mine, from a first try. If I wanted to hold it and another does by now, the run is no longer mine to go on.
+        return start.claim is None or (head.claim == start.claim and head.run == start.run), False
+
+    def _judge_claim(self, unit: Unit) -> tuple[bool, bool]:
+        head = self.heads.get(unit.key.id)
+        if head is None:
+            return False, False
+        if head.run == unit.key.run and head.claim == unit.claim:
+            return self._judge_records(unit) if unit.records else (True, True)
+        if isinstance(unit.change, Continue):
+            following = unit.change.next
+            if head.run == following.run and head.nonce == following.nonce:
+                return following.claim is None or head.claim == following.claim, False
+        return False, False
+
+    def _judge_records(self, unit: Unit) -> tuple[bool, bool]:
+        """Whether the records come next; if not, this unit wrote them before, or they must not be written."""
+        id, first = unit.key.id, unit.records[0].seq
+        seq, nonce = self.lasts.get(id, (0, b""))
+        if seq < first:
+            return seq == first - 1, seq == first - 1
+        return nonce == unit.nonce, False
+
+    def _mine(self, start: Start, head: Head) -> bool:
+        """Whether a start found its own row from a first try, be it continued since."""
+        if head.run > start.run:
+            past: bytes | None = self.conn.execute(Q["past_run_nonce"], (self.app, start.id, start.run)).get
+            return past == start.nonce
+        return head.nonce == start.nonce
+
+    def _start(self, start: Start, last_seq: int) -> None:
+        """Queue the insert of a workflow, and let the rest of the batch see it."""
+        at = _placed(start, self.now)
+        self.heads[start.id] = Head(start.run, CODE[start.status], start.claim, start.nonce, last_seq, self.now)
+        self.inserts.append((
+            self.app, start.id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim,
+            start.owner, at.epoch, last_seq, at.until, start.timeout, at.deadline, self.now, at.started, start.parent,
+            start.parent_run, start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
+            start.attributes, rows.pack_intents(start.intents), start.nonce,
+        ))  # fmt: skip
+        self.inputs.append((self.app, start.id, start.run, start.input))
+
+    def _name_the_taken(self) -> None:
+        """Tell starts that found their id taken by whom, as the row was before this batch's changes."""
+        for verdict, id in self.taken_ids:
+            verdict.exists[id] = self._row(id)
+
+    def _row(self, id: str) -> WorkflowRow:
+        row = self.conn.execute(Q["workflow_get"], (self.app, id)).fetchone()
+        assert row is not None, "its head was read in this transaction"
+        return rows.workflow(row)
+
+    # -- second pass: where messages go
+
+    def _address(self, unit: Unit, verdict: Verdict, *, sure: bool) -> None:
+        """Queue the unit's messages. ``sure``: none of them can be there already by its id."""
+        for send in unit.sends:
+            head = self.heads.get(send.dest)
+            if not send.known and (head is None or head.status >= FIRST_CLOSED):
+                # Unless a first try delivered it, before the end of the workflow that it was for.
+                if not self._delivered(send):
+                    verdict.undelivered[send.mid] = None if head is None else CODES[head.status]
+                continue
+            row = (self.app, send.dest, send.mid, send.topic, send.data, send.sender, self.now, send.key)
+            if sure and send.key is None:
+                self.mail.append(row)
+            elif not self.conn.execute(Q["message_insert"], row).fetchall():
+                continue  # there before, and so was its wake
+            if head is None or hears(head.status):
+                self.wakes.append((self.app, send.dest, send.wake, None))
+
+    def _delivered(self, send: Send) -> bool:
+        bindings = (self.app, send.dest, send.mid, send.key)
+        return self.conn.execute(Q["message_known"], bindings).get is not None
+
+    # -- third pass: write
+
+    def _write(self, units: list[Unit]) -> None:
+        """Everything but starts and messages, of the units that are fresh."""
+        app, now = self.app, self.now
+        taken: list[Bindings] = []
+        events: list[Bindings] = []
+        setters: list[Bindings] = []
+        changed: list[tuple[Unit, Change]] = []
+        for unit in units:
+            id, run = unit.key
+            for r in unit.records:
+                self.records.append((
+                    app, id, run, r.seq, r.path, r.kind.value, r.name, r.at, r.fingerprint, r.outcome.value, r.data,
+                    r.attempt, r.shown, rows.pack_intents(r.intents), unit.version, unit.nonce,
+                ))  # fmt: skip
+            if unit.taken:
+                taken.extend((app, id, mid, run, seq) for mid, seq in unit.taken)
+            if unit.events:
+                events.extend((app, id, run, event.name, event.data, now) for event in unit.events)
+                setters.append((app, id, unit.nonce))
+            for nonce in unit.woken:
+                self._woken(id, nonce)
+            if unit.claim is None and unit.start is None:
+                continue  # a caller outside has no row of its own
+            head = self.heads[id]
+            if unit.records:
+                head.last_seq = unit.records[-1].seq
+            if unit.change is not None and _moves(head.status, unit.change):
+                changed.append((unit, unit.change))
+        self._many("history_insert", self.records)
+        self._many("message_take", taken)
+        self._many("event_put", events)
+        if changed:
+            self._change(changed)
+        self._many("wake_insert", self.wakes)
+        self._many("wake_watchers", setters)
+
+    def _woken(self, id: str, nonce: bytes) -> None:
+        """Delete a wake that was acted on; a command to cancel stays known in the row."""
+        done = self.conn.execute(Q["wake_done"], (self.app, id, nonce)).fetchall()
+        if done and done[0][1] is not None:
+            self.conn.execute(Q["workflow_cancel_noted"], (self.app, id, done[0][1]))
+
+    def _change(self, changed: list[tuple[Unit, Change]]) -> None:
+        """Each workflow's one change of state, and what it causes elsewhere."""
+        app, now = self.app, self.now
+        rests: list[Bindings] = []
+        closes: list[Bindings] = []
+        watches: list[Bindings] = []
+        watched: list[Bindings] = []
+        for unit, change in changed:
+            id, run = unit.key
+            head = self.heads[id]
+            match change:
+                case Close():
+                    head.status = CODE[change.status]
+                    rests.append((app, id, head.last_seq, now, head.status, None, "", None, now))
+                    closes.append((app, id, run, change.outcome.value, change.data))
+                    watched.append((app, id, change.wake))
+                case Park():
+                    head.status = WAITING
+                    rests.append((app, id, head.last_seq, now, WAITING, None, change.detail, change.until, None))
+                    watches.extend((app, target, id) for target in change.watching)
+                case Hold():
+                    head.status = HELD
+                    rests.append((app, id, head.last_seq, now, HELD, change.reason.value, change.detail, None, None))
+                case Release():
+                    head.status = QUEUED
+                    rests.append((app, id, head.last_seq, now, QUEUED, None, "", now, None))
+                case Continue():
+                    self._continue(unit, change.next)
+                    watched.append((app, id, change.wake))
+        self._many("workflow_rest", rests)
+        self._many("payload_close", closes)
+        self._many("wake_clear", [binding[:2] for binding in closes])
+        self._many("watch_insert", watches)
+        self._many("wake_watchers", watched)
+        for unit, change in changed:  # by what the whole batch made of the others
+            if isinstance(change, Close):
+                self._wake_family(change)
+            elif isinstance(change, Park):
+                self._wake_at_once(unit, change)
+
+    def _wake_family(self, change: Close) -> None:
+        parent = None if change.parent is None else self.heads.get(change.parent)
+        if parent is not None and hears(parent.status):
+            self.wakes.append((self.app, change.parent, change.wake, None))
+        for child in change.children:
+            head = self.heads.get(child)
+            if head is not None and head.status < FIRST_CLOSED:
+                self.wakes.append((self.app, child, change.wake, ""))
+
+    def _wake_at_once(self, unit: Unit, change: Park) -> None:
+        """Wake the waiter here if a watched workflow closed or set an event before the watch was written.
+
+        The waiter may have looked just before that, but not before it was claimed: since then its row did not change.
+        """
+        since = self.heads[unit.key.id].updated
+        for target in change.watching:
+            head = self.heads.get(target)
+            if head is None:
+                continue
+            if head.status >= FIRST_CLOSED or self.conn.execute(Q["event_since"], (self.app, target, since)).get:
+                self.wakes.append((self.app, unit.key.id, unit.nonce, None))
+                return
+
+    def _continue(self, unit: Unit, start: Start) -> None:
+        app, (id, run), head = self.app, unit.key, self.heads[unit.key.id]
+        at = _placed(start, self.now)
+        self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, self.now, head.last_seq))
+        self.conn.execute(Q["workflow_continue"], (
+            app, id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim, start.owner,
+            at.epoch, 0, at.until, start.timeout, at.deadline, self.now, at.started, start.parent, start.parent_run,
+            start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
+            start.attributes, rows.pack_intents(start.intents), start.nonce,
+        ))  # fmt: skip
+        self.conn.execute(Q["payload_insert"], (app, id, start.run, start.input))
+        self.heads[id] = Head(start.run, CODE[start.status], start.claim, start.nonce, 0, self.now)
+
+
+class _Placed(msgspec.Struct, gc=False):
+    """Where a start stands in time."""
+
+    epoch: int
+    until: int | None
+    started: int | None
+    deadline: int | None
+
+
+def _placed(start: Start, now: int) -> _Placed:
+    if start.claim is not None:
+        deadline = start.deadline
+        if start.timeout is not None:
+            deadline = now + start.timeout if deadline is None else min(deadline, now + start.timeout)
+        return _Placed(1, None, now, deadline)
+    until = now  # a queue is first in, first out
+    if start.status is Status.SCHEDULED:
+        until = now + (start.delay or 0) if start.until is None else start.until
+    return _Placed(0, until, None, start.deadline)
+
+
+def _moves(status: int, change: Change) -> bool:
+    """Whether a change still has something to do: a first try of the same unit may have done it."""
+    match change:
+        case Park():
+            return status < FIRST_CLOSED and status != WAITING
+        case Hold():
+            return status < FIRST_CLOSED and status != HELD
+        case Release():
+            return status < FIRST_CLOSED and status != QUEUED
+        case Close() | Continue():
+            return status < FIRST_CLOSED

@@ -1,0 +1,360 @@
+"""Two threads beside the host loop: one writes, one reads; each owns one connection.
+
+Promises:
+
+- SQLite is never called on the host loop. A job is one whole function, run inside one transaction: one hop to the
+  thread and one back, whatever it does. Answers that are ready together wake the loop once.
+- A write job is committed, and synced to the disk, before it is answered; or it raised and nothing of it is there; or
+  ``LostAnswer`` says that this is unknown.
+- Waiting for locks is bounded by ``PATIENCE`` from the call; trouble with the file closes the connection, and the next
+  job opens a new one.
+- After a fork nothing here can be used by the child, and its copies are never closed (that would touch the files).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
+from perdure.store.sqlite import driver, file
+from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.turn import Turn
+
+PATIENCE: Final = 4.5  # seconds that a call waits for locks
+HINT_EVERY: Final = 0.02  # seconds between two looks at whether another process wrote
+
+Job = Callable[[Connection], Any]
+
+
+class Answers:
+    """Carries results from the threads to the loop; those that pile up while it is busy arrive in one call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._ringing = False
+
+    def put(self, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+        self._done.append((future, value, error))
+        if not self._ringing:  # set before the call, cleared before the deque is emptied: no answer is left behind
+            self._ringing = True
+            self.ring(self._deliver)
+
+    def ring(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(callback)
+
+    def _deliver(self) -> None:
+        self._ringing = False
+        while self._done:
+            future, value, error = self._done.popleft()
+            if future.done():  # cancelled by its caller
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+
+class Lane:
+    """A thread that owns a connection and runs the jobs it is sent, in order."""
+
+    name = "lane"
+
+    def __init__(self, path: Path, answers: Answers) -> None:
+        self.path = path
+        self.conn: Connection | None = None
+        self._answers = answers
+        self._jobs: queue.SimpleQueue[tuple[asyncio.Future[Any], Job | None, float]] = queue.SimpleQueue()
+        self._inode = 0
+        self._closed = False
+        self._forked = False
+        self._opened = False
+        self._thread = threading.Thread(target=self._main, name=f"perdure-{self.name}", daemon=True)
+        _lanes.add(self)
+        self._thread.start()
+
+    def submit(self, job: Job | None) -> asyncio.Future[Any]:
+        """Run ``job`` in its turn; None ends the thread after what was sent before."""
+        if self._forked:
+            raise Misuse("this store was opened before a fork; open a new one in the child process")
+        if self._closed:
+            raise NotOpen("the store is closed; open it first")
+        self._closed = job is None
+        future = self._answers.loop.create_future()
+        self._jobs.put((future, job, time.monotonic() + PATIENCE))
+        return future
+
+    @property
+    def closed(self) -> bool:
+        """Whether the thread was told to end, or is the parent's."""
+        return self._closed or self._forked
+
+    # -- in the thread
+
+    def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
+        """Run one job in a transaction."""
+        raise NotImplementedError
+
+    def idle(self) -> None:
+        """Called between jobs, at least each ``HINT_EVERY`` once there is someone to tell."""
+
+    @property
+    def patience(self) -> float | None:
+        """How long to wait for the next job before ``idle``."""
+        return None
+
+    def connect(self, deadline: float) -> Connection:
+        """A connection set up for durability."""
+        conn = driver.connect(self.path)
+        try:
+            conn.set_busy_timeout(_millis(deadline))
+            file.check_ours(conn, self.path)
+            self._inode = os.stat(self.path).st_ino
+            conn.pragma("synchronous", "full")
+            conn.pragma("foreign_keys", False)
+            conn.pragma("cache_size", -32_000)
+            conn.pragma("temp_store", "memory")
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def disconnect(self) -> None:
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            with contextlib.suppress(apsw.Error):
+                conn.close()
+
+    def forget(self) -> None:
+        """In a forked child: neither use nor close what is the parent's."""
+        self._forked = True
+        _inherited.append(self.conn)
+
+    def _main(self) -> None:
+        while True:
+            try:
+                future, job, deadline = self._jobs.get(timeout=self.patience)
+            except queue.Empty:
+                self.idle()
+                continue
+            if job is None:
+                self.disconnect()
+                self._answers.put(future, None, None)
+                return
+            try:
+                value, error = self._run(job, deadline), None
+            except BaseException as e:
+                value, error = None, e
+            self._answers.put(future, value, error)
+            del future, job, value, error  # nothing is kept alive while this waits for the next job
+
+    def _run(self, job: Job, deadline: float) -> Any:
+        try:
+            if self.conn is not None and self._moved():
+                self.disconnect()
+            if self.conn is None:
+                self.conn = self.connect(deadline)
+                self._opened = True
+            return self.perform(self.conn, job, deadline)
+        except (apsw.Error, OSError) as e:
+            if breaks(e):
+                self.disconnect()
+            raise translate(e, self.path) from e
+        except LostAnswer:
+            self.disconnect()
+            raise
+        except ConfigError as e:
+            if not self._opened:
+                raise
+            raise DatabaseTrouble(str(e)) from e  # the file was replaced under us: wait until it is back
+
+    def _moved(self) -> bool:
+        """Whether the file was removed or replaced: what is written to the old one would be lost without a word."""
+        try:
+            return os.stat(self.path).st_ino != self._inode
+        except OSError:
+            return True
+
+
+class Reader(Lane):
+    """Runs reads, each job seeing one snapshot: all that was committed before it began."""
+
+    name = "reader"
+
+    def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
+        conn.execute("begin")
+        try:
+            return job(conn)
+        finally:
+            if conn.in_transaction:
+                conn.execute("rollback")
+
+
+class Writer(Lane):
+    """Runs writes, each job in one ``BEGIN IMMEDIATE`` … ``COMMIT`` under the turnstile; and looks out for others'."""
+
+    name = "writer"
+
+    def __init__(self, path: Path, answers: Answers) -> None:
+        self._turn: Turn | None = None
+        self._hint: Callable[[], None] | None = None
+        self._seen: int | None = None
+        self._looked = 0.0
+        super().__init__(path, answers)
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back on the loop after another connection (never this one) has committed to the file."""
+        self._hint = callback
+
+        def begin(_: Connection) -> None:  # wakes the thread, so that it waits with patience from now on
+            self._seen = None
+
+        self.submit(begin).add_done_callback(lambda f: f.cancelled() or f.exception())
+
+    @property
+    def patience(self) -> float | None:
+        return None if self._hint is None else HINT_EVERY
+
+    def connect(self, deadline: float) -> Connection:
+        """Also makes the file a WAL database, under the turn: two processes may start at once."""
+        if self._turn is None:
+            self._turn = Turn(turn_path(self.path))
+        conn = super().connect(deadline)
+        try:
+            self._turn.take(max(0.0, deadline - time.monotonic()))
+            try:
+                mode = conn.pragma("journal_mode", "wal")
+            finally:
+                self._turn.release()
+            if mode != "wal":
+                raise DatabaseTrouble(f"{self.path} cannot use a write-ahead log here (journal mode {mode})")
+            conn.pragma("wal_autocheckpoint", 4000)
+            conn.pragma("journal_size_limit", 64 << 20)
+        except BaseException:
+            conn.close()
+            raise
+        self._seen = None
+        return conn
+
+    def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
+        turn = self._turn
+        assert turn is not None, "connect made it"
+        turn.take(max(0.0, deadline - time.monotonic()))
+        try:
+            conn.set_busy_timeout(_millis(deadline))
+            conn.execute("begin immediate")
+            try:
+                value = job(conn)
+            except BaseException:
+                _rollback(conn)
+                raise
+            self._commit(conn)
+        finally:
+            turn.release()
+        if self._hint is not None:
+            self.idle()
+        return value
+
+    def _commit(self, conn: Connection) -> None:
+        try:
+            conn.execute("commit")
+        except apsw.Error as e:
+            known = isinstance(e, apsw.BusyError | apsw.FullError) and conn.in_transaction
+            _rollback(conn)
+            if known:  # still in the transaction: it was rolled back just now
+                raise
+            # The write or sync of the log failed: a crash now could still find the transaction whole in it.
+            raise LostAnswer(f"{self.path}: the commit failed midway ({e}); whether it holds is unknown") from e
+
+    def idle(self) -> None:
+        """Tell of others' commits. On the connection that writes, ``data_version`` never counts its own."""
+        now = time.monotonic()
+        if self._hint is None or self.conn is None or now - self._looked < HINT_EVERY * 0.9:
+            return
+        self._looked = now
+        try:
+            seen = self.conn.execute("pragma data_version").get
+        except apsw.Error:
+            return  # the next job meets the same trouble and answers for it
+        if self._seen is not None and seen != self._seen:
+            self._answers.ring(self._hint)
+        self._seen = seen
+
+    def disconnect(self) -> None:
+        super().disconnect()
+        if self._closed and self._turn is not None:
+            self._turn.close()
+
+    def forget(self) -> None:
+        super().forget()
+        if self._turn is not None:
+            self._turn.forget()
+
+
+def turn_path(path: Path) -> Path:
+    return path.with_name(path.name + "-turn")
+
+
+def breaks(e: BaseException) -> bool:
+    """Whether the connection should not be used again after this."""
+    return isinstance(
+        e,
+        OSError
+        | apsw.IOError
+        | apsw.CantOpenError
+        | apsw.CorruptError
+        | apsw.NotADBError
+        | apsw.ProtocolError
+        | apsw.ReadOnlyError
+        | apsw.ConnectionClosedError
+        | apsw.NoMemError,
+    )
+
+
+def translate(e: Exception, path: Path) -> Exception:
+    """What the house calls an error of SQLite's. What is left as it is, is a bug."""
+    if isinstance(e, apsw.BusyError | apsw.LockedError):
+        return Overloaded(f"{path} is locked by another process: {e}")
+    if isinstance(e, apsw.FullError):
+        return Overloaded(f"no room to write {path}: {e}. Free some space; work goes on by itself then.")
+    if breaks(e) or isinstance(e, apsw.InterruptError | apsw.PermissionsError | apsw.AuthError):
+        return DatabaseTrouble(f"{path}: {e}")
+    if isinstance(e, apsw.SQLError) and ("no such table" in str(e) or "no such column" in str(e)):
+        return SchemaMismatch(f"{path} lacks this version's schema ({e}). Run `perdure db migrate`.")
+    return e
+
+
+def _rollback(conn: Connection) -> None:
+    with contextlib.suppress(apsw.Error):
+        if conn.in_transaction:
+            conn.execute("rollback")
+
+
+def _millis(deadline: float) -> int:
+    """What is left until ``deadline``, for SQLite; a late job still gets one try."""
+    return max(1, int((deadline - time.monotonic()) * 1000))
+
+
+_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+_inherited: list[object] = []
+
+
+def _after_fork_in_child() -> None:
+    for lane in list(_lanes):
+        lane.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,42 @@
+"""What this dialect uses of apsw, with types: apsw's own are unknown to type checkers on Pythons before 3.12."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import apsw
+
+Row = tuple[Any, ...]
+Bindings = tuple[Any, ...]
+
+
+class Cursor(Protocol):
+    """The rows of a statement. Nothing after the first row of a statement runs until they are read."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+    def fetchone(self) -> Row | None: ...
+    def fetchall(self) -> list[Row]: ...
+    @property
+    def get(self) -> Any:
+        """The one value of the one row, None if there is none."""
+        ...
+
+
+class Connection(Protocol):
+    """A connection; its statements are prepared once and kept."""
+
+    in_transaction: bool
+
+    def execute(self, statements: str, bindings: Bindings = ..., /) -> Cursor: ...
+    def executemany(self, statements: str, bindings: Iterable[Bindings], /) -> Cursor: ...
+    def pragma(self, name: str, value: str | int | bool = ..., /) -> Any: ...
+    def set_busy_timeout(self, milliseconds: int, /) -> None: ...
+    def close(self) -> None: ...
+
+
+def connect(path: Path) -> Connection:
+    """Open a file that is there. Nothing is read from it yet."""
+    make = cast("Callable[..., Connection]", apsw.Connection)
+    return make(str(path), flags=apsw.SQLITE_OPEN_READWRITE)

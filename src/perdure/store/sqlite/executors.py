@@ -1,0 +1,36 @@
+"""Incarnations and their leases, by the time of the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from perdure.model.records import Incarnation
+from perdure.store.sql import queries
+from perdure.store.sqlite.driver import Connection
+
+Q = queries("perdure.store.sqlite")
+
+
+def register(conn: Connection, app: str, who: Incarnation, lease: int, now: int) -> None:
+    conn.execute(
+        Q["incarnation_insert"],
+        (
+            who.id, app, who.executor, who.version, who.host, who.boot, who.space, who.pid, who.pid_started,
+            who.state, now, now + lease,
+        ),
+    )  # fmt: skip
+
+
+def heartbeat(conn: Connection, app: str, id: bytes, lease: int, now: int) -> int | None:
+    renewed = conn.execute(Q["incarnation_renew"], (id, app, now + lease)).fetchall()
+    return now if renewed else None
+
+
+def bury(conn: Connection, app: str, ids: Collection[bytes], now: int, *, expired_only: bool) -> list[bytes]:
+    until = now if expired_only else None
+    return [row[0] for row in conn.executemany(Q["incarnation_bury"], [(id, app, until) for id in sorted(set(ids))])]
+
+
+def leave(conn: Connection, app: str, id: bytes) -> None:
+    conn.execute(Q["incarnation_leave"], (id, app))
+    conn.execute(Q["incarnation_forget"], (app,))

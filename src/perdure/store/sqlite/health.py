@@ -1,0 +1,62 @@
+"""What ``doctor`` wants to know of a SQLite database: facts with a verdict, most severe first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import apsw
+
+from perdure.store.base import Health
+from perdure.store.sqlite import migrate
+from perdure.store.sqlite.driver import Connection
+
+SOUND = (3, 51, 3)  # before it, two connections that reset the write-ahead log at once could corrupt the file
+_WRITE_LOCK = 120  # the byte of the -shm file that a writer locks in WAL mode
+
+
+def health(conn: Connection, path: Path) -> Health:
+    running = apsw.sqlite_lib_version()
+    journal = str(conn.pragma("journal_mode"))
+    synchronous = conn.pragma("synchronous")
+    have, want = migrate.version(conn), migrate.known()
+    wal = path.with_name(path.name + "-wal")
+    facts = [
+        ("SQLite", running, tuple(map(int, running.split(".")[:3])) >= SOUND),
+        ("journal mode", journal, journal == "wal"),
+        (
+            "synchronous",
+            {0: "off", 1: "normal", 2: "full", 3: "extra"}.get(int(str(synchronous)), "?"),
+            synchronous == 2,
+        ),
+        ("schema version", f"{have} (known: {want})", have == want),
+        ("write lock", lock_holder(path), True),
+        ("file", f"{path}, {_size(path)} bytes, log {_size(wal)} bytes", True),
+    ]
+    return Health(facts=sorted(facts, key=lambda fact: fact[2]))
+
+
+def lock_holder(path: Path, locks: str | None = None) -> str:
+    """Who holds the write lock now, in words; read from the kernel, as opening the file again would drop our locks."""
+    try:
+        shm = os.stat(path.with_name(path.name + "-shm"))
+        if locks is None:
+            locks = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return "unknown"
+    file = f"{os.major(shm.st_dev):02x}:{os.minor(shm.st_dev):02x}:{shm.st_ino}"
+    for line in locks.splitlines():
+        # 1: POSIX  ADVISORY  WRITE 4711 08:02:123456 120 120; "->" marks one that waits
+        fields = line.split()
+        if len(fields) == 8 and fields[3] == "WRITE" and fields[5] == file:
+            first, last = int(fields[6]), fields[7]
+            if first <= _WRITE_LOCK and (last == "EOF" or int(last) >= _WRITE_LOCK):
+                return f"held by process {fields[4]}"
+    return "free"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,18 @@
+-- Events of a run. ?1 is the app, ?2 the id.
+
+-- Publishes or updates an event.
+-- name: event_put
+insert into event (app, id, run, name, data, at) values (?1, ?2, ?3, ?4, ?5, ?6)
+on conflict (app, id, run, name) do update set data = excluded.data, at = excluded.at
+
+-- Whether the latest run has set an event at ?3 or later.
+-- name: event_since
+select exists (
+    select 1 from workflow f join event e on e.app = f.app and e.id = f.id and e.run = f.run
+    where f.app = ?1 and f.id = ?2 and e.at >= ?3)
+
+-- The value of an event that the latest run has set.
+-- name: event_get
+select e.id, e.name, e.data
+from workflow f join event e on e.app = f.app and e.id = f.id and e.run = f.run
+where f.app = ?1 and f.id = ?2 and e.name = ?3

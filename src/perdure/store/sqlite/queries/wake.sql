@@ -1,0 +1,33 @@
+-- Durable wake-ups and the watches that cause them. ?1 is the app.
+
+-- Inserts a wake, once per nonce; a cancel reason makes it a command.
+-- name: wake_insert
+insert into wake (app, dest, nonce, cancel) values (?1, ?2, ?3, ?4) on conflict do nothing
+
+-- Deletes a wake that its target has acted on; the reason comes back if it was a command.
+-- name: wake_done
+delete from wake where app = ?1 and dest = ?2 and nonce = ?3 returning dest, cancel
+
+-- Deletes all wakes of a workflow that was just claimed or closed.
+-- name: wake_clear
+delete from wake where app = ?1 and dest = ?2
+
+-- Wakes for what an owner holds.
+-- name: wake_held
+select w.dest, w.nonce, w.cancel
+from wake w cross join workflow f on f.app = w.app and f.id = w.dest
+where w.app = ?1 and f.owner = ?2 and f.status = 2
+order by w.dest, w.nonce
+
+-- Wakes whoever watches a workflow.
+-- name: wake_watchers
+insert into wake (app, dest, nonce) select app, waiter, ?3 from watch where app = ?1 and target = ?2
+on conflict do nothing
+
+-- Remembers that a parked workflow waits for another.
+-- name: watch_insert
+insert into watch (app, target, waiter) values (?1, ?2, ?3) on conflict do nothing
+
+-- Forgets what a workflow waited for.
+-- name: watch_clear
+delete from watch where app = ?1 and waiter = ?2

@@ -1,0 +1,108 @@
+"""Reads: each function is one snapshot. There is no round trip to save here, so a batch is a loop over its keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
+from perdure.model.states import CODE
+from perdure.store.base import Filter, Found, Poll
+from perdure.store.sql import queries
+from perdure.store.sqlite import rows
+from perdure.store.sqlite.driver import Connection, Row
+
+Q = queries("perdure.store.sqlite")
+
+
+def histories(conn: Connection, app: str, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
+    return {key: [rows.record(r) for r in conn.execute(Q["history_of"], (app, *key))] for key in keys}
+
+
+def inbox(conn: Connection, app: str, ids: Collection[str]) -> list[Message]:
+    return [rows.message(r) for r in _many(conn, "message_inbox", ((app, id) for id in sorted(set(ids))))]
+
+
+def workflows(conn: Connection, app: str, ids: Collection[str]) -> dict[str, WorkflowRow]:
+    return {r[0]: rows.workflow(r) for r in _many(conn, "workflow_get", ((app, id) for id in ids))}
+
+
+def run(conn: Connection, app: str, key: RunKey) -> WorkflowRow | None:
+    row = conn.execute(Q["workflow_get"], (app, key.id)).fetchone()
+    if row is None or row[1] != key.run:
+        row = conn.execute(Q["past_run_get"], (app, *key)).fetchone()
+    return None if row is None else rows.workflow(row)
+
+
+def inputs(conn: Connection, app: str, keys: Collection[RunKey]) -> dict[RunKey, bytes]:
+    return {RunKey(id, run): data for id, run, data in _many(conn, "payload_input", ((app, *key) for key in keys))}
+
+
+def ended(conn: Connection, app: str, ids: Collection[str]) -> dict[str, Ended]:
+    return {r[0]: rows.ended(r) for r in _many(conn, "workflow_ended", ((app, id) for id in ids))}
+
+
+def events(conn: Connection, app: str, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+    return {(id, name): data for id, name, data in _many(conn, "event_get", ((app, *pair) for pair in wanted))}
+
+
+def listing(conn: Connection, app: str, which: Filter) -> Found:
+    """One row more than asked for tells of a next page; the cursor is the last row's place in the order."""
+    created, id = _place(which.cursor)
+    bindings: tuple[Any, ...] = (
+        app,
+        _json(CODE[status] for status in which.statuses),
+        _json(which.names),
+        which.parent,
+        which.limit + 1,
+        created,
+        id,
+    )
+    query = "workflow_list"
+    if which.ids:
+        query, bindings = "workflow_list_ids", (*bindings, _json(which.ids))
+    found = [rows.workflow(r) for r in conn.execute(Q[query], bindings)]
+    page = found[: which.limit]
+    more = len(found) > which.limit and page
+    return Found(rows=page, cursor=f"{page[-1].created}:{page[-1].id}" if more else None)
+
+
+def poll(conn: Connection, app: str, owner: bytes | None, held: Collection[RunKey], now: int) -> Poll:
+    wakes: list[Wake] = []
+    lost: list[RunKey] = []
+    if owner is not None:
+        wakes = [Wake(*r) for r in conn.execute(Q["wake_held"], (app, owner))]
+        known = set(held)
+        lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
+        lost.sort()
+    claimable: int | None
+    if conn.execute(Q["workflow_woken"], (app, 1)).fetchone() is not None:
+        claimable = now
+    else:
+        until: int | None = conn.execute(Q["workflow_next_due"], (app,)).get
+        claimable = None if until is None else max(until, now)
+    return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
+
+
+def incarnations(conn: Connection, app: str) -> list[Incarnation]:
+    return [rows.incarnation(r) for r in conn.execute(Q["incarnation_list"], (app,))]
+
+
+def _many(conn: Connection, query: str, bindings: Iterable[tuple[Any, ...]]) -> Iterable[Row]:
+    return conn.executemany(Q[query], bindings)
+
+
+def _json(values: Iterable[Any]) -> str | None:
+    """A set as a JSON array, None for an empty one: no restriction."""
+    listed = sorted(values)
+    return json.dumps(listed) if listed else None
+
+
+def _place(cursor: str | None) -> tuple[int | None, str | None]:
+    """Where a page ended. A cursor that is not ours starts from the top."""
+    if cursor is None:
+        return None, None
+    created, _, id = cursor.partition(":")
+    return (int(created), id) if created.isdecimal() else (None, None)

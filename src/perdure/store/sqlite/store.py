@@ -1,0 +1,171 @@
+"""The SQLite store: each method of the protocol is one function sent to the thread that writes or the one that reads.
+
+The clock is this host's: all processes of a SQLite database share it. A job reads it once, inside its transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins  # `list` is a method here
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from perdure.errors import ConfigError, NotOpen
+from perdure.model.ids import RunKey
+from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.writes import Receipt, Unit
+from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
+from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads
+from perdure.store.sqlite.commit import commit
+from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
+from perdure.store.sqlite.driver import Connection
+
+T = TypeVar("T")
+
+
+class SQLiteStore:
+    """One app's view of one SQLite file."""
+
+    def __init__(self, path: str | os.PathLike[str], app: str) -> None:
+        given = os.fspath(path)
+        if not given or given.startswith(":memory:"):
+            raise ConfigError(f"a durable database needs a file, got {given!r}. Give a path such as perdure.db.")
+        self.app = app
+        self.path = Path(os.path.realpath(given))  # one name for the lock file, whatever link led here
+        self.url = f"sqlite:///{self.path}"
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+
+    # -- opening
+
+    async def open(self) -> None:
+        if self._writer is not None:
+            return
+        answers = Answers(asyncio.get_running_loop())
+        await answers.loop.run_in_executor(None, file.prepare, self.path)
+        self._writer, self._reader = Writer(self.path, answers), Reader(self.path, answers)
+        try:
+            await self._write(lambda conn: migrate.check(conn, self.path))
+            await self._read(lambda _: None)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        lanes, self._writer, self._reader = (self._reader, self._writer), None, None
+        for lane in lanes:
+            if lane is not None and not lane.closed:
+                await lane.submit(None)
+
+    async def _write(self, job: Callable[[Connection], T]) -> T:
+        return await self._send(self._writer, job)
+
+    async def _read(self, job: Callable[[Connection], T]) -> T:
+        return await self._send(self._reader, job)
+
+    async def _send(self, lane: Lane | None, job: Callable[[Connection], T]) -> T:
+        if lane is None:
+            raise NotOpen(f"the store of {self.path} is not open; await its open() first")
+        value: T = await lane.submit(job)
+        return value
+
+    # -- schema
+
+    async def migrate(self) -> list[str]:
+        return await self._write(migrate.migrate)
+
+    async def schema_version(self) -> tuple[int, int]:
+        return await self._read(migrate.version), migrate.known()
+
+    # -- writing
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        return await self._write(lambda conn: commit(conn, self.app, batch, _clock(now)))
+
+    async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        return await self._write(lambda conn: claim.claim(conn, self.app, want, _clock(now)))
+
+    async def adopt(
+        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+    ) -> list[Claimed]:
+        return await self._write(lambda conn: claim.adopt(conn, self.app, gone, want, _clock(now), death=death))
+
+    async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        return await self._write(lambda conn: claim.reclaim(conn, self.app, keys, want, _clock(now)))
+
+    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
+        return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now)))
+
+    async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
+        return await self._write(lambda conn: commands.terminate(conn, self.app, id, reason, nonce, _clock(now)))
+
+    # -- reading
+
+    async def histories(self, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
+        return await self._read(lambda conn: reads.histories(conn, self.app, keys))
+
+    async def inbox(self, ids: Collection[str]) -> list[Message]:
+        return await self._read(lambda conn: reads.inbox(conn, self.app, ids))
+
+    async def rows(self, ids: Collection[str]) -> dict[str, WorkflowRow]:
+        return await self._read(lambda conn: reads.workflows(conn, self.app, ids))
+
+    async def run(self, key: RunKey) -> WorkflowRow | None:
+        return await self._read(lambda conn: reads.run(conn, self.app, key))
+
+    async def inputs(self, keys: Collection[RunKey]) -> dict[RunKey, bytes]:
+        return await self._read(lambda conn: reads.inputs(conn, self.app, keys))
+
+    async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
+        return await self._read(lambda conn: reads.ended(conn, self.app, ids))
+
+    async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        return await self._read(lambda conn: reads.events(conn, self.app, wanted))
+
+    async def list(self, which: Filter) -> Found:
+        return await self._read(lambda conn: reads.listing(conn, self.app, which))
+
+    async def poll(self, owner: bytes | None, held: Collection[RunKey], *, now: int | None = None) -> Poll:
+        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, _clock(now)))
+
+    # -- executors
+
+    async def register(self, who: Incarnation, lease: int, *, now: int | None = None) -> None:
+        await self._write(lambda conn: executors.register(conn, self.app, who, lease, _clock(now)))
+
+    async def heartbeat(self, id: bytes, lease: int, *, now: int | None = None) -> int | None:
+        return await self._write(lambda conn: executors.heartbeat(conn, self.app, id, lease, _clock(now)))
+
+    async def incarnations(self) -> builtins.list[Incarnation]:
+        return await self._read(lambda conn: reads.incarnations(conn, self.app))
+
+    async def bury(
+        self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
+    ) -> builtins.list[bytes]:
+        return await self._write(
+            lambda conn: executors.bury(conn, self.app, ids, _clock(now), expired_only=expired_only)
+        )
+
+    async def leave(self, id: bytes) -> None:
+        await self._write(lambda conn: executors.leave(conn, self.app, id))
+
+    # -- hints
+
+    def hint(self) -> None:
+        """Nothing to do: the file is the hint."""
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        if self._writer is None:
+            raise NotOpen(f"the store of {self.path} is not open; await its open() first")
+        self._writer.watch(callback)
+
+    async def health(self) -> Health:
+        return await self._read(lambda conn: health.health(conn, self.path))
+
+
+def _clock(now: int | None) -> int:
+    """The database's time, or the one that was given."""
+    return time.time_ns() // 1000 if now is None else now

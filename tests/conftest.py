@@ -1,0 +1,42 @@
+"""What all tests share: a real Postgres, started at most once per worker, and databases made from it in milliseconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres import Cluster, Server
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> Server:
+    """The Postgres to test on: the one at ``PERDURE_TEST_POSTGRES``, else one of our own. Fails if there is none."""
+    if url := os.environ.get("PERDURE_TEST_POSTGRES"):
+        return Server(url)
+    server: Server = request.getfixturevalue("_cluster")
+    return server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server) -> Iterator[str]:
+    """The URL of an empty database that no other test uses."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Iterator[Cluster]:
+    """A server that the test may stop, kill, freeze and restart; up again afterwards."""
+    _cluster.start()
+    yield _cluster
+    _cluster.thaw()
+    _cluster.start()
