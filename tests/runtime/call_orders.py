@@ -13,6 +13,8 @@ from typing import Any
 
 from tests.runtime.loop_driver import Driver, call, step
 
+# waits: on the workflow's loop, whose timers the driver fires: no real time passes.
+
 RUNS = 300
 
 

@@ -15,6 +15,8 @@ from perdure.errors import Evicted
 from perdure.runtime.loop import WorkflowLoop
 from tests.runtime.loop_driver import Driver, call, here, step
 
+# waits: on the workflow's loop, whose timers the driver fires: no real time passes.
+
 
 async def forever() -> None:
     await asyncio.get_running_loop().create_future()

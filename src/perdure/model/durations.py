@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import cast
 
 from perdure.errors import DefinitionError
 
@@ -26,7 +27,7 @@ def to_us(duration: Duration, what: str) -> int:
         to_us(1.5, "delay")                  # 1_500_000
         to_us(timedelta(minutes=1), "delay")  # 60_000_000
     """
-    given: object = duration  # callers without a type checker pass anything
+    given = cast("object", duration)  # callers without a type checker pass anything
     if isinstance(given, timedelta):
         us = given // _MICROSECOND
     elif isinstance(given, bool) or not isinstance(given, (int, float)):

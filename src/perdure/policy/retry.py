@@ -87,10 +87,11 @@ class Retry:
         """
         if attempt >= self.attempts or not isinstance(exc, Exception):
             return False
-        if isinstance(self.on, (type, tuple)):
-            return isinstance(exc, self.on)
+        on: Any = self.on
+        if isinstance(on, (type, tuple)):
+            return isinstance(exc, on)
         try:
-            return bool(self.on(exc))
+            return bool(on(exc))
         except Exception:  # a broken predicate must not hide the step's own failure
             return False
 
@@ -148,8 +149,7 @@ def _on(value: object) -> RetryOn:
         raise DefinitionError(f"Retry(on={value.__qualname__}) is not a subclass of Exception, so it is never retried.")
     if isinstance(value, tuple):
         members = cast("tuple[object, ...]", value)
-        wrong = [member for member in members if not (isinstance(member, type) and issubclass(member, Exception))]
-        if wrong or not members:
+        if not members or not all(isinstance(member, type) and issubclass(member, Exception) for member in members):
             raise DefinitionError(f"Retry(on={value!r}) must be a tuple of subclasses of Exception, at least one.")
         return cast("tuple[type[Exception], ...]", members)
     if callable(value):
@@ -159,10 +159,11 @@ def _on(value: object) -> RetryOn:
     )
 
 
-def _on_text(on: RetryOn) -> str:
+def _on_text(on: Any) -> str:
     if isinstance(on, type):
         return on.__qualname__
     if isinstance(on, tuple):
-        names = [_on_text(cls) for cls in cast("tuple[type[Exception], ...]", on)]
+        members: Any = on
+        names = [_on_text(cls) for cls in members]
         return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
     return getattr(on, "__qualname__", None) or repr(on)

@@ -173,17 +173,8 @@ class LoopTask(asyncio.Task[Any]):
         return self.digest
 
 
-def new_task(
-    coro: Any,
-    loop: asyncio.AbstractEventLoop,
-    context: Context,
-    *,
-    prefix: str,
-    name: str,
-    digest: int,
-    eager: bool = False,
-) -> LoopTask:
-    """A task whose hash and paths exist before its ``__init__``, where asyncio hashes it and, if eager, runs it."""
+def blank_task(context: Context, prefix: str, digest: int) -> LoopTask:
+    """A task with its hash and its paths, for ``begin_task``: asyncio hashes it and, if eager, runs it in __init__."""
     task: LoopTask = LoopTask.__new__(LoopTask)
     task.digest = digest
     task.prefix = prefix
@@ -191,11 +182,15 @@ def new_task(
     task.timers = 0
     task.called_off = False
     task.own_context = context
-    if eager:
-        cast(Any, task).__init__(coro, loop=loop, name=name, context=context, eager_start=True)  # since Python 3.12
-    else:
-        cast(Any, task).__init__(coro, loop=loop, name=name, context=context)  # a second __init__ call is no override
     return task
+
+
+def begin_task(task: LoopTask, coro: Any, loop: asyncio.AbstractEventLoop, name: str, *, eager: bool = False) -> None:
+    begin = cast(Any, task).__init__  # called by name once, after __new__: typecheckers see a second initialisation
+    if eager:
+        begin(coro, loop=loop, name=name, context=task.own_context, eager_start=True)  # since Python 3.12
+    else:
+        begin(coro, loop=loop, name=name, context=task.own_context)
 
 
 def future_number(count: int) -> int:

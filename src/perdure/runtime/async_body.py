@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from perdure.core.run import Op
-from perdure.errors import Evicted
+from perdure.errors import NotDurable
 from perdure.model.records import Kind, Record
 from perdure.model.states import Reason
 from perdure.runtime import answers
@@ -20,6 +20,10 @@ from perdure.runtime.execution import ContinueAsNew, Execution, RecvWait
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
 
+NEVER_WAKES = (
+    "the workflow body awaits something that is neither a step nor a wait of Perdure's or asyncio's, so nothing can ever "
+    "wake it: put real I/O, threads and futures of other event loops into a step"
+)
 REPLAY_DELIVERIES_MAX = 500  # handed over in one turn of the host loop; then others get theirs
 
 
@@ -87,11 +91,8 @@ class AsyncExecution(Execution):
         for op in self.run.fresh():
             self.begin(op)
         if not self.run.asked and not self.loop.pending() and not self.gone:
-            self.hold(
-                Reason.NONDETERMINISM,
-                "the body awaits something that is neither a step nor a wait of Perdure's or asyncio's, "
-                "so nothing can ever wake it: put real I/O, threads and futures of other loops into a step",
-            )
+            self.put_away()
+            self.finish(None, NotDurable(NEVER_WAKES))
 
     def _finish(self) -> None:
         self._end_leftovers()
@@ -199,6 +200,3 @@ class AsyncExecution(Execution):
     def continue_as_new(self, order: Any) -> None:
         self.check_alive()
         raise ContinueAsNew(order)
-
-
-__all__ = ["AsyncExecution", "Evicted"]

@@ -95,6 +95,7 @@ class Execution:
         self.newborns: list[Execution] = []  # children to go with the next unit
         self.born: list[Execution] = []  # children in the unit that is in flight
         self.woken: set[bytes] = set()
+        self.watched_events: list[tuple[str, str]] = []  # of a parked run
         self.started: Callable[[WorkflowRow | None], None] | None = None
 
     # -- the face's part
@@ -567,6 +568,7 @@ class Execution:
                 case EventOf() as question:
                     times += [] if question.timeout is None else [self.run.now + question.timeout]
                     watching.append(question.id)
+                    self.watched_events.append((question.id, question.name))
                     words.append(f"event {question.name!r} of {question.id}")
                 case StepCall() as call:
                     times.append(self._retry_time(op))

@@ -549,7 +549,17 @@ class Executor:
         """An execution was evicted: look when it is due, and whether what it watches has ended meanwhile."""
         if park.until is not None:
             self._look_at(park.until)
+        if park.watching:
+            self.keep(asyncio.Task(self._check_parked(execution, park), loop=self.line.loop))
         self.look()
+
+    async def _check_parked(self, execution: Execution, park: Park) -> None:
+        """What ended before the park was durable has told nobody: look once, after it."""
+        store = self.line.store
+        ended = await verbs.patiently(self.line, store.ended, park.watching)
+        if ended or await verbs.patiently(self.line, store.events, execution.watched_events):
+            await verbs.patiently(self.line, store.wake, [execution.id], self.line.new_token())
+            self.look()
 
     def forget(self, execution: Execution) -> None:
         if self.executions.get(execution.id) is execution:

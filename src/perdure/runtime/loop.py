@@ -32,10 +32,11 @@ from perdure.runtime.aio import (
     LoopHandle,
     LoopTask,
     LoopTimer,
+    begin_task,
+    blank_task,
     future_number,
     get_running_loop,
     mixed,
-    new_task,
     run_seed,
     set_running_loop,
     unfinished,
@@ -135,8 +136,9 @@ class WorkflowLoop(refused.RefusingLoop):
         """Make the main task, in an empty context. It first runs in the next burst."""
         if self.main is not None:
             raise RuntimeError("this loop has its main task already")
-        digest = mixed(self._seed, 0)
-        self.main = self._root = task = new_task(coro, self, Context(), prefix="", name="main", digest=digest)
+        task = blank_task(Context(), "", mixed(self._seed, 0))
+        begin_task(task, coro, self, "main")
+        self.main = self._root = task
         self._tasks.append(task)
         return task
 
@@ -255,7 +257,7 @@ class WorkflowLoop(refused.RefusingLoop):
         return swallowed
 
     def plain_future(self) -> asyncio.Future[Any]:
-        """A future that the body never sees as an object: asyncio has a shorter way for its own class (0.2–0.7 µs)."""
+        """A future that the body never sees as an object: asyncio serves its own class 0.2 to 0.7 µs faster."""
         return asyncio.Future(loop=self)
 
     def live_tasks(self) -> list[asyncio.Task[Any]]:
@@ -414,16 +416,19 @@ class WorkflowLoop(refused.RefusingLoop):
         self._numbered = number = self._numbered + 1
         if context is None:
             context = copy_context() if self._bursting else Context()
-        task = new_task(
-            coro,
-            self,
-            context,
-            prefix=path + ".",
-            name=f"task {path}" if name is None else str(name),
-            digest=mixed(self._seed, number),
-            eager=eager and _EAGER_FACTORY is not None,
-        )
-        self._keep(task)
+        task = blank_task(context, f"{path}.", mixed(self._seed, number))
+        self._keep(task)  # before it begins: an eager task runs within begin_task, and may ask for all_tasks()
+        try:
+            begin_task(
+                task,
+                coro,
+                self,
+                f"task {path}" if name is None else str(name),
+                eager=eager and _EAGER_FACTORY is not None,
+            )
+        except BaseException:
+            self._tasks.remove(task)  # not a coroutine, for instance
+            raise
         return task
 
     def _keep(self, task: asyncio.Task[Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -280,7 +281,8 @@ class TypedDictNode(RecordNode):
         """Compile the fields."""
         self.exact = dict
         fields = [
-            Field(name, text_key(name), name, name not in required, compile_hint(hint)) for name, hint in hints.items()
+            Field(name, text_key(name), name, _optional(name, hint, required), compile_hint(hint))
+            for name, hint in hints.items()
         ]
         self.finish(fields)
         if all(field.node.native for field in fields):
@@ -371,6 +373,12 @@ def custom(method: Any) -> bool:
     """Whether a method was written by a person, and not generated or built in."""
     code = getattr(method, "__code__", None)
     return code is not None and not code.co_filename.startswith("<")
+
+
+def _optional(name: str, hint: Any, required: frozenset[str]) -> bool:
+    """Whether a key may be left out. Python overlooks ``NotRequired`` where annotations are strings."""
+    mark = getattr(typing.get_origin(hint), "_name", None)
+    return mark == "NotRequired" or (mark != "Required" and name not in required)
 
 
 def _no_nul(tree: Any) -> None:

@@ -27,7 +27,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Receipt, Unit
+from perdure.model.writes import Receipt, Start, Unit
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +120,18 @@ class Store(Protocol):
         """Take again, under a new token, running workflows that ``want.owner`` itself owns (a lost claim answer)."""
         ...
 
+    async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
+        """Begin the next run of an id whose latest run is ``old`` and closed: the row becomes run ``old.run`` + 1.
+
+        The old run goes to ``past_run`` as superseded. False if the latest run is another by now, or is open.
+        Repeated with the same ``next.nonce``: True, and nothing is begun twice.
+        """
+        ...
+
+    async def wake(self, ids: Collection[str], nonce: bytes) -> None:
+        """Insert a wake for each of the ids that is open: they look again at what they wait for."""
+        ...
+
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         """Ask a workflow to cancel; the row after it, None if unknown.
 
@@ -161,8 +173,11 @@ class Store(Protocol):
 
     async def list(self, which: Filter) -> Found: ...
 
-    async def poll(self, owner: bytes | None, held: Collection[RunKey], *, now: int | None = None) -> Poll:
-        """One cheap look for all waits together: wakes for what ``owner`` holds, when something becomes claimable."""
+    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, *, now: int | None = None) -> Poll:
+        """One cheap look for all waits together: wakes for what ``owner`` holds, when something becomes claimable.
+
+        ``held`` None: do not search for lost claims (the search reads all that ``owner`` holds).
+        """
         ...
 
     # -- executors

@@ -36,7 +36,7 @@ class Columns:
     )
 
     def __init__(self, units: Sequence[Unit]) -> None:
-        self.values: dict[str, list[Any]] = {}
+        self.values: dict[str, Sequence[Any]] = {}
         self.fences: list[Fence] = []
         self.starts: list[tuple[Start, Unit | None]] = []  # own starts with their unit, children without
         self.held = False  # some row changes state or closes
@@ -243,7 +243,7 @@ class Columns:
         ):
             if rows:
                 for name, column in zip(names, zip(*rows, strict=True), strict=True):
-                    self.values[prefix + name] = column  # type: ignore[assignment]
+                    self.values[prefix + name] = column
         self.values["n_id"] = noting
 
 

@@ -13,6 +13,7 @@ nonce, a message's id, a state already reached) and written no second time; no s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -33,12 +34,13 @@ from perdure.model.writes import (
 )
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
-from perdure.store.sqlite.driver import Bindings, Connection
+from perdure.store.sqlite.driver import Bindings, Connection, Row
 
 Q = queries("perdure.store.sqlite")
 SCHEDULED, QUEUED, RUNNING, WAITING, HELD = (
     CODE[s] for s in (Status.SCHEDULED, Status.QUEUED, Status.RUNNING, Status.WAITING, Status.HELD)
 )
+FEW = 6  # keys up to which a statement for each is faster than one for all
 CONTINUED = CODE[Status.CONTINUED]
 
 
@@ -54,7 +56,6 @@ class Head(msgspec.Struct, gc=False):
     status: int
     claim: bytes | None
     nonce: bytes
-    last_seq: int
     updated: int
 
 
@@ -115,7 +116,7 @@ class _Batch:
             elif unit.claim is not None:
                 ids[unit.key.id] = None
                 if unit.records:
-                    firsts.append((*unit.key, unit.records[0].seq))
+                    firsts.append((unit.key.id, unit.key.run, unit.records[0].seq))
             for child in unit.children:
                 ids[child.id] = None
             for send in unit.sends:
@@ -127,11 +128,16 @@ class _Batch:
                 ids.update(dict.fromkeys(change.children))
             elif isinstance(change, Park):
                 ids.update(dict.fromkeys(change.watching))
-        for id, *rest in self.conn.execute(Q["workflow_heads"], (self.app, rows.pack(list(ids)))):
+        for id, *rest in self._read("workflow_head", [(id,) for id in ids], list(ids)):
             self.heads[id] = Head(*rest)
-        if firsts:
-            for id, seq, nonce in self.conn.execute(Q["history_around"], (self.app, rows.pack(firsts))):
-                self.lasts[id] = max((seq, nonce), self.lasts.get(id, (0, b"")))
+        for id, seq, nonce in self._read("history_around", firsts, firsts):
+            self.lasts[id] = max((seq, nonce), self.lasts.get(id, (0, b"")))
+
+    def _read(self, query: str, keys: Sequence[Bindings], packed: list[Any]) -> Iterable[Row]:
+        """Rows of ``keys``: a few one by one, many by the query of the same name in the plural."""
+        if len(keys) < FEW:
+            return self.conn.executemany(Q[query], [(self.app, *key) for key in keys])
+        return self.conn.execute(Q[query + "s"], (self.app, rows.pack(packed)))
 
     # -- first pass: which units stand
 
@@ -195,7 +201,7 @@ class _Batch:
     def _start(self, start: Start, last_seq: int) -> None:
         """Queue the insert of a workflow, and let the rest of the batch see it."""
         at = _placed(start, self.now)
-        self.heads[start.id] = Head(start.run, CODE[start.status], start.claim, start.nonce, last_seq, self.now)
+        self.heads[start.id] = Head(start.run, CODE[start.status], start.claim, start.nonce, self.now)
         self.inserts.append((
             self.app, start.id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim,
             start.owner, at.epoch, last_seq, at.until, start.timeout, at.deadline, self.now, at.started, start.parent,
@@ -247,6 +253,8 @@ class _Batch:
         setters: list[Bindings] = []
         changed: list[tuple[Unit, Change]] = []
         for unit in units:
+            if unit.claim is None and unit.start is None:
+                continue  # a caller outside has no row of its own, only children and messages
             id, run = unit.key
             for r in unit.records:
                 self.records.append((
@@ -260,12 +268,7 @@ class _Batch:
                 setters.append((app, id, unit.nonce))
             for nonce in unit.woken:
                 self._woken(id, nonce)
-            if unit.claim is None and unit.start is None:
-                continue  # a caller outside has no row of its own
-            head = self.heads[id]
-            if unit.records:
-                head.last_seq = unit.records[-1].seq
-            if unit.change is not None and _moves(head.status, unit.change):
+            if unit.change is not None and _moves(self.heads[id].status, unit.change):
                 changed.append((unit, unit.change))
         self._many("history_insert", self.records)
         self._many("message_take", taken)
@@ -294,19 +297,19 @@ class _Batch:
             match change:
                 case Close():
                     head.status = CODE[change.status]
-                    rests.append((app, id, head.last_seq, now, head.status, None, "", None, now))
+                    rests.append((app, id, now, head.status, None, "", None, now))
                     closes.append((app, id, run, change.outcome.value, change.data))
                     watched.append((app, id, change.wake))
                 case Park():
                     head.status = WAITING
-                    rests.append((app, id, head.last_seq, now, WAITING, None, change.detail, change.until, None))
+                    rests.append((app, id, now, WAITING, None, change.detail, change.until, None))
                     watches.extend((app, target, id) for target in change.watching)
                 case Hold():
                     head.status = HELD
-                    rests.append((app, id, head.last_seq, now, HELD, change.reason.value, change.detail, None, None))
+                    rests.append((app, id, now, HELD, change.reason.value, change.detail, None, None))
                 case Release():
                     head.status = QUEUED
-                    rests.append((app, id, head.last_seq, now, QUEUED, None, "", now, None))
+                    rests.append((app, id, now, QUEUED, None, "", now, None))
                 case Continue():
                     self._continue(unit, change.next)
                     watched.append((app, id, change.wake))
@@ -345,9 +348,9 @@ class _Batch:
                 return
 
     def _continue(self, unit: Unit, start: Start) -> None:
-        app, (id, run), head = self.app, unit.key, self.heads[unit.key.id]
+        app, (id, run) = self.app, unit.key
         at = _placed(start, self.now)
-        self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, self.now, head.last_seq))
+        self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, self.now))
         self.conn.execute(Q["workflow_continue"], (
             app, id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim, start.owner,
             at.epoch, 0, at.until, start.timeout, at.deadline, self.now, at.started, start.parent, start.parent_run,
@@ -355,7 +358,7 @@ class _Batch:
             start.attributes, rows.pack_intents(start.intents), start.nonce,
         ))  # fmt: skip
         self.conn.execute(Q["payload_insert"], (app, id, start.run, start.input))
-        self.heads[id] = Head(start.run, CODE[start.status], start.claim, start.nonce, 0, self.now)
+        self.heads[id] = Head(start.run, CODE[start.status], start.claim, start.nonce, self.now)
 
 
 class _Placed(msgspec.Struct, gc=False):

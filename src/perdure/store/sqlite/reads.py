@@ -69,14 +69,15 @@ def listing(conn: Connection, app: str, which: Filter) -> Found:
     return Found(rows=page, cursor=f"{page[-1].created}:{page[-1].id}" if more else None)
 
 
-def poll(conn: Connection, app: str, owner: bytes | None, held: Collection[RunKey], now: int) -> Poll:
+def poll(conn: Connection, app: str, owner: bytes | None, held: Collection[RunKey] | None, now: int) -> Poll:
     wakes: list[Wake] = []
     lost: list[RunKey] = []
     if owner is not None:
         wakes = [Wake(*r) for r in conn.execute(Q["wake_held"], (app, owner))]
-        known = set(held)
-        lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
-        lost.sort()
+        if held is not None:
+            known = set(held)
+            lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
+            lost.sort()
     claimable: int | None
     if conn.execute(Q["workflow_woken"], (app, 1)).fetchone() is not None:
         claimable = now

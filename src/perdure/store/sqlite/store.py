@@ -128,7 +128,7 @@ class SQLiteStore:
     async def list(self, which: Filter) -> Found:
         return await self._read(lambda conn: reads.listing(conn, self.app, which))
 
-    async def poll(self, owner: bytes | None, held: Collection[RunKey], *, now: int | None = None) -> Poll:
+    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, *, now: int | None = None) -> Poll:
         return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, _clock(now)))
 
     # -- executors

@@ -6,8 +6,12 @@ insert into history (app, id, run, seq, path, kind, name, at, fingerprint, outco
     version, nonce)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
 
--- Who wrote a record, and the one before it. ?2 is a JSON array of [id, run, seq].
+-- Who wrote a record, and the one before it.
 -- name: history_around
+select id, seq, nonce from history where app = ?1 and id = ?2 and run = ?3 and seq between ?4 - 1 and ?4
+
+-- The same of many: ?2 is a JSON array of [id, run, seq].
+-- name: history_arounds
 select h.id, h.seq, h.nonce
 from json_each(?2) j cross join history h on h.app = ?1 and h.id = j.value ->> 0 and h.run = j.value ->> 1
     and h.seq between (j.value ->> 2) - 1 and j.value ->> 2

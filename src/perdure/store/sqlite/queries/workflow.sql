@@ -1,9 +1,12 @@
 -- The hot row. ?1 is always the app, ?2 the workflow id.
 
 -- What a batch must know of a workflow before it writes: the fence, and whether it is open.
--- ?2 is a JSON array of ids: one statement reads a thousand rows eight times faster than a thousand do.
+-- name: workflow_head
+select id, run, status, claim, nonce, updated from workflow where app = ?1 and id = ?2
+
+-- The same of many: ?2 is a JSON array of ids. For a thousand rows eight times faster than one by one, for one slower.
 -- name: workflow_heads
-select f.id, f.run, f.status, f.claim, f.nonce, f.last_seq, f.updated
+select f.id, f.run, f.status, f.claim, f.nonce, f.updated
 from json_each(?2) j cross join workflow f on f.app = ?1 and f.id = j.value
 
 -- Inserts a workflow; that the id is free was seen in the same transaction.
@@ -23,8 +26,8 @@ from workflow where app = ?1 and id = ?2
 
 -- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised.
 -- name: workflow_rest
-update workflow set last_seq = ?3, updated = ?4, status = ?5, reason = ?6, detail = ?7, until = ?8, closed = ?9,
-    owner = null
+update workflow set updated = ?3, status = ?4, reason = ?5, detail = ?6, until = ?7, closed = ?8, owner = null,
+    last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 
 -- Begins the next run of an id in its row; the run before it was copied to past_run.

@@ -1,0 +1,197 @@
+"""The longer way of a commit: several statements in one transaction, for what one statement cannot do soundly.
+
+- a row named twice in a batch, or started and written in it: the batch goes in *waves* that name each row once;
+- a first unit that also starts children: they must not exist if its own start does not take;
+- closing or setting events of a watched run: its watchers are read by a statement begun after its row was locked;
+- parking while watching others: their rows are locked and marked first, so that whoever closes one of them either has
+  done so before (then the waiter is woken here) or will see the watch;
+- a run that continues as the next: two rows of the same id.
+
+All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from perdure.model.states import CODE, FIRST_CLOSED, Status
+from perdure.model.writes import Close, Continue, Park, Receipt, Start, Unit, Verdict
+from perdure.store.postgres.columns import Columns
+from perdure.store.postgres.commit import NOT_NULL, Writer, finish, read_rows, write
+from perdure.store.postgres.connection import Transaction
+from perdure.store.postgres.rows import pack_intents
+from perdure.store.postgres.trouble import sqlstate
+
+
+class Longer:
+    """One batch on its way."""
+
+    def __init__(self, writer: Writer, now: int | None) -> None:
+        self.writer = writer
+        self.place = writer.place
+        self.now = now
+        self.stamp = 0
+        self.locked: dict[str, Any] = {}
+        self.verdicts: dict[int, Verdict] = {}
+
+    async def commit(self, batch: Sequence[Unit], *, solo: bool) -> Receipt:
+        """``solo``: each unit under a savepoint of its own, so that one that cannot be written is refused alone."""
+        async with self.writer.link.transaction() as tx:
+            await self._lock(tx, batch)
+            waiting = list(enumerate(batch))
+            while waiting:
+                wave, waiting = ([waiting[0]], waiting[1:]) if solo else _wave(waiting)
+                if solo:
+                    await self._alone(tx, wave)
+                else:
+                    await self._write(tx, wave)
+            await self._watch(tx, batch)
+        return Receipt(self.stamp, [self.verdicts[n] for n in range(len(batch))])
+
+    async def _lock(self, tx: Transaction, batch: Sequence[Unit]) -> None:
+        ids: set[str] = set()
+        for unit in batch:
+            if unit.start is None and unit.claim is not None:
+                ids.add(unit.key.id)
+            if isinstance(unit.change, Park):
+                ids.update(unit.change.watching)
+        for row in await tx.fetch(self.place.sql["lock"], self.place.app, sorted(ids)):
+            self.locked[row["id"]] = row
+        self.stamp = self.now if self.now is not None else (await tx.fetchrow(self.place.sql["clock"]))[0]
+
+    async def _alone(self, tx: Transaction, wave: list[tuple[int, Unit]]) -> None:
+        try:
+            async with tx.savepoint():
+                await self._write(tx, wave)
+        except Exception as e:
+            if sqlstate(e) != NOT_NULL:
+                raise
+            self.verdicts[wave[0][0]] = Verdict(applied=False)
+
+    async def _write(self, tx: Transaction, wave: list[tuple[int, Unit]]) -> None:
+        """Units that name each row once: the statement of the straight way, then what it leaves out."""
+        left = [(n, unit, _plain(unit)) for n, unit in wave]
+        while left:
+            written = await write(tx, self.place, Columns([u for _, _, u in left]), self.stamp, watchers_seen=True)
+            refused = [item for item in left if item[2].start is None and item[2].key.id in written.refused]
+            refused = [item for item in refused if item[2].claim is not None]
+            for n, unit, _ in refused:
+                self.verdicts[n] = await self._second_try(tx, unit)
+            left = [item for item in left if item not in refused]
+            if not written.refused:
+                break
+        else:
+            return
+        for n, _, _ in left:
+            self.verdicts[n] = Verdict(applied=True)
+        await finish(tx, self.place, [(u, self.verdicts[n]) for n, _, u in left], written)
+        for n, unit, _ in left:
+            if self.verdicts[n].applied:
+                await self._tell_watchers(tx, unit)
+                if isinstance(unit.change, Continue):
+                    await self._continue(tx, unit, unit.change)
+                if unit.start is not None and unit.children:
+                    await self._children(tx, unit, self.verdicts[n])
+
+    async def _second_try(self, tx: Transaction, unit: Unit) -> Verdict:
+        """The verdict of a unit that the fence refused: it may have continued the run by a first try."""
+        if isinstance(unit.change, Continue):
+            following = unit.change.next
+            row = self.locked.get(unit.key.id)
+            if row is not None and row["run"] == following.run and row["nonce"] == following.nonce:
+                return Verdict(applied=following.claim is None or row["claim"] == following.claim)
+        return Verdict(applied=False)
+
+    async def _children(self, tx: Transaction, unit: Unit, verdict: Verdict) -> None:
+        """The children of a run that was started here."""
+        children = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children)
+        written = await write(tx, self.place, Columns([children]), self.stamp, watchers_seen=True)
+        if written.took is not None:
+            missing = [child.id for child in unit.children if child.id not in written.took]
+            verdict.exists.update(await read_rows(tx, self.place, missing))
+
+    async def _tell_watchers(self, tx: Transaction, unit: Unit) -> None:
+        """Wake who watches a run that has closed, continued or set an event."""
+        change = unit.change
+        nonce = change.wake if isinstance(change, Close | Continue) else unit.nonce if unit.events else None
+        if nonce is not None:
+            await tx.fetch(self.place.sql["wake_watchers"], self.place.app, [unit.key.id], [nonce])
+
+    async def _watch(self, tx: Transaction, batch: Sequence[Unit]) -> None:
+        """Write down who waits for whom, now that the rows watched are locked, and wake who would wait in vain."""
+        pairs: list[tuple[str, str, int, bytes]] = []
+        for n, unit in enumerate(batch):
+            if isinstance(unit.change, Park) and self.verdicts[n].applied:
+                row = self.locked.get(unit.key.id)
+                since = self.stamp if row is None else row["updated"]
+                if row is None or row["status"] < FIRST_CLOSED:
+                    pairs += [(target, unit.key.id, since, unit.nonce) for target in unit.change.watching]
+        if pairs:
+            sql, app = self.place.sql, self.place.app
+            targets, waiters, since_, nonces = zip(*sorted(pairs), strict=True)
+            await tx.fetch(sql["watch_insert"], app, targets, waiters)
+            await tx.fetch(sql["watch_mark"], app, sorted(set(targets)))
+            await tx.fetch(sql["watch_missed"], app, targets, waiters, since_, nonces)
+
+    async def _continue(self, tx: Transaction, unit: Unit, change: Continue) -> None:
+        """Put the ended run away and begin the next in its row."""
+        sql, app = self.place.sql, self.place.app
+        (id, run), start = unit.key, change.next
+        row = self.locked.get(id)
+        if row is not None and row["status"] >= FIRST_CLOSED:
+            return
+        last = unit.records[-1].seq if unit.records else 0
+        await tx.fetch(sql["past_run_insert"], app, id, run, CODE[Status.CONTINUED], self.stamp, last)
+        until, started, deadline = _times(start, self.stamp)
+        await tx.fetch(
+            sql["workflow_continue"], app, id, start.run, start.lineage, start.name, start.version, CODE[start.status],
+            start.claim, start.owner if start.claim is not None else None, 0 if start.claim is None else 1, until,
+            start.timeout, deadline, self.stamp, started, start.parent, start.parent_run, start.parent_path,
+            start.on_parent_close, start.queue, start.priority, start.fingerprint,
+            None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
+        )  # fmt: skip
+        await tx.fetch(sql["payload_insert"], app, id, start.run, start.input.decode())
+
+
+def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
+    """``until``, ``started`` and ``deadline`` of a run that begins now."""
+    if start.claim is None:
+        return (start.until if start.until is not None else now + (start.delay or 0)), None, start.deadline
+    bounds = [b for b in (start.deadline, None if start.timeout is None else now + start.timeout) if b is not None]
+    return None, now, min(bounds, default=None)
+
+
+def _plain(unit: Unit) -> Unit:
+    """What of a unit the one statement can carry."""
+    if isinstance(unit.change, Continue):
+        unit = msgspec.structs.replace(unit, change=None)
+    elif isinstance(unit.change, Park) and unit.change.watching:
+        unit = msgspec.structs.replace(unit, change=msgspec.structs.replace(unit.change, watching=()))
+    if unit.start is not None and unit.children:
+        unit = msgspec.structs.replace(unit, children=[])
+    return unit
+
+
+def _wave(waiting: list[tuple[int, Unit]]) -> tuple[list[tuple[int, Unit]], list[tuple[int, Unit]]]:
+    """The units that can go together, each row named once and no run written before its start; and the others."""
+    begun = {start.id: n for n, unit in waiting for start in ([unit.start] if unit.start else []) + unit.children}
+    wave: list[tuple[int, Unit]] = []
+    others: list[tuple[int, Unit]] = []
+    used: set[str] = set()
+    for n, unit in waiting:
+        names = [child.id for child in unit.children]
+        outside = unit.start is None and unit.claim is None
+        if not outside:
+            names.append(unit.key.id)
+        early = unit.start is None and not outside and begun.get(unit.key.id, n) != n
+        if early or len(set(names)) < len(names) or not used.isdisjoint(names):
+            others.append((n, unit))
+        else:
+            wave.append((n, unit))
+            used.update(names)
+    if not wave:  # two starts of one id in one unit, or a ring: one at a time
+        return [waiting[0]], waiting[1:]
+    return wave, others

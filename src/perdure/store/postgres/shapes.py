@@ -1,0 +1,82 @@
+"""The constant statements of a commit: a few shapes, each joined from the parts in ``queries/commit.sql``.
+
+A batch takes the smallest shape that can carry it: what is not in the statement costs nothing. Each shape is prepared
+once per connection; its text never depends on data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from perdure.store.postgres.columns import Columns
+from perdure.store.postgres.text import statements
+
+_PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+
+PARTS: dict[str, tuple[str, ...]] = {
+    # Checkpoints of running workflows, and nothing else: the commit that a sequence of steps waits for.
+    "records": ("lock", "fence", "history", "answer_fence"),
+    # Runs that park, close or are handed back, most with a last record.
+    "changes": (
+        "clock", "lock", "fence_unwatched", "history", "change", "outcome", "clear", "wake", "answer_fence",
+    ),
+    # New workflows.
+    "starts": ("clock", "no_fence", "start", "answer_start_only"),
+    # New workflows, some of which are over already.
+    "starts_closed": ("clock", "no_fence", "start", "own", "wake_own", "answer_start_only"),
+    # A busy executor's batch: some start, some go on, some end.
+    "mixed": (
+        "clock", "lock", "fence_unwatched", "start", "own", "history", "change", "outcome", "clear", "wake_own",
+        "answer_start",
+    ),
+    # Whatever a batch may hold.
+    "all": (
+        "clock", "lock", "fence_unwatched", "start", "own", "history_own", "change_noted", "outcome", "clear",
+        "wake_own", "woken", "taken", "send", "answer_all",
+    ),
+}  # fmt: skip
+SCALARS = ("app", "now", "watchers_seen")
+
+
+class Shape:
+    """One statement: its text and the names of its parameters in order."""
+
+    __slots__ = ("arrays", "name", "names", "sql")
+
+    def __init__(self, name: str, schema: str) -> None:
+        texts = statements(schema)
+        *parts, answer = PARTS[name]
+        text = "with " + ",\n".join(texts["part_" + part] for part in parts) + "\n" + texts[answer]
+        numbers: dict[str, int] = {}
+
+        def number(match: re.Match[str]) -> str:
+            return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
+
+        self.name = name
+        self.sql = _PARAMETER.sub(number, text)
+        self.names = tuple(numbers)
+
+    def arguments(self, columns: Columns, app: str, now: int | None, *, watchers_seen: bool) -> list[Any]:
+        values = columns.values
+        scalars = {"app": app, "now": now, "watchers_seen": watchers_seen}
+        none: Sequence[Any] = ()
+        return [scalars[name] if name in SCALARS else values.get(name, none) for name in self.names]
+
+
+@cache
+def shape(name: str, schema: str) -> Shape:
+    return Shape(name, schema)
+
+
+def choose(columns: Columns) -> str:
+    """The smallest shape that carries the batch."""
+    if columns.rest or columns.dependent:
+        return "all"
+    if not columns.starts:
+        return "changes" if columns.held else "records"
+    if columns.fences:
+        return "mixed"
+    return "starts_closed" if columns.closing else "starts"

@@ -1,0 +1,52 @@
+# Produced from perdure/__init__.py by tools/async_to_sync.py; do not edit.
+"""Perdure: durable workflows for Python that survive any crash, any deploy and any operator, with no server to run."""
+
+from perdure.api.keys import Event, Key, Topic
+from perdure.api.options import Options
+from perdure.api.resource import Resource
+from perdure.errors import PerdureError
+from perdure.model.durations import Duration
+from perdure.model.info import WorkflowInfo
+from perdure.model.states import Status
+from perdure.policy.retry import Retry
+from perdure.runtime.context import Current, current
+from perdure.serde.secret import Secret
+from perdure.sync.app import App
+from perdure.sync.client import Client
+from perdure.sync.handle import Handle
+from perdure.sync.messages import now, random, recv, set_event, sleep, uuid4
+from perdure.sync.router import Router
+from perdure.sync.step import Step
+from perdure.sync.workflow import Workflow
+from perdure.telemetry import logger
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Client",
+    "Current",
+    "Duration",
+    "Event",
+    "Handle",
+    "Key",
+    "Options",
+    "PerdureError",
+    "Resource",
+    "Retry",
+    "Router",
+    "Secret",
+    "Status",
+    "Step",
+    "Topic",
+    "Workflow",
+    "WorkflowInfo",
+    "current",
+    "logger",
+    "now",
+    "random",
+    "recv",
+    "set_event",
+    "sleep",
+    "uuid4",
+]

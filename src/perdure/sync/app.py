@@ -1,0 +1,87 @@
+# Produced from perdure/api/app.py by tools/async_to_sync.py; do not edit.
+"""App: a named code base, its definitions, and its line to a database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, Self
+
+from perdure.api.store import make_store
+from perdure.model.durations import Duration
+from perdure.runtime import sface
+from perdure.runtime.face import Home
+from perdure.sync.client import Client
+from perdure.sync.router import Router
+
+
+class App(Router):
+    """Durable workflows of one code base. Importing it opens nothing.
+
+    >>> shop = App("shop")                      # embedded: ./.perdure/shop.db
+    >>> # async with shop: …                    # works and calls
+    >>> # async with shop.connect(): …          # only calls, beside `perdure run module:shop`
+
+    ``database``: a URL (``postgresql://…``, ``sqlite:///…``), else ``PERDURE_DATABASE_URL``, else the embedded file.
+    ``executor_id``: a label, default the host name. ``version``: of the code. ``lease``: how long this process may be
+    silent before others take its work over. ``modules``: imported at launch, for the definitions in them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        database: str | None = None,
+        executor_id: str | None = None,
+        version: str | None = None,
+        rollout: Literal["auto", "manual"] | None = None,
+        adopt: Literal["replay_safe", "never"] | None = None,
+        recovery: Literal["fleet", "own", "single", "manual"] | None = None,
+        lease: Duration | None = None,
+        modules: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        self.name = name
+        arguments = {
+            "database": database, "executor_id": executor_id, "version": version, "rollout": rollout, "adopt": adopt,
+            "recovery": recovery, "lease": lease,
+        }  # fmt: skip
+        self._home = Home(name, arguments, self._registry, make_store)
+        self._home.modules = tuple(modules)
+        self._homes.home = self._home
+        self.client = Client(home=self._home)
+
+    def open(self) -> None:
+        """Launch: migrate, register, recover, work. Raises ``ConfigError``, ``DatabaseTrouble``, ``SchemaMismatch``."""
+        sface.open_home(self._home, works=True)
+
+    def close(self) -> None:
+        """Drain: finish steps, hand the rest back, let go. Closing twice does nothing."""
+        sface.close_home(self._home)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def connect(self) -> Client:
+        """Only call, run nothing: for a web process beside executors. ``with app.connect(): …``"""
+        return Client(home=self._home)
+
+    def lifespan(self, asgi: object, /) -> AbstractContextManager[None]:
+        """For ASGI frameworks: ``FastAPI(lifespan=app.lifespan)``."""
+        return self._lifespan()
+
+    @contextmanager
+    def _lifespan(self) -> Iterator[None]:
+        with self:
+            yield
+
+    def run(self) -> None:
+        """Work until SIGTERM (then drain and return). Blocks."""
+        sface.run_blocking(self._home)
+
+    def __repr__(self) -> str:
+        return f"<App {self.name}>"

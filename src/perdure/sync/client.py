@@ -1,0 +1,71 @@
+# Produced from perdure/api/client.py by tools/async_to_sync.py; do not edit.
+"""A client: calls and operates an app's workflows, runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self, TypeVar
+
+from perdure.api.options import check_id
+from perdure.api.store import make_store
+from perdure.client.filters import read_filter
+from perdure.definitions import Registry
+from perdure.model.info import WorkflowInfo, info_of
+from perdure.runtime import sface
+from perdure.runtime.face import Home
+from perdure.serde.values import Shape
+from perdure.sync.handle import Handle
+from perdure.sync.workflow import Homes, Workflow
+
+R = TypeVar("R")
+
+
+class Client:
+    """Does what a caller or an operator needs, without the app's code.
+
+    >>> # async with Client("postgresql://…", app="shop") as client:
+    >>> #     handle = await client.workflow("checkout", returns=str).options(id="order-42").start("42", 1999)
+    """
+
+    def __init__(self, database: str | None = None, *, app: str | None = None, home: Home | None = None) -> None:
+        if home is None:
+            home = Home(app or "", {"database": database}, Registry(), make_store)
+        self._home = home
+
+    def open(self) -> None:
+        """Connect. Raises ``ConfigError``, ``DatabaseTrouble`` (unreachable), ``SchemaMismatch``."""
+        sface.open_home(self._home, works=False)
+
+    def close(self) -> None:
+        """Let go; closing twice does nothing."""
+        sface.close_home(self._home)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def workflow(self, name: str, /, *, returns: type[R]) -> Workflow[..., R]:
+        """A workflow by name; its code need not be here."""
+        homes = Homes()
+        homes.home = self._home
+        definition = self._home.registry.workflows.get(name)
+        return Workflow(name, homes, definition, Shape.of(returns))
+
+    def handle(self, id: str, /) -> Handle[Any]:
+        """Any workflow, by its id. Does no I/O."""
+        return Handle(self._home, check_id(id), Shape.of(Any))
+
+    def list(self, query: str = "", *, limit: int | None = None) -> Iterator[WorkflowInfo]:
+        """Workflows, newest first. ``query``: ``status = failed``, ``status = open AND type = checkout``, …
+
+        Raises ``ConfigError`` for a query that cannot be read, with what is known.
+        """
+        count = 0
+        for row in sface.rows(self._home, read_filter(query)):
+            if limit is not None and count >= limit:
+                return
+            count += 1
+            yield info_of(row)

@@ -1,0 +1,74 @@
+# Produced from perdure/api/handle.py by tools/async_to_sync.py; do not edit.
+"""Handles: how anybody speaks to a workflow by its id."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, cast
+
+from perdure.api.keys import Event, Topic, encode_message, name_and_shape
+from perdure.client.questions import CancelOf, EventOf, InfoOf, ResultOf, SendTo
+from perdure.model.durations import Duration, to_us
+from perdure.model.info import WorkflowInfo
+from perdure.model.states import Status
+from perdure.runtime import sface
+from perdure.runtime.face import Home
+from perdure.serde.values import Shape
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Handle(Generic[R]):
+    """A workflow, by its id. Making one does no I/O; inside a workflow, what it does or answers is recorded.
+
+    >>> # await checkout.handle("order-42").send(True, shipped)
+    """
+
+    def __init__(self, home: Home, id: str, shape: Shape) -> None:
+        self.id = id
+        self._home = home
+        self._shape = shape
+
+    def result(self, *, timeout: Duration | None = None) -> R:
+        """Wait for the end: the result, or the exception that the workflow ended with.
+
+        Raises ``ResultTimeout`` when ``timeout`` has passed (the workflow goes on), ``WorkflowCancelled`` and its
+        sisters when it did not complete, ``WorkflowNotFound`` for an unknown id.
+        """
+        question = ResultOf(self.id, self._shape, None if timeout is None else to_us(timeout, "timeout"))
+        return cast("R", sface.ask(self._home, question))
+
+    def info(self) -> WorkflowInfo:
+        """The workflow's state now. Raises ``WorkflowNotFound``."""
+        return cast("WorkflowInfo", sface.ask(self._home, InfoOf(self.id)))
+
+    def status(self) -> Status:
+        """The workflow's status now. Raises ``WorkflowNotFound``."""
+        return self.info().status
+
+    def cancel(self, *, reason: str = "") -> Status:
+        """Cancel: it stops before its next step, wakes from waits, cleans up once.
+
+        Answers with the status it ended with, once that is definite: ``cancelled``, or the one it already had.
+        """
+        return cast("Status", sface.ask(self._home, CancelOf(self.id, reason)))
+
+    def send(self, value: T, topic: Topic[T] | str = "", *, key: str | None = None) -> None:
+        """Send a message; durable when this returns. With ``key`` it is delivered once, however often it is sent.
+
+        Raises ``WorkflowNotFound`` for an unknown id, ``WorkflowClosed`` for one that has ended, ``Unserializable``.
+        """
+        name, shape = name_and_shape(topic, "topic")
+        sface.ask(self._home, SendTo(self.id, name, encode_message(value, shape, name), key))
+
+    def get_event(self, event: Event[T] | str, *, timeout: Duration | None = None) -> T | None:
+        """Wait for an event of the workflow: its latest value.
+
+        None when ``timeout`` has passed, or when the workflow closed without setting it.
+        """
+        name, shape = name_and_shape(event, "event")
+        wait = None if timeout is None else to_us(timeout, "timeout")
+        return cast("T | None", sface.ask(self._home, EventOf(self.id, name, shape, wait)))
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.id!r}>"

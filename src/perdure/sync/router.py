@@ -1,0 +1,188 @@
+# Produced from perdure/api/router.py by tools/async_to_sync.py; do not edit.
+"""Routers hold definitions; an app is a router with a database."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+
+from perdure.api.keys import check_name
+from perdure.api.resource import Resource
+from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
+from perdure.errors import DefinitionError
+from perdure.model.durations import Duration, to_us
+from perdure.policy.retry import Retry
+from perdure.runtime import sface
+from perdure.serde.hints import call_hints
+from perdure.serde.values import ArgsShape, Shape
+from perdure.sync.step import Step, StepDecorator, check_step
+from perdure.sync.workflow import Homes, Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Router:
+    """Holds definitions without an app: ``billing = Router(prefix="billing.")``, later ``app.include(billing)``."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._registry = Registry()
+        self._homes = Homes()
+        self._included: list[Router] = []
+
+    # -- steps
+
+    @property
+    def step(self) -> StepDecorator:
+        """Declare a step: ``@app.step`` or ``@app.step(retry=Retry(5, on=ConnectionError), timeout=30)``.
+
+        ``name``: default the function's qualified name. ``retry``: default none. ``timeout``: of one attempt.
+        ``pure``: has no effect outside, so it need not wait for the disk and may run again after a crash.
+        ``app.step(fn)(…)`` makes an undecorated function a step where it is called.
+        """
+        return cast("StepDecorator", self._step)
+
+    def _step(
+        self,
+        fn: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        pure: bool = False,
+        at_most_once: bool = False,
+    ) -> Any:
+        if fn is None:
+            return lambda fn: self._step(
+                fn, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once
+            )
+        check_step(fn)
+        signature = inspect.signature(fn)
+        parameters = list(signature.parameters)
+        definition = StepDef(
+            name=self._named(name, fn),
+            fn=fn,
+            is_async=inspect.iscoroutinefunction(fn),
+            result=Shape.of(call_hints(fn).get("return", Any)),
+            place=place_of(fn),
+            retry=retry,
+            timeout=None if timeout is None else to_us(timeout, "timeout"),
+            pure=pure,
+            at_most_once=at_most_once,
+            signature=signature,
+            plain_args=plain_args(signature),
+            is_method=bool(parameters) and parameters[0] == "self",
+            hidden=frozenset(ArgsShape.of(fn)._hidden),
+        )
+        self._registry.add(definition)
+        return Step[Any, Any](definition, fn)
+
+    # -- workflows
+
+    @overload
+    def workflow(self, fn: Callable[P, R], /) -> Workflow[P, R]: ...
+    @overload
+    def workflow(
+        self,
+        *,
+        name: str | None = ...,
+        versioning: Literal["pinned", "auto_upgrade"] | None = ...,
+        timeout: Duration | None = ...,
+        max_deaths: int = ...,
+        restartable: bool = ...,
+    ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+    def workflow(
+        self,
+        fn: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        versioning: Literal["pinned", "auto_upgrade"] | None = None,
+        timeout: Duration | None = None,
+        max_deaths: int = 10,
+        restartable: bool = True,
+    ) -> Any:
+        """Declare a workflow: ``@app.workflow`` or ``@app.workflow(timeout=3600)``.
+
+        ``timeout``: from the first moment it runs; then it is cancelled and ends as timed_out. ``max_deaths``: so many
+        executors may die while it is in flight before it is held. Raises ``DefinitionError`` for what cannot be
+        durable: methods, functions of the other face, duplicate names.
+        """
+        if fn is None:
+            return lambda fn: self.workflow(  # type: ignore[call-overload]
+                fn, name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths, restartable=restartable
+            )
+        self._check_workflow(fn)
+        args = ArgsShape.of(fn)
+        definition = WorkflowDef(
+            name=self._named(name, fn),
+            fn=fn,
+            is_async=inspect.iscoroutinefunction(fn),
+            args=args,
+            result=Shape.of(args.returns),
+            place=place_of(fn),
+            versioning=versioning or "",
+            timeout=None if timeout is None else to_us(timeout, "timeout"),
+            max_deaths=max_deaths,
+            restartable=restartable,
+        )
+        self._registry.add(definition)
+        return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, None, fn)
+
+    def _check_workflow(self, fn: Any) -> None:
+        place = place_of(fn) if callable(fn) else repr(fn)
+        if isinstance(fn, (staticmethod, classmethod)) or not callable(fn):
+            raise DefinitionError(f"@app.workflow was put on {fn!r}; a workflow is a plain function of a module")
+        parameters = list(inspect.signature(fn).parameters)
+        if parameters and parameters[0] in ("self", "cls") and "." in getattr(fn, "__qualname__", ""):
+            raise DefinitionError(
+                f"{fn.__qualname__} ({place}) is a method: no {parameters[0]!r} survives a crash. Make it a function, "
+                "and hand what the object held to its steps through a resource (@app.resource)"
+            )
+        is_async = inspect.iscoroutinefunction(fn)
+        if is_async is not (sface.FACE == "perdure"):
+            here, other = ("async def", "perdure.sync") if sface.FACE == "perdure" else ("def", "perdure")
+            raise DefinitionError(
+                f"workflow {fn.__qualname__} ({place}) must be {here!r} in {aface.FACE}; "
+                f"write it so, or import App from {other}: the body has the colour of its face"
+            )
+
+    # -- resources
+
+    def resource(self, fn: Callable[[], Iterator[T]], /) -> Resource[T]:
+        """Declare a resource over a generator function that yields one value.
+
+        Opened before the first workflow is claimed, closed after the app has drained.
+        """
+        is_generator = inspect.isasyncgenfunction(fn) if sface.FACE == "perdure" else inspect.isgeneratorfunction(fn)
+        if not is_generator:
+            raise DefinitionError(
+                f"resource {getattr(fn, '__qualname__', fn)!r} must be a generator function of the face {aface.FACE} "
+                "that yields its one value"
+            )
+        definition = ResourceDef(self._named(None, fn), fn, sface.FACE == "perdure", place_of(fn))
+        self._registry.add(definition)
+        return Resource(definition)
+
+    # -- the house
+
+    def include(self, router: Router, /) -> None:
+        """Take a router's definitions over. Raises ``DefinitionError`` for a duplicate name, showing both places."""
+        self._registry.include(router._registry)
+        self._included.append(router)
+        router._settle(self._homes)
+
+    def _settle(self, homes: Homes) -> None:
+        self._homes.home = homes.home
+        for router in self._included:
+            router._settle(homes)
+
+    def _named(self, name: str | None, fn: Any) -> str:
+        plain = (
+            name if name is not None else getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
+        )
+        return check_name(self._prefix + plain, "workflow or step")

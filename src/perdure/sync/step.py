@@ -1,0 +1,108 @@
+# Produced from perdure/api/step.py by tools/async_to_sync.py; do not edit.
+"""Steps: functions whose outcome is recorded once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from perdure.definitions import StepDef
+from perdure.errors import DefinitionError
+from perdure.model.durations import Duration, to_us
+from perdure.policy.retry import Retry
+from perdure.runtime import sface
+from perdure.runtime.steps import StepCall
+from perdure.serde.fingerprint import fingerprint
+from perdure.serde.show import show_call
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Step(Generic[P, R]):
+    """A decorated function. In a workflow its outcome is recorded once; elsewhere it is the plain function.
+
+    Made by ``@app.step``. A failed attempt is recorded too, so that attempts survive crashes.
+    """
+
+    def __init__(self, definition: StepDef, fn: Callable[..., Any], owner: object = None) -> None:
+        self.definition = definition
+        self._self = owner  # of a bound method; neither recorded nor fingerprinted
+        self.__wrapped__ = fn
+        self.__name__ = getattr(fn, "__name__", definition.name)
+        self.__qualname__ = getattr(fn, "__qualname__", definition.name)
+        self.__doc__ = fn.__doc__
+        self.__module__ = getattr(fn, "__module__", __name__)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        definition = self.definition
+        execution = sface.body(definition.name)
+        bound: tuple[Any, ...] = args if self._self is None else (self._self, *args)
+        if execution is None:
+            return sface.step_outside(definition, bound, kwargs)
+        definition.check(bound, kwargs)
+        call = StepCall(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
+        if definition.is_method and self._self is None:
+            args = cast("Any", args[1:])
+        return execution.step(  # type: ignore[no-any-return]
+            call, fingerprint(definition.name, args, kwargs), show_call(args, kwargs, 512, definition.hidden)
+        )
+
+    def options(
+        self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
+    ) -> Step[P, R]:
+        """The same step with another name, retry or timeout, for one call site.
+
+        >>> # await upload.options(timeout=5)(path)
+        """
+        definition = self.definition
+        changes: dict[str, Any] = {}
+        if name is not None:
+            changes["name"] = name
+        if retry is not None:
+            changes["retry"] = retry
+        if timeout is not None:
+            changes["timeout"] = to_us(timeout, "timeout")
+        return Step(dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
+
+    @overload
+    def __get__(self, obj: None, owner: type) -> Step[P, R]: ...
+    @overload
+    def __get__(self: Step[Concatenate[Any, Q], T], obj: object, owner: type) -> Step[Q, T]: ...
+    def __get__(self, obj: object, owner: type) -> Any:
+        if obj is None:
+            return self
+        return Step(self.definition, self.__wrapped__, obj)
+
+    def __repr__(self) -> str:
+        return f"<step {self.definition.name}>"
+
+
+class StepDecorator(Protocol):
+    """``@app.step`` and ``@app.step(retry=…)``."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...  # as-is
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        name: str = ...,
+        retry: Retry | None = ...,
+        timeout: Duration | None = ...,
+        pure: bool = ...,
+        at_most_once: bool = ...,
+    ) -> StepDecorator: ...
+
+
+def check_step(fn: Any) -> None:
+    """What cannot be a step. Raises ``DefinitionError``."""
+    if isinstance(fn, (staticmethod, classmethod)):
+        raise DefinitionError(f"{fn!r}: put @app.step below @staticmethod; class methods cannot be steps")
+    if not callable(fn):
+        raise DefinitionError(f"@app.step was put on {fn!r}, which is not a function")

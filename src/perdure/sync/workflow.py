@@ -1,0 +1,161 @@
+# Produced from perdure/api/workflow.py by tools/async_to_sync.py; do not edit.
+"""Workflows: durable functions, started, called and handled by id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast
+
+import msgspec
+
+from perdure.api.options import Options, check_id, read_options
+from perdure.client.questions import StartOptions, StartOrder
+from perdure.definitions import WorkflowDef
+from perdure.errors import NotOpen
+from perdure.runtime import sface
+from perdure.runtime.face import Home
+from perdure.serde.fingerprint import fingerprint_data
+from perdure.serde.values import Shape
+from perdure.sync.handle import Handle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+T = TypeVar("T")
+A_contra = TypeVar("A_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Unary(Protocol[A_contra, R_co]):
+    """A workflow of one argument."""
+
+    def __call__(self, item: A_contra, /) -> R_co: ...
+
+
+class Homes:
+    """Where a definition belongs: filled when its router is included in an app."""
+
+    def __init__(self) -> None:
+        self.home: Home | None = None
+
+    def need(self, name: str) -> Home:
+        if self.home is None:
+            raise NotOpen(f"workflow {name!r} belongs to a Router that no app includes; call app.include(router)")
+        return self.home
+
+
+class Workflow(Generic[P, R]):
+    """A durable function. Made by ``@app.workflow``, or by ``client.workflow("name", returns=…)`` without its code.
+
+    Calling it starts it durably and waits for its result; inside a workflow it is a child.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        homes: Homes,
+        definition: WorkflowDef | None,
+        result: Shape,
+        options: StartOptions | None = None,
+        fn: Callable[..., Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.definition = definition
+        self._homes = homes
+        self._result = result
+        self._options = options or StartOptions()
+        if fn is not None:
+            self.__wrapped__ = fn
+            self.__name__ = getattr(fn, "__name__", name)
+            self.__qualname__ = getattr(fn, "__qualname__", name)
+            self.__doc__ = fn.__doc__
+            self.__module__ = getattr(fn, "__module__", __name__)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast("Coroutine[Any, Any, R]", sface.call(self._home, self._order(args, kwargs), self._result))
+
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Start it in the background; durable when this returns: it will run to its end.
+
+        Raises ``WorkflowConflict`` if the id is taken by another call, ``Unserializable`` for an argument that
+        cannot be stored (before anything is written).
+        """
+        id = sface.start(self._home, self._order(args, kwargs))
+        return Handle(self._home, id, self._result)
+
+    def start_many(self: Unary[A, T], items: Iterable[A], *, id: Callable[[A], str] | None = None) -> list[Handle[T]]:
+        """Start one workflow for each item, in one batch. ``id`` gives each its workflow id."""
+        workflow = cast("Workflow[..., T]", self)
+        return workflow._start_all(list(items), id)
+
+    def _start_all(self, items: list[Any], id: Callable[[Any], str] | None) -> list[Handle[R]]:
+        orders: list[StartOrder] = []
+        for item in items:
+            order = self._order((item,), {})
+            if id is not None:
+                options = msgspec.structs.replace(order.options, id=check_id(id(item)))
+                order = msgspec.structs.replace(order, options=options)
+            orders.append(order)
+        if sface.body(self.name) is not None:
+            return [Handle(self._home, sface.start(self._home, order), self._result) for order in orders]
+        ids = sface.start_many(self._home, orders)
+        return [Handle(self._home, id, self._result) for id in ids]
+
+    def options(self, **options: Unpack[Options]) -> Workflow[P, R]:
+        """The same workflow with options for the next starts: ``checkout.options(id="order-42").start(…)``."""
+        merged = {
+            name: value
+            for source in (self._options, read_options(options))
+            for name, value in msgspec.structs.asdict(source).items()
+            if value != _DEFAULTS[name]
+        }
+        return Workflow(
+            self.name,
+            self._homes,
+            self.definition,
+            self._result,
+            StartOptions(**merged),
+            getattr(self, "__wrapped__", None),
+        )
+
+    def handle(self, id: str, /) -> Handle[R]:
+        """The workflow of that id, typed. Does no I/O."""
+        return Handle(self._home, check_id(id), self._result)
+
+    def continue_as_new(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """End this run here and begin the next one of the same id, with a fresh history. Untaken messages stay."""
+        execution = sface.need_body(f"{self.name}.continue_as_new")
+        execution.continue_as_new(self._order(args, kwargs))
+        raise AssertionError("continue_as_new does not return")
+
+    @property
+    def _home(self) -> Home:
+        return self._homes.need(self.name)
+
+    def _order(self, args: Any, kwargs: Any) -> StartOrder:
+        if self.definition is not None:
+            input = self.definition.args.encode(args, kwargs)
+            shown = self.definition.args.show(args, kwargs)
+        else:
+            input = _encode_any(args, kwargs)
+            shown = ""
+        return StartOrder(
+            name=self.name,
+            input=input,
+            fingerprint=fingerprint_data(self.name, input),
+            shown=shown,
+            options=self._options,
+        )
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+
+_DEFAULTS = msgspec.structs.asdict(StartOptions())
+
+
+def _encode_any(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """The arguments of a workflow whose code is not here: by their own types."""
+    if not kwargs:
+        return Shape.of(list[Any]).encode(list(args), "args")
+    return Shape.of(dict[str, Any]).encode({"$args": list(args), **kwargs}, "args")
