@@ -150,8 +150,6 @@ async def _postgres(store: Any) -> dict[str, Sequence[dict[str, Any]]]:
 
     conn = await asyncpg.connect(store.test_url)
     try:
-        return {
-            table: [dict(r) for r in await conn.fetch(f"select * from {store.schema}.{table}")] for table in TABLES
-        }
+        return {table: [dict(r) for r in await conn.fetch(f"select * from {store.schema}.{table}")] for table in TABLES}
     finally:
         await conn.close()

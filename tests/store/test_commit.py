@@ -33,7 +33,6 @@ from tests.store.build import (
     want,
 )
 
-
 # -- fences
 
 
@@ -459,7 +458,11 @@ async def test_watchers_are_woken(store: Store, what: str) -> None:
 @pytest.mark.parametrize("what", ["event", "close"])
 async def test_who_parks_just_after_the_target_moved_is_woken_at_once(store: Store, what: str) -> None:
     claim = await running(store, "watcher", "target")
-    u = unit("target", claim, events=[SetEvent("e", b"1")]) if what == "event" else unit("target", claim, change=close())
+    u = (
+        unit("target", claim, events=[SetEvent("e", b"1")])
+        if what == "event"
+        else unit("target", claim, change=close())
+    )
     await one(store, u, T + 1)
     await one(store, unit("watcher", claim, change=Park(None, "target", ("target",))), T + 2)
     assert [c.row.id for c in await store.claim(want(), now=T + 2)] == ["watcher"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager  # as-is
 from typing import Literal, Self
 
 from perdure.api.client import Client
@@ -69,14 +69,9 @@ class App(Router):
         """Only call, run nothing: for a web process beside executors. ``async with app.connect(): …``"""
         return Client(home=self._home)
 
-    def lifespan(self, asgi: object, /) -> AbstractAsyncContextManager[None]:
+    def lifespan(self, asgi: object, /) -> AbstractAsyncContextManager[None]:  # as-is
         """For ASGI frameworks: ``FastAPI(lifespan=app.lifespan)``."""
-        return self._lifespan()
-
-    @asynccontextmanager
-    async def _lifespan(self) -> AsyncIterator[None]:
-        async with self:
-            yield
+        return aface.lifespan(self._home)
 
     def run(self) -> None:
         """Work until SIGTERM (then drain and return). Blocks."""

@@ -79,7 +79,8 @@ class _WorkflowRandom(_random.Random):
     def getstate(self) -> Any:
         raise NotImplementedError("the state of a workflow's random numbers belongs to the workflow")
 
-    setstate = getstate
+    def setstate(self, state: Any) -> None:
+        self.getstate()
 
 
 random: _random.Random = _WorkflowRandom()

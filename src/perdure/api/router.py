@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
@@ -56,8 +57,8 @@ class Router:
         at_most_once: bool = False,
     ) -> Any:
         if fn is None:
-            return lambda fn: self._step(
-                fn, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once
+            return partial(
+                self._step, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once
             )
         check_step(fn)
         signature = inspect.signature(fn)
@@ -87,6 +88,7 @@ class Router:
     @overload
     def workflow(
         self,
+        /,
         *,
         name: str | None = ...,
         versioning: Literal["pinned", "auto_upgrade"] | None = ...,
@@ -112,9 +114,10 @@ class Router:
         durable: methods, functions of the other face, duplicate names.
         """
         if fn is None:
-            return lambda fn: self.workflow(  # type: ignore[call-overload]
-                fn, name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths, restartable=restartable
-            )
+            return partial(
+                self.workflow,
+                name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths, restartable=restartable,
+            )  # fmt: skip
         self._check_workflow(fn)
         args = ArgsShape.of(fn)
         definition = WorkflowDef(
@@ -142,11 +145,12 @@ class Router:
                 f"{fn.__qualname__} ({place}) is a method: no {parameters[0]!r} survives a crash. Make it a function, "
                 "and hand what the object held to its steps through a resource (@app.resource)"
             )
+        face = aface.FACE
         is_async = inspect.iscoroutinefunction(fn)
-        if is_async is not (aface.FACE == "perdure"):
-            here, other = ("async def", "perdure.sync") if aface.FACE == "perdure" else ("def", "perdure")
+        if is_async is not (face == "perdure"):
+            here, other = ("async def", "perdure.sync") if face == "perdure" else ("def", "perdure")
             raise DefinitionError(
-                f"workflow {fn.__qualname__} ({place}) must be {here!r} in {aface.FACE}; "
+                f"workflow {fn.__qualname__} ({place}) must be {here!r} in {face}; "
                 f"write it so, or import App from {other}: the body has the colour of its face"
             )
 
@@ -157,13 +161,14 @@ class Router:
 
         Opened before the first workflow is claimed, closed after the app has drained.
         """
-        is_generator = inspect.isasyncgenfunction(fn) if aface.FACE == "perdure" else inspect.isgeneratorfunction(fn)
+        face = aface.FACE
+        is_generator = inspect.isasyncgenfunction(fn) if face == "perdure" else inspect.isgeneratorfunction(fn)
         if not is_generator:
             raise DefinitionError(
-                f"resource {getattr(fn, '__qualname__', fn)!r} must be a generator function of the face {aface.FACE} "
+                f"resource {getattr(fn, '__qualname__', fn)!r} must be a generator function of the face {face} "
                 "that yields its one value"
             )
-        definition = ResourceDef(self._named(None, fn), fn, aface.FACE == "perdure", place_of(fn))
+        definition = ResourceDef(self._named(None, fn), fn, face == "perdure", place_of(fn))
         self._registry.add(definition)
         return Resource(definition)
 

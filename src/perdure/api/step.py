@@ -41,14 +41,16 @@ class Step(Generic[P, R]):
         execution = aface.body(definition.name)
         bound: tuple[Any, ...] = args if self._self is None else (self._self, *args)
         if execution is None:
-            return aface.step_outside(definition, bound, kwargs)
+            plain: Coroutine[Any, Any, R] = aface.step_outside(definition, bound, kwargs)
+            return plain
         definition.check(bound, kwargs)
         call = StepCall(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
-        return execution.step(  # type: ignore[no-any-return]
+        outcome: Coroutine[Any, Any, R] = execution.step(
             call, fingerprint(definition.name, args, kwargs), show_call(args, kwargs, 512, definition.hidden)
         )
+        return outcome
 
     def options(self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None) -> Step[P, R]:
         """The same step with another name, retry or timeout, for one call site.
@@ -63,7 +65,7 @@ class Step(Generic[P, R]):
             changes["retry"] = retry
         if timeout is not None:
             changes["timeout"] = to_us(timeout, "timeout")
-        return Step(dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
+        return Step[P, R](dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
 
     @overload
     def __get__(self, obj: None, owner: type) -> Step[P, R]: ...

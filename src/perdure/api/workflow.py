@@ -71,9 +71,8 @@ class Workflow(Generic[P, R]):
             self.__module__ = getattr(fn, "__module__", __name__)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        return cast(
-            "Coroutine[Any, Any, R]", aface.call(self._home, self._order(args, kwargs), self._result)
-        )
+        answer: Coroutine[Any, Any, R] = aface.call(self._home, self._order(args, kwargs), self._result)
+        return answer
 
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it in the background; durable when this returns: it will run to its end.

@@ -6,7 +6,7 @@ Invariants:
 - A path (lineage of calls) names a call for ever. What is asked at a path must equal what history recorded there in
   kind, name and fingerprint; else ``mismatch`` is set, nothing is executed, and every further call raises ``Evicted``.
 - ``now`` moves only when an outcome is delivered, so time is the same on every replay.
-- ``outbox`` holds what is not yet given to the journal: taken whole, in order (``take``), never while one is in flight.
+- what is not yet given to the journal is taken whole, in order (``take``), never while a unit of this run is in flight.
 
 Who drives it (the async face, the thread face, a replay check, a simulator) calls, in this order: ``ask`` and ``note``
 while the body runs; ``next_delivery`` until it answers None; then ``fresh`` for what must be begun; later ``settle``.
@@ -22,7 +22,7 @@ import msgspec
 from perdure.errors import Evicted
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Kind, Outcome, Record
-from perdure.model.writes import Start, Unit
+from perdure.model.writes import Change, Send, SetEvent, Start, Unit
 
 SILENT = frozenset({Kind.INTENT, Kind.DECISION})  # records that no call of the body answers to
 
@@ -70,8 +70,9 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents", "asked",
-        "gone", "history", "key", "lineage", "mismatch", "now", "outbox", "seq", "start", "version",
+        "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
+        "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now", "sends",
+        "seq", "start", "taken", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -89,20 +90,27 @@ class Run:
         self.version = version
         self.now = now
         self.history = history
-        self.start = start
         self.seq = history[-1].seq if history else 0
         self.asked: dict[str, Op] = {}
-        self.outbox = Unit(key=key, version=version, start=start)
+        # What waits to be taken by the journal; a list is made when first needed, since most runs need none.
+        self.start = start
+        self.change: Change | None = None
+        self.events: list[SetEvent] | None = None
+        self.sends: list[Send] | None = None
+        self.children: list[Start] | None = None
+        self.taken: list[tuple[bytes, int]] | None = None
+        self.woken: list[bytes] | None = None
+        self._records: list[Record] = []
         self.mismatch: Mismatch | None = None
         self.gone = False
         self._position = 0
         self._live = not (history or intents)
-        self._fresh: list[Op] = []
-        self._noted: set[str] = set()
-        self._pending_intents: list[Intent] = []
+        self._fresh: list[Op] | None = None
+        self._noted: dict[str, None] = {}
+        self._pending_intents: tuple[Intent, ...] = ()
         self._by_path: dict[str, Record] = {}
         self._recorded_intents: dict[str, Intent] = {}
-        self._intended: set[str] = set()
+        self._intended: dict[str, None] = {}
         if history or intents:
             self._index(history, intents)
 
@@ -114,7 +122,7 @@ class Run:
                 self._recorded_intents[intent.path] = intent
             if record.kind is not Kind.ATTEMPT and record.kind not in SILENT:
                 self._by_path[record.path] = record
-        self._intended.update(self._recorded_intents)
+        self._intended.update(dict.fromkeys(self._recorded_intents))
 
     # -- while the body runs
 
@@ -130,7 +138,10 @@ class Run:
         if self._by_path or self._recorded_intents:
             self._compare(op.path, op.kind, op.name, op.fingerprint, op.shown)
         self.asked[op.path] = op
-        self._fresh.append(op)
+        if self._fresh is None:
+            self._fresh = [op]
+        else:
+            self._fresh.append(op)
 
     def abandon(self, op: Op) -> None:
         """The body no longer waits (it was cancelled there). Recorded nowhere: a replay abandons it at the same point."""
@@ -146,7 +157,7 @@ class Run:
         recorded = self._by_path.get(path)
         if recorded is not None:
             self._compare(path, kind, name, fingerprint, shown)
-            self._noted.add(path)
+            self._noted[path] = None
             return recorded, False
         self._skip_noted()
         if self.replaying:
@@ -236,7 +247,7 @@ class Run:
         """What was asked, is still open, and has not been begun; to be called when nothing is left to deliver."""
         if not self._fresh:
             return
-        fresh, self._fresh = self._fresh, []
+        fresh, self._fresh = self._fresh, None
         for op in fresh:
             if op.is_open and not op.begun:
                 op.begun = True
@@ -273,8 +284,8 @@ class Run:
         """The step is about to run. Answers whether that still has to become durable first."""
         if op.path in self._intended:
             return False
-        self._intended.add(op.path)
-        self._pending_intents.append(Intent(op.path, op.name, op.fingerprint))
+        self._intended[op.path] = None
+        self._pending_intents = (*self._pending_intents, Intent(op.path, op.name, op.fingerprint))
         return True
 
     def _append(
@@ -291,13 +302,23 @@ class Run:
     ) -> Record:
         self.seq = seq = self.seq + 1
         record = Record(seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown)
-        self.outbox.records.append(record)
+        self._records.append(record)
         return record
 
     @property
     def unwritten(self) -> bool:
         """Whether anything waits to be taken by the journal."""
-        return bool(self._pending_intents) or not self.outbox.empty
+        return bool(
+            self._records
+            or self.start
+            or self.change
+            or self._pending_intents
+            or self.events
+            or self.sends
+            or self.children
+            or self.taken
+            or self.woken
+        )
 
     def recorded(self, path: str) -> bool:
         """Whether history has an answer for this path."""
@@ -305,26 +326,51 @@ class Run:
 
     def take_start(self) -> Start:
         """The start alone, with the intents of the first burst: it travels in the parent's unit."""
-        start = self.outbox.start
+        start, self.start = self.start, None
         assert start is not None, "the start has been taken"
-        if self._pending_intents:
-            msgspec.structs.force_setattr(start, "intents", tuple(self._pending_intents))
-            self._pending_intents = []
-        self.outbox.start = None
+        self._ride(start)
         return start
+
+    def _ride(self, carrier: Record | Start) -> None:
+        """Intents ride with a record or a start that was given to nobody yet: only the unit being taken holds it."""
+        if self._pending_intents:
+            msgspec.structs.force_setattr(carrier, "intents", self._pending_intents)
+            self._pending_intents = ()
 
     def take(self) -> Unit:
         """All that waits, as one unit; intents ride with the last record, or with the start, or as a record of their own."""
         if self._pending_intents:
-            intents, self._pending_intents = tuple(self._pending_intents), []
-            unit = self.outbox
-            if unit.records:
-                # The record has been given to nobody yet: only the unit that is being taken holds it.
-                msgspec.structs.force_setattr(unit.records[-1], "intents", intents)
-            elif unit.start is not None:
-                msgspec.structs.force_setattr(unit.start, "intents", intents)
+            if self._records or self.start is None:
+                if not self._records:
+                    self._append("", Kind.INTENT, "", self.now, b"", Outcome.NONE, None)
+                self._ride(self._records[-1])
             else:
-                self._append("", Kind.INTENT, "", self.now, b"", Outcome.NONE, None)
-                msgspec.structs.force_setattr(unit.records[-1], "intents", intents)
-        unit, self.outbox = self.outbox, Unit(key=self.key, version=self.version)
+                self._ride(self.start)
+        unit = Unit(
+            key=self.key, version=self.version, start=self.start, records=self._records, events=self.events or (),
+            sends=self.sends or (), children=self.children or (), taken=self.taken or (), woken=self.woken or (),
+            change=self.change,
+        )  # fmt: skip
+        self._records = []
+        self.start = self.change = self.events = self.sends = self.children = self.taken = self.woken = None
         return unit
+
+    # -- what travels with the records
+
+    def add_event(self, event: SetEvent) -> None:
+        self.events = [*(self.events or ()), event]
+
+    def add_send(self, send: Send) -> None:
+        self.sends = [*(self.sends or ()), send]
+
+    def add_child(self, start: Start) -> None:
+        if self.children is None:
+            self.children = []
+        self.children.append(start)
+
+    def add_taken(self, mid: bytes) -> None:
+        """The message is taken by the record that comes next."""
+        self.taken = [*(self.taken or ()), (mid, self.seq + 1)]
+
+    def add_woken(self, nonce: bytes) -> None:
+        self.woken = [*(self.woken or ()), nonce]

@@ -41,7 +41,7 @@ class Outcome(IntEnum):
     ERROR = 2
 
 
-class Intent(msgspec.Struct, frozen=True, array_like=True):
+class Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A step that was about to run when the record it travels with was written."""
 
     path: str
@@ -49,7 +49,7 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: bytes
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One line of a run's history. ``seq`` is gapless from 1 and is the order in which the workflow observed things."""
 
     seq: int
@@ -66,7 +66,7 @@ class Record(msgspec.Struct, frozen=True):
     version: str = ""  # filled by the store when read; a write takes its unit's
 
 
-class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The hot row of a workflow id: its latest run. An earlier run has the same shape."""
 
     id: str
@@ -105,14 +105,14 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True):
         return RunKey(self.id, self.run)
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A workflow that this incarnation now holds."""
 
     row: WorkflowRow
     input: bytes
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """How a closed workflow ended."""
 
     row: WorkflowRow
@@ -120,7 +120,7 @@ class Ended(msgspec.Struct, frozen=True):
     data: bytes | None
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A message in a workflow's inbox that no run has taken yet."""
 
     dest: str
@@ -131,7 +131,7 @@ class Message(msgspec.Struct, frozen=True):
     sender: str = ""
 
 
-class Wake(msgspec.Struct, frozen=True):
+class Wake(msgspec.Struct, frozen=True, gc=False):
     """A durable reason for a workflow to look again: mail, another's end, or (``cancel`` not None) a command to cancel."""
 
     dest: str
@@ -139,7 +139,7 @@ class Wake(msgspec.Struct, frozen=True):
     cancel: str | None = None  # the reason given, "" if none
 
 
-class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
+class Incarnation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One start of one executor process: fresh random identity, and the proofs by which others can tell it is gone."""
 
     id: bytes
@@ -155,7 +155,7 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True):
     lease_until: int = 0
 
 
-class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A history record as people and programs see it."""
 
     seq: int

@@ -4,13 +4,17 @@ A ``Unit`` is what one run (or one caller outside) wants written, whole or not a
 many runs into a batch; ``Store.commit(batch)`` puts a batch down in one transaction and answers with a verdict for
 each unit. Group commit, fencing, crash injection, differential tests and the audit trail rest on this alone.
 
-Rules (ENGINE rules 1-5):
+They hold no cycles, so the garbage collector is told to leave them alone (``gc=False``).
+
+Rules:
 - at most one unit of a run is in flight; its records are gapless after what was written before;
 - a unit that carries ``claim`` is applied only while the row's claim token equals it;
 - a unit changes at most one workflow row: its own. Others are reached by inserting messages, wakes and child rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 
@@ -19,7 +23,7 @@ from perdure.model.records import Intent, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
+class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Insert a workflow. With ``claim`` it is running from the first moment, held by ``owner``; else queued or scheduled."""
 
     id: str
@@ -47,14 +51,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     intents: tuple[Intent, ...] = ()
 
 
-class SetEvent(msgspec.Struct, frozen=True):
+class SetEvent(msgspec.Struct, frozen=True, gc=False):
     """Publish or update an event of this run."""
 
     name: str
     data: bytes
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Insert a message (and its wake). ``known``: the destination needs no check (own parent, child, or a repeat)."""
 
     dest: str
@@ -67,7 +71,7 @@ class Send(msgspec.Struct, frozen=True):
     known: bool = False
 
 
-class Close(msgspec.Struct, frozen=True):
+class Close(msgspec.Struct, frozen=True, gc=False):
     """End the run. The claim token stays in the row, so that a repeated write is recognised.
 
     Inserts a wake for ``parent`` (if any), one for every watcher of this workflow, and a cancel wake for each workflow
@@ -82,7 +86,7 @@ class Close(msgspec.Struct, frozen=True):
     children: tuple[str, ...] = ()
 
 
-class Park(msgspec.Struct, frozen=True):
+class Park(msgspec.Struct, frozen=True, gc=False):
     """Give the claim up and wait: for ``until``, for wakes, for the workflows in ``watching`` to close or set events."""
 
     until: int | None
@@ -90,18 +94,18 @@ class Park(msgspec.Struct, frozen=True):
     watching: tuple[str, ...] = ()
 
 
-class Hold(msgspec.Struct, frozen=True):
+class Hold(msgspec.Struct, frozen=True, gc=False):
     """Park with a reason, until a person or a fixed deploy."""
 
     reason: Reason
     detail: str
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True, gc=False):
     """Hand back (drain): queued again, for anyone; not an attempt."""
 
 
-class Continue(msgspec.Struct, frozen=True):
+class Continue(msgspec.Struct, frozen=True, gc=False):
     """End this run as continued and begin the next run of the same id, in one commit. Untaken messages stay."""
 
     next: Start
@@ -111,7 +115,7 @@ class Continue(msgspec.Struct, frozen=True):
 Change = Close | Park | Hold | Release | Continue
 
 
-class Unit(msgspec.Struct, kw_only=True):
+class Unit(msgspec.Struct, kw_only=True, gc=False):
     """What one run, or one caller outside, wants written in one piece.
 
     ``claim`` None and ``start`` None: a caller outside (``children`` are its starts, ``sends`` its messages).
@@ -123,12 +127,12 @@ class Unit(msgspec.Struct, kw_only=True):
     nonce: bytes = b""
     version: str = ""
     start: Start | None = None
-    records: list[Record] = msgspec.field(default_factory=lambda: [])
-    events: list[SetEvent] = msgspec.field(default_factory=lambda: [])
-    sends: list[Send] = msgspec.field(default_factory=lambda: [])
-    children: list[Start] = msgspec.field(default_factory=lambda: [])
-    taken: list[tuple[bytes, int]] = msgspec.field(default_factory=lambda: [])  # (message id, seq of the record)
-    woken: list[bytes] = msgspec.field(default_factory=lambda: [])  # nonces of wake rows that were acted on
+    records: Sequence[Record] = ()
+    events: Sequence[SetEvent] = ()
+    sends: Sequence[Send] = ()
+    children: Sequence[Start] = ()
+    taken: Sequence[tuple[bytes, int]] = ()  # (message id, seq of the record)
+    woken: Sequence[bytes] = ()  # nonces of wake rows that were acted on
     change: Change | None = None
 
     @property
@@ -145,7 +149,7 @@ class Unit(msgspec.Struct, kw_only=True):
         )
 
 
-class Verdict(msgspec.Struct, kw_only=True):
+class Verdict(msgspec.Struct, kw_only=True, gc=False):
     """What became of a unit."""
 
     applied: bool
@@ -155,7 +159,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     """Messages whose destination is unknown (None) or closed."""
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """A committed batch: verdicts in the order of the units, and the database's time within the commit."""
 
     now: int

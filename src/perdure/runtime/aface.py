@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from perdure.client import verbs
@@ -18,7 +19,7 @@ from perdure.runtime.face import Home, refuse_other
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
 
-FACE = "perdure"
+FACE: str = "perdure"
 
 
 def body(what: str) -> Any | None:
@@ -165,6 +166,16 @@ async def close_resources(home: Home) -> None:
             iterator = definition.opened.pop()
             definition.value.clear()
             await anext(iterator, None)
+
+
+@asynccontextmanager
+async def lifespan(home: Home) -> AsyncIterator[None]:
+    """Open while an ASGI application is."""
+    await open_home(home, works=True)
+    try:
+        yield
+    finally:
+        await close_home(home)
 
 
 async def run_until_signal(home: Home) -> None:

@@ -107,8 +107,7 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
         # From whoever saw the end; the body must run in a turn of its own.
         execution.line.loop.call_soon(lambda: execution.settle(op, *execution.end_of_child(ended)))
 
-    execution.waiting[op.path] = op
-    execution.waits[op.path] = [execution.line.watcher.end(question.id, told)]
+    execution.begin_wait(op, execution.line.watcher.end(question.id, told))
     if question.id not in execution.children:
         _read(execution, op, _must_exist(execution, question.id), only_failure=True)
 
@@ -120,13 +119,12 @@ def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
         outcome = Outcome.NONE if data is None else Outcome.VALUE
         line.loop.call_soon(lambda: execution.settle(op, outcome, data))
 
-    execution.waiting[op.path] = op
     parts: list[Any] = [line.watcher.event(question.id, question.name, told)]
-    if question.timeout is not None:
-        parts.append(
-            line.timers.at(execution.run.now + question.timeout, lambda: execution.settle(op, Outcome.NONE, None))
-        )
-    execution.waits[op.path] = parts
+    deadline = None if question.timeout is None else execution.run.now + question.timeout
+    if deadline is not None:
+        parts.append(line.timers.at(deadline, lambda: execution.settle(op, Outcome.NONE, None)))
+    op.what = (question, deadline)
+    execution.begin_wait(op, *parts)
     if question.id not in execution.children:
         _read(execution, op, _must_exist(execution, question.id), only_failure=True)
 
@@ -191,8 +189,8 @@ def message_of(execution: Execution, path: str, question: SendTo, known: bool) -
 
 def _send(execution: Execution, op: Op, question: SendTo) -> None:
     message = message_of(execution, op.path, question, known=False)
-    execution.run.outbox.sends.append(message)
-    execution._asked_there[op.path] = op
+    execution.run.add_send(message)
+    execution.own("asked_there")[op.path] = op
     op.what = (question, message.mid)
     execution.dirty()
 
@@ -200,9 +198,9 @@ def _send(execution: Execution, op: Op, question: SendTo) -> None:
 def _start(execution: Execution, op: Op, order: StartOrder) -> None:
     id = order.options.id
     assert id is not None, "a start without a chosen id is a note"
-    execution.children[id] = order.options.on_parent_close
+    execution.own("children")[id] = order.options.on_parent_close
     execution.host.start_child(execution, order, id, op.path, nonce=_derived(execution, op.path, b"start"))
-    execution._asked_there[op.path] = op
+    execution.own("asked_there")[op.path] = op
     execution.dirty()
 
 
@@ -230,10 +228,10 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
     if exists is None:
         execution.settle(op, Outcome.VALUE, id.encode())
         return
-    execution.children.pop(id, None)  # somebody else's: its end is not this run's business
+    execution.own("children").pop(id, None)  # somebody else's: its end is not this run's business
     mine = (exists.parent, exists.parent_run, exists.parent_path) == (execution.id, execution.run.key.run, op.path)
     if mine:
-        execution.children[id] = order.options.on_parent_close
+        execution.own("children")[id] = order.options.on_parent_close
     try:
         if order.options.on_conflict == "fail" and not mine:
             raise WorkflowConflict(

@@ -100,7 +100,7 @@ class AsyncExecution(Execution):
         if main.cancelled():
             self.finish(None, asyncio.CancelledError())
         elif (error := main.exception()) is not None:
-            self.finish(None, error)
+            self.finish(None, self.loop.in_our_words(error))
         else:
             self.finish(main.result(), None)
 
@@ -172,7 +172,7 @@ class AsyncExecution(Execution):
         """Wait for the one outcome of a call."""
         self.called.pop(path, None)
         self.check_alive()
-        future: asyncio.Future[Record] = self.loop.create_future()
+        future: asyncio.Future[Record] = self.loop.plain_future()
         op = Op(path, kind, name, fingerprint, future.set_result, what)
         op.shown = shown
         self.run.ask(op)
@@ -189,7 +189,7 @@ class AsyncExecution(Execution):
         path = self.loop.next_path()
         # This frame, the execution's method, the public face's: the caller is the third.
         frame = sys._getframe(3)  # noqa: SLF001  the one way to a line number that costs nothing to speak of
-        self.called[path] = (frame.f_code.co_filename, frame.f_lineno, what)
+        self.called[path] = (frame.f_code, frame.f_lineno, what)
         return path
 
     def next_path(self) -> str:

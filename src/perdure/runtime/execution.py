@@ -16,7 +16,8 @@ import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from perdure.client.questions import CancelOf, EventOf, InfoOf, ResultOf, SendTo, StartOrder, outcome_of
@@ -35,6 +36,9 @@ from perdure.runtime.steps import StepCall
 from perdure.serde.failures import encode_failure
 
 log = logging.getLogger("perdure")
+
+
+EMPTY: Mapping[Any, Any] = MappingProxyType({})
 
 
 class ContinueAsNew(BaseException):
@@ -56,7 +60,28 @@ class RecvWait:
 
 
 class Execution:
-    """See the head of this file. ``host`` is the executor; ``row`` what was claimed (or is being started)."""
+    """See the head of this file. ``host`` is the executor; ``row`` what was claimed (or is being started).
+
+    Thousands live at once and most need none of the containers below: each is made when first needed (``_own``),
+    which halves what a run costs, most of it in the garbage collector.
+    """
+
+    inbox: Mapping[str, deque[Message]] = EMPTY
+    seen: Mapping[bytes, None] = EMPTY  # messages that came in before
+    waits: Mapping[str, list[Timer | Watch]] = EMPTY  # by path: what must be cancelled when the wait ends
+    waiting: Mapping[str, Op] = EMPTY  # by path: begun, and neither a step nor in the database's hands
+    children: Mapping[str, str] = EMPTY  # id -> on_parent_close, of children started here
+    seen_ends: Mapping[str, None] = EMPTY  # children whose end the body has seen
+    woken: Mapping[bytes, None] = EMPTY  # wakes that were acted on
+    asked_there: Mapping[str, Op] = EMPTY  # by path: verdicts awaited of the next unit
+    asked_in_flight: Mapping[str, Op] = EMPTY  # … of the unit that is in flight
+    newborns: Sequence[Execution] = ()  # children to go with the next unit
+    born: Sequence[Execution] = ()  # children in the unit that is in flight
+    watched_events: Sequence[tuple[str, str]] = ()  # of a parked run
+    change_later: Change | None = None
+    _deadline: Timer | None = None
+    _random: random.Random | None = None
+    _uuids = 0
 
     def __init__(self, host: Any, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> None:
         self.host = host
@@ -73,30 +98,21 @@ class Execution:
         self.running = 0  # steps whose body is under way
         self.cancelling: tuple[Status, str] | None = None  # asked to stop; set until delivered and after
         self.cancel_delivered = False
-        self.inbox: dict[str, deque[Message]] = {}
-        self.seen: set[bytes] = set()  # messages that came in before
-        self.waits: dict[str, list[Timer | Watch]] = {}  # by path: what must be cancelled when the wait ends
-        self.waiting: dict[str, Op] = {}  # by path: begun, and neither a step nor in the database's hands
-        self.children: dict[str, str] = {}  # id -> on_parent_close, of children started here
-        self.seen_ends: set[str] = set()
-        self.called: dict[str, tuple[str, int, str]] = {}  # path -> where a call was made that nobody awaited yet
-        self.idle_since = 0
-        self._blocked: list[Op] = []  # steps that wait for the barrier
-        self._flying: list[Op] = []  # … whose barrier is in flight
-        self._asked_there: dict[str, Op] = {}  # by id or message: verdicts awaited
-        self._asked_in_flight: dict[str, Op] = {}
-        self._mail_ends: Timer | None = None
-        self._steps: dict[str, StepCall] = {}
-        self._deadline: Timer | None = None
-        self._random: random.Random | None = None
-        self._uuids = 0
-        self._change_later: Change | None = None
-        self.newborn = False  # the start travels in the parent's unit and is not durable yet
-        self.newborns: list[Execution] = []  # children to go with the next unit
-        self.born: list[Execution] = []  # children in the unit that is in flight
-        self.woken: set[bytes] = set()
-        self.watched_events: list[tuple[str, str]] = []  # of a parked run
+        self.called: dict[str, tuple[Any, int, str]] = {}  # path -> where a call was made that nobody awaited yet
         self.started: Callable[[WorkflowRow | None], None] | None = None
+        self._steps: dict[str, StepCall] = {}  # by path: bodies under way
+        self._blocked: tuple[Op, ...] = ()  # steps that wait for the barrier
+        self._flying: tuple[Op, ...] = ()  # … whose barrier is in flight
+        self.newborn = False  # the start travels in the parent's unit and is not durable yet
+        self.idle_since = 0.0
+
+    def own(self, name: str) -> Any:
+        """A container of this run's own, made now if it is still the shared empty one."""
+        found = getattr(self, name)
+        if found is EMPTY:
+            found = {}
+            setattr(self, name, found)
+        return found
 
     # -- the face's part
 
@@ -133,22 +149,23 @@ class Execution:
 
     def take(self) -> Unit:
         """For the journal: all that waits, as one unit."""
-        self.born, self.newborns = self.newborns, []
-        for child in self.born:
-            self.run.outbox.children.append(child.take_start())
+        if self.newborns:
+            self.born, self.newborns = self.newborns, ()
+            for child in self.born:
+                self.run.add_child(child.take_start())
         unit = self.run.take()
         if unit.start is None:
             unit.claim = self.claim
         unit.nonce = self.line.new_token()
         self.in_flight = True
         self._launch_blocked()
-        self._asked_in_flight |= self._asked_there
-        self._asked_there = {}
+        if self.asked_there:
+            self.asked_in_flight, self.asked_there = self.asked_there, EMPTY
         return unit
 
     def _launch_blocked(self) -> None:
         if self._blocked:
-            self._flying, self._blocked = self._flying + self._blocked, []
+            self._flying, self._blocked = self._flying + self._blocked, ()
 
     def take_start(self) -> Start:
         """For the parent: this child's start, with the intents of its first burst."""
@@ -158,7 +175,7 @@ class Execution:
     def start_durable(self) -> None:
         """The parent's unit is durable, and this child's start with it."""
         self.newborn = False
-        flying, self._flying = self._flying, []
+        flying, self._flying = self._flying, ()
         for op in flying:
             self._run_step(op)
         if self.unwritten:
@@ -176,13 +193,13 @@ class Execution:
         if unit.change is not None:
             self._ended(unit)
             return
-        if self._change_later is not None:
-            self.run.outbox.change, self._change_later = self._change_later, None
+        if self.change_later is not None:
+            self.run.change, self.change_later = self.change_later, None
             self.dirty()
         if self.gone:
             return
-        flying, self._flying = self._flying, []
-        asked, self._asked_in_flight = self._asked_in_flight, {}
+        flying, self._flying = self._flying, ()
+        asked, self.asked_in_flight = self.asked_in_flight, EMPTY
         for op in flying:
             self._run_step(op)
         if asked:
@@ -227,9 +244,8 @@ class Execution:
         self._steps.clear()
         for path in list(self.waits):
             self.end_wait(path)
-        self.waiting.clear()
-        self._blocked.clear()
-        self._flying.clear()
+        self.waiting = EMPTY
+        self._blocked = self._flying = ()
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -274,9 +290,15 @@ class Execution:
 
     def end_wait(self, path: str) -> None:
         """Forget the timers and watches of a wait."""
-        self.waiting.pop(path, None)
-        for part in self.waits.pop(path, ()):
-            part.cancel()
+        if self.waits:
+            self.own("waiting").pop(path, None)
+            for part in self.own("waits").pop(path, ()):
+                part.cancel()
+
+    def begin_wait(self, op: Op, *parts: Timer | Watch) -> None:
+        """The body waits here for something that a row can hold; ``parts`` are cancelled when the wait ends."""
+        self.own("waiting")[op.path] = op
+        self.own("waits")[op.path] = list(parts)
 
     def begin(self, op: Op) -> None:
         """A call that history does not answer: do what it takes to get its outcome."""
@@ -286,8 +308,7 @@ class Execution:
             case RecvWait() as wait:
                 self._begin_recv(op, wait)
             case int() as deadline:
-                self.waiting[op.path] = op
-                self.waits[op.path] = [self.line.timers.at(deadline, lambda: self._fired(op))]
+                self.begin_wait(op, self.line.timers.at(deadline, lambda: self._fired(op)))
             case ResultOf() | EventOf() | InfoOf() | CancelOf() | SendTo() | StartOrder():
                 answers.begin(self, op)
             case _:
@@ -310,10 +331,10 @@ class Execution:
     def _barrier(self, op: Op, has_news: bool) -> None:
         """Run the step as soon as all that it rests on is durable."""
         if has_news or self.unwritten:
-            self._blocked.append(op)
+            self._blocked += (op,)
             self.dirty()
         elif self.in_flight:
-            self._flying.append(op)
+            self._flying += (op,)
         else:
             self._run_step(op)
 
@@ -332,17 +353,16 @@ class Execution:
 
     def _retry_later(self, op: Op) -> None:
         """The next attempt begins after the policy's delay, counted from the failure that history recorded."""
-        when = self._retry_time(op)
+        when = self.retry_time(op)
 
         def go() -> None:
             self.end_wait(op.path)
             op.failed_at = 0
             self._run_step(op)
 
-        self.waiting[op.path] = op
-        self.waits[op.path] = [self.line.timers.at(when, go)]
+        self.begin_wait(op, self.line.timers.at(when, go))
 
-    def _retry_time(self, op: Op) -> int:
+    def retry_time(self, op: Op) -> int:
         call: StepCall = op.what
         return op.failed_at + (call.retry.wait_us(op.attempt - 1) if call.retry is not None else 0)
 
@@ -358,7 +378,7 @@ class Execution:
             self.run.fail_attempt(op, self.line.clock.now(), data or b"")
             self.dirty()
             if self.cancelling is None:
-                self._blocked.append(op)
+                self._blocked += (op,)
             else:
                 self.pump()  # the cancel was waiting for this step
             return
@@ -367,11 +387,8 @@ class Execution:
     # -- messages
 
     def _begin_recv(self, op: Op, wait: RecvWait) -> None:
-        self.waiting[op.path] = op
-        parts: list[Timer | Watch] = []
-        if wait.deadline is not None:
-            parts.append(self.line.timers.at(wait.deadline, lambda: self._fired(op)))
-        self.waits[op.path] = parts
+        timers = [] if wait.deadline is None else [self.line.timers.at(wait.deadline, lambda: self._fired(op))]
+        self.begin_wait(op, *timers)
         if self.inbox.get(wait.topic):
             self.line.loop.call_soon(self._match_mail)
 
@@ -380,8 +397,8 @@ class Execution:
         fresh = False
         for message in messages:
             if message.mid not in self.seen:
-                self.seen.add(message.mid)
-                self.inbox.setdefault(message.topic, deque()).append(message)
+                self.own("seen")[message.mid] = None
+                self.own("inbox").setdefault(message.topic, deque()).append(message)
                 fresh = True
         if fresh and not self.run.replaying:
             self._match_mail()
@@ -394,7 +411,7 @@ class Execution:
             queue = self.inbox.get(op.what.topic)
             if queue:
                 message = queue.popleft()
-                self.run.outbox.taken.append((message.mid, self.run.seq + 1))
+                self.run.add_taken(message.mid)
                 self.settle(op, Outcome.VALUE, message.data)
 
     # -- notes: what needs no verdict
@@ -403,14 +420,14 @@ class Execution:
         """Publish an event; travels with the next barrier."""
         _, new = self.run.note(path, Kind.EVENT, name, b"", None, self.line.clock.now())
         if new:
-            self.run.outbox.events.append(SetEvent(name, data))
+            self.run.add_event(SetEvent(name, data))
             self.dirty()
 
     def note_child(self, path: str, order: StartOrder, fingerprint: bytes) -> str:
         """Start a child under its derived id."""
         id = child_id(self.run.key, path)
         _, new = self.run.note(path, Kind.CHILD, order.name, fingerprint, id.encode(), self.line.clock.now(), order.shown)
-        self.children[id] = order.options.on_parent_close
+        self.own("children")[id] = order.options.on_parent_close
         if new:
             self.host.start_child(self, order, id, path)
             self.dirty()
@@ -447,7 +464,7 @@ class Execution:
     def _deliver_cancel(self, status: Status, reason: str) -> None:
         self.cancelling = (status, reason)
         self.cancel_delivered = True
-        self._blocked.clear()  # steps about to run, which now never will: the body is cancelled at each of them
+        self._blocked = ()  # steps about to run, which now never will: the body is cancelled at each of them
         self.deliver_cancel()
 
     def arm_deadline(self) -> None:
@@ -460,9 +477,9 @@ class Execution:
     def finish(self, value: Any, error: BaseException | None) -> None:
         """The body has ended. Encode what it gave, write the end."""
         if self.called:
-            path, (file, line, what) = next(iter(self.called.items()))
+            path, (code, line, what) = next(iter(self.called.items()))
             error = NotAwaited(
-                f"{what} was called at {file}:{line} (path {path}) and never awaited, so it did not run; write: await {what}(…)"
+                f"{what} was called at {code.co_filename}:{line} (path {path}) and never awaited, so it did not run; write: await {what}(…)"
             )
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
             self._continue(error.order)
@@ -526,59 +543,12 @@ class Execution:
         self._stop_all()
         if unwind:
             self.put_away()
-        if self.newborns or self.run.outbox.children:
+        if self.newborns or self.run.children:
             # A close sends cancels to open children; the statement that inserts a child cannot see it yet.
-            self._change_later = change
+            self.change_later = change
         else:
-            self.run.outbox.change = change
+            self.run.change = change
         self.dirty()
-
-    # -- eviction
-
-    def is_waiting(self) -> bool:
-        """Whether nothing is under way but waits that a row can hold."""
-        return (
-            not self.gone
-            and not self.running
-            and not self.in_flight
-            and not self.unwritten
-            and not self.run.replaying
-            and bool(self.waiting)
-            and len(self.waiting) == len(self.run.asked)
-        )
-
-    def evict_if_idle(self, threshold: float) -> None:
-        """Put the body away if it has only waited since ``threshold`` (seconds of the host loop's clock)."""
-        if not self.is_waiting() or self.idle_since > threshold or self.cancelling is not None:
-            return
-        times: list[int] = []
-        watching: list[str] = []
-        words: list[str] = []
-        for op in self.waiting.values():
-            match op.what:
-                case int() as deadline:
-                    times.append(deadline)
-                    words.append("a timer")
-                case RecvWait() as wait:
-                    times += [] if wait.deadline is None else [wait.deadline]
-                    words.append(f"a message on {wait.topic!r}" if wait.topic else "a message")
-                case ResultOf() as question:
-                    watching += [] if question.id in self.children else [question.id]
-                    words.append(f"the end of {question.id}")
-                case EventOf() as question:
-                    times += [] if question.timeout is None else [self.run.now + question.timeout]
-                    watching.append(question.id)
-                    self.watched_events.append((question.id, question.name))
-                    words.append(f"event {question.name!r} of {question.id}")
-                case StepCall() as call:
-                    times.append(self._retry_time(op))
-                    words.append(f"the next attempt of {call.name}")
-                case _:
-                    return
-        if self.row.deadline is not None:
-            times.append(self.row.deadline)
-        more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-        self.park(min(times, default=None), "waits for " + ", ".join(words[:3]) + more, tuple(watching))
 
     # -- what the body may know
 
@@ -601,7 +571,7 @@ class Execution:
         )  # fmt: skip
 
     def end_of_child(self, ended: Ended) -> tuple[Outcome, bytes | None]:
-        self.seen_ends.add(ended.row.id)
+        self.own("seen_ends")[ended.row.id] = None
         return outcome_of(ended)
 
     def check_alive(self) -> None:

@@ -30,6 +30,7 @@ from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowR
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
+from perdure.runtime.eviction import evict_if_idle, is_waiting
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease, provably_gone
 from perdure.runtime.pool import ThreadPool
@@ -189,9 +190,9 @@ class Executor:
         if self.can_run(order) and id not in self.executions:
             child = self._born(order, id, start)
             child.newborn = True
-            parent.newborns.append(child)
+            parent.newborns = [*parent.newborns, child]
         else:
-            parent.run.outbox.children.append(start)
+            parent.run.add_child(start)
 
     def _born(self, order: StartOrder, id: str, start: Start) -> Execution:
         """An execution that runs from the first moment; its start is written after its first burst."""
@@ -295,8 +296,8 @@ class Executor:
             execution = self.executions.get(wake.dest)
             if execution is None or execution.gone or wake.nonce in execution.woken:
                 continue
-            execution.woken.add(wake.nonce)
-            execution.run.outbox.woken.append(wake.nonce)
+            execution.own("woken")[wake.nonce] = None
+            execution.run.add_woken(wake.nonce)
             execution.dirty()
             if wake.cancel is not None:
                 execution.cancel(wake.cancel)
@@ -380,7 +381,7 @@ class Executor:
 
     def _hold_unrun(self, run: Run, row: WorkflowRow, reason: Reason, detail: str) -> None:
         self.line.watcher.warn_held(row.id, row.name, str(reason), detail)
-        run.outbox.change = Hold(reason, detail)
+        run.change = Hold(reason, detail)
         self.line.journal.put(Unrun(run, row.claim, self.line.new_token()))
 
     # -- recovery
@@ -424,23 +425,23 @@ class Executor:
             return
         threshold = self.line.loop.time() - self._grace
         for execution in list(self.executions.values()):
-            execution.evict_if_idle(threshold)
+            evict_if_idle(execution, threshold)
         self.line.loop.call_later(self._grace / 2, self._evict_idle)
 
     def _make_room(self) -> bool:
         """Evict the longest waiting tenth. Whether anything could go."""
         now = self.line.loop.time()
-        idle = [e for e in self.executions.values() if not e.gone and e.is_waiting()]
+        idle = [e for e in self.executions.values() if not e.gone and is_waiting(e)]
         idle.sort(key=lambda e: e.idle_since)
         for execution in idle[: max(1, self._live_max // 10)]:
-            execution.evict_if_idle(now)
+            evict_if_idle(execution, now)
         return bool(idle)
 
     def make_room_for_threads(self) -> None:
         """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""
-        waiting = [e for e in self.executions.values() if isinstance(e, SyncExecution) and e.is_waiting()]
+        waiting = [e for e in self.executions.values() if isinstance(e, SyncExecution) and is_waiting(e)]
         if waiting:
-            min(waiting, key=lambda e: e.idle_since).evict_if_idle(self.line.loop.time())
+            evict_if_idle(min(waiting, key=lambda e: e.idle_since), self.line.loop.time())
 
     # -- told by executions
 
@@ -486,7 +487,7 @@ class Executor:
                 child.drop()
             else:
                 child.start_durable()
-        execution.born.clear()
+        execution.born = ()
         for start in unit.children:
             if start.claim is None and start.id not in verdict.exists:
                 abroad = True

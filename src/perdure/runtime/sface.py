@@ -9,7 +9,8 @@ import asyncio
 import atexit
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from perdure.client import verbs
@@ -23,7 +24,7 @@ from perdure.runtime.face import Home, refuse_other
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
 
-FACE = "perdure.sync"
+FACE: str = "perdure.sync"
 
 
 class Portal:
@@ -197,6 +198,16 @@ def close_resources(home: Home) -> None:
             iterator = definition.opened.pop()
             definition.value.clear()
             next(iterator, None)
+
+
+@asynccontextmanager
+async def lifespan(home: Home) -> AsyncIterator[None]:
+    """Open while an ASGI application is: its event loop is not blocked meanwhile."""
+    await asyncio.to_thread(open_home, home, works=True)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(close_home, home)
 
 
 def run_blocking(home: Home) -> None:

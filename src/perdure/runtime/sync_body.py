@@ -20,6 +20,7 @@ from perdure.model.states import Reason
 from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.context import THREAD
+from perdure.runtime.eviction import evict_if_idle
 from perdure.runtime.execution import ContinueAsNew, Execution, RecvWait
 from perdure.runtime.steps import StepCall
 
@@ -49,7 +50,6 @@ class SyncExecution(Execution):
         self._answer: Record | BaseException | None = None
         self._parked_op: Op | None = None  # what the thread waits for; None while it holds the baton
         self._calls = 0
-        self._ended = threading.Event()
         self.arm_deadline()
         self.host.body_pool.submit(lambda: self._serve(args, kwargs))
         if self.host.body_pool.crowded:
@@ -116,7 +116,7 @@ class SyncExecution(Execution):
             self.idle_since = self.line.loop.time()
             begin(op)
             if self.host.body_pool.crowded:
-                self.evict_if_idle(self.line.loop.time())
+                evict_if_idle(self, self.line.loop.time())
 
     def _open_gate(self, answer: Record | BaseException) -> None:
         if self._parked_op is not None:
@@ -132,7 +132,7 @@ class SyncExecution(Execution):
     def written(self, unit: Unit, verdict: Any) -> None:
         super().written(unit, verdict)
         if not self.gone and hasattr(self, "_gate") and self.host.body_pool.crowded:
-            self.evict_if_idle(self.line.loop.time())
+            evict_if_idle(self, self.line.loop.time())
 
     def put_away(self) -> None:
         self.run.gone = True

@@ -62,6 +62,7 @@ class RecordNode(Node):
         self.tag: tuple[str, Any] | None = None
         self.array = False
         self.forbid = False
+        self.defaults: dict[str, Callable[[], Any]] = {}  # fields that are left out where they equal this
 
     def finish(self, fields: list[Field]) -> None:
         """Take the compiled fields (which may refer to this node), and go native if nothing speaks against it."""
@@ -92,7 +93,7 @@ class RecordNode(Node):
             tree[escape(self.tag[0])] = self.tag[1]
         for field in self.fields:
             part = getattr(value, field.name, _GONE)
-            if part is msgspec.UNSET:
+            if part is msgspec.UNSET or (field.name in self.defaults and self._is_default(field.name, part)):
                 continue
             try:
                 if part is _GONE:
@@ -104,6 +105,9 @@ class RecordNode(Node):
         if self.verify:
             survives(self, value, whole)
         return whole
+
+    def _is_default(self, name: str, part: Any) -> bool:
+        return difference(part, self.defaults[name]()) is None
 
     def of(self, tree: Any) -> Any:
         if is_object(tree) and (tag := tag_of(tree)):
@@ -231,9 +235,15 @@ class StructNode(RecordNode):
             self.discriminator = self.tag
         fields: list[Field] = []
         for field in msgspec.structs.fields(cls):
+            if config.omit_defaults and not self.array and not field.required:
+                self.defaults[field.name] = _default_of(field)
             node = compile_hint(hints.get(field.name, Any))
             fields.append(Field(field.name, text_key(field.encode_name), field.name, not field.required, node))
         self.finish(fields)
+        if self.defaults:
+            # msgspec leaves out what is identical to the default, not what is equal: the same value could be written
+            # in two ways. So it only reads these.
+            self.fits = Node.fits
 
     def may_be_native(self) -> bool:
         return True
@@ -373,6 +383,12 @@ def custom(method: Any) -> bool:
     """Whether a method was written by a person, and not generated or built in."""
     code = getattr(method, "__code__", None)
     return code is not None and not code.co_filename.startswith("<")
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Callable[[], Any]:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return cast("Callable[[], Any]", field.default_factory)
+    return lambda: field.default
 
 
 def _optional(name: str, hint: Any, required: frozenset[str]) -> bool:

@@ -59,13 +59,16 @@ def resolve(hint: Any, space: dict[str, Any], local: Mapping[str, Any] | None = 
         return Any
 
 
-def call_hints(fn: Callable[..., Any]) -> dict[str, Any]:
-    """Resolve the annotations of a function's parameters and of its ``return``, names of its closure included."""
+def call_hints(fn: Callable[..., Any], names: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Resolve the annotations of a function's parameters and of its ``return``.
+
+    Names are looked up in its module, its closure, and ``names``.
+    """
     plain: Any = inspect.unwrap(fn)
     space = getattr(plain, "__globals__", {})
     code = getattr(plain, "__code__", None)
     cells = getattr(plain, "__closure__", None) or ()
-    local: dict[str, Any] = {}
+    local: dict[str, Any] = dict(names or {})
     for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=False):
         try:
             local[name] = cell.cell_contents

@@ -26,7 +26,7 @@ from perdure.serde.names import class_of, hint_text, type_text
 from perdure.serde.node import Mismatch, Node, check_text, is_object, tag_of
 from perdure.serde.show import show
 
-_INT_PLAIN_BITS = 2048  # longer ones are written in hexadecimal: Python and JSON readers bound the decimal form
+_INT_PLAIN_BITS = 14_280  # longer ones are written in hexadecimal: Python bounds the decimal form at 4300 digits
 ToTree = Callable[[Any, int], Any]
 FromTree = Callable[[Any], Any]
 _ZONE = re.compile(r"^(.*?)(?:\[([^\]]+)\])?$")

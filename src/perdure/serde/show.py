@@ -89,6 +89,8 @@ def show_stored(data: bytes, limit: int = SHOWN_MAX) -> str:
     """Give bounded text of stored JSON as it stands, with ``{"$secret": …}`` hidden; for screens without the code."""
     try:
         text = data.decode()
+        if text[:1] == "\x01":  # a codec's work (see values.Codec)
+            raise ValueError
         if _MARKED in text.replace(" ", ""):
             text = msgspec.json.encode(_hide(msgspec.json.decode(data))).decode()
     except Exception:  # encrypted, or no JSON: nothing of it is for people

@@ -165,7 +165,7 @@ def _other_to(value: Any, cls: type, depth: int) -> Any:
     if not has_name(cls):
         raise Mismatch(
             f"a value of type {type_text(cls)} has no type hint here, and its class cannot be found again by name; "
-            "define the class at module level, or give a type hint"
+            "define the class at module level, or give a type hint that can be resolved"
         )
     return {"$type": class_name(cls), "value": node.to(value, deeper(depth))}
 

@@ -128,11 +128,7 @@ class Shape:
             else:
                 if _innocent(data):
                     return data if codec is PLAIN else _sized(codec.encode(data), where, value)
-        try:
-            tree = self.node.to(value, 0)
-        except Mismatch as mismatch:
-            raise _unserializable(mismatch, where) from mismatch.__cause__
-        return _finish(tree, where, value, codec)
+        return _finish(_to(self, value, where), where, value, codec)
 
     def decode(self, data: bytes, where: str = "value", codec: Codec = PLAIN) -> Any:
         """Give the value of stored JSON, or raise ``Unserializable`` naming the path and the hint."""
@@ -144,9 +140,10 @@ class Shape:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass
         try:
-            return self.node.of(_tree(data))
+            tree = _tree(data)
         except Mismatch as mismatch:
             raise _undecodable(mismatch, where, self.node.hint) from mismatch
+        return _of(self, tree, where)
 
     def __repr__(self) -> str:
         return f"Shape.of({self.node.hint})"
@@ -171,6 +168,7 @@ class ArgsShape:
         "_decoders",
         "_fits",
         "_hidden",
+        "_named_only",
         "_names",
         "_required",
         "_rest",
@@ -186,6 +184,7 @@ class ArgsShape:
         self.returns: Any = hints.get("return", signature.return_annotation)
         self._names: list[str] = []  # positional parameters, in order; "" for one that has no name for callers
         self._required = 0
+        self._named_only = False  # a parameter that can only be given by name must be given
         self._rest: Shape | None = None  # of *args
         self._rest_kw: Shape | None = None  # of **kwargs
         self._shapes: dict[str | int, Shape] = {}
@@ -210,7 +209,7 @@ class ArgsShape:
                 if parameter.default is parameter.empty:
                     self._required = len(self._names)
             elif parameter.default is parameter.empty:
-                self._required = -1 if self._required == 0 else self._required
+                self._named_only = True
             if kind is not parameter.POSITIONAL_ONLY:
                 keys.append(parameter.name)
             for key in keys:
@@ -219,19 +218,22 @@ class ArgsShape:
                     self._hidden.add(key)
 
     @staticmethod
-    def of(target: Callable[..., Any] | inspect.Signature, skip: int = 0) -> ArgsShape:
+    def of(
+        target: Callable[..., Any] | inspect.Signature, skip: int = 0, names: Mapping[str, Any] | None = None
+    ) -> ArgsShape:
         """Give the shape of a function's (or signature's) arguments, without its first ``skip`` parameters.
 
-        ``skip=1`` leaves out a method's ``self`` or a transaction's session. With a bare signature, annotations that
-        are strings count as missing.
+        ``skip=1`` leaves out a method's ``self`` or a transaction's session. ``names`` are local names that
+        annotations in string form may use, beside the function's module and closure; what cannot be resolved counts
+        as missing, as does every string in a bare signature.
         """
         if isinstance(target, inspect.Signature):
             return ArgsShape(target, {}, skip)
-        return ArgsShape(inspect.signature(target), call_hints(target), skip)
+        return ArgsShape(inspect.signature(target), call_hints(target, names), skip)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give the canonical arguments of a call; ``TypeError``, as Python says it, if they do not fit."""
-        if not kwargs and self._required <= len(args) <= len(self._names) and self._required >= 0:
+        if not kwargs and self._required <= len(args) <= len(self._names) and not self._named_only:
             return args, {}
         bound = self.signature.bind(*args, **kwargs)
         found, named = list(bound.args), dict(bound.kwargs)
@@ -295,7 +297,7 @@ class ArgsShape:
 
     def _decode_natively(self, data: bytes) -> tuple[Any, ...] | None:
         """Decode an array of plain arguments by msgspec alone, if it is one: as a full call, then as a shorter."""
-        for count in range(len(self._names), max(self._required, 0) - 1, -1):
+        for count in range(len(self._names), self._required - 1, -1):
             if count not in self._decoders:
                 specs = [self._shapes[index].node.spec for index in range(count)]
                 native = all(self._shapes[index].decoder is not None for index in range(count))
@@ -347,6 +349,9 @@ def _to(shape: Shape, value: Any, where: str) -> Any:
         return shape.node.to(value, 0)
     except Mismatch as mismatch:
         raise _unserializable(mismatch, where) from mismatch.__cause__
+    except Exception as error:  # a property, an __iter__ or the like of the user's
+        mismatch = Mismatch(f"{type(error).__name__} while it was being stored: {error}")
+        raise _unserializable(mismatch, where) from error
 
 
 def _of(shape: Shape, tree: Any, where: str) -> Any:
@@ -354,6 +359,8 @@ def _of(shape: Shape, tree: Any, where: str) -> Any:
         return shape.node.of(tree)
     except Mismatch as mismatch:
         raise _undecodable(mismatch, where, shape.node.hint) from mismatch
+    except Exception as error:  # data of no shape that this file ever wrote
+        raise _undecodable(Mismatch(f"{type(error).__name__}: {error}"), where, shape.node.hint) from error
 
 
 def _finish(tree: Any, where: str, value: Any, codec: Codec) -> bytes:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager  # as-is
 from typing import Literal, Self
 
 from perdure.api.store import make_store
@@ -70,14 +70,9 @@ class App(Router):
         """Only call, run nothing: for a web process beside executors. ``with app.connect(): …``"""
         return Client(home=self._home)
 
-    def lifespan(self, asgi: object, /) -> AbstractContextManager[None]:
+    def lifespan(self, asgi: object, /) -> AbstractAsyncContextManager[None]:  # as-is
         """For ASGI frameworks: ``FastAPI(lifespan=app.lifespan)``."""
-        return self._lifespan()
-
-    @contextmanager
-    def _lifespan(self) -> Iterator[None]:
-        with self:
-            yield
+        return sface.lifespan(self._home)
 
     def run(self) -> None:
         """Work until SIGTERM (then drain and return). Blocks."""

@@ -42,14 +42,16 @@ class Step(Generic[P, R]):
         execution = sface.body(definition.name)
         bound: tuple[Any, ...] = args if self._self is None else (self._self, *args)
         if execution is None:
-            return sface.step_outside(definition, bound, kwargs)
+            plain: R = sface.step_outside(definition, bound, kwargs)
+            return plain
         definition.check(bound, kwargs)
         call = StepCall(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
-        return execution.step(  # type: ignore[no-any-return]
+        outcome: R = execution.step(
             call, fingerprint(definition.name, args, kwargs), show_call(args, kwargs, 512, definition.hidden)
         )
+        return outcome
 
     def options(
         self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
@@ -66,7 +68,8 @@ class Step(Generic[P, R]):
             changes["retry"] = retry
         if timeout is not None:
             changes["timeout"] = to_us(timeout, "timeout")
-        return Step(dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
+        step: Step[P, R] = Step(dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
+        return step
 
     @overload
     def __get__(self, obj: None, owner: type) -> Step[P, R]: ...

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 import msgspec
@@ -72,7 +72,8 @@ class Workflow(Generic[P, R]):
             self.__module__ = getattr(fn, "__module__", __name__)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return cast("Coroutine[Any, Any, R]", sface.call(self._home, self._order(args, kwargs), self._result))
+        answer: R = sface.call(self._home, self._order(args, kwargs), self._result)
+        return answer
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it in the background; durable when this returns: it will run to its end.

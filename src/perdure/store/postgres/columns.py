@@ -64,7 +64,7 @@ class Columns:
                 if isinstance(unit.change, Close):
                     self.closing = True
                     self._wakes(unit.change, start.id)
-                elif isinstance(unit.change, Continue) or unit.children:
+                if isinstance(unit.change, Continue) or unit.children:
                     self.unsound = True
             elif unit.claim is not None:
                 self.fences.append((key.id, unit.claim, key.run))
@@ -149,6 +149,7 @@ class Columns:
         if self.fences and not {fence[0] for fence in self.fences}.isdisjoint(ids):
             self.unsound = True
         placed = [_placed(s, u) for s, u in starts]
+        self.unsound |= any(u is not None and isinstance(u.change, Park) and bool(u.change.watching) for _, u in starts)
         status, reason, detail, owner, delay, until, last, outcome, output = zip(*placed, strict=True)
         self.values.update(
             s_id=ids,

@@ -1,31 +1,22 @@
-"""A batch of units in one statement, one transaction, one round trip; the rare ones by a longer way.
+"""One statement that writes a batch, and what its answer means.
 
 The statement locks the batch's own rows, compares all their tokens at once, and writes everything or nothing. If the
-fence refuses, the rows that differ come back, their units are refused, and the rest is sent again. What one statement
-cannot do soundly (see ``Columns.unsound``, and closing a run that others watch) goes through ``longer.py``.
-
-Promises: those of ``Store.commit``. A deadlock or serialization failure is retried whole, a few times.
+fence refuses, the rows that differ come back. Whoever sends it (``writer.py``, ``longer.py``) drops the units of those
+and sends the rest again; starts that did not take and messages that did not arrive are explained by reads that run
+only then.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from perdure.model.records import WorkflowRow
 from perdure.model.states import CODES
-from perdure.model.writes import Receipt, Send, Unit, Verdict
+from perdure.model.writes import Send, Unit, Verdict
 from perdure.store.postgres import rows
 from perdure.store.postgres.columns import Columns
-from perdure.store.postgres.connection import Link
 from perdure.store.postgres.shapes import choose, shape
-from perdure.store.postgres.text import statements
-from perdure.store.postgres.trouble import AGAIN, sqlstate
-
-TRIES = 6
-NOT_NULL = "23502"  # a record's nonce: another write has put a record there
 
 
 class Ways(Protocol):
@@ -54,72 +45,6 @@ class Written(NamedTuple):
     refused: set[str]
     took: dict[str, bytes | None] | None  # starts that took; None: all did
     mail: int | None  # messages inserted, None if the shape has none
-
-
-class Writer:
-    """The store's way to write."""
-
-    def __init__(self, link: Link, app: str, schema: str) -> None:
-        self.link = link
-        self.place = Place(app, schema, statements(schema))
-
-    async def commit(self, batch: Sequence[Unit], now: int | None) -> Receipt:
-        from perdure.store.postgres.longer import Longer  # noqa: PLC0415 - it builds on this module
-
-        if not batch:
-            row = await self.link.fetchrow(self.place.sql["clock"])
-            return Receipt(now if now is not None else row[0], [])
-        solo = False
-        for tries in range(TRIES):
-            try:
-                columns = Columns(batch)
-                if not (solo or columns.unsound):
-                    try:
-                        return await self._straight(batch, columns, now)
-                    except Watched:
-                        pass
-                return await Longer(self, now).commit(batch, solo=solo)
-            except Exception as e:
-                cause = e.__cause__ or e
-                if sqlstate(cause) in AGAIN and tries + 1 < TRIES:
-                    await asyncio.sleep(random.uniform(0.001, 0.01) * (tries + 1))
-                elif sqlstate(cause) == NOT_NULL and not solo:
-                    solo = True
-                else:
-                    raise
-        raise AssertionError("the last try returns or raises")
-
-    async def _straight(self, batch: Sequence[Unit], columns: Columns, now: int | None) -> Receipt:
-        """One statement; more only if a fence refused, a start did not take or a message did not arrive."""
-        written = await write(_Direct(self.link), self.place, columns, now, watchers_seen=False)
-        if not written.refused and written.took is None and written.mail is None:
-            return Receipt(written.now, [Verdict(applied=True) for _ in batch])
-        refused: set[str] = set(written.refused)
-        while written.refused:
-            left = [u for u in batch if not fenced_in(u, refused)]
-            if not left:
-                return Receipt(written.now, [Verdict(applied=False) for _ in batch])
-            columns = Columns(left)
-            written = await write(_Direct(self.link), self.place, columns, now, watchers_seen=False)
-            refused |= written.refused
-        verdicts = [Verdict(applied=not fenced_in(u, refused)) for u in batch]
-        await finish(_Direct(self.link), self.place, zip(batch, verdicts, strict=True), written)
-        return Receipt(written.now, verdicts)
-
-
-class _Direct:
-    """The writer's connection, each statement its own transaction."""
-
-    __slots__ = ("link",)
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-
-    async def fetch(self, sql: str, *args: Any) -> list[Any]:
-        return await self.link.fetch(sql, *args, writing=True)
-
-    async def fetchrow(self, sql: str, *args: Any) -> Any:
-        return await self.link.fetchrow(sql, *args, writing=True)
 
 
 def fenced_in(unit: Unit, ids: set[str]) -> bool:

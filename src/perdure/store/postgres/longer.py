@@ -20,18 +20,19 @@ import msgspec
 from perdure.model.states import CODE, FIRST_CLOSED, Status
 from perdure.model.writes import Close, Continue, Park, Receipt, Start, Unit, Verdict
 from perdure.store.postgres.columns import Columns
-from perdure.store.postgres.commit import NOT_NULL, Writer, finish, read_rows, write
-from perdure.store.postgres.connection import Transaction
+from perdure.store.postgres.commit import Place, finish, read_rows, write
+from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.rows import pack_intents
 from perdure.store.postgres.trouble import sqlstate
 
+NOT_NULL = "23502"  # a record's nonce: another write has put a record there
 
 class Longer:
     """One batch on its way."""
 
-    def __init__(self, writer: Writer, now: int | None) -> None:
-        self.writer = writer
-        self.place = writer.place
+    def __init__(self, link: Link, place: Place, now: int | None) -> None:
+        self.link = link
+        self.place = place
         self.now = now
         self.stamp = 0
         self.locked: dict[str, Any] = {}
@@ -39,7 +40,7 @@ class Longer:
 
     async def commit(self, batch: Sequence[Unit], *, solo: bool) -> Receipt:
         """``solo``: each unit under a savepoint of its own, so that one that cannot be written is refused alone."""
-        async with self.writer.link.transaction() as tx:
+        async with self.link.transaction() as tx:
             await self._lock(tx, batch)
             waiting = list(enumerate(batch))
             while waiting:

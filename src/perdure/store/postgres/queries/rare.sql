@@ -44,6 +44,10 @@ on conflict do nothing
 -- name: wake_clear
 delete from perdure.wake where app = $1 and dest = $2
 
+-- Forgets what a workflow that was ended waited for.
+-- name: watch_clear
+delete from perdure.watch where app = $1 and waiter = $2
+
 -- Copies the ending run out of the hot row, closed as `$4` at `$5`.
 -- name: past_run_insert
 insert into perdure.past_run (app, id, run, lineage, name, version, status, detail, claim, epoch, attempts, last_seq,

@@ -1,0 +1,56 @@
+"""Eviction: a run that only waits leaves memory; its wake condition stays in the row."""
+
+from __future__ import annotations
+
+from perdure.client.questions import EventOf, ResultOf
+from perdure.runtime.execution import Execution, RecvWait
+from perdure.runtime.steps import StepCall
+
+
+def is_waiting(execution: Execution) -> bool:
+    """Whether nothing is under way but waits that a row can hold."""
+    return (
+        not execution.gone
+        and bool(execution.waiting)
+        and not execution.running
+        and not execution.in_flight
+        and not execution.unwritten
+        and not execution.run.replaying
+        and len(execution.waiting) == len(execution.run.asked)
+    )
+
+
+def evict_if_idle(execution: Execution, threshold: float) -> None:
+    """Put the body away if it has only waited since ``threshold`` (seconds of the host loop's clock)."""
+    if not is_waiting(execution) or execution.idle_since > threshold or execution.cancelling is not None:
+        return
+    times: list[int] = []
+    watching: list[str] = []
+    events: list[tuple[str, str]] = []
+    words: list[str] = []
+    for op in execution.waiting.values():
+        match op.what:
+            case int() as deadline:
+                times.append(deadline)
+                words.append("a timer")
+            case RecvWait() as wait:
+                times += [] if wait.deadline is None else [wait.deadline]
+                words.append(f"a message on {wait.topic!r}" if wait.topic else "a message")
+            case ResultOf() as question:
+                watching += [] if question.id in execution.children else [question.id]
+                words.append(f"the end of {question.id}")
+            case (EventOf() as question, deadline):
+                times += [] if deadline is None else [deadline]
+                watching.append(question.id)
+                events.append((question.id, question.name))
+                words.append(f"event {question.name!r} of {question.id}")
+            case StepCall() as call:
+                times.append(execution.retry_time(op))
+                words.append(f"the next attempt of {call.name}")
+            case _:
+                return
+    if execution.row.deadline is not None:
+        times.append(execution.row.deadline)
+    execution.watched_events = events
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    execution.park(min(times, default=None), "waits for " + ", ".join(words[:3]) + more, tuple(watching))

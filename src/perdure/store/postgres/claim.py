@@ -1,0 +1,78 @@
+"""Taking workflows, and the one look that tells when there is something to take.
+
+Promise: whoever takes a workflow gets it in one statement with its wakes: they are deleted, a cancel command among
+them is kept in the row, and its watches are forgotten. Rows that others have locked are skipped. Histories are read
+later, by statements of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Claimed, Wake
+from perdure.store.base import ClaimRequest, Poll
+from perdure.store.postgres import rows
+from perdure.store.postgres.commit import Place
+from perdure.store.postgres.connection import Link
+
+STRAYS_ALWAYS = 1000  # runs held up to which every look compares them with the rows owned
+STRAYS_SECONDS = 1.0  # above it, how often
+
+
+async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -> list[Claimed]:
+    found = await link.fetch(
+        place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version, writing=True
+    )
+    return [rows.claimed(row) for row in found]
+
+
+async def adopt(
+    link: Link, place: Place, gone: Collection[bytes], want: ClaimRequest, now: int | None, *, death: bool
+) -> list[Claimed]:
+    found = await link.fetch(
+        place.sql["claim_orphans"], place.app, now, want.limit, want.owner, want.token, want.version,
+        sorted(gone), int(death), writing=True,
+    )  # fmt: skip
+    return [rows.claimed(row) for row in found]
+
+
+async def reclaim(
+    link: Link, place: Place, keys: Sequence[RunKey], want: ClaimRequest, now: int | None
+) -> list[Claimed]:
+    ids, runs = [key.id for key in keys], [key.run for key in keys]
+    found = await link.fetch(
+        place.sql["claim_again"], place.app, now, max(want.limit, len(ids)), want.owner, want.token, want.version,
+        ids, runs, writing=True,
+    )  # fmt: skip
+    return [rows.claimed(row) for row in found]
+
+
+class Looker:
+    """Polls. Remembers only when it last compared what is owned with what is held."""
+
+    __slots__ = ("_link", "_place", "_strays_at")
+
+    def __init__(self, link: Link, place: Place) -> None:
+        self._link = link
+        self._place = place
+        self._strays_at = 0.0
+
+    async def poll(self, owner: bytes | None, held: Collection[RunKey], now: int | None) -> Poll:
+        strays = owner is not None and self._strays_due(len(held))
+        ids = [key.id for key in held] if strays else []
+        runs = [key.run for key in held] if strays else []
+        row = await self._link.fetchrow(self._place.sql["poll"], self._place.app, now, owner, ids, runs, strays)
+        wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
+        lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
+        return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost)
+
+    def _strays_due(self, held: int) -> bool:
+        """Always for few; for many it would be most of the work of a look, and a lost answer can wait a second."""
+        if held > STRAYS_ALWAYS:
+            at = time.monotonic()
+            if at - self._strays_at < STRAYS_SECONDS:
+                return False
+            self._strays_at = at
+        return True

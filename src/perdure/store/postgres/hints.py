@@ -1,0 +1,108 @@
+"""Hints between processes: NOTIFY, gathered and off the commit path; LISTEN, again after every break.
+
+Promises: nothing rests on a hint; sending never raises and never waits; what this process sent is not told to itself;
+a connection that broke while listening is made anew, and whoever listens is then told once, since hints may be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable
+
+from perdure.store.postgres.connection import Connection, Link
+
+EVERY_SECONDS = 0.005
+AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def channel_of(schema: str, app: str) -> str:
+    return "perdure_" + hashlib.blake2b(f"{schema}\0{app}".encode(), digest_size=8).hexdigest()
+
+
+class Hints:
+    """One store's voice and ear, on a connection of its own."""
+
+    def __init__(self, url: str, schema: str, app: str) -> None:
+        self.channel = channel_of(schema, app)
+        self._me = os.urandom(8).hex()
+        self._link = Link(url)
+        self._link.when_made(self._listen_on)
+        self._callbacks: list[Callable[[], None]] = []
+        self._listening: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._wanted = False
+        self._broke = asyncio.Event()
+        self._closed = True
+
+    def open(self) -> None:
+        self._closed = False
+        self._link.open()
+
+    async def close(self) -> None:
+        self._closed = True
+        for task in (self._listening, self._sending):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._listening = self._sending = None
+        await self._link.close()
+
+    def send(self) -> None:
+        """Soon, once, however often this is called meanwhile."""
+        if self._closed:
+            return
+        self._wanted = True
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.get_running_loop().create_task(self._send())
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+        if self._listening is None and not self._closed:
+            self._listening = asyncio.get_running_loop().create_task(self._keep_listening())
+
+    async def _send(self) -> None:
+        while self._wanted and not self._closed:
+            self._wanted = False
+            try:
+                await self._link.fetchrow("select pg_notify($1, $2)", self.channel, self._me)
+            except Exception:  # noqa: S110 - a hint that is lost costs one poll
+                pass
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def _keep_listening(self) -> None:
+        failures = 0
+        while not self._closed:
+            self._broke.clear()
+            try:
+                await self._link.raw(_nothing)
+                if failures:
+                    self._tell()
+                failures = 0
+                await self._broke.wait()
+            except Exception:  # the next poll sees what a hint would have said
+                failures = min(failures + 1, len(AGAIN_SECONDS))
+                await asyncio.sleep(AGAIN_SECONDS[failures - 1])
+            else:
+                failures = 1
+
+    async def _listen_on(self, conn: Connection) -> None:
+        if self._callbacks:
+            await conn.add_listener(self.channel, self._heard)
+            conn.add_termination_listener(self._ended)
+
+    def _heard(self, _conn: object, _pid: int, _channel: str, payload: str) -> None:
+        if payload != self._me:
+            self._tell()
+
+    def _ended(self, _conn: object) -> None:
+        self._broke.set()
+
+    def _tell(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+
+async def _nothing(conn: Connection) -> None:
+    """Being connected is all that is asked."""

@@ -1,0 +1,67 @@
+"""The schema: numbered files, applied in order, all that is missing in one transaction under one lock.
+
+Promises: two processes that migrate at once apply each file once (the second waits, then finds nothing to do); a crash
+in the middle leaves the database as it was before. The lock is Postgres's own and ends with the transaction.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from perdure.store.postgres.connection import Connection
+from perdure.store.postgres.text import placed, quoted
+
+_LOCK = 0x7065726475726500  # "perdure\0": one lock for all schemas; migrations are rare
+
+
+@cache
+def migrations() -> tuple[tuple[int, str, str], ...]:
+    """(number, name, text) of each, in order."""
+    folder = files("perdure.store.postgres") / "migrations"
+    found = [f for f in folder.iterdir() if f.name.endswith(".sql")]
+    return tuple(
+        (int(f.name[:4]), f.name.removesuffix(".sql"), f.read_text(encoding="utf-8"))
+        for f in sorted(found, key=lambda f: f.name)
+    )
+
+
+def known() -> int:
+    return migrations()[-1][0]
+
+
+async def version(conn: Connection, schema: str) -> int:
+    """The number of the last migration applied, 0 for none."""
+    if await conn.fetchval("select to_regclass($1) is null", f"{quoted(schema)}.meta"):
+        return 0
+    number = await conn.fetchval(placed("select value::int from perdure.meta where name = 'schema'", schema))
+    return number or 0
+
+
+async def migrate(conn: Connection, schema: str) -> list[str]:
+    """Apply what is missing; the names applied."""
+    applied: list[str] = []
+    await conn.execute("begin")
+    try:
+        await conn.execute("set local lock_timeout = 0; set local statement_timeout = 0")
+        await conn.execute(f"select pg_advisory_xact_lock({_LOCK})")
+        have = await version(conn, schema)
+        if have < known():
+            await conn.execute(f"create schema if not exists {quoted(schema)}")
+        for number, name, text in migrations():
+            if number > have:
+                await conn.execute(placed(text, schema))
+                await conn.execute(
+                    placed(
+                        "insert into perdure.meta values ('schema', $1) on conflict (name) do update set value = $1",
+                        schema,
+                    ),
+                    str(number),
+                )
+                applied.append(name)
+        await conn.execute("commit")
+    except Exception:
+        if not conn.is_closed():
+            await conn.execute("rollback")
+        raise
+    return applied

@@ -1,0 +1,94 @@
+"""Reads: one query a call, however many keys are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.states import CODE
+from perdure.store.base import Filter, Found
+from perdure.store.postgres import rows
+from perdure.store.postgres.commit import Place
+from perdure.store.postgres.connection import Link
+
+
+async def histories(link: Link, place: Place, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
+    found: dict[RunKey, list[Record]] = {key: [] for key in keys}
+    if found:
+        asked = list(found)
+        lists = list(found.values())
+        ids, runs = [key.id for key in asked], [key.run for key in asked]
+        for row in await link.fetch(place.sql["histories"], place.app, ids, runs):
+            lists[row[0] - 1].append(rows.record(row))
+    return found
+
+
+async def inbox(link: Link, place: Place, ids: Collection[str]) -> list[Message]:
+    if not ids:
+        return []
+    return [rows.message(row) for row in await link.fetch(place.sql["inbox"], place.app, sorted(set(ids)))]
+
+
+async def workflows(link: Link, place: Place, ids: Collection[str]) -> dict[str, WorkflowRow]:
+    if not ids:
+        return {}
+    return {row[0]: rows.workflow(row) for row in await link.fetch(place.sql["rows"], place.app, sorted(set(ids)))}
+
+
+async def run(link: Link, place: Place, key: RunKey) -> WorkflowRow | None:
+    for query in ("run_latest", "run_past", "run_latest"):  # again: it may have been continued between the two
+        row = await link.fetchrow(place.sql[query], place.app, key.id, key.run)
+        if row is not None:
+            return rows.workflow(row)
+    return None
+
+
+async def inputs(link: Link, place: Place, keys: Collection[RunKey]) -> dict[RunKey, bytes]:
+    if not keys:
+        return {}
+    ids, runs = [key.id for key in keys], [key.run for key in keys]
+    found = await link.fetch(place.sql["inputs"], place.app, ids, runs)
+    return {RunKey(id, run): data.encode() for id, run, data in found}
+
+
+async def ended(link: Link, place: Place, ids: Collection[str]) -> dict[str, Ended]:
+    if not ids:
+        return {}
+    return {row[0]: rows.ended(row) for row in await link.fetch(place.sql["ended"], place.app, sorted(set(ids)))}
+
+
+async def events(link: Link, place: Place, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+    if not wanted:
+        return {}
+    ids, names = [id for id, _ in wanted], [name for _, name in wanted]
+    return {(id, name): data.encode() for id, name, data in await link.fetch(place.sql["events"], place.app, ids, names)}
+
+
+async def listing(link: Link, place: Place, which: Filter) -> Found:
+    """One more row than asked for tells whether there is a next page; the cursor is the last row's place in the order."""
+    created, id = _place_of(which.cursor)
+    statuses = sorted(CODE[status] for status in which.statuses) or None
+    names = sorted(which.names) or None
+    arguments: list[Any] = [place.app, statuses, names, which.parent, which.limit + 1, created, id]
+    query = "list_page"
+    if which.ids:
+        query = "list_ids"
+        arguments.append(sorted(which.ids))
+    found = [rows.workflow(row) for row in await link.fetch(place.sql[query], *arguments)]
+    page = found[: which.limit]
+    more = len(found) > which.limit and page
+    return Found(rows=page, cursor=f"{page[-1].created}:{page[-1].id}" if more else None)
+
+
+async def incarnations(link: Link, place: Place) -> list[Incarnation]:
+    return [rows.incarnation(row) for row in await link.fetch(place.sql["incarnation_list"], place.app)]
+
+
+def _place_of(cursor: str | None) -> tuple[int | None, str | None]:
+    """Where a page ended. A cursor that is not ours starts from the top."""
+    if cursor is None:
+        return None, None
+    created, _, id = cursor.partition(":")
+    return (int(created), id) if created.isdecimal() else (None, None)

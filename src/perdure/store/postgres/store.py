@@ -1,0 +1,156 @@
+"""The Postgres store: each method of the protocol, on one of three connections.
+
+One connection writes batches, one claims and reads, one carries hints: a long read never delays a commit, and a
+listener never blocks either. All time is the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from perdure.errors import SchemaMismatch
+from perdure.model.ids import RunKey
+from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.writes import Receipt, Unit
+from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
+from perdure.store.postgres import claim, commands, health, migrate, reads
+from perdure.store.postgres.commit import Place
+from perdure.store.postgres.connection import Link, driver, masked
+from perdure.store.postgres.hints import Hints
+from perdure.store.postgres.text import statements
+from perdure.store.postgres.writer import Writer
+
+
+class PostgresStore:
+    """One app's view of one Postgres database (``schema``: where the tables live)."""
+
+    def __init__(self, url: str, app: str, schema: str = "perdure") -> None:
+        self.app = app
+        self.schema = schema
+        self.url = masked(url)
+        self._place = Place(app, schema, statements(schema))
+        self._writing = Link(url)
+        self._reading = Link(url)
+        self._writer = Writer(self._writing, self._place)
+        self._looker = claim.Looker(self._reading, self._place)
+        self._hints = Hints(url, schema, app)
+
+    # -- opening
+
+    async def open(self) -> None:
+        driver()
+        for link in (self._reading, self._writing):
+            link.open()
+        try:
+            await self._reading.check()
+            have, known = await self.schema_version()
+            if have > known:
+                raise SchemaMismatch(
+                    f"{self.url} has schema version {have}, this Perdure knows up to {known}. Upgrade Perdure here."
+                )
+        except BaseException:
+            await self.close()
+            raise
+        self._hints.open()
+
+    async def close(self) -> None:
+        await self._hints.close()
+        await self._writing.close()
+        await self._reading.close()
+
+    # -- schema
+
+    async def migrate(self) -> list[str]:
+        return await self._writing.raw(lambda conn: migrate.migrate(conn, self.schema), writing=True)
+
+    async def schema_version(self) -> tuple[int, int]:
+        return await self._reading.raw(lambda conn: migrate.version(conn, self.schema)), migrate.known()
+
+    # -- writing
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        return await self._writer.commit(batch, now)
+
+    async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        return await claim.claim(self._reading, self._place, want, now)
+
+    async def adopt(
+        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+    ) -> list[Claimed]:
+        return await claim.adopt(self._reading, self._place, gone, want, now, death=death)
+
+    async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        return await claim.reclaim(self._reading, self._place, keys, want, now)
+
+    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
+        return await commands.cancel(self._reading, self._place, id, reason, nonce, now)
+
+    async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
+        return await commands.terminate(self._reading, self._place, id, reason, nonce, now)
+
+    # -- reading
+
+    async def histories(self, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
+        return await reads.histories(self._reading, self._place, keys)
+
+    async def inbox(self, ids: Collection[str]) -> list[Message]:
+        return await reads.inbox(self._reading, self._place, ids)
+
+    async def rows(self, ids: Collection[str]) -> dict[str, WorkflowRow]:
+        return await reads.workflows(self._reading, self._place, ids)
+
+    async def run(self, key: RunKey) -> WorkflowRow | None:
+        return await reads.run(self._reading, self._place, key)
+
+    async def inputs(self, keys: Collection[RunKey]) -> dict[RunKey, bytes]:
+        return await reads.inputs(self._reading, self._place, keys)
+
+    async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
+        return await reads.ended(self._reading, self._place, ids)
+
+    async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        return await reads.events(self._reading, self._place, wanted)
+
+    async def list(self, which: Filter) -> Found:
+        return await reads.listing(self._reading, self._place, which)
+
+    async def poll(self, owner: bytes | None, held: Collection[RunKey], *, now: int | None = None) -> Poll:
+        return await self._looker.poll(owner, held, now)
+
+    # -- executors
+
+    async def register(self, who: Incarnation, lease: int, *, now: int | None = None) -> None:
+        await self._reading.fetch(
+            self._place.sql["incarnation_insert"], self.app, who.id, who.executor, who.version, who.host, who.boot,
+            who.space, who.pid, who.pid_started, who.state, lease, now, writing=True,
+        )  # fmt: skip
+
+    async def heartbeat(self, id: bytes, lease: int, *, now: int | None = None) -> int | None:
+        sql = self._place.sql["incarnation_renew"]
+        row = await self._reading.fetchrow(sql, self.app, id, lease, now, writing=True)
+        return None if row is None else row[0]
+
+    async def incarnations(self) -> "list[Incarnation]":  # noqa: UP037 - `list` is a method here
+        return await reads.incarnations(self._reading, self._place)
+
+    async def bury(
+        self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
+    ) -> "list[bytes]":  # noqa: UP037 - see above
+        sql = self._place.sql["incarnation_bury"]
+        found = await self._reading.fetch(sql, self.app, sorted(set(ids)), expired_only, now, writing=True)
+        return [row[0] for row in found]
+
+    async def leave(self, id: bytes) -> None:
+        await self._reading.fetch(self._place.sql["incarnation_leave"], self.app, id, writing=True)
+        await self._reading.fetch(self._place.sql["incarnation_forget"], self.app, writing=True)
+
+    # -- hints
+
+    def hint(self) -> None:
+        self._hints.send()
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        self._hints.listen(callback)
+
+    async def health(self) -> Health:
+        return await health.health(self._reading, self.schema)

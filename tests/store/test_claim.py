@@ -1,0 +1,291 @@
+"""Claims, adoption, lost answers and the poll."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Kind
+from perdure.model.states import Reason, Status
+from perdure.model.writes import Continue, Hold, Park, Release
+from perdure.store.base import Store
+from tests.store.build import (
+    ME,
+    OTHER,
+    SECOND,
+    T,
+    close,
+    dump,
+    one,
+    outside,
+    own,
+    queued,
+    record,
+    row,
+    running,
+    send,
+    start,
+    tok,
+    unit,
+    want,
+)
+
+MakeStore = Callable[[str], Awaitable[Store]]
+
+
+async def parked(store: Store, id: str, until: int | None = None, now: int = T) -> bytes:
+    claim = await running(store, id, now=now)
+    await one(store, unit(id, claim, change=Park(until, "waiting")), now)
+    return claim
+
+
+# -- claim
+
+
+async def test_a_claim_takes_ready_work(store: Store) -> None:
+    await queued(store, "w", timeout=5 * SECOND, version="v0")
+    w = want(version="v2")
+    [got] = await store.claim(w, now=T + 3)
+    assert got.input == b'{"n":1}'
+    r = got.row
+    assert (r.status, r.owner, r.claim, r.epoch, r.attempts) == (Status.RUNNING, ME, w.token, 1, 0)
+    assert (r.started, r.deadline, r.updated, r.until, r.created) == (T + 3, T + 3 + 5 * SECOND, T + 3, None, T)
+    assert r.version == "v2", "unstarted work takes the version of whoever claims it"
+    assert r == await row(store, "w")
+    assert (await one(store, unit("w", w.token, records=[record(1)]))).applied
+    assert await store.claim(want(), now=T + 4) == []
+
+
+async def test_a_claim_without_a_version_leaves_the_works_own(store: Store) -> None:
+    await queued(store, "w", version="v0")
+    [got] = await store.claim(want(version=""), now=T)
+    assert got.row.version == "v0"
+
+
+async def test_the_first_claim_alone_sets_started_deadline_and_version(store: Store) -> None:
+    await queued(store, "w", timeout=SECOND)
+    [first] = await store.claim(want(version="v1"), now=T)
+    await one(store, unit("w", first.row.claim or b"", change=Release()), T + 10)
+    [second] = await store.claim(want(version="v9"), now=T + 20)
+    assert (second.row.started, second.row.deadline, second.row.version) == (T, T + SECOND, "v1")
+    assert (second.row.epoch, second.row.attempts) == (2, 0)
+
+
+async def test_an_inherited_deadline_bounds_the_timeout(store: Store) -> None:
+    await queued(store, "near", timeout=SECOND, deadline=T + 5)
+    await queued(store, "far", timeout=SECOND, deadline=T + 9 * SECOND)
+    await queued(store, "none", timeout=None, deadline=T + 7)
+    got = {c.row.id: c.row.deadline for c in await store.claim(want(), now=T)}
+    assert got == {"near": T + 5, "far": T + SECOND, "none": T + 7}
+
+
+async def test_oldest_due_first_and_no_more_than_the_limit(store: Store) -> None:
+    await queued(store, "second", now=T + 2)
+    await queued(store, "first", now=T + 1)
+    await queued(store, "third", now=T + 3)
+    await queued(store, "timer", now=T, status=Status.SCHEDULED, delay=4)
+    await queued(store, "later", now=T, status=Status.SCHEDULED, delay=SECOND)
+    assert [c.row.id for c in await store.claim(want(2), now=T + 5)] == ["first", "second"]
+    assert [c.row.id for c in await store.claim(want(5), now=T + 5)] == ["third", "timer"]
+    assert await store.claim(want(5), now=T + SECOND - 1) == []
+    assert [c.row.id for c in await store.claim(want(5), now=T + SECOND)] == ["later"]
+
+
+async def test_equal_times_go_by_id(store: Store) -> None:
+    await queued(store, "b", "c", "a", "É", "Z")
+    assert [c.row.id for c in await store.claim(want(), now=T)] == ["Z", "a", "b", "c", "É"]
+
+
+async def test_a_claim_of_nothing(store: Store) -> None:
+    await queued(store, "w")
+    assert await store.claim(want(0), now=T) == []
+    assert (await row(store, "w")).status is Status.QUEUED
+
+
+async def test_a_woken_workflow_is_claimed_before_its_time_and_its_wakes_are_deleted(store: Store) -> None:
+    await parked(store, "w", T + SECOND)
+    assert await store.claim(want(), now=T) == []
+    await one(store, outside(sends=[send("w"), send("w")]))
+    [got] = await store.claim(want(), now=T)
+    assert (got.row.until, got.row.detail, got.row.cancel) == (None, "", None)
+    assert (await dump(store))["wake"] == []
+    assert len(await store.inbox(["w"])) == 2
+
+
+async def test_a_woken_workflow_is_not_starved_by_a_backlog(store: Store) -> None:
+    await parked(store, "old", now=T)
+    for n in range(5):
+        await queued(store, f"q{n}", now=T + 1 + n)
+    await one(store, outside(sends=[send("old")]), T + 10)
+    assert [c.row.id for c in await store.claim(want(1), now=T + 10)] == ["old"]
+
+
+async def test_mail_does_not_hurry_scheduled_or_held_work(store: Store) -> None:
+    await queued(store, "scheduled", status=Status.SCHEDULED, delay=SECOND)
+    claim = await running(store, "held")
+    await one(store, unit("held", claim, change=Hold(Reason.PAUSED, "")))
+    await one(store, outside(sends=[send("scheduled"), send("held")]))
+    assert await store.claim(want(), now=T) == []
+
+
+@pytest.mark.parametrize("what", ["queued", "scheduled", "waiting"])
+async def test_a_cancel_wake_makes_work_claimable_and_stays_known_in_the_row(store: Store, what: str) -> None:
+    if what == "waiting":
+        await parked(store, "w", T + SECOND)
+    elif what == "scheduled":
+        await queued(store, "w", status=Status.SCHEDULED, delay=SECOND)
+    else:
+        await queued(store, "w", now=T + 100)
+    claim = await running(store, "parent")
+    await one(store, unit("parent", claim, change=close(children=("w",))), T + 1)
+    [got] = await store.claim(want(), now=T + 1)
+    assert got.row.id == "w"
+    assert got.row.cancel is not None
+    assert (await dump(store))["wake"] == []
+
+
+async def test_two_claimers_share_the_work(make_store: MakeStore) -> None:
+    a, b = await make_store("app"), await make_store("app")
+    await queued(a, *[f"w{n}" for n in range(20)])
+    got = await asyncio.gather(*[s.claim(want(3, owner=o), now=T) for s, o in ((a, ME), (b, OTHER)) for _ in range(4)])
+    ids = [c.row.id for claimed in got for c in claimed]
+    ids += [c.row.id for c in await a.claim(want(20), now=T)]  # what one skipped while the other had it locked
+    assert sorted(ids) == sorted(f"w{n}" for n in range(20))
+
+
+async def test_a_claimer_learns_how_long_the_history_is(store: Store) -> None:
+    """Who takes ``last_seq`` 0 for a fresh run must never meet one with a past."""
+    claim = await running(store, "w", "v")
+    await one(store, unit("w", claim, records=[record(1), record(2)]))
+    await one(store, unit("v", claim, records=[record(1)]))
+    await one(store, unit("v", claim, change=Release()))
+    [v] = await store.claim(want(), now=T)
+    [w] = [c for c in await store.adopt([ME], want(), now=T) if c.row.id == "w"]
+    assert (v.row.last_seq, w.row.last_seq) == (1, 2)
+
+
+# -- adopt
+
+
+async def test_adoption_takes_running_work_of_the_gone_and_counts_a_death(store: Store) -> None:
+    old = await running(store, "a", "b")
+    await one(store, own("c", tok("c"), start=start("c", tok("c"), owner=OTHER)))
+    await queued(store, "q")
+    w = want(owner=OTHER)
+    got = await store.adopt([ME, b"unknown.........."[:16]], w, now=T + 5)
+    assert sorted(c.row.id for c in got) == ["a", "b"]
+    for c in got:
+        r = c.row
+        assert (r.status, r.owner, r.claim, r.epoch, r.attempts) == (Status.RUNNING, OTHER, w.token, 2, 1)
+        assert (r.started, r.updated) == (T, T + 5)
+        assert c.input == b'{"n":1}'
+    assert not (await one(store, unit("a", old, records=[record(1)]))).applied
+    assert (await one(store, unit("a", w.token, records=[record(1)]))).applied
+    assert await store.adopt([ME], want(), now=T + 6) == []
+
+
+async def test_adoption_without_a_death_and_within_the_limit(store: Store) -> None:
+    await running(store, "a", "b", "c")
+    got = await store.adopt([ME], want(2, owner=OTHER), death=False, now=T)
+    assert [c.row.attempts for c in got] == [0, 0]
+    rest = await store.adopt([ME], want(2, owner=OTHER), now=T)
+    assert sorted(c.row.id for c in got + rest) == ["a", "b", "c"]
+
+
+async def test_wakes_and_cancels_survive_an_adoption(store: Store) -> None:
+    await running(store, "w")
+    await one(store, outside(sends=[send("w")]))
+    await store.cancel("w", "enough", tok("n"), now=T)
+    [got] = await store.adopt([ME], want(owner=OTHER), now=T)
+    wakes = (await store.poll(OTHER, [RunKey("w", 1)], now=T)).wakes
+    assert "enough" in {got.row.cancel, *(w.cancel for w in wakes)}
+
+
+# -- lost claim answers
+
+
+async def test_a_lost_claim_answer_is_found_by_poll_and_reclaimed(store: Store) -> None:
+    await queued(store, "a", "b")
+    lost = want()
+    await store.claim(lost, now=T)
+    held = await running(store, "known")
+    poll = await store.poll(ME, [RunKey("known", 1)], now=T)
+    assert sorted(poll.lost) == [RunKey("a", 1), RunKey("b", 1)]
+    w = want()
+    got = await store.reclaim(poll.lost, w, now=T + 1)
+    assert sorted(c.row.id for c in got) == ["a", "b"]
+    assert all((c.row.claim, c.row.attempts, c.row.owner) == (w.token, 0, ME) for c in got)
+    assert not (await one(store, unit("a", lost.token, records=[record(1)]))).applied
+    assert (await one(store, unit("a", w.token, records=[record(1)]))).applied
+    assert (await one(store, unit("known", held, records=[record(1)]))).applied
+    assert (await store.poll(ME, [RunKey(i, 1) for i in ("a", "b", "known")], now=T)).lost == []
+
+
+async def test_reclaim_takes_only_the_askers_own_running_runs(store: Store) -> None:
+    claim = await running(store, "closed", "next")
+    await one(store, unit("closed", claim, change=close()))
+    await one(store, unit("next", claim, change=Continue(start("next", claim, run=2), tok("wake"))))
+    await one(store, own("others", tok("c"), start=start("others", tok("c"), owner=OTHER)))
+    await queued(store, "queued")
+    keys = [RunKey(id, 1) for id in ("closed", "next", "others", "queued", "unknown")]
+    assert await store.reclaim(keys, want(), now=T) == []
+
+
+async def test_poll_of_nothing(store: Store) -> None:
+    poll = await store.poll(ME, [], now=T)
+    assert (poll.now, poll.wakes, poll.claimable, poll.lost) == (T, [], None, [])
+
+
+async def test_poll_tells_when_something_becomes_claimable(store: Store) -> None:
+    await queued(store, "later", status=Status.SCHEDULED, until=T + 9)
+    await parked(store, "sooner", T + 5)
+    await parked(store, "mail")
+    assert (await store.poll(None, [], now=T)).claimable == T + 5
+    assert (await store.poll(None, [], now=T + 7)).claimable == T + 7
+    await one(store, outside(sends=[send("mail")]))
+    assert (await store.poll(None, [], now=T)).claimable == T
+
+
+async def test_poll_shows_wakes_of_what_the_owner_holds_only(store: Store) -> None:
+    await running(store, "mine")
+    await one(store, own("theirs", tok("c"), start=start("theirs", tok("c"), owner=OTHER)))
+    await parked(store, "parked")
+    mail = [send("mine"), send("theirs"), send("parked")]
+    await one(store, outside(sends=mail))
+    await store.cancel("mine", "", tok("n"), now=T)
+    wakes = (await store.poll(ME, [RunKey("mine", 1)], now=T)).wakes
+    assert sorted((w.dest, w.cancel is None) for w in wakes) == [("mine", False), ("mine", True)]
+    assert [w.dest for w in (await store.poll(OTHER, [RunKey("theirs", 1)], now=T)).wakes] == ["theirs"]
+    assert (await store.poll(None, [], now=T)).wakes == []
+
+
+async def test_a_stale_run_number_is_lost(store: Store) -> None:
+    claim = await running(store, "w")
+    await one(store, unit("w", claim, change=Continue(start("w", claim, run=2), tok("wake"))))
+    assert (await store.poll(ME, [RunKey("w", 1)], now=T)).lost == [RunKey("w", 2)]
+
+
+async def test_wakes_of_a_run_pass_to_the_next(store: Store) -> None:
+    claim = await running(store, "w")
+    await one(store, outside(sends=[send("w")]))
+    u = unit("w", claim, records=[record(1, Kind.STEP)], change=Continue(start("w", run=2), tok("wake")))
+    await one(store, u)
+    [got] = await store.claim(want(), now=T)
+    assert got.row.run == 2
+    assert len(await store.inbox(["w"])) == 1
+
+
+async def test_real_time_is_used_when_none_is_given(store: Store) -> None:
+    import time
+
+    before = time.time_ns() // 1000
+    receipt = await store.commit([outside(children=[start("w")])])
+    poll = await store.poll(None, [])
+    after = time.time_ns() // 1000
+    slack = 5 * SECOND  # between this clock and that of a database elsewhere
+    assert before - slack <= receipt.now <= poll.now <= after + slack
+    assert (await row(store, "w")).created == receipt.now
+    assert len(await store.claim(want())) == 1

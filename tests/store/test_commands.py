@@ -1,0 +1,146 @@
+"""Cancel and terminate, in every status."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Outcome
+from perdure.model.states import Reason, Status
+from perdure.model.writes import Hold, Park
+from perdure.store.base import Store
+from tests.store.build import (
+    ME,
+    SECOND,
+    T,
+    close,
+    dump,
+    one,
+    outside,
+    queued,
+    record,
+    row,
+    running,
+    send,
+    tok,
+    unit,
+    want,
+)
+
+OPEN = [Status.SCHEDULED, Status.QUEUED, Status.RUNNING, Status.WAITING, Status.HELD]
+
+
+async def put(store: Store, status: Status, id: str = "w") -> bytes:
+    """A workflow in ``status``; its token, if any."""
+    if status is Status.QUEUED:
+        await queued(store, id)
+    elif status is Status.SCHEDULED:
+        await queued(store, id, status=status, delay=SECOND)
+    else:
+        claim = await running(store, id)
+        if status is Status.WAITING:
+            await one(store, unit(id, claim, change=Park(None, "mail")))
+        elif status is Status.HELD:
+            await one(store, unit(id, claim, change=Hold(Reason.PAUSED, "by hand")))
+        elif status is not Status.RUNNING:
+            await one(store, unit(id, claim, change=close(status)))
+        return claim
+    return b""
+
+
+async def test_unknown_workflows(store: Store) -> None:
+    assert await store.cancel("nobody", "", tok(), now=T) is None
+    assert await store.terminate("nobody", "", tok(), now=T) is None
+
+
+@pytest.mark.parametrize("status", [Status.SCHEDULED, Status.QUEUED, Status.HELD])
+async def test_cancel_ends_what_nobody_holds(store: Store, status: Status) -> None:
+    await put(store, status)
+    got = await store.cancel("w", "enough", tok(), now=T + 3)
+    assert got == await row(store, "w")
+    assert got is not None
+    assert (got.status, got.closed, got.updated, got.cancel) == (Status.CANCELLED, T + 3, T + 3, "enough")
+    assert (got.until, got.reason, got.owner) == (None, None, None)
+    ended = (await store.ended(["w"]))["w"]
+    assert (ended.outcome, ended.data) == (Outcome.NONE, None)
+    assert await store.claim(want(), now=T + 2 * SECOND) == []
+
+
+async def test_cancel_asks_the_holder_of_running_work(store: Store) -> None:
+    claim = await put(store, Status.RUNNING)
+    got = await store.cancel("w", "enough", tok("n"), now=T)
+    assert got is not None
+    assert got.status is Status.RUNNING
+    [wake] = (await store.poll(ME, [RunKey("w", 1)], now=T)).wakes
+    assert (wake.dest, wake.cancel) == ("w", "enough")
+    assert (await one(store, unit("w", claim, records=[record(1)], change=close(Status.CANCELLED)))).applied
+    assert (await dump(store))["wake"] == []
+
+
+async def test_cancel_wakes_waiting_work(store: Store) -> None:
+    await put(store, Status.WAITING)
+    got = await store.cancel("w", "", tok("n"), now=T)
+    assert got is not None
+    assert got.status is Status.WAITING
+    [claimed] = await store.claim(want(), now=T)
+    assert (claimed.row.id, claimed.row.cancel) == ("w", "")
+
+
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.WAITING])
+async def test_a_repeated_cancel_is_one_command(store: Store, status: Status) -> None:
+    await put(store, status)
+    nonce = tok("n")
+    await store.cancel("w", "", nonce, now=T)
+    await store.cancel("w", "", nonce, now=T)
+    assert len((await dump(store))["wake"]) == 1
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT])
+async def test_closed_work_is_left(store: Store, status: Status) -> None:
+    await put(store, status)
+    before = await dump(store)
+    for command in (store.cancel, store.terminate):
+        got = await command("w", "late", tok(), now=T + 9)
+        assert got is not None
+        assert got.status is status
+    assert await dump(store) == before
+
+
+@pytest.mark.parametrize("status", OPEN)
+async def test_terminate_ends_any_open_work_at_once(store: Store, status: Status) -> None:
+    claim = await put(store, status)
+    if status is Status.RUNNING:
+        await one(store, unit("w", claim, records=[record(1)]))
+    nonce = tok("n")
+    got = await store.terminate("w", "by hand", nonce, now=T + 3)
+    assert got == await row(store, "w")
+    assert got is not None
+    assert (got.status, got.closed, got.claim, got.owner) == (Status.TERMINATED, T + 3, nonce, None)
+    assert (got.until, got.reason, got.detail) == (None, None, "by hand")
+    assert not (await one(store, unit("w", claim or tok(), records=[record(2)]))).applied
+    assert await store.terminate("w", "by hand", nonce, now=T + 9) == got
+    ended = (await store.ended(["w"]))["w"]
+    assert (ended.outcome, ended.data) == (Outcome.NONE, None)
+    undelivered = (await one(store, outside(sends=[send("w")]))).undelivered
+    assert list(undelivered.values()) == [Status.TERMINATED]
+
+
+@pytest.mark.parametrize("command", ["cancel", "terminate"])
+@pytest.mark.parametrize("parent", [Status.RUNNING, Status.WAITING])
+async def test_a_command_that_ends_work_wakes_its_parent(store: Store, command: str, parent: Status) -> None:
+    await put(store, parent, "parent")
+    await queued(store, "w", now=T + 100, parent="parent", parent_run=1)
+    await getattr(store, command)("w", "", tok("n"), now=T + 1)
+    if parent is Status.RUNNING:
+        assert [w.dest for w in (await store.poll(ME, [RunKey("parent", 1)], now=T)).wakes] == ["parent"]
+    else:
+        assert [c.row.id for c in await store.claim(want(), now=T + 1)] == ["parent"]
+
+
+async def test_a_watcher_that_was_terminated_is_not_woken(store: Store) -> None:
+    claim = await running(store, "target", "watcher")
+    await one(store, unit("watcher", claim, change=Park(None, "", ("target",))))
+    await store.terminate("watcher", "", tok("n"), now=T)
+    await one(store, unit("target", claim, change=close()))
+    assert await store.claim(want(), now=T) == []
+    assert (await store.poll(None, [], now=T)).claimable is None
