@@ -7,7 +7,7 @@ import pytest
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Kind, Outcome
 from perdure.model.states import CLOSED, Reason, Status
-from perdure.model.writes import Continue, Hold, Park, Release, SetEvent, Unit
+from perdure.model.writes import Continue, Hold, Park, Release, SetEvent
 from perdure.store.base import Store
 from tests.store.build import (
     ME,
@@ -385,7 +385,7 @@ async def test_a_keyed_message_arrives_once_whoever_sends_it(store: Store) -> No
     await one(store, outside(sends=[first]))
     verdict = await one(store, outside(sends=[send("a", key="k"), send("b", key="k"), send("a", key="l")]))
     assert verdict.undelivered == {}
-    assert [m.mid for m in await store.inbox(["a"])][0] == first.mid
+    assert first.mid in {m.mid for m in await store.inbox(["a"])}
     assert len(await store.inbox(["a"])) == 2
     assert len(await store.inbox(["b"])) == 1
 

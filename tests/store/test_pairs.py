@@ -40,39 +40,39 @@ class Kind(NamedTuple):
 
 
 def _record(u: Unit) -> None:
-    u.records.append(record(1))
+    u.records = [*u.records, record(1)]
 
 
 def _event(u: Unit) -> None:
-    u.events.append(SetEvent("e", b"1"))
+    u.events = [*u.events, SetEvent("e", b"1")]
 
 
 def _send(u: Unit) -> None:
-    u.sends.append(send("friend", topic="pair"))
+    u.sends = [*u.sends, send("friend", topic="pair")]
 
 
 def _keyed(u: Unit) -> None:
-    u.sends.append(send("friend", topic="keyed", key="k"))
+    u.sends = [*u.sends, send("friend", topic="keyed", key="k")]
 
 
 def _to_self(u: Unit) -> None:
-    u.sends.append(send("w", topic="self"))
+    u.sends = [*u.sends, send("w", topic="self")]
 
 
 def _child(u: Unit) -> None:
-    u.children.append(start("child", parent="w", parent_run=1))
+    u.children = [*u.children, start("child", parent="w", parent_run=1)]
 
 
 def _mail_to_child(u: Unit) -> None:
-    u.sends.append(send("child", topic="child", known=True))
+    u.sends = [*u.sends, send("child", topic="child", known=True)]
 
 
 def _taken(u: Unit) -> None:
-    u.taken.append((MAIL.mid, 1))
+    u.taken = [*u.taken, (MAIL.mid, 1)]
 
 
 def _woken(u: Unit) -> None:
-    u.woken.append(MAIL.wake)
+    u.woken = [*u.woken, MAIL.wake]
 
 
 def _close(u: Unit) -> None:

@@ -28,6 +28,7 @@ class Handle(Generic[R]):
         self._home = home
         self._shape = shape
 
+    @aface.at_the_call
     async def result(self, *, timeout: Duration | None = None) -> R:
         """Wait for the end: the result, or the exception that the workflow ended with.
 
@@ -37,14 +38,17 @@ class Handle(Generic[R]):
         question = ResultOf(self.id, self._shape, None if timeout is None else to_us(timeout, "timeout"))
         return cast("R", await aface.ask(self._home, question))
 
+    @aface.at_the_call
     async def info(self) -> WorkflowInfo:
         """The workflow's state now. Raises ``WorkflowNotFound``."""
         return cast("WorkflowInfo", await aface.ask(self._home, InfoOf(self.id)))
 
+    @aface.at_the_call
     async def status(self) -> Status:
         """The workflow's status now. Raises ``WorkflowNotFound``."""
         return (await self.info()).status
 
+    @aface.at_the_call
     async def cancel(self, *, reason: str = "") -> Status:
         """Cancel: it stops before its next step, wakes from waits, cleans up once.
 
@@ -52,6 +56,7 @@ class Handle(Generic[R]):
         """
         return cast("Status", await aface.ask(self._home, CancelOf(self.id, reason)))
 
+    @aface.at_the_call
     async def send(self, value: T, topic: Topic[T] | str = "", *, key: str | None = None) -> None:
         """Send a message; durable when this returns. With ``key`` it is delivered once, however often it is sent.
 
@@ -60,6 +65,7 @@ class Handle(Generic[R]):
         name, shape = name_and_shape(topic, "topic")
         await aface.ask(self._home, SendTo(self.id, name, encode_message(value, shape, name), key))
 
+    @aface.at_the_call
     async def get_event(self, event: Event[T] | str, *, timeout: Duration | None = None) -> T | None:
         """Wait for an event of the workflow: its latest value.
 

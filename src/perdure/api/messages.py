@@ -23,6 +23,7 @@ else:
     T = TypeVar("T")
 
 
+@aface.at_the_call
 async def sleep(duration: Duration, /) -> None:
     """Sleep durably: a crash does not start it anew, and a long one costs a row, no thread or task.
 
@@ -35,6 +36,7 @@ async def sleep(duration: Duration, /) -> None:
 async def recv(topic: Topic[T] | str = "", *, timeout: None = None) -> T: ...
 @overload
 async def recv(topic: Topic[T] | str = "", *, timeout: Duration) -> T | None: ...
+@aface.at_the_call
 async def recv(topic: Topic[T] | str = "", *, timeout: Duration | None = None) -> T | None:
     """Take the next message of a topic, first in first out; without a topic, of those sent without one.
 
@@ -47,6 +49,7 @@ async def recv(topic: Topic[T] | str = "", *, timeout: Duration | None = None) -
     return cast("T", shape.decode(record.data))
 
 
+@aface.at_the_call
 async def set_event(event: Event[T] | str, value: T) -> None:
     """Publish a value about this workflow, or update it. Readable from anywhere, also after the end."""
     execution = aface.need_body("set_event")

@@ -74,6 +74,7 @@ class Workflow(Generic[P, R]):
         answer: Coroutine[Any, Any, R] = aface.call(self._home, self._order(args, kwargs), self._result)
         return answer
 
+    @aface.at_the_call
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it in the background; durable when this returns: it will run to its end.
 
@@ -83,6 +84,7 @@ class Workflow(Generic[P, R]):
         id = await aface.start(self._home, self._order(args, kwargs))
         return Handle(self._home, id, self._result)
 
+    @aface.at_the_call
     async def start_many(
         self: Unary[A, T], items: Iterable[A], *, id: Callable[[A], str] | None = None
     ) -> list[Handle[T]]:
@@ -132,7 +134,8 @@ class Workflow(Generic[P, R]):
     def _order(self, args: Any, kwargs: Any) -> StartOrder:
         if self.definition is not None:
             input = self.definition.args.encode(args, kwargs)
-            shown = self.definition.args.show(args, kwargs)
+            # Shown only where it is recorded: in the history of a parent.
+            shown = self.definition.args.show(args, kwargs) if aface.in_body() else ""
         else:
             input = _encode_any(args, kwargs)
             shown = ""

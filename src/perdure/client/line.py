@@ -16,8 +16,18 @@ from perdure.client.timers import Timers
 from perdure.client.watcher import Watcher
 from perdure.clock import Clock, SystemClock
 from perdure.model.ids import MessageIds, TokenMaker, WorkflowIds
-from perdure.model.records import WorkflowRow
+from perdure.model.records import Ended, WorkflowRow
 from perdure.store.base import Store
+
+
+class Local(Protocol):
+    """A workflow that runs in this process."""
+
+    started: asyncio.Future[WorkflowRow | None] | None
+    """None when its start is durable, or the row that has the id already."""
+
+    ended: asyncio.Future[Ended | None] | None
+    """Its end, once durable; None when it goes on elsewhere. Made by who waits."""
 
 
 class Work(Protocol):
@@ -27,8 +37,8 @@ class Work(Protocol):
         """Whether a start may run here directly, without a queue."""
         ...
 
-    def start(self, order: StartOrder, id: str) -> asyncio.Future[WorkflowRow | None]:
-        """Run it here: None when the start is durable, or the row that has the id already."""
+    def start(self, order: StartOrder, id: str) -> Local:
+        """Run it here, from the first moment."""
         ...
 
     def has(self, id: str) -> bool:

@@ -28,7 +28,7 @@ OnConflict = Literal["attach", "fail", "replace"]
 OnParentClose = Literal["cancel", "abandon", "wait"]
 
 
-class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
+class StartOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a workflow is started; times in microseconds."""
 
     id: str | None = None
@@ -43,7 +43,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     on_parent_close: OnParentClose = "cancel"
 
 
-class StartOrder(msgspec.Struct, frozen=True, kw_only=True):
+class StartOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Start a workflow: the answer is its id, once the start is durable."""
 
     name: str

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from perdure.client.line import Line
+from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
     EventOf,
@@ -30,6 +30,7 @@ from perdure.model.info import WorkflowInfo, info_of, to_datetime
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Start, Unit
+from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
 
@@ -74,13 +75,37 @@ async def start(line: Line, order: StartOrder) -> str:
     id = order.options.id or line.new_id()
     while True:
         if line.work is not None and line.work.can_run(order):
-            exists = await asyncio.shield(line.work.start(order, id))
+            exists = await _started(line, line.work.start(order, id))
         else:
             unit = Unit(key=RunKey("", 0), children=[start_of(line, order, id)])
             exists = (await line.journal.write(unit)).exists.get(id)
             _announce(line)
         if exists is None or not await _resolve(line, order, exists):
             return id
+
+
+async def _started(line: Line, local: Local) -> WorkflowRow | None:
+    local.started = line.loop.create_future()
+    return await local.started
+
+
+async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
+    """Start a workflow and wait for its end. The way of most calls: run in this process, told by it."""
+    if line.work is None or not line.work.can_run(order):
+        return await result(line, ResultOf(await start(line, order), shape))
+    id = order.options.id or line.new_id()
+    local = line.work.start(order, id)
+    local.ended = line.loop.create_future()
+    # A future each, so that a cancelled caller leaves the workflow alone.
+    exists = await _started(line, local)
+    if exists is not None:
+        while await _resolve(line, order, exists):
+            await start(line, order)
+        return await result(line, ResultOf(id, shape))
+    ended = await local.ended
+    if ended is None:
+        return await result(line, ResultOf(id, shape))
+    return decode_outcome(*outcome_of(ended), shape)
 
 
 async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[str]:

@@ -6,7 +6,8 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from perdure.client import verbs
 from perdure.client.questions import ResultOf, StartOrder
@@ -20,6 +21,8 @@ from perdure.serde.values import Shape
 from perdure.store.base import Filter
 
 FACE: str = "perdure"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def body(what: str) -> Any | None:
@@ -28,6 +31,23 @@ def body(what: str) -> Any | None:
     if execution is None:
         refuse_other(FACE, what)
     return execution
+
+
+def at_the_call(fn: Callable[P, R]) -> Callable[P, R]:
+    """For an ``async def`` of the public face: a sync body is refused when it calls, since it never awaits."""
+    name = fn.__qualname__
+
+    @wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        refuse_other(FACE, name)
+        return fn(*args, **kwargs)
+
+    return call
+
+
+def in_body() -> bool:
+    """Whether a workflow body is calling."""
+    return async_body() is not None
 
 
 def need_body(what: str) -> Any:
@@ -89,13 +109,11 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any
     return _call_child(execution, execution.next_path(), order, shape)
 
 
-async def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Any:
+def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any]:
     engine = home.engine()
-
-    async def go() -> Any:
-        return await verbs.result(engine.line, ResultOf(await verbs.start(engine.line, order), shape))
-
-    return await on_engine(engine, go)
+    if asyncio.get_running_loop() is engine.loop:
+        return verbs.call(engine.line, order, shape)
+    return on_engine(engine, lambda: verbs.call(engine.line, order, shape))
 
 
 async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape) -> Any:

@@ -11,12 +11,13 @@ Promises:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -79,6 +80,8 @@ class Execution:
     born: Sequence[Execution] = ()  # children in the unit that is in flight
     watched_events: Sequence[tuple[str, str]] = ()  # of a parked run
     change_later: Change | None = None
+    started: asyncio.Future[WorkflowRow | None] | None = None
+    ended: asyncio.Future[Ended | None] | None = None
     _deadline: Timer | None = None
     _random: random.Random | None = None
     _uuids = 0
@@ -99,7 +102,6 @@ class Execution:
         self.cancelling: tuple[Status, str] | None = None  # asked to stop; set until delivered and after
         self.cancel_delivered = False
         self.called: dict[str, tuple[Any, int, str]] = {}  # path -> where a call was made that nobody awaited yet
-        self.started: Callable[[WorkflowRow | None], None] | None = None
         self._steps: dict[str, StepCall] = {}  # by path: bodies under way
         self._blocked: tuple[Op, ...] = ()  # steps that wait for the barrier
         self._flying: tuple[Op, ...] = ()  # … whose barrier is in flight
@@ -187,8 +189,8 @@ class Execution:
         if not verdict.applied:
             self._refused(unit, verdict)
             return
-        if unit.start is not None and self.started is not None:
-            self.started(None)
+        if unit.start is not None:
+            self._tell_started(None)
         self.host.after_commit(self, unit, verdict)
         if unit.change is not None:
             self._ended(unit)
@@ -210,19 +212,27 @@ class Execution:
     def broken(self, unit: Unit, error: Exception) -> None:
         """From the journal: this unit can never be written. The workflow is held, nothing more of it is executed."""
         self.in_flight = False
-        if self.started is not None and unit.start is not None:
-            self.started(self.row)
+        if unit.start is not None:
+            self._tell_started(self.row)
         if self.gone:
             self.host.forget(self)
             return
         self.drop()
         log.error("workflow %s cannot go on here: its write was refused by the store: %s", self.id, error)
 
+    def _tell_started(self, exists: WorkflowRow | None) -> None:
+        if self.started is not None and not self.started.done():
+            self.started.set_result(exists)
+
+    def goes_on_elsewhere(self) -> None:
+        """Who waits here for the end must ask the database."""
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+
     def _refused(self, unit: Unit, verdict: Verdict) -> None:
         """Another holds the workflow now (or has its id): stop at once, adopt nothing."""
         if unit.start is not None:
-            if self.started is not None:
-                self.started(verdict.exists.get(self.id, self.row))
+            self._tell_started(verdict.exists.get(self.id, self.row))
         elif not self.gone:
             log.warning("workflow %s was taken over by another executor; it stops here", self.id)
         self.drop()

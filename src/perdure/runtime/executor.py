@@ -168,11 +168,8 @@ class Executor:
             and self.registry.workflows[order.name].queue is None
         )
 
-    def start(self, order: StartOrder, id: str) -> asyncio.Future[WorkflowRow | None]:
-        future: asyncio.Future[WorkflowRow | None] = self.line.loop.create_future()
-        execution = self._born(order, id, start_of(self.line, order, id))
-        execution.started = lambda exists: future.done() or future.set_result(exists)
-        return future
+    def start(self, order: StartOrder, id: str) -> Execution:
+        return self._born(order, id, start_of(self.line, order, id))
 
     def start_child(self, parent: Execution, order: StartOrder, id: str, path: str, nonce: bytes | None = None) -> None:
         """Start a child in its parent's next unit; run it here if it may."""
@@ -544,7 +541,10 @@ class Executor:
     def closed(self, execution: Execution, close: Close) -> None:
         """An execution's end is durable."""
         row = msgspec.structs.replace(execution.row, status=close.status, last_seq=execution.run.seq)
-        self.line.watcher.tell_end(Ended(row, close.outcome, close.data))
+        ended = Ended(row, close.outcome, close.data)
+        if execution.ended is not None and not execution.ended.done():
+            execution.ended.set_result(ended)
+        self.line.watcher.tell_end(ended)
 
     def parked(self, execution: Execution, park: Park) -> None:
         """An execution was evicted: look when it is due, and whether what it watches has ended meanwhile."""
@@ -565,6 +565,8 @@ class Executor:
     def forget(self, execution: Execution) -> None:
         if self.executions.get(execution.id) is execution:
             del self.executions[execution.id]
+            if execution.ended is not None and not isinstance(execution.closing, Close):
+                self.line.loop.call_soon(execution.goes_on_elsewhere)
             if self.line.watcher.awaited(execution.id):
                 self.line.watcher.look()
         self.on_change()

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from perdure.client import verbs
 from perdure.client.questions import ResultOf, StartOrder
@@ -25,6 +25,7 @@ from perdure.serde.values import Shape
 from perdure.store.base import Filter
 
 FACE: str = "perdure.sync"
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Portal:
@@ -64,6 +65,16 @@ def body(what: str) -> Any | None:
     if execution is None:
         refuse_other(FACE, what)
     return execution
+
+
+def at_the_call(fn: F) -> F:
+    """Nothing to do: a blocking function is refused when it is called."""
+    return fn
+
+
+def in_body() -> bool:
+    """Whether a workflow body is calling."""
+    return sync_body() is not None
 
 
 def need_body(what: str) -> Any:
@@ -119,11 +130,7 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
     execution = body("a workflow")
     if execution is None:
         engine = home.engine()
-
-        async def go() -> Any:
-            return await verbs.result(engine.line, ResultOf(await verbs.start(engine.line, order), shape))
-
-        return on_engine(engine, go)
+        return on_engine(engine, lambda: verbs.call(engine.line, order, shape))
     path = execution.next_path()
     id = start_child(execution, path, order)
     try:

@@ -28,7 +28,10 @@ CRASHES = (KeyboardInterrupt, SystemExit, MemoryError)
 class StepCall:
     """One call of a step: what to run, and the run of it that is under way."""
 
-    __slots__ = ("_task", "_timed_out", "_timer", "args", "definition", "earlier", "kwargs", "name", "retry", "timeout")
+    __slots__ = (
+        "_execution", "_op", "_task", "_timed_out", "_timer", "args", "definition", "earlier", "kwargs", "name", "retry",
+        "timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class StepCall:
         self.retry = retry
         self.timeout = timeout
         self.name = name
-        self.earlier: list[str] = []
+        self.earlier: tuple[str, ...] = ()
         self._task: asyncio.Future[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timed_out = False
@@ -55,7 +58,7 @@ class StepCall:
 
     def remember(self, attempt: int, error: Exception) -> None:
         """Earlier attempts become notes of the last one's exception."""
-        self.earlier.append(f"attempt {attempt} failed: {type(error).__name__}: {error}")
+        self.earlier += (f"attempt {attempt} failed: {type(error).__name__}: {error}",)
 
     def context(self, execution: Execution, op: Op) -> contextvars.Context:
         """The step's own context: what was set when the app was opened, and who this step is."""
@@ -80,7 +83,8 @@ class StepCall:
         self._task = task
         if self.timeout is not None:
             self._timer = loop.call_later(self.timeout / 1e6, self._time_out)
-        task.add_done_callback(lambda task: self._done(execution, op, task))
+        self._execution, self._op = execution, op
+        task.add_done_callback(self._done)
 
     def _time_out(self) -> None:
         self._timed_out = True
@@ -94,15 +98,17 @@ class StepCall:
         if self._task is not None and not self._task.done():
             self._task.cancel()
 
-    def _done(self, execution: Execution, op: Op, task: asyncio.Future[Any]) -> None:
+    def _done(self, task: asyncio.Future[Any]) -> None:
         self._task = None
+        execution, op = self._execution, self._op
+        del self._execution, self._op
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if task.cancelled():
             outcome, data, error = self._stopped(op)
         else:
-            outcome, data, error = self.conclude(task.exception(), lambda: task.result())
+            outcome, data, error = self.conclude(task.exception(), task.result)
         execution.step_done(op, outcome, data, error)
 
     def _stopped(self, op: Op) -> tuple[Outcome, bytes | None, Exception | None]:

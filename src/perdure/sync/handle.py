@@ -29,6 +29,7 @@ class Handle(Generic[R]):
         self._home = home
         self._shape = shape
 
+    @sface.at_the_call
     def result(self, *, timeout: Duration | None = None) -> R:
         """Wait for the end: the result, or the exception that the workflow ended with.
 
@@ -38,14 +39,17 @@ class Handle(Generic[R]):
         question = ResultOf(self.id, self._shape, None if timeout is None else to_us(timeout, "timeout"))
         return cast("R", sface.ask(self._home, question))
 
+    @sface.at_the_call
     def info(self) -> WorkflowInfo:
         """The workflow's state now. Raises ``WorkflowNotFound``."""
         return cast("WorkflowInfo", sface.ask(self._home, InfoOf(self.id)))
 
+    @sface.at_the_call
     def status(self) -> Status:
         """The workflow's status now. Raises ``WorkflowNotFound``."""
         return self.info().status
 
+    @sface.at_the_call
     def cancel(self, *, reason: str = "") -> Status:
         """Cancel: it stops before its next step, wakes from waits, cleans up once.
 
@@ -53,6 +57,7 @@ class Handle(Generic[R]):
         """
         return cast("Status", sface.ask(self._home, CancelOf(self.id, reason)))
 
+    @sface.at_the_call
     def send(self, value: T, topic: Topic[T] | str = "", *, key: str | None = None) -> None:
         """Send a message; durable when this returns. With ``key`` it is delivered once, however often it is sent.
 
@@ -61,6 +66,7 @@ class Handle(Generic[R]):
         name, shape = name_and_shape(topic, "topic")
         sface.ask(self._home, SendTo(self.id, name, encode_message(value, shape, name), key))
 
+    @sface.at_the_call
     def get_event(self, event: Event[T] | str, *, timeout: Duration | None = None) -> T | None:
         """Wait for an event of the workflow: its latest value.
 

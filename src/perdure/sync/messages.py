@@ -24,6 +24,7 @@ else:
     T = TypeVar("T")
 
 
+@sface.at_the_call
 def sleep(duration: Duration, /) -> None:
     """Sleep durably: a crash does not start it anew, and a long one costs a row, no thread or task.
 
@@ -36,6 +37,7 @@ def sleep(duration: Duration, /) -> None:
 def recv(topic: Topic[T] | str = "", *, timeout: None = None) -> T: ...
 @overload
 def recv(topic: Topic[T] | str = "", *, timeout: Duration) -> T | None: ...
+@sface.at_the_call
 def recv(topic: Topic[T] | str = "", *, timeout: Duration | None = None) -> T | None:
     """Take the next message of a topic, first in first out; without a topic, of those sent without one.
 
@@ -48,6 +50,7 @@ def recv(topic: Topic[T] | str = "", *, timeout: Duration | None = None) -> T | 
     return cast("T", shape.decode(record.data))
 
 
+@sface.at_the_call
 def set_event(event: Event[T] | str, value: T) -> None:
     """Publish a value about this workflow, or update it. Readable from anywhere, also after the end."""
     execution = sface.need_body("set_event")

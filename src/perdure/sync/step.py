@@ -68,8 +68,7 @@ class Step(Generic[P, R]):
             changes["retry"] = retry
         if timeout is not None:
             changes["timeout"] = to_us(timeout, "timeout")
-        step: Step[P, R] = Step(dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
-        return step
+        return Step[P, R](dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
 
     @overload
     def __get__(self, obj: None, owner: type) -> Step[P, R]: ...

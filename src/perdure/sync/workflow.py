@@ -75,6 +75,7 @@ class Workflow(Generic[P, R]):
         answer: R = sface.call(self._home, self._order(args, kwargs), self._result)
         return answer
 
+    @sface.at_the_call
     def start(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it in the background; durable when this returns: it will run to its end.
 
@@ -84,6 +85,7 @@ class Workflow(Generic[P, R]):
         id = sface.start(self._home, self._order(args, kwargs))
         return Handle(self._home, id, self._result)
 
+    @sface.at_the_call
     def start_many(self: Unary[A, T], items: Iterable[A], *, id: Callable[[A], str] | None = None) -> list[Handle[T]]:
         """Start one workflow for each item, in one batch. ``id`` gives each its workflow id."""
         workflow = cast("Workflow[..., T]", self)
@@ -136,7 +138,8 @@ class Workflow(Generic[P, R]):
     def _order(self, args: Any, kwargs: Any) -> StartOrder:
         if self.definition is not None:
             input = self.definition.args.encode(args, kwargs)
-            shown = self.definition.args.show(args, kwargs)
+            # Shown only where it is recorded: in the history of a parent.
+            shown = self.definition.args.show(args, kwargs) if sface.in_body() else ""
         else:
             input = _encode_any(args, kwargs)
             shown = ""

@@ -134,7 +134,8 @@ class Longer:
             sql, app = self.place.sql, self.place.app
             targets, waiters, since_, nonces = zip(*sorted(pairs), strict=True)
             await tx.fetch(sql["watch_insert"], app, targets, waiters)
-            await tx.fetch(sql["watch_mark"], app, sorted(set(targets)))
+            for target in sorted(set(targets)):
+                await tx.fetch(sql["watch_mark"], app, target)
             await tx.fetch(sql["watch_missed"], app, targets, waiters, since_, nonces)
 
     async def _continue(self, tx: Transaction, unit: Unit, change: Continue) -> None:

@@ -1,12 +1,19 @@
-"""Commands from outside: cancel and terminate. Both end what nobody holds here and now, and wake who waits for it."""
+"""Commands from outside.
+
+Cancel and terminate end here and now what nobody holds (terminate: whoever holds it), and wake who waits for it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
-from perdure.model.states import CODE, Status
+from perdure.model.states import CODE, FIRST_CLOSED, Status
+from perdure.model.writes import Start
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
-from perdure.store.sqlite.commit import hears
+from perdure.store.sqlite.commit import begin_next, hears, past_nonce
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
@@ -27,6 +34,28 @@ def terminate(conn: Connection, app: str, id: str, reason: str, nonce: bytes, no
     if row is None or not row.status.open:
         return row
     return _end(conn, app, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason, now), nonce)
+
+
+def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes, now: int) -> bool:
+    """Begin the run after ``old``, which is closed and the latest; True if that is done, now or before."""
+    seen = conn.execute(Q["workflow_head"], (app, old.id)).fetchone()
+    if seen is None or seen[1] < old.run:
+        return False
+    _, run, status, _, inserted, _ = seen
+    following = old.run + 1
+    if run >= following:
+        return start.nonce == (inserted if run == following else past_nonce(conn, app, old.id, following))
+    if status < FIRST_CLOSED:
+        return False
+    closed = conn.execute(Q["workflow_closed"], (app, old.id)).get
+    conn.execute(Q["past_run_insert"], (app, old.id, old.run, CODE[Status.SUPERSEDED], now, closed))
+    begin_next(conn, app, old.id, following, start, now)
+    conn.execute(Q["wake_watchers"], (app, old.id, nonce))
+    return True
+
+
+def wake(conn: Connection, app: str, ids: Collection[str], nonce: bytes) -> None:
+    conn.executemany(Q["wake_open"], [(app, id, nonce) for id in sorted(set(ids))])
 
 
 def _end(

@@ -194,8 +194,7 @@ class _Batch:
     def _mine(self, start: Start, head: Head) -> bool:
         """Whether a start found its own row from a first try, be it continued since."""
         if head.run > start.run:
-            past: bytes | None = self.conn.execute(Q["past_run_nonce"], (self.app, start.id, start.run)).get
-            return past == start.nonce
+            return past_nonce(self.conn, self.app, start.id, start.run) == start.nonce
         return head.nonce == start.nonce
 
     def _start(self, start: Start, last_seq: int) -> None:
@@ -311,7 +310,10 @@ class _Batch:
                     head.status = QUEUED
                     rests.append((app, id, now, QUEUED, None, "", now, None))
                 case Continue():
-                    self._continue(unit, change.next)
+                    begun = change.next
+                    self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
+                    begin_next(self.conn, app, id, begun.run, begun, now)
+                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now)
                     watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
         self._many("payload_close", closes)
@@ -347,18 +349,23 @@ class _Batch:
                 self.wakes.append((self.app, unit.key.id, unit.nonce, None))
                 return
 
-    def _continue(self, unit: Unit, start: Start) -> None:
-        app, (id, run) = self.app, unit.key
-        at = _placed(start, self.now)
-        self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, self.now))
-        self.conn.execute(Q["workflow_continue"], (
-            app, id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim, start.owner,
-            at.epoch, 0, at.until, start.timeout, at.deadline, self.now, at.started, start.parent, start.parent_run,
-            start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
-            start.attributes, rows.pack_intents(start.intents), start.nonce,
-        ))  # fmt: skip
-        self.conn.execute(Q["payload_insert"], (app, id, start.run, start.input))
-        self.heads[id] = Head(start.run, CODE[start.status], start.claim, start.nonce, self.now)
+
+def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now: int) -> None:
+    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``."""
+    at = _placed(start, now)
+    conn.execute(Q["workflow_continue"], (
+        app, id, run, start.lineage, start.name, start.version, CODE[start.status], start.claim, start.owner,
+        at.epoch, 0, at.until, start.timeout, at.deadline, now, at.started, start.parent, start.parent_run,
+        start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
+        start.attributes, rows.pack_intents(start.intents), start.nonce,
+    ))  # fmt: skip
+    conn.execute(Q["payload_insert"], (app, id, run, start.input))
+
+
+def past_nonce(conn: Connection, app: str, id: str, run: int) -> bytes | None:
+    """Who inserted an earlier run."""
+    found: bytes | None = conn.execute(Q["past_run_nonce"], (app, id, run)).get
+    return found
 
 
 class _Placed(msgspec.Struct, gc=False):

@@ -8,24 +8,28 @@
 t as materialized (
     select coalesce(:now::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now)
 
--- Locks the batch's own rows in id order, by id alone: what else must hold is compared after the wait.
+-- Locks the batch's own rows in the order sent, which is by id, and by id alone: what else must hold is compared after
+-- the wait.
 -- name: part_lock
 l as materialized (
-    select id, claim, run, watched from perdure.workflow
-    where app = :app and id = any(:f_id::text[]) order by id for no key update)
+    select w.id, w.claim, w.run, w.watched
+    from unnest(:f_id::text[]) u (id)
+    cross join lateral (
+        select id, claim, run, watched from perdure.workflow
+        where app = :app and id = u.id for no key update) w)
 
 -- The fence, all or nothing: tokens and runs of the locked rows, in order, against those sent.
 -- name: part_fence
 g as materialized (
-    select coalesce(array_agg(claim order by id), '{}') = :f_claim::bytea[]
-        and coalesce(array_agg(run order by id), '{}') = :f_run::int[] as ok
+    select coalesce(array_agg(claim), '{}') = :f_claim::bytea[]
+        and coalesce(array_agg(run), '{}') = :f_run::int[] as ok
     from l)
 
 -- The same where the batch closes runs or sets events: a watched run must take the way that sees its watchers.
 -- name: part_fence_unwatched
 g as materialized (
-    select coalesce(array_agg(claim order by id), '{}') = :f_claim::bytea[]
-        and coalesce(array_agg(run order by id), '{}') = :f_run::int[]
+    select coalesce(array_agg(claim), '{}') = :f_claim::bytea[]
+        and coalesce(array_agg(run), '{}') = :f_run::int[]
         and (:watchers_seen::boolean or not coalesce(bool_or(watched), false)) as ok
     from l)
 
@@ -104,51 +108,74 @@ h as (
     on conflict (app, id, run, seq) do update
         set nonce = case when history.nonce = excluded.nonce then excluded.nonce end)
 
--- One change of each row. A closed row stays as it is: that is the second try of what closed it.
+-- One change of each row, as an insert that always finds its row: the row is locked by `l`, so it exists, and an
+-- upsert goes by the key whatever the planner thinks of the table, where an update's join may be planned as a scan. A
+-- closed row stays as it is: that is the second try of what closed it.
 -- name: part_change
 c as (
-    update perdure.workflow w
-    set status = u.status, reason = u.reason, detail = u.detail, owner = null, updated = (select now from t),
-        until = case when u.status = 1 then (select now from t) else u.until end,
-        closed = case when u.status >= 5 then (select now from t) end,
-        last_seq = greatest(w.last_seq, u.last_seq)
+    insert into perdure.workflow (app, id, run, lineage, name, version, created, fingerprint, nonce,
+        status, reason, detail, updated, until, closed, last_seq)
+    select :app, u.id, 1, '', '', '', 0, '', '',
+        u.status, u.reason, u.detail, (select now from t),
+        case when u.status = 1 then (select now from t) else u.until end,
+        case when u.status >= 5 then (select now from t) end, u.last_seq
     from unnest(:c_id::text[], :c_status::smallint[], :c_reason::text[], :c_detail::text[], :c_until::bigint[],
         :c_last::int[]) u (id, status, reason, detail, until, last_seq)
-    where (select ok from g) and w.app = :app and w.id = u.id and w.id = any(:c_id::text[]) and w.status < 5)
+    where (select ok from g)
+    on conflict (app, id) do update
+        set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
+            updated = excluded.updated, until = excluded.until, closed = excluded.closed,
+            last_seq = greatest(workflow.last_seq, excluded.last_seq)
+        where workflow.status < 5)
 
 -- The same, noting the reason of a cancel command that was acted on, so that it outlives the wake row; and the note
 -- alone where nothing else of the row changes.
 -- name: part_change_noted
 c as (
-    update perdure.workflow w
-    set status = u.status, reason = u.reason, detail = u.detail, owner = null, updated = (select now from t),
-        until = case when u.status = 1 then (select now from t) else u.until end,
-        closed = case when u.status >= 5 then (select now from t) end,
-        last_seq = greatest(w.last_seq, u.last_seq),
-        cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k
-            where k.app = :app and k.dest = w.id and k.nonce = any(:d_nonce::bytea[])))
+    insert into perdure.workflow (app, id, run, lineage, name, version, created, fingerprint, nonce,
+        status, reason, detail, updated, until, closed, last_seq)
+    select :app, u.id, 1, '', '', '', 0, '', '',
+        u.status, u.reason, u.detail, (select now from t),
+        case when u.status = 1 then (select now from t) else u.until end,
+        case when u.status >= 5 then (select now from t) end, u.last_seq
     from unnest(:c_id::text[], :c_status::smallint[], :c_reason::text[], :c_detail::text[], :c_until::bigint[],
         :c_last::int[]) u (id, status, reason, detail, until, last_seq)
-    where (select ok from g) and w.app = :app and w.id = u.id and w.id = any(:c_id::text[]) and w.status < 5),
+    where (select ok from g)
+    on conflict (app, id) do update
+        set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
+            updated = excluded.updated, until = excluded.until, closed = excluded.closed,
+            last_seq = greatest(workflow.last_seq, excluded.last_seq),
+            cancel = coalesce(workflow.cancel, (select min(k.cancel) from perdure.wake k
+                where k.app = :app and k.dest = workflow.id and k.nonce = any(:d_nonce::bytea[])))
+        where workflow.status < 5),
 n as (
     update perdure.workflow w set cancel = k.cancel
-    from (select dest, min(cancel) as cancel from perdure.wake
-        where app = :app and dest = any(:n_id::text[]) and nonce = any(:d_nonce::bytea[]) and cancel is not null
-        group by dest) k
-    where (select ok from g) and w.app = :app and w.id = k.dest and w.id = any(:n_id::text[]) and w.cancel is null)
+    from (
+        select min(x.cancel) as cancel, u.dest
+        from unnest(:n_id::text[]) u (dest)
+        cross join lateral (
+            select cancel from perdure.wake
+            where app = :app and dest = u.dest and nonce = any(:d_nonce::bytea[]) and cancel is not null offset 0) x
+        group by u.dest) k
+    where (select ok from g) and w.app = :app and w.id = k.dest and w.cancel is null)
 
 -- Outcomes of the runs that close.
 -- name: part_outcome
 o as (
-    update perdure.payload p set outcome = u.outcome, output = u.output
+    insert into perdure.payload (app, id, run, input, outcome, output)
+    select :app, u.id, u.run, '', u.outcome, u.output
     from unnest(:p_id::text[], :p_run::int[], :p_outcome::smallint[], :p_output::text[])
         u (id, run, outcome, output)
-    where (select ok from g) and p.app = :app and p.id = u.id and p.run = u.run and p.id = any(:p_id::text[]))
+    where (select ok from g)
+    on conflict (app, id, run) do update set outcome = excluded.outcome, output = excluded.output)
 
--- A closed run needs no wakes.
+-- A closed run needs no wakes. (By place, looked up through the key: wake rows never change, so none moves.)
 -- name: part_clear
 x as (
-    delete from perdure.wake k where (select ok from g) and k.app = :app and k.dest = any(:p_id::text[]))
+    delete from perdure.wake k
+    where (select ok from g) and k.ctid = any(array(
+        select w.ctid from unnest(:p_id::text[]) u (dest)
+        cross join lateral (select ctid from perdure.wake where app = :app and dest = u.dest offset 0) w)))
 
 -- Wakes: for parents unless they are closed, and cancel commands for children that are open.
 -- name: part_wake
@@ -178,17 +205,22 @@ k as (
 -- name: part_woken
 d as (
     delete from perdure.wake k
-    using unnest(:d_dest::text[], :d_nonce::bytea[]) u (dest, nonce)
-    where (select ok from g) and k.app = :app and k.dest = u.dest and k.nonce = u.nonce
-        and k.dest = any(:d_dest::text[]) and not k.dest = any(:p_id::text[]))
+    where (select ok from g) and k.ctid = any(array(
+        select w.ctid from unnest(:d_dest::text[], :d_nonce::bytea[]) u (dest, nonce)
+        cross join lateral (
+            select ctid from perdure.wake where app = :app and dest = u.dest and nonce = u.nonce offset 0) w
+        where not u.dest = any(:p_id::text[]))))
 
 -- Messages that their records have received; the mark of a first try stays.
 -- name: part_taken
 r as (
-    update perdure.message m set taken_run = u.run, taken_seq = u.seq
+    insert into perdure.message (app, dest, mid, topic, data, sender, at, taken_run, taken_seq)
+    select :app, u.dest, u.mid, '', '', '', 0, u.run, u.seq
     from unnest(:r_dest::text[], :r_mid::bytea[], :r_run::int[], :r_seq::int[]) u (dest, mid, run, seq)
-    where (select ok from g) and m.app = :app and m.dest = u.dest and m.mid = u.mid and m.mid = any(:r_mid::bytea[])
-        and m.dest = any(:r_dest::text[]) and m.taken_seq is null)
+    where (select ok from g)
+        and exists (select from perdure.message m where m.app = :app and m.dest = u.dest and m.mid = u.mid)
+    on conflict (app, dest, mid) do update set taken_run = excluded.taken_run, taken_seq = excluded.taken_seq
+        where message.taken_seq is null)
 
 -- Messages to workflows that are open or need no check, each with its wake; and the latest values of events.
 -- name: part_send

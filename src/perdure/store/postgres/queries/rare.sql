@@ -1,14 +1,18 @@
 -- What is rare: the longer way of a commit, and orders of operators. Each runs in a transaction that has first locked
 -- the rows it is about (`lock`), so that what a statement reads here was committed before the lock was granted.
 
--- Locks rows in id order and tells what a fence must know of them.
+-- Locks rows in the order given, which is by id, and tells what a fence must know of them.
 -- name: lock
-select id, run, claim, status, nonce, updated from perdure.workflow
-where app = $1 and id = any($2::text[]) order by id for no key update
+select w.*
+from unnest($2::text[]) u (id)
+cross join lateral (
+    select id, run, claim, status, nonce, updated from perdure.workflow
+    where app = $1 and id = u.id for no key update) w
 
--- Marks rows as watched, so that whoever closes them or sets their events looks for the watchers.
+-- Marks a row as watched, so that whoever closes it or sets its events looks for the watchers.
 -- name: watch_mark
-update perdure.workflow set watched = true where app = $1 and id = any($2::text[]) and not watched
+update perdure.workflow set watched = true
+where app = $1 and id = $2 and not watched
 
 -- Remembers who waits for whom.
 -- name: watch_insert

@@ -17,6 +17,10 @@ insert into workflow (app, id, run, lineage, name, version, status, claim, owner
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
     ?23, ?24, ?25, ?26)
 
+-- When the latest run of an id was closed.
+-- name: workflow_closed
+select closed from workflow where app = ?1 and id = ?2
+
 -- The latest run of an id, as it is shown.
 -- name: workflow_get
 select id, run, lineage, name, status, version, created, updated, reason, detail, claim, owner, epoch, attempts,

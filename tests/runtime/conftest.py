@@ -1,0 +1,52 @@
+"""An app on a fresh database, and the log records of Perdure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import perdure.sync
+from perdure import App
+from tests.runtime.support import Ledger
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'perdure.db'}"
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+async def app(database: str) -> AsyncIterator[App]:
+    """An app to declare on; tests open it. Closed at the end whatever happens."""
+    app = App("shop", database=database)
+    yield app
+    await app.close()
+
+
+@pytest.fixture
+def sync_app(database: str) -> Iterator[perdure.sync.App]:
+    """The same for the sync face."""
+    app = perdure.sync.App("shop", database=database)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def quick_eviction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting workflows leave memory after a twentieth of a second."""
+    monkeypatch.setenv("PERDURE_GRACE", "0.05")
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Everything that Perdure logs."""
+    caplog.set_level(logging.INFO, logger="perdure")
+    return caplog
