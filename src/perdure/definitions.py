@@ -100,6 +100,7 @@ class Registry:
     workflows: dict[str, WorkflowDef] = field(default_factory=lambda: {})
     steps: dict[str, StepDef] = field(default_factory=lambda: {})
     resources: dict[str, ResourceDef] = field(default_factory=lambda: {})
+    included_in: list[Registry] = field(default_factory=lambda: [])  # these also get what is added later
 
     def add(self, definition: WorkflowDef | StepDef | ResourceDef) -> None:
         """Raises ``DefinitionError`` if another function has the name already."""
@@ -118,9 +119,12 @@ class Registry:
                 f"give one of them another name: @app.{what}(name=…)"
             )
         known[definition.name] = definition
+        for registry in self.included_in:
+            registry.add(definition)
 
     def include(self, other: Registry, prefix: str = "") -> None:
         """Take another registry's definitions over (their names already carry their own prefix)."""
+        other.included_in.append(self)
         for group in (other.workflows, other.steps, other.resources):
             for definition in group.values():
                 self.add(definition)

@@ -262,6 +262,13 @@ async def test_poll_shows_wakes_of_what_the_owner_holds_only(store: Store) -> No
     assert (await store.poll(None, [], now=T)).wakes == []
 
 
+async def test_poll_without_held_does_not_search_for_lost_claims(store: Store) -> None:
+    await running(store, "w")
+    await one(store, outside(sends=[send("w")]))
+    poll = await store.poll(ME, None, now=T)
+    assert (len(poll.wakes), poll.lost) == (1, [])
+
+
 async def test_a_stale_run_number_is_lost(store: Store) -> None:
     claim = await running(store, "w")
     await one(store, unit("w", claim, change=Continue(start("w", claim, run=2), tok("wake"))))

@@ -15,6 +15,7 @@ from tests.store.build import (
     T,
     close,
     dump,
+    history,
     one,
     outside,
     queued,
@@ -22,6 +23,7 @@ from tests.store.build import (
     row,
     running,
     send,
+    start,
     tok,
     unit,
     want,
@@ -144,3 +146,56 @@ async def test_a_watcher_that_was_terminated_is_not_woken(store: Store) -> None:
     await one(store, unit("target", claim, change=close()))
     assert await store.claim(want(), now=T) == []
     assert (await store.poll(None, [], now=T)).claimable is None
+
+
+# -- replace and wake
+
+
+async def test_replace_begins_the_next_run_of_a_closed_workflow(store: Store) -> None:
+    claim = await put(store, Status.RUNNING)
+    await one(store, unit("w", claim, records=[record(1)], change=close(Status.FAILED)), T + 1)
+    following = start("w", run=2, input=b'{"n":2}')
+    assert await store.replace(RunKey("w", 1), following, tok("n"), now=T + 5)
+    old, new = await store.run(RunKey("w", 1)), await row(store, "w")
+    assert old is not None
+    assert (old.status, old.closed, old.last_seq, old.run) == (Status.SUPERSEDED, T + 1, 1, 1)
+    assert (new.status, new.run, new.lineage, new.created) == (Status.QUEUED, 2, following.lineage, T + 5)
+    assert (new.closed, new.last_seq, new.until) == (None, 0, T + 5)
+    assert (await store.inputs([RunKey("w", 1), RunKey("w", 2)]))[RunKey("w", 2)] == b'{"n":2}'
+    assert len(await history(store, "w", 1)) == 1
+    assert not (await one(store, unit("w", claim, records=[record(2)]))).applied
+    [got] = await store.claim(want(), now=T + 5)
+    assert got.row.key == RunKey("w", 2)
+
+
+async def test_a_repeated_replace_begins_nothing_twice(store: Store) -> None:
+    await put(store, Status.COMPLETED)
+    following = start("w", run=2)
+    assert await store.replace(RunKey("w", 1), following, tok("n"), now=T)
+    before = await dump(store)
+    assert await store.replace(RunKey("w", 1), following, tok("n"), now=T + 1)
+    assert not await store.replace(RunKey("w", 1), start("w", run=2), tok("n"), now=T + 1)
+    assert await dump(store) == before
+
+
+@pytest.mark.parametrize("status", OPEN)
+async def test_open_work_is_not_replaced(store: Store, status: Status) -> None:
+    await put(store, status)
+    before = await dump(store)
+    assert not await store.replace(RunKey("w", 1), start("w", run=2), tok("n"), now=T)
+    assert not await store.replace(RunKey("w", 2), start("w", run=3), tok("n"), now=T)
+    assert not await store.replace(RunKey("nobody", 1), start("nobody", run=2), tok("n"), now=T)
+    assert await dump(store) == before
+
+
+async def test_a_wake_makes_open_work_look_again(store: Store) -> None:
+    await put(store, Status.RUNNING, "run")
+    await put(store, Status.WAITING, "wait")
+    await put(store, Status.COMPLETED, "closed")
+    nonce = tok("n")
+    for _ in range(2):
+        await store.wake(["run", "wait", "closed", "unknown"], nonce)
+    wakes = (await store.poll(ME, [], now=T)).wakes
+    assert [(w.dest, w.nonce, w.cancel) for w in wakes] == [("run", nonce, None)]
+    assert [c.row.id for c in await store.claim(want(), now=T)] == ["wait"]
+    await store.wake([], tok("n"))

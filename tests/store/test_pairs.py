@@ -14,6 +14,7 @@ from perdure.model.writes import Continue, Hold, Park, Release, SetEvent, Unit
 from perdure.store.base import Store
 from tests.store.build import (
     ME,
+    Dump,
     T,
     close,
     dump,
@@ -95,6 +96,10 @@ def _continue(u: Unit) -> None:
     u.change = Continue(start("w", run=2), tok("wake"))
 
 
+async def _mine(store: Store) -> Dump:
+    return {table: [r for r in rows if r["app"] == store.app] for table, rows in (await dump(store)).items()}
+
+
 async def _mailed(store: Store, dest: str, topic: str) -> bool:
     return [m.topic for m in await store.inbox([dest])].count(topic) == 1
 
@@ -104,11 +109,11 @@ async def _is(store: Store, status: Status) -> bool:
 
 
 async def _wake_gone(store: Store) -> bool:
-    return all(w["nonce"] != MAIL.wake for w in (await dump(store))["wake"])
+    return all(w["nonce"] != MAIL.wake for w in (await _mine(store))["wake"])
 
 
 async def _has_event(store: Store) -> bool:
-    return any((e["id"], e["name"]) == ("w", "e") for e in (await dump(store))["event"])
+    return any((e["id"], e["name"]) == ("w", "e") for e in (await _mine(store))["event"])
 
 
 async def _has_record(store: Store) -> bool:
@@ -125,7 +130,7 @@ async def _closed(store: Store) -> bool:
 
 
 async def _watches(store: Store) -> bool:
-    watches = (await dump(store))["watch"]
+    watches = (await _mine(store))["watch"]
     return [(w["target"], w["waiter"]) for w in watches] == [("friend", "w")] and await _is(store, Status.WAITING)
 
 

@@ -28,7 +28,7 @@ class Client:
 
     def __init__(self, database: str | None = None, *, app: str | None = None, home: Home | None = None) -> None:
         if home is None:
-            home = Home(app or "", {"database": database}, Registry(), make_store)
+            home = Home(app or "", {"database": database}, Registry(), make_store, aface.FACE)
         self._home = home
 
     async def open(self) -> None:

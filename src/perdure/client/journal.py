@@ -186,9 +186,14 @@ class Journal:
             if not future.done():
                 future.set_result(None)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits to be written, or is under way."""
+        return bool(self._waiting) or self._flight is not None or self._scheduled
+
     async def drained(self) -> None:
         """Returns when nothing waits and nothing is under way."""
-        while self._waiting or self._flight is not None or self._scheduled:
+        while self.busy:
             future: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(future)
             await future

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -187,7 +187,7 @@ async def close_resources(home: Home) -> None:
 
 
 @asynccontextmanager
-async def lifespan(home: Home) -> AsyncIterator[None]:
+async def lifespan(home: Home) -> AsyncGenerator[None, None]:
     """Open while an ASGI application is."""
     await open_home(home, works=True)
     try:

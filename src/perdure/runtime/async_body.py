@@ -119,6 +119,10 @@ class AsyncExecution(Execution):
     def deliver_cancel(self) -> None:
         self.loop.cancel_main()
 
+    @property
+    def busy(self) -> bool:
+        return super().busy or getattr(self, "_cut", False)
+
     # -- timers of the body's loop (asyncio.sleep, asyncio.timeout, perdure.sleep)
 
     def timer_armed(self, timer: LoopTimer) -> None:

@@ -85,7 +85,8 @@ class Engine:
             lease=self.lease, threads=settings.threads, grace=settings.grace, polling=polling, fakes=self.fakes,
         )  # fmt: skip
         await self.executor.open()
-        self._calm_collector()
+        if leased:  # not for a test's engine, one of many
+            self._calm_collector()
 
     def _calm_collector(self) -> None:
         """What launch made stays, so the collector need not look at it again; and at 700 new objects a time (the

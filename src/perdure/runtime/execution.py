@@ -380,6 +380,7 @@ class Execution:
         """A step's body ended (called by its StepCall, once)."""
         self.running -= 1
         self._steps.pop(op.path, None)
+        self.host.on_change()
         if self.gone or not op.is_open:
             return
         call: StepCall = op.what
@@ -583,6 +584,11 @@ class Execution:
     def end_of_child(self, ended: Ended) -> tuple[Outcome, bytes | None]:
         self.own("seen_ends")[ended.row.id] = None
         return outcome_of(ended)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something goes on here that needs no time to pass and no word from outside (tests wait for quiet)."""
+        return bool(self.running or self.in_flight or self.unwritten or self.run.replaying)
 
     def check_alive(self) -> None:
         """Every call of unwinding code is refused, without effect or record."""

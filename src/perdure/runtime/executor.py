@@ -185,13 +185,12 @@ class Executor:
             changes["nonce"] = nonce
         start = msgspec.structs.replace(start, **changes)
         if self.can_run(order) and id not in self.executions:
-            child = self._born(order, id, start)
-            child.newborn = True
+            child = self._born(order, id, start, newborn=True)
             parent.newborns = [*parent.newborns, child]
         else:
             parent.run.add_child(start)
 
-    def _born(self, order: StartOrder, id: str, start: Start) -> Execution:
+    def _born(self, order: StartOrder, id: str, start: Start, newborn: bool = False) -> Execution:
         """An execution that runs from the first moment; its start is written after its first burst."""
         definition = self.registry.workflows[order.name]
         now = self.line.clock.now()
@@ -211,7 +210,7 @@ class Executor:
         )  # fmt: skip
         run = Run(RunKey(id, 1), start.lineage, self.version, now, start=start)
         execution = self._host(definition, run, row, order.input)
-        execution.dirty()
+        execution.newborn = newborn
         return execution
 
     def _host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
@@ -232,6 +231,8 @@ class Executor:
         except Exception as bug:
             log.exception("workflow %s could not be begun", execution.id)
             execution.hold(Reason.UNDECODABLE, f"{type(bug).__name__}: {bug}")
+        if execution.unwritten:  # the start, and the intents of the first burst with it
+            execution.dirty()
 
     # -- claims
 
@@ -277,6 +278,7 @@ class Executor:
                 self._look_at(poll.claimable)
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, looking again later: %s", trouble)
+            self._looks = 0  # a claim's answer may be lost: the next look also searches for rows of ours
             self._interval = min(max(self._interval, 0.1) * 2, POLL_SECONDS_MAX)
 
     def _look_at(self, when: int) -> None:
@@ -410,6 +412,7 @@ class Executor:
                 await self.take_on(claimed)
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, recovery looks again later: %s", trouble)
+            self._looks = 0  # as above
         if taken:
             self.recovered += taken
             log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")

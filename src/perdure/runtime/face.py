@@ -24,11 +24,14 @@ class MakeStoreOf(Protocol):
 class Home:
     """Where definitions and handles belong: an app or a client. Holds the engine while it is open."""
 
-    def __init__(self, name: str, arguments: Mapping[str, Any], registry: Registry, make_store: MakeStoreOf) -> None:
+    def __init__(
+        self, name: str, arguments: Mapping[str, Any], registry: Registry, make_store: MakeStoreOf, face: str = "perdure"
+    ) -> None:
         self.name = name
         self.arguments = dict(arguments)
         self.registry = registry
         self.make_store = make_store
+        self._with = "with" if face == "perdure.sync" else "async with"  # for messages
         self.modules: tuple[str, ...] = ()
         self._engine: Engine | None = None
 
@@ -40,8 +43,8 @@ class Home:
         """Raises ``NotOpen`` naming the forms of opening."""
         if self._engine is None:
             raise NotOpen(
-                f"app {self.name!r} is not open. To work and call: async with app: … (app.run(), "
-                "perdure run module:app, FastAPI(lifespan=app.lifespan)); only to call: async with app.connect(): …"
+                f"app {self.name!r} is not open. To work and call: {self._with} app: … (app.run(), "
+                f"perdure run module:app, FastAPI(lifespan=app.lifespan)); only to call: {self._with} app.connect(): …"
             )
         return self._engine
 

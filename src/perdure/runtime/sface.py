@@ -9,7 +9,7 @@ import asyncio
 import atexit
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -30,6 +30,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class Portal:
     """A thread with an event loop, for blocking callers."""
+
+    loop: asyncio.AbstractEventLoop
+    _stop: asyncio.Event
 
     def __init__(self, name: str) -> None:
         self._ready = threading.Event()
@@ -208,7 +211,7 @@ def close_resources(home: Home) -> None:
 
 
 @asynccontextmanager
-async def lifespan(home: Home) -> AsyncIterator[None]:
+async def lifespan(home: Home) -> AsyncGenerator[None, None]:
     """Open while an ASGI application is: its event loop is not blocked meanwhile."""
     await asyncio.to_thread(open_home, home, works=True)
     try:

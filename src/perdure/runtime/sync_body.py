@@ -49,6 +49,7 @@ class SyncExecution(Execution):
         self._gate = threading.Semaphore(0)
         self._answer: Record | BaseException | None = None
         self._parked_op: Op | None = None  # what the thread waits for; None while it holds the baton
+        self._handed_over = False  # the host has the baton
         self._calls = 0
         self.arm_deadline()
         self.host.body_pool.submit(lambda: self._serve(args, kwargs))
@@ -114,15 +115,22 @@ class SyncExecution(Execution):
             self._open_gate(Evicted())
         elif not self.try_cancel():
             self.idle_since = self.line.loop.time()
+            self._handed_over = True
             begin(op)
             if self.host.body_pool.crowded:
                 evict_if_idle(self, self.line.loop.time())
+            self.host.on_change()
 
     def _open_gate(self, answer: Record | BaseException) -> None:
         if self._parked_op is not None:
             self._parked_op = None
+            self._handed_over = False
             self._answer = answer
             self._gate.release()
+
+    @property
+    def busy(self) -> bool:
+        return super().busy or not (self.gone or getattr(self, "_handed_over", False))
 
     def pump(self) -> None:
         """On the host: only a cancel is left to do; the thread runs by itself."""

@@ -23,8 +23,9 @@ def difference(a: Any, b: Any, depth: int = 0) -> str | None:
     if cls is not class_of(b) or depth > 100:
         return ""
     if cls is float:
-        same = a == b or (math.isnan(a) and math.isnan(b))
-        return None if same and math.copysign(1, a) == math.copysign(1, b) else ""
+        if math.isnan(a):
+            return None if math.isnan(b) else ""
+        return None if a == b and math.copysign(1, a) == math.copysign(1, b) else ""
     if isinstance(a, (list, tuple)):
         return _sequences(cast("Any", a), b, depth)
     if isinstance(a, dict):
@@ -37,7 +38,7 @@ def difference(a: Any, b: Any, depth: int = 0) -> str | None:
                 return f".{name}{found}"
         return None
     if isinstance(a, BaseException):
-        return None if a.args == b.args else ""  # exceptions compare by identity
+        return None if difference(a.args, b.args, depth + 1) is None else ""  # they compare by identity
     return None if bool(a == b) else ""
 
 

@@ -46,7 +46,7 @@ class App(Router):
             "database": database, "executor_id": executor_id, "version": version, "rollout": rollout, "adopt": adopt,
             "recovery": recovery, "lease": lease,
         }  # fmt: skip
-        self._home = Home(name, arguments, self._registry, make_store)
+        self._home = Home(name, arguments, self._registry, make_store, sface.FACE)
         self._home.modules = tuple(modules)
         self._homes.home = self._home
         self.client = Client(home=self._home)

@@ -29,7 +29,7 @@ class Client:
 
     def __init__(self, database: str | None = None, *, app: str | None = None, home: Home | None = None) -> None:
         if home is None:
-            home = Home(app or "", {"database": database}, Registry(), make_store)
+            home = Home(app or "", {"database": database}, Registry(), make_store, sface.FACE)
         self._home = home
 
     def open(self) -> None:

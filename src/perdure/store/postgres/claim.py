@@ -41,6 +41,7 @@ async def adopt(
 async def reclaim(
     link: Link, place: Place, keys: Sequence[RunKey], want: ClaimRequest, now: int | None
 ) -> list[Claimed]:
+    keys = sorted(set(keys))  # the order of locks
     ids, runs = [key.id for key in keys], [key.run for key in keys]
     found = await link.fetch(
         place.sql["claim_again"], place.app, now, max(want.limit, len(ids)), want.owner, want.token, want.version,
@@ -59,10 +60,10 @@ class Looker:
         self._place = place
         self._strays_at = 0.0
 
-    async def poll(self, owner: bytes | None, held: Collection[RunKey], now: int | None) -> Poll:
-        strays = owner is not None and self._strays_due(len(held))
-        ids = [key.id for key in held] if strays else []
-        runs = [key.run for key in held] if strays else []
+    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, now: int | None) -> Poll:
+        strays = owner is not None and held is not None and self._strays_due(len(held))
+        ids = [key.id for key in held or ()] if strays else []
+        runs = [key.run for key in held or ()] if strays else []
         row = await self._link.fetchrow(self._place.sql["poll"], self._place.app, now, owner, ids, runs, strays)
         wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
         lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))

@@ -1,17 +1,21 @@
-"""Commands from outside: cancel and terminate. Both end what nobody holds here and now, and wake who waits for it.
+"""Commands from outside: cancel, terminate, replace, wake. Whoever waits for what they end is woken.
 
 Each locks the row, then reads and writes by statements begun after the lock: watchers written before it are seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
-from perdure.model.states import CODE, Status
+from perdure.model.states import CODE, FIRST_CLOSED, Status
+from perdure.model.writes import Start
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
+from perdure.store.postgres.longer import begin_next, put_away
 
 
 async def cancel(link: Link, place: Place, id: str, reason: str, nonce: bytes, now: int | None) -> WorkflowRow | None:
@@ -33,6 +37,32 @@ async def terminate(
         if row is None or not row.status.open:
             return row
         return await _end(tx, place, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason), nonce, now)
+
+
+async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: bytes, now: int | None) -> bool:
+    """Begin the run after ``old``, which is closed and the latest; True if that is done, now or before."""
+    following = old.run + 1
+    async with link.transaction() as tx:
+        locked = await tx.fetch(place.sql["lock"], place.app, [old.id])
+        if not locked or locked[0]["run"] < old.run:
+            return False
+        row = locked[0]
+        if row["run"] == following:
+            return bool(row["nonce"] == start.nonce)
+        if row["run"] > following:
+            before = await tx.fetch(place.sql["past_run_nonces"], place.app, [old.id], [following])
+            return bool(before) and before[0][1] == start.nonce
+        if row["status"] < FIRST_CLOSED:
+            return False
+        at = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
+        await put_away(tx, place, old, Status.SUPERSEDED, at)
+        await begin_next(tx, place, old.id, following, start, at)
+        await tx.fetch(place.sql["wake_watchers"], place.app, [old.id], [nonce])
+        return True
+
+
+async def wake(link: Link, place: Place, ids: Collection[str], nonce: bytes) -> None:
+    await link.fetch(place.sql["wake_open"], place.app, sorted(set(ids)), nonce, writing=True)
 
 
 async def _end(

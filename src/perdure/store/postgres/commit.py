@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from perdure.model.records import WorkflowRow
 from perdure.model.states import CODES
-from perdure.model.writes import Send, Unit, Verdict
+from perdure.model.writes import Send, Start, Unit, Verdict
 from perdure.store.postgres import rows
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.shapes import choose, shape
@@ -72,20 +72,31 @@ async def finish(ways: Ways, place: Place, judged: Iterable[tuple[Unit, Verdict]
     """Say of starts that did not take by whom their id is taken, and of messages why they did not arrive."""
     pairs = [(unit, verdict) for unit, verdict in judged if verdict.applied]
     if written.took is not None:
-        lost: list[tuple[Verdict, str]] = []
+        lost: list[tuple[Verdict, Start, bool]] = []
         for unit, verdict in pairs:
             start = unit.start
             if start is not None and written.took.get(start.id, start) != start.claim:
-                verdict.applied = False
-                lost.append((verdict, start.id))
-            elif unit.children:
-                lost += [(verdict, child.id) for child in unit.children if child.id not in written.took]
-        existing = await read_rows(ways, place, [id for _, id in lost])
-        for verdict, id in lost:
-            if id in existing:
-                verdict.exists[id] = existing[id]
+                lost.append((verdict, start, True))
+            lost += [(verdict, child, False) for child in unit.children if child.id not in written.took]
+        await _not_taken(ways, place, lost)
     if written.mail is not None:
         await _undelivered(ways, place, pairs)
+
+
+async def _not_taken(ways: Ways, place: Place, lost: list[tuple[Verdict, Start, bool]]) -> None:
+    """Name whose the ids are. A start of mine that has continued as another run since is no conflict."""
+    if not lost:
+        return
+    existing = await read_rows(ways, place, [start.id for _, start, _ in lost])
+    ids, runs = [start.id for _, start, _ in lost], [start.run for _, start, _ in lost]
+    before = {n - 1: nonce for n, nonce in await ways.fetch(place.sql["past_run_nonces"], place.app, ids, runs)}
+    for n, (verdict, start, own) in enumerate(lost):
+        mine = before.get(n) == start.nonce
+        row = existing.get(start.id)
+        if own:
+            verdict.applied = mine and start.claim is None
+        if row is not None and not (mine and (verdict.applied or not own)):
+            verdict.exists[start.id] = row
 
 
 async def read_rows(ways: Ways, place: Place, ids: list[str]) -> dict[str, WorkflowRow]:

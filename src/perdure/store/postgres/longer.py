@@ -17,15 +17,19 @@ from typing import Any
 
 import msgspec
 
+from perdure.model.ids import RunKey
 from perdure.model.states import CODE, FIRST_CLOSED, Status
 from perdure.model.writes import Close, Continue, Park, Receipt, Start, Unit, Verdict
 from perdure.store.postgres.columns import Columns
-from perdure.store.postgres.commit import Place, finish, read_rows, write
+from perdure.store.postgres.commit import Place, finish, write
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.rows import pack_intents
 from perdure.store.postgres.trouble import sqlstate
 
-NOT_NULL = "23502"  # a record's nonce: another write has put a record there
+def record_is_taken(error: BaseException) -> bool:
+    """Whether a record could not be written because another write put one there: its nonce came out null."""
+    return sqlstate(error) == "23502" and getattr(error, "table_name", "") == "history"
+
 
 class Longer:
     """One batch on its way."""
@@ -68,7 +72,7 @@ class Longer:
             async with tx.savepoint():
                 await self._write(tx, wave)
         except Exception as e:
-            if sqlstate(e) != NOT_NULL:
+            if not record_is_taken(e):
                 raise
             self.verdicts[wave[0][0]] = Verdict(applied=False)
 
@@ -107,12 +111,10 @@ class Longer:
         return Verdict(applied=False)
 
     async def _children(self, tx: Transaction, unit: Unit, verdict: Verdict) -> None:
-        """The children of a run that was started here."""
-        children = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children)
-        written = await write(tx, self.place, Columns([children]), self.stamp, watchers_seen=True)
-        if written.took is not None:
-            missing = [child.id for child in unit.children if child.id not in written.took]
-            verdict.exists.update(await read_rows(tx, self.place, missing))
+        """The children of a run that was started here, and its mail, which may be for them."""
+        later = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children, sends=unit.sends)
+        written = await write(tx, self.place, Columns([later]), self.stamp, watchers_seen=True)
+        await finish(tx, self.place, [(later, verdict)], written)
 
     async def _tell_watchers(self, tx: Transaction, unit: Unit) -> None:
         """Wake who watches a run that has closed, continued or set an event."""
@@ -140,22 +142,28 @@ class Longer:
 
     async def _continue(self, tx: Transaction, unit: Unit, change: Continue) -> None:
         """Put the ended run away and begin the next in its row."""
-        sql, app = self.place.sql, self.place.app
-        (id, run), start = unit.key, change.next
-        row = self.locked.get(id)
-        if row is not None and row["status"] >= FIRST_CLOSED:
-            return
-        last = unit.records[-1].seq if unit.records else 0
-        await tx.fetch(sql["past_run_insert"], app, id, run, CODE[Status.CONTINUED], self.stamp, last)
-        until, started, deadline = _times(start, self.stamp)
-        await tx.fetch(
-            sql["workflow_continue"], app, id, start.run, start.lineage, start.name, start.version, CODE[start.status],
-            start.claim, start.owner if start.claim is not None else None, 0 if start.claim is None else 1, until,
-            start.timeout, deadline, self.stamp, started, start.parent, start.parent_run, start.parent_path,
-            start.on_parent_close, start.queue, start.priority, start.fingerprint,
-            None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
-        )  # fmt: skip
-        await tx.fetch(sql["payload_insert"], app, id, start.run, start.input.decode())
+        row = self.locked.get(unit.key.id)
+        if row is None or row["status"] < FIRST_CLOSED:
+            await put_away(tx, self.place, unit.key, Status.CONTINUED, self.stamp)
+            await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp)
+
+
+async def put_away(tx: Transaction, place: Place, key: RunKey, status: Status, now: int) -> None:
+    """Copy the latest run, which has ended, out of the hot row."""
+    await tx.fetch(place.sql["past_run_insert"], place.app, key.id, key.run, CODE[status], now)
+
+
+async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: Start, now: int) -> None:
+    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``."""
+    until, started, deadline = _times(start, now)
+    await tx.fetch(
+        place.sql["workflow_continue"], place.app, id, run, start.lineage, start.name, start.version,
+        CODE[start.status], start.claim, start.owner if start.claim is not None else None,
+        0 if start.claim is None else 1, until, start.timeout, deadline, now, started, start.parent, start.parent_run,
+        start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
+        None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
+    )  # fmt: skip
+    await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
 
 
 def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
@@ -173,13 +181,14 @@ def _plain(unit: Unit) -> Unit:
     elif isinstance(unit.change, Park) and unit.change.watching:
         unit = msgspec.structs.replace(unit, change=msgspec.structs.replace(unit.change, watching=()))
     if unit.start is not None and unit.children:
-        unit = msgspec.structs.replace(unit, children=[])
+        unit = msgspec.structs.replace(unit, children=[], sends=[])
     return unit
 
 
 def _wave(waiting: list[tuple[int, Unit]]) -> tuple[list[tuple[int, Unit]], list[tuple[int, Unit]]]:
     """The units that can go together, each row named once and no run written before its start; and the others."""
-    begun = {start.id: n for n, unit in waiting for start in ([unit.start] if unit.start else []) + unit.children}
+    begun = {unit.start.id: n for n, unit in waiting if unit.start is not None}
+    begun.update({child.id: n for n, unit in waiting for child in unit.children})
     wave: list[tuple[int, Unit]] = []
     others: list[tuple[int, Unit]] = []
     used: set[str] = set()

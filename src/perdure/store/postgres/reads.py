@@ -86,6 +86,17 @@ async def incarnations(link: Link, place: Place) -> list[Incarnation]:
     return [rows.incarnation(row) for row in await link.fetch(place.sql["incarnation_list"], place.app)]
 
 
+async def apps(link: Link, place: Place) -> list[str]:
+    found = {row[0] for row in await link.fetch(place.sql["incarnation_apps"])}
+    name: str | None = ""
+    while name is not None:
+        row = await link.fetchrow(place.sql["app_next"], name)
+        name = None if row is None else row[0]
+        if name is not None:
+            found.add(name)
+    return sorted(found)
+
+
 def _place_of(cursor: str | None) -> tuple[int | None, str | None]:
     """Where a page ended. A cursor that is not ours starts from the top."""
     if cursor is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
-from perdure.model.writes import Receipt, Unit
+from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.postgres import claim, commands, health, migrate, reads
 from perdure.store.postgres.commit import Place
@@ -82,6 +82,12 @@ class PostgresStore:
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await claim.reclaim(self._reading, self._place, keys, want, now)
 
+    async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
+        return await commands.replace(self._reading, self._place, old, next, nonce, now)
+
+    async def wake(self, ids: Collection[str], nonce: bytes) -> None:
+        await commands.wake(self._reading, self._place, ids, nonce)
+
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await commands.cancel(self._reading, self._place, id, reason, nonce, now)
 
@@ -114,7 +120,7 @@ class PostgresStore:
     async def list(self, which: Filter) -> Found:
         return await reads.listing(self._reading, self._place, which)
 
-    async def poll(self, owner: bytes | None, held: Collection[RunKey], *, now: int | None = None) -> Poll:
+    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, *, now: int | None = None) -> Poll:
         return await self._looker.poll(owner, held, now)
 
     # -- executors
@@ -154,3 +160,6 @@ class PostgresStore:
 
     async def health(self) -> Health:
         return await health.health(self._reading, self.schema)
+
+    async def apps(self) -> "list[str]":  # noqa: UP037 - `list` is a method here
+        return await reads.apps(self._reading, self._place)

@@ -14,21 +14,30 @@ from perdure.store.sql import queries
 _SCHEMA = re.compile(r"\bperdure\.(?=[a-z_])")
 _PLAIN = re.compile(r"^[a-z_][a-z0-9_]{0,40}$")
 
-# What a claim sets. The first claim starts the clock and gives the claimer's version. The cancel command is read from
-# the table, not from the rows that `d` deletes: a row that changed while it was being locked is evaluated again, and
-# Postgres refuses to look into a modifying part of the statement then.
-TAKE = """status = 2, owner = $4, claim = $5, epoch = w.epoch + 1,
+# What a claim does to the rows in `picked`, which it has locked. They exist, so the insert always finds its row: an
+# upsert goes by the key, where an update's join may be planned as a scan. The first claim starts the clock and gives
+# the claimer's version.
+TAKE = """d as (
+    delete from perdure.wake k where k.ctid = any(array(
+        select x.ctid from picked cross join lateral (
+            select ctid from perdure.wake where app = $1 and dest = picked.id offset 0) x))),
+forgotten as (
+    delete from perdure.watch k where k.ctid = any(array(
+        select x.ctid from picked cross join lateral (
+            select ctid from perdure.watch where app = $1 and waiter = picked.id offset 0) x))),
+c as (
+    insert into perdure.workflow as w (app, id, run, lineage, name, version, status, owner, created, updated,
+        fingerprint, nonce)
+    select $1, picked.id, 1, '', '', '', 2, $4, 0, 0, '', '' from picked
+    on conflict (app, id) do update
+    set status = 2, owner = $4, claim = $5, epoch = w.epoch + 1, attempts = w.attempts + @deaths,
         version = case when w.started is null and $6::text <> '' then $6::text else w.version end,
         deadline = case when w.started is null and w.timeout is not null
             then least(w.deadline, (select now from t) + w.timeout) else w.deadline end,
         started = coalesce(w.started, (select now from t)), updated = (select now from t),
         until = null, reason = null, detail = '',
-        cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k
-            where k.app = $1 and k.dest = w.id))"""
-QUIET = """d as (
-    delete from perdure.wake where app = $1 and dest = any(array(select id from picked))),
-forgotten as (
-    delete from perdure.watch where app = $1 and waiter = any(array(select id from picked)))"""
+        cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k where k.app = $1 and k.dest = w.id))
+    returning w.*)"""
 
 
 def quoted(schema: str) -> str:
@@ -50,6 +59,8 @@ def statements(schema: str) -> Mapping[str, str]:
     """All named queries, ready to prepare."""
     found: dict[str, str] = {}
     for name, sql in queries("perdure.store.postgres").items():
-        spelled = sql.replace("@row", ROW).replace("@take", TAKE).replace("@quiet", QUIET)
+        spelled = sql.replace("@row", ROW).replace("@take_dead", TAKE.replace("@deaths", "$8::int")).replace(
+            "@take", TAKE.replace("@deaths", "0")
+        )
         found[name] = placed(spelled, schema)
     return MappingProxyType(found)

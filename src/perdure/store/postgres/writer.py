@@ -15,7 +15,7 @@ from perdure.model.writes import Receipt, Unit, Verdict
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, Watched, fenced_in, finish, write
 from perdure.store.postgres.connection import Link
-from perdure.store.postgres.longer import NOT_NULL, Longer
+from perdure.store.postgres.longer import Longer, record_is_taken
 from perdure.store.postgres.trouble import AGAIN, sqlstate
 
 TRIES = 6
@@ -46,7 +46,7 @@ class Writer:
                 cause = e.__cause__ or e
                 if sqlstate(cause) in AGAIN and tries + 1 < TRIES:
                     await asyncio.sleep(random.uniform(0.001, 0.01) * (tries + 1))
-                elif sqlstate(cause) == NOT_NULL and not solo:
+                elif record_is_taken(cause) and not solo:
                     solo = True
                 else:
                     raise

@@ -53,7 +53,7 @@ def adopt(
 def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimRequest, now: int) -> list[Claimed]:
     """Those of ``keys`` that the asker itself owns, under a new token."""
     owned = set(conn.execute(Q["workflow_owned"], (app, want.owner)))
-    first = sorted(key.id for key in set(keys) if key in owned)[: want.limit]
+    first = sorted(key.id for key in set(keys) if key in owned)
     _take(conn, app, first, want, now)
     return _claimed(conn, app, first)
 

@@ -91,6 +91,14 @@ def incarnations(conn: Connection, app: str) -> list[Incarnation]:
     return [rows.incarnation(r) for r in conn.execute(Q["incarnation_list"], (app,))]
 
 
+def apps(conn: Connection) -> list[str]:
+    found = {r[0] for r in conn.execute(Q["incarnation_apps"])}
+    name: str | None = ""
+    while (name := conn.execute(Q["app_next"], (name,)).get) is not None:
+        found.add(name)
+    return sorted(found)
+
+
 def _many(conn: Connection, query: str, bindings: Iterable[tuple[Any, ...]]) -> Iterable[Row]:
     return conn.executemany(Q[query], bindings)
 

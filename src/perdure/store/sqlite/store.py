@@ -16,7 +16,7 @@ from typing import TypeVar
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
-from perdure.model.writes import Receipt, Unit
+from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads
 from perdure.store.sqlite.commit import commit
@@ -96,6 +96,12 @@ class SQLiteStore:
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await self._write(lambda conn: claim.reclaim(conn, self.app, keys, want, _clock(now)))
 
+    async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
+        return await self._write(lambda conn: commands.replace(conn, self.app, old, next, nonce, _clock(now)))
+
+    async def wake(self, ids: Collection[str], nonce: bytes) -> None:
+        await self._write(lambda conn: commands.wake(conn, self.app, ids, nonce))
+
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now)))
 
@@ -164,6 +170,9 @@ class SQLiteStore:
 
     async def health(self) -> Health:
         return await self._read(lambda conn: health.health(conn, self.path))
+
+    async def apps(self) -> builtins.list[str]:
+        return await self._read(reads.apps)
 
 
 def _clock(now: int | None) -> int:

@@ -54,7 +54,7 @@ create index workflow_open on perdure.workflow (app, owner, until) where status 
 create index workflow_created on perdure.workflow (app, created);
 
 -- Earlier runs of an id: the same columns in the same order.
-create table perdure.past_run (like perdure.workflow, primary key (app, id, run));
+create table perdure.past_run (like perdure.workflow including defaults, primary key (app, id, run));
 
 create table perdure.payload (
     app text collate "C" not null,

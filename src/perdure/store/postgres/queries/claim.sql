@@ -1,7 +1,7 @@
 -- Taking workflows. `$1` is the app, `$2` now or null, `$3` the limit, `$4` the owner, `$5` the token, `$6` the version.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
--- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim sets, `@quiet` for the end
--- of the wakes and watches of what is taken.
+-- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
+-- has picked and locked: see text.py.
 
 -- Ready workflows, oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
 -- name: claim_ready
@@ -28,12 +28,7 @@ woken as materialized (
 picked as materialized (
     select id, min(since) as since from (select id, since from due union all select id, since from woken) x
     group by id order by 2, 1 limit $3),
-@quiet,
-c as (
-    update perdure.workflow w
-    set @take
-    where w.app = $1 and w.id = any(array(select id from picked))
-    returning w.*)
+@take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.since, c.id
 
@@ -45,11 +40,7 @@ picked as materialized (
     select id from perdure.workflow
     where app = $1 and owner = any($7::bytea[]) and status = 2 and status < 5
     limit $3 for no key update skip locked),
-@quiet,
-c as (
-    update perdure.workflow w set @take, attempts = w.attempts + $8::int
-    where w.app = $1 and w.id = any(array(select id from picked))
-    returning w.*)
+@take_dead
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 
@@ -58,15 +49,13 @@ from c order by c.id
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 picked as materialized (
-    select w.id from perdure.workflow w
-    where w.app = $1 and w.id = any($7::text[]) and w.owner = $4 and w.status = 2
-        and w.run = ($8::int[])[array_position($7::text[], w.id)]
-    order by w.id limit $3 for no key update),
-@quiet,
-c as (
-    update perdure.workflow w set @take
-    where w.app = $1 and w.id = any(array(select id from picked))
-    returning w.*)
+    select w.id
+    from unnest($7::text[], $8::int[]) u (id, run)
+    cross join lateral (
+        select id, run from perdure.workflow where app = $1 and id = u.id and owner = $4 and status = 2
+        for no key update) w
+    where w.run = u.run limit $3),
+@take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 

@@ -110,7 +110,7 @@ h as (
 
 -- One change of each row, as an insert that always finds its row: the row is locked by `l`, so it exists, and an
 -- upsert goes by the key whatever the planner thinks of the table, where an update's join may be planned as a scan. A
--- closed row stays as it is: that is the second try of what closed it.
+-- closed row, or one that has the status already, stays as it is: this is the second try of what made it so.
 -- name: part_change
 c as (
     insert into perdure.workflow (app, id, run, lineage, name, version, created, fingerprint, nonce,
@@ -126,7 +126,7 @@ c as (
         set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
             updated = excluded.updated, until = excluded.until, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq)
-        where workflow.status < 5)
+        where workflow.status < 5 and workflow.status <> excluded.status)
 
 -- The same, noting the reason of a cancel command that was acted on, so that it outlives the wake row; and the note
 -- alone where nothing else of the row changes.
@@ -147,17 +147,18 @@ c as (
             last_seq = greatest(workflow.last_seq, excluded.last_seq),
             cancel = coalesce(workflow.cancel, (select min(k.cancel) from perdure.wake k
                 where k.app = :app and k.dest = workflow.id and k.nonce = any(:d_nonce::bytea[])))
-        where workflow.status < 5),
+        where workflow.status < 5 and workflow.status <> excluded.status),
 n as (
-    update perdure.workflow w set cancel = k.cancel
-    from (
-        select min(x.cancel) as cancel, u.dest
-        from unnest(:n_id::text[]) u (dest)
-        cross join lateral (
-            select cancel from perdure.wake
-            where app = :app and dest = u.dest and nonce = any(:d_nonce::bytea[]) and cancel is not null offset 0) x
-        group by u.dest) k
-    where (select ok from g) and w.app = :app and w.id = k.dest and w.cancel is null)
+    insert into perdure.workflow (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,
+        cancel)
+    select :app, u.dest, 1, '', '', '', 0, 0, 0, '', '', min(x.cancel)
+    from unnest(:n_id::text[]) u (dest)
+    cross join lateral (
+        select cancel from perdure.wake
+        where app = :app and dest = u.dest and nonce = any(:d_nonce::bytea[]) and cancel is not null offset 0) x
+    where (select ok from g)
+    group by u.dest
+    on conflict (app, id) do update set cancel = coalesce(workflow.cancel, excluded.cancel))
 
 -- Outcomes of the runs that close.
 -- name: part_outcome
@@ -247,7 +248,8 @@ e as (
     from unnest(:e_id::text[], :e_run::int[], :e_name::text[], :e_data::text[], :e_own::text[])
         u (id, run, name, data, own)
     where (select ok from g) and (u.own is null or u.own in (select id from own))
-    on conflict (app, id, run, name) do update set data = excluded.data, at = excluded.at)
+    on conflict (app, id, run, name) do update set data = excluded.data, at = excluded.at
+        where event.data is distinct from excluded.data)
 
 -- What a batch without starts and messages answers: the locked rows come back only if the fence refused.
 -- name: answer_fence

@@ -37,3 +37,7 @@ delete from perdure.incarnation i
 where i.app = $1 and i.state in ('dead', 'gone')
     and not exists (
         select from perdure.workflow w where w.app = $1 and w.owner = i.id and w.status < 5)
+
+-- The apps of all that are known.
+-- name: incarnation_apps
+select distinct app from perdure.incarnation

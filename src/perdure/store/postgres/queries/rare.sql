@@ -52,15 +52,29 @@ delete from perdure.wake where app = $1 and dest = $2
 -- name: watch_clear
 delete from perdure.watch where app = $1 and waiter = $2
 
--- Copies the ending run out of the hot row, closed as `$4` at `$5`.
+-- Copies the ending run out of the hot row, as `$4` at `$5`; closed then, unless it was before.
 -- name: past_run_insert
 insert into perdure.past_run (app, id, run, lineage, name, version, status, detail, claim, epoch, attempts, last_seq,
     timeout, deadline, created, updated, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
     queue, priority, fingerprint, attributes, intents, nonce)
-select app, id, run, lineage, name, version, $4, '', claim, epoch, attempts, greatest(last_seq, $6), timeout, deadline,
-    created, $5, started, $5, cancel, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint,
-    attributes, intents, nonce
+select app, id, run, lineage, name, version, $4, detail, claim, epoch, attempts, last_seq, timeout, deadline,
+    created, $5, started, coalesce(closed, $5), cancel, parent, parent_run, parent_path, on_parent_close, queue,
+    priority, fingerprint, attributes, intents, nonce
 from perdure.workflow where app = $1 and id = $2 and run = $3
+
+-- Who inserted earlier runs: tells a repeated start from another's.
+-- name: past_run_nonces
+select k.n, p.nonce
+from unnest($2::text[], $3::int[]) with ordinality k (id, run, n)
+cross join lateral (select nonce from perdure.past_run where app = $1 and id = k.id and run = k.run offset 0) p
+
+-- Wakes each of the ids that is open.
+-- name: wake_open
+insert into perdure.wake (app, dest, nonce)
+select $1, w.id, $3
+from unnest($2::text[]) u (id)
+cross join lateral (select id from perdure.workflow where app = $1 and id = u.id and status < 5 offset 0) w
+on conflict do nothing
 
 -- Begins the next run of an id in its row; the run before it was copied to past_run.
 -- name: workflow_continue

@@ -70,3 +70,7 @@ where c.app = $1 and c.id = any($8::text[])
     and ($4::text is null or c.parent = $4)
     and ($6::bigint is null or (c.created, c.id) < ($6, $7::text))
 order by c.created desc, c.id desc limit $5
+
+-- The next app after `$1` by name, null if none: apps are few, their workflows are not.
+-- name: app_next
+select min(app) from perdure.workflow where app > $1

@@ -29,3 +29,7 @@ update incarnation set state = 'gone' where id = ?1 and app = ?2
 delete from incarnation
 where app = ?1 and state in ('dead', 'gone')
     and not exists (select 1 from workflow f where f.app = ?1 and f.owner = incarnation.id and f.status < 5)
+
+-- The apps of all that are known, read along the key.
+-- name: incarnation_apps
+select distinct app from incarnation where id > x''

@@ -132,3 +132,7 @@ where app = ?1 and id in (select value from json_each(?8))
     and (?4 is null or parent = ?4)
     and (?6 is null or (created, id) < (?6, ?7))
 order by created desc, id desc limit ?5
+
+-- The next app after ?1 by name, null if none: apps are few, their workflows are not.
+-- name: app_next
+select min(app) from workflow where app > ?1

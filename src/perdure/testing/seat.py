@@ -1,0 +1,90 @@
+"""A place at the one store of a test: each engine takes one, and loses it when it crashes.
+
+Promises: after ``vacate`` nothing reaches the store from this seat, and no answer leaves it; what was under way then
+has happened, or not, when ``empty`` returns; ``under_way`` counts the calls that the store has not answered yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from perdure.model.writes import Close, Continue
+from perdure.store.base import Store
+
+
+class Seat:
+    """A store to an engine. ``changed`` is called when a call begins or ends, ``told`` when it wrote for others."""
+
+    def __init__(self, store: Any, changed: Callable[[], None], told: Callable[[Seat], None]) -> None:
+        self._store: Store = store
+        self._changed = changed
+        self._told = told
+        self._calls: set[asyncio.Task[Any]] = set()
+        self.vacant = False
+        self.app: str = store.app
+        self.url: str = store.url
+        self.hinted: Callable[[], None] = lambda: None
+
+    @property
+    def under_way(self) -> int:
+        return len(self._calls)
+
+    async def open(self) -> None:
+        """The store is open; who made it opens and closes it."""
+
+    async def close(self) -> None: ...
+
+    async def migrate(self) -> list[str]:
+        return []
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        self.hinted = callback
+
+    def hint(self) -> None:
+        if not self.vacant:
+            self._told(self)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            answer = await self._call(method(*args, **kwargs))
+            if name == "commit" and not self.vacant and any(_concerns_others(unit) for unit in args[0]):
+                self._told(self)
+            return answer
+
+        return call
+
+    async def _call(self, coroutine: Any) -> Any:
+        if self.vacant:
+            coroutine.close()
+            raise asyncio.CancelledError  # a task of the dead that does not know it yet
+        task = asyncio.ensure_future(coroutine)
+        self._calls.add(task)
+        task.add_done_callback(self._ended)
+        self._changed()
+        answer = await asyncio.shield(task)  # a crash cancels who waits, never what the database does
+        if self.vacant:
+            raise asyncio.CancelledError
+        return answer
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved: nobody may be left to do so
+        self._changed()
+
+    def vacate(self) -> None:
+        self.vacant = True
+        self.hinted = lambda: None
+
+    async def empty(self) -> None:
+        """Returns when the store has ended every call of this seat."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+
+
+def _concerns_others(unit: Any) -> bool:
+    return bool(unit.events or unit.sends or unit.children or isinstance(unit.change, (Close, Continue)))

@@ -1,0 +1,275 @@
+"""The face decides how you call: which one a body may use, and what a step or a workflow is outside a workflow."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import perdure
+import perdure.sync
+from perdure import App, current
+from perdure.errors import DefinitionError, OutsideWorkflow, PerdureError, WrongFace
+from tests.runtime.support import Ledger, kinds
+
+# -- the colour of a body
+
+
+def test_an_async_workflow_is_refused_by_the_sync_face() -> None:
+    app = perdure.sync.App("shop")
+
+    async def body() -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"must be 'def' in perdure\.sync.*import App from perdure:"):
+        app.workflow(body)
+
+
+def test_a_sync_workflow_is_refused_by_the_async_face() -> None:
+    app = App("shop")
+
+    def body() -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"must be 'async def' in perdure;.*import App from perdure\.sync"):
+        app.workflow(body)
+
+
+# -- a body of one face that calls the other
+
+
+other_sync = perdure.sync.App("other")
+other_async = App("other")
+
+
+@other_sync.step
+def blocking_step() -> int:
+    return 1
+
+
+@other_sync.workflow
+def blocking_workflow() -> int:
+    return 1
+
+
+@other_async.step
+async def awaited_step() -> int:
+    return 1
+
+
+@other_async.workflow
+async def awaited_workflow() -> int:
+    return 1
+
+
+SYNC_CALLS: dict[str, Callable[[], Any]] = {
+    "sleep": lambda: perdure.sync.sleep(1),
+    "recv": lambda: perdure.sync.recv("topic"),
+    "set_event": lambda: perdure.sync.set_event("event", 1),
+    "now": perdure.sync.now,
+    "uuid4": perdure.sync.uuid4,
+    "random": perdure.sync.random.random,
+    "step": blocking_step,
+    "workflow": blocking_workflow,
+    "start": blocking_workflow.start,
+    "result": blocking_workflow.handle("x").result,
+    "status": blocking_workflow.handle("x").status,
+    "cancel": blocking_workflow.handle("x").cancel,
+    "send": lambda: blocking_workflow.handle("x").send(1),
+    "get_event": lambda: blocking_workflow.handle("x").get_event("event"),
+}
+ASYNC_CALLS: dict[str, Callable[[], Any]] = {
+    "sleep": lambda: perdure.sleep(1),
+    "recv": lambda: perdure.recv("topic"),
+    "set_event": lambda: perdure.set_event("event", 1),
+    "now": perdure.now,
+    "uuid4": perdure.uuid4,
+    "random": perdure.random.random,
+    "step": awaited_step,
+    "workflow": awaited_workflow,
+    "start": awaited_workflow.start,
+    "result": awaited_workflow.handle("x").result,
+    "status": awaited_workflow.handle("x").status,
+    "cancel": awaited_workflow.handle("x").cancel,
+    "send": lambda: awaited_workflow.handle("x").send(1),
+    "get_event": lambda: awaited_workflow.handle("x").get_event("event"),
+}
+
+
+def face_of(call: Callable[[], Any]) -> str:
+    """What a call says, at the call itself."""
+    try:
+        call()
+    except PerdureError as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+async def test_the_sync_face_is_refused_in_an_async_body(app: App) -> None:
+    @app.workflow
+    async def body() -> dict[str, str]:
+        return {name: face_of(call) for name, call in SYNC_CALLS.items()}
+
+    async with app:
+        said = await body()
+    assert [name for name, text in said.items() if not text.startswith("WrongFace: ")] == []
+    assert all("from perdure import" in text for text in said.values())
+
+
+def test_the_async_face_is_refused_in_a_sync_body(sync_app: perdure.sync.App) -> None:
+    @sync_app.workflow
+    def body() -> dict[str, str]:
+        return {name: face_of(call) for name, call in ASYNC_CALLS.items()}
+
+    with sync_app:
+        said = body()
+    assert [name for name, text in said.items() if not text.startswith("WrongFace: ")] == []
+    assert all("from perdure.sync import" in text for text in said.values())
+
+
+async def test_a_wrong_face_that_nobody_catches_fails_the_workflow(app: App) -> None:
+    @app.workflow
+    async def body() -> None:
+        perdure.sync.sleep(1)
+
+    async with app:
+        with pytest.raises(WrongFace, match="import it from perdure there"):
+            await body()
+
+
+# -- steps of either colour, in a workflow of either face
+
+
+async def test_steps_of_both_colours_are_awaited_in_the_async_face(app: App, ledger: Ledger) -> None:
+    @app.step
+    async def on_the_loop(x: int) -> int:
+        ledger.note(threading.current_thread() is threading.main_thread())
+        return x + 1
+
+    @app.step
+    def in_a_thread(x: int) -> int:
+        ledger.note(threading.current_thread() is threading.main_thread())
+        return x * 2
+
+    @app.workflow
+    async def body(x: int) -> int:
+        return await in_a_thread(await on_the_loop(x))
+
+    async with app:
+        assert await body.options(id="a").start(3)
+        assert await body.handle("a").result() == 8
+        assert await kinds(app, "a") == [
+            "STEP test_steps_of_both_colours_are_awaited_in_the_async_face.on_the_loop VALUE",
+            "STEP test_steps_of_both_colours_are_awaited_in_the_async_face.in_a_thread VALUE",
+        ]
+    assert ledger == ["True", "False"]
+
+
+def test_steps_of_both_colours_just_return_in_the_sync_face(sync_app: perdure.sync.App, ledger: Ledger) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    @sync_app.step
+    async def on_the_loop(x: int) -> int:
+        threads["loop"] = threading.current_thread()
+        return x + 1
+
+    @sync_app.step
+    def in_its_workflows_thread(x: int) -> int:
+        threads["step"] = threading.current_thread()
+        return x * 2
+
+    @sync_app.workflow
+    def body(x: int) -> int:
+        threads["body"] = threading.current_thread()
+        return in_its_workflows_thread(on_the_loop(x))
+
+    with sync_app:
+        assert body(3) == 8
+    assert threads["step"] is threads["body"] is not threads["loop"]
+    assert threading.main_thread() not in threads.values()
+
+
+# -- outside a workflow
+
+
+async def test_outside_a_workflow_a_step_is_the_plain_function(app: App) -> None:
+    @app.step
+    async def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    @app.step
+    def double(x: int) -> int:
+        assert threading.current_thread() is not threading.main_thread()
+        return x * 2
+
+    assert inspect.iscoroutine(call := add(1))
+    assert await call == 2
+    assert await add(1, y=5) == 6
+    assert await double(4) == 8  # awaited, as every call in this face; the body in a thread
+    with pytest.raises(OutsideWorkflow, match="outside any workflow"):
+        current()
+
+
+def test_outside_a_workflow_a_step_of_the_sync_face_is_the_plain_function(sync_app: perdure.sync.App) -> None:
+    @sync_app.step
+    async def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    @sync_app.step
+    def double(x: int) -> int:
+        assert threading.current_thread() is threading.main_thread()
+        return x * 2
+
+    assert add(1) == 2
+    assert double(4) == 8
+
+
+@pytest.mark.parametrize("call", [perdure.now, perdure.uuid4, perdure.random.random])
+def test_what_speaks_for_a_workflow_is_refused_outside(call: Callable[[], Any]) -> None:
+    with pytest.raises(OutsideWorkflow, match=r"outside any workflow; .* use its handle: my_workflow\.handle\(id\)"):
+        call()
+
+
+@pytest.mark.parametrize("name", ["sleep", "recv", "set_event"])
+async def test_awaited_speech_is_refused_outside_and_in_steps(app: App, name: str) -> None:
+    call = {name: ASYNC_CALLS[name] for name in ("sleep", "recv", "set_event")}[name]
+    with pytest.raises(OutsideWorkflow, match=f"{name} was called outside any workflow"):
+        await call()
+
+    @app.step
+    async def step() -> None:
+        await call()
+
+    @app.workflow
+    async def body() -> None:
+        await step()
+
+    async with app:
+        with pytest.raises(OutsideWorkflow, match=f"{name} was called in a step"):
+            await body()
+
+
+async def test_a_step_in_a_step_is_the_plain_function(app: App) -> None:
+    @app.step
+    async def inner(x: int) -> int:
+        return x + 1
+
+    @app.step
+    async def outer(x: int) -> int:
+        return await inner(x) * 10
+
+    @app.workflow
+    async def body() -> int:
+        return await outer(1)
+
+    async with app:
+        await body.options(id="a").start()
+        assert await body.handle("a").result() == 20
+        assert [kind.split(".")[-1] for kind in await kinds(app, "a")] == ["outer VALUE"]
+
+
+def test_both_faces_offer_the_same_names() -> None:
+    assert set(perdure.__all__) == set(perdure.sync.__all__)
+    assert perdure.Topic is perdure.sync.Topic
+    assert perdure.current is perdure.sync.current

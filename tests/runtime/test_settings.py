@@ -1,0 +1,93 @@
+"""Settings: argument, then environment, then pyproject.toml, then default; nothing unknown is passed over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from perdure import App
+from perdure.config import masked, read_settings
+from perdure.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PERDURE_DATABASE_URL", "PERDURE_EXECUTOR_ID", "PERDURE_VERSION", "DBOS__VMID", "DBOS__APPVERSION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_an_argument_wins_over_environment_over_pyproject_over_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def database(**arguments: str) -> tuple[str, str]:
+        settings = read_settings("shop", arguments, folder=tmp_path)
+        return settings.database, settings.database_from
+
+    assert database() == (f"sqlite:///{tmp_path}/.perdure/shop.db", "default")
+    (tmp_path / "pyproject.toml").write_text('[tool.perdure]\ndatabase = "sqlite:///toml.db"\n')
+    assert database() == ("sqlite:///toml.db", "[tool.perdure] in pyproject.toml")
+    monkeypatch.setenv("PERDURE_DATABASE_URL", "sqlite:///env.db")
+    assert database() == ("sqlite:///env.db", "PERDURE_DATABASE_URL")
+    assert database(database="sqlite:///arg.db") == ("sqlite:///arg.db", "App(database=…)")
+
+
+def test_the_names_of_the_field_work_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBOS__VMID", "vm-7")
+    monkeypatch.setenv("DBOS__APPVERSION", "v9")
+    settings = read_settings("shop", {}, folder=tmp_path)
+    assert (settings.executor_id, settings.version) == ("vm-7", "v9")
+    monkeypatch.setenv("PERDURE_EXECUTOR_ID", "ours")
+    assert read_settings("shop", {}, folder=tmp_path).executor_id == "ours"
+
+
+def test_an_unknown_variable_is_an_error_with_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_DATABSE_URL", "x")
+    with pytest.raises(ConfigError, match=r"PERDURE_DATABSE_URL \(did you mean PERDURE_DATABASE_URL\?\); known: "):
+        read_settings("shop", {}, folder=tmp_path)
+
+
+def test_an_unknown_key_of_pyproject_is_an_error_with_a_guess(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.perdure]\nleese = 3\n")
+    with pytest.raises(ConfigError, match=r"unknown setting 'leese' in \[tool\.perdure\] of .*did you mean lease\?"):
+        read_settings("shop", {}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"rollout": "later"}, r"rollout='later' \(from App\(rollout=…\)\) is none of auto, manual"),
+        ({"recovery": "all"}, "none of fleet, own, single, manual"),
+        ({"adopt": "x"}, "none of replay_safe, never"),
+        ({"lease": "soon"}, r"lease='soon' \(from App\(lease=…\)\) must be a number of at least 1"),
+        ({"lease": 0.5}, "at least 1"),
+        ({"schema": "Shop; drop"}, "cannot be used"),
+        ({"threads": 0}, "at least 1"),
+    ],
+)
+def test_a_value_that_cannot_be_is_shown_with_where_it_came_from(
+    arguments: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_settings("shop", arguments, folder=tmp_path)
+
+
+def test_a_duration_is_a_timedelta_or_seconds(tmp_path: Path) -> None:
+    assert read_settings("shop", {"lease": timedelta(seconds=7)}, folder=tmp_path).lease == 7.0
+    assert read_settings("shop", {"lease": 7}, folder=tmp_path).lease == 7.0
+
+
+async def test_settings_are_read_at_launch_never_at_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = App("shop")  # nothing is read here
+    monkeypatch.setenv("PERDURE_DATABASE_URL", f"sqlite:///{tmp_path}/late.db")
+    async with app:
+        assert (tmp_path / "late.db").is_file()
+    monkeypatch.setenv("PERDURE_LEESE", "1")
+    with pytest.raises(ConfigError, match="did you mean PERDURE_LEASE"):
+        await app.open()
+
+
+def test_a_masked_url_shows_no_password() -> None:
+    assert masked("postgresql://ann:s3cret@host:5432/shop") == "postgresql://ann:********@host:5432/shop"
+    assert masked("sqlite:///x.db") == "sqlite:///x.db"
