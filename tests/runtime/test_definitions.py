@@ -37,11 +37,6 @@ def test_a_duplicate_step_shows_both_places(app: App) -> None:
         def second() -> None: ...
 
 
-def test_two_functions_on_one_line_are_still_two(app: App) -> None:
-    with pytest.raises(DefinitionError, match="two steps are named 'same'"):
-        app.step(name="same")(lambda: 1), app.step(name="same")(lambda: 2)
-
-
 async def test_a_workflow_and_a_step_may_share_a_name(app: App) -> None:
     @app.step(name="charge")
     async def step(x: int) -> int:

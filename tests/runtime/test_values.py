@@ -57,7 +57,7 @@ async def test_an_input_that_cannot_be_stored_names_the_path_before_anything_is_
             with pytest.raises(Unserializable, match=r"args\[0\]\.lines\[2\]") as caught:
                 await start(Loose([1, 2, object()]))
             assert caught.value.path == "args[0].lines[2]"
-        with pytest.raises(Unserializable, match="note"):
+        with pytest.raises(Unserializable, match=r"args\[1\]"):
             await body.options(id="a").start(Loose([]), note=object())
         assert [info.id async for info in app.client.list()] == []
     assert ledger == []
@@ -236,7 +236,7 @@ async def test_what_is_shown_of_arguments_is_bounded(app: App) -> None:
         handle = await body.options(id="a").start()
         assert await handle.result() == 100_000
         (record,) = await history(app, "a")
-    assert 100 < len(record.shown.encode()) <= 512
+    assert 100 < len(record.shown) <= 512
 
 
 # -- exceptions
@@ -327,9 +327,13 @@ async def test_an_uncaught_exception_fails_the_workflow_with_type_message_and_tr
 
 
 async def test_a_failed_workflow_is_not_recovered(app: App, ledger: Ledger) -> None:
+    @app.step
+    async def step() -> None:
+        ledger.note("ran")
+
     @app.workflow
     async def body() -> None:
-        ledger.note("ran")
+        await step()
         raise ValueError("once")
 
     async with app:

@@ -101,7 +101,12 @@ def test_refusals_name_the_argument(fn: Any, args: Any, kwargs: Any, words: str)
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b'["x"]', "args[0]: the stored value cannot be read as int"), (b"{}", "found {}"), (b"5", "found 5"), (b"[", "JSON")],
+    [
+        (b'["x"]', "args[0]: the stored value cannot be read as int"),
+        (b"{}", "found {}"),
+        (b"5", "found 5"),
+        (b"[", "JSON"),
+    ],
 )
 def test_undecodable_arguments(data: bytes, words: str) -> None:
     with pytest.raises(Unserializable) as caught:

@@ -52,7 +52,7 @@ GOLDEN: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "a": ((7,), {}),
     "b": (("x", 1999), {}),
     "c": ((True, None, -(2**70)), {}),
-    "d": (("h\u00e9llo \U0001f600 \\ \" \n \x7f \0", ""), {}),
+    "d": (('h\u00e9llo \U0001f600 \\ " \n \x7f \0', ""), {}),
     "e": (("\ud800",), {}),
     "f": ((1.5, -0.0, math.nan, math.inf, 1e300), {}),
     "g": (([1, (2, [3])], {"b": 1, "a": {"z": None, "\u00e9": [True]}}), {}),
@@ -134,7 +134,27 @@ def test_same(left: Any, right: Any) -> None:
 
 
 def test_different() -> None:
-    values: list[Any] = [None, True, 1, "1", 1.0, "", [], {}, set(), b"", [1], [[1]], {"a": 1}, {1}, -0.0, 0.0, 0, "a", b"a"]
+    values: list[Any] = [
+        None,
+        True,
+        1,
+        "1",
+        1.0,
+        "",
+        [],
+        {},
+        set(),
+        b"",
+        [1],
+        [[1]],
+        {"a": 1},
+        {1},
+        -0.0,
+        0.0,
+        0,
+        "a",
+        b"a",
+    ]
     values += [Client(), "?Client", {"1": 1}, {1: 1}, [[], []], [[[]]], dt.date(2024, 1, 1), "2024-01-01"]
     prints = [fingerprint("f", (value,), {}) for value in values]
     assert len(set(prints)) == len(values)

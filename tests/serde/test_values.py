@@ -51,7 +51,11 @@ HINTED: list[tuple[Any, Any, str]] = [
     (dt.datetime, dt.datetime(2024, 5, 1, 12, 30, 0, 5), '"2024-05-01T12:30:00.000005"'),
     (dt.datetime, dt.datetime(2024, 5, 1, 12, tzinfo=UTC), '"2024-05-01T12:00:00Z"'),
     (dt.datetime, dt.datetime(2024, 5, 1, 12, tzinfo=BERLIN), '"2024-05-01T12:00:00+02:00[Europe/Berlin]"'),
-    (dt.datetime, dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN), '"2024-10-27T02:30:00+01:00[Europe/Berlin]"'),
+    (
+        dt.datetime,
+        dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN),
+        '"2024-10-27T02:30:00+01:00[Europe/Berlin]"',
+    ),
     (
         dt.datetime,
         dt.datetime(2024, 5, 1, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30))),

@@ -261,6 +261,20 @@ def comparable(tables: Dump) -> Dump:
     return {**tables, "workflow": rows, "wake": [w for w in tables["wake"] if heard(w)]}
 
 
+def differences(a: Any, b: Any) -> str:
+    """Where two answers or tables part, in few words."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return "; ".join(f"{k}: {differences(a.get(k), b.get(k))}" for k in {**a, **b} if a.get(k) != b.get(k))
+    if isinstance(a, list) and isinstance(b, list):
+        mine, theirs = [x for x in a if x not in b], [x for x in b if x not in a]
+        if len(mine) == len(theirs):
+            return "; ".join(f"[{differences(x, y)}]" for x, y in zip(mine, theirs, strict=True))
+        return f"only sqlite {mine}, only postgres {theirs}"
+    if isinstance(a, WorkflowRow) and isinstance(b, WorkflowRow):
+        return f"{a.id}: {differences(msgspec.structs.asdict(a), msgspec.structs.asdict(b))}"
+    return f"sqlite {a}, postgres {b}"
+
+
 @pytest.mark.postgres
 async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store]) -> None:
     print(f"PERDURE_SEED={SEED}")
@@ -275,11 +289,12 @@ async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store]) ->
             what, act = stream.call()
         a, b = plain(await act(first)), plain(await act(second))
         where = f"PERDURE_SEED={SEED}, step {step}: {what}"
-        assert a == b, where
+        assert a == b, f"{where}: {differences(a, b)}"
         if step % 10 == 9 or step == STEPS - 1:
             tables = [comparable(await dump(store)) for store in pair]
             for table, rows in tables[0].items():
-                assert rows == tables[1][table], f"{where}: {table}"
+                assert rows == tables[1][table], f"{where}: {table}: {differences(rows, tables[1][table])}"
             await stream.look()
             for name, read in stream.reads():
-                assert plain(await read(first)) == plain(await read(second)), f"{where}: {name}"
+                a, b = plain(await read(first)), plain(await read(second))
+                assert a == b, f"{where}: {name}: {differences(a, b)}"

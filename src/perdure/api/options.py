@@ -38,8 +38,11 @@ class Options(TypedDict, total=False):
 _CHOICES = {"on_conflict": ("attach", "fail", "replace"), "on_parent_close": ("cancel", "abandon", "wait")}
 
 
-def read_options(options: Mapping[str, Any]) -> StartOptions:
-    """Check options and give them their stored form. Raises ``DefinitionError`` showing the value."""
+def read_options(options: Mapping[str, Any], base: StartOptions) -> StartOptions:
+    """Check options, give them their stored form and put them over ``base``.
+
+    Raises ``DefinitionError`` showing the value.
+    """
     known = Options.__annotations__
     values: dict[str, Any] = {}
     for name, value in options.items():
@@ -53,14 +56,16 @@ def read_options(options: Mapping[str, Any]) -> StartOptions:
             case "delay" if isinstance(value, datetime):
                 if value.tzinfo is None:
                     raise DefinitionError(f"delay={value!r} has no time zone; give an aware datetime or a duration")
-                values["until"] = from_datetime(value)
-            case "delay" | "timeout":
+                values |= {"delay": None, "until": from_datetime(value)}
+            case "delay":
+                values |= {"delay": to_us(value, name), "until": None}
+            case "timeout":
                 values[name] = to_us(value, name)
             case "attributes":
                 values["attributes"] = msgspec.json.encode(dict(value))
             case _:
                 values[name] = value
-    return StartOptions(**values)
+    return msgspec.structs.replace(base, **values)
 
 
 def check_id(id: Any) -> str:

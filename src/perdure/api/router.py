@@ -139,6 +139,8 @@ class Router:
         place = place_of(fn) if callable(fn) else repr(fn)
         if isinstance(fn, (staticmethod, classmethod)) or not callable(fn):
             raise DefinitionError(f"@app.workflow was put on {fn!r}; a workflow is a plain function of a module")
+        if inspect.ismethod(fn):
+            fn = fn.__func__
         parameters = list(inspect.signature(fn).parameters)
         if parameters and parameters[0] in ("self", "cls") and "." in getattr(fn, "__qualname__", ""):
             raise DefinitionError(
@@ -187,4 +189,4 @@ class Router:
 
     def _named(self, name: str | None, fn: Any) -> str:
         plain = name if name is not None else getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
-        return check_name(self._prefix + plain, "workflow or step")
+        return check_name(self._prefix + check_name(plain, "workflow or step"), "workflow or step")

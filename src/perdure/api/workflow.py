@@ -107,14 +107,9 @@ class Workflow(Generic[P, R]):
 
     def options(self, **options: Unpack[Options]) -> Workflow[P, R]:
         """The same workflow with options for the next starts: ``checkout.options(id="order-42").start(…)``."""
-        merged = {
-            name: value
-            for source in (self._options, read_options(options))
-            for name, value in msgspec.structs.asdict(source).items()
-            if value != _DEFAULTS[name]
-        }
+        merged = read_options(options, self._options)
         return Workflow(
-            self.name, self._homes, self.definition, self._result, StartOptions(**merged), getattr(self, "__wrapped__", None)
+            self.name, self._homes, self.definition, self._result, merged, getattr(self, "__wrapped__", None)
         )
 
     def handle(self, id: str, /) -> Handle[R]:
@@ -149,9 +144,6 @@ class Workflow(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}>"
-
-
-_DEFAULTS = msgspec.structs.asdict(StartOptions())
 
 
 def _encode_any(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -172,6 +172,11 @@ class Watcher:
         """Whether anybody here waits for the end of this workflow."""
         return id in self._ends
 
+    @property
+    def waits(self) -> bool:
+        """Whether anybody waits for an end or an event."""
+        return bool(self._ends or self._events)
+
     def close(self) -> None:
         self._closed = True
         if self._handle is not None:

@@ -75,7 +75,7 @@ class Retry:
         if self._delay_us == 0:
             return 0
         try:
-            wait = self._delay_us * self.factor ** (attempt - 1)
+            wait = self._delay_us * float(self.factor) ** (attempt - 1)
         except OverflowError:
             return self._max_us
         return self._max_us if wait >= self._max_us else int(wait)

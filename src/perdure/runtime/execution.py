@@ -332,6 +332,7 @@ class Execution:
     def _begin_step(self, op: Op) -> None:
         call: StepCall = op.what
         if op.attempt > 1:
+            call.recall([r for r in self.run.history if r.kind is Kind.ATTEMPT and r.path == op.path])
             self._retry_later(op)
         elif call.definition.pure:
             self._run_step(op)

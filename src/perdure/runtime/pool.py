@@ -35,6 +35,11 @@ class ThreadPool:
         """Whether work waits for a thread."""
         return not self._work.empty()
 
+    @property
+    def used(self) -> bool:
+        """Whether any thread was ever needed."""
+        return bool(self._threads)
+
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work`` in a thread; it answers for its own errors."""
         with self._lock:
@@ -87,6 +92,11 @@ class ThreadPool:
         self._closed = True
         for _ in self._threads:
             self._work.put(None)
+
+    def join(self, seconds: float) -> None:
+        """Wait for the threads of a closed pool. For tests: a crash in place leaves no thread at work."""
+        for thread in self._threads:
+            thread.join(seconds)
 
 
 def settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from perdure.core.run import Op
 from perdure.definitions import StepDef
 from perdure.errors import StepTimeout
-from perdure.model.records import Outcome
+from perdure.model.records import Outcome, Record
 from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
-from perdure.serde.failures import encode_failure
+from perdure.serde.failures import describe_failure, encode_failure
 
 if TYPE_CHECKING:  # named, never made here
     from perdure.runtime.execution import Execution
@@ -59,6 +59,13 @@ class StepCall:
     def remember(self, attempt: int, error: Exception) -> None:
         """Earlier attempts become notes of the last one's exception."""
         self.earlier += (f"attempt {attempt} failed: {type(error).__name__}: {error}",)
+
+    def recall(self, attempts: Sequence[Record]) -> None:
+        """The same, from history: attempts made before a restart."""
+        for record in attempts:
+            failure = describe_failure(record.data or b"")
+            name = failure.type_name.rpartition(".")[2]
+            self.earlier.append(f"attempt {record.attempt} failed: {name}: {failure.message}")
 
     def context(self, execution: Execution, op: Op) -> contextvars.Context:
         """The step's own context: what was set when the app was opened, and who this step is."""

@@ -46,7 +46,8 @@ class SyncExecution(Execution):
     def begin_body(self) -> None:
         args, kwargs = self.definition.args.decode(self.input)
         self.lock = threading.RLock()
-        self._gate = threading.Semaphore(0)
+        self._gate = threading.Lock()  # closed while acquired; a bare lock is the cheapest thing a thread can wait at
+        self._gate.acquire()
         self._answer: Record | BaseException | None = None
         self._parked_op: Op | None = None  # what the thread waits for; None while it holds the baton
         self._handed_over = False  # the host has the baton
@@ -258,7 +259,8 @@ class SyncExecution(Execution):
 
     def on_host(self, call: Callable[[], Any]) -> Any:
         """Run something on the host loop's thread, from the body's; its value, or its exception."""
-        done = threading.Semaphore(0)
+        done = threading.Lock()
+        done.acquire()
         answer: list[Any] = [None, None]
 
         def run() -> None:

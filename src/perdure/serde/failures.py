@@ -35,6 +35,7 @@ CHAIN_MAX = 8  # exceptions along __cause__ and __context__
 GROUP_MAX = 256  # members of one group that are kept
 ATTRIBUTE_BYTES_MAX = 65_536
 _FRAMES_MAX = 60
+_BYTES_MAX = PAYLOAD_BYTES_MAX // 2  # a codec may make more of it
 _TRACE = "__perdure_traceback__"
 _LOST_NOTE = "not stored with the error, because they cannot be encoded: "
 
@@ -122,7 +123,7 @@ def encode_failure(exc: BaseException, traceback: bool = True, codec: Codec = PL
             raise  # the codec's own trouble
         except Exception:  # noqa: S112  (code of the user's in a strange place; a meaner form calls less of it)
             continue
-        if len(data) <= PAYLOAD_BYTES_MAX // 2:
+        if len(data) <= _BYTES_MAX:
             return data
     bare = _Stored(type=class_name(type(exc)), message=_clean(_text(exc) or "", 512), broken=True)
     return codec.encode(msgspec.json.encode(bare))
@@ -159,6 +160,7 @@ class _Writer:
         self.thrift = thrift
         self.traceback = traceback
         self.above: set[int] = set()  # exceptions under way: chains may be circular
+        self.spent = 0
 
     def write(self, exc: BaseException, depth: int) -> _Stored:
         self.above.add(id(exc))
@@ -185,11 +187,18 @@ class _Writer:
                 stored.lost.append(_clean(name, 200))
             else:
                 stored.attributes[name] = tree
+        self._spend(len(stored.message) + len(stored.traceback) + sum(map(len, stored.notes)))
         stored.suppress = exc.__suppress_context__
         stored.cause = self._linked(exc.__cause__, depth)
         if not exc.__suppress_context__:
             stored.context = self._linked(exc.__context__, depth)
         return stored
+
+    def _spend(self, size: int) -> None:
+        """Give up early on what will not fit: a group may hold thousands of errors."""
+        self.spent += size
+        if self.spent > _BYTES_MAX:
+            raise _TooLarge
 
     def _linked(self, exc: BaseException | None, depth: int) -> _Stored | None:
         if exc is None or depth + 1 >= CHAIN_MAX or id(exc) in self.above:
@@ -213,6 +222,8 @@ class _Writer:
         if tree is not _LOST:
             return tree
         bound = self.thrift.attributes
+        if type(value) in (str, bytes):
+            value = value[:bound]
         try:
             text, shown = str(value), repr(value)
         except Exception:
@@ -221,6 +232,9 @@ class _Writer:
 
     def _tree(self, value: Any) -> Any:
         """The tree of a value, or ``_LOST`` if it cannot be stored or is too long."""
+        bound = self.thrift.attributes
+        if type(value) in (str, bytes) and len(value) > bound:
+            return _LOST
         try:
             if isinstance(value, BaseException):
                 if id(value) in self.above or len(self.above) >= CHAIN_MAX:
@@ -228,12 +242,22 @@ class _Writer:
                 tree: Any = {"$error": msgspec.to_builtins(self.write(value, 1))}
             else:
                 tree = to_tree(value)
-            return tree if len(msgspec.json.encode(tree)) <= self.thrift.attributes else _LOST
+            size = len(msgspec.json.encode(tree))
+            if size > bound:
+                return _LOST
+            self._spend(size)
+            return tree
+        except _TooLarge:
+            raise
         except Exception:  # Mismatch; or properties and reprs of the user's that fail
             return _LOST
 
 
 _LOST = object()
+
+
+class _TooLarge(Exception):
+    """This much thrift does not suffice."""
 
 
 def _text(exc: BaseException) -> str | None:
@@ -268,7 +292,9 @@ def _trace(exc: BaseException, limit: int) -> str:
     if exc.__traceback__ is None:
         return str(before)
     try:
-        frames = tracebacks.StackSummary.extract(tracebacks.walk_tb(exc.__traceback__), limit=-_FRAMES_MAX)
+        frames = tracebacks.StackSummary.extract(
+            tracebacks.walk_tb(exc.__traceback__), limit=-min(_FRAMES_MAX, limit // 128)
+        )
         lines = frames.format()
     except Exception:
         lines = []

@@ -7,7 +7,7 @@ has happened, or not, when ``empty`` returns; ``under_way`` counts the calls tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.model.writes import Close, Continue
@@ -26,6 +26,7 @@ class Seat:
         self.app: str = store.app
         self.url: str = store.url
         self.hinted: Callable[[], None] = lambda: None
+        self.before_claim: Callable[[], Awaitable[None]] | None = None
 
     @property
     def under_way(self) -> int:
@@ -50,12 +51,20 @@ class Seat:
         method = getattr(self._store, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            answer = await self._call(method(*args, **kwargs))
+            coroutine = method(*args, **kwargs)
+            if name == "claim" and self.before_claim is not None:
+                coroutine = self._claim(self.before_claim, coroutine)
+            answer = await self._call(coroutine)
             if name == "commit" and not self.vacant and any(_concerns_others(unit) for unit in args[0]):
                 self._told(self)
             return answer
 
         return call
+
+    @staticmethod
+    async def _claim(before: Callable[[], Awaitable[None]], coroutine: Any) -> Any:
+        await before()
+        return await coroutine
 
     async def _call(self, coroutine: Any) -> Any:
         if self.vacant:
@@ -63,17 +72,23 @@ class Seat:
             raise asyncio.CancelledError  # a task of the dead that does not know it yet
         task = asyncio.ensure_future(coroutine)
         self._calls.add(task)
-        task.add_done_callback(self._ended)
+        # A crash cancels who waits, never what the database does: a future of its own, not the task.
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        task.add_done_callback(lambda task: self._ended(task, answer))
         self._changed()
-        answer = await asyncio.shield(task)  # a crash cancels who waits, never what the database does
-        if self.vacant:
-            raise asyncio.CancelledError
-        return answer
+        return await answer
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Task[Any], answer: asyncio.Future[Any]) -> None:
         self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved: nobody may be left to do so
+        error = None if task.cancelled() else task.exception()
+        if answer.done():
+            pass
+        elif self.vacant or task.cancelled():
+            answer.cancel()
+        elif error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(task.result())
         self._changed()
 
     def vacate(self) -> None:

@@ -7,7 +7,6 @@ later, by statements of their own.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Sequence
 
 from perdure.model.ids import RunKey
@@ -16,9 +15,6 @@ from perdure.store.base import ClaimRequest, Poll
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
-
-STRAYS_ALWAYS = 1000  # runs held up to which every look compares them with the rows owned
-STRAYS_SECONDS = 1.0  # above it, how often
 
 
 async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -> list[Claimed]:
@@ -50,30 +46,13 @@ async def reclaim(
     return [rows.claimed(row) for row in found]
 
 
-class Looker:
-    """Polls. Remembers only when it last compared what is owned with what is held."""
-
-    __slots__ = ("_link", "_place", "_strays_at")
-
-    def __init__(self, link: Link, place: Place) -> None:
-        self._link = link
-        self._place = place
-        self._strays_at = 0.0
-
-    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, now: int | None) -> Poll:
-        strays = owner is not None and held is not None and self._strays_due(len(held))
-        ids = [key.id for key in held or ()] if strays else []
-        runs = [key.run for key in held or ()] if strays else []
-        row = await self._link.fetchrow(self._place.sql["poll"], self._place.app, now, owner, ids, runs, strays)
-        wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
-        lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
-        return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost)
-
-    def _strays_due(self, held: int) -> bool:
-        """Always for few; for many it would be most of the work of a look, and a lost answer can wait a second."""
-        if held > STRAYS_ALWAYS:
-            at = time.monotonic()
-            if at - self._strays_at < STRAYS_SECONDS:
-                return False
-            self._strays_at = at
-        return True
+async def poll(
+    link: Link, place: Place, owner: bytes | None, held: Collection[RunKey] | None, now: int | None
+) -> Poll:
+    """One statement; ``held`` None spares it the search for what ``owner`` holds without knowing."""
+    known = held or ()
+    ids, runs = [key.id for key in known], [key.run for key in known]
+    row = await link.fetchrow(place.sql["poll"], place.app, now, owner, ids, runs, held is not None)
+    wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
+    lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
+    return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost)

@@ -44,7 +44,7 @@ class Statement(Protocol):
 class Connection(Protocol):
     """What is used of asyncpg's connection, which has no types of its own."""
 
-    async def prepare(self, query: str) -> Statement: ...
+    async def prepare(self, query: str, *, name: str | None = None) -> Statement: ...
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]: ...
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
@@ -174,7 +174,8 @@ class Link:
         statement = self._statements.get(sql)
         if statement is None or self._conn is None or self._conn.is_closed():
             conn = await self.connection()
-            statement = self._statements[sql] = await conn.prepare(sql)
+            # A name of its own: an unnamed statement would be parsed and planned at each call.
+            statement = self._statements[sql] = await conn.prepare(sql, name=f"perdure_{len(self._statements)}")
         return statement
 
     async def connection(self) -> Connection:

@@ -32,7 +32,6 @@ class PostgresStore:
         self._writing = Link(url)
         self._reading = Link(url)
         self._writer = Writer(self._writing, self._place)
-        self._looker = claim.Looker(self._reading, self._place)
         self._hints = Hints(url, schema, app)
 
     # -- opening
@@ -121,7 +120,7 @@ class PostgresStore:
         return await reads.listing(self._reading, self._place, which)
 
     async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, *, now: int | None = None) -> Poll:
-        return await self._looker.poll(owner, held, now)
+        return await claim.poll(self._reading, self._place, owner, held, now)
 
     # -- executors
 

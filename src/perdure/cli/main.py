@@ -1,0 +1,51 @@
+"""The command line's root: ``perdure``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import perdure
+from perdure.cli.demo import demo
+from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
+from perdure.cli.target import Given, options
+from perdure.errors import PerdureError
+
+EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in MEANINGS.items())
+
+
+class Root(click.Group):
+    """The root: errors of the library end a command with a message and a code, never with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PerdureError as error:
+            raise exit_of(error) from error
+        except KeyboardInterrupt:
+            raise Exit(Code.INTERRUPTED, "interrupted") from None
+
+
+@click.group(cls=Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@options
+@click.version_option(perdure.__version__, prog_name="perdure")
+@click.pass_context
+def cli(ctx: click.Context, database: str | None, app: str | None, output: str | None) -> None:
+    """Durable workflows: run them, look at them, operate them.
+
+    The database is --database, else PERDURE_DATABASE_URL, else [tool.perdure] in pyproject.toml, else the single file
+    in ./.perdure. The app is --app, else PERDURE_APP, else the only one in the database. Every verb takes --database,
+    --app and --output; with --output json it prints one document {"version": 1, ...}.
+
+    New here? perdure demo
+    """
+    ctx.obj = Given(database, app, output or "table")
+
+
+cli.add_command(demo)
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="perdure")

@@ -1,0 +1,238 @@
+"""A run drawn for people: a header, then a line for each record with a bar on the run's own time, then what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from perdure.cli.output import clean, glyphs, instant, painted, shortened, took, width
+from perdure.cli.rollcall import describe
+from perdure.cli.story import (
+    QUEUED_US_MIN,
+    Span,
+    Story,
+    advice_of,
+    failure_of,
+    origin_of_failure,
+    outcome_text,
+    spans_of,
+)
+from perdure.model.records import Outcome
+from perdure.model.states import Status
+from perdure.serde import Failure, show_stored
+
+BAR = 20
+SHOWN = 60  # of arguments in a line
+TRACE_LINES_MAX = 40
+
+
+def draw(story: Story, *, header: bool = True) -> Iterator[str]:
+    """All lines of ``workflow show``."""
+    if header:
+        yield from _header(story)
+        yield ""
+    yield from timeline(story)
+    yield from _end(story)
+
+
+# -- header
+
+
+def _header(story: Story) -> Iterator[str]:
+    row = story.row
+    yield f"{click.style(clean(row.id), bold=True)}  {clean(row.name)}  {painted(str(row.status))}"
+    runs = f" of {story.latest}" if story.latest > 1 else ""
+    if row.run > 1 or runs:
+        yield _field("run", f"{row.run}{runs}")
+    yield _field("version", row.version or "(none yet: the one that claims it)")
+    yield _field("created", f"{instant(row.created)} ({took(story.roll.now - row.created)} ago)")
+    if row.closed is not None:
+        yield _field("duration", took(row.closed - row.created))
+    elif row.status is not Status.HELD:
+        yield _field("so far", took(story.until - row.created))
+    yield from _holder(story)
+    if row.parent is not None:
+        yield _field("parent", f"{row.parent} (run {row.parent_run}, call {row.parent_path})")
+    if row.attempts:
+        yield _field("survived", _deaths(row.attempts))
+    if row.queue is not None:
+        yield _field("queue", row.queue)
+    if row.deadline is not None and row.status.open:
+        yield _field("deadline", instant(row.deadline))
+    if row.cancel is not None and row.status.open:
+        yield _field("cancel", f"asked for{': ' + row.cancel if row.cancel else ''}")
+    if story.input is not None:
+        yield _field("input", show_stored(story.input, width() - 14))
+    yield from _standing(story)
+
+
+def _field(name: str, text: str) -> str:
+    return f"  {click.style(name.ljust(10), dim=True)}{clean(text)}"
+
+
+def _deaths(count: int) -> str:
+    return "the death of an executor" if count == 1 else f"{count} deaths of executors"
+
+
+def _holder(story: Story) -> Iterator[str]:
+    if story.holder is None:
+        return
+    life = story.roll.life(story.holder)
+    suffix = "" if life == "alive" else f", {life}"
+    yield _field("executor", describe(story.holder) + suffix)
+
+
+def _standing(story: Story) -> Iterator[str]:
+    """Why it is where it is, and what to do."""
+    row = story.row
+    if row.status is Status.HELD:
+        yield _field("held", f"{row.reason} since {instant(row.updated)}")
+        for line in row.detail.splitlines():
+            yield "            " + clean(line)
+    elif row.status in (Status.WAITING, Status.SCHEDULED):
+        due = "" if row.until is None else f" until {instant(row.until)}"
+        yield _field("waits", f"{row.detail or 'for its time'}{due}")
+    elif row.detail:
+        yield _field("because", row.detail)
+    for at, line in enumerate(advice_of(story)):
+        yield _field("do" if at == 0 else "", line)
+
+
+# -- timeline
+
+
+def timeline(story: Story) -> Iterator[str]:
+    """A line for each record and each step in flight, with what happened between them."""
+    row, mark = story.row, glyphs()
+    if row.started is not None and row.started - row.created > QUEUED_US_MIN:
+        yield _between(story, row.created, f"queued for {took(row.started - row.created)}, until an executor took it")
+    taken, version, last = story.taken_over, "", row.started or row.created
+    spans = spans_of(story)
+    if not spans and row.started is None:
+        yield "  (not begun yet)"
+    for span in spans:
+        if taken is not None and (span.end is None or span.end > taken):
+            yield _taken(story, taken, last)
+            taken = None
+        if version and span.version and span.version != version:
+            yield _between(story, span.end or span.begin, f"from here on by version {span.version}")
+        version = span.version or version
+        last = span.end or last
+        yield _line(story, span)
+    if taken is not None:
+        yield _taken(story, taken, last)
+    if row.closed is not None:
+        text = f"{mark.rule * 2} {row.status} {took(row.closed - row.created)} after its start"
+        yield f"{_offset(row.closed - story.origin)}  {painted(str(row.status), text)}"
+
+
+def _offset(us: int) -> str:
+    return f"+{took(us)}".rjust(10)
+
+
+def _between(story: Story, at: int, text: str) -> str:
+    return f"{_offset(at - story.origin)}  {click.style(f'{glyphs().rule * 2} {clean(text)}', dim=True)}"
+
+
+def _taken(story: Story, at: int, last: int) -> str:
+    who = "another executor" if story.holder is None else describe(story.holder)
+    text = f"{glyphs().again} its executor had died (last record {took(at - last)} before); taken over by {who}"
+    return f"{_offset(at - story.origin)}  {click.style(clean(text), fg='yellow')}"
+
+
+def _line(story: Story, span: Span) -> str:
+    mark = glyphs()
+    sign, colour = (mark.done, "green")
+    if span.end is None:
+        sign, colour = (mark.flight, "blue")
+    elif span.outcome is Outcome.ERROR:
+        sign, colour = (mark.failed, "red")
+    head = f"{_offset(span.begin - story.origin)}  {_bar(story, span)} {_took(story, span)}  "
+    kind = "" if span.kind == "step" else f"{span.kind} "
+    call = f"{kind}{_call(span)}"
+    if span.attempt > 1 or span.kind == "attempt":
+        call += f", attempt {span.attempt}" if kind != "attempt " else f" {mark.rule} attempt {span.attempt}"
+    path = span.path.ljust(4)
+    room = width() - len(head) - len(path) - 3
+    text = shortened(clean(call), room)
+    rest = clean(_rest(story, span, max(room, 12)))
+    if rest and len(text) + 4 < room:
+        text += f" {mark.arrow} " + shortened(rest, max(room - len(text) - 4, 1))
+    return f"{head}{click.style(path, dim=True)} {click.style(sign, fg=colour)} {text}"
+
+
+def _call(span: Span) -> str:
+    match span.kind:
+        case "sleep":
+            return "" if span.name == "timer" else span.name
+        case "recv" | "event":
+            return repr(span.name) if span.name else "(no topic)"
+        case "step" | "attempt" | "child":
+            return f"{span.name}({shortened(span.shown, SHOWN)})"
+        case _:
+            return span.name
+
+
+def _rest(story: Story, span: Span, limit: int) -> str:
+    if span.end is not None:
+        return outcome_text(span, limit)
+    if story.row.status is Status.RUNNING and story.held_by_the_living:
+        return "in flight"
+    return "was in flight; it runs again when the workflow goes on"
+
+
+def _took(story: Story, span: Span) -> str:
+    us = span.took
+    if us is None:
+        us = story.until - (span.again or span.begin) if story.row.status is Status.RUNNING else 0
+    return (took(us) if us else "").rjust(8)
+
+
+def _bar(story: Story, span: Span) -> str:
+    """Where on the run's time it lies; fainter for waits and for a first try that was lost."""
+    mark = glyphs()
+    whole = max(story.until - story.origin, 1)
+
+    def cell(at: int) -> int:
+        return min(BAR - 1, max(0, (at - story.origin) * BAR // whole))
+
+    first, last = cell(span.begin), cell(span.end if span.end is not None else story.until)
+    solid = mark.wait if span.kind in ("sleep", "recv", "result", "read") else mark.bar
+    middle = first if span.again is None else cell(span.again)
+    bar = " " * first + mark.wait * (middle - first) + solid * (last - middle + 1)
+    return click.style(bar.ljust(BAR), fg="red" if span.outcome is Outcome.ERROR else "blue")
+
+
+# -- the end
+
+
+def _end(story: Story) -> Iterator[str]:
+    if story.ended is None:
+        return
+    yield ""
+    if story.ended.outcome is Outcome.VALUE and story.ended.data is not None:
+        yield f"result: {clean(show_stored(story.ended.data, 2000))}"
+    elif story.ended.outcome is Outcome.ERROR:
+        source = origin_of_failure(story)
+        where = f" (from {source.kind.name.lower()} {source.name}, path {source.path})" if source is not None else ""
+        yield from failure_lines(failure_of(story.ended.data), where)
+
+
+def failure_lines(failure: Failure, where: str = "") -> Iterator[str]:
+    """An exception for people: type and message first, then how it came about."""
+    message = f": {clean(failure.message)}" if failure.message else ""
+    yield click.style(f"{clean(failure.type_name)}{message}", fg="red", bold=True) + clean(where)
+    for text in failure.notes:
+        yield f"  note: {clean(text)}"
+    lines = failure.traceback.splitlines()
+    if len(lines) > TRACE_LINES_MAX:
+        half = TRACE_LINES_MAX // 2
+        lines = [*lines[:half], f"  {glyphs().more} ({len(lines) - 2 * half} lines)", *lines[-half:]]
+    for line in lines:
+        yield f"  {clean(line)}"
+    for member in failure.errors:
+        yield from (f"  | {line}" for line in failure_lines(member))
+    if failure.cause is not None:
+        yield "  caused by:"
+        yield from (f"  {line}" for line in failure_lines(failure.cause))

@@ -1,0 +1,227 @@
+"""The harness: virtual time, settling, crashes that the test's own calls survive, fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import perdure.sync
+import pytest
+
+from perdure import App, Event, Retry, Topic, now, recv, set_event, sleep
+from perdure.testing import Harness, harness
+
+shop = App("shop")
+ran: list[str] = []
+paid = Topic[bool]("paid")
+receipt = Event[str]("receipt")
+
+
+@shop.resource
+async def gateway() -> AsyncIterator[str]:
+    ran.append("gateway opened")
+    yield "real"
+    ran.append("gateway closed")
+
+
+@shop.step
+async def charge(order: str) -> str:
+    ran.append(f"charge {order}")
+    return f"charged {order}"
+
+
+@shop.step
+def pack(order: str) -> str:
+    ran.append(f"pack {order}")
+    return f"packed {order}"
+
+
+@shop.step(retry=Retry(5, on=ConnectionError, delay=60))
+async def flaky(until: int) -> int:
+    ran.append("flaky")
+    if ran.count("flaky") < until:
+        raise ConnectionError("not yet")
+    return ran.count("flaky")
+
+
+@shop.step
+async def through_gateway() -> str:
+    return gateway()
+
+
+@shop.workflow
+async def checkout(order: str) -> str:
+    charged = await charge(order)
+    await set_event(receipt, charged)
+    if await recv(paid, timeout=timedelta(days=3)) is None:
+        return "never paid"
+    return await pack(order)
+
+
+@shop.workflow
+async def naps(times: int) -> int:
+    began = now()
+    for _ in range(times):
+        await sleep(3600)
+    return int((now() - began).total_seconds())
+
+
+@shop.workflow
+async def stubborn(until: int) -> int:
+    return await flaky(until)
+
+
+@shop.workflow
+async def asks_gateway() -> str:
+    return await through_gateway()
+
+
+@shop.workflow
+async def parent(order: str) -> list[str]:
+    return list(await asyncio.gather(checkout(f"{order}-a"), checkout(f"{order}-b")))
+
+
+@pytest.fixture
+async def h() -> AsyncIterator[Harness]:
+    ran.clear()
+    async with harness(shop) as h:
+        yield h
+
+
+async def test_time_skips_while_a_result_is_awaited(h: Harness) -> None:
+    began = time.monotonic()
+    assert await h.run(naps, 24) == 24 * 3600
+    assert time.monotonic() - began < 5
+
+
+async def test_time_moves_by_advance(h: Harness) -> None:
+    handle = await checkout.start("1")
+    await h.advance(timedelta(days=2))
+    assert (await handle.status()).open
+    await h.advance(timedelta(days=1))
+    assert await handle.status() == "completed"
+    assert await handle.result() == "never paid"
+
+
+async def test_messages_and_events(h: Harness) -> None:
+    handle = await checkout.options(id="m").start("1")
+    assert await handle.get_event(receipt) == "charged 1"
+    await handle.send(True, paid)
+    assert await handle.result() == "packed 1"
+    assert ran == ["gateway opened", "charge 1", "pack 1"]
+
+
+async def test_settle_returns_when_all_wait(h: Harness) -> None:
+    handle = await parent.start("1")
+    await h.settle()
+    assert sorted(ran) == ["charge 1-a", "charge 1-b", "gateway opened"]
+    assert (await handle.info()).status.open
+
+
+async def test_crash_and_recovery(h: Harness) -> None:
+    handle = await checkout.start("1")
+    await h.settle()
+    await h.crash()
+    assert h.crashes == 1
+    await handle.send(True, paid)
+    assert await handle.result() == "packed 1"
+    assert ran == ["gateway opened", "charge 1", "pack 1"]
+    assert (await handle.info()).attempts == 1
+
+
+async def test_crash_after_a_step(h: Harness) -> None:
+    h.crash_after(charge)
+    handle = await checkout.start("1")
+    await handle.send(True, paid)
+    assert await handle.result() == "packed 1"
+    assert h.crashes == 1
+    assert ran.count("charge 1") == 1
+
+
+async def test_a_result_is_awaited_through_crashes(h: Harness) -> None:
+    waits = asyncio.create_task(h.run(naps, 3))
+    for _ in range(3):
+        await h.crash()
+    assert await waits == 3 * 3600
+
+
+async def test_retries_wait_in_virtual_time(h: Harness) -> None:
+    began = time.monotonic()
+    assert await h.run(stubborn, 4) == 4
+    assert time.monotonic() - began < 5
+
+
+async def test_replacing_a_step_and_a_resource(h: Harness) -> None:
+    async def fake(order: str) -> str:
+        return f"fake {order}"
+
+    h.replace(charge, fake)
+    h.replace(pack, lambda order: f"fake pack {order}")
+    h.replace(gateway, "fake")
+    handle = await checkout.start("1")
+    assert await handle.get_event(receipt) == "fake 1"
+    await handle.send(True, paid)
+    assert await handle.result() == "fake pack 1"
+    assert await asks_gateway() == "fake"
+    assert ran == []
+
+
+async def test_a_delayed_start(h: Harness) -> None:
+    handle = await naps.options(delay=600).start(0)
+    await h.settle()
+    assert await handle.status() == "scheduled"
+    assert await handle.result() == 0
+
+
+async def test_a_timeout_of_result_is_virtual(h: Harness) -> None:
+    handle = await checkout.start("1")
+    with pytest.raises(TimeoutError):
+        await handle.result(timeout=3600)
+    assert (await handle.status()).open
+
+
+async def test_renewed_is_empty(h: Harness) -> None:
+    await h.run(checkout.options(id="x"), "1")
+    await h.renew()
+    assert [info async for info in shop.client.list()] == []
+    assert await h.run(checkout.options(id="x"), "1") == "never paid"
+    assert ran.count("charge 1") == 2
+
+
+async def test_on_postgres(postgres_url: str) -> None:
+    ran.clear()
+    async with harness(shop, database=postgres_url) as h:
+        handle = await parent.start("1")
+        await h.settle()
+        await h.crash()
+        assert await handle.result() == ["never paid", "never paid"]
+        assert sorted(ran)[:2] == ["charge 1-a", "charge 1-b"]
+
+
+blocking = perdure.sync.App("blocking")
+
+
+@blocking.step
+def work(n: int) -> int:
+    ran.append(f"work {n}")
+    return n
+
+
+@blocking.workflow
+def toil(n: int) -> int:
+    total = 0
+    for i in range(n):
+        total += work(i)
+        perdure.sync.sleep(60)
+    return total
+
+
+async def test_a_sync_workflow() -> None:
+    ran.clear()
+    async with harness(blocking) as h:  # type: ignore[arg-type]
+        h.crash_after("work")
+        assert await h.run(toil, 5) == 10
+        assert ran == [f"work {i}" for i in range(5)]
+        assert h.crashes == 1
