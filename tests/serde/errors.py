@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 CALLED: list[str] = []
 
@@ -84,7 +84,7 @@ class OwnOSError(OSError):
 
 
 class OwnNew(Exception):
-    def __new__(cls, *args: Any) -> OwnNew:
+    def __new__(cls, *_: Any) -> Self:
         CALLED.append("OwnNew.__new__")
         return super().__new__(cls, "made")
 

@@ -92,7 +92,7 @@ def group() -> None:
 
 SAME_CLASS: dict[str, Callable[[], object]] = {
     "KeyError": lambda: {}["k"],
-    "IndexError": lambda: [][0],
+    "IndexError": [].pop,
     "AttributeError": lambda: None.x,  # type: ignore[attr-defined]
     "NameError": lambda: nowhere,  # type: ignore[name-defined]  # noqa: F821
     "ZeroDivisionError": lambda: 1 // 0,
@@ -104,9 +104,9 @@ SAME_CLASS: dict[str, Callable[[], object]] = {
     "ConnectionRefusedError": throw(ConnectionRefusedError(111, "refused")),
     "OSErrorPlain": throw(OSError("text only")),
     "TimeoutError": throw(TimeoutError("late")),
-    "asyncio.TimeoutError": throw(asyncio.TimeoutError()),
+    "asyncio.TimeoutError": throw(TimeoutError()),
     "CancelledError": throw(asyncio.CancelledError("stop")),
-    "UnicodeDecodeError": lambda: b"\xff".decode(),
+    "UnicodeDecodeError": b"\xff".decode,
     "UnicodeEncodeError": lambda: "\xff".encode("ascii"),
     "UnicodeTranslateError": throw(UnicodeTranslateError("abc", 0, 1, "why")),
     "StopIteration": throw(StopIteration(5)),
@@ -114,7 +114,7 @@ SAME_CLASS: dict[str, Callable[[], object]] = {
     "ImportError": lambda: __import__("no_such_module_at_all"),
     "SyntaxError": lambda: compile("a b", "<text>", "exec"),
     "IncompleteReadError": throw(asyncio.IncompleteReadError(b"ab", 5)),
-    "JSONDecodeError": lambda: json.loads("{"),
+    "JSONDecodeError": lambda: json.loads("{" * 2),
     "CalledProcessError": lambda: subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=True),
     "TimeoutExpired": throw(subprocess.TimeoutExpired(["a", "b"], 5.0, b"out")),
     "ExceptionGroup": group,
@@ -211,7 +211,7 @@ def test_the_copy_has_class_text_args_and_attributes(name: str) -> None:
 
 ARRIVES_AS_STEP_FAILED: dict[str, tuple[Callable[[], object], str]] = {
     "pydantic.ValidationError": (lambda: k.Team.model_validate({}), "pydantic_core._pydantic_core.ValidationError"),
-    "local": (lambda: throw(e.local())(), "tests.serde.errors.local.<locals>.Local"),
+    "local": (throw(e.local()), "tests.serde.errors.local.<locals>.Local"),
     "NeedsClient": (throw(e.NeedsClient(e.Client())), "tests.serde.errors.NeedsClient"),
     "Mute": (throw(e.Mute()), "tests.serde.errors.Mute"),
 }
@@ -390,6 +390,19 @@ def test_arguments_that_cannot_be_stored_keep_their_text() -> None:
     same(live, decode_failure(encode_failure(live)))
 
 
+def test_long_messages_that_are_cut_keep_their_class() -> None:
+    error = e.Simple("\0" * 9_000 + "x" * 9_000)
+    data = encode_failure(error)
+    assert type(decode_failure(data)) is e.Simple
+    assert len(describe_failure(data).message) < 4 * 9_000
+
+
+def test_the_object_without_the_attribute_is_not_stored() -> None:
+    data = encode_failure(raised(lambda: k.Line("hunter2").nothing), traceback=False)  # type: ignore[attr-defined]
+    assert b"hunter2" not in data
+    assert type(decode_failure(data)) is AttributeError
+
+
 def test_sizes_are_bounded() -> None:
     def deep(n: int) -> None:
         if n:
@@ -413,6 +426,7 @@ def test_sizes_are_bounded() -> None:
     assert len(data) <= 1_000_000
     live = decode_failure(data)
     assert isinstance(live, ExceptionGroup)
+    assert describe_failure(data).message == "many (300 sub-exceptions)"
     assert any("more errors of this group" in note for note in live.__notes__)
 
 
@@ -480,4 +494,4 @@ def test_any_arguments_and_notes(args: list[Any], note: str) -> None:
     data = encode_failure(error)
     live = decode_failure(data)
     same(live, decode_failure(data))
-    assert b"\\u0000" not in data
+    assert "\0" not in str(describe_failure(data).notes)

@@ -103,7 +103,7 @@ def test_golden() -> None:
 def test_every_process_gives_the_same(seed: str) -> None:
     code = "from tests.serde.test_fingerprint import all_golden; print(all_golden())"
     root = pathlib.Path(__file__).resolve().parents[2]
-    env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}
+    env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=env, cwd=root)
     assert run.stdout.strip() == str(EXPECTED)
 

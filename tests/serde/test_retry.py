@@ -103,7 +103,7 @@ def broken(error: Exception) -> bool:
         (lambda error: str(error) == "again", ValueError("no"), False),
         (broken, ValueError(), False),
         (Exception, asyncio.CancelledError(), False),
-        (lambda error: True, KeyboardInterrupt(), False),
+        (lambda _: True, KeyboardInterrupt(), False),
     ],
 )
 def test_wants(on: Any, error: BaseException, wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -36,6 +37,7 @@ SCALARS = st.one_of(
     st.builds(k.Line, TEXT, st.integers()),
 )
 HASHABLE = st.one_of(st.integers(), TEXT, st.booleans(), st.dates(), st.tuples(st.integers(), TEXT))
+HELD = st.tuples(st.integers(), TEXT)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -57,7 +59,6 @@ def test_any_value_survives_without_a_hint(value: Any) -> None:
     copy = shape.decode(data)
     assert difference(value, copy) is None
     assert shape.encode(copy) == data
-    assert "\\u0000" not in data.decode()
 
 
 def hinted(draw: Any, depth: int = 0) -> tuple[Any, Any]:
@@ -78,7 +79,7 @@ def hinted(draw: Any, depth: int = 0) -> tuple[Any, Any]:
         (k.Point, st.builds(k.Point, st.integers(), st.floats(allow_nan=False))),
         (Any, SCALARS),
     ]
-    kind = draw(st.integers(0, 5 if depth < 3 else 0))
+    kind = draw(st.integers(0, 6 if depth < 3 else 0))
     if kind == 0:
         return draw(st.sampled_from(leaves))
     hint, values = hinted(draw, depth + 1)
@@ -88,6 +89,9 @@ def hinted(draw: Any, depth: int = 0) -> tuple[Any, Any]:
         return dict[str, hint], st.dictionaries(KEYS, values, max_size=3)
     if kind == 3:
         return tuple[hint, ...], st.lists(values, max_size=3).map(tuple)
+    if kind == 6:
+        key, keys = draw(st.sampled_from([(int, st.integers()), (dt.date, st.dates()), (tuple[int, str], HELD)]))
+        return dict[key, hint], st.dictionaries(keys, values, max_size=3)
     other, others = hinted(draw, depth + 1)
     if kind == 4:
         return tuple[hint, other], st.tuples(values, others)
@@ -117,7 +121,11 @@ def test_a_value_of_another_hint_survives_or_is_refused_with_a_path(data: st.Dat
     try:
         stored = shape.encode(value, "v")
     except Unserializable as error:
-        assert error.path.startswith("v")
+        path = error.path
+    else:
+        path = ""
+    if path:
+        assert path.startswith("v")
         return
     copy = shape.decode(stored)
     # Only integers where floats are asked for change their type, never their value.
@@ -141,7 +149,5 @@ def test_fingerprints_do_not_see_the_order_of_dicts(value: dict[str, int]) -> No
 @pytest.mark.parametrize("hint", [Any, k.Line, list[int], k.Line | None, dict[str, Any], k.Team])
 @given(st.binary(max_size=30))
 def test_garbage_is_undecodable_and_nothing_else(hint: Any, data: bytes) -> None:
-    try:
+    with contextlib.suppress(Unserializable):
         Shape.of(hint).decode(data)
-    except Unserializable:
-        pass

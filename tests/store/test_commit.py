@@ -331,6 +331,23 @@ async def test_a_repeated_continue_is_recognised_as_long_as_the_next_run_is_mine
     assert not (await one(store, u)).applied
 
 
+async def test_a_repeated_continue_names_taken_ids_and_lost_mail_again(store: Store) -> None:
+    claim = await running(store, "w")
+    await queued(store, "taken")
+    u = unit(
+        "w",
+        claim,
+        records=[record(1)],
+        children=[start("taken")],
+        sends=[send("nobody")],
+        change=Continue(start("w", claim, run=2), tok("wake")),
+    )
+    first = await one(store, u)
+    assert set(first.exists) == {"taken"}
+    assert len(first.undelivered) == 1
+    assert await one(store, u) == first
+
+
 async def test_a_repeat_after_a_wake_was_acted_on_wakes_nobody_again(store: Store) -> None:
     claim = await running(store, "w", "friend")
     u = unit("w", claim, records=[record(1)], sends=[send("friend")])

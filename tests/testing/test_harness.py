@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import perdure.sync
 import pytest
 
+import perdure.sync
 from perdure import App, Event, Retry, Topic, now, recv, set_event, sleep
 from perdure.testing import Harness, harness
 

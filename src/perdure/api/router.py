@@ -11,6 +11,7 @@ from perdure.api.keys import check_name
 from perdure.api.resource import Resource
 from perdure.api.step import Step, StepDecorator, check_step
 from perdure.api.workflow import Homes, Workflow
+from perdure.client.questions import StartOptions
 from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
@@ -133,7 +134,8 @@ class Router:
             restartable=restartable,
         )
         self._registry.add(definition)
-        return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, None, fn)
+        options = StartOptions(timeout=definition.timeout)
+        return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, options, fn)
 
     def _check_workflow(self, fn: Any) -> None:
         place = place_of(fn) if callable(fn) else repr(fn)

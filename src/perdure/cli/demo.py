@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import click
@@ -53,7 +53,7 @@ def demo(keep: bool) -> None:
 
 
 @contextlib.contextmanager
-def _folder(keep: bool) -> Iterator[Path]:
+def _folder(keep: bool) -> Generator[Path, None, None]:
     if keep:
         folder = Path.cwd() / FOLDER
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +83,8 @@ class Shop:
         except TimeoutError:
             line = b""
         if not line:
-            raise Exit(Code.NO, f"the shop's process {self.pid} fell silent; it said:\n{self.errors.read_text()[-4000:]}")
+            said = self.errors.read_text(encoding="utf-8", errors="replace")[-4000:]
+            raise Exit(Code.NO, f"the shop's process {self.pid} fell silent; it said:\n{said}")
         return line.decode().rstrip("\n").split("\t")
 
     async def kill(self) -> int:
@@ -114,7 +115,8 @@ class Demo:
         await self.store.open()
         try:
             await self.store.migrate()
-            say(click.style("An order in eight steps, each with an effect outside. The database is one file.", bold=True))
+            say(click.style("An order of eight steps, each with an effect outside. Its database is a file.", bold=True))
+            say("One process runs it, and is killed with SIGKILL in the middle of step 5. Another one finishes it.")
             interrupted = await self._first()
             story = await self._second(interrupted)
             self._effects(interrupted, story)
@@ -132,7 +134,7 @@ class Demo:
                     say(f"\nprocess {shop.pid} runs {ORDER}:")
                 await self._show_recorded()
             await self._show_recorded()
-            say(f"  {glyphs().flight} {_number(VICTIM)} {VICTIM} is under way: the courier has been called, no answer yet")
+            say(f"  {glyphs().flight} {_number(VICTIM)} {VICTIM} is under way: the courier was called, no answer yet")
             status = await shop.kill()
             dead = _is_dead(shop.pid)
         say(click.style(f"\n{glyphs().failed} kill -9 {shop.pid}", fg="red", bold=True) + _told_dead(dead, status))
@@ -153,7 +155,9 @@ class Demo:
                 if words[0] == "began" and not first:
                     first = words[1]
                     after = took(int((time.monotonic() - began) * 1e6))
-                    say(f"  {glyphs().again} took over {ORDER} and stands at {_number(first)} {first} again ({after} after its start)")
+                    say(
+                        f"  {glyphs().again} took over {ORDER} at {_number(first)} {first}, {after} after its own start"
+                    )
                 await self._show_recorded(again=VICTIM)
             await self._show_recorded(again=VICTIM)
             story = await read_story(self.store, ORDER)
@@ -193,13 +197,18 @@ class Demo:
             for claim in failed:
                 say(f"  {glyphs().failed} it was claimed, and is not so: {claim}")
             return False
-        say(click.style(f"\n{glyphs().done} all {len(self.checks)} checks held: nothing lost, nothing recorded done twice.", fg="green"))
+        say(
+            click.style(
+                f"\n{glyphs().done} all {len(self.checks)} checks held: nothing lost, nothing recorded done twice.",
+                fg="green",
+            )
+        )
         return True
 
     # -- the means
 
     @contextlib.asynccontextmanager
-    async def _shop(self, *arguments: str) -> AsyncIterator[Shop]:
+    async def _shop(self, *arguments: str) -> AsyncGenerator[Shop, None]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PERDURE_")}
         errors = self.folder / f"shop-{len(list(self.folder.iterdir()))}.log"
         with errors.open("wb") as file:
@@ -224,8 +233,8 @@ class Demo:
         records = [r for r in (await self.store.histories([key]))[key] if r.kind is Kind.STEP]
         for record in records[self.shown :]:
             call = f"{record.name}({record.shown})"
-            value = show_stored(record.data, 30) if record.data is not None else ""
-            text = f"{_number(record.name)} {call} {glyphs().arrow} {value}"
+            value = show_stored(record.data or b"null", 30)
+            text = f"{_number(record.name)} {call}" + ("" if value == "null" else f" {glyphs().arrow} {value}")
             suffix = "   (the step in flight ran again)" if record.name == again else ""
             say(f"  {click.style(glyphs().done, fg='green')} {clean(text).ljust(54)} recorded{suffix}")
         self.shown = len(records)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from perdure import App, current
 
-WORK_SECONDS = 0.25  # that a step takes, so that a person can follow
+WORK_SECONDS = 0.35  # that a step takes, so that a person can follow
 SLOW_SECONDS = 60.0  # that the slow one takes: nobody waits for it, the process is killed meanwhile
 
 shop = App("demo", executor_id="shop", version="demo", lease=3)
@@ -28,10 +28,15 @@ slow = ""
 async def outside(effect: str) -> None:
     """Do something to the world that cannot be undone, then wait for the answer."""
     line = {"step": effect, "key": current().idempotency_key, "pid": os.getpid()}
-    with ledger.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    write_down(json.dumps(line))
     tell("began", effect)
     await asyncio.sleep(SLOW_SECONDS if effect == slow else WORK_SECONDS)
+
+
+def write_down(line: str) -> None:
+    """A line of the ledger; it is there even if the process is killed in the next moment."""
+    with ledger.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def tell(*words: str) -> None:

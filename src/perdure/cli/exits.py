@@ -61,7 +61,12 @@ class Exit(click.ClickException):
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(redacted(message))
-        self.exit_code = int(code)
+        self.code = code
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """What click exits with."""
+        return int(self.code)
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"perdure: {self.message}", file=file, err=True)

@@ -7,9 +7,14 @@ from typing import Any
 import click
 
 import perdure
+from perdure.cli.db import db
 from perdure.cli.demo import demo
+from perdure.cli.doctor import doctor
+from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
+from perdure.cli.run import run_
 from perdure.cli.target import Given, options
+from perdure.cli.workflows import workflow
 from perdure.errors import PerdureError
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in MEANINGS.items())
@@ -43,7 +48,8 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-cli.add_command(demo)
+for command in (db, demo, doctor, executor, run_, workflow):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -101,6 +101,11 @@ def instant(at: int | None) -> str:
     return "" if at is None else f"{to_datetime(at):%Y-%m-%d %H:%M:%S}Z"
 
 
+def moment(at: int) -> str:
+    """A time for people, in UTC to the millisecond."""
+    return f"{to_datetime(at):%Y-%m-%d %H:%M:%S}.{at // 1000 % 1000:03d}Z"
+
+
 def took(us: int) -> str:
     """A duration for people: two figures are enough."""
     ms = us / 1000
@@ -194,7 +199,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], empty: str, *, pai
     return lines
 
 
-_COLOURS = {
+_COLOURS: dict[str, str] = {
     Status.COMPLETED: "green",
     Status.FAILED: "red",
     Status.TERMINATED: "red",
@@ -208,6 +213,6 @@ _COLOURS = {
 
 def painted(status: str, text: str | None = None) -> str:
     """A status in its colour."""
-    colour = _COLOURS.get(Status(status)) if status in Status else None
+    colour = _COLOURS.get(status)
     shown = status if text is None else text
     return click.style(shown, fg=colour) if colour else shown

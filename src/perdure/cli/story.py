@@ -13,8 +13,8 @@ import msgspec
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import plain, workflow_fields
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
-from perdure.errors import Unserializable
 from perdure.client.questions import not_found
+from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.info import to_datetime
 from perdure.model.records import Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
@@ -150,6 +150,8 @@ class _Beginnings:
 
     def saw(self, record: Record) -> None:
         self.at[record.path] = self.last[branch_of(record.path)[0]] = record.at
+        if record.path.endswith(".r"):  # the caller goes on, too
+            self.last[branch_of(record.path[:-2])[0]] = record.at
         for intent in record.intents:
             self.intended.setdefault(intent.path, record.at)
 

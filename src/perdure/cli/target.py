@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import click
 import msgspec
@@ -69,7 +69,7 @@ def common(fn: Callable[Concatenate[Given, P], T]) -> Callable[P, T]:
         given = Given(database or before.database, app or before.app, output or before.output)
         return fn(given, *args, **kwargs)
 
-    return options(verb)
+    return options(cast("Callable[P, T]", verb))
 
 
 def find_database(given: Given, folder: Path | None = None) -> Place:
@@ -97,7 +97,7 @@ def find_database(given: Given, folder: Path | None = None) -> Place:
 @contextlib.asynccontextmanager
 async def opened(
     given: Given, *, needs_app: bool = True, may_be_new: bool = False, migrated: bool = True
-) -> AsyncIterator[Store]:
+) -> AsyncGenerator[Store, None]:
     """The store of this command's app, open. ``may_be_new``: an app that this database has not seen is no mistake.
 
     Raises ``ConfigError``, ``DatabaseTrouble``, ``SchemaMismatch``, ``Exit``.
@@ -138,7 +138,9 @@ async def check_schema(store: Store) -> None:
     if have == known:
         return
     what = "has no tables of Perdure yet" if have == 0 else f"has schema version {have}, this Perdure wants {known}"
-    raise SchemaMismatch(f"{store.url} {what}. Apply what is missing: perdure db migrate --database {masked(store.url)}")
+    raise SchemaMismatch(
+        f"{store.url} {what}. Apply what is missing: perdure db migrate --database {masked(store.url)}"
+    )
 
 
 def choose_app(wanted: str, known: list[str], url: str, *, may_be_new: bool) -> str:

@@ -1,10 +1,12 @@
-"""A run drawn for people: a header, then a line for each record with a bar on the run's own time, then what is wrong."""
+"""A run drawn for people: a header, a line for each record with a bar on the run's own time, then what went wrong."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import click
+import msgspec
 
 from perdure.cli.output import clean, glyphs, instant, painted, shortened, took, width
 from perdure.cli.rollcall import describe
@@ -23,8 +25,11 @@ from perdure.model.states import Status
 from perdure.serde import Failure, show_stored
 
 BAR = 20
+HEAD = 10 + 2 + BAR + 1 + 8 + 2  # what stands before the path: offset, bar, duration
 SHOWN = 60  # of arguments in a line
 TRACE_LINES_MAX = 40
+_ENGINE = re.compile(r"[/\\]perdure[/\\](runtime|client|core|serde)[/\\][^/\\]+\.py\"")
+WAITS = frozenset({"sleep", "recv", "result", "read"})
 
 
 def draw(story: Story, *, header: bool = True) -> Iterator[str]:
@@ -45,7 +50,8 @@ def _header(story: Story) -> Iterator[str]:
     runs = f" of {story.latest}" if story.latest > 1 else ""
     if row.run > 1 or runs:
         yield _field("run", f"{row.run}{runs}")
-    yield _field("version", row.version or "(none yet: the one that claims it)")
+    if row.version:
+        yield _field("version", row.version)
     yield _field("created", f"{instant(row.created)} ({took(story.roll.now - row.created)} ago)")
     if row.closed is not None:
         yield _field("duration", took(row.closed - row.created))
@@ -111,7 +117,11 @@ def timeline(story: Story) -> Iterator[str]:
     spans = spans_of(story)
     if not spans and row.started is None:
         yield "  (not begun yet)"
-    for span in spans:
+    for found in spans:
+        span = found
+        if span.again is not None:
+            yield _lost(story, span)
+            span = msgspec.structs.replace(span, begin=span.again, again=None)
         if taken is not None and (span.end is None or span.end > taken):
             yield _taken(story, taken, last)
             taken = None
@@ -141,6 +151,13 @@ def _taken(story: Story, at: int, last: int) -> str:
     return f"{_offset(at - story.origin)}  {click.style(clean(text), fg='yellow')}"
 
 
+def _lost(story: Story, span: Span) -> str:
+    """The first try of a step that was in flight when its executor died."""
+    head = f"{_offset(span.begin - story.origin)}  {_bar(story, span, lost=True)} {'':8}  "
+    text = f"{click.style(glyphs().failed, fg='yellow')} {clean(_call(span))}: in flight when its executor died"
+    return f"{head}{click.style(span.path.ljust(4), dim=True)} {text}"
+
+
 def _line(story: Story, span: Span) -> str:
     mark = glyphs()
     sign, colour = (mark.done, "green")
@@ -149,15 +166,14 @@ def _line(story: Story, span: Span) -> str:
     elif span.outcome is Outcome.ERROR:
         sign, colour = (mark.failed, "red")
     head = f"{_offset(span.begin - story.origin)}  {_bar(story, span)} {_took(story, span)}  "
-    kind = "" if span.kind == "step" else f"{span.kind} "
-    call = f"{kind}{_call(span)}"
+    call = _call(span) if span.kind in ("step", "attempt") else f"{span.kind} {_call(span)}".rstrip()
     if span.attempt > 1 or span.kind == "attempt":
-        call += f", attempt {span.attempt}" if kind != "attempt " else f" {mark.rule} attempt {span.attempt}"
+        call += f", attempt {span.attempt}"
     path = span.path.ljust(4)
-    room = width() - len(head) - len(path) - 3
+    room = width() - HEAD - len(path) - 3
     text = shortened(clean(call), room)
     rest = clean(_rest(story, span, max(room, 12)))
-    if rest and len(text) + 4 < room:
+    if rest not in ("", "null") and len(text) + 4 < room:
         text += f" {mark.arrow} " + shortened(rest, max(room - len(text) - 4, 1))
     return f"{head}{click.style(path, dim=True)} {click.style(sign, fg=colour)} {text}"
 
@@ -185,22 +201,22 @@ def _rest(story: Story, span: Span, limit: int) -> str:
 def _took(story: Story, span: Span) -> str:
     us = span.took
     if us is None:
-        us = story.until - (span.again or span.begin) if story.row.status is Status.RUNNING else 0
+        us = story.until - span.begin if story.row.status is Status.RUNNING else 0
     return (took(us) if us else "").rjust(8)
 
 
-def _bar(story: Story, span: Span) -> str:
-    """Where on the run's time it lies; fainter for waits and for a first try that was lost."""
+def _bar(story: Story, span: Span, *, lost: bool = False) -> str:
+    """Where on the run's time it lies; fainter for waits and for a first try that was ``lost``."""
     mark = glyphs()
     whole = max(story.until - story.origin, 1)
 
     def cell(at: int) -> int:
         return min(BAR - 1, max(0, (at - story.origin) * BAR // whole))
 
-    first, last = cell(span.begin), cell(span.end if span.end is not None else story.until)
-    solid = mark.wait if span.kind in ("sleep", "recv", "result", "read") else mark.bar
-    middle = first if span.again is None else cell(span.again)
-    bar = " " * first + mark.wait * (middle - first) + solid * (last - middle + 1)
+    end = span.again if lost else span.end
+    first, last = cell(span.begin), cell(end if end is not None else story.until)
+    solid = mark.wait if lost or span.kind in WAITS else mark.bar
+    bar = " " * first + solid * (last - first + 1)
     return click.style(bar.ljust(BAR), fg="red" if span.outcome is Outcome.ERROR else "blue")
 
 
@@ -225,7 +241,7 @@ def failure_lines(failure: Failure, where: str = "") -> Iterator[str]:
     yield click.style(f"{clean(failure.type_name)}{message}", fg="red", bold=True) + clean(where)
     for text in failure.notes:
         yield f"  note: {clean(text)}"
-    lines = failure.traceback.splitlines()
+    lines = _own_frames(failure.traceback.splitlines())
     if len(lines) > TRACE_LINES_MAX:
         half = TRACE_LINES_MAX // 2
         lines = [*lines[:half], f"  {glyphs().more} ({len(lines) - 2 * half} lines)", *lines[-half:]]
@@ -234,5 +250,17 @@ def failure_lines(failure: Failure, where: str = "") -> Iterator[str]:
     for member in failure.errors:
         yield from (f"  | {line}" for line in failure_lines(member))
     if failure.cause is not None:
-        yield "  caused by:"
+        yield "  caused by"
         yield from (f"  {line}" for line in failure_lines(failure.cause))
+
+
+def _own_frames(lines: list[str]) -> list[str]:
+    """A traceback without the frames of this library's engine: they tell nothing about the user's code."""
+    kept: list[str] = []
+    skipping = False
+    for line in lines:
+        if line.startswith('  File "'):
+            skipping = _ENGINE.search(line) is not None
+        if not skipping:
+            kept.append(line)
+    return kept

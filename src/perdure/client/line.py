@@ -49,8 +49,8 @@ class Work(Protocol):
         """Messages for these were committed by this process."""
         ...
 
-    def cancel(self, id: str, reason: str) -> None:
-        """A cancel command for this workflow was committed by this process."""
+    def cancel(self, id: str, reason: str, nonce: bytes) -> None:
+        """A cancel command for this workflow, with this nonce, was committed by this process."""
         ...
 
     def look(self) -> None:

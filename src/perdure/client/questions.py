@@ -106,7 +106,8 @@ def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:
         Status.TIMED_OUT: (WorkflowTimedOut, "ran out of its time"),
     }
     kind, words = kinds.get(row.status, (WorkflowFailed, f"ended as {row.status}"))
-    why = f": {row.detail}" if row.detail else ""
+    reason = row.detail or (row.cancel if row.status is Status.CANCELLED else "")
+    why = f": {reason}" if reason else ""
     return Outcome.ERROR, encode_failure(kind(f"workflow {row.id} {words}{why}", id=row.id, status=str(row.status)))
 
 

@@ -255,12 +255,13 @@ async def info(line: Line, question: InfoOf) -> WorkflowInfo:
 
 async def cancel(line: Line, question: CancelOf) -> Status:
     """Cancel; the status the workflow ended with, once that is definite."""
-    row = await patiently(line, line.store.cancel, question.id, question.reason, line.new_token())
+    nonce = line.new_token()
+    row = await patiently(line, line.store.cancel, question.id, question.reason, nonce)
     if row is None:
         raise not_found(question.id, line.app)
     if row.status.open:
         if line.work is not None and line.work.has(question.id):
-            line.work.cancel(question.id, question.reason)
+            line.work.cancel(question.id, question.reason, nonce)
         else:
             _announce(line)
         return (await _end(line, question.id, None)).row.status

@@ -84,6 +84,7 @@ class Run:
         history: Sequence[Record] = (),
         intents: Sequence[Intent] = (),
         start: Start | None = None,
+        again: bool = False,
     ) -> None:
         self.key = key
         self.lineage = lineage
@@ -104,7 +105,7 @@ class Run:
         self.mismatch: Mismatch | None = None
         self.gone = False
         self._position = 0
-        self._live = not (history or intents)
+        self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
         self._noted: dict[str, None] = {}
         self._pending_intents: tuple[Intent, ...] = ()
@@ -130,6 +131,11 @@ class Run:
     def replaying(self) -> bool:
         """Whether recorded outcomes are still to be delivered."""
         return not self._live and self._position < len(self.history)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the body does what it did before: up to the last outcome in history, and on until it is quiet."""
+        return not self._live
 
     def ask(self, op: Op) -> None:
         """The body calls something whose outcome comes later (from history, or from outside)."""

@@ -41,6 +41,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     until: int | None = None  # or an absolute time
     timeout: int | None = None  # microseconds, from the first claim
     deadline: int | None = None  # absolute bound inherited from the parent
+    began: int | None = None  # with claim: the body's first "now", which every replay must see again
     parent: str | None = None
     parent_run: int = 0
     parent_path: str = ""

@@ -6,7 +6,7 @@ arguments, so that a replay on another executor decides the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from perdure.errors import DefinitionError
@@ -163,7 +163,6 @@ def _on_text(on: Any) -> str:
     if isinstance(on, type):
         return on.__qualname__
     if isinstance(on, tuple):
-        members: Any = on
-        names = [_on_text(cls) for cls in members]
+        names = [_on_text(cls) for cls in cast("Iterable[type[Exception]]", on)]
         return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
     return getattr(on, "__qualname__", None) or repr(on)

@@ -106,7 +106,7 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any
     execution = body("a workflow")
     if execution is None:
         return _call_outside(home, order, shape)
-    return _call_child(execution, execution.next_path(), order, shape)
+    return _call_child(execution, execution.call_made(order.name), order, shape)
 
 
 def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any]:
@@ -117,6 +117,7 @@ def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any,
 
 
 async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape) -> Any:
+    execution.called.pop(path, None)
     id = await start_child(execution, path, order)
     try:
         return await execution.ask(ResultOf(id, shape), path=f"{path}.r")
@@ -147,6 +148,7 @@ async def recv(topic: str, timeout: int | None) -> Record:
 
 
 async def open_home(home: Home, *, works: bool) -> None:
+    home.name = home.name or await home.find_name()
     engine = home.new_engine(works=works)
 
     async def resources() -> None:

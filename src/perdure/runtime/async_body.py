@@ -60,6 +60,8 @@ class AsyncExecution(Execution):
                 self.line.loop.call_soon(self.pump)
                 return
             self._cut = False
+            if self.final is None and self.main.done():
+                self._main_ended()
             delivery = run.next_delivery()
             if delivery is None:
                 break
@@ -75,10 +77,10 @@ class AsyncExecution(Execution):
             return
         if run.mismatch is not None:
             self.hold(Reason.NONDETERMINISM, str(run.mismatch))
-        elif self.main.done():
-            self._finish()
         elif self.try_cancel():
             self.pump()
+        elif self.final is not None:
+            self.try_finish()
         elif self._late:
             op, args = self._late.pop(0)
             if self.settle(op, *args) is None:
@@ -94,15 +96,15 @@ class AsyncExecution(Execution):
             self.put_away()
             self.finish(None, NotDurable(NEVER_WAKES))
 
-    def _finish(self) -> None:
+    def _main_ended(self) -> None:
         self._end_leftovers()
         main = self.main
         if main.cancelled():
-            self.finish(None, asyncio.CancelledError())
+            self.body_ended(None, asyncio.CancelledError())
         elif (error := main.exception()) is not None:
-            self.finish(None, self.loop.in_our_words(error))
+            self.body_ended(None, self.loop.in_our_words(error))
         else:
-            self.finish(main.result(), None)
+            self.body_ended(main.result(), None)
 
     def _end_leftovers(self) -> None:
         """Tasks that outlive the main coroutine are cancelled in order; what they call then is refused."""
@@ -146,7 +148,7 @@ class AsyncExecution(Execution):
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
 
     def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
-        path = self._called(call.name)
+        path = self.call_made(call.name)
         return self._step(path, call, fingerprint, shown)
 
     async def _step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
@@ -156,7 +158,7 @@ class AsyncExecution(Execution):
     def ask(self, question: Any, *, path: str | None = None) -> Coroutine[Any, Any, Any]:
         kind, name, fingerprint = answers.shape_of_call(question)
         if path is None:
-            path = self._called(name)
+            path = self.call_made(name)
         return self._ask(path, kind, name, fingerprint, question)
 
     async def _ask(self, path: str, kind: Kind, name: str, fingerprint: bytes, question: Any) -> Any:
@@ -164,7 +166,7 @@ class AsyncExecution(Execution):
         return answers.decode(question, record)
 
     def recv(self, topic: str, timeout: int | None) -> Coroutine[Any, Any, Record]:
-        return self._recv(self._called(f"recv {topic}"), topic, timeout)
+        return self._recv(self.call_made(f"recv {topic}"), topic, timeout)
 
     async def _recv(self, path: str, topic: str, timeout: int | None) -> Record:
         deadline = None if timeout is None else self.loop.now + timeout
@@ -187,7 +189,7 @@ class AsyncExecution(Execution):
                 self.abandon(op)
             raise
 
-    def _called(self, what: str) -> str:
+    def call_made(self, what: str) -> str:
         """The path of a call, and a note of where it was made until somebody awaits it."""
         self.check_alive()
         path = self.loop.next_path()

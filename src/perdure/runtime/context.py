@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from perdure.errors import OutsideWorkflow
 from perdure.model.ids import RunKey, idempotency_key
 from perdure.runtime.loop import WorkflowLoop
+from perdure.telemetry import WorkflowFilter
 
 if TYPE_CHECKING:  # the execution is only named here, never made
     from perdure.runtime.execution import Execution
@@ -106,6 +107,28 @@ def need_body(what: str) -> Any:
         f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
         "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
     )
+
+
+def _speaker() -> dict[str, Any] | None:
+    """Who logs: fields for the record, None for a body that says again what it said before."""
+    step = STEP.get()
+    if step is not None and async_body() is None:
+        return {
+            "workflow_id": step.key.id, "workflow_name": step.workflow, "workflow_run": step.key.run,
+            "step_path": step.path, "attempt": step.attempt,
+        }  # fmt: skip
+    execution = body()
+    if execution is None:
+        return {}
+    if execution.gone or execution.run.repeats:
+        return None
+    return {
+        "workflow_id": execution.id, "workflow_name": execution.row.name, "workflow_run": execution.run.key.run,
+        "step_path": None, "attempt": execution.row.attempts + 1,
+    }  # fmt: skip
+
+
+WorkflowFilter.speaker = staticmethod(_speaker)
 
 
 def current() -> Current:

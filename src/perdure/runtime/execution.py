@@ -35,6 +35,7 @@ from perdure.runtime import answers
 from perdure.runtime.context import Current
 from perdure.runtime.steps import StepCall
 from perdure.serde.failures import encode_failure
+from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
 
@@ -80,6 +81,7 @@ class Execution:
     born: Sequence[Execution] = ()  # children in the unit that is in flight
     watched_events: Sequence[tuple[str, str]] = ()  # of a parked run
     change_later: Change | None = None
+    final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
     started: asyncio.Future[WorkflowRow | None] | None = None
     ended: asyncio.Future[Ended | None] | None = None
     _deadline: Timer | None = None
@@ -477,7 +479,11 @@ class Execution:
         self.cancelling = (status, reason)
         self.cancel_delivered = True
         self._blocked = ()  # steps about to run, which now never will: the body is cancelled at each of them
-        self.deliver_cancel()
+        if self.final is None:
+            self.deliver_cancel()
+            return
+        for op in list(self.run.asked.values()):
+            self.abandon(op)
 
     def arm_deadline(self) -> None:
         """The workflow's own time, by the database's clock."""
@@ -486,8 +492,24 @@ class Execution:
                 self.row.deadline, lambda: self.cancel("its time ran out", Status.TIMED_OUT)
             )
 
+    def body_ended(self, value: Any, error: BaseException | None) -> None:
+        """The body has ended: wait for the children that the end is to wait for, as for any other outcome."""
+        self.final = (value, error)
+        for id, policy in self.children.items():
+            if policy == "wait" and id not in self.seen_ends and not self.cancel_delivered:
+                question = ResultOf(id, Shape.of(Any))
+                self.run.ask(Op(f"end:{id}", Kind.RESULT, id, b"", lambda _record: None, question))
+
+    def try_finish(self) -> None:
+        """After the body's end: begin the waits that are left, or end."""
+        assert self.final is not None, "the body has not ended"
+        for op in self.run.fresh():
+            self.begin(op)
+        if not self.run.asked and not self.gone:
+            self.finish(*self.final)
+
     def finish(self, value: Any, error: BaseException | None) -> None:
-        """The body has ended. Encode what it gave, write the end."""
+        """The body has ended, and nothing is waited for. Encode what it gave, write the end."""
         if self.called:
             path, (code, line, what) = next(iter(self.called.items()))
             error = NotAwaited(

@@ -25,7 +25,7 @@ from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
-from perdure.model.ids import RunKey
+from perdure.model.ids import RunKey, born_at, born_lineage
 from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
@@ -199,8 +199,8 @@ class Executor:
         if timeout is not None:
             deadline = min(now + timeout, deadline) if deadline is not None else now + timeout
         start = msgspec.structs.replace(
-            start, status=Status.RUNNING, claim=self.line.new_token(), owner=self.me.id, version=self.version,
-            timeout=timeout, deadline=deadline,
+            start, lineage=born_lineage(now, start.lineage), status=Status.RUNNING, claim=self.line.new_token(), owner=self.me.id, version=self.version,
+            timeout=timeout, deadline=deadline, began=now,
         )  # fmt: skip
         row = WorkflowRow(
             id=id, run=1, lineage=start.lineage, name=order.name, status=Status.RUNNING, version=self.version,
@@ -359,8 +359,9 @@ class Executor:
         if previous is not None:
             previous.drop()
         definition = self.registry.workflows.get(row.name)
-        now = row.started if row.started is not None else row.created
-        run = Run(row.key, row.lineage, self.version, now, history, row.intents)
+        began = born_at(row.lineage) or row.started
+        now = began if began is not None else row.created
+        run = Run(row.key, row.lineage, self.version, now, history, row.intents, again=row.epoch > 1)
         if definition is None:
             self._hold_unrun(run, row, Reason.NO_CODE, self._no_code(row))
             return
@@ -368,6 +369,8 @@ class Executor:
             detail = f"{row.attempts} executors died while it was in flight (limit {definition.max_deaths})"
             self._hold_unrun(run, row, Reason.RECOVERY_LIMIT, detail)
             return
+        if row.deadline is None and definition.timeout is not None and row.started is not None:
+            row = msgspec.structs.replace(row, deadline=row.started + definition.timeout)  # the caller had no code
         execution = self._host(definition, run, row, claimed.input)
         if row.cancel is not None and not any(r.kind.name == "CANCEL" for r in history):
             execution.cancel(row.cancel)
@@ -525,9 +528,11 @@ class Executor:
         except DatabaseTrouble:
             self.look()
 
-    def cancel(self, id: str, reason: str) -> None:
+    def cancel(self, id: str, reason: str, nonce: bytes) -> None:
         execution = self.executions.get(id)
-        if execution is not None:
+        if execution is not None and not execution.gone and nonce not in execution.woken:
+            execution.own("woken")[nonce] = None
+            execution.run.add_woken(nonce)  # goes with the next unit, which keeps the reason
             execution.cancel(reason)
 
     def cancel_elsewhere(self, id: str, reason: str) -> None:
@@ -535,8 +540,9 @@ class Executor:
 
         async def command() -> None:
             await self.line.journal.drained()  # its start may be among what waits
-            await verbs.patiently(self.line, self.line.store.cancel, id, reason, self.line.new_token())
-            self.cancel(id, reason)
+            nonce = self.line.new_token()
+            await verbs.patiently(self.line, self.line.store.cancel, id, reason, nonce)
+            self.cancel(id, reason, nonce)
             self.look()
 
         self.keep(asyncio.Task(command(), loop=self.line.loop))
@@ -544,6 +550,8 @@ class Executor:
     def closed(self, execution: Execution, close: Close) -> None:
         """An execution's end is durable."""
         row = msgspec.structs.replace(execution.row, status=close.status, last_seq=execution.run.seq)
+        if execution.cancelling is not None:
+            row = msgspec.structs.replace(row, cancel=execution.cancelling[1])
         ended = Ended(row, close.outcome, close.data)
         if execution.ended is not None and not execution.ended.done():
             execution.ended.set_result(ended)

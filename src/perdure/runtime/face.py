@@ -51,6 +51,22 @@ class Home:
     def opened(self, engine: Engine | None) -> None:
         self._engine = engine
 
+    async def find_name(self) -> str:
+        """The only app of the database, for a client that was given none. Raises ``ConfigError``: none, or several."""
+        settings = read_settings("client", self.arguments)
+        if not settings.chosen:
+            raise ConfigError("a client needs a database or an app: Client(url), Client(app=…), or PERDURE_DATABASE_URL")
+        store = self.make_store(settings.database, "", settings.schema)
+        await store.open()
+        try:
+            apps = await store.apps() if (await store.schema_version())[0] else []
+        finally:
+            await store.close()
+        if len(apps) != 1:
+            there = f"it holds several: {', '.join(apps)}" if apps else "no app has used it yet"
+            raise ConfigError(f"which app of {store.url}? {there}; say Client(…, app='name')")
+        return apps[0]
+
     def new_engine(self, *, works: bool) -> Engine:
         """Import the app's modules, read the settings, and make the engine that is to be opened."""
         if self._engine is not None:

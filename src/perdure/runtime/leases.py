@@ -57,8 +57,10 @@ def pid_space() -> str:
 
 def process_started(pid: int) -> int:
     """When a process began, in clock ticks since boot; 0 if there is no such process (or no way to know)."""
-    stat = _read(f"/proc/{pid}/stat")
-    return int(stat.rpartition(")")[2].split()[19]) if stat else 0
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if not fields or (fields[0] in "ZX" and fields[17] in "01"):  # dead with its last thread, and not reaped yet
+        return 0
+    return int(fields[19])
 
 
 def new_incarnation(token: bytes, executor: str, version: str) -> Incarnation:

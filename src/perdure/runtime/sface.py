@@ -164,8 +164,13 @@ def recv(topic: str, timeout: int | None) -> Record:
 
 
 def open_home(home: Home, *, works: bool) -> None:
-    engine = home.new_engine(works=works)
-    portal = Portal(home.name)
+    portal = Portal(home.name or "client")
+    try:
+        home.name = home.name or portal.run(home.find_name)
+        engine = home.new_engine(works=works)
+    except BaseException:
+        portal.close()
+        raise
     _portals[id(engine)] = portal
     try:
         if works:

@@ -65,7 +65,7 @@ class StepCall:
         for record in attempts:
             failure = describe_failure(record.data or b"")
             name = failure.type_name.rpartition(".")[2]
-            self.earlier.append(f"attempt {record.attempt} failed: {name}: {failure.message}")
+            self.earlier += (f"attempt {record.attempt} failed: {name}: {failure.message}",)
 
     def context(self, execution: Execution, op: Op) -> contextvars.Context:
         """The step's own context: what was set when the app was opened, and who this step is."""

@@ -43,6 +43,8 @@ class ThreadStep(StepCall):
 class SyncExecution(Execution):
     """See the head of this file."""
 
+    _handed_over = False  # the host has the baton
+
     def begin_body(self) -> None:
         args, kwargs = self.definition.args.decode(self.input)
         self.lock = threading.RLock()
@@ -50,7 +52,6 @@ class SyncExecution(Execution):
         self._gate.acquire()
         self._answer: Record | BaseException | None = None
         self._parked_op: Op | None = None  # what the thread waits for; None while it holds the baton
-        self._handed_over = False  # the host has the baton
         self._calls = 0
         self.arm_deadline()
         self.host.body_pool.submit(lambda: self._serve(args, kwargs))
@@ -78,12 +79,16 @@ class SyncExecution(Execution):
     def _body_ended(self, value: Any, error: BaseException | None) -> None:
         if self.gone:
             return
-        if self.run.mismatch is None and self.run.replaying and not self.cancel_delivered:
-            self.run.next_delivery()  # the body ended although history goes on: says what it has
+        if self.run.mismatch is None:
+            self.body_ended(value, error)
+        while (delivery := self.run.next_delivery()) is not None:
+            op, record = delivery
+            if op is None:
+                self.replay_cancel(record)
         if self.run.mismatch is not None:
             self.hold(Reason.NONDETERMINISM, str(self.run.mismatch))
         elif not isinstance(error, Evicted):
-            self.finish(value, error)
+            self.try_finish()
 
     # -- the baton
 
@@ -130,12 +135,18 @@ class SyncExecution(Execution):
             self._gate.release()
 
     @property
-    def busy(self) -> bool:
-        return super().busy or not (self.gone or getattr(self, "_handed_over", False))
+    def at_work(self) -> bool:
+        """Whether the thread holds the baton."""
+        return not self.gone and not self._handed_over
 
     def pump(self) -> None:
         """On the host: only a cancel is left to do; the thread runs by itself."""
-        if not self.gone and self._parked_op is not None and not self.run.replaying:
+        if self.gone or self.run.replaying:
+            return
+        if self.final is not None:
+            self.try_cancel()
+            self.try_finish()
+        elif self._parked_op is not None:
             self.try_cancel()
 
     def written(self, unit: Unit, verdict: Any) -> None:

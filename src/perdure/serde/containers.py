@@ -245,12 +245,12 @@ class UnionNode(Node):
                 if member is first:
                     mismatch = error
                 continue
-            return tree if member in self.clear or kind_of(tree)[0] == "$" else self._contested(member, value, depth)
+            if member in self.clear:
+                return tree
+            # Contested: written so that it says itself what it is, as if there were no hint.
+            bare = isinstance(member, SecretNode) and not member.wrapped
+            return {"$secret": to_tree(value, depth)} if bare else to_tree(value, depth)
         raise mismatch or self.expected(value)
-
-    def _contested(self, member: Node, value: Any, depth: int) -> Any:
-        """What JSON keeps by itself stays plain also here: it decodes the same with a hint and without."""
-        return value if plain(value, depth) and type(value) is not dict else to_tree(value, depth)
 
     def of(self, tree: Any) -> Any:
         kind = kind_of(tree)
@@ -264,7 +264,9 @@ class UnionNode(Node):
         if owner is not None:
             return owner.of(tree)
         if kind == "$type" or len(self.clear) < len(self.members):
-            return from_tree(tree)
+            value = from_tree(tree)
+            bare = kind == "$secret" and not any(isinstance(m, SecretNode) and m.wrapped for m in self.members)
+            return value.reveal() if bare else value
         for member in self.members:  # a bool where the hint says int, and the like
             try:
                 return member.of(tree)

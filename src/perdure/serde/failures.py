@@ -68,6 +68,7 @@ class _Stored(msgspec.Struct, omit_defaults=True, kw_only=True):
     suppress: bool = False
     errors: list[_Stored] | None = None
     broken: bool = False  # str() of the original failed
+    partial: bool = False  # members of the group are missing
 
 
 class Unstored:
@@ -215,7 +216,7 @@ class _Writer:
         if len(kept) < len(group.exceptions):
             # str() counts the members, so the copy says what it has, and the note what there was.
             stored.notes.append(f"{len(group.exceptions) - len(kept)} more errors of this group were not stored")
-            stored.message = ""
+            stored.partial = True
 
     def _argument(self, value: Any) -> Any:
         tree = self._tree(value)
@@ -308,6 +309,7 @@ def _trace(exc: BaseException, limit: int) -> str:
 
 
 _BASES: tuple[type, ...] = (BaseException, BaseExceptionGroup, object)
+_NOT_OURS = AttributeError.__dict__["obj"]  # the object that lacked the attribute: anything at all, and of no use later
 
 
 def _state(exc: BaseException) -> dict[str, Any]:
@@ -317,7 +319,9 @@ def _state(exc: BaseException) -> dict[str, Any]:
         if cls in _BASES:
             continue
         for name, member in cls.__dict__.items():
-            if name[:2] == "__" or not isinstance(member, (types.MemberDescriptorType, types.GetSetDescriptorType)):
+            if name[:2] == "__" or member is _NOT_OURS:
+                continue
+            if not isinstance(member, (types.MemberDescriptorType, types.GetSetDescriptorType)):
                 continue
             try:
                 value = member.__get__(exc)
@@ -325,13 +329,7 @@ def _state(exc: BaseException) -> dict[str, Any]:
                 continue
             if value is not None:
                 found.setdefault(name, value)
-    if isinstance(exc, UnicodeError):
-        # Their built-in members are also their args, and are set from there in the order that C wants them.
-        found = {name: value for name, value in found.items() if name not in exc.__dict__}
-    for name, value in exc.__dict__.items():
-        if type(name) is str and not (name[:2] == "__" and name[-2:] == "__"):
-            found[name] = value
-    return found
+    return found | {name: value for name, value in exc.__dict__.items() if not (name[:2] == "__" == name[-2:])}
 
 
 def _revive(stored: _Stored) -> BaseException:
@@ -359,11 +357,17 @@ def _same_class(stored: _Stored) -> BaseException | None:
         return None
     try:
         exc = _made(cls, stored)
-        same = not stored.message or _clean(str(exc), len(stored.message)) == stored.message
+        same = stored.partial or _says(str(exc), stored.message)
         repr(exc)  # what cannot be shown would break the first log line that mentions it
     except Exception:
         return None
     return exc if same else None
+
+
+def _says(text: str, message: str) -> bool:
+    """Whether a copy's text is the recorded one, which may have been cut short."""
+    whole = _clean(text, len(text))
+    return whole == message or (message.endswith("…") and whole.startswith(message[:-1]))
 
 
 def _made(cls: type[BaseException], stored: _Stored) -> BaseException:

@@ -121,6 +121,7 @@ _ALL: tuple[Text, ...] = (
     Text(ipaddress.IPv4Network, "$network", str, ipaddress.ip_network),
     Text(ipaddress.IPv6Network, "$network", str, ipaddress.ip_network),
 )
+# A type added here gets another fingerprint as an argument of steps than it had (see fingerprint.py).
 TEXTS: dict[type, Text] = {text.cls: text for text in _ALL}
 TEXTS_BY_TAG: dict[str, Text] = {text.tag: text for text in _ALL}
 TEXT_BASES: dict[type, Text] = {**TEXTS, Path: TEXTS[type(Path())], PurePath: TEXTS[type(PurePath())]}

@@ -350,8 +350,8 @@ def _to(shape: Shape, value: Any, where: str) -> Any:
     except Mismatch as mismatch:
         raise _unserializable(mismatch, where) from mismatch.__cause__
     except Exception as error:  # a property, an __iter__ or the like of the user's
-        mismatch = Mismatch(f"{type(error).__name__} while it was being stored: {error}")
-        raise _unserializable(mismatch, where) from error
+        problem = Mismatch(f"{type(error).__name__} while it was being stored: {error}")
+        raise _unserializable(problem, where) from error
 
 
 def _of(shape: Shape, tree: Any, where: str) -> Any:

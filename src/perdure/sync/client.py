@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Client:
-    """Does what a caller or an operator needs, without the app's code.
+    """Does what a caller or an operator needs, without the app's code. ``app`` may be left out if the database holds one.
 
     >>> # async with Client("postgresql://…", app="shop") as client:
     >>> #     handle = await client.workflow("checkout", returns=str).options(id="order-42").start("42", 1999)

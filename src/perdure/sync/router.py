@@ -10,6 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.resource import Resource
+from perdure.client.questions import StartOptions
 from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
@@ -132,7 +133,8 @@ class Router:
             restartable=restartable,
         )
         self._registry.add(definition)
-        return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, None, fn)
+        options = StartOptions(timeout=definition.timeout)
+        return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, options, fn)
 
     def _check_workflow(self, fn: Any) -> None:
         place = place_of(fn) if callable(fn) else repr(fn)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.app import App
@@ -43,7 +43,8 @@ T = TypeVar("T")
 
 CALM_TURNS = 12  # turns of the loop without anything under way: longer than any chain of plain callbacks of ours
 JOIN_SECONDS = 10.0  # a thread cannot be killed: what it does longer than this overlaps with the next life
-MEMORY = Path("/dev/shm")  # noqa: S108  a file system in memory, where the system has one: a test's file need not last
+# A file system in memory, where the system has one: a test's file need not last.
+MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)  # noqa: S108
 
 
 class Work:
@@ -83,7 +84,7 @@ class Harness:
         self.clock = VirtualClock()
         self.plan = Plan()
         self.crashes = 0
-        self._home: Home = app._home  # noqa: SLF001  the app's own line, which tests take over
+        self._home: Home = app._home  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the app's own line, which tests take over
         self._database = database
         self._direct = direct  # calls go through the working engine, and are lost with it
         self._fakes: dict[str, Callable[..., Any]] = {}
@@ -104,7 +105,7 @@ class Harness:
     # -- what tests use
 
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Start a workflow and wait for its result; time skips to the next timer whenever nothing else is left to do."""
+        """Start a workflow and wait for its result; time skips to the next timer when nothing else is left to do."""
         self._awaiting += 1
         try:
             if workflow.definition is not None and not workflow.definition.is_async:
@@ -168,6 +169,11 @@ class Harness:
         self.crashes = 0
         await self.open()
 
+    @property
+    def store(self) -> Store:
+        """The database, for a look at what became durable."""
+        return self._store
+
     # -- life
 
     async def open(self) -> None:
@@ -177,9 +183,7 @@ class Harness:
         try:
             self.clock.on_move.append(self._moved)
             self._client_seat = self._seat(None)
-            self._client = Engine(
-                self._settings, self._home.registry, lambda: cast(Store, self._client_seat), works=False
-            )
+            self._client = Engine(self._settings, self._home.registry, lambda: _store(self._client_seat), works=False)
             await self._client.open(clock=self.clock)
             self._work = self._new_work()
             await self._work.engine.open(clock=self.clock, polling=False, before_work=self._open_resources_now)
@@ -212,8 +216,7 @@ class Harness:
         home = self._home
         url, name = self._database, home.name
         if url is None:
-            in_memory = MEMORY.is_dir()
-            self._folder = tempfile.mkdtemp(prefix="perdure-", dir=MEMORY if in_memory else None)
+            self._folder = tempfile.mkdtemp(prefix="perdure-", dir=MEMORY)
             url = f"sqlite:///{self._folder}/{name}.db"
         else:
             name = f"{name}-{secrets.token_hex(8)}"  # apps never see each other: a fresh one is a fresh store
@@ -241,7 +244,7 @@ class Harness:
     def _new_work(self) -> Work:
         seat = self._seat(lambda: self._die(work))
         seat.before_claim = self._open_resources
-        engine = Engine(self._settings, self._home.registry, lambda: cast(Store, seat), works=True)
+        engine = Engine(self._settings, self._home.registry, lambda: _store(seat), works=True)
         engine.fakes = self._fakes
         work = Work(engine, seat)
         return work
@@ -329,7 +332,7 @@ class Harness:
             return True
         executor = self._work.engine.executor
         return executor is None or any(
-            e.running or (isinstance(e, SyncExecution) and e.busy) for e in executor.executions.values()
+            e.running or (isinstance(e, SyncExecution) and e.at_work) for e in executor.executions.values()
         )
 
     def _busy(self) -> bool:
@@ -393,7 +396,7 @@ class Harness:
         return min((when for line in lines if (when := line.timers.next()) is not None), default=None)
 
     @contextlib.contextmanager
-    def _pause(self) -> Any:
+    def _pause(self) -> Generator[None, None, None]:
         self._paused += 1
         try:
             yield
@@ -416,8 +419,12 @@ class Harness:
             await self._change()
 
 
+def _store(seat: Seat) -> Store:
+    return cast(Store, seat)  # what it does not do itself, it passes on
+
+
 @asynccontextmanager
-async def harness(app: App, /, *, database: str | None = None) -> AsyncIterator[Harness]:
+async def harness(app: App, /, *, database: str | None = None) -> AsyncGenerator[Harness, None]:
     """Put an app to work on a fresh store with a clock of its own; see ``Harness``.
 
     The store is an embedded one in a temporary folder, or a fresh app in the database of that URL.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from perdure.model.writes import Close, Continue
@@ -74,11 +75,11 @@ class Seat:
         self._calls.add(task)
         # A crash cancels who waits, never what the database does: a future of its own, not the task.
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        task.add_done_callback(lambda task: self._ended(task, answer))
+        task.add_done_callback(partial(self._ended, answer))
         self._changed()
         return await answer
 
-    def _ended(self, task: asyncio.Task[Any], answer: asyncio.Future[Any]) -> None:
+    def _ended(self, answer: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
         error = None if task.cancelled() else task.exception()
         if answer.done():

@@ -167,6 +167,7 @@ class Columns:
             s_until=until,
             s_timeout=[s.timeout for s in plain],
             s_deadline=[s.deadline for s in plain],
+            s_began=[s.began for s in plain],
             s_parent=[s.parent for s in plain],
             s_parent_run=[s.parent_run for s in plain],
             s_parent_path=[s.parent_path for s in plain],

@@ -171,7 +171,7 @@ def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
     if start.claim is None:
         return (start.until if start.until is not None else now + (start.delay or 0)), None, start.deadline
     bounds = [b for b in (start.deadline, None if start.timeout is None else now + start.timeout) if b is not None]
-    return None, now, min(bounds, default=None)
+    return None, now if start.began is None else start.began, min(bounds, default=None)
 
 
 def _plain(unit: Unit) -> Unit:

@@ -2,19 +2,27 @@
 
 A batch takes the smallest shape that can carry it: what is not in the statement costs nothing. Each shape is prepared
 once per connection; its text never depends on data.
+
+The parts speak of arrays; a column travels as one JSON array in one text parameter. The driver spends 0.2 to 0.4
+microseconds on each element of an array, on the host's loop; JSON costs a twentieth of that here, and no more in the
+server than arrays do.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
+
+import msgspec
 
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.text import statements
 
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_UNNEST = re.compile(r"unnest\(([^()]+)\)\s+u \(([a-z_,\s]+)\)")
+_ARRAY = re.compile(r":([a-z_]+)::([a-z]+)\[\]")
+_json = msgspec.json.Encoder()
 
 PARTS: dict[str, tuple[str, ...]] = {
     # Checkpoints of running workflows, and nothing else: the commit that a sequence of steps waits for.
@@ -38,7 +46,25 @@ PARTS: dict[str, tuple[str, ...]] = {
         "wake_own", "woken", "taken", "send", "answer_all",
     ),
 }  # fmt: skip
-SCALARS = ("app", "now", "watchers_seen")
+
+
+def _cast(value: str, type: str) -> str:
+    """SQL for a JSON element as a value of its type."""
+    return {"text": value, "bytea": f"decode({value}, 'base64')"}.get(type, f"{value}::{type}")
+
+
+def _unnested(match: re.Match[str]) -> str:
+    """``unnest(:a::text[], …) u (x, …)`` over JSON arrays."""
+    arrays = _ARRAY.findall(match[1])
+    names = [name.strip() for name in match[2].split(",")]
+    sources = ", ".join(f"json_array_elements_text(:{parameter}::json)" for parameter, _ in arrays)
+    columns = ", ".join(f"{_cast('r.' + name, type)} as {name}" for name, (_, type) in zip(names, arrays, strict=True))
+    return f"(select {columns} from rows from ({sources}) r ({', '.join(names)})) u"
+
+
+def _array(match: re.Match[str]) -> str:
+    """``:a::text[]`` elsewhere."""
+    return f"array(select {_cast('v', match[2])} from json_array_elements_text(:{match[1]}::json) v)"
 
 
 class Shape:
@@ -50,6 +76,7 @@ class Shape:
         texts = statements(schema)
         *parts, answer = PARTS[name]
         text = "with " + ",\n".join(texts["part_" + part] for part in parts) + "\n" + texts[answer]
+        text = _ARRAY.sub(_array, _UNNEST.sub(_unnested, text))
         numbers: dict[str, int] = {}
 
         def number(match: re.Match[str]) -> str:
@@ -61,9 +88,12 @@ class Shape:
 
     def arguments(self, columns: Columns, app: str, now: int | None, *, watchers_seen: bool) -> list[Any]:
         values = columns.values
-        scalars = {"app": app, "now": now, "watchers_seen": watchers_seen}
-        none: Sequence[Any] = ()
-        return [scalars[name] if name in SCALARS else values.get(name, none) for name in self.names]
+        scalars = {"app": app, "now": now, "watchers_seen": watchers_seen, "f_count": len(columns.fences)}
+        encode = _json.encode
+        return [
+            encode(values[name]).decode() if name in values else scalars[name] if name in scalars else "[]"
+            for name in self.names
+        ]
 
 
 @cache

@@ -24,7 +24,7 @@ TAKE = """d as (
 forgotten as (
     delete from perdure.watch k where k.ctid = any(array(
         select x.ctid from picked cross join lateral (
-            select ctid from perdure.watch where app = $1 and waiter = picked.id offset 0) x))),
+            select ctid from perdure.watch where app = $1 and waiter = picked.id and waiter <> '' offset 0) x))),
 c as (
     insert into perdure.workflow as w (app, id, run, lineage, name, version, status, owner, created, updated,
         fingerprint, nonce)

@@ -1,8 +1,7 @@
 """Taking workflows: what is ready, what the dead left, what a lost answer hid.
 
-Promise: who claims a workflow takes its wakes in the same transaction: they are deleted, a cancel command among them
-is kept in the row, and its watches are forgotten. The wakes of a run that was adopted stay for its new holder's poll.
-Histories are read later, by statements of their own.
+Promise: whoever takes a workflow gets it in one transaction with its wakes: they are deleted, a cancel command among
+them is kept in the row, and its watches are forgotten. Histories are read later, by statements of their own.
 """
 
 from __future__ import annotations
@@ -29,11 +28,7 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
         for at, id in conn.execute(Q[query], bindings):
             due[id] = min(at, due.get(id, at))
     first = sorted(due, key=lambda one: (due[one], one))[: want.limit]
-    _take(conn, app, first, want, now, woken=True)
-    keys = [(app, id) for id in first]
-    conn.executemany(Q["wake_clear"], keys)
-    conn.executemany(Q["watch_clear"], keys)
-    return _claimed(conn, app, first)
+    return _take(conn, app, first, want, now)
 
 
 def adopt(
@@ -45,28 +40,23 @@ def adopt(
         for owner in sorted(gone)
         for id, _ in conn.execute(Q["workflow_owned"] + " order by id limit ?3", (app, owner, want.limit)).fetchall()
     ]
-    first = sorted(found)[: want.limit]
-    _take(conn, app, first, want, now, deaths=int(death))
-    return _claimed(conn, app, first)
+    return _take(conn, app, sorted(found)[: want.limit], want, now, deaths=int(death))
 
 
 def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimRequest, now: int) -> list[Claimed]:
     """Those of ``keys`` that the asker itself owns, under a new token."""
     owned = set(conn.execute(Q["workflow_owned"], (app, want.owner)))
-    first = sorted(key.id for key in set(keys) if key in owned)
-    _take(conn, app, first, want, now)
-    return _claimed(conn, app, first)
+    return _take(conn, app, sorted(key.id for key in set(keys) if key in owned), want, now)
 
 
 def _take(
-    conn: Connection, app: str, ids: list[str], want: ClaimRequest, now: int, *, deaths: int = 0, woken: bool = False
-) -> None:
-    """Make ``want.owner`` the holder of each."""
-    conn.executemany(
-        Q["workflow_take"], [(app, id, want.owner, want.token, deaths, want.version, now, woken) for id in ids]
-    )
-
-
-def _claimed(conn: Connection, app: str, ids: list[str]) -> list[Claimed]:
-    """What the holder gets, in the order of ``ids``."""
-    return [rows.claimed(row) for row in conn.executemany(Q["workflow_claimed"], [(app, id) for id in ids])]
+    conn: Connection, app: str, ids: list[str], want: ClaimRequest, now: int, *, deaths: int = 0
+) -> list[Claimed]:
+    """Make ``want.owner`` the holder of each; what it gets, in the order of ``ids``."""
+    if not ids:
+        return []
+    keys = [(app, id) for id in ids]
+    conn.executemany(Q["workflow_take"], [(app, id, want.owner, want.token, deaths, want.version, now) for id in ids])
+    conn.executemany(Q["wake_clear"], keys)
+    conn.executemany(Q["watch_clear"], keys)
+    return [rows.claimed(row) for row in conn.executemany(Q["workflow_claimed"], keys)]

@@ -91,12 +91,13 @@ class _Batch:
             self.fresh.append(fresh)
         self._many("workflow_insert", self.inserts)
         self._many("payload_insert", self.inputs)
-        self._name_the_taken()
         for unit, verdict, fresh in zip(self.units, self.verdicts, self.fresh, strict=True):
             if unit.sends and verdict.applied:
-                self._address(unit, verdict, sure=fresh and (unit.claim is not None or unit.start is not None))
+                self._address(unit, verdict, sure=fresh and bool(unit.start or unit.records))
         self._many("message_insert", self.mail)
         self._write([unit for unit, fresh in zip(self.units, self.fresh, strict=True) if fresh])
+        for verdict, id in self.taken_ids:
+            verdict.exists[id] = self._row(id)
         return Receipt(self.now, self.verdicts)
 
     # -- helpers
@@ -209,11 +210,6 @@ class _Batch:
         ))  # fmt: skip
         self.inputs.append((self.app, start.id, start.run, start.input))
 
-    def _name_the_taken(self) -> None:
-        """Tell starts that found their id taken by whom, as the row was before this batch's changes."""
-        for verdict, id in self.taken_ids:
-            verdict.exists[id] = self._row(id)
-
     def _row(self, id: str) -> WorkflowRow:
         row = self.conn.execute(Q["workflow_get"], (self.app, id)).fetchone()
         assert row is not None, "its head was read in this transaction"
@@ -222,7 +218,7 @@ class _Batch:
     # -- second pass: where messages go
 
     def _address(self, unit: Unit, verdict: Verdict, *, sure: bool) -> None:
-        """Queue the unit's messages. ``sure``: none of them can be there already by its id."""
+        """Queue the unit's messages. ``sure``: this is no repeat, so none can be there already by its id."""
         for send in unit.sends:
             head = self.heads.get(send.dest)
             if not send.known and (head is None or head.status >= FIRST_CLOSED):
@@ -264,7 +260,8 @@ class _Batch:
                 taken.extend((app, id, mid, run, seq) for mid, seq in unit.taken)
             if unit.events:
                 events.extend((app, id, run, event.name, event.data, now) for event in unit.events)
-                setters.append((app, id, unit.nonce))
+                if not isinstance(unit.change, Close | Continue):  # those wake the watchers anyway
+                    setters.append((app, id, unit.nonce))
             for nonce in unit.woken:
                 self._woken(id, nonce)
             if unit.change is not None and _moves(self.heads[id].status, unit.change):
@@ -272,10 +269,10 @@ class _Batch:
         self._many("history_insert", self.records)
         self._many("message_take", taken)
         self._many("event_put", events)
+        self._many("wake_watchers", setters)  # before this batch's own watches: who parks here is seen to below
         if changed:
             self._change(changed)
         self._many("wake_insert", self.wakes)
-        self._many("wake_watchers", setters)
 
     def _woken(self, id: str, nonce: bytes) -> None:
         """Delete a wake that was acted on; a command to cancel stays known in the row."""
@@ -318,8 +315,8 @@ class _Batch:
         self._many("workflow_rest", rests)
         self._many("payload_close", closes)
         self._many("wake_clear", [binding[:2] for binding in closes])
-        self._many("watch_insert", watches)
         self._many("wake_watchers", watched)
+        self._many("watch_insert", watches)
         for unit, change in changed:  # by what the whole batch made of the others
             if isinstance(change, Close):
                 self._wake_family(change)
@@ -382,7 +379,7 @@ def _placed(start: Start, now: int) -> _Placed:
         deadline = start.deadline
         if start.timeout is not None:
             deadline = now + start.timeout if deadline is None else min(deadline, now + start.timeout)
-        return _Placed(1, None, now, deadline)
+        return _Placed(1, None, now if start.began is None else start.began, deadline)
     until = now  # a queue is first in, first out
     if start.status is Status.SCHEDULED:
         until = now + (start.delay or 0) if start.until is None else start.until

@@ -49,9 +49,10 @@ create table perdure.workflow (
     check ((status = 4) = (reason is not null))
 ) with (fillfactor = 60);
 
--- Claims ask for `owner is null and until <= now`, orphans for `owner = any(gone)`.
+-- Claims ask for `owner is null and until <= now`, orphans for `owner = any(gone)`. The second is for lists, which say
+-- `created >= 0`: a condition that is always true keeps the planner of an empty table from taking it for a look-up by id.
 create index workflow_open on perdure.workflow (app, owner, until) where status < 5;
-create index workflow_created on perdure.workflow (app, created);
+create index workflow_created on perdure.workflow (app, created) where created >= 0;
 
 -- Earlier runs of an id: the same columns in the same order.
 create table perdure.past_run (like perdure.workflow including defaults, primary key (app, id, run));
@@ -130,7 +131,7 @@ create table perdure.watch (
     primary key (app, target, waiter)
 );
 
-create index watch_waiter on perdure.watch (app, waiter);
+create index watch_waiter on perdure.watch (app, waiter) where waiter <> '';  -- for the same reason as workflow_created
 
 create table perdure.incarnation (
     id bytea not null primary key,

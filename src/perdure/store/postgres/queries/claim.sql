@@ -1,4 +1,5 @@
 -- Taking workflows. `$1` is the app, `$2` now or null, `$3` the limit, `$4` the owner, `$5` the token, `$6` the version.
+-- Conditions on `status + 0` are for the lock alone: they must not bring in the index of open rows for a look-up by id.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
 -- has picked and locked: see text.py.
@@ -23,7 +24,7 @@ woken as materialized (
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
         select id, updated from perdure.workflow
-        where app = $1 and id = x.id and (status = 3 or x.command and status in (0, 1))
+        where app = $1 and id = x.id and (status + 0 = 3 or x.command and status + 0 in (0, 1))
         for no key update skip locked) w),
 picked as materialized (
     select id, min(since) as since from (select id, since from due union all select id, since from woken) x
@@ -37,9 +38,12 @@ from c join picked on picked.id = c.id order by picked.since, c.id
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 picked as materialized (
-    select id from perdure.workflow
-    where app = $1 and owner = any($7::bytea[]) and status = 2 and status < 5
-    limit $3 for no key update skip locked),
+    select w.id
+    from unnest($7::bytea[]) u (owner)
+    cross join lateral (
+        select id from perdure.workflow
+        where app = $1 and owner = u.owner and status = 2 order by until limit $3 for no key update skip locked) w
+    limit $3),
 @take_dead
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
@@ -52,7 +56,7 @@ picked as materialized (
     select w.id
     from unnest($7::text[], $8::int[]) u (id, run)
     cross join lateral (
-        select id, run from perdure.workflow where app = $1 and id = u.id and owner = $4 and status = 2
+        select id, run from perdure.workflow where app = $1 and id = u.id and owner = $4 and status + 0 = 2
         for no key update) w
     where w.run = u.run limit $3),
 @take
@@ -67,15 +71,17 @@ with t as materialized (
 k as materialized (
     select w.status, w.owner, x.dest, x.nonce, x.cancel
     from (select dest, nonce, cancel from perdure.wake where app = $1 order by dest, nonce) x
-    cross join lateral (select status, owner from perdure.workflow where app = $1 and id = x.dest and status < 5) w),
+    cross join lateral (select status, owner from perdure.workflow where app = $1 and id = x.dest offset 0) w
+    where w.status < 5),
 mine as (
     select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels
     from k where status = 2 and owner = $3),
 stray as (
     select array_agg(w.id) as ids, array_agg(w.run) as runs
-    from perdure.workflow w
-    where $6::boolean and w.app = $1 and w.owner = $3 and w.status = 2 and w.status < 5
-        and not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run))
+    from (
+        select id, run from perdure.workflow
+        where $6::boolean and app = $1 and owner = $3 and status = 2 order by until offset 0) w
+    where not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run))
 select t.now,
     case when exists (select from k where status = 3 or cancel is not null and status in (0, 1)) then t.now
     else (select greatest(until, t.now) from perdure.workflow

@@ -1,35 +1,33 @@
 -- The parts of the one statement that writes a batch. commit.py joins the parts that a batch needs, in this order,
 -- into one of a few constant shapes; `:x` becomes a numbered parameter. Parts do not see each other's writes and run in
 -- no fixed order (ENGINE rule 2), so each hangs on `g`, the verdict of the fence, and those that belong to a run
--- started by this very statement on `own`, the starts that took.
+-- started by this very statement on `own`, the starts that took. What is looked up is looked up by a lateral join on the
+-- whole key, never by `exists` or `= any`: for these the planner may read a whole app to build a hash.
 
 -- The time of the commit, read once.
 -- name: part_clock
 t as materialized (
     select coalesce(:now::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now)
 
--- Locks the batch's own rows in the order sent, which is by id, and by id alone: what else must hold is compared after
--- the wait.
+-- Locks the batch's own rows in the order sent, which is by id, and by id alone: what else must hold (token and
+-- run) is compared with the row as it is after the wait.
 -- name: part_lock
 l as materialized (
-    select w.id, w.claim, w.run, w.watched
-    from unnest(:f_id::text[]) u (id)
+    select w.id, w.claim, w.run, w.watched, w.claim is not distinct from u.claim and w.run = u.run as fits
+    from unnest(:f_id::text[], :f_claim::bytea[], :f_run::int[]) u (id, claim, run)
     cross join lateral (
         select id, claim, run, watched from perdure.workflow
         where app = :app and id = u.id for no key update) w)
 
--- The fence, all or nothing: tokens and runs of the locked rows, in order, against those sent.
+-- The fence, all or nothing: every row is there, with the token and run that were sent.
 -- name: part_fence
 g as materialized (
-    select coalesce(array_agg(claim), '{}') = :f_claim::bytea[]
-        and coalesce(array_agg(run), '{}') = :f_run::int[] as ok
-    from l)
+    select count(*) = :f_count::bigint and coalesce(bool_and(fits), true) as ok from l)
 
 -- The same where the batch closes runs or sets events: a watched run must take the way that sees its watchers.
 -- name: part_fence_unwatched
 g as materialized (
-    select coalesce(array_agg(claim), '{}') = :f_claim::bytea[]
-        and coalesce(array_agg(run), '{}') = :f_run::int[]
+    select count(*) = :f_count::bigint and coalesce(bool_and(fits), true)
         and (:watchers_seen::boolean or not coalesce(bool_or(watched), false)) as ok
     from l)
 
@@ -49,16 +47,16 @@ s as (
             when u.status = 3 then u.until end,
         u.timeout,
         case when u.claim is null or u.timeout is null then u.deadline else least(u.deadline, (select now from t) + u.timeout) end,
-        (select now from t), (select now from t), case when u.claim is not null then (select now from t) end, case when u.status >= 5 then (select now from t) end,
+        (select now from t), (select now from t), case when u.claim is not null then coalesce(u.began, (select now from t)) end, case when u.status >= 5 then (select now from t) end,
         u.parent, u.parent_run, u.parent_path, u.on_parent_close, u.queue, u.priority, u.fingerprint, u.attributes,
         u.intents, u.nonce
     from unnest(:s_id::text[], :s_run::int[], :s_lineage::bytea[], :s_name::text[], :s_version::text[],
         :s_status::smallint[], :s_reason::text[], :s_detail::text[], :s_claim::bytea[], :s_owner::bytea[],
-        :s_last::int[], :s_delay::bigint[], :s_until::bigint[], :s_timeout::bigint[], :s_deadline::bigint[],
+        :s_last::int[], :s_delay::bigint[], :s_until::bigint[], :s_timeout::bigint[], :s_deadline::bigint[], :s_began::bigint[],
         :s_parent::text[], :s_parent_run::int[], :s_parent_path::text[], :s_on_close::text[], :s_queue::text[],
         :s_priority::int[], :s_fingerprint::bytea[], :s_attributes::text[], :s_intents::text[], :s_nonce::bytea[])
         u (id, run, lineage, name, version, status, reason, detail, claim, owner, last_seq, delay, until, timeout,
-        deadline, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint, attributes,
+        deadline, began, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint, attributes,
         intents, nonce)
     where (select ok from g)
     on conflict (app, id) do update set nonce = excluded.nonce where workflow.nonce = excluded.nonce
@@ -184,10 +182,10 @@ k as (
     insert into perdure.wake (app, dest, nonce, cancel)
     select :app, u.dest, u.nonce, u.cancel
     from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_own::text[]) u (dest, nonce, cancel, own)
+    left join lateral (
+        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where (select ok from g)
-        and case when u.cancel is null
-            then not exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status >= 5)
-            else exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status < 5) end
+        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
     on conflict do nothing)
 
 -- The same where some belong to runs started here.
@@ -196,10 +194,10 @@ k as (
     insert into perdure.wake (app, dest, nonce, cancel)
     select :app, u.dest, u.nonce, u.cancel
     from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_own::text[]) u (dest, nonce, cancel, own)
+    left join lateral (
+        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where (select ok from g) and (u.own is null or u.own in (select id from own))
-        and case when u.cancel is null
-            then not exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status >= 5)
-            else exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status < 5) end
+        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
     on conflict do nothing)
 
 -- Wake rows that were acted on.
@@ -218,8 +216,9 @@ r as (
     insert into perdure.message (app, dest, mid, topic, data, sender, at, taken_run, taken_seq)
     select :app, u.dest, u.mid, '', '', '', 0, u.run, u.seq
     from unnest(:r_dest::text[], :r_mid::bytea[], :r_run::int[], :r_seq::int[]) u (dest, mid, run, seq)
+    cross join lateral (
+        select mid from perdure.message where app = :app and dest = u.dest and mid = u.mid offset 0) m
     where (select ok from g)
-        and exists (select from perdure.message m where m.app = :app and m.dest = u.dest and m.mid = u.mid)
     on conflict (app, dest, mid) do update set taken_run = excluded.taken_run, taken_seq = excluded.taken_seq
         where message.taken_seq is null)
 
@@ -230,17 +229,20 @@ m as (
     select :app, u.dest, u.mid, u.topic, u.data, u.sender, (select now from t), u.key
     from unnest(:m_dest::text[], :m_mid::bytea[], :m_topic::text[], :m_data::text[], :m_sender::text[],
         :m_key::text[], :m_known::boolean[], :m_own::text[]) u (dest, mid, topic, data, sender, key, known, own)
+    left join lateral (
+        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where (select ok from g) and (u.own is null or u.own in (select id from own))
         and (u.known or u.dest in (select id from s)
-            or exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status < 5))
+            or w.status < 5)
     order by u.dest, u.mid
     on conflict do nothing
     returning mid),
 mail as (
     insert into perdure.wake (app, dest, nonce)
     select :app, u.dest, u.nonce from unnest(:m_dest::text[], :m_mid::bytea[], :m_wake::bytea[]) u (dest, mid, nonce)
-    where u.mid in (select mid from m)
-        and not exists (select from perdure.workflow w where w.app = :app and w.id = u.dest and w.status >= 5)
+    left join lateral (
+        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
+    where u.mid in (select mid from m) and coalesce(w.status, 0) < 5
     on conflict do nothing),
 e as (
     insert into perdure.event (app, id, run, name, data, at)

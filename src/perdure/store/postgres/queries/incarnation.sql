@@ -33,11 +33,8 @@ update perdure.incarnation set state = 'gone' where id = $2 and app = $1
 
 -- Forgets gone and dead ones that own nothing.
 -- name: incarnation_forget
-delete from perdure.incarnation i
-where i.app = $1 and i.state in ('dead', 'gone')
-    and not exists (
-        select from perdure.workflow w where w.app = $1 and w.owner = i.id and w.status < 5)
-
--- The apps of all that are known.
--- name: incarnation_apps
-select distinct app from perdure.incarnation
+delete from perdure.incarnation where id = any(array(
+    select i.id from perdure.incarnation i
+    left join lateral (
+        select id from perdure.workflow where app = $1 and owner = i.id and status < 5 order by until limit 1) w on true
+    where i.app = $1 and i.state in ('dead', 'gone') and w.id is null))

@@ -25,8 +25,9 @@ insert into perdure.wake (app, dest, nonce)
 select distinct $1, u.waiter, u.nonce
 from unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) u (target, waiter, since, nonce)
 cross join lateral (select run, status from perdure.workflow where app = $1 and id = u.target offset 0) w
-where w.status >= 5 or exists (
-    select from perdure.event e where e.app = $1 and e.id = u.target and e.run = w.run and e.at >= u.since)
+left join lateral (
+    select max(at) as at from perdure.event where app = $1 and id = u.target and run = w.run offset 0) e on true
+where w.status >= 5 or e.at >= u.since
 on conflict do nothing
 
 -- Wakes the watchers of `$2`.
@@ -41,7 +42,7 @@ on conflict do nothing
 -- name: wake_one
 insert into perdure.wake (app, dest, nonce, cancel)
 select $1, $2, $3, $4
-where not exists (select from perdure.workflow w where w.app = $1 and w.id = $2 and w.status >= 5)
+where coalesce((select w.status from perdure.workflow w where w.app = $1 and w.id = $2), 0) < 5
 on conflict do nothing
 
 -- Deletes all wakes of a workflow that has closed.
@@ -50,7 +51,7 @@ delete from perdure.wake where app = $1 and dest = $2
 
 -- Forgets what a workflow that was ended waited for.
 -- name: watch_clear
-delete from perdure.watch where app = $1 and waiter = $2
+delete from perdure.watch where app = $1 and waiter = $2 and waiter <> ''
 
 -- Copies the ending run out of the hot row, as `$4` at `$5`; closed then, unless it was before.
 -- name: past_run_insert
@@ -73,7 +74,8 @@ cross join lateral (select nonce from perdure.past_run where app = $1 and id = k
 insert into perdure.wake (app, dest, nonce)
 select $1, w.id, $3
 from unnest($2::text[]) u (id)
-cross join lateral (select id from perdure.workflow where app = $1 and id = u.id and status < 5 offset 0) w
+cross join lateral (select id, status from perdure.workflow where app = $1 and id = u.id offset 0) w
+where w.status < 5
 on conflict do nothing
 
 -- Begins the next run of an id in its row; the run before it was copied to past_run.
@@ -97,12 +99,13 @@ where app = $1 and id = $2
 
 -- Which of these messages arrived (by id or by key), and what their destinations are.
 -- name: message_fate
-select u.n,
-    exists (select from perdure.message m where m.app = $1 and m.dest = u.dest and m.mid = u.mid)
-    or u.key is not null
-        and exists (select from perdure.message m where m.app = $1 and m.dest = u.dest and m.key = u.key),
-    (select w.status from perdure.workflow w where w.app = $1 and w.id = u.dest)
+select u.n, m.mid is not null or k.mid is not null, w.status
 from unnest($2::text[], $3::bytea[], $4::text[]) with ordinality u (dest, mid, key, n)
+left join lateral (select mid from perdure.message where app = $1 and dest = u.dest and mid = u.mid offset 0) m on true
+left join lateral (
+    select mid from perdure.message
+    where app = $1 and dest = u.dest and key = u.key and key is not null order by key limit 1) k on true
+left join lateral (select status from perdure.workflow where app = $1 and id = u.dest offset 0) w on true
 
 -- The time of the database.
 -- name: clock

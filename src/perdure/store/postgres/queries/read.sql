@@ -18,7 +18,9 @@ cross join lateral (
 
 -- The latest runs of ids.
 -- name: rows
-select @row from perdure.workflow c where c.app = $1 and c.id = any($2::text[])
+select @row
+from unnest($2::text[]) u (id)
+cross join lateral (select * from perdure.workflow where app = $1 and id = u.id offset 0) c
 
 -- One run, if it is the latest.
 -- name: run_latest
@@ -37,9 +39,10 @@ cross join lateral (select * from perdure.payload where app = $1 and id = k.id a
 -- How those that are closed ended.
 -- name: ended
 select @row, p.outcome, p.output
-from perdure.workflow c
+from unnest($2::text[]) u (id)
+cross join lateral (select * from perdure.workflow where app = $1 and id = u.id offset 0) c
 cross join lateral (select * from perdure.payload where app = $1 and id = c.id and run = c.run offset 0) p
-where c.app = $1 and c.id = any($2::text[]) and c.status >= 5
+where c.status >= 5
 
 -- Events of latest runs.
 -- name: events
@@ -57,15 +60,16 @@ where c.app = $1
     and ($2::smallint[] is null or c.status = any($2))
     and ($3::text[] is null or c.name = any($3))
     and ($4::text is null or c.parent = $4)
-    and c.created <= coalesce($6::bigint, 9223372036854775807)
+    and c.created >= 0 and c.created <= coalesce($6::bigint, 9223372036854775807)
     and ($6 is null or c.created < $6 or c.id < $7::text)
 order by c.created desc, c.id desc limit $5
 
 -- The same among chosen ids.
 -- name: list_ids
-select @row from perdure.workflow c
-where c.app = $1 and c.id = any($8::text[])
-    and ($2::smallint[] is null or c.status = any($2))
+select @row
+from unnest($8::text[]) u (id)
+cross join lateral (select * from perdure.workflow where app = $1 and id = u.id offset 0) c
+where ($2::smallint[] is null or c.status = any($2))
     and ($3::text[] is null or c.name = any($3))
     and ($4::text is null or c.parent = $4)
     and ($6::bigint is null or (c.created, c.id) < ($6, $7::text))

@@ -72,7 +72,7 @@ select id, run from workflow where app = ?1 and owner = ?2 and status < 5
 
 -- Takes a workflow: a new holder and token; the first claim starts its clock and gives it the claimer's version.
 -- `last_seq` moves with changes of state only, not with each checkpoint; whoever takes a run learns the true one.
--- ?8: a command to cancel among its wakes, which go, stays known in the row.
+-- A command to cancel among its wakes, which go, stays known in the row.
 -- name: workflow_take
 update workflow set status = 2, owner = ?3, claim = ?4, epoch = epoch + 1, attempts = attempts + ?5,
     version = case when started is null and ?6 <> '' then ?6 else version end,
@@ -80,7 +80,7 @@ update workflow set status = 2, owner = ?3, claim = ?4, epoch = epoch + 1, attem
         then min(coalesce(deadline, 9223372036854775807), ?7 + timeout) else deadline end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0),
     started = coalesce(started, ?7), updated = ?7, until = null, reason = null, detail = '',
-    cancel = coalesce(cancel, case when ?8 then (select min(w.cancel) from wake w where w.app = ?1 and w.dest = ?2) end)
+    cancel = coalesce(cancel, (select min(w.cancel) from wake w where w.app = ?1 and w.dest = ?2))
 where app = ?1 and id = ?2
 
 -- What a claimer gets.

@@ -1,0 +1,210 @@
+"""``perdure doctor``: is everything as it must be? Each fault says what to do; any fault is exit code 1."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import click
+import msgspec
+
+from perdure.cli.executors import holdings
+from perdure.cli.exits import Code, Exit, code_of
+from perdure.cli.output import clean, emit_many, glyphs, redacted, took
+from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
+from perdure.cli.target import Given, Place, common, find_database, opened, run, shown_place
+from perdure.errors import PerdureError
+from perdure.model.records import WorkflowRow
+from perdure.model.states import OPEN, Status
+from perdure.store.base import Filter, Store
+
+COUNT_MAX = 10_000
+HELD_MAX = 20  # held workflows that are named
+QUEUED_US_MAX = 60_000_000  # a workflow that is due and unclaimed for longer, while executors live, is a fault
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """One finding. ``advice`` says what to do about a fault."""
+
+    what: str
+    value: str
+    good: bool = True
+    advice: str = ""
+
+
+# What to do, for the facts that a store tells of itself.
+_ADVICE = {
+    "SQLite": "before 3.51.3 two writers could corrupt the file: upgrade the apsw package",
+    "journal mode": "the file is not in WAL mode: let no other program change it; reopening by Perdure sets it again",
+    "synchronous": "commits do not reach the disk: let no other program change this setting",
+    "schema version": "perdure db migrate (or upgrade Perdure here, if the database is ahead)",
+    "Postgres": "upgrade the server to 14 or newer",
+    "fsync": "a crash of the server loses what was acknowledged: set fsync = on",
+    "synchronous_commit": "a crash of the server loses what was acknowledged: set synchronous_commit = on",
+    "full_page_writes": "a crash of the server may corrupt its pages: set full_page_writes = on",
+    "encoding": "make a database with encoding UTF8 and move there: perdure cannot store all text in this one",
+    "takes writes": "this is a standby: give the URL of the primary",
+    "clock against this host": "set this host's clock (NTP): what people read will be wrong; timers go by the database",
+    "notifications": "a pooler swallows them: work is found by polling, up to a second later",
+}
+_PLANS = (
+    "a pooler drops the settings of a connection: for this database user, alter role … set it (see the value wanted)"
+)
+
+
+@click.command()
+@common
+def doctor(given: Given) -> None:
+    """Examine the database, its durability, the executors and the unfinished work.
+
+    Exits with 1 if anything is at fault (4 if the database cannot be reached), and says what to do about it.
+    """
+    facts, code = run(_examine(given))
+    rows = [_fields(fact) for fact in facts]
+    faults = sum(not fact.good for fact in facts)
+    emit_many(given.output, "facts", rows, _lines(facts, faults), id="what", healthy=not faults)
+    if code is not Code.OK:
+        raise click.exceptions.Exit(int(code))
+
+
+async def _examine(given: Given) -> tuple[list[Fact], Code]:
+    place = find_database(given)
+    facts = [Fact("database", shown_place(place))]
+    try:
+        async with opened(given, needs_app=False, migrated=False) as store:
+            facts += _of_store(await store.health(), store)
+            have, known = await store.schema_version()
+            if have == known:
+                for app in await _apps(given, store):
+                    facts += await _of_app(given, place, app)
+    except (PerdureError, Exit) as error:
+        facts.append(Fact("connection", _text(error), False, "see the message; is the server up, the address right?"))
+        return facts, error_code(error)
+    return facts, Code.OK if all(fact.good for fact in facts) else Code.NO
+
+
+def error_code(error: PerdureError | Exit) -> Code:
+    return Code(error.exit_code) if isinstance(error, Exit) else code_of(error)
+
+
+def _text(error: Exception) -> str:
+    return redacted(error.message if isinstance(error, Exit) else str(error))
+
+
+async def _apps(given: Given, store: Store) -> list[str]:
+    """The apps to examine: the one that was named, or all."""
+    known = await store.apps()
+    if store.app and store.app not in known:
+        raise Exit(
+            Code.NOT_FOUND, f"there is no app {store.app!r} in {store.url}; it holds: {', '.join(known) or 'none'}"
+        )
+    return [store.app] if store.app else known
+
+
+def _of_store(health: Any, store: Store) -> list[Fact]:
+    facts: list[Fact] = []
+    for what, value, good in health.facts:
+        advice = "" if good else _ADVICE.get(what, _PLANS)
+        facts.append(Fact(what, redacted(value), good, advice))
+    return facts
+
+
+# -- an app
+
+
+async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
+    async with opened(Given(place.url, app, given.output)) as store:
+        roll = await call_roll(store)
+        holds = await holdings(store)
+        rows, more = await _unfinished(store)
+    facts = _of_executors(app, roll, holds, rows)
+    counts = Counter(row.status for row in rows)
+    for status in Status:
+        if counts[status] and status is not Status.HELD:
+            facts.append(Fact(f"{app}: {status}", f"{counts[status]}{'+' if more else ''}"))
+    if not rows:
+        facts.append(Fact(f"{app}: unfinished", "none"))
+    facts += _of_queue(app, roll, rows)
+    return facts + _of_held(app, [row for row in rows if row.status is Status.HELD])
+
+
+async def _unfinished(store: Store) -> tuple[list[WorkflowRow], bool]:
+    rows: list[WorkflowRow] = []
+    cursor: str | None = None
+    while len(rows) < COUNT_MAX:
+        found = await store.list(Filter(statuses=OPEN, cursor=cursor, limit=1000))
+        rows += found.rows
+        cursor = found.cursor
+        if cursor is None:
+            return rows, False
+    return rows, True
+
+
+def _of_executors(app: str, roll: Rollcall, holds: Counter[bytes], rows: list[WorkflowRow]) -> list[Fact]:
+    facts: list[Fact] = []
+    for who in roll.known:
+        life, count = roll.life(who), holds[who.id]
+        value = f"{describe(who)}: {life}, lease {roll.lease(who)}, holds {count}"
+        if roll.lives(who):
+            facts.append(Fact(f"{app}: executor", value))
+        elif count:
+            advice = "a live executor takes its work over" if roll.live else nobody(app)
+            facts.append(Fact(f"{app}: executor", value, False, advice))
+    waiting = [row for row in rows if row.status is not Status.HELD]
+    if not roll.live:
+        advice = "start one: perdure run MODULE:APP" if waiting else ""
+        facts.append(Fact(f"{app}: executors", f"none alive, {len(waiting)} workflows wait", not waiting, advice))
+    return facts
+
+
+def _of_queue(app: str, roll: Rollcall, rows: list[WorkflowRow]) -> list[Fact]:
+    """Work that is due, and that nobody takes although somebody is there."""
+    if not roll.live:
+        return []
+    late = [row for row in rows if row.owner is None and row.until is not None and roll.now - row.until > QUEUED_US_MAX]
+    if not late:
+        return []
+    oldest = max(roll.now - row.until for row in late if row.until is not None)
+    return [
+        Fact(
+            f"{app}: overdue", f"{len(late)} workflows are due and not taken, the oldest for {took(oldest)}", False,
+            "the executors are too few or stuck: look at their logs, start more",
+        )
+    ]  # fmt: skip
+
+
+def _of_held(app: str, rows: list[WorkflowRow]) -> list[Fact]:
+    facts = [
+        Fact(
+            f"{app}: held",
+            f"{row.id} ({row.name}): {row.reason}: {row.detail}",
+            False,
+            f"perdure workflow show {row.id}",
+        )
+        for row in rows[:HELD_MAX]
+    ]
+    if len(rows) > HELD_MAX:
+        more = f"{len(rows) - HELD_MAX} more"
+        facts.append(Fact(f"{app}: held", more, False, "perdure workflow list --status held"))
+    return facts
+
+
+# -- printing
+
+
+def _fields(fact: Fact) -> dict[str, Any]:
+    return {"what": fact.what, "value": fact.value, "good": fact.good, "advice": fact.advice}
+
+
+def _lines(facts: list[Fact], faults: int) -> list[str]:
+    mark = glyphs()
+    wide = max(len(fact.what) for fact in facts)
+    lines: list[str] = []
+    for fact in facts:
+        sign = click.style(mark.done, fg="green") if fact.good else click.style(mark.failed, fg="red")
+        lines.append(f"{sign} {clean(fact.what).ljust(wide)}  {clean(fact.value)}")
+        if fact.advice:
+            lines.append(f"  {'':{wide}}  {mark.arrow} {fact.advice}")
+    lines.append("")
+    lines.append(f"{faults} fault{'' if faults == 1 else 's'}" if faults else "all is well")
+    return lines

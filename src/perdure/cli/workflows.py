@@ -1,0 +1,378 @@
+"""``perdure workflow …``: list, look at, start and operate workflows, from their rows alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from perdure.api.keys import check_name, encode_message
+from perdure.api.options import check_id
+from perdure.cli.exits import Code
+from perdure.cli.output import (
+    clean,
+    emit_many,
+    emit_one,
+    instant,
+    moment,
+    note,
+    plain,
+    redacted,
+    say,
+    table,
+    took,
+    workflow_fields,
+)
+from perdure.cli.rollcall import call_roll, nobody
+from perdure.cli.story import (
+    failure_fields,
+    failure_of,
+    outcome_text,
+    read_story,
+    record_fields,
+    spans_of,
+    story_fields,
+)
+from perdure.cli.target import Given, common, opened, run
+from perdure.cli.timeline import draw, failure_lines
+from perdure.cli.waiting import NotYet, wait_end
+from perdure.client import verbs
+from perdure.client.filters import read_filter
+from perdure.client.line import Line
+from perdure.client.questions import SendTo, StartOptions, StartOrder, not_found, outcome_of
+from perdure.errors import ConfigError
+from perdure.model.ids import TokenMaker
+from perdure.model.records import Ended, Outcome, WorkflowRow
+from perdure.model.states import Status
+from perdure.serde import Shape, fingerprint_data
+from perdure.store.base import Filter, Store
+
+PAGE = 500
+LIST_MAX = 50  # without --limit
+CANCEL_SECONDS = 30.0
+
+
+@click.group()
+def workflow() -> None:
+    """List, show, start, message and cancel workflows."""
+
+
+# -- list
+
+
+@workflow.command("list")
+@common
+@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only these: failed, held, open, closed …")
+@click.option("--type", "names", multiple=True, metavar="NAME", help="Only workflows of this name.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
+@click.option("--query", default="", metavar="TEXT", help='For example: "status = failed AND type = checkout".')
+def list_(given: Given, statuses: Sequence[str], names: Sequence[str], limit: int, query: str) -> None:
+    """Workflows, newest first."""
+    which = read_filter(query)
+    if statuses:
+        which = _narrow(which, statuses=read_filter(f"status IN ({', '.join(statuses)})").statuses)
+    if names:
+        which = _narrow(which, names=frozenset(names))
+    run(_list(given, which, limit))
+
+
+def _narrow(which: Filter, **restrictions: frozenset[Any]) -> Filter:
+    """Both restrictions together. Raises ``ConfigError`` if nothing can pass: an empty set would mean everything."""
+    for field, values in restrictions.items():
+        there: frozenset[Any] = getattr(which, field)
+        both = there & values if there else values
+        if not both:
+            option = {"statuses": "--status", "names": "--type"}[field]
+            raise ConfigError(f"--query and {option} exclude each other: no workflow can match both")
+        which = msgspec.structs.replace(which, **{field: both})
+    return which
+
+
+async def _list(given: Given, which: Filter, limit: int) -> None:
+    async with opened(given) as store:
+        rows, more = await _page(store, which, limit)
+        now = (await store.poll(None, None)).now
+    cells = [
+        (row.id, row.name, str(row.status), instant(row.created), took((row.closed or now) - row.created), _remark(row))
+        for row in rows
+    ]
+    head = ("id", "type", "status", "created", "duration", "")
+    lines = table(head, cells, "no workflows match", paint=2)
+    if more:
+        lines.append(f"(the newest {len(rows)}; for more: --limit {len(rows) * 10})")
+    emit_many(given.output, "workflows", [workflow_fields(row) for row in rows], lines, more=more)
+
+
+async def _page(store: Store, which: Filter, limit: int) -> tuple[list[WorkflowRow], bool]:
+    rows: list[WorkflowRow] = []
+    cursor: str | None = None
+    while len(rows) < limit:
+        asked = msgspec.structs.replace(which, cursor=cursor, limit=min(PAGE, limit - len(rows)))
+        found = await store.list(asked)
+        rows += found.rows
+        cursor = found.cursor
+        if cursor is None:
+            break
+    return rows, cursor is not None
+
+
+def _remark(row: WorkflowRow) -> str:
+    if row.status is Status.HELD:
+        return f"{row.reason}: {row.detail}"
+    due = f" until {instant(row.until)}" if row.until is not None else ""
+    if row.status is Status.WAITING:
+        return f"{row.detail}{due}"
+    return f"not before{due.removeprefix(' until')}" if row.status is Status.SCHEDULED else row.detail
+
+
+# -- show, history
+
+
+@workflow.command()
+@common
+@click.argument("id")
+@click.option("--run", "number", type=click.IntRange(min=1), metavar="N", help="An earlier run (default: the latest).")
+def show(given: Given, id: str, number: int | None) -> None:
+    """One workflow: where it stands and why, and its timeline, a line for each record."""
+    run(_show(given, id, number))
+
+
+async def _show(given: Given, id: str, number: int | None) -> None:
+    async with opened(given) as store:
+        story = await read_story(store, id, number)
+    emit_one(given.output, "workflow", story_fields(story), draw(story))
+
+
+@workflow.command()
+@common
+@click.argument("id")
+@click.option("--run", "number", type=click.IntRange(min=1), metavar="N", help="An earlier run (default: the latest).")
+def history(given: Given, id: str, number: int | None) -> None:
+    """The records of a run as they are stored, in the order in which the workflow observed them."""
+    run(_history(given, id, number))
+
+
+async def _history(given: Given, id: str, number: int | None) -> None:
+    async with opened(given) as store:
+        story = await read_story(store, id, number)
+    texts = {span.seq: outcome_text(span, 200) for span in spans_of(story)}
+    cells = [
+        (
+            str(record.seq), record.path, record.kind.name.lower(), record.name, str(record.attempt),
+            moment(record.at), record.version, record.shown,
+            texts.get(record.seq, "") or ", ".join(f"intends {intent.name}" for intent in record.intents),
+        )
+        for record in story.records
+    ]  # fmt: skip
+    head = ("seq", "path", "kind", "name", "attempt", "at", "version", "shown", "outcome")
+    lines = table(head, cells, f"run {story.row.run} of workflow {id} has no records yet")
+    rows = [record_fields(record) for record in story.records]
+    emit_many(given.output, "records", rows, lines, id="seq", workflow=id, run=story.row.run)
+
+
+# -- result
+
+
+@workflow.command()
+@common
+@click.argument("id")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long to wait for its end.")
+def result(given: Given, id: str, timeout: float | None) -> None:
+    """Wait for the end and print the result as JSON.
+
+    Exits with 1 and the exception if it did not complete, with 5 if it does not end in time. Without --timeout it
+    waits as long as an executor is there.
+    """
+    run(_result(given, id, timeout))
+
+
+async def _result(given: Given, id: str, timeout: float | None) -> None:
+    async with opened(given) as store:
+        if id not in await store.rows([id]):
+            raise not_found(id, store.app)
+        ended = await wait_end(store, id, timeout)
+    _print_result(given.output, ended)
+
+
+def _print_result(output: str, ended: Ended) -> None:
+    row = ended.row
+    outcome, data = outcome_of(ended)
+    fields: dict[str, Any] = {"id": row.id, "run": row.run, "status": str(row.status)}
+    if outcome is Outcome.ERROR:
+        failure = failure_of(data)
+        fields["error"] = failure_fields(failure)
+        if output == "table":
+            for line in failure_lines(failure):
+                say(line, err=True)
+        else:
+            _emit_result(output, fields)
+        raise click.exceptions.Exit(int(Code.NO))
+    value = plain(data)
+    if output == "table":
+        say(json.dumps(value, ensure_ascii=False, indent=2))
+    else:
+        _emit_result(output, {**fields, "result": value})
+
+
+def _emit_result(output: str, fields: dict[str, Any]) -> None:
+    emit_one(output, "outcome", fields, [])
+
+
+# -- start
+
+
+@workflow.command()
+@common
+@click.argument("name")
+@click.argument("args", nargs=-1, metavar="[ARG]...")
+@click.option("--id", "chosen", metavar="ID", help="The workflow id: the same start twice is one start.")
+@click.option("--arg", "named", multiple=True, metavar="NAME=JSON", help="An argument by name.")
+def start(given: Given, name: str, args: Sequence[str], chosen: str | None, named: Sequence[str]) -> None:
+    """Start a workflow, for an executor to run. Arguments are JSON: 42, true, '"text"', '{"a": 1}'.
+
+    Prints the id once the start is durable. An argument that begins with - is given after --.
+    """
+    positional = [_json(text, f"argument {at}") for at, text in enumerate(args, 1)]
+    keywords = dict(_keyword(text) for text in named)
+    run(_start(given, check_name(name, "workflow"), positional, keywords, None if chosen is None else check_id(chosen)))
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ConfigError(f"{what} is not JSON: {text!r}. Text needs its own quotes: '{json.dumps(text)}'") from None
+
+
+def _keyword(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ConfigError(f"--arg {text!r} is not NAME=JSON; for example: --arg cents=1999")
+    return name, _json(value, f"--arg {name}")
+
+
+async def _start(given: Given, name: str, args: list[Any], named: dict[str, Any], chosen: str | None) -> None:
+    if named:
+        input = Shape.of(dict[str, Any]).encode({"$args": args, **named}, "args")
+    else:
+        input = Shape.of(list[Any]).encode(args, "args")
+    order = StartOrder(
+        name=name, input=input, fingerprint=fingerprint_data(name, input), options=StartOptions(id=chosen)
+    )
+    async with opened(given, may_be_new=True) as store, _line(store) as line:
+        await _warn_of_name(store, name)
+        before = {} if chosen is None else await store.rows([chosen])
+        id = await verbs.start(line, order)
+        roll = await call_roll(store)
+        row = (await store.rows([id]))[id]
+    if before:
+        note(f"workflow {id} was there already ({row.status}); this start is answered by it")
+    elif not roll.live:
+        note(f"it is queued; {nobody(store.app)}")
+    emit_one(given.output, "workflow", workflow_fields(row), [id])
+
+
+async def _warn_of_name(store: Store, name: str) -> None:
+    """Without the code nobody can tell whether the name is right; rows can tell that it is new."""
+    if (await store.list(Filter(names=frozenset({name}), limit=1))).rows:
+        return
+    names = sorted({row.name for row in (await store.list(Filter(limit=PAGE))).rows})
+    if close := difflib.get_close_matches(name, names, n=1):
+        note(f"app {store.app!r} has never run a workflow {name!r}; did you mean {close[0]!r}?")
+
+
+@contextlib.asynccontextmanager
+async def _line(store: Store) -> AsyncGenerator[Line, None]:
+    """A line over an open store, for verbs that write."""
+    line = Line(store, asyncio.get_running_loop())
+    try:
+        yield line
+    finally:
+        line.drop()
+
+
+# -- send
+
+
+@workflow.command()
+@common
+@click.argument("id")
+@click.argument("value", metavar="JSON")
+@click.option("--topic", default="", metavar="NAME", help="The topic that the workflow receives on (default: none).")
+@click.option("--key", metavar="TEXT", help="Delivered once for this key, however often it is sent.")
+def send(given: Given, id: str, value: str, topic: str, key: str | None) -> None:
+    """Send a message to a workflow. Exits with 3 if there is none of that id, with 1 if it has ended."""
+    name = check_name(topic, "topic")
+    data = encode_message(_json(value, "the message"), Shape.of(Any), name)
+    run(_send(given, SendTo(id, name, data, key)))
+
+
+async def _send(given: Given, message: SendTo) -> None:
+    async with opened(given) as store, _line(store) as line:
+        await verbs.send(line, message)
+        alive = (await call_roll(store)).live
+    if not alive:
+        note(f"it will be received later; {nobody(store.app)}")
+    fields = {"id": message.id, "topic": message.topic, "key": message.key, "sent": True}
+    emit_one(given.output, "message", fields, [f"sent to {message.id}"])
+
+
+# -- cancel
+
+
+@workflow.command()
+@common
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--reason", default="", metavar="TEXT", help="Why; kept with the workflow.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=CANCEL_SECONDS, show_default=True, metavar="SECONDS",
+              help="How long to wait for the answer.")  # fmt: skip
+def cancel(given: Given, ids: Sequence[str], reason: str, timeout: float) -> None:
+    """Cancel workflows and say how each ended.
+
+    Exits with 0 if all are cancelled, 1 if one had ended otherwise, 3 if one is unknown, 5 if one has not stopped yet:
+    its cancel is recorded and takes effect when its executor acts on it.
+    """
+    run(_cancel(given, list(dict.fromkeys(ids)), reason, timeout))
+
+
+async def _cancel(given: Given, ids: list[str], reason: str, timeout: float) -> None:
+    async with opened(given) as store:
+        new_token = TokenMaker()
+        asked = {id: await store.cancel(id, reason, new_token()) for id in ids}
+        store.hint()
+        answers = [await _answer(store, id, row, timeout) for id, row in asked.items()]
+    rows = [{"id": id, "status": status, "answer": text} for id, status, text, _ in answers]
+    lines = [f"{clean(id)}: {clean(redacted(text))}" for id, _, text, _ in answers]
+    emit_many(given.output, "cancelled", rows, lines)
+    worst = max(answers, key=lambda answer: _RANK.index(answer[3]))[3]
+    if worst is not Code.OK:
+        raise click.exceptions.Exit(int(worst))
+
+
+_RANK = (Code.OK, Code.NO, Code.NOT_YET, Code.NOT_FOUND)
+
+
+async def _answer(store: Store, id: str, row: WorkflowRow | None, timeout: float) -> tuple[str, str | None, str, Code]:
+    """What became of one: id, status, in words, exit code."""
+    if row is None:
+        return id, None, str(not_found(id, store.app)), Code.NOT_FOUND
+    if row.status.open:
+        try:
+            roll = await call_roll(store)
+            row = (await wait_end(store, id, timeout if roll.live else 0, tell=_nothing)).row
+        except NotYet as yet:
+            why = yet.why or "its executor stops it when the step under way has ended"
+            return id, str(row.status), f"the cancel is recorded, not done yet: {why}", Code.NOT_YET
+    if row.status is Status.CANCELLED:
+        return id, str(row.status), "cancelled", Code.OK
+    return id, str(row.status), f"not cancelled: it is {row.status} since {instant(row.closed)}", Code.NO
+
+
+def _nothing(_text: str) -> None:
+    """The answer will say it."""

@@ -1,0 +1,314 @@
+"""The canonical workflows: each construct that a crash might tear apart, with effects that are counted outside."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from perdure import App, Event, Retry, Topic, current, now, random, recv, set_event, sleep, uuid4
+from tests.crash.ledger import ledger
+
+app = App("canon")
+letters = Topic[str]("letters")
+stage = Event[str]("stage")
+
+
+@app.step
+async def act(what: str) -> str:
+    ledger.effect(what)
+    return what
+
+
+@app.step
+async def slow(what: str, turns: int = 5) -> str:
+    ledger.effect(what)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return what
+
+
+@app.step
+def act_in_thread(what: str) -> str:
+    ledger.effect(what)
+    return what
+
+
+@app.step(retry=Retry(4, on=ConnectionError, delay=5))
+async def third_time(what: str) -> str:
+    ledger.effect(what)
+    if current().attempt < 3:
+        raise ConnectionError(f"attempt {current().attempt}")
+    return f"{what} at attempt {current().attempt}"
+
+
+@app.step(retry=Retry(10, on=ConnectionError, delay=60))
+async def never(what: str) -> str:
+    ledger.effect(what)
+    raise ConnectionError("never")
+
+
+@app.step
+async def refuse(what: str) -> str:
+    ledger.effect(what)
+    raise ValueError(what)
+
+
+@app.step(pure=True)
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.workflow
+async def sequence(n: int) -> list[str]:
+    return [await act(f"act {i}") for i in range(n)]
+
+
+@app.workflow
+async def gathered() -> list[str]:
+    return list(await asyncio.gather(slow("a", 3), act_in_thread("b"), act("c"), slow("d", 1)))
+
+
+@app.workflow
+async def grouped() -> list[str]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(twice(name)) for name in ("x", "y", "z")]
+    return [task.result() for task in tasks]
+
+
+async def twice(name: str) -> str:
+    return await act(f"{name}1") + await slow(f"{name}2")
+
+
+@app.workflow
+async def first_of() -> str:
+    work = asyncio.create_task(slow("work"))
+    alarm = asyncio.create_task(asyncio.sleep(3600))
+    done, pending = await asyncio.wait({work, alarm}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    assert done == {work}
+    return work.result() + await act("after")
+
+
+@app.workflow
+async def as_they_come() -> list[str]:
+    found: list[str] = []
+    for next_one in asyncio.as_completed([slow("p", 4), act("q"), slow("r", 2)]):
+        found.append(await next_one)
+        await act(f"saw {len(found)}")
+    return sorted(found)
+
+
+@app.workflow
+async def timed() -> list[str]:
+    out: list[str] = []
+    async with asyncio.timeout(100):
+        out.append(await slow("in time"))
+    try:
+        async with asyncio.timeout(10):
+            await never("too slow")
+    except TimeoutError:
+        out.append("timed out")
+    out.append(await act("afterwards"))
+    return out
+
+
+@app.workflow
+async def child(what: str) -> str:
+    await act(f"{what}/1")
+    await sleep(10)
+    return await act(f"{what}/2")
+
+
+@app.workflow
+async def children() -> list[str]:
+    first = await child("one")
+    handle = await child.start("two")
+    many = await child.start_many(["three", "four"])
+    await act("between")
+    return [first, await handle.result(), *[await one.result() for one in many]]
+
+
+@app.workflow
+async def named_children() -> list[str]:
+    one = await child.options(id="chosen").start("chosen")
+    again = await child.options(id="chosen").start("chosen")
+    return [one.id, again.id, await one.result(), await again.result(), await child.options(id="other")("other")]
+
+
+@app.workflow
+async def failing_child() -> str:
+    raise_it = await refuse("child refuses")
+    return raise_it
+
+
+@app.workflow
+async def child_fails() -> str:
+    try:
+        return await failing_child()
+    except ValueError as error:
+        return await act(f"caught {error}")
+
+
+@app.workflow
+async def mailbox() -> list[str | None]:
+    got: list[str | None] = [await recv(letters), await recv(letters, timeout=1000)]
+    await act(f"read {got}")
+    got.append(await recv(letters, timeout=50))
+    return got
+
+
+@app.workflow
+async def collector(n: int) -> list[str]:
+    got: list[str] = []
+    for _ in range(n):
+        got.append(await recv(letters))
+        await act(f"got {got[-1]}")
+    if await recv(letters, timeout=30) is not None:
+        got.append("one too many")
+    return got
+
+
+@app.workflow
+async def postman(to: str, n: int) -> int:
+    for i in range(n):
+        await act(f"write {i}")
+        await collector.handle(to).send(f"letter {i}", letters)
+    return n
+
+
+@app.workflow
+async def talkers() -> list[str]:
+    box = await collector.options(id="box").start(3)
+    await postman("box", 3)
+    return await box.result()
+
+
+@app.workflow
+async def teller(steps: int) -> str:
+    for i in range(steps):
+        await act(f"step {i}")
+        await set_event(stage, f"stage {i}")
+    return "told"
+
+
+@app.workflow
+async def listener() -> str | None:
+    other = await teller.options(id="teller").start(2)
+    await other.result()
+    return await other.get_event(stage)
+
+
+@app.workflow
+async def sleeper() -> float:
+    began = now()
+    await sleep(100)
+    await act("awake")
+    await asyncio.sleep(50)
+    return (now() - began).total_seconds()
+
+
+@app.workflow
+async def retried() -> list[str]:
+    return list(await asyncio.gather(third_time("r1"), third_time("r2")))
+
+
+@app.workflow
+async def in_threads() -> list[str]:
+    one = await act_in_thread("one")
+    return [one, *await asyncio.gather(act_in_thread("two"), act_in_thread("three"))]
+
+
+@app.workflow
+async def generations(left: int) -> str:
+    await act(f"generation {left}")
+    if left:
+        generations.continue_as_new(left - 1)
+    return await act("the last")
+
+
+@app.workflow
+async def cancelled() -> str:
+    try:
+        await act("begun")
+        await recv(letters)
+        return "not cancelled"
+    finally:
+        await act("cleaned up")
+        await slow("all of it")
+
+
+@app.workflow(timeout=500)
+async def out_of_time() -> str:
+    try:
+        await act("begun")
+        await sleep(10_000)
+        return "in time"
+    except asyncio.CancelledError:
+        await act("cleaned up")
+        raise
+
+
+@app.workflow
+async def caught() -> str:
+    try:
+        await refuse("first")
+    except ValueError as error:
+        return await act(f"caught {error}")
+    return "not raised"
+
+
+@app.workflow
+async def uncaught() -> str:
+    await act("before")
+    return await refuse("uncaught")
+
+
+@app.workflow
+async def saga() -> str:
+    try:
+        async with AsyncExitStack() as stack:
+            for part in ("flight", "hotel"):
+                await act(f"book {part}")
+                stack.push_async_callback(act, f"cancel {part}")
+            await refuse("car")
+    except ValueError as error:
+        return f"no {error}"
+    return "booked"
+
+
+@app.workflow
+async def long_child(what: str) -> str:
+    try:
+        await act(f"{what} begun")
+        await sleep(1000)
+        return await act(f"{what} done")
+    except asyncio.CancelledError:
+        await act(f"{what} cancelled")
+        raise
+
+
+@app.workflow
+async def leaver() -> str:
+    await long_child.options(id="cancel", on_parent_close="cancel").start("cancel")
+    await long_child.options(id="abandon", on_parent_close="abandon").start("abandon")
+    await long_child.start("derived")
+    await act("leaving")
+    return "left"
+
+
+@app.workflow
+async def canceller() -> str:
+    other = await long_child.options(id="victim").start("victim")
+    await sleep(10)
+    status = await other.cancel(reason="enough")
+    return f"{status} {(await other.info()).status}"
+
+
+@app.workflow
+async def chances() -> list[str]:
+    first, second = uuid4(), random.random()
+    await act(f"{first}"[:0] + "drew")
+    again = await add(int(second * 1000), 1)
+    await sleep(5)
+    return [str(len({first, uuid4()})), str(again == int(second * 1000) + 1), await act("drawn")]

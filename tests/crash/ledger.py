@@ -1,0 +1,73 @@
+"""What really happened, kept outside the engine: effects of steps, and what the database acknowledged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Kind
+from perdure.model.writes import Receipt, Unit
+from perdure.runtime.context import STEP
+from perdure.store.base import Store
+
+Where = tuple[RunKey, str]
+
+
+class Ledger:
+    """Effects in order. One at a time is in use: that of the run under test."""
+
+    def __init__(self) -> None:
+        self.effects: list[str] = []
+        self.bodies: Counter[tuple[RunKey, str, int]] = Counter()  # bodies of steps by run, path, attempt
+        self.outcomes: set[Where] = set()  # steps whose outcome is durable
+        self.attempts: set[tuple[RunKey, str, int]] = set()  # failed attempts that are durable
+        self.taken: Counter[bytes] = Counter()  # messages, in commits
+        self.wrong: list[str] = []
+
+    def effect(self, what: str) -> None:
+        """Called first by the body of every step."""
+        step = STEP.get()
+        assert step is not None, "only steps have effects"
+        where = (step.key, step.path)
+        if where in self.outcomes:
+            self.wrong.append(f"step {what} ran at {where} after its outcome was durable")
+        if (*where, step.attempt) in self.attempts:
+            self.wrong.append(f"attempt {step.attempt} of {what} ran at {where} after its failure was durable")
+        self.bodies[*where, step.attempt] += 1
+        self.effects.append(what)
+
+
+ledger = Ledger()
+
+
+def fresh() -> Ledger:
+    """Forget everything, for the next run."""
+    ledger.__init__()  # type: ignore[misc]  # steps hold this very object
+    return ledger
+
+
+class Witness:
+    """A store that notes what it acknowledged. Everything else is the store's own."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        receipt = await self.store.commit(batch, now=now)
+        for unit, verdict in zip(batch, receipt.verdicts, strict=True):
+            if verdict.applied:
+                self._note(unit)
+        return receipt
+
+    def _note(self, unit: Unit) -> None:
+        for record in unit.records:
+            if record.kind is Kind.STEP:
+                ledger.outcomes.add((unit.key, record.path))
+            elif record.kind is Kind.ATTEMPT:
+                ledger.attempts.add((unit.key, record.path, record.attempt))
+        ledger.taken.update(mid for mid, _ in unit.taken)

@@ -1,0 +1,226 @@
+"""How each canonical workflow is driven from outside, and what must come out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from perdure.errors import PerdureError
+from perdure.testing import Harness
+from tests.crash import canon, canon_sync
+
+
+class Outside:
+    """A caller that crashes with the process and is started again: it asks until it is answered."""
+
+    def __init__(self, harness: Harness, blocking: bool) -> None:
+        self.harness = harness
+        self.blocking = blocking
+
+    async def __call__(self, call: Callable[[], Any]) -> Any:
+        while True:
+            work = self.harness._work
+            task = asyncio.ensure_future(asyncio.to_thread(call) if self.blocking else call())
+            self.harness._awaiting += 1
+            try:
+                await asyncio.wait({task, work.crashed} if self.harness._direct else {task}, return_when="FIRST_COMPLETED")
+            finally:
+                self.harness._awaiting -= 1
+            if task.done() and not task.cancelled():
+                return task.result()
+            task.cancel()
+            while self.harness._restart is not None:
+                await asyncio.wait({self.harness._restart})
+
+
+Drive = Callable[[Outside, Harness], Awaitable[Any]]
+
+
+@dataclass
+class Scenario:
+    """A workflow, how it is driven, and what must come out of it."""
+
+    name: str
+    drive: Drive
+    result: Any
+    app: Any = field(default=canon.app)
+
+    @property
+    def blocking(self) -> bool:
+        return self.app is canon_sync.app
+
+
+def plain(workflow: Any, *args: Any, result: Any, error: type[BaseException] | None = None) -> Scenario:
+    """Start it, wait for its end."""
+    app = canon_sync.app if workflow._homes.home is canon_sync.app._home else canon.app
+
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: workflow.options(id="main").start(*args))
+        try:
+            return await io(handle.result)
+        except Exception as raised:
+            if error is None or not isinstance(raised, error):
+                raise
+            return str(raised)
+
+    name = f"{'sync ' if app is canon_sync.app else ''}{workflow.name}"
+    return Scenario(name, drive, result, app)
+
+
+def mailbox(module: Any) -> Drive:
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: module.mailbox.options(id="main").start())
+        await io(lambda: handle.send("first", module.letters, key="1"))
+        await harness.settle()
+        await evict(harness)
+        await io(lambda: handle.send("second", module.letters, key="2"))
+        await io(lambda: handle.send("second", module.letters, key="2"))
+        return await io(handle.result)
+
+    return drive
+
+
+async def early_mail(io: Outside, harness: Harness) -> Any:
+    """Mail and events while everything goes on, without ever settling."""
+    handle = await io(lambda: canon.collector.options(id="main").start(3))
+    for i in range(3):
+        await io(lambda i=i: handle.send(f"letter {i}", canon.letters, key=f"{i}"))
+    return await io(handle.result)
+
+
+async def sleeper_evicted(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.sleeper.options(id="main").start())
+    await harness.settle()
+    await evict(harness)
+    await harness.advance(120)
+    await evict(harness)
+    return await io(handle.result)
+
+
+async def children_evicted(io: Outside, harness: Harness) -> Any:
+    """Parent and child leave memory, and meet again."""
+    handle = await io(lambda: canon.children.options(id="main").start())
+    for _ in range(3):
+        await harness.settle()
+        await evict(harness)
+        await harness.advance(5)
+    return await io(handle.result)
+
+
+async def events(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.teller.options(id="main").start(3))
+    first = await io(lambda: handle.get_event(canon.stage))
+    assert first in {"stage 0", "stage 1", "stage 2"}
+    await io(handle.result)
+    return await io(lambda: handle.get_event(canon.stage))
+
+
+def cancel(module: Any) -> Drive:
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: module.cancelled.options(id="main").start())
+        await harness.settle()
+        return str(await io(lambda: handle.cancel(reason="enough")))
+
+    return drive
+
+
+async def cancel_evicted(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.cancelled.options(id="main").start())
+    await harness.settle()
+    await evict(harness)
+    return str(await io(lambda: handle.cancel(reason="enough")))
+
+
+async def out_of_time(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.out_of_time.options(id="main").start())
+    try:
+        await io(handle.result)
+    except PerdureError:
+        return str((await io(handle.info)).status)
+
+
+async def leaver(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.leaver.options(id="main").start())
+    out = [await io(handle.result)]
+    await harness.advance(2000)
+    found = [info async for info in canon.app.client.list("type = long_child")]
+    return [*out, *sorted(f"{info.id} {info.status}" for info in found)]
+
+
+async def delayed(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.sequence.options(id="main", delay=60).start(2))
+    await harness.settle()
+    return await io(handle.result)
+
+
+async def started_twice(io: Outside, harness: Harness) -> Any:
+    one, two = await asyncio.gather(
+        io(lambda: canon.sequence.options(id="main").start(2)), io(lambda: canon.sequence.options(id="main").start(2))
+    )
+    return [await io(one.result), await io(two.result)]
+
+
+async def many(io: Outside, harness: Harness) -> Any:
+    handles = await io(lambda: canon.child.start_many(["a", "b", "c"], id=lambda what: f"many-{what}"))
+    return [await io(handle.result) for handle in handles]
+
+
+async def evict(harness: Harness) -> None:
+    """Let every run that only waits leave memory."""
+    from perdure.runtime.eviction import evict_if_idle
+
+    executor = harness._work.engine.executor
+    if executor is None or harness._restart is not None:
+        return
+    loop = asyncio.get_running_loop()
+    for execution in list(executor.executions.values()):
+        loop.call_soon(evict_if_idle, execution, loop.time() + 1)
+    await harness.settle()
+
+
+c, s = canon, canon_sync
+SCENARIOS = [
+    plain(c.sequence, 3, result=["act 0", "act 1", "act 2"]),
+    plain(c.gathered, result=["a", "b", "c", "d"]),
+    plain(c.grouped, result=["x1x2", "y1y2", "z1z2"]),
+    plain(c.first_of, result="workafter"),
+    plain(c.as_they_come, result=["p", "q", "r"]),
+    plain(c.timed, result=["in time", "timed out", "afterwards"]),
+    plain(c.children, result=["one/2", "two/2", "three/2", "four/2"]),
+    plain(c.named_children, result=["chosen", "chosen", "chosen/2", "chosen/2", "other/2"]),
+    plain(c.child_fails, result="caught child refuses"),
+    plain(c.talkers, result=["letter 0", "letter 1", "letter 2"]),
+    plain(c.listener, result="stage 1"),
+    plain(c.sleeper, result=150.0),
+    plain(c.retried, result=["r1 at attempt 3", "r2 at attempt 3"]),
+    plain(c.in_threads, result=["one", "two", "three"]),
+    plain(c.generations, 2, result="the last"),
+    plain(c.caught, result="caught first"),
+    plain(c.uncaught, result="uncaught", error=ValueError),
+    plain(c.saga, result="no car"),
+    plain(c.canceller, result="cancelled cancelled"),
+    plain(c.chances, result=["2", "True", "drawn"]),
+    Scenario("mailbox", mailbox(c), ["first", "second", None]),
+    Scenario("early mail", early_mail, ["letter 0", "letter 1", "letter 2"]),
+    Scenario("events", events, "stage 2"),
+    Scenario("cancelled", cancel(c), "cancelled"),
+    Scenario("cancelled when evicted", cancel_evicted, "cancelled"),
+    Scenario("out of time", out_of_time, "timed_out"),
+    Scenario("leaver", leaver, ["left", "abandon completed", "cancel cancelled", "main:3 cancelled"]),
+    Scenario("delayed", delayed, ["act 0", "act 1"]),
+    Scenario("started twice", started_twice, [["act 0", "act 1"]] * 2),
+    Scenario("many", many, ["a/2", "b/2", "c/2"]),
+    Scenario("sleeper, evicted", sleeper_evicted, 150.0),
+    Scenario("children, evicted", children_evicted, ["one/2", "two/2", "three/2", "four/2"]),
+    plain(s.sequence, 3, result=["act 0", "act 1", "act 2"]),
+    plain(s.naps, result=150.0),
+    plain(s.retried, result="rafter"),
+    plain(s.children, result=["one/2", "two/2", "three/2"]),
+    plain(s.talkers, result="['letter 0', 'letter 1', None] read"),
+    plain(s.generations, 2, result="the last"),
+    plain(s.caught, result="caught first"),
+    Scenario("sync mailbox", mailbox(s), ["first", "second", None], s.app),
+    Scenario("sync cancelled", cancel(s), "cancelled", s.app),
+]

@@ -1,0 +1,167 @@
+"""Crashes at every write of every canonical workflow, on SQLite and on Postgres: nothing is lost, nothing done twice.
+
+For each scenario: once in peace, to count its writes; then, for each write and each thing that can go wrong there, a
+run of its own, on a fresh app; then runs with a second crash during the recovery from the first (seeded).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure.model.records import Outcome
+from perdure.model.states import Status
+from perdure.store.base import Filter
+from perdure.testing import Harness
+from perdure.testing.crash import CRASHES, Mode, Plan
+from tests.crash.ledger import Witness, fresh, ledger
+from tests.crash.scenarios import SCENARIOS, Outside, Scenario
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(300)]
+
+POINTS_MIN = 1000  # for each store
+SECOND_EVERY = 3  # of so many single crashes, one is repeated with a second crash soon after
+RUN_SECONDS = 20.0
+SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+
+
+class Tried(Counter[str]):
+    """Runs by what went wrong in them."""
+
+    @property
+    def crash_points(self) -> int:
+        return sum(self.values())
+
+
+class Bench:
+    """Runs scenarios of one app against one database."""
+
+    def __init__(self, scenario: Scenario, url: str, direct: bool) -> None:
+        self.scenario = scenario
+        self.direct = direct
+        self.url = url
+        self.home = scenario.app._home
+        self.make_store = self.home.make_store
+
+    async def run(self, plan: Plan) -> tuple[Harness, Any]:
+        """One run, checked."""
+        fresh()
+        harness = Harness(self.scenario.app, database=self.url, direct=self.direct)
+        harness.plan = plan
+        self.home.make_store = lambda url, app, schema: Witness(self.make_store(url, app, schema))
+        try:
+            await harness.open()
+            async with asyncio.timeout(RUN_SECONDS):
+                result = await self.scenario.drive(Outside(harness, self.scenario.blocking), harness)
+                await harness.settle()
+            plan.orders.clear()
+            assert result == self.scenario.result
+            await self.check(harness, plan)
+            return harness, result
+        finally:
+            self.home.make_store = self.make_store
+            plan.orders.clear()
+            await harness.close()
+
+    async def check(self, harness: Harness, plan: Plan) -> None:
+        """What holds after every run, whatever went wrong in it."""
+        assert ledger.wrong == []
+        crashes = harness.crashes
+        too_often = {where: n for where, n in ledger.bodies.items() if n > 1 + crashes}
+        assert not too_often, f"more than 1 + {crashes} runs of a step's body: {too_often}"
+        never = [where for where in ledger.outcomes if not any(body[:2] == where for body in ledger.bodies)]
+        assert not [where for where in never if not is_pure(where)], f"recorded, and never run: {never}"
+        assert all(n == 1 for n in ledger.taken.values()), f"taken more than once: {ledger.taken}"
+        rows = (await harness.store.list(Filter(limit=1000))).rows
+        unfinished = [row for row in rows if row.status.open]
+        assert not unfinished, f"not finished: {unfinished}"
+        histories = await harness.store.histories([row.key for row in rows])
+        for row in rows:
+            seqs = [record.seq for record in histories[row.key]]
+            assert seqs == list(range(1, len(seqs) + 1)), f"the history of {row.key} has gaps: {seqs}"
+            assert row.last_seq == len(seqs)
+
+
+def is_pure(where: Any) -> bool:
+    """Whether a step has no effects by design (it writes nothing to the ledger)."""
+    return where[0].id == "main" and where[1] == "3"  # canon.chances: add
+
+
+async def everywhere(scenario: Scenario, url: str, direct: bool, tried: Tried, rng: random.Random) -> None:
+    bench = Bench(scenario, url, direct)
+    harness, _ = await bench.run(Plan())
+    assert harness.crashes == 0
+    points = len(harness.plan.points)
+    seconds: list[dict[int, Mode]] = []
+    for point in range(1, points + 1):
+        for mode in Mode:
+            await once(bench, {point: mode}, tried, str(mode))
+            if mode in CRASHES and rng.randrange(SECOND_EVERY) == 0:
+                seconds.append({point: mode, point + rng.randint(1, 6): rng.choice(list(Mode))})
+    for orders in seconds:
+        await once(bench, orders, tried, "two in a row")
+
+
+async def once(bench: Bench, orders: dict[int, Mode], tried: Tried, what: str) -> None:
+    plan = Plan(orders)
+    try:
+        await bench.run(plan)
+    except BaseException as error:
+        way = "from the process that crashes" if bench.direct else "from another process"
+        error.add_note(f"scenario {bench.scenario.name}, called {way}, {plan!r}; orders {orders}; PERDURE_SEED={SEED}")
+        raise
+    tried[what] += bool(plan.struck)
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Crashes are told of in the log a thousand times; errors are not expected."""
+    logging.getLogger("perdure").setLevel(logging.ERROR)
+    yield
+    logging.getLogger("perdure").setLevel(logging.NOTSET)
+
+
+async def all_scenarios(url: str) -> Tried:
+    tried = Tried()
+    rng = random.Random(SEED)
+    began = time.monotonic()
+    only = os.environ.get("ONLY")
+    for scenario in SCENARIOS:
+        for direct in (True, False):
+            if direct and scenario.blocking:
+                continue  # a blocked caller dies with its process; there is nobody to ask again
+            if only and only != scenario.name:
+                continue
+            before = tried.crash_points
+            t = time.monotonic()
+            await everywhere(scenario, url, direct, tried, rng)
+            if os.environ.get("SHOW"):
+                print(scenario.name, direct, tried.crash_points - before, f"{time.monotonic() - t:.2f}s", flush=True)
+    print(f"\n{tried.crash_points} crash points in {time.monotonic() - began:.0f} s, seed {SEED}: {dict(tried)}")
+    return tried
+
+
+async def test_on_sqlite(tmp_path: Path) -> None:
+    where = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
+    path = where / f"perdure-crash-{os.getpid()}.db"
+    try:
+        tried = await all_scenarios(f"sqlite:///{path}")
+    finally:
+        for file in where.glob(f"{path.name}*"):
+            file.unlink()
+    assert tried.crash_points >= POINTS_MIN
+
+
+@pytest.mark.postgres
+async def test_on_postgres(postgres_url: str) -> None:
+    tried = await all_scenarios(postgres_url)
+    assert tried.crash_points >= POINTS_MIN

@@ -1,0 +1,197 @@
+"""Every statement of the Postgres dialect goes by a key or a named index, whatever the size of the tables when it was
+planned; and a commit costs as many statements as designed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from perdure.model.records import Outcome
+from perdure.model.states import Status
+from perdure.model.writes import Close, Park, SetEvent
+from perdure.store.postgres import PostgresStore
+from perdure.store.postgres.connection import Connection, Link, Statement
+from perdure.store.postgres.shapes import PARTS, shape
+from perdure.store.postgres.text import statements
+from tests.store.build import close, one, outside, own, record, running, send, start, tok, unit
+
+pytestmark = pytest.mark.postgres
+
+SIZES = [0, 1_000, 200_000] + ([1_000_000] if os.environ.get("PERDURE_TEST_MILLION") else [])
+TABLES = {"workflow", "past_run", "payload", "history", "event", "message", "wake", "watch"}
+# What a statement may read of a whole app: only what is small by nature, or the head of an ordered index.
+OF_THE_APP = {
+    ("claim_ready", "wake_pkey"),
+    ("poll", "wake_pkey"),
+    ("app_next", "workflow_pkey"),  # hops from app to app
+}
+
+FILL = """
+insert into perdure.workflow (app, id, run, lineage, name, version, status, claim, owner, until, created, updated,
+    closed, reason, fingerprint, nonce)
+select 'app', 'w' || i, 1, '', 'flow', 'v', s, 'c', case s when 2 then 'o'::bytea end,
+    case when s in (0, 1) or s = 3 and i % 20 = 3 then i end, i, i,
+    case when s >= 5 then i end, case when s = 4 then 'paused' end, '', ''
+from (select i, (array[5, 5, 5, 5, 5, 2, 3, 3, 1, 4])[i % 10 + 1] as s from generate_series(1, {n}) i) x;
+insert into perdure.payload (app, id, run, input) select 'app', 'w' || i, 1, '1' from generate_series(1, {n}) i;
+insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, attempt, shown, version, nonce)
+select 'app', 'w' || i % ({n} / 4), 1, i / ({n} / 4) + 1, '1', 1, 's', 1, '', 1, 1, '', 'v', ''
+from generate_series(1, {n}) i;
+insert into perdure.message (app, dest, mid, topic, data, sender, at, taken_seq)
+select 'app', 'w' || i, int8send(i), 't', '1', '', 1, case when i % 10 > 0 then 1 end from generate_series(1, {n}, 4) i;
+insert into perdure.event (app, id, run, name, data, at)
+select 'app', 'w' || i, 1, 'e', '1', 1 from generate_series(1, {n}, 10) i;
+insert into perdure.past_run select w.* from perdure.workflow w where created % 50 = 0;
+insert into perdure.watch (app, target, waiter) select 'app', 'w' || i, 'w' || i + 1 from generate_series(1, {n}, 40) i;
+insert into perdure.wake (app, dest, nonce) select 'app', 'w' || i, int8send(i) from generate_series(1, {n}, 200) i;
+"""
+
+
+def every_statement() -> dict[str, str]:
+    named = {n: sql for n, sql in statements("perdure").items() if not n.startswith(("part_", "answer_"))}
+    return named | {f"commit:{name}": shape(name, "perdure").sql for name in PARTS}
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
+
+
+def complaint(name: str, node: dict[str, Any]) -> str | None:
+    """What is wrong with a node of a plan."""
+    kind, table = node["Node Type"], node.get("Relation Name")
+    if kind == "Seq Scan" and table in TABLES:
+        return f"reads all of {table}"
+    index = node.get("Index Name")
+    if index is None or kind not in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}:
+        return None
+    condition = node.get("Index Cond", "")
+    compared = set(re.findall(r"\b(?:\w+\.)?(\w+) (?:=|<=|IS NULL)", condition))
+    if index.startswith("incarnation"):
+        return None
+    if compared <= {"app"} and (name, index) not in OF_THE_APP:
+        return f"reads all of an app through {index}: {condition or 'no condition'}"
+    return None
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    made = PostgresStore(postgres_url, "app")
+    await made.open()
+    await made.migrate()
+    yield made
+    await made.close()
+
+
+async def plans(conn: Connection) -> dict[str, list[dict[str, Any]]]:
+    """The generic plan of every statement, as our connections make it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for number, (name, sql) in enumerate(every_statement().items()):
+        count = max([int(n) for n in re.findall(r"\$(\d+)", sql)], default=0)
+        await conn.execute(f"prepare explained_{number} as {sql}")
+        nulls = f"({', '.join(['null'] * count)})" if count else ""
+        text = await conn.fetchval(f"explain (format json) execute explained_{number}{nulls}")
+        await conn.execute(f"deallocate explained_{number}")
+        found[name] = list(nodes(json.loads(text)[0]["Plan"]))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_statement_goes_by_key(store: PostgresStore, size: int) -> None:
+    async def look(conn: Connection) -> list[str]:
+        wrong: list[str] = []
+        if size:
+            await conn.execute("set statement_timeout = 0")
+            for part in FILL.format(n=size).split(";\n"):
+                if part.strip():
+                    await conn.execute(part)
+        for analyzed in (False, True):
+            if analyzed:
+                await conn.execute("analyze")
+            for name, found in (await plans(conn)).items():
+                for node in found:
+                    if said := complaint(name, node):
+                        wrong.append(f"{name} at {size} rows{', analyzed' if analyzed else ''}: {said}")
+        return wrong
+
+    wrong = await store._reading.raw(look)
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_the_hot_row_has_three_indexes(store: PostgresStore) -> None:
+    sql = "select indexname from pg_indexes where schemaname = 'perdure' and tablename = 'workflow' order by 1"
+    found = await store._reading.raw(lambda conn: conn.fetch(sql))
+    assert [row[0] for row in found] == ["workflow_created", "workflow_open", "workflow_pkey"]
+
+
+class Counter:
+    """Counts what a store's writer sends: every statement is fetched by its text, prepared or not."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def shapes(self) -> list[str]:
+        names = {shape(name, "perdure").sql: name for name in PARTS}
+        taken = [names.get(sql, sql) for sql in self.sent]
+        self.sent.clear()
+        return taken
+
+
+@pytest.fixture
+def counter(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    made = Counter()
+    prepare = Link.prepare
+
+    async def counted(link: Link, sql: str) -> Statement:
+        if link is store._writing:
+            made.sent.append(sql)
+        return await prepare(link, sql)
+
+    monkeypatch.setattr(Link, "prepare", counted)
+    return made
+
+
+async def test_each_batch_takes_the_smallest_shape_in_one_statement(store: PostgresStore, counter: Counter) -> None:
+    claim = await running(store, "a", "b", "c", "d")
+    assert counter.shapes() == ["starts"]
+    await one(store, unit("a", claim, records=[record(1)]))
+    assert counter.shapes() == ["records"]
+    await one(store, unit("a", claim, records=[record(2)], change=close(parent="b")))
+    assert counter.shapes() == ["changes"]
+    await one(store, unit("b", claim, change=Park(None, "")))
+    assert counter.shapes() == ["changes"]
+    await one(store, outside(children=[start("q")]))
+    assert counter.shapes() == ["starts"]
+    await one(store, own("e", tok("claim"), change=close()))
+    assert counter.shapes() == ["starts_closed"]
+    begun, ended = own("f", tok("claim")), unit("c", claim, records=[record(1)], change=close())
+    await store.commit([begun, ended])
+    assert counter.shapes() == ["mixed"]
+    await one(store, unit("d", claim, records=[record(1)], events=[SetEvent("e", b"1")], sends=[send("q")]))
+    assert counter.shapes() == ["all"]
+    await one(store, own("g", tok("claim"), records=[record(1)]))
+    assert counter.shapes() == ["all"]
+
+
+async def test_a_one_step_workflow_costs_two_statements(store: PostgresStore, counter: Counter) -> None:
+    claim = tok("claim")
+    await one(store, own("w", claim))
+    end = Close(Status.COMPLETED, Outcome.VALUE, b"1", tok("wake"))
+    await one(store, unit("w", claim, records=[record(1)], change=end))
+    assert counter.shapes() == ["starts", "changes"]
+
+
+async def test_a_refused_unit_costs_one_statement_more(store: PostgresStore, counter: Counter) -> None:
+    claim = await running(store, "a", "b")
+    counter.shapes()
+    receipt = await store.commit([unit("a", claim, records=[record(1)]), unit("b", tok("stale"), records=[record(1)])])
+    assert [v.applied for v in receipt.verdicts] == [True, False]
+    assert counter.shapes() == ["records", "records"]

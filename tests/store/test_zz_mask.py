@@ -1,0 +1,314 @@
+"""Both dialects, fed the same random stream of batches and calls with the same clock, must say and hold the same.
+
+The stream knows nothing of what is right: it asks SQLite what there is, does something to it, repeats things, lies
+about tokens. ``PERDURE_SEED`` repeats a failure, ``PERDURE_STEPS`` makes the stream longer.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from perdure.model.ids import MessageIds, RunKey
+from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
+from perdure.model.states import CODE, CODES, Reason, Status
+from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Send, SetEvent, Start, Unit, Verdict
+from perdure.store.base import ClaimRequest, Filter, Store
+from perdure.store.sqlite import SQLiteStore
+from tests.store.build import ME, OTHER, SECOND, Dump, T, dump, start, tok
+from tests.store.conftest import make_postgres
+
+SEED = int(os.environ.get("PERDURE_SEED", random.randrange(10**6)))
+STEPS = int(os.environ.get("PERDURE_STEPS", "400"))
+OWNERS = (ME, OTHER)
+IDS = [f"{c}{n}" for c in "aZé" for n in range(6)]
+
+
+@pytest.fixture
+async def pair(postgres_url: str, tmp_path: Path) -> AsyncIterator[tuple[Store, Store]]:
+    stores = (SQLiteStore(tmp_path / "test.db", "app"), make_postgres(postgres_url, "app"))
+    for store in stores:
+        await store.open()
+        await store.migrate()
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+class Stream:
+    """Makes the next thing to do, by chance, from what there is."""
+
+    def __init__(self, seed: int, known: Store) -> None:
+        self.rng = random.Random(seed)
+        self.known = known
+        self.now = T
+        self.mids = MessageIds()
+        self.said: list[list[Unit]] = []
+        self.rows: list[WorkflowRow] = []
+        self.tails: dict[RunKey, int] = {}
+        self.mail: dict[str, list[bytes]] = {}
+        self.wakes: dict[str, list[bytes]] = {}
+
+    async def look(self) -> None:
+        self.now += self.rng.randrange(1, 3 * SECOND)
+        self.rows = (await self.known.list(Filter(limit=1000))).rows
+        histories = await self.known.histories([r.key for r in self.rows])
+        self.tails = {key: len(records) for key, records in histories.items()}
+        self.mail = {}
+        for m in await self.known.inbox(IDS):
+            self.mail.setdefault(m.dest, []).append(m.mid)
+        self.wakes = {}
+        for owner in OWNERS:
+            for w in (await self.known.poll(owner, [], now=self.now)).wakes:
+                self.wakes.setdefault(w.dest, []).append(w.nonce)
+
+    def chance(self, p: float) -> bool:
+        return self.rng.random() < p
+
+    def id(self) -> str:
+        return self.rng.choice(IDS)
+
+    # -- batches
+
+    def batch(self) -> list[Unit]:
+        if self.said and self.chance(0.15):
+            return self.said[-1]  # its answer was lost, or so it seems; nothing later was sent
+        running = [r for r in self.rows if r.status is Status.RUNNING and self.chance(0.5)]
+        units = [self.unit(r) for r in running[:5]]
+        taken = {u.key.id for u in units}
+        for _ in range(self.rng.randrange(3)):
+            if (id := self.id()) not in taken:
+                taken.add(id)
+                units.append(self.own(id))
+        if self.chance(0.5):
+            units.append(Unit(key=RunKey("", 0), nonce=tok("out"), children=self.children(), sends=self.sends()))
+        # Whether a start comes before another unit's start of the same id, mail or end, the contract leaves open.
+        begun: set[str] = set()
+        for u in units:
+            u.children = [c for c in u.children if c.id not in begun and (c.id not in taken or c.id == u.key.id)]
+            begun.update(c.id for c in u.children)
+        begun.update(u.start.id for u in units if u.start is not None)
+        for u in units:
+            own = {u.key.id, *(c.id for c in u.children)}
+            if isinstance(u.change, Close):
+                later = tuple(id for id in u.change.children if id in own or id not in begun)
+                u.change = msgspec.structs.replace(u.change, children=later)
+            u.sends = [m for m in u.sends if m.dest in own or m.dest not in begun]
+        self.rng.shuffle(units)
+        self.said.append(units)
+        return units
+
+    def own(self, id: str) -> Unit:
+        claim = tok("claim")
+        timeout = self.rng.choice([None, SECOND])
+        s = start(id, claim, owner=self.rng.choice(OWNERS), timeout=timeout, parent=self.parent())
+        change = self.change(id, 1, claim) if self.chance(0.3) else None
+        return Unit(
+            key=RunKey(id, 1),
+            claim=claim,
+            nonce=tok("unit"),
+            version="v1",
+            start=s,
+            records=self.records(0),
+            events=self.events(),
+            sends=self.sends(),
+            children=self.children(id),
+            change=None if isinstance(change, Continue) else change,
+        )
+
+    def unit(self, r: WorkflowRow) -> Unit:
+        claim, run = r.claim or b"", r.run
+        lie = self.rng.random()
+        if lie < 0.05:
+            claim = tok("stale")
+        elif lie < 0.1:
+            run += 1
+        mail, wakes = self.mail.get(r.id, []), self.wakes.get(r.id, [])
+        records = self.records(self.tails[r.key]) or self.records(self.tails[r.key])
+        return Unit(
+            key=RunKey(r.id, run),
+            claim=claim,
+            nonce=tok("unit"),
+            version=self.rng.choice(["v1", "v2"]),
+            records=records,
+            events=self.events(),
+            sends=self.sends(),
+            children=self.children(r.id),
+            taken=[(mid, records[-1].seq) for mid in mail if self.chance(0.5)] if records else (),
+            woken=[nonce for nonce in wakes if self.chance(0.5)],
+            change=self.change(r.id, r.run, claim) if self.chance(0.5) else None,
+        )
+
+    def records(self, tail: int) -> list[Record]:
+        return [
+            Record(seq, str(seq), self.rng.choice(list(Kind)), "step", self.now, b"fp", Outcome.VALUE, b'{"v":1}')
+            for seq in range(tail + 1, tail + 1 + self.rng.randrange(4))
+        ]
+
+    def events(self) -> list[SetEvent]:
+        names = [name for name in ("e", "f") if self.chance(0.2)]
+        return [SetEvent(name, str(self.rng.randrange(9)).encode()) for name in names]
+
+    def sends(self) -> list[Send]:
+        return [
+            Send(
+                self.id(),
+                self.mids(),
+                "t",
+                b'"hi"',
+                tok("wake"),
+                key=self.rng.choice([None, None, "k", "l"]),
+                sender="s",
+                known=self.chance(0.2),
+            )
+            for _ in range(self.rng.choice([0, 0, 1, 2]))
+        ]
+
+    def children(self, but: str = "") -> list[Start]:
+        ids = {self.id() for _ in range(self.rng.choice([0, 0, 1, 2]))} - {but}
+        more = [
+            {},
+            {"status": Status.SCHEDULED, "delay": 2 * SECOND, "timeout": SECOND},
+            {"status": Status.SCHEDULED, "until": self.now + SECOND, "deadline": self.now + SECOND},
+        ]
+        return [start(id, parent=self.parent(), **self.rng.choice(more)) for id in sorted(ids)]
+
+    def parent(self) -> str | None:
+        return self.id() if self.chance(0.5) else None
+
+    def change(self, id: str, run: int, claim: bytes) -> Change:
+        ends = [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
+        others = tuple(i for i in IDS if self.chance(0.1) and i != id)
+        return self.rng.choice(
+            [
+                lambda: Close(self.rng.choice(ends), Outcome.VALUE, b'"end"', tok("wake"), self.parent(), others),
+                lambda: Park(self.rng.choice([None, self.now + 2 * SECOND]), "waiting", others),
+                lambda: Hold(self.rng.choice(list(Reason)), "held"),
+                Release,
+                lambda: Continue(start(id, run=run + 1), tok("wake")),
+                lambda: Continue(start(id, claim, run=run + 1), tok("wake")),
+            ]
+        )()
+
+    # -- calls
+
+    def call(self) -> tuple[str, Callable[[Store], Awaitable[Any]]]:
+        now, id, nonce = self.now, self.id(), tok("n")
+        owner, other = self.rng.choice(OWNERS), self.rng.choice(OWNERS)
+        want = ClaimRequest(owner=owner, token=tok("claim"), version=self.rng.choice(["", "v1", "v3"]), limit=100)
+        lease = self.rng.randrange(1, 5) * SECOND
+        held = [r.key for r in self.rows if r.owner == owner and self.chance(0.7)]
+        keys = [r.key for r in self.rows if self.chance(0.3)]
+        who = Incarnation(id=owner, executor="e", started=0)
+        latest = next((r for r in self.rows if r.id == id), None)
+        old = RunKey(id, 1 if latest is None else latest.run)
+        following = start(id, run=old.run + 1)
+        death = self.chance(0.5)
+        calls: list[tuple[str, Callable[[Store], Awaitable[Any]]]] = [
+            ("claim", lambda s: s.claim(want, now=now)),
+            ("claim", lambda s: s.claim(want, now=now)),
+            ("adopt", lambda s: s.adopt([other], want, death=death, now=now)),
+            ("reclaim", lambda s: s.reclaim(keys, want, now=now)),
+            ("cancel", lambda s: s.cancel(id, "enough", nonce, now=now)),
+            ("terminate", lambda s: s.terminate(id, "by hand", nonce, now=now)),
+            ("replace", lambda s: s.replace(old, following, nonce, now=now)),
+            ("wake", lambda s: s.wake(IDS[::3], nonce)),
+            ("poll", lambda s: s.poll(owner, held, now=now)),
+            ("register", lambda s: s.register(who, lease, now=now)),
+            ("heartbeat", lambda s: s.heartbeat(owner, lease, now=now)),
+            ("bury", lambda s: s.bury(OWNERS, now=now)),
+            ("leave", lambda s: s.leave(other)),
+        ]
+        return self.rng.choice(calls)
+
+    def reads(self) -> list[tuple[str, Callable[[Store], Awaitable[Any]]]]:
+        now, keys = self.now, [r.key for r in self.rows]
+        past = [RunKey(key.id, run) for key in keys for run in range(1, key.run + 1)]
+        statuses = frozenset(s for s in Status if self.chance(0.5))
+        return [
+            ("rows", lambda s: s.rows(IDS)),
+            ("histories", lambda s: s.histories(past)),
+            ("inbox", lambda s: s.inbox(IDS)),
+            ("inputs", lambda s: s.inputs(past)),
+            ("ended", lambda s: s.ended(IDS)),
+            ("events", lambda s: s.events([(id, name) for id in IDS for name in "ef"])),
+            ("list", lambda s: s.list(Filter(statuses=statuses, limit=1000))),
+            ("incarnations", lambda s: s.incarnations()),
+            ("poll", lambda s: s.poll(ME, keys[::2], now=now)),
+            *[("run", lambda s, key=key: s.run(key)) for key in past[:5]],
+        ]
+
+
+def plain(answer: Any) -> Any:
+    """An answer in a form to compare: rows without what the contract leaves open."""
+    if isinstance(answer, WorkflowRow):
+        return msgspec.structs.replace(answer, last_seq=0)
+    if isinstance(answer, msgspec.Struct):
+        return {name: plain(getattr(answer, name)) for name in answer.__struct_fields__}
+    if isinstance(answer, dict):
+        return {key: plain(value) for key, value in answer.items()}
+    if isinstance(answer, list):
+        items = [plain(value) for value in answer]
+        if answer and isinstance(answer[0], Verdict):
+            return items
+        # No order is promised of claims beyond the time due, nor of messages between destinations, nor of wakes.
+        return sorted(items, key=repr)
+    return answer
+
+
+def comparable(tables: Dump) -> Dump:
+    """Tables without what a dialect may do as it likes: wakes of those who hear none, the tail of a run under way."""
+    status = {r["id"]: CODES[r["status"]] for r in tables["workflow"]}
+    hear = {CODE[s] for s in (Status.RUNNING, Status.WAITING, Status.HELD)}
+
+    def heard(w: dict[str, Any]) -> bool:
+        s = status.get(w["dest"])
+        return s is not None and s.open and (w["cancel"] is not None or CODE[s] in hear)
+
+    rows = [{**r, "last_seq": 0} for r in tables["workflow"]]; tables["past_run"] = [{**r, "last_seq": 0} for r in tables["past_run"]]
+    return {**tables, "workflow": rows, "wake": [w for w in tables["wake"] if heard(w)]}
+
+
+def differences(a: Any, b: Any) -> str:
+    """Where two answers or tables part, in few words."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return "; ".join(f"{k}: {differences(a.get(k), b.get(k))}" for k in {**a, **b} if a.get(k) != b.get(k))
+    if isinstance(a, list) and isinstance(b, list):
+        mine, theirs = [x for x in a if x not in b], [x for x in b if x not in a]
+        if len(mine) == len(theirs):
+            return "; ".join(f"[{differences(x, y)}]" for x, y in zip(mine, theirs, strict=True))
+        return f"only sqlite {mine}, only postgres {theirs}"
+    if isinstance(a, WorkflowRow) and isinstance(b, WorkflowRow):
+        return f"{a.id}: {differences(msgspec.structs.asdict(a), msgspec.structs.asdict(b))}"
+    return f"sqlite {a}, postgres {b}"
+
+
+@pytest.mark.postgres
+async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store]) -> None:
+    print(f"PERDURE_SEED={SEED}")
+    first, second = pair
+    stream = Stream(SEED, first)
+    for step in range(STEPS):
+        await stream.look()
+        if stream.chance(0.6):
+            units, now = stream.batch(), stream.now
+            what, act = "commit", lambda s, units=units, now=now: s.commit(units, now=now)
+        else:
+            what, act = stream.call()
+        a, b = plain(await act(first)), plain(await act(second))
+        where = f"PERDURE_SEED={SEED}, step {step}: {what}"
+        assert a == b, f"{where}: {differences(a, b)}"
+        if step % 1 == 0 or step == STEPS - 1:
+            tables = [comparable(await dump(store)) for store in pair]
+            for table, rows in tables[0].items():
+                assert rows == tables[1][table], f"{where}: {table}: {differences(rows, tables[1][table])}"
+            await stream.look()
+            for name, read in stream.reads():
+                a, b = plain(await read(first)), plain(await read(second))
+                assert a == b, f"{where}: {name}: {differences(a, b)}"
