@@ -23,7 +23,7 @@ class Ledger:
         self.bodies: Counter[tuple[RunKey, str, int]] = Counter()  # bodies of steps by run, path, attempt
         self.outcomes: set[Where] = set()  # steps whose outcome is durable
         self.attempts: set[tuple[RunKey, str, int]] = set()  # failed attempts that are durable
-        self.taken: Counter[bytes] = Counter()  # messages, in commits
+        self.taken: dict[bytes, set[tuple[RunKey, int]]] = {}  # message -> where it was received
         self.wrong: list[str] = []
 
     def effect(self, what: str) -> None:
@@ -70,4 +70,5 @@ class Witness:
                 ledger.outcomes.add((unit.key, record.path))
             elif record.kind is Kind.ATTEMPT:
                 ledger.attempts.add((unit.key, record.path, record.attempt))
-        ledger.taken.update(mid for mid, _ in unit.taken)
+        for mid, seq in unit.taken:
+            ledger.taken.setdefault(mid, set()).add((unit.key, seq))

@@ -23,11 +23,8 @@ class Outside:
         while True:
             work = self.harness._work
             task = asyncio.ensure_future(asyncio.to_thread(call) if self.blocking else call())
-            self.harness._awaiting += 1
-            try:
+            with self.harness.waiting():
                 await asyncio.wait({task, work.crashed} if self.harness._direct else {task}, return_when="FIRST_COMPLETED")
-            finally:
-                self.harness._awaiting -= 1
             if task.done() and not task.cancelled():
                 return task.result()
             task.cancel()

@@ -180,7 +180,7 @@ class Stream:
         return [start(id, parent=self.parent(), **self.rng.choice(more)) for id in sorted(ids)]
 
     def parent(self) -> str | None:
-        return self.id() if self.chance(0.5) else None
+        return self.rng.choice(self.rows).id if self.rows and self.chance(0.5) else None
 
     def change(self, id: str, run: int, claim: bytes) -> Change:
         ends = [Status.COMPLETED, Status.FAILED, Status.CANCELLED]

@@ -346,7 +346,8 @@ async def _cancel(given: Given, ids: list[str], reason: str, timeout: float) -> 
         new_token = TokenMaker()
         asked = {id: await store.cancel(id, reason, new_token()) for id in ids}
         store.hint()
-        answers = [await _answer(store, id, row, timeout) for id, row in asked.items()]
+        until = asyncio.get_running_loop().time() + timeout
+        answers = [await _answer(store, id, row, until) for id, row in asked.items()]
     rows = [{"id": id, "status": status, "answer": text} for id, status, text, _ in answers]
     lines = [f"{clean(id)}: {clean(redacted(text))}" for id, _, text, _ in answers]
     emit_many(given.output, "cancelled", rows, lines)
@@ -358,14 +359,15 @@ async def _cancel(given: Given, ids: list[str], reason: str, timeout: float) -> 
 _RANK = (Code.OK, Code.NO, Code.NOT_YET, Code.NOT_FOUND)
 
 
-async def _answer(store: Store, id: str, row: WorkflowRow | None, timeout: float) -> tuple[str, str | None, str, Code]:
+async def _answer(store: Store, id: str, row: WorkflowRow | None, until: float) -> tuple[str, str | None, str, Code]:
     """What became of one: id, status, in words, exit code."""
     if row is None:
         return id, None, str(not_found(id, store.app)), Code.NOT_FOUND
     if row.status.open:
         try:
             roll = await call_roll(store)
-            row = (await wait_end(store, id, timeout if roll.live else 0, tell=_nothing)).row
+            left = max(until - asyncio.get_running_loop().time(), 0) if roll.live else 0
+            row = (await wait_end(store, id, left, tell=_nothing)).row
         except NotYet as yet:
             why = yet.why or "its executor stops it when the step under way has ended"
             return id, str(row.status), f"the cancel is recorded, not done yet: {why}", Code.NOT_YET

@@ -352,8 +352,8 @@ class Execution:
             self._run_step(op)
 
     def _run_step(self, op: Op) -> None:
-        if self.gone or not op.is_open:
-            return
+        if self.gone or not op.is_open or self.host.draining:
+            return  # draining: it is handed back, and the step begins elsewhere
         if op.attempt > 1 and op.path not in self.waiting and op.failed_at:
             self._retry_later(op)
             return

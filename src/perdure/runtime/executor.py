@@ -90,7 +90,7 @@ class Executor:
         self._reaper: asyncio.TimerHandle | None = None
         self._due: Any = None
         self._closed = False
-        self._draining = False
+        self.draining = False
         self._disallowed: list[Callable[[], None]] = []
         self._hint_after = 0.0
         self.recovered = 0
@@ -111,7 +111,7 @@ class Executor:
 
     async def drain(self, grace: float) -> None:
         """No new claims; let steps end within ``grace`` seconds; hand the rest back in one commit."""
-        self._draining = True
+        self.draining = True
         self._stop_polling()
         for execution in list(self.executions.values()):
             if not execution.running and not execution.gone:
@@ -157,7 +157,7 @@ class Executor:
     def can_run(self, order: StartOrder) -> bool:
         options = order.options
         return (
-            not self._draining
+            not self.draining
             and not self._closed
             and order.name in self.registry.workflows
             and options.queue is None
@@ -238,7 +238,7 @@ class Executor:
 
     def look(self) -> None:
         """Look at the database now (or again, right after the look that is under way)."""
-        if self._closed or self._draining:
+        if self._closed or self.draining:
             return
         if self._looking is not None:
             self._again = True
@@ -248,7 +248,7 @@ class Executor:
 
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._looking = None
-        if self._closed or self._draining or task.cancelled():
+        if self._closed or self.draining or task.cancelled():
             return
         if task.exception() is not None:
             log.error("a look at the database failed", exc_info=task.exception())
@@ -389,7 +389,7 @@ class Executor:
     # -- recovery
 
     def _reap_again(self) -> None:
-        if self._closed or self._draining:
+        if self._closed or self.draining:
             return
         task = asyncio.Task(self.reap(), loop=self.line.loop)
         self.keep(task)
@@ -424,7 +424,7 @@ class Executor:
     # -- eviction
 
     def _evict_idle(self) -> None:
-        if self._closed or self._draining:
+        if self._closed or self.draining:
             return
         threshold = self.line.loop.time() - self._grace
         for execution in list(self.executions.values()):

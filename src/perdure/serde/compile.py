@@ -22,7 +22,7 @@ from perdure.serde.containers import ABSTRACT, ArrayNode, DictNode, SecretNode, 
 from perdure.serde.difference import is_pydantic
 from perdure.serde.hints import class_hints
 from perdure.serde.names import hint_text
-from perdure.serde.node import EVERY_KIND, Node
+from perdure.serde.node import EVERY_KIND, Node, is_dict
 from perdure.serde.scalars import EnumNode, FloatNode, LiteralNode, ScalarNode, TextNode
 from perdure.serde.secret import Secret, is_secret
 from perdure.serde.tagged import AnyNode
@@ -178,7 +178,7 @@ class _BareDict(AnyNode):
         if cls is dict:
             self.exact = dict
             self.spec = dict[str, Any]
-            self.fits = lambda value: type(value) is dict and tagged.plain(value)
+            self.fits = lambda value: is_dict(value) and tagged.plain(value)
 
 
 def _maker(cls: Any) -> type[classes.RecordNode] | None:

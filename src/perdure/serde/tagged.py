@@ -94,22 +94,21 @@ def use_compiler(class_node: Callable[[type], Node | None]) -> None:
     _class_node[:] = [class_node]
 
 
-def plain(value: Any, depth: int = 0) -> bool:
+def plain(value: object, depth: int = 0) -> bool:
     """Say whether JSON alone keeps the value: exact built-in types and finite floats, with text keys.
 
     This is the fast path of hintless values: leaves are checked a container at a time, by sets of their types.
     """
-    cls = class_of(value)
-    if cls in PLAIN_LEAF:
-        return True
+    known: Any = value  # type() of an object costs nothing; class_of would be a call
+    cls = type(value)
     if cls is dict:
-        items: Iterable[Any] = value.values()
-        if not _LEAF_AND_KEY.issuperset(map(type, value)):
+        if not _LEAF_AND_KEY.issuperset(map(type, known)):
             return False
+        items: Iterable[Any] = known.values()
     elif cls is list:
-        items = value
+        items = known
     else:
-        return cls is float and math.isfinite(value)
+        return cls in PLAIN_LEAF or (cls is float and math.isfinite(known))
     if PLAIN_LEAF.issuperset(map(type, items)):
         return depth < 64
     if depth >= 64:

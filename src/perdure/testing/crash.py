@@ -16,6 +16,7 @@ from perdure.model.records import Kind
 from perdure.store.base import Store
 
 NUMBERED = frozenset({"commit", "claim", "adopt", "reclaim", "replace", "wake", "cancel", "terminate"})
+PATIENT = frozenset({"commit", "replace", "wake", "cancel", "terminate"})  # made again until they are answered
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on
 
 
@@ -77,6 +78,7 @@ class CrashStore:
         self._die = die
         self._mortal = mortal
         self.on_trouble: Callable[[], None] = lambda: None
+        self.owed: set[str] = set()  # calls that were refused, and that their callers will make again
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.store, name)
@@ -90,20 +92,26 @@ class CrashStore:
 
     async def _call(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         mode = self.plan.number(name)
+        self.owed.discard(name)
         if mode is Mode.BEFORE:
             self._strike()
         elif mode is Mode.TROUBLE:
-            self.on_trouble()
+            self._owe(name)
             raise DatabaseTrouble(f"the database is in trouble (ordered at {name})")
         answer = await method(*args, **kwargs)
         if mode is Mode.LOST:
-            self.on_trouble()
+            self._owe(name)
             raise LostAnswer(f"the connection broke (ordered at {name}): whether it happened is unknown")
         if mode is Mode.UNANSWERED or (name == "commit" and self.plan.ends_step(args[0])):
             self._strike()
         elif mode is Mode.ANSWERED:
             self._strike_later(TURNS_AFTER)
         return answer
+
+    def _owe(self, name: str) -> None:
+        if name in PATIENT:
+            self.owed.add(name)
+        self.on_trouble()
 
     def _strike(self) -> None:
         self._die()

@@ -106,14 +106,11 @@ class Harness:
 
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Start a workflow and wait for its result; time skips to the next timer when nothing else is left to do."""
-        self._awaiting += 1
-        try:
+        with self.waiting():
             if workflow.definition is not None and not workflow.definition.is_async:
                 blocking = cast("Callable[..., Any]", workflow)  # of perdure.sync: its calls block
                 return cast("R", await asyncio.to_thread(blocking, *args, **kwargs))
             return await workflow(*args, **kwargs)
-        finally:
-            self._awaiting -= 1
 
     async def advance(self, by: Duration) -> None:
         """Move time on, from timer to timer; returns when everything that came due has been done."""
@@ -160,6 +157,16 @@ class Harness:
             self._fakes[target.definition.name] = fake
         else:
             raise TypeError(f"{target!r} is replaced by a function, not by {fake!r}")
+
+    @contextlib.contextmanager
+    def waiting(self) -> Generator[None, None, None]:
+        """Time skips ahead in here, too: for a test that waits for an end in a way of its own."""
+        self._awaiting += 1
+        self._changed()
+        try:
+            yield
+        finally:
+            self._awaiting -= 1
 
     async def renew(self, plan: Plan | None = None) -> None:
         """Begin anew, as if just opened: another fresh store, the clock at its start, nothing replaced."""

@@ -31,7 +31,8 @@ class Seat:
 
     @property
     def under_way(self) -> int:
-        return len(self._calls)
+        owed = () if self.vacant else getattr(self._store, "owed", ())
+        return len(self._calls) + len(owed)
 
     async def open(self) -> None:
         """The store is open; who made it opens and closes it."""

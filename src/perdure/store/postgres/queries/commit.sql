@@ -59,7 +59,8 @@ s as (
         deadline, began, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint, attributes,
         intents, nonce)
     where (select ok from g)
-    on conflict (app, id) do update set nonce = excluded.nonce where workflow.nonce = excluded.nonce
+    on conflict (app, id) do update set nonce = excluded.nonce
+        where workflow.nonce = excluded.nonce and workflow.run = excluded.run
     returning id, claim),
 payload_start as (
     insert into perdure.payload (app, id, run, input, outcome, output)

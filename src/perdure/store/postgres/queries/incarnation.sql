@@ -38,3 +38,7 @@ delete from perdure.incarnation where id = any(array(
     left join lateral (
         select id from perdure.workflow where app = $1 and owner = i.id and status < 5 order by until limit 1) w on true
     where i.app = $1 and i.state in ('dead', 'gone') and w.id is null))
+
+-- The apps of all that are known.
+-- name: incarnation_apps
+select distinct app from perdure.incarnation

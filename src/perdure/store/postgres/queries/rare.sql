@@ -58,9 +58,11 @@ delete from perdure.watch where app = $1 and waiter = $2 and waiter <> ''
 insert into perdure.past_run (app, id, run, lineage, name, version, status, detail, claim, epoch, attempts, last_seq,
     timeout, deadline, created, updated, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
     queue, priority, fingerprint, attributes, intents, nonce)
-select app, id, run, lineage, name, version, $4, detail, claim, epoch, attempts, last_seq, timeout, deadline,
-    created, $5, started, coalesce(closed, $5), cancel, parent, parent_run, parent_path, on_parent_close, queue,
-    priority, fingerprint, attributes, intents, nonce
+select app, id, run, lineage, name, version, $4, detail, claim, epoch, attempts,
+    greatest(last_seq, (select h.seq from perdure.history h
+        where h.app = $1 and h.id = $2 and h.run = $3 order by h.seq desc limit 1)),
+    timeout, deadline, created, $5, started, coalesce(closed, $5), cancel, parent, parent_run, parent_path,
+    on_parent_close, queue, priority, fingerprint, attributes, intents, nonce
 from perdure.workflow where app = $1 and id = $2 and run = $3
 
 -- Who inserted earlier runs: tells a repeated start from another's.

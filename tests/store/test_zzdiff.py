@@ -180,7 +180,7 @@ class Stream:
         return [start(id, parent=self.parent(), **self.rng.choice(more)) for id in sorted(ids)]
 
     def parent(self) -> str | None:
-        return self.id() if self.chance(0.5) else None
+        return self.rng.choice(self.rows).id if self.rows and self.chance(0.5) else None
 
     def change(self, id: str, run: int, claim: bytes) -> Change:
         ends = [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
@@ -248,7 +248,7 @@ class Stream:
 def plain(answer: Any) -> Any:
     """An answer in a form to compare: rows without what the contract leaves open."""
     if isinstance(answer, WorkflowRow):
-        return msgspec.structs.replace(answer, last_seq=0)
+        return msgspec.structs.replace(answer, last_seq=0) if answer.status is Status.RUNNING else answer
     if isinstance(answer, msgspec.Struct):
         return {name: plain(getattr(answer, name)) for name in answer.__struct_fields__}
     if isinstance(answer, dict):
@@ -271,7 +271,7 @@ def comparable(tables: Dump) -> Dump:
         s = status.get(w["dest"])
         return s is not None and s.open and (w["cancel"] is not None or CODE[s] in hear)
 
-    rows = [{**r, "last_seq": 0} for r in tables["workflow"]]; tables["past_run"] = [{**r, "last_seq": 0} for r in tables["past_run"]]
+    rows = [{**r, "last_seq": 0} if CODES[r["status"]] is Status.RUNNING else r for r in tables["workflow"]]
     return {**tables, "workflow": rows, "wake": [w for w in tables["wake"] if heard(w)]}
 
 
@@ -303,8 +303,10 @@ async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store]) ->
             what, act = stream.call()
         a, b = plain(await act(first)), plain(await act(second))
         where = f"PERDURE_SEED={SEED}, step {step}: {what}"
+        if a != b and what=="commit":
+            for u, x, y in zip(units, a["verdicts"], b["verdicts"]): print("UNIT", u.key, u.start and u.start.id, "rec",[r.seq for r in u.records], "ch",[(c.id) for c in u.children],"sends",[(m.dest,m.key,m.known) for m in u.sends],"ev",len(u.events), type(u.change).__name__, getattr(u.change,'watching',''), '\n   S', x['applied'], list(x['exists']), list(x['undelivered'].items()), '\n   P', y['applied'], list(y['exists']), list(y['undelivered'].items()))
         assert a == b, f"{where}: {differences(a, b)}"
-        if step % 1 == 0 or step == STEPS - 1:
+        if step % 10 == 9 or step == STEPS - 1:
             tables = [comparable(await dump(store)) for store in pair]
             for table, rows in tables[0].items():
                 assert rows == tables[1][table], f"{where}: {table}: {differences(rows, tables[1][table])}"

@@ -1,0 +1,129 @@
+"""Which database, which app: every source, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+
+from perdure.store.open import open_store
+from tests.cli.conftest import Cli, play
+
+
+async def _nothing(app: object, shop: object) -> None:
+    """An app that was opened once."""
+
+
+def migrated(path: Path) -> None:
+    async def go() -> None:
+        store = open_store(f"sqlite:///{path}", "")
+        await store.open()
+        await store.migrate()
+        await store.close()
+
+    asyncio.run(go())
+
+
+def one(url: str, name: str = "shop") -> None:
+    """A database in which the app has run one workflow."""
+
+    async def scene(app: object, shop: object) -> None:
+        from perdure.api.workflow import Workflow
+
+        workflow: Workflow[..., object] = app.client.workflow("checkout", returns=object)  # type: ignore[attr-defined]
+        await (await workflow.options(id=f"{name}-1").start("a", 1)).result()
+
+    play(url, scene, name)
+
+
+def ids(perdure: Cli, *args: object) -> list[str]:
+    return perdure("workflow", "list", "--output", "ids", *args).stdout.split()
+
+
+def test_no_database_at_all(perdure: Cli, here: Path) -> None:
+    said = perdure("workflow", "list", code=2).stderr
+    assert f"there is no database here: no file in {here}/.perdure" in said
+    assert "--database URL" in said
+    assert "perdure demo" in said
+    assert not (here / ".perdure").exists()
+
+
+def test_the_single_file(perdure: Cli, url: str) -> None:
+    one(url)
+    assert ids(perdure) == ["shop-1"]
+
+
+def test_several_files_are_listed_and_the_app_chooses(perdure: Cli, here: Path) -> None:
+    one(f"sqlite:///{here}/.perdure/shop.db")
+    one(f"sqlite:///{here}/.perdure/other.db", "other")
+    said = perdure("workflow", "list", code=2).stderr
+    assert "there are several databases" in said
+    assert "--database .perdure/other.db" in said
+    assert "--database .perdure/shop.db" in said
+    assert ids(perdure, "--app", "other") == ["other-1"]
+    assert ids(perdure, "--database", ".perdure/shop.db") == ["shop-1"]
+
+
+def test_database_from_the_environment_from_toml_and_before_the_verb(
+    perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(f"sqlite:///{here}/a.db", "first")
+    one(f"sqlite:///{here}/b.db", "second")
+    (here / "pyproject.toml").write_text('[tool.perdure]\ndatabase = "sqlite:///a.db"\n')
+    assert ids(perdure) == ["first-1"]
+    monkeypatch.setenv("PERDURE_DATABASE_URL", "sqlite:///b.db")
+    assert ids(perdure) == ["second-1"]
+    assert ids(perdure, "-d", "a.db") == ["first-1"]
+    assert perdure("--database", "a.db", "--output", "ids", "workflow", "list").stdout == "first-1\n"
+
+
+def test_settings_that_cannot_work(perdure: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "not a database that Perdure knows" in perdure("workflow", "list", "-d", "mysql://h/d", code=2).stderr
+    said = perdure("workflow", "list", "-d", "mysql://u:secret@h/d", code=2).stderr
+    assert "secret" not in said
+    monkeypatch.setenv("PERDURE_DATABSE_URL", "x")
+    assert "did you mean PERDURE_DATABASE_URL" in perdure("workflow", "list", code=2).stderr
+
+
+def test_a_file_that_is_not_there_is_not_made(perdure: Cli, here: Path) -> None:
+    said = perdure("workflow", "list", "-d", "nope.db", code=4).stderr
+    assert "there is no database file nope.db (from --database)" in said
+    assert "perdure db migrate --database nope.db" in said
+    assert not (here / "nope.db").exists()
+
+
+def test_a_database_without_tables_and_one_from_the_future(perdure: Cli, here: Path) -> None:
+    (here / "new.db").touch()
+    said = perdure("workflow", "list", "-d", "new.db", code=4).stderr
+    assert "has no tables of Perdure yet" in said
+    assert "perdure db migrate --database" in said
+    migrated(here / "new.db")
+    connection = apsw.Connection(str(here / "new.db"))
+    connection.pragma("user_version", 99)
+    connection.close()
+    assert "has schema version 99" in perdure("workflow", "list", "-d", "new.db", code=4).stderr
+
+
+def test_what_is_no_database(perdure: Cli, here: Path) -> None:
+    (here / "text.db").write_text("not a database, but long enough to be looked at by SQLite" * 10)
+    assert "is not a SQLite database" in perdure("workflow", "list", "-d", "text.db", code=2).stderr
+
+
+def test_apps(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrated(here / "x.db")
+    assert "no app has used" in perdure("workflow", "list", "-d", "x.db", code=3).stderr
+    one("sqlite:///x.db", "first")
+    assert ids(perdure, "-d", "x.db") == ["first-1"]
+    play("sqlite:///x.db", _nothing, "idle")  # forgotten when it left: it has no workflows
+    assert ids(perdure, "-d", "x.db") == ["first-1"]
+    one("sqlite:///x.db", "second")
+    said = perdure("workflow", "list", "-d", "x.db", code=2).stderr
+    assert "--app first | second" in said
+    assert ids(perdure, "-d", "x.db", "--app", "second") == ["second-1"]
+    monkeypatch.setenv("PERDURE_APP", "first")
+    assert ids(perdure, "-d", "x.db") == ["first-1"]
+    said = perdure("workflow", "list", "-d", "x.db", "--app", "thrid", code=3).stderr
+    assert "there is no app 'thrid'" in said
+    assert "it holds: first, second" in said

@@ -1,0 +1,252 @@
+"""Races, staged: a third connection holds a row's lock until the others are seen to wait for it; nothing sleeps and hopes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from perdure.errors import SchemaMismatch
+from perdure.model.states import Status
+from perdure.model.writes import Park, SetEvent, Unit
+from perdure.store.postgres import PostgresStore
+from perdure.store.postgres.connection import driver
+from tests.store.build import close, commit, one, outside, own, record, running, send, start, tok, unit, want
+
+pytestmark = pytest.mark.postgres
+Make = Callable[[], Awaitable[PostgresStore]]
+
+
+@pytest.fixture
+async def make(postgres_url: str) -> AsyncIterator[Make]:
+    """Makes stores of one database: each stands for an executor."""
+    made: list[PostgresStore] = []
+
+    async def one_more() -> PostgresStore:
+        store = PostgresStore(postgres_url, "app")
+        await store.open()
+        made.append(store)
+        await store.migrate()
+        return store
+
+    yield one_more
+    for store in made:
+        await store.close()
+
+
+class Third:
+    """A connection that holds a row's lock, and sees who waits."""
+
+    def __init__(self, conn: Any) -> None:
+        self.conn = conn
+
+    async def hold(self, id: str) -> None:
+        await self.conn.execute("begin")
+        await self.conn.fetch("select 1 from perdure.workflow where app = 'app' and id = $1 for update", id)
+
+    async def waiting(self, count: int = 1) -> None:
+        """Until so many backends of this database wait for a lock."""
+        for _ in range(2000):
+            sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            if await self.conn.fetchval(sql) >= count:
+                return
+            await self.conn.execute("select pg_sleep(0.005), pg_stat_clear_snapshot()")
+        raise AssertionError("nobody waits")
+
+    async def let_go(self) -> None:
+        await self.conn.execute("commit")
+
+    async def value(self, sql: str) -> Any:
+        return await self.conn.fetchval(sql)
+
+
+@pytest.fixture
+async def third(postgres_url: str) -> AsyncIterator[Third]:
+    conn = await driver().connect(postgres_url)
+    yield Third(conn)
+    await conn.close()
+
+
+async def test_a_claim_that_commits_while_the_batch_waits_refuses_that_run_alone(make: Make, third: Third) -> None:
+    store = await make()
+    claim = await running(store, "a", "b", "c")
+    await third.hold("b")
+    units = [unit(id, claim, records=[record(1)], change=close()) for id in "abc"]
+    batch = asyncio.create_task(store.commit(units))
+    await third.waiting()
+    await third.conn.execute("update perdure.workflow set claim = 'another' where id = 'b'")
+    await third.let_go()
+    assert [v.applied for v in (await batch).verdicts] == [True, False, True]
+    assert await third.value("select string_agg(id, '' order by id) from perdure.history") == "ac"
+    assert {id: row.status for id, row in (await store.rows("abc")).items()} == {
+        "a": Status.COMPLETED,
+        "b": Status.RUNNING,
+        "c": Status.COMPLETED,
+    }
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_row_that_changes_or_goes_while_the_batch_waits(make: Make, third: Third, gone: bool) -> None:
+    store = await make()
+    claim = await running(store, "a", "b")
+    await third.hold("b")
+    batch = asyncio.create_task(store.commit([unit(id, claim, records=[record(1)], change=close()) for id in "ab"]))
+    await third.waiting()
+    change = "delete from perdure.workflow" if gone else "update perdure.workflow set cancel = 'please'"
+    await third.conn.execute(f"{change} where id = 'b'")
+    await third.let_go()
+    assert [v.applied for v in (await batch).verdicts] == [True, not gone]
+    if not gone:  # the change of status is on top of what was changed meanwhile
+        row = (await store.rows(["b"]))["b"]
+        assert (row.status, row.cancel) == (Status.COMPLETED, "please")
+
+
+async def test_a_run_begun_anew_while_the_batch_waits_is_fenced_by_its_number(make: Make, third: Third) -> None:
+    store = await make()
+    claim = await running(store, "a")
+    await third.hold("a")
+    batch = asyncio.create_task(one(store, unit("a", claim, records=[record(1)])))
+    await third.waiting()
+    await third.conn.execute("update perdure.workflow set run = 2 where id = 'a'")
+    await third.let_go()
+    assert not (await batch).applied
+    assert await third.value("select count(*) from perdure.history") == 0
+
+
+async def test_a_repeated_start_that_meets_its_first_try_in_flight(make: Make, third: Third) -> None:
+    first, second = await make(), await make()
+    u = own("w", tok("claim"), records=[record(1)])
+    await one(first, outside(children=[start("wall")]))
+    await third.hold("wall")
+    # The first try is kept in flight by a row of its batch that is locked elsewhere.
+    wall = unit("wall", tok("claim"), records=[record(1)])
+    tries = [asyncio.create_task(first.commit([u, wall]))]
+    await third.waiting()
+    tries.append(asyncio.create_task(second.commit([u])))
+    await third.let_go()
+    verdicts = [(await t).verdicts[0].applied for t in tries]
+    assert verdicts == [True, True]
+    assert await third.value("select count(*) from perdure.history") == 1
+
+
+@pytest.mark.parametrize("closer_first", [True, False])
+@pytest.mark.parametrize("what", ["close", "event", "terminate"])
+async def test_parking_on_a_workflow_that_closes_meanwhile_wakes_the_waiter(
+    make: Make, third: Third, closer_first: bool, what: str
+) -> None:
+    ours, theirs = await make(), await make()
+    claim = await running(ours, "waiter", now=None)
+    target = await running(theirs, "target", now=None)
+    await third.hold("target")
+
+    def end() -> Awaitable[Any]:
+        if what == "terminate":
+            return theirs.terminate("target", "enough", tok("nonce"))
+        more: dict[str, Any] = {"change": close()} if what == "close" else {"events": [SetEvent("e", b"1")]}
+        return theirs.commit([unit("target", target, records=[record(1)], **more)])
+
+    def park() -> Awaitable[Any]:
+        return ours.commit([unit("waiter", claim, change=Park(None, "", ("target",)))])
+
+    order = [end, park] if closer_first else [park, end]
+    tasks: list[asyncio.Task[Any]] = []
+    for count, act in enumerate(order, start=1):
+        tasks.append(asyncio.ensure_future(act()))
+        await third.waiting(count)
+    await third.let_go()
+    await asyncio.gather(*tasks)
+    claimed = await ours.claim(want())
+    assert [c.row.id for c in claimed] == ["waiter"]
+
+
+async def deadlocks(third: Third) -> int:
+    await third.conn.execute("select pg_stat_force_next_flush()") if await third.value(
+        "select current_setting('server_version_num')::int"
+    ) >= 150000 else None
+    count: int = await third.value("select deadlocks from pg_stat_database where datname = current_database()")
+    return count
+
+
+@pytest.mark.slow
+async def test_executors_that_exchange_messages_do_not_deadlock(make: Make, third: Third) -> None:
+    stores = {name: await make() for name in "ab"}
+    ids = {name: [f"{name}{n}" for n in range(100)] for name in "ab"}
+    claims = {name: await running(stores[name], *ids[name]) for name in "ab"}
+
+    async def work(me: str, other: str) -> None:
+        rng = random.Random(me)
+        seqs = dict.fromkeys(ids[me], 0)
+        for _ in range(60):
+            batch: list[Unit] = []
+            for id in rng.sample(ids[me], 40):
+                seqs[id] += 1
+                sends = [send(rng.choice(ids[other])), send(ids[other][0])]
+                batch.append(unit(id, claims[me], records=[record(seqs[id])], sends=sends))
+            assert all(v.applied and not v.undelivered for v in (await commit(stores[me], *batch)).verdicts)
+
+    await asyncio.gather(work("a", "b"), work("b", "a"))
+    assert await deadlocks(third) == 0
+    assert await third.value("select count(*) from perdure.message") == 2 * 60 * 40 * 2
+
+
+async def test_starts_of_the_same_ids_in_opposite_order_do_not_deadlock(make: Make, third: Third) -> None:
+    one_, two = await make(), await make()
+    for round_ in range(30):
+        ids = [f"r{round_}-{n}" for n in range(20)]
+        forth = [own(id, tok("claim")) for id in ids]
+        back = [own(id, tok("claim")) for id in reversed(ids)]
+        first, second = await asyncio.gather(one_.commit(forth), two.commit(back))
+        won = [v.applied for v in first.verdicts] + [v.applied for v in reversed(second.verdicts)]
+        assert all(won[n] != won[n + 20] for n in range(20))
+        assert all(v.applied or v.exists for v in (*first.verdicts, *second.verdicts))
+    assert await deadlocks(third) == 0
+
+
+async def test_a_deadlock_with_a_stranger_is_retried_whole(make: Make, third: Third) -> None:
+    store = await make()
+    claim = await running(store, "a", "b")
+    await third.hold("b")
+    batch = asyncio.create_task(store.commit([unit(id, claim, records=[record(1)]) for id in "ab"]))
+    await third.waiting()
+    stranger = asyncio.create_task(third.conn.fetch("select 1 from perdure.workflow where id = 'a' for update"))
+    done, _ = await asyncio.wait([stranger], timeout=20)
+    assert done
+    if stranger.exception() is not None:  # the server chose the stranger
+        await third.conn.execute("rollback")
+    else:
+        await third.let_go()
+    assert [v.applied for v in (await batch).verdicts] == [True, True]
+    assert await third.value("select count(*) from perdure.history") == 2
+
+
+async def test_two_processes_migrate_at_once_and_one_applies(postgres_url: str) -> None:
+    stores = [PostgresStore(postgres_url, "app") for _ in range(4)]
+    for store in stores:
+        await store.open()
+    applied = await asyncio.gather(*(store.migrate() for store in stores))
+    assert sorted(applied) == [[], [], [], ["0001_initial"]]
+    assert await stores[0].schema_version() == (1, 1)
+    for store in stores:
+        await store.close()
+
+
+async def test_a_schema_of_the_future_is_refused(make: Make, third: Third, postgres_url: str) -> None:
+    await make()
+    await third.conn.execute("update perdure.meta set value = '999' where name = 'schema'")
+    with pytest.raises(SchemaMismatch, match="999"):
+        await PostgresStore(postgres_url, "app").open()
+
+
+async def test_schemas_of_one_database_do_not_meet(postgres_url: str) -> None:
+    stores = [PostgresStore(postgres_url, "app", schema) for schema in ("perdure", "other_place")]
+    for store in stores:
+        await store.open()
+        await store.migrate()
+    await running(stores[0], "w")
+    assert await stores[1].rows(["w"]) == {}
+    await running(stores[1], "w")
+    for store in stores:
+        await store.close()

@@ -1,0 +1,171 @@
+"""Trouble with the server: what is raised, that the next call reconnects, and hints between processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, NotOpen, Overloaded, PerdureError
+from perdure.store.postgres import PostgresStore, connection
+from perdure.store.postgres.connection import driver
+from tests.postgres import Cluster, free_port
+from tests.store.build import one, record, running, unit
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+async def store(cluster: Cluster) -> AsyncIterator[PostgresStore]:
+    made = PostgresStore(cluster.url(cluster.create_database()), "app")
+    await made.open()
+    await made.migrate()
+    yield made
+    await made.close()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("how", ["fast", "immediate", "kill"])
+async def test_after_a_restart_the_next_calls_reconnect(cluster: Cluster, store: PostgresStore, how: str) -> None:
+    claim = await running(store, "w")
+    if how == "kill":
+        cluster.kill()
+    else:
+        cluster.stop(how)
+    with pytest.raises(DatabaseTrouble):
+        await store.rows(["w"])
+    with pytest.raises(DatabaseTrouble):
+        await one(store, unit("w", claim, records=[record(1)]))
+    cluster.start()
+    u = unit("w", claim, records=[record(1)])
+    for _ in range(3):  # a connection that broke unseen costs one more try
+        try:
+            assert (await one(store, u)).applied
+            break
+        except DatabaseTrouble:
+            continue
+    assert (await store.rows(["w"]))["w"].last_seq == 1
+
+
+async def test_a_write_cut_off_is_a_lost_answer_and_may_be_repeated(cluster: Cluster, store: PostgresStore) -> None:
+    claim = await running(store, "w")
+    other = await driver().connect(store._writing.url)
+    await other.execute("begin")
+    await other.fetch("select 1 from perdure.workflow where id = 'w' for update")
+    u = unit("w", claim, records=[record(1)])
+    task = asyncio.create_task(one(store, u))
+    sql = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    while not (pid := await other.fetchval(sql)):
+        await other.execute("select pg_stat_clear_snapshot()")
+        await asyncio.sleep(0.005)
+    await other.fetchval("select pg_terminate_backend($1)", pid)
+    with pytest.raises(LostAnswer):
+        await task
+    await other.execute("commit")
+    await other.close()
+    assert (await one(store, u)).applied
+
+
+async def test_a_lock_held_too_long_is_an_overload(
+    cluster: Cluster, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.SETTINGS, "lock_timeout", "100")
+    await store._writing.close()
+    store._writing.open()
+    claim = await running(store, "w")
+    other = await driver().connect(store._writing.url)
+    await other.execute("begin")
+    await other.fetch("select 1 from perdure.workflow where id = 'w' for update")
+    with pytest.raises(Overloaded):
+        await one(store, unit("w", claim, records=[record(1)]))
+    await other.execute("rollback")
+    await other.close()
+    assert (await one(store, unit("w", claim, records=[record(1)]))).applied
+
+
+async def test_a_cancelled_call_leaves_a_usable_store(cluster: Cluster, store: PostgresStore) -> None:
+    task = asyncio.create_task(store._reading.fetch("select pg_sleep(20)"))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await store.rows(["w"]) == {}
+
+
+async def test_an_unreachable_server_is_named_and_the_password_is_not() -> None:
+    port = free_port()
+    store = PostgresStore(f"postgresql://me:secret@127.0.0.1:{port}/db", "app")
+    with pytest.raises(DatabaseTrouble, match=f"127.0.0.1:{port}/db") as caught:
+        await store.open()
+    assert "secret" not in str(caught.value)
+    assert "secret" not in store.url
+
+
+async def test_a_database_that_does_not_exist_is_a_mistake_in_the_url(cluster: Cluster) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        await PostgresStore(cluster.url("nowhere"), "app").open()
+
+
+async def test_a_store_that_is_not_open_says_so(cluster: Cluster) -> None:
+    store = PostgresStore(cluster.url(), "app")
+    with pytest.raises(NotOpen):
+        await store.rows(["w"])
+    await store.close()
+    await store.close()
+
+
+async def test_a_missing_schema_says_to_migrate(cluster: Cluster) -> None:
+    store = PostgresStore(cluster.url(cluster.create_database()), "app")
+    await store.open()
+    assert (await store.schema_version())[0] == 0
+    with pytest.raises(PerdureError, match="migrate"):
+        await store.rows(["w"])
+    await store.close()
+
+
+def test_the_driver_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(connection.importlib, "import_module", missing)
+    with pytest.raises(ConfigError, match=r"perdure\[postgres\]"):
+        connection.driver()
+
+
+def test_schema_names_are_plain() -> None:
+    with pytest.raises(ConfigError, match="schema"):
+        PostgresStore("postgresql://localhost/db", "app", 'x"; drop table users')
+
+
+@pytest.mark.crash
+async def test_hints_reach_other_processes_and_survive_a_restart(cluster: Cluster, store: PostgresStore) -> None:
+    url = store._writing.url
+    other = PostgresStore(url, "app")
+    stranger = PostgresStore(url, "another")
+    heard = {"own": asyncio.Event(), "other": asyncio.Event(), "stranger": asyncio.Event()}
+    await other.open()
+    await stranger.open()
+    for name, s in (("own", store), ("other", other), ("stranger", stranger)):
+        s.on_hint(heard[name].set)
+
+    async def hint_until_heard() -> None:
+        heard["other"].clear()
+        while not heard["other"].is_set():  # a hint may be lost while the listener connects
+            store.hint()
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(hint_until_heard(), 10)
+    assert not heard["own"].is_set()
+    assert not heard["stranger"].is_set()
+    cluster.restart()
+    await asyncio.wait_for(hint_until_heard(), 20)
+    await other.close()
+    await stranger.close()
+
+
+async def test_health_of_a_sound_database(cluster: Cluster, store: PostgresStore) -> None:
+    facts = {what: (value, good) for what, value, good in (await store.health()).facts}
+    assert all(good for _, good in facts.values()), facts
+    assert facts["fsync"] == ("on", True)
+    assert facts["connection"][0] == "direct"
