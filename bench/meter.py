@@ -81,6 +81,11 @@ def machine_busy() -> float:
     return (sum(ticks[:8]) - ticks[3] - ticks[4]) / HZ
 
 
+def machine_stolen() -> float:
+    """CPU seconds that the host of a virtual machine gave to others."""
+    return int(Path("/proc/stat").read_text().partition("\n")[0].split()[8]) / HZ
+
+
 def quiet(most_seconds: float, cores: float = 0.15) -> None:
     """Wait, at most so long, until the rest of the machine uses less than ``cores`` of a core."""
     end = time.monotonic() + most_seconds
@@ -98,13 +103,13 @@ class Meter:
         self.server = server if LINUX else 0
         self.server_is_child = server_is_child
         self.began = 0.0
-        self._cpu = (0.0, 0.0, 0.0)
+        self._cpu = (0.0, 0.0, 0.0, 0.0)
 
-    def _read(self) -> tuple[float, float, float]:
+    def _read(self) -> tuple[float, float, float, float]:
         if not LINUX:
-            return time.process_time(), 0.0, 0.0
+            return time.process_time(), 0.0, 0.0, 0.0
         client, server = tree_cpu(os.getpid()), tree_cpu(self.server) if self.server else 0.0
-        return client - (server if self.server_is_child else 0.0), server, machine_busy()
+        return client - (server if self.server_is_child else 0.0), server, machine_busy(), machine_stolen()
 
     def start(self) -> Meter:
         self._cpu = self._read()
@@ -113,12 +118,13 @@ class Meter:
 
     def stop(self) -> dict[str, Any]:
         wall = time.perf_counter() - self.began
-        client, server, busy = (now - then for now, then in zip(self._read(), self._cpu, strict=True))
+        client, server, busy, stolen = (now - then for now, then in zip(self._read(), self._cpu, strict=True))
         result: dict[str, Any] = {"wall_s": round(wall, 4), "client_cpu_s": round(client, 3)}
         if self.server:
             result["server_cpu_s"] = round(server, 3)
         if LINUX:
-            result["foreign_cpu_s"] = round(max(0.0, busy - client - server), 3)
+            result["foreign_cpu_s"] = round(max(0.0, busy - client - server), 3)  # what was stolen is in it
+            result["stolen_cpu_s"] = round(stolen, 3)
         return result
 
 
@@ -141,7 +147,8 @@ def emit(result: dict[str, Any]) -> None:
 
 def again(module: str, arguments: argparse.Namespace, role: str) -> subprocess.Popen[str]:
     """This program once more, in another role: the lives before and after a crash."""
-    options = [f"--{name}={getattr(arguments, name)}" for name in ("workload", "db", "n", "k")]
+    given = {"workload": "workload", "db": "db", "n": "n", "k": "k", "server-pid": "server_pid"}
+    options = [f"--{option}={getattr(arguments, name)}" for option, name in given.items()]
     return subprocess.Popen(
         [sys.executable, "-m", module, *options, f"--role={role}"], stdout=subprocess.PIPE, text=True, bufsize=1
     )

@@ -1,4 +1,4 @@
-"""What all tests share: a real Postgres, started at most once per worker, and databases made from it in milliseconds."""
+"""What all tests share: a real Postgres, started at most once per worker, and databases made in milliseconds."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 T = TypeVar("T")
@@ -187,7 +187,8 @@ class Cluster(Server):
             self._user = next(u.pw_name for name in ("postgres", "nobody") for u in pwd.getpwall() if u.pw_name == name)
             shutil.chown(home, self._user)
             self._bin = self._reachable(home)
-        done = self._run("initdb", "-D", str(home / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        done = self._run("initdb", "-D", str(home / "data"), *options)
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr.decode(errors='replace')}")
         return home
@@ -340,8 +341,9 @@ class Cluster(Server):
         if self.home is not None:
             (self.home / "data" / "postmaster.pid").unlink(missing_ok=True)
 
-    def __enter__(self) -> Cluster:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.destroy()
@@ -364,7 +366,7 @@ def _lives(pid: int) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.postgres", description="Run a command beside a real Postgres.")
+    parser = argparse.ArgumentParser(prog="python -m tests.postgres", description="Run a command by a real Postgres.")
     parser.add_argument("--port", type=int)
     parser.add_argument("command", nargs="*")
     args = parser.parse_args(argv)

@@ -67,8 +67,9 @@ Scene = Callable[[App, Any], Awaitable[Any]]
 
 def play(url: str, scene: Scene, name: str = "shop") -> Any:
     """Run the shop's app here, on that database, while ``scene`` goes on."""
-    import tests.cli.shop as shop
+    from tests.cli import shop
 
+    shop.tries.clear()
     app = App(name, database=url, lease=5)
     for definition in (shop.checkout, shop.refuse, shop.parcel, shop.stalled, shop.family):
         app._registry.workflows[definition.name] = definition.definition

@@ -32,11 +32,16 @@ async def decline(card: Secret[str]) -> None:
 @app.step
 async def stall(mark: str) -> None:
     """Tells that it is under way, then never ends by itself (once: a second try does)."""
-    file = Path(mark)
-    if file.exists():
-        return
-    file.write_text(str(os.getpid()))
-    await asyncio.Event().wait()
+    if first_at(Path(mark)):
+        await asyncio.Event().wait()
+
+
+def first_at(mark: Path) -> bool:
+    """Whether nobody was here before."""
+    if mark.exists():
+        return False
+    mark.write_text(str(os.getpid()))
+    return True
 
 
 @app.workflow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -127,3 +128,42 @@ def test_apps(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None
     said = perdure("workflow", "list", "-d", "x.db", "--app", "thrid", code=3).stderr
     assert "there is no app 'thrid'" in said
     assert "it holds: first, second" in said
+
+
+# -- the same for programs
+
+
+async def test_a_client_without_an_app_finds_the_only_one(here: Path) -> None:
+    from perdure import Client
+    from perdure.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="a client needs a database or an app"):
+        await Client().open()
+    with pytest.raises(ConfigError, match="no app has used it yet; say Client"):
+        await Client("sqlite:///x.db").open()
+    await asyncio.to_thread(one, "sqlite:///x.db", "first")
+    async with Client("sqlite:///x.db") as client:
+        assert [info.id async for info in client.list()] == ["first-1"]
+    await asyncio.to_thread(one, "sqlite:///x.db", "second")
+    with pytest.raises(ConfigError, match="it holds several: first, second"):
+        await Client("sqlite:///x.db").open()
+
+
+def test_a_blocking_client_too(here: Path) -> None:
+    from perdure.errors import ConfigError
+    from perdure.sync import Client
+
+    one("sqlite:///x.db", "first")
+    with Client("sqlite:///x.db") as client:
+        assert [info.id for info in client.list()] == ["first-1"]
+    one("sqlite:///x.db", "second")
+    with pytest.raises(ConfigError, match="it holds several"), Client("sqlite:///x.db"):
+        pass
+
+
+def test_a_start_without_the_code_by_names(url: str) -> None:
+    async def scene(app: Any, shop: object) -> object:
+        workflow = app.client.workflow("checkout", returns=object).options(id="named")
+        return await (await workflow.start("a", cents=8)).result()
+
+    assert play(url, scene) == {"charge": "charge-a", "cents": 8}

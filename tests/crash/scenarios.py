@@ -20,16 +20,21 @@ class Outside:
         self.blocking = blocking
 
     async def __call__(self, call: Callable[[], Any]) -> Any:
+        """A call that is answered at once."""
         while True:
             work = self.harness._work
             task = asyncio.ensure_future(asyncio.to_thread(call) if self.blocking else call())
-            with self.harness.waiting():
-                await asyncio.wait({task, work.crashed} if self.harness._direct else {task}, return_when="FIRST_COMPLETED")
+            await asyncio.wait({task, work.crashed} if self.harness._direct else {task}, return_when="FIRST_COMPLETED")
             if task.done() and not task.cancelled():
                 return task.result()
             task.cancel()
             while self.harness._restart is not None:
                 await asyncio.wait({self.harness._restart})
+
+    async def wait(self, call: Callable[[], Any]) -> Any:
+        """A call that waits for something to happen; time may pass."""
+        with self.harness.waiting():
+            return await self(call)
 
 
 Drive = Callable[[Outside, Harness], Awaitable[Any]]
@@ -56,7 +61,7 @@ def plain(workflow: Any, *args: Any, result: Any, error: type[BaseException] | N
     async def drive(io: Outside, harness: Harness) -> Any:
         handle = await io(lambda: workflow.options(id="main").start(*args))
         try:
-            return await io(handle.result)
+            return await io.wait(handle.result)
         except Exception as raised:
             if error is None or not isinstance(raised, error):
                 raise
@@ -74,7 +79,7 @@ def mailbox(module: Any) -> Drive:
         await evict(harness)
         await io(lambda: handle.send("second", module.letters, key="2"))
         await io(lambda: handle.send("second", module.letters, key="2"))
-        return await io(handle.result)
+        return await io.wait(handle.result)
 
     return drive
 
@@ -84,7 +89,7 @@ async def early_mail(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.collector.options(id="main").start(3))
     for i in range(3):
         await io(lambda i=i: handle.send(f"letter {i}", canon.letters, key=f"{i}"))
-    return await io(handle.result)
+    return await io.wait(handle.result)
 
 
 async def sleeper_evicted(io: Outside, harness: Harness) -> Any:
@@ -93,7 +98,7 @@ async def sleeper_evicted(io: Outside, harness: Harness) -> Any:
     await evict(harness)
     await harness.advance(120)
     await evict(harness)
-    return await io(handle.result)
+    return await io.wait(handle.result)
 
 
 async def children_evicted(io: Outside, harness: Harness) -> Any:
@@ -103,22 +108,22 @@ async def children_evicted(io: Outside, harness: Harness) -> Any:
         await harness.settle()
         await evict(harness)
         await harness.advance(5)
-    return await io(handle.result)
+    return await io.wait(handle.result)
 
 
 async def events(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.teller.options(id="main").start(3))
-    first = await io(lambda: handle.get_event(canon.stage))
+    first = await io.wait(lambda: handle.get_event(canon.stage))
     assert first in {"stage 0", "stage 1", "stage 2"}
-    await io(handle.result)
-    return await io(lambda: handle.get_event(canon.stage))
+    await io.wait(handle.result)
+    return await io.wait(lambda: handle.get_event(canon.stage))
 
 
 def cancel(module: Any) -> Drive:
     async def drive(io: Outside, harness: Harness) -> Any:
         handle = await io(lambda: module.cancelled.options(id="main").start())
         await harness.settle()
-        return str(await io(lambda: handle.cancel(reason="enough")))
+        return str(await io.wait(lambda: handle.cancel(reason="enough")))
 
     return drive
 
@@ -127,20 +132,20 @@ async def cancel_evicted(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.cancelled.options(id="main").start())
     await harness.settle()
     await evict(harness)
-    return str(await io(lambda: handle.cancel(reason="enough")))
+    return str(await io.wait(lambda: handle.cancel(reason="enough")))
 
 
 async def out_of_time(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.out_of_time.options(id="main").start())
     try:
-        await io(handle.result)
+        await io.wait(handle.result)
     except PerdureError:
         return str((await io(handle.info)).status)
 
 
 async def leaver(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.leaver.options(id="main").start())
-    out = [await io(handle.result)]
+    out = [await io.wait(handle.result)]
     await harness.advance(2000)
     found = [info async for info in canon.app.client.list("type = long_child")]
     return [*out, *sorted(f"{info.id} {info.status}" for info in found)]
@@ -149,19 +154,19 @@ async def leaver(io: Outside, harness: Harness) -> Any:
 async def delayed(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.sequence.options(id="main", delay=60).start(2))
     await harness.settle()
-    return await io(handle.result)
+    return await io.wait(handle.result)
 
 
 async def started_twice(io: Outside, harness: Harness) -> Any:
     one, two = await asyncio.gather(
         io(lambda: canon.sequence.options(id="main").start(2)), io(lambda: canon.sequence.options(id="main").start(2))
     )
-    return [await io(one.result), await io(two.result)]
+    return [await io.wait(one.result), await io.wait(two.result)]
 
 
 async def many(io: Outside, harness: Harness) -> Any:
     handles = await io(lambda: canon.child.start_many(["a", "b", "c"], id=lambda what: f"many-{what}"))
-    return [await io(handle.result) for handle in handles]
+    return [await io.wait(handle.result) for handle in handles]
 
 
 async def evict(harness: Harness) -> None:

@@ -64,7 +64,7 @@ class Bench:
                 result = await self.scenario.drive(Outside(harness, self.scenario.blocking), harness)
                 await harness.settle()
             plan.orders.clear()
-            assert result == self.scenario.result
+            assert result == self.scenario.result, f"came out: {result!r}"
             await self.check(harness, plan)
             return harness, result
         finally:

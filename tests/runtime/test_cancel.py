@@ -419,9 +419,7 @@ async def closed_status(app: App, id: str) -> str:
     return "" if found.open else str(found)
 
 
-async def test_the_deadline_survives_a_restart_and_fires_while_evicted(
-    app: App, quick_eviction: None
-) -> None:
+async def test_the_deadline_survives_a_restart_and_fires_while_evicted(app: App, quick_eviction: None) -> None:
     @app.workflow(timeout=0.6)
     async def body() -> None:
         await recv()

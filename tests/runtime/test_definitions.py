@@ -70,7 +70,9 @@ def test_a_name_that_cannot_be_stored_is_refused(app: App, name: str) -> None:
 
 
 def test_methods_are_refused_as_workflows_with_the_advice(app: App) -> None:
-    with pytest.raises(DefinitionError, match=r"Shop\.checkout \(.*:\d+\) is a method: no 'self' survives.*@app\.resource"):
+    with pytest.raises(
+        DefinitionError, match=r"Shop\.checkout \(.*:\d+\) is a method: no 'self' survives.*@app\.resource"
+    ):
 
         class Shop:
             @app.workflow
@@ -114,9 +116,7 @@ class Gateway:
         self.socket = object()
 
 
-async def test_steps_may_be_methods_and_self_is_neither_recorded_nor_fingerprinted(
-    app: App, ledger: Ledger
-) -> None:
+async def test_steps_may_be_methods_and_self_is_neither_recorded_nor_fingerprinted(app: App, ledger: Ledger) -> None:
     class Api(Gateway):
         @app.step
         async def charge(self, cents: int) -> str:
@@ -170,7 +170,9 @@ async def test_wrong_arguments_of_a_step_are_an_error_at_the_call_before_anythin
         and "test_definitions.py:" in text
         for text in said
     )
-    assert ["missing a required argument: 'order'" in said[0], "too many" in said[1], "express" in said[2]] == [True] * 3
+    assert ["missing a required argument: 'order'" in said[0], "too many" in said[1], "express" in said[2]] == [
+        True
+    ] * 3
     assert ledger == []
 
 
@@ -247,7 +249,9 @@ def test_options_can_be_set_back_to_their_default(app: App) -> None:
     assert replacing.options(on_conflict="attach", priority=0)._options.on_conflict == "attach"
 
 
-@pytest.mark.parametrize("arguments", [{"attempts": 0}, {"on": 3}, {"delay": -1}, {"factor": 0}, {"on": KeyboardInterrupt}])
+@pytest.mark.parametrize(
+    "arguments", [{"attempts": 0}, {"on": 3}, {"delay": -1}, {"factor": 0}, {"on": KeyboardInterrupt}]
+)
 def test_a_retry_that_cannot_be_is_refused_where_it_is_made(arguments: dict[str, object]) -> None:
     with pytest.raises((DefinitionError, TypeError)):
         Retry(**arguments)  # type: ignore[arg-type]

@@ -191,9 +191,7 @@ async def test_a_router_within_a_router_comes_along(app: App) -> None:
         assert await late() == 1
 
 
-async def test_modules_are_imported_at_launch(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_modules_are_imported_at_launch(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop_reports.py").write_text("imported = True\n")
     monkeypatch.syspath_prepend(tmp_path)
     app = App("shop", database=database, modules=["shop_reports"])

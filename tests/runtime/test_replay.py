@@ -177,7 +177,9 @@ async def test_real_io_is_refused_with_the_words_put_it_in_a_step(app: App, how:
             await body()
 
 
-unawaited = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # Python's own word on it
+unawaited = pytest.mark.filterwarnings(
+    "ignore:coroutine .* was never awaited:RuntimeWarning"
+)  # Python's own word on it
 
 
 @unawaited
@@ -399,5 +401,3 @@ async def test_attempts_count_the_deaths_survived(app: App) -> None:
         await body.handle("a").send(True)
         await body.handle("a").result()
     assert seen[-1] == 4
-
-

@@ -97,7 +97,7 @@ async def test_another_input_is_a_conflict_with_both_shown(app: App, open_still:
         with pytest.raises(WorkflowConflict) as caught:
             await body.options(id="a").start("42", 2500)
     assert str(caught.value).startswith(
-        "workflow id 'a' is taken by checkout[\"42\",1999]; this call is checkout[\"42\",2500]. One id is one call"
+        'workflow id \'a\' is taken by checkout["42",1999]; this call is checkout["42",2500]. One id is one call'
     )
 
 
@@ -283,7 +283,9 @@ async def test_unknown_ids_are_an_error_that_says_where_to_look(app: App) -> Non
     async with app:
         handle = body.handle("nobody")
         for call in (handle.result, handle.status, handle.info, handle.cancel, lambda: handle.get_event("e")):
-            with pytest.raises(WorkflowNotFound, match="app 'shop' has no workflow 'nobody'; see: perdure workflow list"):
+            with pytest.raises(
+                WorkflowNotFound, match="app 'shop' has no workflow 'nobody'; see: perdure workflow list"
+            ):
                 await call()
 
 

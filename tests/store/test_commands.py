@@ -119,6 +119,7 @@ async def test_terminate_ends_any_open_work_at_once(store: Store, status: Status
     assert got is not None
     assert (got.status, got.closed, got.claim, got.owner) == (Status.TERMINATED, T + 3, nonce, None)
     assert (got.until, got.reason, got.detail) == (None, None, "by hand")
+    assert got.last_seq == (1 if status is Status.RUNNING else 0)
     assert not (await one(store, unit("w", claim or tok(), records=[record(2)]))).applied
     assert await store.terminate("w", "by hand", nonce, now=T + 9) == got
     ended = (await store.ended(["w"]))["w"]

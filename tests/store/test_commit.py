@@ -1,4 +1,4 @@
-"""``Store.commit``: fences, starts, repeats, messages, events and changes of state."""
+"""``Store.commit``: fences, starts, messages, events and changes of state."""
 
 from __future__ import annotations
 
@@ -261,103 +261,6 @@ async def test_a_record_comes_back_as_it_was_written(store: Store) -> None:
     assert got[1].outcome is Outcome.NONE
 
 
-# -- repeats
-
-
-@pytest.mark.parametrize(
-    "kind", ["records", "events", "sends", "keyed", "children", "taken", "woken", "close", "park", "hold", "release"]
-)
-async def test_a_repeated_unit_has_the_same_verdict_and_writes_no_second_row(store: Store, kind: str) -> None:
-    claim = await running(store, "w", "friend")
-    await queued(store, "taken")
-    mail = send("w")
-    await one(store, outside(sends=[mail]))
-    u = unit("w", claim, records=[record(1)])
-    if kind == "events":
-        u.events = [SetEvent("e", b"1")]
-    elif kind == "sends":
-        u.sends = [send("friend"), send("nobody"), send("nobody", known=True)]
-    elif kind == "keyed":
-        u.sends = [send("friend", key="k"), send("friend", key="k"), send("nobody", key="k")]
-    elif kind == "children":
-        u.children = [start("c"), start("taken")]
-    elif kind == "taken":
-        u.taken = [(mail.mid, 1)]
-    elif kind == "woken":
-        u.woken = [mail.wake, tok("unknown")]
-    elif kind != "records":
-        u.change = {
-            "close": close(parent="friend", children=("taken",)),
-            "park": Park(T + 9, "sleeping", ("friend",)),
-            "hold": Hold(Reason.PAUSED, "by hand"),
-            "release": Release(),
-        }[kind]
-    first = await commit(store, u, unit("friend", claim, records=[record(1)]))
-    before = await dump(store)
-    again = await commit(store, u, now=T + 100)
-    assert again.verdicts[0] == first.verdicts[0]
-    assert await dump(store) == before
-
-
-@pytest.mark.parametrize("change", ["close", "park", "hold", "release"])
-async def test_a_repeated_change_without_records_is_recognised(store: Store, change: str) -> None:
-    claim = await running(store, "w", "friend")
-    u = unit(
-        "w",
-        claim,
-        change={
-            "close": close(parent="friend"),
-            "park": Park(None, "mail"),
-            "hold": Hold(Reason.NO_CODE, "gone"),
-            "release": Release(),
-        }[change],
-    )
-    assert (await one(store, u)).applied
-    before = await dump(store)
-    assert (await one(store, u)).applied
-    after = await dump(store)
-    for table in ("workflow", "payload", "wake"):
-        assert after[table] == before[table], table
-
-
-async def test_a_repeated_continue_is_recognised_as_long_as_the_next_run_is_mine(store: Store) -> None:
-    claim = await running(store, "w")
-    u = unit("w", claim, records=[record(1)], change=Continue(start("w", claim, run=2), tok("wake")))
-    assert (await one(store, u)).applied
-    before = await dump(store)
-    assert (await one(store, u)).applied
-    assert await dump(store) == before
-    await store.adopt([ME], want(owner=OTHER), now=T)
-    assert not (await one(store, u)).applied
-
-
-async def test_a_repeated_continue_names_taken_ids_and_lost_mail_again(store: Store) -> None:
-    claim = await running(store, "w")
-    await queued(store, "taken")
-    u = unit(
-        "w",
-        claim,
-        records=[record(1)],
-        children=[start("taken")],
-        sends=[send("nobody")],
-        change=Continue(start("w", claim, run=2), tok("wake")),
-    )
-    first = await one(store, u)
-    assert set(first.exists) == {"taken"}
-    assert len(first.undelivered) == 1
-    assert await one(store, u) == first
-
-
-async def test_a_repeat_after_a_wake_was_acted_on_wakes_nobody_again(store: Store) -> None:
-    claim = await running(store, "w", "friend")
-    u = unit("w", claim, records=[record(1)], sends=[send("friend")])
-    await one(store, u)
-    poll = await store.poll(ME, [RunKey("w", 1), RunKey("friend", 1)], now=T)
-    await one(store, unit("friend", claim, records=[record(1)], woken=[w.nonce for w in poll.wakes]))
-    assert (await one(store, u)).applied
-    assert (await store.poll(ME, [RunKey("w", 1), RunKey("friend", 1)], now=T)).wakes == []
-
-
 # -- messages
 
 
@@ -511,6 +414,16 @@ async def test_a_close_wakes_its_parent_and_cancels_its_open_children(store: Sto
     await one(store, unit("w", claim, change=change))
     poll = await store.poll(ME, [RunKey("parent", 1), RunKey("held", 1)], now=T)
     assert sorted((w.dest, w.cancel is None) for w in poll.wakes) == [("held", False), ("parent", True)]
+    [child] = await store.claim(want(), now=T)
+    assert (child.row.id, child.row.cancel is None) == ("child", False)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun before", "begun here"])
+async def test_a_close_cancels_a_child_that_was_started_in_the_same_unit(store: Store, begun: bool) -> None:
+    claim = await running(store, "w") if begun else tok("claim")
+    rest = {"records": [record(1)], "children": [start("child")], "change": close(children=("child",))}
+    u = unit("w", claim, **rest) if begun else own("w", claim, **rest)
+    assert (await one(store, u)).applied
     [child] = await store.claim(want(), now=T)
     assert (child.row.id, child.row.cancel is None) == ("child", False)
 

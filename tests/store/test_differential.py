@@ -100,6 +100,11 @@ class Stream:
                 later = tuple(id for id in u.change.children if id in own or id not in begun)
                 u.change = msgspec.structs.replace(u.change, children=later)
             u.sends = [m for m in u.sends if m.dest in own or m.dest not in begun]
+        keyed: set[tuple[str, str]] = set()  # nor which of two messages of one key arrives
+        for u in units:
+            mine = {(m.dest, m.key) for m in u.sends if m.key is not None}
+            u.sends = [m for m in u.sends if m.key is None or (m.dest, m.key) not in keyed]
+            keyed.update(mine)
         self.rng.shuffle(units)
         self.said.append(units)
         return units
@@ -184,10 +189,11 @@ class Stream:
 
     def change(self, id: str, run: int, claim: bytes) -> Change:
         ends = [Status.COMPLETED, Status.FAILED, Status.CANCELLED]
-        others = tuple(i for i in IDS if self.chance(0.1) and i != id)
+        parent = self.parent()
+        others = tuple(i for i in IDS if self.chance(0.1) and i not in (id, parent))
         return self.rng.choice(
             [
-                lambda: Close(self.rng.choice(ends), Outcome.VALUE, b'"end"', tok("wake"), self.parent(), others),
+                lambda: Close(self.rng.choice(ends), Outcome.VALUE, b'"end"', tok("wake"), parent, others),
                 lambda: Park(self.rng.choice([None, self.now + 2 * SECOND]), "waiting", others),
                 lambda: Hold(self.rng.choice(list(Reason)), "held"),
                 Release,

@@ -39,7 +39,8 @@ select 'app', 'w' || i, 1, '', 'flow', 'v', s, 'c', case s when 2 then 'o'::byte
     case when s >= 5 then i end, case when s = 4 then 'paused' end, '', ''
 from (select i, (array[5, 5, 5, 5, 5, 2, 3, 3, 1, 4])[i % 10 + 1] as s from generate_series(1, {n}) i) x;
 insert into perdure.payload (app, id, run, input) select 'app', 'w' || i, 1, '1' from generate_series(1, {n}) i;
-insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, attempt, shown, version, nonce)
+insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, attempt, shown, version,
+    nonce)
 select 'app', 'w' || i % ({n} / 4), 1, i / ({n} / 4) + 1, '1', 1, 's', 1, '', 1, 1, '', 'v', ''
 from generate_series(1, {n}) i;
 insert into perdure.message (app, dest, mid, topic, data, sender, at, taken_seq)
@@ -117,9 +118,8 @@ async def test_every_statement_goes_by_key(store: PostgresStore, size: int) -> N
             if analyzed:
                 await conn.execute("analyze")
             for name, found in (await plans(conn)).items():
-                for node in found:
-                    if said := complaint(name, node):
-                        wrong.append(f"{name} at {size} rows{', analyzed' if analyzed else ''}: {said}")
+                when = f"{name} at {size} rows{', analyzed' if analyzed else ''}"
+                wrong += [f"{when}: {said}" for node in found if (said := complaint(name, node))]
         return wrong
 
     wrong = await store._reading.raw(look)

@@ -1,4 +1,4 @@
-"""Races, staged: a third connection holds a row's lock until the others are seen to wait for it; nothing sleeps and hopes."""
+"""Races, staged: a third connection holds a row's lock until the others are seen to wait for it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ class Third:
 
     async def waiting(self, count: int = 1) -> None:
         """Until so many backends of this database wait for a lock."""
+        sql = """select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'"""
         for _ in range(2000):
-            sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
             if await self.conn.fetchval(sql) >= count:
                 return
             await self.conn.execute("select pg_sleep(0.005), pg_stat_clear_snapshot()")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from perdure.api.keys import Event, Topic, encode_message, name_and_shape
 from perdure.client.questions import CancelOf, EventOf, InfoOf, ResultOf, SendTo

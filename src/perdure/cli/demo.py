@@ -116,7 +116,8 @@ class Demo:
         try:
             await self.store.migrate()
             say(click.style("An order of eight steps, each with an effect outside. Its database is a file.", bold=True))
-            say("One process runs it, and is killed with SIGKILL in the middle of step 5. Another one finishes it.")
+            say("One process runs it and is killed by SIGKILL in the middle of step 5;")
+            say("another process, which knows only the database, finishes it.")
             interrupted = await self._first()
             story = await self._second(interrupted)
             self._effects(interrupted, story)
@@ -149,7 +150,7 @@ class Demo:
         """Start another process; it takes over what the dead one left."""
         began = time.monotonic()
         async with self._shop() as shop:
-            say(f"\nprocess {shop.pid} is started; it knows nothing but the database:")
+            say(f"\nprocess {shop.pid} is started:")
             first = ""
             while (words := await shop.hear())[0] != "result":
                 if words[0] == "began" and not first:
@@ -181,10 +182,11 @@ class Demo:
                 say(f"  {step.ljust(15)} ran exactly {times}" if len(keys) == 1 else f"  {step.ljust(15)} ran {times}")
                 self._check(len(keys) == 1, f"{step} ran exactly 1 time")
                 continue
-            say(f"  {step.ljust(15)} ran {times}: it was in flight when the process died, so nobody could know whether")
+            say(f"  {step.ljust(15)} ran {times}: it was in flight when the process died, and")
             same = len(set(keys)) == 1
-            say(f"  {'':15} it happened. Its idempotency key was {'the same' if same else 'NOT the same'} both times,")
-            say(f"  {'':15} so the courier sees one booking: {clean(keys[0])}")
+            say(f"  {'':15} nobody knows if the courier heard. Its idempotency key was")
+            say(f"  {'':15} {'the same' if same else 'NOT the same'} both times, so the courier sees one booking:")
+            say(f"  {'':15} {clean(keys[0])}")
             self._check(len(keys) == 2 and same, f"{step} ran 2 times, under one idempotency key")
 
     def _check(self, good: bool, claim: str) -> None:
@@ -235,7 +237,7 @@ class Demo:
             call = f"{record.name}({record.shown})"
             value = show_stored(record.data or b"null", 30)
             text = f"{_number(record.name)} {call}" + ("" if value == "null" else f" {glyphs().arrow} {value}")
-            suffix = "   (the step in flight ran again)" if record.name == again else ""
+            suffix = ", run again" if record.name == again else ""
             say(f"  {click.style(glyphs().done, fg='green')} {clean(text).ljust(54)} recorded{suffix}")
         self.shown = len(records)
 
@@ -259,4 +261,4 @@ def _is_dead(pid: int) -> bool:
 def _told_dead(dead: bool, status: int) -> str:
     if not dead:
         return ": it is still there"
-    return f": the process is dead (signal {-status}); no handler ran, nothing was cleaned up"
+    return f": the process is dead (signal {-status}); nothing was cleaned up"

@@ -1,8 +1,8 @@
 """What commands print: tables for people, versioned JSON for programs; never a password, never a stray escape.
 
 Promises:
-- ``json`` is one document ``{"version": 1, …}``, ``jsonl`` one such object a line, ``ids`` one id a line; fields are
-  only ever added within a version;
+- ``json`` is one document ``{"version": 1, "workflows": […]}``, ``jsonl`` one ``{"version": 1, "workflow": …}`` a line,
+  ``ids`` one id a line; fields are only ever added within a version;
 - no colour unless the stream is a terminal (``NO_COLOR`` is obeyed), no glyph that the stream's encoding lacks;
 - text from the database is shown without control characters, and passwords in URLs are blotted out everywhere.
 """
@@ -153,13 +153,16 @@ def document(**fields: Any) -> str:
 def emit_many(
     output: str, kind: str, rows: Sequence[dict[str, Any]], lines: Iterable[str], *, id: str = "id", **extra: Any
 ) -> None:
-    """Print a list: ``lines`` for people, else the rows. ``extra`` are further fields of the JSON document."""
+    """Print a list: ``lines`` for people, else the rows; ``kind`` is their plural.
+
+    ``extra`` are further fields of the JSON document.
+    """
     match output:
         case "json":
             say(document(**{kind: list(rows)}, **extra))
         case "jsonl":
             for row in rows:
-                say(msgspec.json.encode({"version": VERSION, **row}).decode())
+                say(msgspec.json.encode({"version": VERSION, kind.removesuffix("s"): row}).decode())
         case "ids":
             for row in rows:
                 say(clean(str(row[id])))
@@ -174,7 +177,7 @@ def emit_one(output: str, kind: str, fields: dict[str, Any], lines: Iterable[str
         case "json":
             say(document(**{kind: fields}))
         case "jsonl":
-            say(msgspec.json.encode({"version": VERSION, **fields}).decode())
+            say(msgspec.json.encode({"version": VERSION, kind: fields}).decode())
         case "ids":
             say(clean(str(fields[id])))
         case _:

@@ -24,7 +24,7 @@ from perdure.store.base import Store
 
 QUEUED_US_MIN = 100_000  # a shorter wait for an executor is not worth a line
 INSTANT = frozenset({Kind.EVENT, Kind.SEND, Kind.CHILD, Kind.PATCH, Kind.CANCEL, Kind.DECISION})
-WORDS = {Kind.TIMER: "sleep", Kind.CANCEL_OTHER: "cancel"}
+WORDS = {Kind.TIMER: "sleep", Kind.CANCEL_OTHER: "cancel of"}
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):

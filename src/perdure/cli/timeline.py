@@ -24,8 +24,8 @@ from perdure.model.records import Outcome
 from perdure.model.states import Status
 from perdure.serde import Failure, show_stored
 
-BAR = 20
-HEAD = 10 + 2 + BAR + 1 + 8 + 2  # what stands before the path: offset, bar, duration
+WIDE = 100  # from here on there is room for a long bar
+HEAD = 10 + 2 + 1 + 8 + 2  # what stands before the path: offset, duration and the spaces around the bar
 SHOWN = 60  # of arguments in a line
 TRACE_LINES_MAX = 40
 _ENGINE = re.compile(r"[/\\]perdure[/\\](runtime|client|core|serde)[/\\][^/\\]+\.py\"")
@@ -86,7 +86,7 @@ def _holder(story: Story) -> Iterator[str]:
         return
     life = story.roll.life(story.holder)
     suffix = "" if life == "alive" else f", {life}"
-    yield _field("executor", describe(story.holder) + suffix)
+    yield _field("executor" if story.row.owner is not None else "last on", describe(story.holder) + suffix)
 
 
 def _standing(story: Story) -> Iterator[str]:
@@ -98,7 +98,7 @@ def _standing(story: Story) -> Iterator[str]:
             yield "            " + clean(line)
     elif row.status in (Status.WAITING, Status.SCHEDULED):
         due = "" if row.until is None else f" until {instant(row.until)}"
-        yield _field("waits", f"{row.detail or 'for its time'}{due}")
+        yield _field("waits", f"{row.detail.removeprefix('waits ') or 'for its time'}{due}")
     elif row.detail:
         yield _field("because", row.detail)
     for at, line in enumerate(advice_of(story)):
@@ -113,7 +113,7 @@ def timeline(story: Story) -> Iterator[str]:
     row, mark = story.row, glyphs()
     if row.started is not None and row.started - row.created > QUEUED_US_MIN:
         yield _between(story, row.created, f"queued for {took(row.started - row.created)}, until an executor took it")
-    taken, version, last = story.taken_over, "", row.started or row.created
+    taken, version = story.taken_over, ""
     spans = spans_of(story)
     if not spans and row.started is None:
         yield "  (not begun yet)"
@@ -123,15 +123,17 @@ def timeline(story: Story) -> Iterator[str]:
             yield _lost(story, span)
             span = msgspec.structs.replace(span, begin=span.again, again=None)
         if taken is not None and (span.end is None or span.end > taken):
-            yield _taken(story, taken, last)
+            yield _taken(story, taken)
             taken = None
         if version and span.version and span.version != version:
             yield _between(story, span.end or span.begin, f"from here on by version {span.version}")
         version = span.version or version
-        last = span.end or last
         yield _line(story, span)
     if taken is not None:
-        yield _taken(story, taken, last)
+        yield _taken(story, taken)
+    if row.status is Status.WAITING:
+        begin = max([span.end or row.created for span in spans], default=row.started or row.created)
+        yield _between(story, begin, f"{row.detail or 'waits'}, for {took(story.until - begin)} now")
     if row.closed is not None:
         text = f"{mark.rule * 2} {row.status} {took(row.closed - row.created)} after its start"
         yield f"{_offset(row.closed - story.origin)}  {painted(str(row.status), text)}"
@@ -145,16 +147,16 @@ def _between(story: Story, at: int, text: str) -> str:
     return f"{_offset(at - story.origin)}  {click.style(f'{glyphs().rule * 2} {clean(text)}', dim=True)}"
 
 
-def _taken(story: Story, at: int, last: int) -> str:
+def _taken(story: Story, at: int) -> str:
     who = "another executor" if story.holder is None else describe(story.holder)
-    text = f"{glyphs().again} its executor had died (last record {took(at - last)} before); taken over by {who}"
+    text = f"{glyphs().again} its executor had died; taken over by {who}"
     return f"{_offset(at - story.origin)}  {click.style(clean(text), fg='yellow')}"
 
 
 def _lost(story: Story, span: Span) -> str:
     """The first try of a step that was in flight when its executor died."""
     head = f"{_offset(span.begin - story.origin)}  {_bar(story, span, lost=True)} {'':8}  "
-    text = f"{click.style(glyphs().failed, fg='yellow')} {clean(_call(span))}: in flight when its executor died"
+    text = f"{click.style(glyphs().failed, fg='yellow')} {clean(_call(span))}: was in flight"
     return f"{head}{click.style(span.path.ljust(4), dim=True)} {text}"
 
 
@@ -170,7 +172,7 @@ def _line(story: Story, span: Span) -> str:
     if span.attempt > 1 or span.kind == "attempt":
         call += f", attempt {span.attempt}"
     path = span.path.ljust(4)
-    room = width() - HEAD - len(path) - 3
+    room = width() - HEAD - _bar_width() - len(path) - 3
     text = shortened(clean(call), room)
     rest = clean(_rest(story, span, max(room, 12)))
     if rest not in ("", "null") and len(text) + 4 < room:
@@ -186,6 +188,9 @@ def _call(span: Span) -> str:
             return repr(span.name) if span.name else "(no topic)"
         case "step" | "attempt" | "child":
             return f"{span.name}({shortened(span.shown, SHOWN)})"
+        case "cancel":  # how it is to end, and why
+            status, _, reason = span.name.partition(":")
+            return f"({status}) {reason}".rstrip()
         case _:
             return span.name
 
@@ -205,19 +210,23 @@ def _took(story: Story, span: Span) -> str:
     return (took(us) if us else "").rjust(8)
 
 
+def _bar_width() -> int:
+    return 20 if width() >= WIDE else 10
+
+
 def _bar(story: Story, span: Span, *, lost: bool = False) -> str:
     """Where on the run's time it lies; fainter for waits and for a first try that was ``lost``."""
     mark = glyphs()
-    whole = max(story.until - story.origin, 1)
+    whole, cells = max(story.until - story.origin, 1), _bar_width()
 
     def cell(at: int) -> int:
-        return min(BAR - 1, max(0, (at - story.origin) * BAR // whole))
+        return min(cells - 1, max(0, (at - story.origin) * cells // whole))
 
     end = span.again if lost else span.end
     first, last = cell(span.begin), cell(end if end is not None else story.until)
     solid = mark.wait if lost or span.kind in WAITS else mark.bar
     bar = " " * first + solid * (last - first + 1)
-    return click.style(bar.ljust(BAR), fg="red" if span.outcome is Outcome.ERROR else "blue")
+    return click.style(bar.ljust(cells), fg="red" if span.outcome is Outcome.ERROR else "blue")
 
 
 # -- the end

@@ -50,12 +50,13 @@ from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
-from perdure.serde import Shape, fingerprint_data
+from perdure.serde import ArgsShape, Shape, fingerprint_data
 from perdure.store.base import Filter, Store
 
 PAGE = 500
 LIST_MAX = 50  # without --limit
 CANCEL_SECONDS = 30.0
+_ANY_ARGS = ArgsShape.of(lambda *_args, **_kwargs: None)  # the code is not here: by their own types
 
 
 @click.group()
@@ -258,10 +259,7 @@ def _keyword(text: str) -> tuple[str, Any]:
 
 
 async def _start(given: Given, name: str, args: list[Any], named: dict[str, Any], chosen: str | None) -> None:
-    if named:
-        input = Shape.of(dict[str, Any]).encode({"$args": args, **named}, "args")
-    else:
-        input = Shape.of(list[Any]).encode(args, "args")
+    input = _ANY_ARGS.encode(tuple(args), named)
     order = StartOrder(
         name=name, input=input, fingerprint=fingerprint_data(name, input), options=StartOptions(id=chosen)
     )
@@ -350,7 +348,7 @@ async def _cancel(given: Given, ids: list[str], reason: str, timeout: float) -> 
         answers = [await _answer(store, id, row, until) for id, row in asked.items()]
     rows = [{"id": id, "status": status, "answer": text} for id, status, text, _ in answers]
     lines = [f"{clean(id)}: {clean(redacted(text))}" for id, _, text, _ in answers]
-    emit_many(given.output, "cancelled", rows, lines)
+    emit_many(given.output, "answers", rows, lines)
     worst = max(answers, key=lambda answer: _RANK.index(answer[3]))[3]
     if worst is not Code.OK:
         raise click.exceptions.Exit(int(worst))

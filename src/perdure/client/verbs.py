@@ -169,7 +169,7 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
             f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this error. "
             "Choose another id, or leave on_conflict out to attach to it"
         )
-    check_same(row, order, stored)
+    check_same(await _first_run(line, row, order), order, stored)
     if row.closed is not None:
         log.info(
             "workflow %s finished at %s (%s); this call is answered with that outcome. "
@@ -177,6 +177,16 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
             row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status,
         )  # fmt: skip
     return False
+
+
+async def _first_run(line: Line, row: WorkflowRow, order: StartOrder) -> WorkflowRow:
+    """The run that a start began, if the latest one differs from the order but continues it."""
+    while row.run > 1 and (row.name, row.fingerprint) != (order.name, order.fingerprint):
+        before = await patiently(line, line.store.run, RunKey(row.id, row.run - 1))
+        if before is None or before.status is not Status.CONTINUED:
+            break
+        row = before
+    return row
 
 
 async def _forget_run(line: Line, row: WorkflowRow, order: StartOrder) -> bool:

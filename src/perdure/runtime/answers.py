@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -31,10 +32,8 @@ from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
+from perdure.runtime.execution import Execution
 from perdure.serde.failures import encode_failure
-
-if TYPE_CHECKING:  # named, never made here; execution.py stands above this file
-    from perdure.runtime.execution import Execution
 
 _encode = msgspec.json.encode
 _info = msgspec.json.Decoder(WorkflowInfo)
@@ -60,7 +59,10 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
             raise TypeError(f"no such question: {question!r}")
 
 
-def decode(question: Any, record: Record) -> Any:
+FOUND = 0  # attempt of a CHILD record whose workflow was another's: found, not started
+
+
+def decode(execution: Execution, question: Any, record: Record) -> Any:
     """What the body receives: always the recorded copy."""
     match question:
         case ResultOf() | EventOf():
@@ -74,9 +76,22 @@ def decode(question: Any, record: Record) -> Any:
         case CancelOf():
             return Status((record.data or b"").decode())
         case StartOrder():
-            return (record.data or b"").decode()
+            id = (record.data or b"").decode()
+            if record.attempt != FOUND:  # on replay nothing else tells that it is a child
+                execution.own("children")[id] = question.options.on_parent_close
+            return id
         case _:
             return None
+
+
+class Answering(Execution):
+    """An execution whose body may ask questions of other workflows."""
+
+    def begin_question(self, op: Op) -> None:
+        begin(self, op)
+
+    def settle_verdicts(self, asked: Mapping[str, Op], verdict: Verdict) -> None:
+        settle_verdicts(self, asked, verdict)
 
 
 def begin(execution: Execution, op: Op) -> None:
@@ -107,9 +122,28 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
         # From whoever saw the end; the body must run in a turn of its own.
         execution.line.loop.call_soon(lambda: execution.settle(op, *execution.end_of_child(ended)))
 
-    execution.begin_wait(op, execution.line.watcher.end(question.id, told))
     if question.id not in execution.children:
+        execution.begin_wait(op, execution.line.watcher.end(question.id, told))
         _read(execution, op, _must_exist(execution, question.id), only_failure=True)
+    elif execution.host.has(question.id):
+        execution.begin_wait(op, execution.line.watcher.end(question.id, told))
+    else:
+        _read(execution, op, _wait_for_child(execution, op, question.id, told), only_failure=True)
+
+
+async def _wait_for_child(execution: Execution, op: Op, id: str, told: Callable[[Ended], None]) -> bytes:
+    """Wait for a child that runs elsewhere, or has ended.
+
+    Its end woke this run, and that wake was used up by the claim: so before this may be evicted again, it must be known
+    by a read begun after the claim that the child is still open. An end after that leaves a wake of its own.
+    """
+    ended: dict[str, Ended] = await verbs.patiently(execution.line, execution.line.store.ended, [id])
+    if id in ended:
+        told(ended[id])
+    elif op.is_open and not execution.gone:
+        execution.begin_wait(op, execution.line.watcher.end(id, told))
+        execution.now_waiting()
+    return b""
 
 
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
@@ -179,8 +213,10 @@ def _derived(execution: Execution, path: str, what: bytes) -> bytes:
 
 def message_of(execution: Execution, path: str, question: SendTo, known: bool) -> Send:
     """The message of a send in a workflow: one per lineage and path, whoever repeats it."""
-    # The first half keeps the order of sending (inboxes sort by it), the second makes it this call's own.
-    mid = execution.run.now.to_bytes(8, "big") + _derived(execution, path, b"message")[:8]
+    # The first ten bytes keep the order of sending (inboxes sort by them), also within one microsecond; the rest makes
+    # it this call's own.
+    place = (execution.run.seq + len(execution.asked_there)) % 65_536
+    mid = execution.run.now.to_bytes(8, "big") + place.to_bytes(2, "big") + _derived(execution, path, b"message")[:6]
     key = question.key or _derived(execution, path, b"key").hex()
     return Send(
         question.id, mid, question.topic, question.data, execution.line.new_token(), key, execution.id, known
@@ -199,12 +235,12 @@ def _start(execution: Execution, op: Op, order: StartOrder) -> None:
     id = order.options.id
     assert id is not None, "a start without a chosen id is a note"
     execution.own("children")[id] = order.options.on_parent_close
-    execution.host.start_child(execution, order, id, op.path, nonce=_derived(execution, op.path, b"start"))
+    execution.host.start_child(execution, order, id, op.path)
     execution.own("asked_there")[op.path] = op
     execution.dirty()
 
 
-def settle_verdicts(execution: Execution, asked: dict[str, Op], verdict: Verdict) -> None:
+def settle_verdicts(execution: Execution, asked: Mapping[str, Op], verdict: Verdict) -> None:
     """The commit that carried them is durable: record what the database said."""
     for op in asked.values():
         if execution.gone or not op.is_open:
@@ -237,8 +273,11 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
             raise WorkflowConflict(
                 f"workflow id {id!r} exists already ({exists.name}, {exists.status}); on_conflict='fail' asked for this error"
             )
-        check_same(exists, order, None)
+        if not mine:  # mine may have continued as a new run, with another input
+            check_same(exists, order, None)
     except WorkflowConflict as conflict:
         execution.settle(op, Outcome.ERROR, encode_failure(conflict))
     else:
+        if not mine:
+            op.attempt = FOUND
         execution.settle(op, Outcome.VALUE, id.encode())

@@ -16,7 +16,7 @@ from perdure.errors import NotDurable
 from perdure.model.records import Kind, Record
 from perdure.model.states import Reason
 from perdure.runtime import answers
-from perdure.runtime.execution import ContinueAsNew, Execution, RecvWait
+from perdure.runtime.execution import ContinueAsNew, RecvWait
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
 
@@ -27,7 +27,7 @@ NEVER_WAKES = (
 REPLAY_DELIVERIES_MAX = 500  # handed over in one turn of the host loop; then others get theirs
 
 
-class AsyncExecution(Execution):
+class AsyncExecution(answers.Answering):
     """See the head of this file."""
 
     loop: WorkflowLoop
@@ -163,7 +163,7 @@ class AsyncExecution(Execution):
 
     async def _ask(self, path: str, kind: Kind, name: str, fingerprint: bytes, question: Any) -> Any:
         record = await self._outcome(path, kind, name, fingerprint, question, getattr(question, "shown", ""))
-        return answers.decode(question, record)
+        return answers.decode(self, question, record)
 
     def recv(self, topic: str, timeout: int | None) -> Coroutine[Any, Any, Record]:
         return self._recv(self.call_made(f"recv {topic}"), topic, timeout)

@@ -8,15 +8,12 @@ from __future__ import annotations
 import threading
 from asyncio import events
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from perdure.errors import OutsideWorkflow
 from perdure.model.ids import RunKey, idempotency_key
 from perdure.runtime.loop import WorkflowLoop
 from perdure.telemetry import WorkflowFilter
-
-if TYPE_CHECKING:  # the execution is only named here, never made
-    from perdure.runtime.execution import Execution
 
 
 class StepContext(NamedTuple):
@@ -75,7 +72,7 @@ STEP: ContextVar[StepContext | None] = ContextVar("perdure_step", default=None)
 
 
 class _Thread(threading.local):
-    execution: Execution | None = None
+    execution: Any | None = None  # of a floor above
 
 
 THREAD = _Thread()
@@ -87,7 +84,7 @@ def async_body() -> Any | None:
     return loop.run if type(loop) is WorkflowLoop else None
 
 
-def sync_body() -> Execution | None:
+def sync_body() -> Any | None:
     """The execution whose sync body is calling, if one is (not within a step of it)."""
     return THREAD.execution if STEP.get() is None else None
 

@@ -90,7 +90,8 @@ class Engine:
 
     def _calm_collector(self) -> None:
         """What launch made stays, so the collector need not look at it again; and at 700 new objects a time (the
-        default) it would spend half of this process's time on the thousands of runs that are alive."""
+        default) it would spend half of this process's time on the thousands of runs that are alive.
+        """
         gc.freeze()
         self._collector = gc.get_threshold()
         if 0 < self._collector[0] < COLLECT_AFTER:

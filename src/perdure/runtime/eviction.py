@@ -27,6 +27,8 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
     times: list[int] = []
     watching: list[str] = []
     events: list[tuple[str, str]] = []
+    ends: list[str] = []
+    topics: list[str] = []
     words: list[str] = []
     for op in execution.waiting.values():
         match op.what:
@@ -34,10 +36,14 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 times.append(deadline)
                 words.append("a timer")
             case RecvWait() as wait:
+                if execution.inbox.get(wait.topic):
+                    return  # about to be handed over
                 times += [] if wait.deadline is None else [wait.deadline]
+                topics.append(wait.topic)
                 words.append(f"a message on {wait.topic!r}" if wait.topic else "a message")
             case ResultOf() as question:
                 watching += [] if question.id in execution.children else [question.id]
+                ends.append(question.id)
                 words.append(f"the end of {question.id}")
             case (EventOf() as question, deadline):
                 times += [] if deadline is None else [deadline]
@@ -51,6 +57,6 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 return
     if execution.row.deadline is not None:
         times.append(execution.row.deadline)
-    execution.watched_events = events
+    execution.watched_events, execution.watched_ends, execution.watched_topics = events, ends, topics
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
     execution.park(min(times, default=None), "waits for " + ", ".join(words[:3]) + more, tuple(watching))

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from perdure.client.questions import CancelOf, EventOf, InfoOf, ResultOf, SendTo, StartOrder, outcome_of
+from perdure.client.questions import ResultOf, StartOrder, outcome_of
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
 from perdure.core.run import Op, Run
@@ -31,7 +31,6 @@ from perdure.model.ids import child_id
 from perdure.model.records import Ended, Kind, Message, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
-from perdure.runtime import answers
 from perdure.runtime.context import Current
 from perdure.runtime.steps import StepCall
 from perdure.serde.failures import encode_failure
@@ -80,7 +79,10 @@ class Execution:
     newborns: Sequence[Execution] = ()  # children to go with the next unit
     born: Sequence[Execution] = ()  # children in the unit that is in flight
     watched_events: Sequence[tuple[str, str]] = ()  # of a parked run
+    watched_ends: Sequence[str] = ()
+    watched_topics: Sequence[str] = ()
     change_later: Change | None = None
+    cancel_wake: bytes | None = None  # the wake row of the cancel command
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
     started: asyncio.Future[WorkflowRow | None] | None = None
     ended: asyncio.Future[Ended | None] | None = None
@@ -132,6 +134,14 @@ class Execution:
         """Unwind the body without effect or record."""
         raise NotImplementedError
 
+    def begin_question(self, op: Op) -> None:
+        """The body asks something of another workflow."""
+        raise NotImplementedError
+
+    def settle_verdicts(self, asked: Mapping[str, Op], verdict: Verdict) -> None:
+        """What the database said of the starts and messages of a unit."""
+        raise NotImplementedError
+
     def deliver_cancel(self) -> None:
         """Raise the cancellation where the body stands."""
         raise NotImplementedError
@@ -153,6 +163,11 @@ class Execution:
 
     def take(self) -> Unit:
         """For the journal: all that waits, as one unit."""
+        if not self.unwritten:  # an earlier flush took it before this one was asked for (by a sync body's thread)
+            blocked, self._blocked = self._blocked, ()
+            for op in blocked:
+                self.line.loop.call_soon(self._run_step, op)
+            return Unit(key=self.run.key)
         if self.newborns:
             self.born, self.newborns = self.newborns, ()
             for child in self.born:
@@ -207,7 +222,7 @@ class Execution:
         for op in flying:
             self._run_step(op)
         if asked:
-            answers.settle_verdicts(self, asked, verdict)
+            self.settle_verdicts(asked, verdict)
         if self.unwritten:
             self.dirty()
 
@@ -312,6 +327,9 @@ class Execution:
         self.own("waiting")[op.path] = op
         self.own("waits")[op.path] = list(parts)
 
+    def now_waiting(self) -> None:
+        """A wait has begun later than the call that asked for it."""
+
     def begin(self, op: Op) -> None:
         """A call that history does not answer: do what it takes to get its outcome."""
         match op.what:
@@ -321,10 +339,8 @@ class Execution:
                 self._begin_recv(op, wait)
             case int() as deadline:
                 self.begin_wait(op, self.line.timers.at(deadline, lambda: self._fired(op)))
-            case ResultOf() | EventOf() | InfoOf() | CancelOf() | SendTo() | StartOrder():
-                answers.begin(self, op)
             case _:
-                raise TypeError(f"cannot begin {op.what!r}")
+                self.begin_question(op)
 
     def _fired(self, op: Op) -> None:
         self.settle(op, Outcome.NONE, None)
@@ -454,9 +470,17 @@ class Execution:
 
     # -- ends
 
-    def cancel(self, reason: str, status: Status = Status.CANCELLED) -> None:
-        """Ask the body to stop: delivered when no step is under way."""
+    def acted_on(self, nonces: Sequence[bytes]) -> None:
+        """What these wakes were about has been handed over: their rows may go, with the next unit."""
+        if not self.gone:
+            for nonce in nonces:
+                self.run.add_woken(nonce)
+            self.dirty()
+
+    def cancel(self, reason: str, status: Status = Status.CANCELLED, nonce: bytes | None = None) -> None:
+        """Ask the body to stop: delivered when no step is under way. ``nonce``: of the wake that commanded it."""
         if self.cancelling is None and not self.gone:
+            self.cancel_wake = nonce
             self.cancelling = (status, reason)
             self.line.loop.call_soon(self.pump)
 
@@ -466,6 +490,8 @@ class Execution:
             return False
         status, reason = self.cancelling
         self.run.cancelled(self.line.clock.now(), f"{status}:{reason}")
+        if self.cancel_wake is not None:
+            self.run.add_woken(self.cancel_wake)
         self.dirty()
         self._deliver_cancel(status, reason)
         return True
@@ -589,7 +615,7 @@ class Execution:
     def random(self) -> random.Random:
         """Seeded by the lineage, so that a replay draws the same numbers."""
         if self._random is None:
-            self._random = random.Random(self.run.lineage)  # noqa: S311  not for secrets
+            self._random = random.Random(self.run.lineage)
         return self._random
 
     def uuid4(self) -> uuid.UUID:

@@ -20,26 +20,26 @@ import msgspec
 
 from perdure.client import verbs
 from perdure.client.line import Line
-from perdure.client.questions import StartOrder
+from perdure.client.questions import ResultOf, StartOrder
 from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import RunKey, born_at, born_lineage
-from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowRow
+from perdure.model.records import Claimed, Ended, Incarnation, Record, Wake, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.eviction import evict_if_idle, is_waiting
 from perdure.runtime.execution import Execution
-from perdure.runtime.leases import Lease, provably_gone
+from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
+from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.store.base import ClaimRequest
 
 log = logging.getLogger("perdure")
 
-CLAIM_BATCH = 200
 LIVE_MAX = 10_000  # runs kept in memory; beyond it the longest waiting are evicted
 GRACE_SECONDS = 5.0  # a wait longer than this is evicted
 POLL_SECONDS_MIN = 0.02
@@ -84,7 +84,8 @@ class Executor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._again = False
-        self._looks = 0
+        self.looks = 0
+        self.taking = asyncio.Lock()  # one at a time, or a look takes what the reaper adopts for rows that nobody runs
         self._interval = POLL_SECONDS_MIN
         self._poll: asyncio.TimerHandle | None = None
         self._reaper: asyncio.TimerHandle | None = None
@@ -103,7 +104,8 @@ class Executor:
         self.line.work = self
         self.line.version = self.version
         self.line.watcher.is_local = self.has
-        await self.reap()
+        await retry_held(self)
+        await reap(self)
         self.look()
         if self.polling:
             self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
@@ -171,19 +173,13 @@ class Executor:
     def start(self, order: StartOrder, id: str) -> Execution:
         return self._born(order, id, start_of(self.line, order, id))
 
-    def start_child(self, parent: Execution, order: StartOrder, id: str, path: str, nonce: bytes | None = None) -> None:
+    def start_child(self, parent: Execution, order: StartOrder, id: str, path: str) -> None:
         """Start a child in its parent's next unit; run it here if it may."""
         start = start_of(self.line, order, id)
-        changes: dict[str, Any] = {
-            "parent": parent.id,
-            "parent_run": parent.run.key.run,
-            "parent_path": path,
-            "on_parent_close": order.options.on_parent_close,
-            "deadline": parent.row.deadline,
-        }
-        if nonce is not None:
-            changes["nonce"] = nonce
-        start = msgspec.structs.replace(start, **changes)
+        start = msgspec.structs.replace(
+            start, parent=parent.id, parent_run=parent.run.key.run, parent_path=path,
+            on_parent_close=order.options.on_parent_close, deadline=parent.row.deadline,
+        )  # fmt: skip
         if self.can_run(order) and id not in self.executions:
             child = self._born(order, id, start, newborn=True)
             parent.newborns = [*parent.newborns, child]
@@ -262,10 +258,14 @@ class Executor:
             self._interval = min(self._interval * 1.3, POLL_SECONDS_MAX)
 
     async def _look_once(self) -> None:
-        self._looks += 1
+        self.looks += 1
+        async with self.taking:
+            await self._look_and_take()
+
+    async def _look_and_take(self) -> None:
         stamp = self.line.clock.stamp
         try:
-            held = [e.run.key for e in self.executions.values()] if self._looks % LOST_EVERY == 1 else None
+            held = [e.run.key for e in self.executions.values()] if self.looks % LOST_EVERY == 1 else None
             poll = await self.line.store.poll(self.me.id, held, now=stamp())
             self.line.clock.observe(poll.now)
             if poll.wakes:
@@ -278,7 +278,7 @@ class Executor:
                 self._look_at(poll.claimable)
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, looking again later: %s", trouble)
-            self._looks = 0  # a claim's answer may be lost: the next look also searches for rows of ours
+            self.looks = 0  # a claim's answer may be lost: the next look also searches for rows of ours
             self._interval = min(max(self._interval, 0.1) * 2, POLL_SECONDS_MAX)
 
     def _look_at(self, when: int) -> None:
@@ -288,23 +288,39 @@ class Executor:
             self._due.cancel()
         self._due = self.line.timers.at(when, self.look)
 
-    async def _take_wakes(self, wakes: Iterable[Any]) -> None:
+    async def _take_wakes(self, wakes: Iterable[Wake]) -> None:
+        """Act on wakes of what runs here. A wake row goes only with the record of what it was about: until then it
+        is what finds the workflow again, should it be evicted or crash meanwhile."""
         self._interval = POLL_SECONDS_MIN
-        ids: set[str] = set()
+        acted: dict[str, list[bytes]] = {}
         for wake in wakes:
             execution = self.executions.get(wake.dest)
             if execution is None or execution.gone or wake.nonce in execution.woken:
                 continue
             execution.own("woken")[wake.nonce] = None
-            execution.run.add_woken(wake.nonce)
-            execution.dirty()
             if wake.cancel is not None:
-                execution.cancel(wake.cancel)
+                execution.cancel(wake.cancel, nonce=wake.nonce)
             else:
-                ids.add(wake.dest)
-        if ids:
-            self.line.watcher.look()
-            await self._read_mail(ids)
+                acted.setdefault(wake.dest, []).append(wake.nonce)
+        if acted:
+            await self._tell_ends(acted)
+            await self._read_mail(acted)
+            # In line behind what was just told: deliveries come first.
+            for id, nonces in acted.items():
+                if id in self.executions:
+                    self.line.loop.call_soon(self.executions[id].acted_on, nonces)
+
+    async def _tell_ends(self, ids: Collection[str]) -> None:
+        """Tell these executions what they wait for of other workflows, as far as it has happened."""
+        waits = [op.what for id in ids if id in self.executions for op in self.executions[id].waiting.values()]
+        targets = {what.id for what in waits if isinstance(what, ResultOf)}
+        events = [(what[0].id, what[0].name) for what in waits if isinstance(what, tuple)]
+        if events:
+            for key, data in (await self.line.store.events(events)).items():
+                self.line.watcher.tell_event(*key, data)
+        if targets or events:
+            for ended in (await self.line.store.ended(targets | {id for id, _ in events})).values():
+                self.line.watcher.tell_end(ended)
 
     async def _read_mail(self, ids: Collection[str]) -> None:
         by_dest: dict[str, list[Any]] = {}
@@ -320,14 +336,14 @@ class Executor:
         if free <= 0 and not self._make_room():
             return
         limit = max(1, min(CLAIM_BATCH, free))
-        claimed = await self.line.store.claim(self._request(limit), now=self.line.clock.stamp())
+        claimed = await self.line.store.claim(self.request(limit), now=self.line.clock.stamp())
         if claimed:
             self._interval = POLL_SECONDS_MIN
             await self.take_on(claimed)
         if len(claimed) == limit:
             self._again = True
 
-    def _request(self, limit: int) -> ClaimRequest:
+    def request(self, limit: int) -> ClaimRequest:
         return ClaimRequest(owner=self.me.id, token=self.line.new_token(), version=self.version, limit=limit)
 
     async def _readopt(self, keys: Sequence[RunKey]) -> None:
@@ -335,14 +351,15 @@ class Executor:
         missing = [key for key in keys if key.id not in self.executions]
         if missing:
             await self.take_on(
-                await self.line.store.reclaim(missing, self._request(len(missing)), now=self.line.clock.stamp())
+                await self.line.store.reclaim(missing, self.request(len(missing)), now=self.line.clock.stamp())
             )
 
     async def take_on(self, claimed: Sequence[Claimed]) -> None:
         """Run what was claimed: the histories of the batch in one query, begun after the claim committed."""
         store = self.line.store
-        fresh = [c for c in claimed if c.row.last_seq == 0]
-        old = [c for c in claimed if c.row.last_seq > 0]
+        # The first claim of a first run cannot have a history: nobody held it before.
+        fresh = [c for c in claimed if c.row.epoch == 1 and c.row.run == 1]
+        old = [c for c in claimed if c.row.epoch != 1 or c.row.run != 1]
         histories: dict[RunKey, list[Record]] = {}
         if old:
             histories = await store.histories([c.row.key for c in old])
@@ -391,35 +408,8 @@ class Executor:
     def _reap_again(self) -> None:
         if self._closed or self.draining:
             return
-        task = asyncio.Task(self.reap(), loop=self.line.loop)
-        self.keep(task)
+        self.keep(asyncio.Task(reap(self), loop=self.line.loop))
         self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
-
-    async def reap(self) -> int:
-        """Take over what the gone have left; how many workflows that were."""
-        taken = 0
-        try:
-            store, stamp = self.line.store, self.line.clock.stamp
-            others = [who for who in await store.incarnations() if who.id != self.me.id]
-            proven = [who.id for who in others if who.state in ("alive", "draining") and provably_gone(who)]
-            if proven:
-                await store.bury(proven, expired_only=False, now=stamp())
-            expired = [who.id for who in others if who.state in ("alive", "draining") and who.id not in proven]
-            buried = await store.bury(expired, now=stamp()) if expired else []
-            gone = [*proven, *buried, *(who.id for who in others if who.state in ("dead", "gone"))]
-            while gone:
-                claimed = await store.adopt(gone, self._request(CLAIM_BATCH), now=stamp())
-                if not claimed:
-                    break
-                taken += len(claimed)
-                await self.take_on(claimed)
-        except DatabaseTrouble as trouble:
-            log.info("the database is in trouble, recovery looks again later: %s", trouble)
-            self._looks = 0  # as above
-        if taken:
-            self.recovered += taken
-            log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")
-        return taken
 
     # -- eviction
 
@@ -561,15 +551,22 @@ class Executor:
         """An execution was evicted: look when it is due, and whether what it watches has ended meanwhile."""
         if park.until is not None:
             self._look_at(park.until)
-        if park.watching:
-            self.keep(asyncio.Task(self._check_parked(execution, park), loop=self.line.loop))
+        if park.watching or execution.woken or execution.row.epoch:  # a wake taken with it, or here, may not have been acted on
+            self.keep(asyncio.Task(self._check_parked(execution), loop=self.line.loop))
         self.look()
 
-    async def _check_parked(self, execution: Execution, park: Park) -> None:
-        """What ended before the park was durable has told nobody: look once, after it."""
+    async def _check_parked(self, execution: Execution) -> None:
+        """What came before the park was durable has told nobody: look once, after it."""
         store = self.line.store
-        ended = await verbs.patiently(self.line, store.ended, park.watching)
-        if ended or await verbs.patiently(self.line, store.events, execution.watched_events):
+        come: Any = None
+        if execution.watched_ends:
+            come = await verbs.patiently(self.line, store.ended, execution.watched_ends)
+        if not come and execution.watched_events:
+            come = await verbs.patiently(self.line, store.events, execution.watched_events)
+        if not come and execution.watched_topics and execution.woken:
+            mail = await verbs.patiently(self.line, store.inbox, [execution.id])
+            come = any(message.topic in execution.watched_topics for message in mail)
+        if come:
             await verbs.patiently(self.line, store.wake, [execution.id], self.line.new_token())
             self.look()
 
@@ -587,25 +584,6 @@ class Executor:
         log.error("this executor was declared dead (its lease ran out); its workflows go on elsewhere")
         for execution in list(self.executions.values()):
             execution.drop()
-
-
-class Unrun:
-    """A claimed workflow that is given back without having been run: one unit, one verdict, no body."""
-
-    def __init__(self, run: Run, claim: bytes | None, nonce: bytes) -> None:
-        self.queued = False
-        self._unit = run.take()
-        self._unit.claim = claim
-        self._unit.nonce = nonce
-
-    def take(self) -> Unit:
-        return self._unit
-
-    def written(self, unit: Unit, verdict: Verdict) -> None:
-        """Held, or taken over by another: either way not ours any more."""
-
-    def broken(self, unit: Unit, error: Exception) -> None:
-        log.error("workflow %s could not be given back: %s", unit.key.id, error)
 
 
 def _awaiting(fake: Callable[..., Any]) -> Callable[..., Any]:

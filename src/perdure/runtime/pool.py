@@ -42,24 +42,28 @@ class ThreadPool:
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work`` in a thread; it answers for its own errors."""
+        self._work.put(work)
         with self._lock:
-            if self._idle > 0:
-                self._idle -= 1
-            elif len(self._threads) < self.bound:
+            if self._idle < self._work.qsize() and len(self._threads) < self.bound:
                 thread = threading.Thread(target=self._serve, name=f"perdure-{self.name}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-        self._work.put(work)
 
     def _serve(self) -> None:
-        while (work := self._work.get()) is not None:
+        while (work := self._next()) is not None:
             try:
                 work()
             except BaseException:  # a pool's thread outlives whatever it is given
                 log.exception("work of the %s pool raised", self.name)
             del work
-            with self._lock:
-                self._idle += 1
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._lock:
+            self._idle += 1
+        work = self._work.get()
+        with self._lock:
+            self._idle -= 1
+        return work
 
     def run(
         self, context: contextvars.Context, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]

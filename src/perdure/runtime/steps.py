@@ -9,20 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from perdure.core.run import Op
+from perdure.core.run import Op, Run
 from perdure.definitions import StepDef
 from perdure.errors import StepTimeout
-from perdure.model.records import Outcome, Record
+from perdure.model.records import Outcome, Record, WorkflowRow
 from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
 from perdure.serde.failures import describe_failure, encode_failure
 
-if TYPE_CHECKING:  # named, never made here
-    from perdure.runtime.execution import Execution
-
 CRASHES = (KeyboardInterrupt, SystemExit, MemoryError)
+
+
+class Stage(Protocol):
+    """What a step needs of the execution it is called in."""
+
+    host: Any
+    line: Any
+    run: Run
+    row: WorkflowRow
+
+    def step_done(self, op: Op, outcome: Outcome, data: bytes | None, error: Exception | None) -> None:
+        """The body has ended."""
+        ...
 
 
 class StepCall:
@@ -67,9 +77,9 @@ class StepCall:
             name = failure.type_name.rpartition(".")[2]
             self.earlier += (f"attempt {record.attempt} failed: {name}: {failure.message}",)
 
-    def context(self, execution: Execution, op: Op) -> contextvars.Context:
+    def context(self, execution: Stage, op: Op) -> contextvars.Context:
         """The step's own context: what was set when the app was opened, and who this step is."""
-        context = execution.host.context.copy()
+        context: contextvars.Context = execution.host.context.copy()
         run = execution.run
         step = StepContext(
             run.key, run.lineage, execution.row.name, run.version, op.path, op.attempt, execution.host.executor_id
@@ -77,7 +87,7 @@ class StepCall:
         context.run(STEP.set, step)
         return context
 
-    def start(self, execution: Execution, op: Op) -> None:
+    def start(self, execution: Stage, op: Op) -> None:
         """Run the body; ``execution.step_done`` is called once, from a plain callback of the loop."""
         loop: asyncio.AbstractEventLoop = execution.line.loop
         context = self.context(execution, op)

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from perdure.client import verbs
+from perdure.client.questions import ResultOf
 from perdure.core.run import Op
 from perdure.errors import Cancelled, Evicted
 from perdure.model.records import Kind, Outcome, Record
@@ -21,8 +23,8 @@ from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.context import THREAD
 from perdure.runtime.eviction import evict_if_idle
-from perdure.runtime.execution import ContinueAsNew, Execution, RecvWait
-from perdure.runtime.steps import StepCall
+from perdure.runtime.execution import ContinueAsNew, RecvWait
+from perdure.runtime.steps import Stage, StepCall
 
 log = logging.getLogger("perdure")
 
@@ -33,14 +35,14 @@ class ThreadStep(StepCall):
     __slots__ = ("go",)
     go: Callable[[], None]
 
-    def start(self, execution: Execution, op: Op) -> None:
+    def start(self, execution: Stage, op: Op) -> None:
         self.go()
 
     def stop(self) -> None:
         """A thread cannot be stopped; its outcome is dropped."""
 
 
-class SyncExecution(Execution):
+class SyncExecution(answers.Answering):
     """See the head of this file."""
 
     _handed_over = False  # the host has the baton
@@ -124,8 +126,19 @@ class SyncExecution(Execution):
             self._handed_over = True
             begin(op)
             if self.host.body_pool.crowded:
-                evict_if_idle(self, self.line.loop.time())
+                if isinstance(op.what, ResultOf) and self.row.epoch:
+                    self.host.keep(self.line.loop.create_task(self._look_then_evict(op.what.id)))
+                else:
+                    evict_if_idle(self, self.line.loop.time())
             self.host.on_change()
+
+    async def _look_then_evict(self, id: str) -> None:
+        """It may have been woken by the very end that it waits for: look before the thread is given up again."""
+        for ended in (await verbs.patiently(self.line, self.line.store.ended, [id])).values():
+            self.line.watcher.tell_end(ended)
+            return
+        if not self.gone and self.host.body_pool.crowded:
+            evict_if_idle(self, self.line.loop.time())
 
     def _open_gate(self, answer: Record | BaseException) -> None:
         if self._parked_op is not None:
@@ -151,7 +164,12 @@ class SyncExecution(Execution):
 
     def written(self, unit: Unit, verdict: Any) -> None:
         super().written(unit, verdict)
-        if not self.gone and hasattr(self, "_gate") and self.host.body_pool.crowded:
+        if hasattr(self, "_gate"):
+            self.now_waiting()
+
+    def now_waiting(self) -> None:
+        """A wait gives its thread up at once when others want one."""
+        if not self.gone and self.host.body_pool.crowded:
             evict_if_idle(self, self.line.loop.time())
 
     def put_away(self) -> None:
@@ -249,7 +267,7 @@ class SyncExecution(Execution):
         kind, name, fingerprint = answers.shape_of_call(question)
         shown = getattr(question, "shown", "")
         record = self._outcome(path or self.next_path(), kind, name, fingerprint, question, shown)
-        return answers.decode(question, record)
+        return answers.decode(self, question, record)
 
     def recv(self, topic: str, timeout: int | None) -> Record:
         deadline = None if timeout is None else self.run.now + timeout

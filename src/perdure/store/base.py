@@ -26,7 +26,7 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
-from perdure.model.states import Status
+from perdure.model.states import Reason, Status
 from perdure.model.writes import Receipt, Start, Unit
 
 
@@ -132,6 +132,10 @@ class Store(Protocol):
         """Insert a wake for each of the ids that is open: they look again at what they wait for."""
         ...
 
+    async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
+        """Queue every workflow that is held for one of these reasons: it is claimed and replayed again. How many."""
+        ...
+
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         """Ask a workflow to cancel; the row after it, None if unknown.
 
@@ -214,5 +218,6 @@ class Store(Protocol):
 
     async def apps(self) -> builtins.list[str]:
         """The names of all apps of this database, sorted. The only question that a store of the app "" may be asked,
-        beside those about the schema and ``health``."""
+        beside those about the schema and ``health``.
+        """
         ...

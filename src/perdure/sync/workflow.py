@@ -15,7 +15,7 @@ from perdure.errors import NotOpen
 from perdure.runtime import sface
 from perdure.runtime.face import Home
 from perdure.serde.fingerprint import fingerprint_data
-from perdure.serde.values import Shape
+from perdure.serde.values import ArgsShape, Shape
 from perdure.sync.handle import Handle
 
 P = ParamSpec("P")
@@ -145,8 +145,12 @@ class Workflow(Generic[P, R]):
         return f"<workflow {self.name}>"
 
 
+def _anything(*args: Any, **kwargs: Any) -> Any: ...
+
+
+_ANY_ARGS = ArgsShape.of(_anything)
+
+
 def _encode_any(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The arguments of a workflow whose code is not here: by their own types."""
-    if not kwargs:
-        return Shape.of(list[Any]).encode(list(args), "args")
-    return Shape.of(dict[str, Any]).encode({"$args": list(args), **kwargs}, "args")
+    return _ANY_ARGS.encode(args, kwargs)

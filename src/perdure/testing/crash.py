@@ -15,7 +15,7 @@ from perdure.errors import DatabaseTrouble, LostAnswer
 from perdure.model.records import Kind
 from perdure.store.base import Store
 
-NUMBERED = frozenset({"commit", "claim", "adopt", "reclaim", "replace", "wake", "cancel", "terminate"})
+NUMBERED = frozenset({"commit", "claim", "adopt", "reclaim", "replace", "wake", "cancel", "terminate", "release_held"})
 PATIENT = frozenset({"commit", "replace", "wake", "cancel", "terminate"})  # made again until they are answered
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on
 
@@ -45,9 +45,12 @@ class Plan:
         self.after_steps: set[str] = set()  # crash once the outcome of such a step is durable; each once
         self.points: list[str] = []  # what each numbered call was
         self.struck: list[tuple[int, Mode]] = []
+        self.counting = False  # what is written before the test begins is not numbered
 
     def number(self, what: str) -> Mode | None:
         """Number a call; what shall happen to it."""
+        if not self.counting:
+            return None
         self.points.append(what)
         mode = self.orders.pop(len(self.points), None)
         if mode is not None:

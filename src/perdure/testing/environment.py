@@ -31,6 +31,7 @@ from perdure.model.durations import Duration, to_us
 from perdure.runtime import aface, sface
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home
+from perdure.runtime.recovery import reap
 from perdure.runtime.sync_body import SyncExecution
 from perdure.store.base import Store
 from perdure.testing.clock import VirtualClock
@@ -198,6 +199,7 @@ class Harness:
         except BaseException:
             await self._close_store()
             raise
+        self.plan.counting = True
         self._driver = asyncio.create_task(self._drive(), name="perdure-harness")
 
     async def close(self) -> None:
@@ -383,7 +385,7 @@ class Harness:
         async def again() -> None:
             executor = self._work.engine.executor
             if executor is not None:
-                await executor.reap()
+                await reap(executor)
                 executor.look()
 
         executor = self._work.engine.executor
@@ -419,8 +421,10 @@ class Harness:
                 seen = len(self.plan.points)
                 self._look()
                 await self._quiet()
+                if seen != len(self.plan.points):
+                    continue
                 when = self._next_timer()
-                if seen == len(self.plan.points) and not self._paused and when is not None:
+                if not self._paused and when is not None:
                     self.clock.move_to(when)
                     continue
             await self._change()

@@ -46,9 +46,7 @@ async def reclaim(
     return [rows.claimed(row) for row in found]
 
 
-async def poll(
-    link: Link, place: Place, owner: bytes | None, held: Collection[RunKey] | None, now: int | None
-) -> Poll:
+async def poll(link: Link, place: Place, owner: bytes | None, held: Collection[RunKey] | None, now: int | None) -> Poll:
     """One statement; ``held`` None spares it the search for what ``owner`` holds without knowing."""
     known = held or ()
     ids, runs = [key.id for key in known], [key.run for key in known]

@@ -30,6 +30,7 @@ class Columns:
         "held",
         "rest",
         "starts",
+        "telling",
         "unsound",
         "values",
         "waking",
@@ -44,7 +45,8 @@ class Columns:
         self.rest = False  # messages, events, marks: what few batches have
         self.dependent = False  # an own start with records: they stand or fall with it
         self.unsound = False
-        self.waking: list[tuple[str, bytes, str | None, str | None]] = []
+        self.waking: list[tuple[str, bytes, str | None, str]] = []
+        self.telling: list[tuple[str, bytes]] = []  # own starts that their watchers must hear of
         self._sort(units)
 
     def _sort(self, units: Sequence[Unit]) -> None:
@@ -64,6 +66,9 @@ class Columns:
                 if isinstance(unit.change, Close):
                     self.closing = True
                     self._wakes(unit.change, start.id)
+                    self.telling.append((start.id, unit.change.wake))
+                elif unit.events:
+                    self.telling.append((start.id, unit.nonce))
                 if isinstance(unit.change, Continue) or unit.children:
                     self.unsound = True
             elif unit.claim is not None:
@@ -107,8 +112,11 @@ class Columns:
         if rest:
             self._rest(rest)
         if self.waking:
-            dests, wakes, commands, owned = zip(*sorted(self.waking, key=_by_target), strict=True)
-            self.values.update(k_dest=dests, k_nonce=wakes, k_cancel=commands, k_own=owned)
+            dests, wakes, commands, closing = zip(*sorted(self.waking, key=_by_target), strict=True)
+            self.values.update(k_dest=dests, k_nonce=wakes, k_cancel=commands, k_by=closing)
+        if self.telling:
+            told, tellings = zip(*self.telling, strict=True)
+            self.values.update(v_id=told, v_nonce=tellings)
 
     def _fence(self) -> None:
         self.fences.sort()  # by code point, as the rows' collation does
@@ -185,40 +193,46 @@ class Columns:
 
     def _changes(self, changes: list[tuple[Unit, Change]]) -> None:
         """Each row's one change, and the outcomes and wakes of those that close."""
-        rows: list[tuple[str, int, str | None, str, int | None, int]] = []
+        rows: list[tuple[str, int, str | None, str, int | None, int, int]] = []
         ends: list[tuple[str, int, Outcome, str | None]] = []
         for unit, change in changes:
             id, run = unit.key
             last = unit.records[-1].seq if unit.records else 0
             if isinstance(change, Close):
-                rows.append((id, CODE[change.status], None, "", None, last))
+                rows.append((id, CODE[change.status], None, "", None, last, run))
                 ends.append((id, run, change.outcome, None if change.data is None else change.data.decode()))
-                self._wakes(change, None)
+                self._wakes(change, id)
             elif isinstance(change, Park):
-                rows.append((id, WAITING, None, change.detail, change.until, last))
+                rows.append((id, WAITING, None, change.detail, change.until, last, run))
                 if change.watching:
                     self.unsound = True
             elif isinstance(change, Hold):
-                rows.append((id, HELD, change.reason, change.detail, None, last))
+                rows.append((id, HELD, change.reason, change.detail, None, last, run))
             elif isinstance(change, Release):
-                rows.append((id, QUEUED, None, "", None, last))
+                rows.append((id, QUEUED, None, "", None, last, run))
             else:
                 self.unsound = True
         if rows:
             self.held = True
-            ids, status, reasons, details, untils, lasts = zip(*rows, strict=True)
+            ids, status, reasons, details, untils, lasts, runs = zip(*rows, strict=True)
             self.values.update(
-                c_id=ids, c_status=status, c_reason=reasons, c_detail=details, c_until=untils, c_last=lasts
+                c_id=ids,
+                c_status=status,
+                c_reason=reasons,
+                c_detail=details,
+                c_until=untils,
+                c_last=lasts,
+                c_run=runs,
             )
         if ends:
             ended, of, outcomes, outputs = zip(*ends, strict=True)
             self.values.update(p_id=ended, p_run=of, p_outcome=outcomes, p_output=outputs)
 
-    def _wakes(self, change: Close, own: str | None) -> None:
+    def _wakes(self, change: Close, by: str) -> None:
         if change.parent is not None:
-            self.waking.append((change.parent, change.wake, None, own))
+            self.waking.append((change.parent, change.wake, None, by))
         for child in change.children:
-            self.waking.append((child, change.wake, "", own))
+            self.waking.append((child, change.wake, "", by))
 
     def _rest(self, units: list[Unit]) -> None:
         sends: list[tuple[Any, ...]] = []
@@ -229,14 +243,16 @@ class Columns:
         for unit in units:
             id, run = unit.key
             own = id if unit.start is not None else None
-            for s in unit.sends:
-                sends.append((s.dest, s.mid, s.topic, s.data.decode(), s.sender, s.key, s.known, own, s.wake))
+            sends += [
+                (s.dest, s.mid, s.topic, s.data.decode(), s.sender, s.key, s.known, own, s.wake) for s in unit.sends
+            ]
             latest = {event.name: event.data for event in unit.events}
             events += [(id, run, name, data.decode(), own) for name, data in latest.items()]
             taken += [(id, mid, run, seq) for mid, seq in unit.taken]
             woken += [(id, nonce) for nonce in unit.woken]
             if unit.woken and unit.change is None:
                 noting.append(id)
+        sends.sort(key=_by_destination)  # two batches then wait for each other in one order only
         for prefix, names, rows in (
             ("m_", ("dest", "mid", "topic", "data", "sender", "key", "known", "own", "wake"), sends),
             ("e_", ("id", "run", "name", "data", "own"), events),
@@ -253,8 +269,12 @@ def _by_id(item: tuple[Start, Unit | None]) -> str:
     return item[0].id
 
 
-def _by_target(item: tuple[str, bytes, str | None, str | None]) -> tuple[str, bytes]:
+def _by_target(item: tuple[str, bytes, str | None, str]) -> tuple[str, bytes]:
     return item[:2]
+
+
+def _by_destination(send: tuple[Any, ...]) -> tuple[str, str]:
+    return send[0], send[5] or ""
 
 
 _Placed = tuple[int, str | None, str, bytes | None, int | None, int | None, int, int, str | None]

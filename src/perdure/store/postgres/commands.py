@@ -10,7 +10,7 @@ from typing import Any
 
 from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
-from perdure.model.states import CODE, FIRST_CLOSED, Status
+from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Start
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
@@ -63,6 +63,10 @@ async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: by
 
 async def wake(link: Link, place: Place, ids: Collection[str], nonce: bytes) -> None:
     await link.fetch(place.sql["wake_open"], place.app, sorted(set(ids)), nonce, writing=True)
+
+
+async def release_held(link: Link, place: Place, reasons: Collection[Reason], now: int | None) -> int:
+    return len(await link.fetch(place.sql["release_held"], place.app, sorted(reasons), now, writing=True))
 
 
 async def _end(

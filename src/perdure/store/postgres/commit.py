@@ -34,7 +34,7 @@ class Place(NamedTuple):
     sql: Mapping[str, str]
 
 
-class Watched(Exception):  # noqa: N818 - no error: it sends the batch the longer way
+class Watched(Exception):
     """A run that closes or sets an event is watched: its watchers must be read after its row is locked."""
 
 
@@ -56,7 +56,8 @@ async def write(ways: Ways, place: Place, columns: Columns, now: int | None, *, 
     form = shape(choose(columns), place.schema)
     row = await ways.fetchrow(form.sql, *form.arguments(columns, place.app, now, watchers_seen=watchers_seen))
     if not row[0]:
-        found = {id: (claim, run) for id, claim, run in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)}
+        ids: list[str] = row[2] or []
+        found = dict(zip(ids, zip(row[3] or (), row[4] or (), strict=True), strict=True))
         refused = {id for id, claim, run in columns.fences if found.get(id) != (claim, run)}
         if not refused:
             raise Watched
@@ -64,8 +65,8 @@ async def write(ways: Ways, place: Place, columns: Columns, now: int | None, *, 
     took: dict[str, bytes | None] | None = None
     if len(row) > 5 and not row[5]:
         took = dict(zip(row[6] or (), row[7] or (), strict=True))
-    sent = columns.values.get("m_dest", ())
-    return Written(row[1], set(), took, row[8] if len(row) > 8 and row[8] < len(sent) else None)
+    sent = len(columns.values["m_dest"]) if "m_dest" in columns.values else 0
+    return Written(row[1], set(), took, row[8] if len(row) > 8 and row[8] < sent else None)
 
 
 async def finish(ways: Ways, place: Place, judged: Iterable[tuple[Unit, Verdict]], written: Written) -> None:
@@ -111,7 +112,9 @@ async def _undelivered(ways: Ways, place: Place, pairs: list[tuple[Unit, Verdict
     if not doubtful:
         return
     dests, mids, keys = zip(*((s.dest, s.mid, s.key) for _, s in doubtful), strict=True)
-    for n, arrived, status in await ways.fetch(place.sql["message_fate"], place.app, dests, mids, keys):
-        if not arrived:
-            verdict, send = doubtful[n - 1]
+    for row in await ways.fetch(place.sql["message_fate"], place.app, dests, mids, keys):
+        nth: int = row[0]
+        if not row[1]:
+            verdict, send = doubtful[nth - 1]
+            status: int | None = row[2]
             verdict.undelivered[send.mid] = None if status is None else CODES[status]

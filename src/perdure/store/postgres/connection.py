@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -143,7 +143,7 @@ class Link:
                 self.fail(e, writing=writing)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self) -> AsyncGenerator[Transaction]:
         """A transaction. Trouble at or before its end may hide a commit: every break in it is a lost answer."""
         async with self._lock:
             try:
@@ -264,7 +264,7 @@ class Transaction:
         return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
 
     @asynccontextmanager
-    async def savepoint(self) -> AsyncIterator[None]:
+    async def savepoint(self) -> AsyncGenerator[None]:
         """What fails inside is undone alone."""
         await self.execute("savepoint unit")
         try:

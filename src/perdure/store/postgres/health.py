@@ -66,7 +66,7 @@ async def _pooler(conn: Connection) -> Fact:
 
 
 async def _notifications(conn: Connection) -> Fact:
-    """Whether a notification sent here arrives here: behind a transaction pooler none does, and polling is all there is."""
+    """Whether a notification sent here arrives here: behind a transaction pooler none does, and polling is all."""
     arrived = asyncio.Event()
     channel = "perdure_probe_" + os.urandom(4).hex()
     try:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from perdure.store.postgres.connection import Connection, Link
 
@@ -65,10 +66,8 @@ class Hints:
     async def _send(self) -> None:
         while self._wanted and not self._closed:
             self._wanted = False
-            try:
+            with suppress(Exception):  # a hint that is lost costs one poll
                 await self._link.fetchrow("select pg_notify($1, $2)", self.channel, self._me)
-            except Exception:  # noqa: S110 - a hint that is lost costs one poll
-                pass
             await asyncio.sleep(EVERY_SECONDS)
 
     async def _keep_listening(self) -> None:

@@ -26,6 +26,7 @@ from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.rows import pack_intents
 from perdure.store.postgres.trouble import sqlstate
 
+
 def record_is_taken(error: BaseException) -> bool:
     """Whether a record could not be written because another write put one there: its nonce came out null."""
     return sqlstate(error) == "23502" and getattr(error, "table_name", "") == "history"
@@ -107,11 +108,14 @@ class Longer:
             following = unit.change.next
             row = self.locked.get(unit.key.id)
             if row is not None and row["run"] == following.run and row["nonce"] == following.nonce:
-                return Verdict(applied=following.claim is None or row["claim"] == following.claim)
+                verdict = Verdict(applied=following.claim is None or row["claim"] == following.claim)
+                if verdict.applied and (unit.children or unit.sends):
+                    await self._children(tx, unit, verdict)  # as good as written: this says what became of them
+                return verdict
         return Verdict(applied=False)
 
     async def _children(self, tx: Transaction, unit: Unit, verdict: Verdict) -> None:
-        """The children of a run that was started here, and its mail, which may be for them."""
+        """A unit's children, and its mail, which may be for them, once the rest of it stands."""
         later = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children, sends=unit.sends)
         written = await write(tx, self.place, Columns([later]), self.stamp, watchers_seen=True)
         await finish(tx, self.place, [(later, verdict)], written)
@@ -186,7 +190,15 @@ def _plain(unit: Unit) -> Unit:
 
 
 def _wave(waiting: list[tuple[int, Unit]]) -> tuple[list[tuple[int, Unit]], list[tuple[int, Unit]]]:
-    """The units that can go together, each row named once and no run written before its start; and the others."""
+    """The units that can go together, each row named once and no run written before its start; and the others.
+
+    First those whose mail waits for their children: it is for workflows as they were before this batch closed any.
+    """
+    families = [item for item in waiting if item[1].start is not None and item[1].children]
+    if families and len(families) < len(waiting):
+        first, _ = _wave(families)
+        taken = {n for n, _ in first}
+        return first, [item for item in waiting if item[0] not in taken]
     begun = {unit.start.id: n for n, unit in waiting if unit.start is not None}
     begun.update({child.id: n for n, unit in waiting for child in unit.children})
     wave: list[tuple[int, Unit]] = []

@@ -21,7 +21,8 @@ async def histories(link: Link, place: Place, keys: Sequence[RunKey]) -> dict[Ru
         lists = list(found.values())
         ids, runs = [key.id for key in asked], [key.run for key in asked]
         for row in await link.fetch(place.sql["histories"], place.app, ids, runs):
-            lists[row[0] - 1].append(rows.record(row))
+            nth: int = row[0]
+            lists[nth - 1].append(rows.record(row))
     return found
 
 
@@ -63,11 +64,12 @@ async def events(link: Link, place: Place, wanted: Collection[tuple[str, str]]) 
     if not wanted:
         return {}
     ids, names = [id for id, _ in wanted], [name for _, name in wanted]
-    return {(id, name): data.encode() for id, name, data in await link.fetch(place.sql["events"], place.app, ids, names)}
+    found = await link.fetch(place.sql["events"], place.app, ids, names)
+    return {(id, name): data.encode() for id, name, data in found}
 
 
 async def listing(link: Link, place: Place, which: Filter) -> Found:
-    """One more row than asked for tells whether there is a next page; the cursor is the last row's place in the order."""
+    """One row more than asked for tells whether there is a next page; the cursor is the last row's place."""
     created, id = _place_of(which.cursor)
     statuses = sorted(CODE[status] for status in which.statuses) or None
     names = sorted(which.names) or None

@@ -6,27 +6,34 @@ Values are stored as text, so that a person with psql can read them; outside the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from perdure.model.records import Claimed, Ended, Incarnation, Intent, Kind, Message, Outcome, Record, WorkflowRow
-from perdure.model.states import CODES, Reason
+from perdure.model.states import CODES, Reason, Status
 
-Row = Sequence[Any]
+Row = Any  # of the driver, which has no types: a sequence of values
 
 # The history is ahead of the hot row, which is not touched for records alone: the last of both is the truth.
-ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updated, c.reason, c.detail, c.claim, c.owner,
-    c.epoch, c.attempts, greatest(c.last_seq, (select h.seq from perdure.history h
+ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updated, c.reason, c.detail, c.claim,
+    c.owner, c.epoch, c.attempts, greatest(c.last_seq, (select h.seq from perdure.history h
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
     c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents"""
 
 _intents = msgspec.json.Decoder(tuple[Intent, ...])
 _json = msgspec.json.Encoder()
-_KINDS = {kind.value: kind for kind in Kind}
-_OUTCOMES = tuple(Outcome)
+_KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
+_OUTCOMES: tuple[Outcome, ...] = tuple(Outcome)
+
+
+def _status(code: int) -> Status:
+    return CODES[code]
+
+
+def _outcome(code: int) -> Outcome:
+    return _OUTCOMES[code]
 
 
 def pack_intents(intents: tuple[Intent, ...]) -> str | None:
@@ -40,7 +47,7 @@ def workflow(r: Row) -> WorkflowRow:
         run=r[1],
         lineage=r[2],
         name=r[3],
-        status=CODES[r[4]],
+        status=_status(r[4]),
         version=r[5],
         created=r[6],
         updated=r[7],
@@ -74,7 +81,7 @@ def claimed(r: Row) -> Claimed:
 
 
 def ended(r: Row) -> Ended:
-    return Ended(row=workflow(r), outcome=_OUTCOMES[r[30]], data=None if r[31] is None else r[31].encode())
+    return Ended(row=workflow(r), outcome=_outcome(r[30]), data=None if r[31] is None else r[31].encode())
 
 
 def record(r: Row) -> Record:
@@ -86,7 +93,7 @@ def record(r: Row) -> Record:
         r[4],
         r[5],
         r[6],
-        _OUTCOMES[r[7]],
+        _outcome(r[7]),
         None if r[8] is None else r[8].encode(),
         r[9],
         r[10],

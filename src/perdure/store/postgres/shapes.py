@@ -33,17 +33,17 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     # New workflows.
     "starts": ("clock", "no_fence", "start", "answer_start_only"),
-    # New workflows, some of which are over already.
-    "starts_closed": ("clock", "no_fence", "start", "own", "wake_own", "answer_start_only"),
+    # New workflows, some of which are over already or may be watched.
+    "starts_closed": ("clock", "no_fence", "start", "own", "wake_start", "answer_start_only"),
     # A busy executor's batch: some start, some go on, some end.
     "mixed": (
-        "clock", "lock", "fence_unwatched", "start", "own", "history", "change", "outcome", "clear", "wake_own",
+        "clock", "lock", "fence_unwatched", "start", "own", "history", "change", "outcome", "clear", "wake_both",
         "answer_start",
     ),
     # Whatever a batch may hold.
     "all": (
         "clock", "lock", "fence_unwatched", "start", "own", "history_own", "change_noted", "outcome", "clear",
-        "wake_own", "woken", "taken", "send", "answer_all",
+        "wake_both", "woken", "taken", "send", "answer_all",
     ),
 }  # fmt: skip
 
@@ -59,12 +59,13 @@ def _unnested(match: re.Match[str]) -> str:
     names = [name.strip() for name in match[2].split(",")]
     sources = ", ".join(f"json_array_elements_text(:{parameter}::json)" for parameter, _ in arrays)
     columns = ", ".join(f"{_cast('r.' + name, type)} as {name}" for name, (_, type) in zip(names, arrays, strict=True))
-    return f"(select {columns} from rows from ({sources}) r ({', '.join(names)})) u"
+    # S608: all of it is our own text
+    return f"(select {columns} from rows from ({sources}) r ({', '.join(names)})) u"  # noqa: S608
 
 
 def _array(match: re.Match[str]) -> str:
     """``:a::text[]`` elsewhere."""
-    return f"array(select {_cast('v', match[2])} from json_array_elements_text(:{match[1]}::json) v)"
+    return f"array(select {_cast('v', match[2])} from json_array_elements_text(:{match[1]}::json) v)"  # noqa: S608 - as above
 
 
 class Shape:
@@ -90,10 +91,7 @@ class Shape:
         values = columns.values
         scalars = {"app": app, "now": now, "watchers_seen": watchers_seen, "f_count": len(columns.fences)}
         encode = _json.encode
-        return [
-            encode(values[name]).decode() if name in values else scalars[name] if name in scalars else "[]"
-            for name in self.names
-        ]
+        return [encode(values[name]).decode() if name in values else scalars.get(name, "[]") for name in self.names]
 
 
 @cache

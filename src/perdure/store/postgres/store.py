@@ -6,11 +6,13 @@ listener never blocks either. All time is the database's.
 
 from __future__ import annotations
 
+import builtins  # `list` is a method here
 from collections.abc import Callable, Collection, Sequence
 
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.states import Reason
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.postgres import claim, commands, health, migrate, reads
@@ -59,7 +61,7 @@ class PostgresStore:
 
     # -- schema
 
-    async def migrate(self) -> list[str]:
+    async def migrate(self) -> builtins.list[str]:
         return await self._writing.raw(lambda conn: migrate.migrate(conn, self.schema), writing=True)
 
     async def schema_version(self) -> tuple[int, int]:
@@ -70,15 +72,17 @@ class PostgresStore:
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         return await self._writer.commit(batch, now)
 
-    async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+    async def claim(self, want: ClaimRequest, *, now: int | None = None) -> builtins.list[Claimed]:
         return await claim.claim(self._reading, self._place, want, now)
 
     async def adopt(
         self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
-    ) -> list[Claimed]:
+    ) -> builtins.list[Claimed]:
         return await claim.adopt(self._reading, self._place, gone, want, now, death=death)
 
-    async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+    async def reclaim(
+        self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None
+    ) -> builtins.list[Claimed]:
         return await claim.reclaim(self._reading, self._place, keys, want, now)
 
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
@@ -86,6 +90,9 @@ class PostgresStore:
 
     async def wake(self, ids: Collection[str], nonce: bytes) -> None:
         await commands.wake(self._reading, self._place, ids, nonce)
+
+    async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
+        return await commands.release_held(self._reading, self._place, reasons, now)
 
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await commands.cancel(self._reading, self._place, id, reason, nonce, now)
@@ -95,10 +102,10 @@ class PostgresStore:
 
     # -- reading
 
-    async def histories(self, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
+    async def histories(self, keys: Sequence[RunKey]) -> dict[RunKey, builtins.list[Record]]:
         return await reads.histories(self._reading, self._place, keys)
 
-    async def inbox(self, ids: Collection[str]) -> list[Message]:
+    async def inbox(self, ids: Collection[str]) -> builtins.list[Message]:
         return await reads.inbox(self._reading, self._place, ids)
 
     async def rows(self, ids: Collection[str]) -> dict[str, WorkflowRow]:
@@ -135,12 +142,12 @@ class PostgresStore:
         row = await self._reading.fetchrow(sql, self.app, id, lease, now, writing=True)
         return None if row is None else row[0]
 
-    async def incarnations(self) -> "list[Incarnation]":  # noqa: UP037 - `list` is a method here
+    async def incarnations(self) -> builtins.list[Incarnation]:
         return await reads.incarnations(self._reading, self._place)
 
     async def bury(
         self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
-    ) -> "list[bytes]":  # noqa: UP037 - see above
+    ) -> builtins.list[bytes]:
         sql = self._place.sql["incarnation_bury"]
         found = await self._reading.fetch(sql, self.app, sorted(set(ids)), expired_only, now, writing=True)
         return [row[0] for row in found]
@@ -160,5 +167,5 @@ class PostgresStore:
     async def health(self) -> Health:
         return await health.health(self._reading, self.schema)
 
-    async def apps(self) -> "list[str]":  # noqa: UP037 - `list` is a method here
+    async def apps(self) -> builtins.list[str]:
         return await reads.apps(self._reading, self._place)

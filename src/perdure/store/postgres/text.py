@@ -1,4 +1,4 @@
-"""The dialect's SQL for one schema: named queries with the schema's name put in, and shared column lists spelled out."""
+"""The dialect's SQL for one schema: named queries with the schema's name put in, and what they share spelled out."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def quoted(schema: str) -> str:
     """The schema's name for SQL. Plain names only: no quoting rules to get wrong in a DDL script."""
     if not _PLAIN.match(schema):
         raise ConfigError(
-            f"the Postgres schema {schema!r} cannot be used: give lower-case letters, digits and _, at most 41 characters"
+            f"the Postgres schema {schema!r} cannot be used: give at most 41 lower-case letters, digits and _"
         )
     return f'"{schema}"'
 
@@ -59,8 +59,10 @@ def statements(schema: str) -> Mapping[str, str]:
     """All named queries, ready to prepare."""
     found: dict[str, str] = {}
     for name, sql in queries("perdure.store.postgres").items():
-        spelled = sql.replace("@row", ROW).replace("@take_dead", TAKE.replace("@deaths", "$8::int")).replace(
-            "@take", TAKE.replace("@deaths", "0")
+        spelled = (
+            sql.replace("@row", ROW)
+            .replace("@take_dead", TAKE.replace("@deaths", "$8::int"))
+            .replace("@take", TAKE.replace("@deaths", "0"))
         )
         found[name] = placed(spelled, schema)
     return MappingProxyType(found)

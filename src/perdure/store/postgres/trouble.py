@@ -17,7 +17,9 @@ _SCHEMA = frozenset({"42P01", "42703", "3F000", "42883", "42P10"})
 # The server went away in the middle: whether the statement was committed is unknown.
 _ENDED = frozenset({"57P01", "57P02", "57P04", "57P05", "25P03", "25P04"})
 # A server that takes no writes, a failover, a pooler that gave up, a plan that a migration made stale.
-_ELSEWHERE = frozenset({"25006", "57P03", "0A000", "26000", "42P05", "28000", "28P01", "3D000", "57000", "58000", "58030"})
+_ELSEWHERE = frozenset(
+    {"25006", "57P03", "0A000", "26000", "42P05", "28000", "28P01", "3D000", "57000", "58000", "58030"}
+)
 
 
 def sqlstate(error: BaseException) -> str:
@@ -26,7 +28,7 @@ def sqlstate(error: BaseException) -> str:
 
 
 def translate(error: BaseException, where: str, *, writing: bool, closed: bool) -> BaseException:
-    """The error to raise for ``error``. ``writing``: something may have been committed; ``closed``: the connection is."""
+    """The error to raise for ``error``. ``writing``: something may be committed; ``closed``: the connection is."""
     if isinstance(error, PerdureError) or not isinstance(error, Exception):
         return error
     code = sqlstate(error)
@@ -50,7 +52,7 @@ def translate(error: BaseException, where: str, *, writing: bool, closed: bool) 
 
 
 def loses_connection(error: BaseException) -> bool:
-    """Whether the connection must not be used again: broken, in an unknown state, or to a server that changed its role."""
+    """Whether the connection must not be used again: broken, in an unknown state, or to a server in another role."""
     code = sqlstate(error)
     if not code:
         return True

@@ -5,11 +5,12 @@ Cancel and terminate end here and now what nobody holds (terminate: whoever hold
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 
 from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
-from perdure.model.states import CODE, FIRST_CLOSED, Status
+from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Start
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
@@ -17,6 +18,10 @@ from perdure.store.sqlite.commit import begin_next, hears, past_nonce
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
+
+
+def release_held(conn: Connection, app: str, reasons: Collection[Reason], now: int) -> int:
+    return len(conn.execute(Q["workflow_release_held"], (app, json.dumps(sorted(reasons)), now)).fetchall())
 
 
 def cancel(conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int) -> WorkflowRow | None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.states import Reason
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads
@@ -101,6 +102,9 @@ class SQLiteStore:
 
     async def wake(self, ids: Collection[str], nonce: bytes) -> None:
         await self._write(lambda conn: commands.wake(conn, self.app, ids, nonce))
+
+    async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
+        return await self._write(lambda conn: commands.release_held(conn, self.app, reasons, _clock(now)))
 
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now)))

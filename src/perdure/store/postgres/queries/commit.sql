@@ -35,12 +35,13 @@ g as materialized (
 -- name: part_no_fence
 g as materialized (select true as ok)
 
--- New workflows, sorted by id. A repeat of my own insert finds its row by the nonce and changes nothing.
+-- New workflows, sorted by id. A repeat of my own insert finds its row by the nonce and changes nothing. `fresh`: this
+-- try inserted it (an inserted version was locked by nobody).
 -- name: part_start
 s as (
     insert into perdure.workflow (app, id, run, lineage, name, version, status, reason, detail, claim, owner, epoch,
         last_seq, until, timeout, deadline, created, updated, started, closed, parent, parent_run, parent_path,
-        on_parent_close, queue, priority, fingerprint, attributes, intents, nonce)
+        on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, watched)
     select :app, u.id, u.run, u.lineage, u.name, u.version, u.status, u.reason, u.detail, u.claim, u.owner,
         case when u.claim is null then 0 else 1 end, u.last_seq,
         case when u.status in (0, 1) then coalesce(u.until, (select now from t) + coalesce(u.delay, 0))
@@ -49,7 +50,7 @@ s as (
         case when u.claim is null or u.timeout is null then u.deadline else least(u.deadline, (select now from t) + u.timeout) end,
         (select now from t), (select now from t), case when u.claim is not null then coalesce(u.began, (select now from t)) end, case when u.status >= 5 then (select now from t) end,
         u.parent, u.parent_run, u.parent_path, u.on_parent_close, u.queue, u.priority, u.fingerprint, u.attributes,
-        u.intents, u.nonce
+        u.intents, u.nonce, v.waiter is not null
     from unnest(:s_id::text[], :s_run::int[], :s_lineage::bytea[], :s_name::text[], :s_version::text[],
         :s_status::smallint[], :s_reason::text[], :s_detail::text[], :s_claim::bytea[], :s_owner::bytea[],
         :s_last::int[], :s_delay::bigint[], :s_until::bigint[], :s_timeout::bigint[], :s_deadline::bigint[], :s_began::bigint[],
@@ -58,10 +59,11 @@ s as (
         u (id, run, lineage, name, version, status, reason, detail, claim, owner, last_seq, delay, until, timeout,
         deadline, began, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint, attributes,
         intents, nonce)
+    left join lateral (select waiter from perdure.watch where app = :app and target = u.id limit 1) v on true
     where (select ok from g)
     on conflict (app, id) do update set nonce = excluded.nonce
         where workflow.nonce = excluded.nonce and workflow.run = excluded.run
-    returning id, claim),
+    returning id, claim, xmax = 0 as fresh),
 payload_start as (
     insert into perdure.payload (app, id, run, input, outcome, output)
     select :app, u.id, u.run, u.input, u.outcome, u.output
@@ -73,7 +75,7 @@ payload_start as (
 -- The runs started here that are mine: what else their units carry stands or falls with them.
 -- name: part_own
 own as materialized (
-    select s.id from s join unnest(:s_id::text[], :s_claim::bytea[]) u (id, claim) on u.id = s.id
+    select s.id, s.fresh from s join unnest(:s_id::text[], :s_claim::bytea[]) u (id, claim) on u.id = s.id
     where s.claim is not distinct from u.claim)
 
 -- Records of fenced runs. One that another write put there first is an error (a null nonce), never a silent loss.
@@ -117,15 +119,19 @@ c as (
     select :app, u.id, 1, '', '', '', 0, '', '',
         u.status, u.reason, u.detail, (select now from t),
         case when u.status = 1 then (select now from t) else u.until end,
-        case when u.status >= 5 then (select now from t) end, u.last_seq
+        case when u.status >= 5 then (select now from t) end,
+        case when u.last_seq > 0 then u.last_seq else coalesce((
+            select h.seq from perdure.history h
+            where h.app = :app and h.id = u.id and h.run = u.run order by h.seq desc limit 1), 0) end
     from unnest(:c_id::text[], :c_status::smallint[], :c_reason::text[], :c_detail::text[], :c_until::bigint[],
-        :c_last::int[]) u (id, status, reason, detail, until, last_seq)
+        :c_last::int[], :c_run::int[]) u (id, status, reason, detail, until, last_seq, run)
     where (select ok from g)
     on conflict (app, id) do update
         set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
             updated = excluded.updated, until = excluded.until, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq)
-        where workflow.status < 5 and workflow.status <> excluded.status)
+        where workflow.status < 5 and workflow.status <> excluded.status
+    returning id)
 
 -- The same, noting the reason of a cancel command that was acted on, so that it outlives the wake row; and the note
 -- alone where nothing else of the row changes.
@@ -136,9 +142,12 @@ c as (
     select :app, u.id, 1, '', '', '', 0, '', '',
         u.status, u.reason, u.detail, (select now from t),
         case when u.status = 1 then (select now from t) else u.until end,
-        case when u.status >= 5 then (select now from t) end, u.last_seq
+        case when u.status >= 5 then (select now from t) end,
+        case when u.last_seq > 0 then u.last_seq else coalesce((
+            select h.seq from perdure.history h
+            where h.app = :app and h.id = u.id and h.run = u.run order by h.seq desc limit 1), 0) end
     from unnest(:c_id::text[], :c_status::smallint[], :c_reason::text[], :c_detail::text[], :c_until::bigint[],
-        :c_last::int[]) u (id, status, reason, detail, until, last_seq)
+        :c_last::int[], :c_run::int[]) u (id, status, reason, detail, until, last_seq, run)
     where (select ok from g)
     on conflict (app, id) do update
         set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
@@ -146,7 +155,8 @@ c as (
             last_seq = greatest(workflow.last_seq, excluded.last_seq),
             cancel = coalesce(workflow.cancel, (select min(k.cancel) from perdure.wake k
                 where k.app = :app and k.dest = workflow.id and k.nonce = any(:d_nonce::bytea[])))
-        where workflow.status < 5 and workflow.status <> excluded.status),
+        where workflow.status < 5 and workflow.status <> excluded.status
+    returning id),
 n as (
     insert into perdure.workflow (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,
         cancel)
@@ -177,28 +187,51 @@ x as (
         select w.ctid from unnest(:p_id::text[]) u (dest)
         cross join lateral (select ctid from perdure.wake where app = :app and dest = u.dest offset 0) w)))
 
--- Wakes: for parents unless they are closed, and cancel commands for children that are open.
+-- Wakes from the runs that close by this very change (a second try has nothing to tell): for parents unless they are
+-- closed, and cancel commands for children that are open.
 -- name: part_wake
 k as (
     insert into perdure.wake (app, dest, nonce, cancel)
     select :app, u.dest, u.nonce, u.cancel
-    from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_own::text[]) u (dest, nonce, cancel, own)
+    from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_by::text[]) u (dest, nonce, cancel, by)
     left join lateral (
         select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
-    where (select ok from g)
+    where u.by in (select id from c)
         and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
     on conflict do nothing)
 
--- The same where some belong to runs started here.
--- name: part_wake_own
+-- The same of runs started here, with wakes for whoever watched for them before they were.
+-- name: part_wake_start
 k as (
     insert into perdure.wake (app, dest, nonce, cancel)
     select :app, u.dest, u.nonce, u.cancel
-    from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_own::text[]) u (dest, nonce, cancel, own)
+    from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_by::text[]) u (dest, nonce, cancel, by)
     left join lateral (
         select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
-    where (select ok from g) and (u.own is null or u.own in (select id from own))
+    where u.by in (select id from own where fresh)
         and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
+    union all
+    select :app, v.waiter, u.nonce, null
+    from unnest(:v_id::text[], :v_nonce::bytea[]) u (id, nonce)
+    cross join lateral (select waiter from perdure.watch where app = :app and target = u.id offset 0) v
+    where u.id in (select id from own where fresh)
+    on conflict do nothing)
+
+-- The same of both.
+-- name: part_wake_both
+k as (
+    insert into perdure.wake (app, dest, nonce, cancel)
+    select :app, u.dest, u.nonce, u.cancel
+    from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_by::text[]) u (dest, nonce, cancel, by)
+    left join lateral (
+        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
+    where (u.by in (select id from c) or u.by in (select id from own where fresh))
+        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
+    union all
+    select :app, v.waiter, u.nonce, null
+    from unnest(:v_id::text[], :v_nonce::bytea[]) u (id, nonce)
+    cross join lateral (select waiter from perdure.watch where app = :app and target = u.id offset 0) v
+    where u.id in (select id from own where fresh)
     on conflict do nothing)
 
 -- Wake rows that were acted on.
@@ -235,7 +268,6 @@ m as (
     where (select ok from g) and (u.own is null or u.own in (select id from own))
         and (u.known or u.dest in (select id from s)
             or w.status < 5)
-    order by u.dest, u.mid
     on conflict do nothing
     returning mid),
 mail as (

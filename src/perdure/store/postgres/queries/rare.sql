@@ -93,10 +93,26 @@ where app = $1 and id = $2
 -- name: payload_insert
 insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing
 
+-- Queues what is held for one of the reasons, to be claimed and replayed again.
+-- name: release_held
+with t as materialized (
+    select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+h as materialized (
+    select id from perdure.workflow
+    where app = $1 and owner is null and until is null and status = 4 and reason = any($2::text[])
+    order by owner, until for no key update skip locked)
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
+select $1, h.id, 1, '', '', '', 1, 0, 0, '', '' from h
+on conflict (app, id) do update
+set status = 1, reason = null, detail = '', until = (select now from t), updated = (select now from t)
+returning w.id
+
 -- Ends a workflow by command: cancelled where nobody holds it, or terminated at once (then under another token).
 -- name: workflow_end
 update perdure.workflow set status = $3, claim = $4, cancel = $5, detail = $6, closed = $7, updated = $7, owner = null,
-    until = null, reason = null
+    until = null, reason = null, last_seq = greatest(last_seq, (
+        select h.seq from perdure.history h
+        where h.app = $1 and h.id = $2 and h.run = workflow.run order by h.seq desc limit 1))
 where app = $1 and id = $2
 
 -- Which of these messages arrived (by id or by key), and what their destinations are.

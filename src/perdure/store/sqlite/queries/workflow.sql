@@ -95,8 +95,15 @@ where f.app = ?1 and f.id = ?2
 -- Ends a workflow by command: cancelled where nobody holds it, or terminated at once (then under another token).
 -- name: workflow_end
 update workflow set status = ?3, claim = ?4, cancel = ?5, detail = ?6, closed = ?7, updated = ?7, owner = null,
-    until = null, reason = null
+    until = null, reason = null,
+    last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
+
+-- Queues what is held for one of the reasons (a JSON array), to be claimed and replayed again.
+-- name: workflow_release_held
+update workflow set status = 1, reason = null, detail = '', until = ?3, updated = ?3
+where app = ?1 and owner is null and status = 4 and status < 5 and reason in (select value from json_each(?2))
+returning id
 
 -- How a closed workflow ended.
 -- name: workflow_ended

@@ -1,0 +1,108 @@
+"""Recovery: taking over what the gone have left, and trying held work again.
+
+A loop over rows, not an event: it may be interrupted anywhere and simply runs again. Liveness decides *when* a workflow
+is taken over; whether the former holder may still write is decided by the claim token alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from perdure.client.line import Line
+from perdure.core.run import Run
+from perdure.errors import DatabaseTrouble
+from perdure.model.records import Claimed, Incarnation
+from perdure.model.states import Reason
+from perdure.model.writes import Unit, Verdict
+from perdure.runtime.leases import provably_gone
+from perdure.store.base import ClaimRequest
+
+log = logging.getLogger("perdure")
+
+CLAIM_BATCH = 200
+BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
+
+
+class Host(Protocol):
+    """What recovery needs of an executor."""
+
+    line: Line
+    me: Incarnation
+    recovered: int
+    taking: asyncio.Lock
+    looks: int  # at 0, the next look also searches for rows of ours that nobody runs
+
+    def request(self, limit: int) -> ClaimRequest: ...
+
+    async def take_on(self, claimed: Sequence[Claimed]) -> None: ...
+
+
+async def reap(host: Host) -> int:
+    """Take over what the gone have left, in bounded batches; how many workflows that were."""
+    taken = 0
+    store, stamp = host.line.store, host.line.clock.stamp
+    try:
+        gone = await _bury_the_gone(host)
+        while gone:
+            async with host.taking:
+                claimed = await store.adopt(gone, host.request(CLAIM_BATCH), now=stamp())
+                if not claimed:
+                    break
+                taken += len(claimed)
+                await host.take_on(claimed)
+    except DatabaseTrouble as trouble:
+        log.info("the database is in trouble, recovery looks again later: %s", trouble)
+        host.looks = 0  # an adoption's answer may be lost
+    if taken:
+        host.recovered += taken
+        log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")
+    return taken
+
+
+async def _bury_the_gone(host: Host) -> list[bytes]:
+    """Incarnations that own nothing rightfully any more: left, buried before, proven gone, or out of lease."""
+    store, stamp = host.line.store, host.line.clock.stamp
+    others = [who for who in await store.incarnations() if who.id != host.me.id]
+    seeming = [who for who in others if who.state in ("alive", "draining")]
+    proven = [who.id for who in seeming if provably_gone(who)]
+    if proven:
+        await store.bury(proven, expired_only=False, now=stamp())
+    expired = [who.id for who in seeming if who.id not in proven]
+    buried = await store.bury(expired, now=stamp()) if expired else []
+    return [*proven, *buried, *(who.id for who in others if who.state in ("dead", "gone"))]
+
+
+async def retry_held(host: Host) -> None:
+    """At launch: what was held because the code did not match is replayed once against the code that is here now.
+
+    A replay has no effects, so trying costs nothing: what still does not match is held again, with both sides shown.
+    """
+    try:
+        tried = await host.line.store.release_held(BY_CODE, now=host.line.clock.stamp())
+    except DatabaseTrouble as trouble:
+        log.info("the database is in trouble, held work is tried again at the next launch: %s", trouble)
+        return
+    if tried:
+        log.info("trying %d held workflow%s against the code that is here now", tried, "" if tried == 1 else "s")
+
+
+class Unrun:
+    """A claimed workflow that is given back without having been run: one unit, one verdict, no body."""
+
+    def __init__(self, run: Run, claim: bytes | None, nonce: bytes) -> None:
+        self.queued = False
+        self._unit = run.take()
+        self._unit.claim = claim
+        self._unit.nonce = nonce
+
+    def take(self) -> Unit:
+        return self._unit
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        """Held, or taken over by another: either way not ours any more."""
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        log.error("workflow %s could not be given back: %s", unit.key.id, error)

@@ -1,0 +1,84 @@
+"""``perdure run``: finding the app, serving it, draining."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, Running, until
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("shopp:app", "there is no module 'shopp', neither in"),
+        ("shopp:app", "did you mean shop?"),
+        ("shop:ap", "module 'shop' has no 'ap'; did you mean shop:app?"),
+        ("shop:charge", "shop:charge is a Step, not an App; its apps: shop:app, shop:blocking"),
+        ("shop", "say which app of shop: its apps: shop:app, shop:blocking"),
+        ("./shop.py:app", "give the module's name: perdure run shop:app"),
+        ("shop-1:app", "'shop-1:app' does not name a module; write MODULE:APP"),
+        ("empty:app", 'there is no App in it; write app = App("name") in empty'),
+        ("needy:app", "ModuleNotFoundError: No module named 'not_installed_here'"),
+        ("broken:app", "ZeroDivisionError: division by zero"),
+        ("package.nope:app", "there is no module 'package.nope'"),
+    ],
+)
+def test_what_cannot_be_run(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch, target: str, said: str) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    (here / "shop.py").write_text((Path(__file__).parent / "shop.py").read_text())
+    (here / "empty.py").write_text("x = 1\n")
+    (here / "needy.py").write_text("import not_installed_here\n")
+    (here / "broken.py").write_text("x = 1 / 0\n")
+    (here / "package").mkdir()
+    (here / "package" / "__init__.py").touch()
+    stderr = perdure("run", target, code=2).stderr
+    assert said in stderr
+    assert "importlib" not in stderr
+
+
+def test_another_app_than_was_asked_for(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    (here / "other_shop.py").write_text("from perdure import App\nthe_only = App('other')\n")
+    said = perdure("run", "other_shop", "--app", "shop", code=2).stderr
+    assert "other_shop is the app 'other', not 'shop' as --app says" in said
+
+
+def test_serves_and_drains(perdure: Cli, here: Path, run_shop: Callable[..., Running]) -> None:
+    running = run_shop("shop:app", "--executor-id", "left", "--database", "sqlite:///x.db")
+    assert running.line.startswith("perdure: serving app 'shop' (checkout, family, parcel, refuse, stalled) from ")
+    assert "as executor left (pid " in running.line
+    (who,) = perdure.json("executor", "list", "-d", "x.db")["executors"]
+    assert (who["executor"], who["state"], who["pid"], who["holds"]) == ("left", "alive", running.process.pid, 0)
+    perdure("workflow", "start", "parcel", "--id", "p-1", "-d", "x.db")
+    until(lambda: perdure.json("executor", "list", "-d", "x.db")["executors"][0]["holds"])
+    assert running.stop() == 0
+    log = running.errors()
+    assert "perdure: draining" in log
+    assert "perdure: drained" in log
+    assert "closed with 1 unfinished workflow" in log
+    assert perdure("workflow", "list", "-d", "x.db", "--status", "running", "-o", "ids").stdout == ""
+    assert "no executors" in perdure("executor", "list", "-d", "x.db").stdout
+
+
+def test_a_second_signal_stops_at_once(perdure: Cli, here: Path, run_shop: Callable[..., Running]) -> None:
+    running = run_shop("shop:app")
+    perdure("workflow", "start", "stalled", json.dumps(f"{here}/mark"), "--id", "s-1")
+    until((here / "mark").exists)
+    running.process.send_signal(signal.SIGTERM)
+    until(lambda: "draining" in running.errors())
+    assert running.stop(signal.SIGINT) == 130
+    assert "stopped at once" in running.errors()
+
+
+def test_an_app_of_the_sync_face(perdure: Cli, run_shop: Callable[..., Running]) -> None:
+    running = run_shop("shop:blocking")
+    assert "serving app 'blocking' (total)" in running.line
+    perdure("workflow", "start", "total", "1", "2", "--id", "t-1")
+    assert perdure("workflow", "result", "t-1").stdout == "3\n"
+    assert running.stop() == 0
+    assert "perdure: drained" in running.errors()
