@@ -1,10 +1,10 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test lint types sync floors format bench check lock clean
+.PHONY: help demo test lint types sync floors format bench bench-peers check lock clean
 
 help:      ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo:      ## a workflow, killed in the middle, finishing
 	@tools/setup.sh run
@@ -39,9 +39,13 @@ format:    ## ruff format and the fixes that are safe
 	@.venv/bin/ruff format --quiet .
 	@.venv/bin/ruff check --quiet --fix .
 
-bench:     ## the benchmarks; results in bench/results
+bench:     ## the benchmarks beside the peers; results in bench/results (make bench B='--quick --only burst')
 	@tools/setup.sh test
 	@.venv/bin/python -m bench $(B)
+
+bench-peers:  ## the peers that `make bench` compares with, each in an environment of its own
+	@tools/setup.sh test
+	@tools/peers.sh
 
 check: lint types test  ## all of the above that can fail
 

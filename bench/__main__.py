@@ -185,7 +185,9 @@ def versions() -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=0, help="times that each is run (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="small sizes, no waiting for quiet")
     parser.add_argument("--only", action="append", default=[], metavar="LINE", help="a line of the table or a group")

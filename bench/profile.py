@@ -119,7 +119,9 @@ def report_exact(profile: cProfile.Profile, units: int, top: int) -> None:
     print(f"-- by function, cProfile: calls and µs per unit of {units}")
     for (file, line, name), (_, calls, own, total, _) in rows[: top * 3]:
         where = f"{place(file)[1]}:{line}" if line else file
-        print(f"{calls / units:7.2f} calls {own / units * 1e6:7.2f} own {total / units * 1e6:8.2f} with below  {where} {name}")
+        print(
+            f"{calls / units:7.2f} calls {own / units * 1e6:7.2f} own {total / units * 1e6:8.2f} with below  {where} {name}"
+        )
 
 
 async def run(a: argparse.Namespace, wrap: Callable[[Any], Any]) -> float:

@@ -79,6 +79,8 @@ def markdown(lines: Sequence[Line], results: Results) -> str:
     """The table as Markdown, columns aligned, for eyes and for the documentation alike."""
     table = list(rows(lines, results))
     widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
-    text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
+    ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)

@@ -56,7 +56,9 @@ def only(workload: str, n: int, k: int = 1, *others: str, **different: Run) -> d
 MS, RATE_W, RATE_S = ("p50_ms", "ms", "less"), ("wf_per_s", "wf/s", "more"), ("steps_per_s", "steps/s", "more")
 
 
-def line(name: str, title: str, what: tuple[str, str, str], runs: dict[str, Run], *targets: Target, **more: object) -> Line:
+def line(
+    name: str, title: str, what: tuple[str, str, str], runs: dict[str, Run], *targets: Target, **more: object
+) -> Line:
     metric, unit, better = what
     return Line(name, title, metric, unit, better, runs, targets, **more)  # type: ignore[arg-type]
 

@@ -122,9 +122,7 @@ class Sitting:
 
     def start_service(self, first: str = "") -> None:
         command = [sys.executable, "-m", "bench.peers.restate", "--workload=latency", f"--role={self.service_port}"]
-        self.service = subprocess.Popen(
-            command, env={**os.environ, "BENCH_FIRST": first, "BENCH_MARK": str(self.mark)}
-        )
+        self.service = subprocess.Popen(command, env={**os.environ, "BENCH_FIRST": first, "BENCH_MARK": str(self.mark)})
 
     async def call(self, path: str, body: Any) -> str:
         async with self.session.post(f"http://127.0.0.1:{self.ingress}/{path}", json=body) as response:

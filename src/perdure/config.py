@@ -121,7 +121,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if key == "threads":
         return int(_number(key, value, where, least=1))
     if key == "schema" and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(value)):
-        raise ConfigError(f"schema {value!r} (from {where}) cannot be used: lower-case letters, digits and '_', not a digit first")
+        raise ConfigError(
+            f"schema {value!r} (from {where}) cannot be used: lower-case letters, digits and '_', not a digit first"
+        )
     return value
 
 

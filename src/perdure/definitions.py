@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from perdure.errors import DefinitionError
 from perdure.policy.retry import Retry
@@ -93,6 +93,19 @@ def plain_args(signature: inspect.Signature) -> tuple[int, int] | None:
     return least, most
 
 
+D = TypeVar("D", WorkflowDef, StepDef, ResourceDef)
+
+
+def _put(known: dict[str, D], definition: D, what: str) -> None:
+    other = known.get(definition.name)
+    if other is not None and other.place != definition.place:
+        raise DefinitionError(
+            f"two {what}s are named {definition.name!r}: {other.place} and {definition.place}; "
+            f"give one of them another name: @app.{what}(name=…)"
+        )
+    known[definition.name] = definition
+
+
 @dataclass(slots=True)
 class Registry:
     """Definitions by name, one kind apart from the other."""
@@ -104,27 +117,17 @@ class Registry:
 
     def add(self, definition: WorkflowDef | StepDef | ResourceDef) -> None:
         """Raises ``DefinitionError`` if another function has the name already."""
-        known: dict[str, Any]
         match definition:
             case WorkflowDef():
-                known, what = self.workflows, "workflow"
+                _put(self.workflows, definition, "workflow")
             case StepDef():
-                known, what = self.steps, "step"
+                _put(self.steps, definition, "step")
             case ResourceDef():
-                known, what = self.resources, "resource"
-        other = known.get(definition.name)
-        if other is not None and other.place != definition.place:
-            raise DefinitionError(
-                f"two {what}s are named {definition.name!r}: {other.place} and {definition.place}; "
-                f"give one of them another name: @app.{what}(name=…)"
-            )
-        known[definition.name] = definition
-        for registry in self.included_in:
-            registry.add(definition)
+                _put(self.resources, definition, "resource")
 
     def include(self, other: Registry, prefix: str = "") -> None:
         """Take another registry's definitions over (their names already carry their own prefix)."""
         other.included_in.append(self)
-        for group in (other.workflows, other.steps, other.resources):
-            for definition in group.values():
-                self.add(definition)
+        everything: list[WorkflowDef | StepDef | ResourceDef] = [*other.workflows.values(), *other.steps.values()]
+        for definition in [*everything, *other.resources.values()]:
+            self.add(definition)

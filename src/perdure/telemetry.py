@@ -13,13 +13,19 @@ from typing import Any
 Speaker = Callable[[], "dict[str, Any] | None"]
 
 
+def _nobody() -> dict[str, Any] | None:
+    return {}
+
+
 class WorkflowFilter(logging.Filter):
     """Adds who speaks; drops what a replay says again. ``speaker`` answers None while replaying."""
 
-    speaker: Speaker = staticmethod(lambda: {})
+    def __init__(self) -> None:
+        super().__init__()
+        self.speaker: Speaker = _nobody
 
     def filter(self, record: logging.LogRecord) -> bool:
-        fields = type(self).speaker()
+        fields = self.speaker()
         if fields is None:
             return False
         for name, value in fields.items():
@@ -29,4 +35,11 @@ class WorkflowFilter(logging.Filter):
 
 logger = logging.getLogger("perdure.user")
 """For workflow and step code: ``logger.info("charged %s", charge_id)``. Silent while history is replayed."""
-logger.addFilter(WorkflowFilter())
+
+_filter = WorkflowFilter()
+logger.addFilter(_filter)
+
+
+def ask_who_speaks(speaker: Speaker) -> None:
+    """Set by the runtime, which knows where code stands."""
+    _filter.speaker = speaker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -49,13 +50,20 @@ def fresh() -> Ledger:
 
 
 class Witness:
-    """A store that notes what it acknowledged. Everything else is the store's own."""
+    """A store that notes what it acknowledged. Everything else is the store's own, which is opened and closed elsewhere."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def migrate(self) -> list[str]:
+        return []
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         receipt = await self.store.commit(batch, now=now)
@@ -72,3 +80,16 @@ class Witness:
                 ledger.attempts.add((unit.key, record.path, record.attempt))
         for mid, seq in unit.taken:
             ledger.taken.setdefault(mid, set()).add((unit.key, seq))
+
+
+def for_app(store: Any, app: str) -> Any:
+    """Another app's view of the database that ``store`` has open: over the same connections, so that it costs nothing."""
+    other = copy.copy(store)
+    other.app = app
+    if hasattr(store, "_place"):  # Postgres
+        from perdure.store.postgres.commit import Place
+        from perdure.store.postgres.writer import Writer
+
+        other._place = Place(app, store.schema, store._place.sql)
+        other._writer = Writer(store._writing, other._place)
+    return other

@@ -10,11 +10,14 @@ pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
-    return lambda: capsys.readouterr().out.splitlines()
+def printed(capsys: pytest.CaptureFixture[str]):
+    def lines() -> list[str]:
+        return capsys.readouterr().out.splitlines()
+
+    return lines
 
 
-async def test_ids_and_idempotency(printed) -> None:  # noqa: ANN001
+async def test_ids_and_idempotency(printed) -> None:
     await ids_and_idempotency.main()
     lines = printed()
     mail = lines[1]
@@ -31,12 +34,12 @@ async def test_ids_and_idempotency(printed) -> None:  # noqa: ANN001
     ]
 
 
-async def test_background_start(printed) -> None:  # noqa: ANN001
+async def test_background_start(printed) -> None:
     await background_start.main()
     assert printed() == ["status: running", "result: one and two", "status: completed"]
 
 
-async def test_events(printed) -> None:  # noqa: ANN001
+async def test_events(printed) -> None:
     await events.main()
     assert printed() == [
         "already 1 of 3",
@@ -46,12 +49,12 @@ async def test_events(printed) -> None:  # noqa: ANN001
     ]
 
 
-async def test_messages(printed) -> None:  # noqa: ANN001
+async def test_messages(printed) -> None:
     await messages.main()
     assert printed() == ["the painting goes for 900", "nobody wants the vase"]
 
 
-async def test_saga(printed) -> None:  # noqa: ANN001
+async def test_saga(printed) -> None:
     await saga.main()
     assert printed() == [
         "flight booked for Rome",
@@ -63,12 +66,12 @@ async def test_saga(printed) -> None:  # noqa: ANN001
     ]
 
 
-async def test_fan_out(printed) -> None:  # noqa: ANN001
+async def test_fan_out(printed) -> None:
     await fan_out.main()
     assert printed() == ["bytes: 740", "children: 6 ['completed']"]
 
 
-async def test_agent_approval(printed) -> None:  # noqa: ANN001
+async def test_agent_approval(printed) -> None:
     await agent_approval.main()
     assert printed() == [
         "may I run 'rm big.log' ? yes",

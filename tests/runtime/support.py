@@ -1,4 +1,4 @@
-"""What the behaviour tests share: a ledger of effects, waiting for a condition, a crash, and a look into the database."""
+"""What the behaviour tests share: a ledger of effects, waiting for a condition, a crash, a look into the database."""
 
 # waits: `until` looks again every few milliseconds; nothing else here waits.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from datetime import timedelta
 
@@ -41,7 +42,11 @@ async def test_cancel_while_scheduled(app: App, ledger: Ledger) -> None:
     assert ledger == []
 
 
-WAITS = {"sleep": lambda: sleep(3600), "recv": recv, "asyncio.sleep": lambda: asyncio.sleep(3600)}
+WAITS = {
+    "sleep": lambda: sleep(3600),
+    "recv": recv,
+    "asyncio.sleep": lambda: asyncio.sleep(3600),  # waits: cancelled at once
+}
 
 
 @pytest.mark.parametrize("wait", WAITS)
@@ -182,10 +187,8 @@ async def test_cancel_twice_and_after_the_end(app: App) -> None:
 async def test_a_delivered_cancel_is_final_whatever_the_body_makes_of_it(app: App) -> None:
     @app.workflow
     async def swallows() -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await recv()
-        except asyncio.CancelledError:
-            pass
         return "as if nothing were"
 
     @app.workflow

@@ -141,7 +141,7 @@ def test_two_resources_of_one_name_show_both_places(app: App) -> None:
         declare_another()
 
 
-def _named_http():  # noqa: ANN202
+def _named_http():
     async def http() -> AsyncIterator[int]:
         yield 0
 
@@ -299,7 +299,7 @@ async def is_held(app: App) -> bool:
 
 
 async def test_two_executors_share_the_work_and_each_workflow_runs_once(database: str, ledger: Ledger) -> None:
-    def declare(app: App):  # noqa: ANN202
+    def declare(app: App):
         @app.step(name="step")
         async def step(n: int) -> int:
             ledger.note(n)

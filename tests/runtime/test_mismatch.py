@@ -1,4 +1,4 @@
-"""Code that changed between two runs of one database: held with both sides shown, no effect, released by code that fits."""
+"""Code that changed between two runs: held with both sides shown, no effect, released by code that fits."""
 
 from __future__ import annotations
 

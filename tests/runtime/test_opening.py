@@ -67,7 +67,7 @@ async def test_connect_only_calls(database: str) -> None:
     """A web process beside an executor: two apps of the same name, as two processes have them."""
     web, worker = App("shop", database=database), App("shop", database=database)
 
-    def declare(app: App):  # noqa: ANN202
+    def declare(app: App):
         @app.workflow(name="double")
         async def double(x: int) -> int:
             return 2 * x
@@ -225,7 +225,7 @@ async def test_an_unreachable_server_says_where_it_looked_and_hides_the_password
 async def test_a_file_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     app = App("shop", database=f"sqlite:///{tmp_path}/file/perdure.db")
-    with pytest.raises((ConfigError, DatabaseTrouble), match="file/perdure.db"):
+    with pytest.raises((ConfigError, DatabaseTrouble), match=r"file/perdure\.db"):
         await app.open()
     with pytest.raises(NotOpen):
         await app.client.handle("a").status()
@@ -300,7 +300,7 @@ async def test_two_apps_in_one_database_never_see_each_other(database: str) -> N
 
 async def test_a_failed_launch_leaves_nothing_open(app: App) -> None:
     @app.resource
-    async def broken():  # noqa: ANN202
+    async def broken():
         raise RuntimeError("no pool today")
         yield
 

@@ -1,4 +1,4 @@
-"""What is the same on every replay: time, random numbers, ids, logs; what a body cannot await; runs that go on as new."""
+"""What is the same on every replay: time, random numbers, ids, logs; what a body cannot await; continuing as new."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ async def test_continue_as_new_cannot_be_caught_by_except_exception(app: App) ->
         try:
             if n == 0:
                 body.continue_as_new(1)
-        except Exception:  # noqa: S110
+        except Exception:
             pass
         return n
 

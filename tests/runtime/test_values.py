@@ -133,7 +133,7 @@ async def test_a_step_result_that_cannot_be_stored_is_not_retried(app: App, ledg
         await charge()
 
     async with app:
-        with pytest.raises(Unserializable, match="result of .*charge"):
+        with pytest.raises(Unserializable, match=r"result of .*charge"):
             await body()
     assert ledger == ["charged"]
 
@@ -177,13 +177,9 @@ async def test_text_that_no_database_keeps_is_refused_at_the_call(app: App, text
         return len(text)
 
     async with app:
-        try:
-            length = await body.options(id="a")(text)
-        except Unserializable as error:
-            assert "args[0]" in str(error) or "2 MB" in str(error) or "bytes" in str(error)
-            assert [info.id async for info in app.client.list()] == []
-        else:
-            assert length == len(text)  # kept exactly: as good
+        with pytest.raises(Unserializable, match=r"args"):
+            await body.options(id="a")(text)
+        assert [info.id async for info in app.client.list()] == []
 
 
 async def test_a_message_and_an_event_of_the_wrong_type_are_refused_at_the_call(app: App) -> None:

@@ -70,7 +70,7 @@ class App(Router):
         return Client(home=self._home)
 
     def lifespan(self, asgi: object, /) -> AbstractAsyncContextManager[None]:  # as-is
-        """For ASGI frameworks: ``FastAPI(lifespan=app.lifespan)``."""
+        """Open while an ASGI application is: ``FastAPI(lifespan=app.lifespan)``."""
         return aface.lifespan(self._home)
 
     def run(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, get_args
 
 from perdure.errors import DefinitionError, Unserializable
 from perdure.serde.values import Shape
@@ -30,10 +30,6 @@ class Key(Generic[T]):
 
     def __init__(self, name: str) -> None:
         self.name = check_name(name, type(self).__name__.lower())
-
-    def __class_getitem__(cls, hint: Any) -> Any:
-        alias = super().__class_getitem__(hint)  # type: ignore[misc]
-        return alias
 
     @property
     def shape(self) -> Shape:
@@ -69,7 +65,7 @@ def check_name(name: Any, what: str) -> str:
 def name_and_shape(key: Key[Any] | str, what: str) -> tuple[str, Shape]:
     """A key or a plain string: its name, and how its values are stored."""
     if isinstance(key, Key):
-        return key.name, cast("Key[Any]", key).shape
+        return key.name, key.shape
     return check_name(key, what), Shape.of(Any)
 
 
@@ -77,6 +73,7 @@ def encode_message(value: Any, shape: Shape, name: str) -> bytes:
     """A message's value. None cannot be sent: it is what ``recv`` answers when the time is up."""
     if value is None:
         raise Unserializable(
-            f"None was sent on topic {name!r}, but recv answers None when its time is up; send a value, e.g. True", "value"
+            f"None was sent on topic {name!r}, but recv answers None when its time is up; send a value, e.g. True",
+            "value",
         )
     return shape.encode(value, "value")

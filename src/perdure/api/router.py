@@ -58,9 +58,7 @@ class Router:
         at_most_once: bool = False,
     ) -> Any:
         if fn is None:
-            return partial(
-                self._step, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once
-            )
+            return partial(self._step, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once)
         check_step(fn)
         signature = inspect.signature(fn)
         parameters = list(signature.parameters)
@@ -77,7 +75,7 @@ class Router:
             signature=signature,
             plain_args=plain_args(signature),
             is_method=bool(parameters) and parameters[0] == "self",
-            hidden=frozenset(ArgsShape.of(fn)._hidden),
+            hidden=ArgsShape.of(fn).hidden,
         )
         self._registry.add(definition)
         return Step[Any, Any](definition, fn)
@@ -190,5 +188,7 @@ class Router:
             router._settle(homes)
 
     def _named(self, name: str | None, fn: Any) -> str:
-        plain = name if name is not None else getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
+        plain = (
+            name if name is not None else getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
+        )
         return check_name(self._prefix + check_name(plain, "workflow or step"), "workflow or step")

@@ -52,7 +52,9 @@ class Step(Generic[P, R]):
         )
         return outcome
 
-    def options(self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None) -> Step[P, R]:
+    def options(
+        self, *, name: str | None = None, retry: Retry | None = None, timeout: Duration | None = None
+    ) -> Step[P, R]:
         """The same step with another name, retry or timeout, for one call site.
 
         >>> # await upload.options(timeout=5)(path)
@@ -74,7 +76,7 @@ class Step(Generic[P, R]):
     def __get__(self, obj: object, owner: type) -> Any:
         if obj is None:
             return self
-        return Step(self.definition, self.__wrapped__, obj)
+        return Step[Any, Any](self.definition, self.__wrapped__, obj)
 
     def __repr__(self) -> str:
         return f"<step {self.definition.name}>"

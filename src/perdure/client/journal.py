@@ -128,9 +128,7 @@ class Journal:
         self._flight = flight = asyncio.Task(self._commit(units), loop=self._loop)
         flight.add_done_callback(lambda task: self._landed(sources, units, task))
 
-    def _landed(
-        self, sources: list[Source], units: list[Unit], task: asyncio.Task[list[Verdict | Exception]]
-    ) -> None:
+    def _landed(self, sources: list[Source], units: list[Unit], task: asyncio.Task[list[Verdict | Exception]]) -> None:
         self._flight = None
         if task.cancelled():
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
@@ -36,6 +36,9 @@ log = logging.getLogger("perdure")
 
 START_BATCH = 500  # starts of one unit: more are split, so that a bulk start never blocks others for long
 TROUBLE_SECONDS_MAX = 1.0
+TIME_IS_UP = "time is up"
+
+T = TypeVar("T")
 
 
 async def answer(line: Line, question: Question) -> Any:
@@ -201,6 +204,17 @@ async def _forget_run(line: Line, row: WorkflowRow, order: StartOrder) -> bool:
 # -- wait, read
 
 
+def settle(future: asyncio.Future[T], value: T) -> None:
+    """Settle a future unless nobody waits any more."""
+    if not future.done():
+        future.set_result(value)
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.cancel(TIME_IS_UP)
+
+
 async def result(line: Line, question: ResultOf) -> Any:
     """Wait for the end; the result, or the exception."""
     ended = await _end(line, question.id, question.timeout)
@@ -216,15 +230,15 @@ async def _end(line: Line, id: str, timeout: int | None) -> Ended:
             return ended[id]  # type: ignore[no-any-return]
         if not await patiently(line, line.store.rows, [id]):
             raise not_found(id, line.app)
-    watch = line.watcher.end(id, lambda ended: future.done() or future.set_result(ended))
+    watch = line.watcher.end(id, lambda ended: settle(future, ended))
     timer = None
     if timeout is not None:
-        timer = line.timers.at(line.clock.now() + timeout, lambda: future.done() or future.cancel("timeout"))
+        timer = line.timers.at(line.clock.now() + timeout, lambda: _give_up(future))
     try:
         return await future
     except asyncio.CancelledError as cancelled:
-        if timer is not None and cancelled.args == ("timeout",):
-            raise ResultTimeout(f"workflow {id} did not end within {timeout / 1e6:g} s; it goes on") from None  # type: ignore[operator]
+        if timeout is not None and cancelled.args == (TIME_IS_UP,):
+            raise ResultTimeout(f"workflow {id} did not end within {timeout / 1e6:g} s; it goes on") from None
         raise
     finally:
         watch.cancel()
@@ -239,11 +253,11 @@ async def event(line: Line, question: EventOf) -> Any:
         line, line.store.rows, [question.id]
     ):
         raise not_found(question.id, line.app)
-    watch = line.watcher.event(question.id, question.name, lambda data: future.done() or future.set_result(data))
+    watch = line.watcher.event(question.id, question.name, lambda data: settle(future, data))
     timer = None
     if question.timeout is not None:
         when = line.clock.now() + question.timeout
-        timer = line.timers.at(when, lambda: future.done() or future.set_result(None))
+        timer = line.timers.at(when, lambda: settle(future, None))
     try:
         data = await future
     finally:

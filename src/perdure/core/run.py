@@ -261,9 +261,7 @@ class Run:
 
     # -- live
 
-    def settle(
-        self, op: Op, at: int, outcome: Outcome, data: bytes | None, name: str | None = None
-    ) -> Record:
+    def settle(self, op: Op, at: int, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record:
         """An outcome arrived from outside: it is recorded now and may be delivered at once (output commit)."""
         op.is_open = False
         self.asked.pop(op.path, None)

@@ -72,7 +72,7 @@ class WorkflowIds:
 
 
 def born_lineage(now: int, token: bytes) -> bytes:
-    """The lineage of a run that begins before any row says when: it carries that time, so that a replay begins with it.
+    """The lineage of a run that begins before any row says when: it carries that time, and a replay begins with it.
 
     Its first byte is 0 (until the year 4253), that of a token never is.
     """

@@ -71,7 +71,8 @@ MOVES: dict[Status, frozenset[Status]] = {
         {Status.QUEUED, Status.WAITING, Status.COMPLETED, Status.FAILED, Status.CONTINUED, Status.SUPERSEDED} | _ANY_END
     ),
     Status.WAITING: frozenset({Status.RUNNING, Status.SUPERSEDED} | _ANY_END),
-    Status.HELD: frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING, Status.SUPERSEDED} | _ANY_END) - {Status.HELD},
+    Status.HELD: frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING, Status.SUPERSEDED} | _ANY_END)
+    - {Status.HELD},
     Status.COMPLETED: frozenset({Status.SUPERSEDED}),
     Status.FAILED: frozenset({Status.SUPERSEDED}),
     Status.CANCELLED: frozenset({Status.QUEUED, Status.SUPERSEDED}),

@@ -33,6 +33,7 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.runtime.execution import Execution
+from perdure.runtime.waits import EventWait
 from perdure.serde.failures import encode_failure
 
 _encode = msgspec.json.encode
@@ -157,7 +158,7 @@ def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
     deadline = None if question.timeout is None else execution.run.now + question.timeout
     if deadline is not None:
         parts.append(line.timers.at(deadline, lambda: execution.settle(op, Outcome.NONE, None)))
-    op.what = (question, deadline)
+    op.what = EventWait(question, deadline)
     execution.begin_wait(op, *parts)
     if question.id not in execution.children:
         _read(execution, op, _must_exist(execution, question.id), only_failure=True)
@@ -218,9 +219,7 @@ def message_of(execution: Execution, path: str, question: SendTo, known: bool) -
     place = (execution.run.seq + len(execution.asked_there)) % 65_536
     mid = execution.run.now.to_bytes(8, "big") + place.to_bytes(2, "big") + _derived(execution, path, b"message")[:6]
     key = question.key or _derived(execution, path, b"key").hex()
-    return Send(
-        question.id, mid, question.topic, question.data, execution.line.new_token(), key, execution.id, known
-    )
+    return Send(question.id, mid, question.topic, question.data, execution.line.new_token(), key, execution.id, known)
 
 
 def _send(execution: Execution, op: Op, question: SendTo) -> None:

@@ -11,14 +11,15 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+from perdure.client.questions import decode_outcome
 from perdure.core.run import Op
 from perdure.errors import NotDurable
-from perdure.model.records import Kind, Record
+from perdure.model.records import Kind, Outcome, Record
 from perdure.model.states import Reason
 from perdure.runtime import answers
-from perdure.runtime.execution import ContinueAsNew, RecvWait
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
+from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 NEVER_WAKES = (
     "the workflow body awaits something that is neither a step nor a wait of Perdure's or asyncio's, so nothing can ever "
@@ -40,7 +41,7 @@ class AsyncExecution(answers.Answering):
         loop.now = self.run.now
         self._timer_ops: dict[str, Op] = {}
         self._cut = False
-        self._late: list[tuple[Op, tuple[Any, ...]]] = []
+        self._late: list[tuple[Op, tuple[Outcome, bytes | None, str | None]]] = []
         args, kwargs = self.definition.args.decode(self.input)
         self.main = loop.start(self.definition.fn(*args, **kwargs))
         self.arm_deadline()
@@ -137,13 +138,13 @@ class AsyncExecution(answers.Answering):
         if op is not None and not self.gone:
             self.abandon(op)
 
-    def settle(self, op: Op, *args: Any) -> Record | None:  # type: ignore[override]
+    def settle(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record | None:
         if self._cut and not self.gone:
-            self._late.append((op, args))
+            self._late.append((op, (outcome, data, name)))
             return None
         if op.kind is Kind.TIMER:
             self._timer_ops.pop(op.path, None)
-        return super().settle(op, *args)
+        return super().settle(op, outcome, data, name)
 
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
 
@@ -153,7 +154,7 @@ class AsyncExecution(answers.Answering):
 
     async def _step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
         record = await self._outcome(path, Kind.STEP, call.name, fingerprint, call, shown)
-        return answers.decode_outcome(record.outcome, record.data, call.definition.result)
+        return decode_outcome(record.outcome, record.data, call.definition.result)
 
     def ask(self, question: Any, *, path: str | None = None) -> Coroutine[Any, Any, Any]:
         kind, name, fingerprint = answers.shape_of_call(question)
@@ -194,7 +195,7 @@ class AsyncExecution(answers.Answering):
         self.check_alive()
         path = self.loop.next_path()
         # This frame, the execution's method, the public face's: the caller is the third.
-        frame = sys._getframe(3)  # noqa: SLF001  the one way to a line number that costs nothing to speak of
+        frame = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the one way to a line number that costs nothing to speak of
         self.called[path] = (frame.f_code, frame.f_lineno, what)
         return path
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from perdure.errors import OutsideWorkflow
 from perdure.model.ids import RunKey, idempotency_key
 from perdure.runtime.loop import WorkflowLoop
-from perdure.telemetry import WorkflowFilter
+from perdure.telemetry import ask_who_speaks
 
 
 class StepContext(NamedTuple):
@@ -41,7 +41,15 @@ class Current:
     __slots__ = ("_lineage", "_path", "attempt", "executor", "id", "name", "parameters", "replaying", "run", "version")
 
     def __init__(
-        self, key: RunKey, lineage: bytes, name: str, version: str, executor: str, attempt: int, replaying: bool, path: str | None
+        self,
+        key: RunKey,
+        lineage: bytes,
+        name: str,
+        version: str,
+        executor: str,
+        attempt: int,
+        replaying: bool,
+        path: str | None,
     ) -> None:
         self.id = key.id
         self.run = key.run
@@ -125,7 +133,7 @@ def _speaker() -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-WorkflowFilter.speaker = staticmethod(_speaker)
+ask_who_speaks(_speaker)
 
 
 def current() -> Current:

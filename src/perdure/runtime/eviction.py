@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from perdure.client.questions import EventOf, ResultOf
-from perdure.runtime.execution import Execution, RecvWait
+from perdure.client.questions import ResultOf
+from perdure.runtime.execution import Execution
 from perdure.runtime.steps import StepCall
+from perdure.runtime.waits import EventWait, RecvWait
 
 
 def is_waiting(execution: Execution) -> bool:
@@ -45,7 +46,7 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 watching += [] if question.id in execution.children else [question.id]
                 ends.append(question.id)
                 words.append(f"the end of {question.id}")
-            case (EventOf() as question, deadline):
+            case EventWait(question=question, deadline=deadline):
                 times += [] if deadline is None else [deadline]
                 watching.append(question.id)
                 events.append((question.id, question.name))

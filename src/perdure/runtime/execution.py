@@ -32,32 +32,15 @@ from perdure.model.records import Ended, Kind, Message, Outcome, Record, Workflo
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
 from perdure.runtime.context import Current
+from perdure.runtime.ends import conclude, next_start
 from perdure.runtime.steps import StepCall
-from perdure.serde.failures import encode_failure
+from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
 
 
 EMPTY: Mapping[Any, Any] = MappingProxyType({})
-
-
-class ContinueAsNew(BaseException):
-    """Ends this run and begins the next one of the same id. Let it pass."""
-
-    def __init__(self, order: StartOrder) -> None:
-        super().__init__("the workflow continues as a new run")
-        self.order = order
-
-
-class RecvWait:
-    """What a ``recv`` waits for."""
-
-    __slots__ = ("deadline", "topic")
-
-    def __init__(self, topic: str, deadline: int | None) -> None:
-        self.topic = topic
-        self.deadline = deadline
 
 
 class Execution:
@@ -114,10 +97,11 @@ class Execution:
 
     def own(self, name: str) -> Any:
         """A container of this run's own, made now if it is still the shared empty one."""
-        found = getattr(self, name)
+        found: Any = getattr(self, name)
         if found is EMPTY:
-            found = {}
-            setattr(self, name, found)
+            fresh: dict[Any, Any] = {}
+            setattr(self, name, fresh)
+            return fresh
         return found
 
     # -- the face's part
@@ -456,7 +440,9 @@ class Execution:
     def note_child(self, path: str, order: StartOrder, fingerprint: bytes) -> str:
         """Start a child under its derived id."""
         id = child_id(self.run.key, path)
-        _, new = self.run.note(path, Kind.CHILD, order.name, fingerprint, id.encode(), self.line.clock.now(), order.shown)
+        _, new = self.run.note(
+            path, Kind.CHILD, order.name, fingerprint, id.encode(), self.line.clock.now(), order.shown
+        )
         self.own("children")[id] = order.options.on_parent_close
         if new:
             self.host.start_child(self, order, id, path)
@@ -542,47 +528,14 @@ class Execution:
                 f"{what} was called at {code.co_filename}:{line} (path {path}) and never awaited, so it did not run; write: await {what}(…)"
             )
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
-            self._continue(error.order)
+            self._end_with(Continue(next_start(self, error.order), self.line.new_token()))
             return
-        status, outcome, data = self._conclude(value, error)
+        status, outcome, data = conclude(self, value, error)
         close = Close(
             status, outcome, data, self.line.new_token(), self.row.parent,
             tuple(id for id, policy in self.children.items() if policy == "cancel" and id not in self.seen_ends),
         )  # fmt: skip
         self._end_with(close)
-
-    def _conclude(self, value: Any, error: BaseException | None) -> tuple[Status, Outcome, bytes | None]:
-        if self.cancel_delivered and self.cancelling is not None:
-            # Whatever the body made of it, a delivered cancel is final: cancel() has to answer definitely.
-            kept = encode_failure(error) if isinstance(error, Exception) else None
-            return self.cancelling[0], Outcome.ERROR if kept else Outcome.NONE, kept
-        if error is None:
-            try:
-                return Status.COMPLETED, Outcome.VALUE, self.definition.result.encode(value, "result")
-            except Exception as unserializable:  # the body is done; its result cannot be kept
-                error = unserializable
-        return Status.FAILED, Outcome.ERROR, encode_failure(error)
-
-    def _continue(self, order: StartOrder) -> None:
-        start = Start(
-            id=self.id,
-            run=self.run.key.run + 1,
-            lineage=self.line.new_token(),
-            name=order.name,
-            version=self.run.version,
-            input=order.input,
-            fingerprint=order.fingerprint,
-            nonce=self.line.new_token(),
-            timeout=self.row.timeout,
-            parent=self.row.parent,
-            parent_run=self.row.parent_run,
-            parent_path=self.row.parent_path,
-            on_parent_close=self.row.on_parent_close,
-            queue=self.row.queue,
-            priority=self.row.priority,
-            attributes=self.row.attributes,
-        )
-        self._end_with(Continue(start, self.line.new_token()))
 
     def hold(self, reason: Reason, detail: str) -> None:
         """Park with a reason; nothing of the body is executed."""

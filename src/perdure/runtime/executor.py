@@ -36,6 +36,7 @@ from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, retry_held
 from perdure.runtime.sync_body import SyncExecution
+from perdure.runtime.waits import EventWait
 from perdure.store.base import ClaimRequest
 
 log = logging.getLogger("perdure")
@@ -195,7 +196,8 @@ class Executor:
         if timeout is not None:
             deadline = min(now + timeout, deadline) if deadline is not None else now + timeout
         start = msgspec.structs.replace(
-            start, lineage=born_lineage(now, start.lineage), status=Status.RUNNING, claim=self.line.new_token(), owner=self.me.id, version=self.version,
+            start, lineage=born_lineage(now, start.lineage), status=Status.RUNNING, claim=self.line.new_token(),
+            owner=self.me.id, version=self.version,
             timeout=timeout, deadline=deadline, began=now,
         )  # fmt: skip
         row = WorkflowRow(
@@ -290,7 +292,8 @@ class Executor:
 
     async def _take_wakes(self, wakes: Iterable[Wake]) -> None:
         """Act on wakes of what runs here. A wake row goes only with the record of what it was about: until then it
-        is what finds the workflow again, should it be evicted or crash meanwhile."""
+        is what finds the workflow again, should it be evicted or crash meanwhile.
+        """
         self._interval = POLL_SECONDS_MIN
         acted: dict[str, list[bytes]] = {}
         for wake in wakes:
@@ -314,7 +317,7 @@ class Executor:
         """Tell these executions what they wait for of other workflows, as far as it has happened."""
         waits = [op.what for id in ids if id in self.executions for op in self.executions[id].waiting.values()]
         targets = {what.id for what in waits if isinstance(what, ResultOf)}
-        events = [(what[0].id, what[0].name) for what in waits if isinstance(what, tuple)]
+        events = [(what.question.id, what.question.name) for what in waits if isinstance(what, EventWait)]
         if events:
             for key, data in (await self.line.store.events(events)).items():
                 self.line.watcher.tell_event(*key, data)
@@ -551,7 +554,8 @@ class Executor:
         """An execution was evicted: look when it is due, and whether what it watches has ended meanwhile."""
         if park.until is not None:
             self._look_at(park.until)
-        if park.watching or execution.woken or execution.row.epoch:  # a wake taken with it, or here, may not have been acted on
+        # A wake that was taken with its claim, or here, may not have been acted on before the park.
+        if park.watching or execution.woken or execution.row.epoch:
             self.keep(asyncio.Task(self._check_parked(execution), loop=self.line.loop))
         self.look()
 

@@ -25,7 +25,12 @@ class Home:
     """Where definitions and handles belong: an app or a client. Holds the engine while it is open."""
 
     def __init__(
-        self, name: str, arguments: Mapping[str, Any], registry: Registry, make_store: MakeStoreOf, face: str = "perdure"
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        registry: Registry,
+        make_store: MakeStoreOf,
+        face: str = "perdure",
     ) -> None:
         self.name = name
         self.arguments = dict(arguments)
@@ -55,7 +60,9 @@ class Home:
         """The only app of the database, for a client that was given none. Raises ``ConfigError``: none, or several."""
         settings = read_settings("client", self.arguments)
         if not settings.chosen:
-            raise ConfigError("a client needs a database or an app: Client(url), Client(app=…), or PERDURE_DATABASE_URL")
+            raise ConfigError(
+                "a client needs a database or an app: Client(url), Client(app=…), or PERDURE_DATABASE_URL"
+            )
         store = self.make_store(settings.database, "", settings.schema)
         await store.open()
         try:

@@ -153,4 +153,3 @@ class StepCall:
         for note in self.earlier:
             error.add_note(note)
         return Outcome.ERROR, encode_failure(error), error if isinstance(error, Exception) else None
-

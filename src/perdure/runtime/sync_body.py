@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from perdure.client import verbs
-from perdure.client.questions import ResultOf
+from perdure.client.questions import ResultOf, decode_outcome
 from perdure.core.run import Op
 from perdure.errors import Cancelled, Evicted
 from perdure.model.records import Kind, Outcome, Record
@@ -23,8 +23,8 @@ from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.context import THREAD
 from perdure.runtime.eviction import evict_if_idle
-from perdure.runtime.execution import ContinueAsNew, RecvWait
 from perdure.runtime.steps import Stage, StepCall
+from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 log = logging.getLogger("perdure")
 
@@ -113,7 +113,7 @@ class SyncExecution(answers.Answering):
         self._parked_op = op
         self._to_host(self._begin_parked, op, begin)
         self._gate.acquire()
-        answer = self._answer
+        answer = cast("Record | BaseException | None", self._answer)  # the host has set it meanwhile
         if isinstance(answer, Record):
             return answer
         raise answer if answer is not None else Evicted()
@@ -233,7 +233,7 @@ class SyncExecution(answers.Answering):
                 value = call.context(self, op).run(fn, *call.args, **call.kwargs)
             except BaseException as raised:
                 error = raised
-            outcome, data, failure = call.conclude(error, lambda value=value: value)
+            outcome, data, failure = call.conclude(error, _constant(value))
             with self.lock:
                 self.running = max(0, self.running - 1)
                 self._steps.pop(op.path, None)
@@ -261,7 +261,7 @@ class SyncExecution(answers.Answering):
             here = ThreadStep(call.definition, call.args, call.kwargs, call.retry, call.timeout, call.name)
             call = here
         record = self._outcome(self.next_path(), Kind.STEP, call.name, fingerprint, call, shown)
-        return answers.decode_outcome(record.outcome, record.data, call.definition.result)
+        return decode_outcome(record.outcome, record.data, call.definition.result)
 
     def ask(self, question: Any, *, path: str | None = None) -> Any:
         kind, name, fingerprint = answers.shape_of_call(question)
@@ -308,6 +308,10 @@ class SyncExecution(answers.Answering):
     def continue_as_new(self, order: Any) -> None:
         self.check_alive()
         raise ContinueAsNew(order)
+
+
+def _constant(value: Any) -> Callable[[], Any]:
+    return lambda: value
 
 
 _GO = Record(0, "", Kind.STEP, "", 0, outcome=Outcome.NONE)  # "your turn", not an outcome

@@ -284,6 +284,11 @@ class ArgsShape:
         args = tuple(_of(self._shape(index), item, f"args[{index}]") for index, item in enumerate(trees))
         return args, {name: _of(self._shape(name), item, name) for name, item in named.items()}
 
+    @property
+    def hidden(self) -> frozenset[str | int]:
+        """Arguments that are never shown, by name and by position."""
+        return frozenset(self._hidden)
+
     def show(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], limit: int = SHOWN_MAX) -> str:
         """Give bounded text of a call's arguments for people, secrets hidden: ``'42', 1999, express=True``."""
         return show_call(args, dict(kwargs), limit, self._hidden)

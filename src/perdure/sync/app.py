@@ -71,7 +71,7 @@ class App(Router):
         return Client(home=self._home)
 
     def lifespan(self, asgi: object, /) -> AbstractAsyncContextManager[None]:  # as-is
-        """For ASGI frameworks: ``FastAPI(lifespan=app.lifespan)``."""
+        """Open while an ASGI application is: ``FastAPI(lifespan=app.lifespan)``."""
         return sface.lifespan(self._home)
 
     def run(self) -> None:

@@ -76,7 +76,7 @@ class Router:
             signature=signature,
             plain_args=plain_args(signature),
             is_method=bool(parameters) and parameters[0] == "self",
-            hidden=frozenset(ArgsShape.of(fn)._hidden),
+            hidden=ArgsShape.of(fn).hidden,
         )
         self._registry.add(definition)
         return Step[Any, Any](definition, fn)

@@ -77,7 +77,7 @@ class Step(Generic[P, R]):
     def __get__(self, obj: object, owner: type) -> Any:
         if obj is None:
             return self
-        return Step(self.definition, self.__wrapped__, obj)
+        return Step[Any, Any](self.definition, self.__wrapped__, obj)
 
     def __repr__(self) -> str:
         return f"<step {self.definition.name}>"

@@ -44,7 +44,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     async def everywhere(*args: Any, **kwargs: Any) -> None:
         harnesses = [value for value in (*args, *kwargs.values()) if isinstance(value, Harness)]
         if len(harnesses) != 1:
-            pytest.fail(f"{MARK} needs exactly one harness among the test's fixtures; found {len(harnesses)}", pytrace=False)
+            pytest.fail(
+                f"{MARK} needs exactly one harness among the test's fixtures; found {len(harnesses)}", pytrace=False
+            )
         tried = await crash_everywhere(lambda: test(*args, **kwargs), harnesses[0])
         item.add_report_section("call", "perdure", f"{tried.runs} runs with a crash at one of {tried.points} writes")
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.states import CODE, FIRST_CLOSED, Status
+from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
 from perdure.model.writes import Close, Continue, Park, Receipt, Start, Unit, Verdict
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, finish, write
@@ -30,6 +30,9 @@ from perdure.store.postgres.trouble import sqlstate
 def record_is_taken(error: BaseException) -> bool:
     """Whether a record could not be written because another write put one there: its nonce came out null."""
     return sqlstate(error) == "23502" and getattr(error, "table_name", "") == "history"
+
+
+PARKED = frozenset(CODE[status] for status in (Status.WAITING, *CLOSED))
 
 
 class Longer:
@@ -119,10 +122,16 @@ class Longer:
         later = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children, sends=unit.sends)
         written = await write(tx, self.place, Columns([later]), self.stamp, watchers_seen=True)
         await finish(tx, self.place, [(later, verdict)], written)
+        if isinstance(unit.change, Close):
+            for child in sorted({c.id for c in unit.children} & set(unit.change.children) - set(verdict.exists)):
+                await tx.fetch(self.place.sql["wake_one"], self.place.app, child, unit.change.wake, "")
 
     async def _tell_watchers(self, tx: Transaction, unit: Unit) -> None:
         """Wake who watches a run that has closed, continued or set an event."""
         change = unit.change
+        row = self.locked.get(unit.key.id)
+        if row is not None and row["status"] >= FIRST_CLOSED:
+            return  # a first try has told them
         nonce = change.wake if isinstance(change, Close | Continue) else unit.nonce if unit.events else None
         if nonce is not None:
             await tx.fetch(self.place.sql["wake_watchers"], self.place.app, [unit.key.id], [nonce])
@@ -134,7 +143,7 @@ class Longer:
             if isinstance(unit.change, Park) and self.verdicts[n].applied:
                 row = self.locked.get(unit.key.id)
                 since = self.stamp if row is None else row["updated"]
-                if row is None or row["status"] < FIRST_CLOSED:
+                if row is None or row["status"] not in PARKED:  # else a first try did all this
                     pairs += [(target, unit.key.id, since, unit.nonce) for target in unit.change.watching]
         if pairs:
             sql, app = self.place.sql, self.place.app

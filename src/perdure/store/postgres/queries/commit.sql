@@ -217,7 +217,7 @@ k as (
     where u.id in (select id from own where fresh)
     on conflict do nothing)
 
--- The same of both.
+-- The same of both; a child may have been started by this statement.
 -- name: part_wake_both
 k as (
     insert into perdure.wake (app, dest, nonce, cancel)
@@ -226,7 +226,7 @@ k as (
     left join lateral (
         select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where (u.by in (select id from c) or u.by in (select id from own where fresh))
-        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
+        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 or u.dest in (select id from s where fresh) end
     union all
     select :app, v.waiter, u.nonce, null
     from unnest(:v_id::text[], :v_nonce::bytea[]) u (id, nonce)

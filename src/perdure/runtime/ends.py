@@ -1,0 +1,62 @@
+"""Ends: what a body's end is recorded as, and the run that follows when it continues as new."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from perdure.client.line import Line
+from perdure.client.questions import StartOrder
+from perdure.core.run import Run
+from perdure.definitions import WorkflowDef
+from perdure.model.records import Outcome, WorkflowRow
+from perdure.model.states import Status
+from perdure.model.writes import Start
+from perdure.serde.failures import encode_failure
+
+
+class Ending(Protocol):
+    """What an end needs of its execution."""
+
+    line: Line
+    run: Run
+    row: WorkflowRow
+    definition: WorkflowDef
+    cancel_delivered: bool
+    cancelling: tuple[Status, str] | None
+
+
+def conclude(of: Ending, value: Any, error: BaseException | None) -> tuple[Status, Outcome, bytes | None]:
+    """Status, outcome and data of the end."""
+    if of.cancel_delivered and of.cancelling is not None:
+        # Whatever the body made of it, a delivered cancel is final: cancel() has to answer definitely.
+        kept = encode_failure(error) if isinstance(error, Exception) else None
+        return of.cancelling[0], Outcome.ERROR if kept else Outcome.NONE, kept
+    if error is None:
+        try:
+            return Status.COMPLETED, Outcome.VALUE, of.definition.result.encode(value, "result")
+        except Exception as unserializable:  # the body is done; its result cannot be kept
+            error = unserializable
+    return Status.FAILED, Outcome.ERROR, encode_failure(error)
+
+
+def next_start(of: Ending, order: StartOrder) -> Start:
+    """The run that begins when this one continues as new: queued, for whoever claims it first."""
+    row = of.row
+    return Start(
+        id=row.id,
+        run=of.run.key.run + 1,
+        lineage=of.line.new_token(),
+        name=order.name,
+        version=of.run.version,
+        input=order.input,
+        fingerprint=order.fingerprint,
+        nonce=of.line.new_token(),
+        timeout=row.timeout,
+        parent=row.parent,
+        parent_run=row.parent_run,
+        parent_path=row.parent_path,
+        on_parent_close=row.on_parent_close,
+        queue=row.queue,
+        priority=row.priority,
+        attributes=row.attributes,
+    )

@@ -1,0 +1,250 @@
+"""What decides speed, counted instead of timed: commits in a row, statements of a workflow, reads that must not be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import App, recv
+from tests.runtime.support import crash, executor, until
+
+BACKGROUND = frozenset({"poll", "heartbeat", "incarnations", "bury"})  # by time, whatever runs
+PLUMBING = frozenset({"open", "close", "migrate", "register", "leave", "on_hint", "schema_version"})
+READS = frozenset({"histories", "inbox", "rows", "run", "inputs", "ended", "events", "list"})
+
+
+class Counting:
+    """A store that counts the calls of each of its methods."""
+
+    def __init__(self, store: Any, calls: Counter[str]) -> None:
+        self._store = store
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._store, name)
+        if not callable(value) or name in PLUMBING:
+            return value
+
+        def call(*args: Any, **options: Any) -> Any:
+            self._calls[name] += 1
+            return value(*args, **options)
+
+        return call
+
+
+def sent(calls: Counter[str]) -> Counter[str]:
+    """What was sent because of the workflows, not because time passed."""
+    return Counter({name: count for name, count in calls.items() if name not in BACKGROUND})
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'perdure.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def calls() -> Counter[str]:
+    return Counter()
+
+
+def counted(url: str, calls: Counter[str]) -> Any:
+    """An app that counts what it asks of its store, with a workflow of so many steps."""
+    app: Any = App("counted", database=url)
+    make = app._home.make_store
+    app._home.make_store = lambda *args: Counting(make(*args), calls)
+
+    @app.step
+    async def step(i: int) -> int:
+        return i
+
+    @app.workflow
+    async def work(steps: int) -> int:
+        for i in range(steps):
+            await step(i)
+        return steps
+
+    @app.workflow
+    async def waits() -> int:
+        return int(await recv("word"))
+
+    @app.workflow
+    async def recovering(steps: int) -> int:
+        await work.__wrapped__(steps)
+        return int(await recv("word"))
+
+    app.work, app.waits, app.recovering = work, waits, recovering
+    return app
+
+
+@pytest.fixture
+async def app(url: str, calls: Counter[str]) -> AsyncIterator[Any]:
+    app = counted(url, calls)
+    async with app:
+        await app.work(1)
+        await app._home.engine().line.journal.drained()
+        calls.clear()
+        yield app
+
+
+async def settled(app: Any) -> None:
+    """Returns when what was made so far is written, and what it said to others is sent."""
+    await app._home.engine().line.journal.drained()
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_workflow_of_one_step_is_two_commits(app: Any, calls: Counter[str]) -> None:
+    await app.work(1)
+    assert sent(calls)["commit"] == 2  # its start; its step with its end
+
+
+async def test_each_further_step_is_one_commit(app: Any, calls: Counter[str]) -> None:
+    await app.work(7)
+    assert sent(calls)["commit"] == 8
+
+
+async def test_without_steps_it_is_one_commit(app: Any, calls: Counter[str]) -> None:
+    await app.work(0)
+    assert sent(calls)["commit"] == 1
+
+
+async def test_a_first_execution_asks_for_nothing_that_must_be_empty(app: Any, calls: Counter[str]) -> None:
+    for _ in range(5):
+        await app.work(3)
+    await settled(app)
+    assert not READS & set(calls), calls
+    assert set(sent(calls)) <= {"commit", "hint"}
+
+
+async def test_alone_it_costs_three_statements_at_most(app: Any, calls: Counter[str]) -> None:
+    for _ in range(20):
+        await app.work(1)
+    await settled(app)
+    assert sum(sent(calls).values()) <= 3 * 20, sent(calls)
+
+
+async def test_a_start_and_its_result_read_nothing_in_the_same_process(app: Any, calls: Counter[str]) -> None:
+    handle = await app.work.start(1)
+    await handle.result()
+    assert sent(calls)["commit"] == 2
+    assert not READS & set(calls), calls
+
+
+@pytest.mark.slow
+async def test_at_load_a_workflow_costs_a_twentieth_of_a_statement(app: Any, calls: Counter[str]) -> None:
+    count = 5000
+    await asyncio.gather(*(app.work(1) for _ in range(count)))
+    await settled(app)
+    assert sum(sent(calls).values()) <= 0.05 * count, sent(calls)
+    assert not READS & set(calls), calls
+
+
+async def test_steps_of_many_workflows_share_commits(app: Any, calls: Counter[str]) -> None:
+    workflows, steps = 100, 10
+    await asyncio.gather(*(app.work(steps) for _ in range(workflows)))
+    assert sent(calls)["commit"] <= 0.05 * workflows * steps, sent(calls)
+
+
+async def test_a_bulk_start_is_as_few_commits_as_one(app: Any, calls: Counter[str]) -> None:
+    handles = await app.work.start_many([1] * 400)
+    for handle in handles:
+        await handle.result()
+    assert sent(calls)["commit"] <= 10, sent(calls)
+
+
+@pytest.mark.xfail(
+    reason="the result of a workflow that ended before it was asked for is read, each by a query of its own"
+)
+async def test_results_of_a_bulk_start_are_not_asked_for_one_by_one(app: Any, calls: Counter[str]) -> None:
+    handles = await app.work.start_many([1] * 400)
+    for handle in handles:
+        await handle.result()
+    assert sum(calls[name] for name in READS) <= 0.05 * len(handles), calls
+
+
+async def test_whoever_waits_costs_no_query(app: Any, calls: Counter[str]) -> None:
+    handles = [await app.waits.start() for _ in range(200)]
+    await settled(app)
+    await until(lambda: executor(app)._looking is None)
+    calls.clear()
+    await executor(app)._look_once()
+    assert set(calls) <= {"poll"}, calls  # one look for all two hundred
+    for handle in handles:
+        await handle.send(1, "word")
+    for handle in handles:
+        assert await handle.result() == 1
+
+
+async def test_histories_of_all_that_is_recovered_are_read_at_once(url: str, calls: Counter[str]) -> None:
+    first = counted(url, calls)
+    await first.open()
+    handles = [await first.recovering.start(5) for _ in range(50)]
+    await until(lambda: all(one.run.seq == 5 for one in executor(first).executions.values()))
+    await settled(first)
+    await crash(first)
+    calls.clear()
+    second = counted(url, calls)
+    async with second:
+        await until(lambda: len(executor(second).executions) == len(handles))
+        assert calls["histories"] == 1
+        assert calls["inbox"] <= 1 + len(handles) // 200
+        assert calls["adopt"] <= 2  # the second finds nothing more
+        for handle in handles:
+            await second.client.handle(handle.id).send(1, "word")
+        for handle in handles:
+            await second.client.handle(handle.id).result()
+
+
+# -- on the wire
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The text of every statement that asyncpg sends, whoever asks for it."""
+    from asyncpg import Connection
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    seen: list[str] = []
+
+    def count(cls: Any, name: str, text: Any) -> None:
+        real = getattr(cls, name)
+
+        def call(self: Any, *args: Any, **options: Any) -> Any:
+            seen.append(text(self, args))
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(cls, name, call)
+
+    for name in ("fetch", "fetchrow", "fetchval"):
+        count(PreparedStatement, name, lambda self, _args: self.get_query())
+        count(Connection, name, lambda _self, args: args[0])
+    count(Connection, "execute", lambda _self, args: args[0])
+    yield seen
+
+
+@pytest.mark.postgres
+async def test_on_the_wire_a_commit_is_one_statement(postgres_url: str, statements: list[str]) -> None:
+    calls: Counter[str] = Counter()
+    app = counted(postgres_url, calls)
+    async with app:
+        for _ in range(3):
+            await app.work(2)  # every statement is prepared, every connection made
+        await settled(app)
+        calls.clear()
+        statements.clear()
+        workflows = 10
+        for _ in range(workflows):
+            await app.work(1)
+        writing = [text for text in statements if "insert into" in text]
+        hints = [text for text in statements if "pg_notify" in text]
+        assert len(writing) == calls["commit"] == 2 * workflows
+        assert len(writing) + len(hints) <= 3 * workflows
+        own = [text for text in statements if text.strip().lower() in ("begin", "commit", "rollback")]
+        assert not own  # no transaction around one statement
