@@ -33,6 +33,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+
 from bench.meter import LINUX, parent_of
 from bench.table import CONTENDERS, TITLES, markdown
 from bench.workloads import Line, Run, selected
@@ -61,7 +63,6 @@ def module_of(who: str) -> str:
 
 def server_pid(server: Server) -> int:
     """The root process of a Postgres on this machine, 0 if it is elsewhere."""
-    import asyncpg
 
     async def ask() -> int:
         connection = await asyncpg.connect(server.url())
@@ -112,8 +113,8 @@ def run_once(line: Line, who: str, run: Run, server: Server, pid: int, quiet: fl
     with database(line, server) as url:
         done = subprocess.run(
             [
-                python, "-m", module_of(who), f"--workload={run.workload}", f"--n={run.n}", f"--k={run.k}", f"--db={url}",
-                f"--server-pid={0 if line.store == 'sqlite' else pid}", f"--quiet={quiet}",
+                python, "-m", module_of(who), f"--workload={run.workload}", f"--n={run.n}", f"--k={run.k}",
+                f"--db={url}", f"--server-pid={0 if line.store == 'sqlite' else pid}", f"--quiet={quiet}",
             ],
             cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
@@ -214,7 +215,8 @@ def main() -> int:
         url = os.environ.get("PERDURE_TEST_POSTGRES")
         server = Server(url) if url else stack.enter_context(Cluster(settings=SETTINGS))
         sitting = Sitting(a, server)
-        head = f"{versions()}; a flush to disk takes {flush_ms(RESULTS):.2f} ms; {datetime.now(UTC):%Y-%m-%d}"
+        short = "; short pass: sizes are smaller than the table says" if a.quick else ""
+        head = f"{versions()}; a flush to disk takes {flush_ms(RESULTS):.2f} ms; {datetime.now(UTC):%Y-%m-%d}{short}"
         print(head, flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             sitting.all(lines, contenders)

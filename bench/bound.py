@@ -33,8 +33,10 @@ create table step (wf uuid not null, seq int not null, name text not null, outpu
   at timestamptz not null default now(), primary key (wf, seq));
 """
 FLUSH = """
-with i as (insert into wf (id, name, input, executor) select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[])),
-     s as (insert into step (wf, seq, name, output) select * from unnest($5::uuid[], $6::int[], $7::text[], $8::text[])),
+with i as (insert into wf (id, name, input, executor)
+             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[])),
+     s as (insert into step (wf, seq, name, output)
+             select * from unnest($5::uuid[], $6::int[], $7::text[], $8::text[])),
      u as (update wf set status = 1, output = d.output, updated = now() from unnest($9::uuid[], $10::text[])
              as d (id, output) where wf.id = d.id)
 select 1"""

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from bench import perdure_run
 from bench.meter import Meter, contender_arguments
@@ -78,7 +78,7 @@ class Sampler:
         for key in seen:
             self.on_stack[key] += spent  # type: ignore[assignment]
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> Self:
         self._last = time.thread_time()
         signal.signal(signal.SIGALRM, self.tick)
         signal.setitimer(signal.ITIMER_REAL, EVERY_SECONDS, EVERY_SECONDS)
@@ -100,8 +100,8 @@ class Sampler:
             print(f"{100 * spent / self.cpu:5.1f} % {spent / units * 1e6:8.2f} µs  {name}")
 
         print(
-            f"{self.samples} samples, {self.cpu:.3f} s of CPU in {wall:.3f} s: {self.cpu / units * 1e6:.1f} µs for each "
-            f"of {units}"
+            f"{self.samples} samples, {self.cpu:.3f} s of CPU in {wall:.3f} s: "
+            f"{self.cpu / units * 1e6:.1f} µs for each of {units}"
         )
         for title, counter in (("package", packages), ("file", files)):
             print(f"-- by {title}: where it stood")
@@ -120,7 +120,8 @@ def report_exact(profile: cProfile.Profile, units: int, top: int) -> None:
     for (file, line, name), (_, calls, own, total, _) in rows[: top * 3]:
         where = f"{place(file)[1]}:{line}" if line else file
         print(
-            f"{calls / units:7.2f} calls {own / units * 1e6:7.2f} own {total / units * 1e6:8.2f} with below  {where} {name}"
+            f"{calls / units:7.2f} calls {own / units * 1e6:7.2f} own {total / units * 1e6:8.2f} with below  "
+            f"{where} {name}"
         )
 
 
@@ -133,7 +134,7 @@ async def run(a: argparse.Namespace, wrap: Callable[[Any], Any]) -> float:
         meter = Meter(a.server_pid)
         with wrap(meter):
             result = await perdure_run.ASYNC[a.workload](app, a, meter)
-        print({key: result[key] for key in result if key.endswith("_s") or key.endswith("_ms")})
+        print({key: result[key] for key in result if key.endswith(("_s", "_ms"))})
         return float(result["wall_s"])
 
 

@@ -73,16 +73,22 @@ LINES: tuple[Line, ...] = (
     line(
         "cpu", "CPU for 1,000 workflows x 1 step", ("cpu_s_per_1000", "s", "less"), {}, T("dbos", 1 / 20), of="burst"
     ),
-    line("sequential", "1 workflow x 2,000 steps", RATE_S, everybody("sequential", 2000), T("dbos", 5), T("restate", 2.5)),
+    line(
+        "sequential", "1 workflow x 2,000 steps", RATE_S, everybody("sequential", 2000), T("dbos", 5), T("restate", 2.5)
+    ),
     line("fanout", "100 workflows x 50 steps", RATE_S, everybody("burst", 100, 50), T("dbos", 50), T("restate", 7)),
     line(
         "sync_start", "sync: 2,000 x 1, one thread starts", RATE_W,
         only("sync_start", 2000, dbos=Run("burst", 2000)), T("dbos", 4), group="sync",
     ),
     line("sync_many", "sync: 5,000 x 1, start_many", RATE_W, only("sync_many", 5000), T("burst", 0.5), group="sync"),
-    line("sync_threads", "sync: 5,000 x 1, 16 threads", RATE_W, only("sync_threads", 5000), T("burst", 0.5), group="sync"),
     line(
-        "sync_sequential", "sync: 1 x 2,000 steps", RATE_S, only("sync_sequential", 2000), T("sequential", 0.5), group="sync"
+        "sync_threads", "sync: 5,000 x 1, 16 threads", RATE_W, only("sync_threads", 5000), T("burst", 0.5),
+        group="sync",
+    ),
+    line(
+        "sync_sequential", "sync: 1 x 2,000 steps", RATE_S, only("sync_sequential", 2000), T("sequential", 0.5),
+        group="sync",
     ),
     line("sync_fanout", "sync: 100 x 50 steps", RATE_S, only("sync_burst", 100, 50), T("fanout", 0.5), group="sync"),
     line(
@@ -97,7 +103,10 @@ LINES: tuple[Line, ...] = (
         "send_recv", "send -> recv, p50", ("send_recv_p50_ms", "ms", "less"),
         only("wake", 200, dbos=Run("wake", 50), restate=Run("wake", 50)), at_most=2.0, group="wake",
     ),
-    line("event_get", "event set -> get, p50", ("event_get_p50_ms", "ms", "less"), {}, at_most=2.0, of="send_recv", group="wake"),
+    line(
+        "event_get", "event set -> get, p50", ("event_get_p50_ms", "ms", "less"), {}, at_most=2.0, of="send_recv",
+        group="wake",
+    ),
     line("wide", "1,000 workflows x 50 steps", RATE_S, only("burst", 1000, 50), group="slow"),
     line(
         "slow_wide", "the same, commits 2 ms slower", RATE_S, only("burst", 1000, 50), T("wide", 0.70),

@@ -370,6 +370,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("command", nargs="*")
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server and its data go, too
     with Cluster(args.port) as cluster:
         url = cluster.url(cluster.create_database(name="perdure"))
         print(f"PERDURE_TEST_POSTGRES={url}", flush=True)
@@ -378,7 +379,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return subprocess.run(
                     args.command, check=False, env={**os.environ, "PERDURE_TEST_POSTGRES": url}
                 ).returncode
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.pause()
         except KeyboardInterrupt:
             return 130
     return 0

@@ -60,7 +60,7 @@ def main() -> None:
     subprocess.run([control, "init", "-d", a.db], check=True, stdout=subprocess.DEVNULL)
     client = Absurd(a.db, queue_name=QUEUE)
     client.create_queue(QUEUE)
-    client.register_task("work", queue=QUEUE)(lambda parameters, context: None)
+    client.register_task("work", queue=QUEUE)(lambda *_: None)
     worker(a)
     for _ in range(5):
         client.await_task_result(client.spawn("work", {"k": 1})["task_id"], timeout=30)

@@ -46,7 +46,9 @@ class SystemClock:
     def now(self) -> int:
         monotonic = time.monotonic_ns() // 1000
         offset = self._offset if self._offset is not None else time.time_ns() // 1000 - monotonic
-        self._last = max(self._last, monotonic + offset)
+        now = monotonic + offset
+        if now > self._last:
+            self._last = now
         return self._last
 
     def stamp(self) -> int | None:

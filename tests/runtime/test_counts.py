@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ async def test_histories_of_all_that_is_recovered_are_read_at_once(url: str, cal
 
 
 @pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The text of every statement that asyncpg sends, whoever asks for it."""
     from asyncpg import Connection
     from asyncpg.prepared_stmt import PreparedStatement
@@ -226,7 +226,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         count(PreparedStatement, name, lambda self, _args: self.get_query())
         count(Connection, name, lambda _self, args: args[0])
     count(Connection, "execute", lambda _self, args: args[0])
-    yield seen
+    return seen
 
 
 @pytest.mark.postgres

@@ -13,15 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
 
+from perdure.client.drive import Drive
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Unit, Verdict
+from perdure.model.writes import Receipt, Unit, Verdict
 from perdure.store.base import Store
 
 log = logging.getLogger("perdure.journal")
@@ -30,6 +31,8 @@ UNITS_MAX = 1000  # of one batch; beyond it a statement costs more than it saves
 BYTES_MAX = 4_000_000
 SLOW_SECONDS = 0.25  # a commit slower than this halves the next batch; a fast one lets it grow again
 RETRY_SECONDS_MAX = 1.0
+HALVES_FROM = 32  # a batch larger than this is handed over in two halves
+HALF_TURNS = 3  # turns of the loop from a verdict to the write it leads to: step, outcome, flush
 
 
 class Source(Protocol):
@@ -81,7 +84,9 @@ class Journal:
         self._loop = loop
         self._waiting: deque[Source] = deque()
         self._scheduled = False
-        self._flight: asyncio.Task[list[Verdict | Exception]] | None = None
+        self._flight: asyncio.Task[list[Verdict | Exception]] | Drive[Receipt] | None = None
+        self._untold: dict[int, tuple[Source, Unit, Verdict | Exception]] = {}  # durable, not handed over yet
+        self._began = 0.0
         self._units_max = UNITS_MAX
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
@@ -114,42 +119,107 @@ class Journal:
         waiting = self._waiting
         while waiting and len(units) < self._units_max and size < BYTES_MAX:
             source = waiting.popleft()
+            if self._untold:
+                self._tell_late(source)
             source.queued = False
             unit = source.take()
             if unit.empty:
                 continue
             sources.append(source)
             units.append(unit)
-            size += sum(len(record.data or b"") for record in unit.records) + 200
+            for record in unit.records:
+                size += 200 if record.data is None else 200 + len(record.data)
         if not units:
             self._settle_idle()
             return
         self.commits += 1
-        self._flight = flight = asyncio.Task(self._commit(units), loop=self._loop)
-        flight.add_done_callback(lambda task: self._landed(sources, units, task))
+        self._send(sources, units)
 
-    def _landed(self, sources: list[Source], units: list[Unit], task: asyncio.Task[list[Verdict | Exception]]) -> None:
-        self._flight = None
-        if task.cancelled():
+    def _send(self, sources: list[Source], units: list[Unit]) -> None:
+        """Begin the commit now, within this very turn of the loop: the database works while others get theirs."""
+        self._began = monotonic()
+
+        def done(receipt: Receipt | None, error: BaseException | None) -> None:
+            if receipt is not None:
+                self._succeeded(receipt)
+                self._landed(sources, units, receipt.verdicts)
+            elif not self._closed:
+                self._patiently(sources, units)
+
+        if self.trouble is not None:
+            self._patiently(sources, units)
             return
-        for source, unit, verdict in zip(sources, units, task.result(), strict=True):
-            try:
-                if isinstance(verdict, Verdict):
-                    source.written(unit, verdict)
-                else:
-                    source.broken(unit, verdict)
-            except Exception:  # one source's bug must not keep the others from their verdicts
-                log.exception("a verdict could not be handed over (workflow %s)", unit.key.id)
-        if self._waiting and not self._scheduled:
+        self._flight = flight = Drive(self._store.commit(units, now=self._clock.stamp()), done, self._loop)
+        flight.begin()
+
+    def _patiently(self, sources: list[Source], units: list[Unit]) -> None:
+        """The longer way, in a task of its own: with back-off, and bisecting what cannot be written."""
+        task = asyncio.Task(self._commit(units), loop=self._loop)
+        self._flight = task
+
+        def done(task: asyncio.Task[list[Verdict | Exception]]) -> None:
+            if not task.cancelled():
+                self._landed(sources, units, task.result())
+
+        task.add_done_callback(done)
+
+    def _landed(
+        self, sources: Sequence[Source], units: Sequence[Unit], verdicts: Sequence[Verdict | Exception]
+    ) -> None:
+        """Hand the verdicts over. Of a large batch first one half, so that the database has its writes to do while the
+        other half is handed over: else client and server only ever work in turns."""
+        self._flight = None
+        told = list(zip(sources, units, verdicts, strict=True))
+        if len(told) > HALVES_FROM and not self._waiting:
+            late = told[len(told) // 2 :]
+            told = told[: len(told) // 2]
+            self._untold = {id(source): (source, unit, verdict) for source, unit, verdict in late}
+            self._in_turns(HALF_TURNS, self._tell_rest)
+        for source, unit, verdict in told:
+            self._tell(source, unit, verdict)
+        if self._waiting and not self._scheduled and self._flight is None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        elif not self._waiting:
+        elif not self._waiting and not self._untold:
             self._settle_idle()
 
+    def _in_turns(self, turns: int, callback: Callable[[], None]) -> None:
+        if turns:
+            self._loop.call_soon(self._in_turns, turns - 1, callback)
+        else:
+            callback()
+
+    def _tell_late(self, source: Source) -> None:
+        """A source that wants to write again is told its last verdict first: one unit of it at a time."""
+        late = self._untold.pop(id(source), None)
+        if late is not None:
+            self._tell(*late)
+
+    def _tell_rest(self) -> None:
+        untold, self._untold = self._untold, {}
+        if not self._closed:
+            for late in untold.values():
+                self._tell(*late)
+            if not self._waiting and self._flight is None:
+                self._settle_idle()
+
+    def _tell(self, source: Source, unit: Unit, verdict: Verdict | Exception) -> None:
+        try:
+            if isinstance(verdict, Verdict):
+                source.written(unit, verdict)
+            else:
+                source.broken(unit, verdict)
+        except Exception:  # one source's bug must not keep the others from their verdicts
+            log.exception("a verdict could not be handed over (workflow %s)", unit.key.id)
+
+    def _succeeded(self, receipt: Receipt) -> None:
+        self._clock.observe(receipt.now)
+        self._adapt(monotonic() - self._began)
+
     async def _commit(self, units: Sequence[Unit]) -> list[Verdict | Exception]:
-        delay = 0.01
+        delay = 0.0  # the first retry at once: a broken connection is replaced by a new one
         while True:
-            began = monotonic()
+            self._began = monotonic()
             try:
                 receipt = await self._store.commit(units, now=self._clock.stamp())
             except DatabaseTrouble as trouble:
@@ -157,7 +227,7 @@ class Journal:
                     log.warning("the database is in trouble, writes wait: %s", trouble)
                 self.trouble = trouble
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_SECONDS_MAX)
+                delay = min(max(delay * 2, 0.01), RETRY_SECONDS_MAX)
             except Exception as error:
                 if len(units) == 1:
                     log.exception("the store refused a write of workflow %s", units[0].key.id)
@@ -165,8 +235,7 @@ class Journal:
                 middle = len(units) // 2
                 return [*await self._commit(units[:middle]), *await self._commit(units[middle:])]
             else:
-                self._clock.observe(receipt.now)
-                self._adapt(monotonic() - began)
+                self._succeeded(receipt)
                 if self.trouble is not None:
                     log.warning("the database answers again; writes go on")
                     self.trouble = None
@@ -200,6 +269,7 @@ class Journal:
         """Drop everything, as a crash would: what is under way may have happened or not."""
         self._closed = True
         self._waiting.clear()
+        self._untold.clear()
         if self._flight is not None:
             self._flight.cancel()
             self._flight = None

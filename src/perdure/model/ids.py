@@ -33,7 +33,7 @@ class TokenMaker:
     __slots__ = ("_counter", "_prefix")
 
     def __init__(self) -> None:
-        self._prefix = bytes([os.urandom(1)[0] | 0x80]) + os.urandom(7)  # never 0: see born_lineage
+        self._prefix = os.urandom(8)
         self._counter = itertools.count(int.from_bytes(os.urandom(4), "big"))
 
     def __call__(self) -> bytes:
@@ -69,19 +69,6 @@ class WorkflowIds:
         ms, counter = self._last >> 26, self._last & 0x3FFFFFF
         a, b = counter >> 14, counter & 0x3FFF
         return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{a:03x}-{0x8000 | b:04x}-{self._tail}"
-
-
-def born_lineage(now: int, token: bytes) -> bytes:
-    """The lineage of a run that begins before any row says when: it carries that time, and a replay begins with it.
-
-    Its first byte is 0 (until the year 4253), that of a token never is.
-    """
-    return now.to_bytes(8, "big") + token[:4] + token[12:]
-
-
-def born_at(lineage: bytes) -> int | None:
-    """The time that a lineage carries, None if the row knows it."""
-    return None if lineage[0] else int.from_bytes(lineage[:8], "big")
 
 
 def idempotency_key(lineage: bytes, path: str) -> str:

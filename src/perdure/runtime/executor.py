@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
-from perdure.model.ids import RunKey, born_at, born_lineage
+from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Record, Wake, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
@@ -43,6 +44,7 @@ log = logging.getLogger("perdure")
 
 LIVE_MAX = 10_000  # runs kept in memory; beyond it the longest waiting are evicted
 GRACE_SECONDS = 5.0  # a wait longer than this is evicted
+BEGIN_BATCH = 256  # bodies begun in one turn of the loop
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
 REAP_SECONDS = 5.0
@@ -82,6 +84,7 @@ class Executor:
         self.polling = polling
         self._grace = grace
         self._live_max = live_max
+        self._to_begin: deque[Execution] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._again = False
@@ -196,7 +199,7 @@ class Executor:
         if timeout is not None:
             deadline = min(now + timeout, deadline) if deadline is not None else now + timeout
         start = msgspec.structs.replace(
-            start, lineage=born_lineage(now, start.lineage), status=Status.RUNNING, claim=self.line.new_token(),
+            start, status=Status.RUNNING, claim=self.line.new_token(),
             owner=self.me.id, version=self.version,
             timeout=timeout, deadline=deadline, began=now,
         )  # fmt: skip
@@ -215,8 +218,17 @@ class Executor:
         face = AsyncExecution if definition.is_async else SyncExecution
         execution = face(self, definition, run, row, input)
         self.executions[row.id] = execution
-        self.line.loop.call_soon(self._begin, execution)
+        if not self._to_begin:
+            self.line.loop.call_soon(self._begin_some)
+        self._to_begin.append(execution)
         return execution
+
+    def _begin_some(self) -> None:
+        """So many bodies in one turn of the loop that the journal's turn comes while thousands begin."""
+        for _ in range(min(len(self._to_begin), BEGIN_BATCH)):
+            self._begin(self._to_begin.popleft())
+        if self._to_begin:
+            self.line.loop.call_soon(self._begin_some)
 
     def _begin(self, execution: Execution) -> None:
         """A plain callback of the host loop: the body's first burst (replaying what history holds)."""
@@ -379,7 +391,7 @@ class Executor:
         if previous is not None:
             previous.drop()
         definition = self.registry.workflows.get(row.name)
-        began = born_at(row.lineage) or row.started
+        began = row.started
         now = began if began is not None else row.created
         run = Run(row.key, row.lineage, self.version, now, history, row.intents, again=row.epoch > 1)
         if definition is None:

@@ -21,6 +21,7 @@ from perdure.serde.secret import STARS, Secret
 
 SHOWN_MAX = 512
 _DEPTH_MAX = 20
+_PLAIN = frozenset({int, bool, float, type(None)})
 _MORE = "…"
 _MARKED = '{"$secret"'
 
@@ -68,6 +69,8 @@ def show_call(
 
     ``hidden`` are the positions and names of parameters that are annotated as secret.
     """
+    if not kwargs and not hidden and (plain := _plain(args, limit)) is not None:
+        return plain
     text = _Text(limit)
     stars = frozenset(hidden)
     try:
@@ -83,6 +86,19 @@ def show_call(
     except _Full:
         pass
     return text.result()
+
+
+def _plain(args: Iterable[Any], limit: int) -> str | None:
+    """The text of a few short plain arguments, as most calls have; None where more care is needed."""
+    for value in args:
+        cls = type(value)
+        if cls is str:
+            if len(value) > limit:
+                return None
+        elif cls not in _PLAIN:
+            return None
+    text = ", ".join(map(repr, args))
+    return text if len(text) <= limit else None
 
 
 def show_stored(data: bytes, limit: int = SHOWN_MAX) -> str:

@@ -53,6 +53,8 @@ class Seat:
         method = getattr(self._store, name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
+            if self.vacant:
+                raise asyncio.CancelledError  # in a task of the dead that does not know it yet
             coroutine = method(*args, **kwargs)
             if name == "claim" and self.before_claim is not None:
                 coroutine = self._claim(self.before_claim, coroutine)
@@ -69,9 +71,6 @@ class Seat:
         return await coroutine
 
     async def _call(self, coroutine: Any) -> Any:
-        if self.vacant:
-            coroutine.close()
-            raise asyncio.CancelledError  # a task of the dead that does not know it yet
         task = asyncio.ensure_future(coroutine)
         self._calls.add(task)
         # A crash cancels who waits, never what the database does: a future of its own, not the task.
