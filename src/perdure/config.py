@@ -23,8 +23,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "database": ("PERDURE_DATABASE_URL",),
     "executor_id": ("PERDURE_EXECUTOR_ID", "DBOS__VMID"),
     "version": ("PERDURE_VERSION", "DBOS__APPVERSION"),
-    "rollout": ("PERDURE_ROLLOUT",),
-    "adopt": ("PERDURE_ADOPT",),
     "recovery": ("PERDURE_RECOVERY",),
     "lease": ("PERDURE_LEASE",),
     "schema": ("PERDURE_SCHEMA",),
@@ -33,8 +31,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 }
 OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_TEST_POSTGRES", "PERDURE_APP"})
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "rollout": ("auto", "manual"),
-    "adopt": ("replay_safe", "never"),
     "recovery": ("fleet", "own", "single", "manual"),
 }
 
@@ -48,8 +44,6 @@ class Settings:
     database_from: str
     executor_id: str
     version: str
-    rollout: str = "auto"
-    adopt: str = "replay_safe"
     recovery: str = "fleet"
     lease: float = 15.0
     schema: str = "perdure"

@@ -57,9 +57,8 @@ def test_an_unknown_key_of_pyproject_is_an_error_with_a_guess(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"rollout": "later"}, r"rollout='later' \(from App\(rollout=…\)\) is none of auto, manual"),
+        ({"recovery": "later"}, r"recovery='later' \(from App\(recovery=…\)\) is none of fleet, own, single, manual"),
         ({"recovery": "all"}, "none of fleet, own, single, manual"),
-        ({"adopt": "x"}, "none of replay_safe, never"),
         ({"lease": "soon"}, r"lease='soon' \(from App\(lease=…\)\) must be a number of at least 1"),
         ({"lease": 0.5}, "at least 1"),
         ({"schema": "Shop; drop"}, "cannot be used"),

@@ -24,6 +24,9 @@ class App(Router):
     ``database``: a URL (``postgresql://…``, ``sqlite:///…``), else ``PERDURE_DATABASE_URL``, else the embedded file.
     ``executor_id``: a label, default the host name. ``version``: of the code. ``lease``: how long this process may be
     silent before others take its work over. ``modules``: imported at launch, for the definitions in them.
+    ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the default),
+    only of those with its own executor id (``own``), of all at launch and refusing to start beside a live one
+    (``single``), or of nobody (``manual``).
     """
 
     def __init__(
@@ -33,8 +36,6 @@ class App(Router):
         database: str | None = None,
         executor_id: str | None = None,
         version: str | None = None,
-        rollout: Literal["auto", "manual"] | None = None,
-        adopt: Literal["replay_safe", "never"] | None = None,
         recovery: Literal["fleet", "own", "single", "manual"] | None = None,
         lease: Duration | None = None,
         modules: Collection[str] = (),
@@ -42,8 +43,7 @@ class App(Router):
         super().__init__()
         self.name = name
         arguments = {
-            "database": database, "executor_id": executor_id, "version": version, "rollout": rollout, "adopt": adopt,
-            "recovery": recovery, "lease": lease,
+            "database": database, "executor_id": executor_id, "version": version, "recovery": recovery, "lease": lease,
         }  # fmt: skip
         self._home = Home(name, arguments, self._registry, make_store, aface.FACE)
         self._home.modules = tuple(modules)

@@ -78,13 +78,19 @@ class Engine:
         if leased:
             lease.begin()
             self.lease = lease
-        if before_work is not None:
-            await before_work()
-        self.executor = Executor(
-            line, self.registry, executor_id=settings.executor_id, version=settings.version, me=me,
-            lease=self.lease, threads=settings.threads, grace=settings.grace, polling=polling, fakes=self.fakes,
+        executor = Executor(
+            line, self.registry, executor_id=settings.executor_id, version=settings.version, me=me, lease=self.lease,
+            recovery=settings.recovery, threads=settings.threads, grace=settings.grace, polling=polling, fakes=self.fakes,
         )  # fmt: skip
-        await self.executor.open()
+        try:
+            if before_work is not None:
+                await before_work()
+            await executor.open()
+        except BaseException:  # nobody may take this incarnation for alive
+            executor.stop()
+            await line.store.leave(me.id)
+            raise
+        self.executor = executor
         if leased:  # not for a test's engine, one of many
             self._calm_collector()
 

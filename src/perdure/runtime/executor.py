@@ -35,7 +35,7 @@ from perdure.runtime.eviction import evict_if_idle, is_waiting
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
-from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, retry_held
+from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.waits import EventWait
 from perdure.store.base import ClaimRequest
@@ -63,6 +63,7 @@ class Executor:
         version: str,
         me: Incarnation,
         lease: Lease | None = None,
+        recovery: str = "fleet",
         threads: int = 32,
         grace: float = GRACE_SECONDS,
         live_max: int = LIVE_MAX,
@@ -74,6 +75,7 @@ class Executor:
         self.executor_id = executor_id
         self.version = version
         self.lease = lease
+        self.recovery = recovery
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
@@ -108,6 +110,8 @@ class Executor:
         self.line.work = self
         self.line.version = self.version
         self.line.watcher.is_local = self.has
+        if self.recovery == "single":
+            await refuse_company(self)
         await retry_held(self)
         await reap(self)
         self.look()

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from perdure.client.line import Line
 from perdure.core.run import Run
-from perdure.errors import DatabaseTrouble
+from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.records import Claimed, Incarnation
 from perdure.model.states import Reason
 from perdure.model.writes import Unit, Verdict
@@ -32,6 +32,7 @@ class Host(Protocol):
     line: Line
     me: Incarnation
     recovered: int
+    recovery: str  # fleet | own | single | manual
     taking: asyncio.Lock
     looks: int  # at 0, the next look also searches for rows of ours that nobody runs
 
@@ -42,6 +43,8 @@ class Host(Protocol):
 
 async def reap(host: Host) -> int:
     """Take over what the gone have left, in bounded batches; how many workflows that were."""
+    if host.recovery == "manual":
+        return 0
     taken = 0
     store, stamp = host.line.store, host.line.clock.stamp
     try:
@@ -66,6 +69,8 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     """Incarnations that own nothing rightfully any more: left, buried before, proven gone, or out of lease."""
     store, stamp = host.line.store, host.line.clock.stamp
     others = [who for who in await store.incarnations() if who.id != host.me.id]
+    if host.recovery == "own":
+        others = [who for who in others if who.executor == host.me.executor]
     seeming = [who for who in others if who.state in ("alive", "draining")]
     proven = [who.id for who in seeming if provably_gone(who)]
     if proven:
@@ -73,6 +78,18 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     expired = [who.id for who in seeming if who.id not in proven]
     buried = await store.bury(expired, now=stamp()) if expired else []
     return [*proven, *buried, *(who.id for who in others if who.state in ("dead", "gone"))]
+
+
+async def refuse_company(host: Host) -> None:
+    """With ``recovery="single"``: raise ``ConfigError`` if another executor of this app seems to be alive."""
+    now = host.line.clock.now()
+    for who in await host.line.store.incarnations():
+        alive = who.state in ("alive", "draining") and who.lease_until > now and not provably_gone(who)
+        if who.id != host.me.id and alive:
+            raise ConfigError(
+                f"recovery='single' was asked for, but executor {who.executor!r} (pid {who.pid} on {who.host}) is alive; "
+                "stop it first, or use recovery='fleet'. See: perdure executor list"
+            )
 
 
 async def retry_held(host: Host) -> None:
