@@ -151,8 +151,8 @@ class Sitting:
                 print(f"  {TITLES[who]} failed and is left out of this line: {error}", file=sys.stderr)
                 self.broken.add((line.name, who))
                 return
-            share = result.get("foreign_cpu_s", 0.0) / max(result.get("wall_s", 1.0), 0.05)
-            result["noisy"] = share > self.a.noise
+            others = result.get("foreign_cpu_s", 0.0)  # counted in hundredths of a second: a few are no noise
+            result["noisy"] = others > self.a.noise * result.get("wall_s", 1.0) + 0.03
             self.note(
                 {"line": line.name, "who": who, "run": number, "attempt": attempt + 1, **vars(run), **result}
             )  # fmt: skip

@@ -93,7 +93,8 @@ LINES: tuple[Line, ...] = (
     line("sync_fanout", "sync: 100 x 50 steps", RATE_S, only("sync_burst", 100, 50), T("fanout", 0.5), group="sync"),
     line(
         "sqlite_sequential", "SQLite: 1 x 2,000 steps", RATE_S,
-        only("sequential", 2000, 1, "bound", dbos=Run("sequential", 1000)), T("dbos", 5), store="sqlite", group="sqlite",
+        only("sequential", 2000, 1, "bound", dbos=Run("sequential", 1000)), T("dbos", 5),
+        store="sqlite", group="sqlite",
     ),
     line(
         "sqlite_burst", "SQLite: 5,000 x 1 step", RATE_W,

@@ -266,7 +266,7 @@ class Cluster(Server):
                 raise RuntimeError(f"Postgres did not start:\n{self.log}")
             if self._answers():
                 return self
-            time.sleep(0.02)
+            time.sleep(0.02)  # waits: a server that starts has no other way to tell
         self.stop("immediate")
         raise RuntimeError(f"Postgres did not answer within {timeout} s:\n{self.log}")
 
@@ -337,7 +337,7 @@ class Cluster(Server):
         """Wait until the orphans are gone: a new server refuses to start beside them."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and any(_lives(p) for p in pids):
-            time.sleep(0.01)
+            time.sleep(0.01)  # waits: orphans are nobody's children, so nobody is told of their end
         if self.home is not None:
             (self.home / "data" / "postmaster.pid").unlink(missing_ok=True)
 

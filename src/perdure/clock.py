@@ -47,8 +47,7 @@ class SystemClock:
         monotonic = time.monotonic_ns() // 1000
         offset = self._offset if self._offset is not None else time.time_ns() // 1000 - monotonic
         now = monotonic + offset
-        if now > self._last:
-            self._last = now
+        self._last = max(self._last, now)
         return self._last
 
     def stamp(self) -> int | None:

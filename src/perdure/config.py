@@ -1,6 +1,7 @@
 """Settings: argument, then ``PERDURE_*``, then ``[tool.perdure]`` in pyproject.toml, then default.
 
-Read at launch, never at import. An unknown key is an error with a guess, so that a typing mistake never means a default.
+Read at launch, never at import. An unknown key is an error with a guess, so that a typing mistake never means a
+default.
 """
 
 from __future__ import annotations

@@ -124,6 +124,8 @@ class Registry:
                 _put(self.steps, definition, "step")
             case ResourceDef():
                 _put(self.resources, definition, "resource")
+        for registry in self.included_in:
+            registry.add(definition)
 
     def include(self, other: Registry, prefix: str = "") -> None:
         """Take another registry's definitions over (their names already carry their own prefix)."""

@@ -139,8 +139,7 @@ async def named_children() -> list[str]:
 
 @app.workflow
 async def failing_child() -> str:
-    raise_it = await refuse("child refuses")
-    return raise_it
+    return await refuse("child refuses")
 
 
 @app.workflow

@@ -50,7 +50,10 @@ def fresh() -> Ledger:
 
 
 class Witness:
-    """A store that notes what it acknowledged. Everything else is the store's own, which is opened and closed elsewhere."""
+    """A store that notes what it acknowledged.
+
+    Everything else is the store's own, which is opened and closed elsewhere.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -83,7 +86,7 @@ class Witness:
 
 
 def for_app(store: Any, app: str) -> Any:
-    """Another app's view of the database that ``store`` has open: over the same connections, so that it costs nothing."""
+    """Another app's view of the database that ``store`` has open: over the same connections, so it costs nothing."""
     other = copy.copy(store)
     other.app = app
     if hasattr(store, "_place"):  # Postgres

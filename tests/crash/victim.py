@@ -23,7 +23,7 @@ from perdure.testing.crash import CrashStore, Mode, Plan
 STEPS = 4
 app = App("victim", lease=30)
 word = Topic[str]("word")
-ledger = -1
+ledger: list[int] = []  # the file that effects are written to
 
 
 def say(*what: object) -> None:
@@ -32,14 +32,14 @@ def say(*what: object) -> None:
 
 @app.step
 async def effect(id: str, n: int) -> int:
-    os.write(ledger, f"{id} {n} {current().idempotency_key}\n".encode())  # one write: whole or not at all
+    os.write(ledger[0], f"{id} {n} {current().idempotency_key}\n".encode())  # one write: whole or not at all
     say("effect", id, n)
     return n
 
 
 @app.step
 def blocking_effect(id: str, n: int) -> int:
-    os.write(ledger, f"{id} {n} {current().idempotency_key}\n".encode())
+    os.write(ledger[0], f"{id} {n} {current().idempotency_key}\n".encode())
     say("effect", id, n)
     return n
 
@@ -73,8 +73,7 @@ def die() -> None:
 
 
 async def main(url: str, path: str, count: int, orders: dict[int, Mode]) -> None:
-    global ledger
-    ledger = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    ledger.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     logging.getLogger("perdure").addHandler(Trouble())
     home = app._home
     home.arguments["database"] = url

@@ -8,6 +8,7 @@ import decimal
 import ipaddress
 import math
 import pathlib
+import re
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -166,7 +167,9 @@ HINTED: list[tuple[Any, Any, str]] = [
 
 
 def name_of(case: tuple[Any, ...]) -> str:
-    return f"{getattr(case[0], '__name__', case[0])}-{case[1]!r}"[:60]
+    # Without addresses, so that every worker of a parallel run collects the same names; sets have no order of their own.
+    words = type(case[1]).__name__ if isinstance(case[1], set | frozenset) else f"{case[1]!r}"
+    return re.sub(r" at 0x[0-9a-f]+", "", f"{getattr(case[0], '__name__', case[0])}-{words}")[:60]
 
 
 @pytest.mark.parametrize("case", HINTED, ids=name_of)

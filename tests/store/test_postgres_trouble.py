@@ -58,7 +58,7 @@ async def test_a_write_cut_off_is_a_lost_answer_and_may_be_repeated(cluster: Clu
     sql = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     while not (pid := await other.fetchval(sql)):
         await other.execute("select pg_stat_clear_snapshot()")
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # waits: another session's lock is seen only by asking
     await other.fetchval("select pg_terminate_backend($1)", pid)
     with pytest.raises(LostAnswer):
         await task
@@ -86,7 +86,7 @@ async def test_a_lock_held_too_long_is_an_overload(
 
 async def test_a_cancelled_call_leaves_a_usable_store(cluster: Cluster, store: PostgresStore) -> None:
     task = asyncio.create_task(store._reading.fetch("select pg_sleep(20)"))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # waits: long enough that the statement is on its way
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -153,7 +153,7 @@ async def test_hints_reach_other_processes_and_survive_a_restart(cluster: Cluste
         heard["other"].clear()
         while not heard["other"].is_set():  # a hint may be lost while the listener connects
             store.hint()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # waits: until heard, a lost hint is sent again
 
     await asyncio.wait_for(hint_until_heard(), 10)
     assert not heard["own"].is_set()

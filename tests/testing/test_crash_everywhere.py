@@ -37,7 +37,19 @@ HEAD = """
 def run(folder: Path, test: str) -> tuple[int, str]:
     path = folder / "test_it.py"
     path.write_text(textwrap.dedent(HEAD) + textwrap.dedent(test))
-    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:perdure", "-p", "perdure.testing.plugin", "-o", "asyncio_mode=auto", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-rA",
+        "-p",
+        "no:perdure",
+        "-p",
+        "perdure.testing.plugin",
+        "-o",
+        "asyncio_mode=auto",
+        str(path),
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=50)
     return done.returncode, done.stdout + done.stderr
 

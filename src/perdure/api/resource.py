@@ -21,8 +21,8 @@ class Resource(Generic[T]):
         """The open value. Raises ``NotOpen`` outside the app's working life."""
         if not self.definition.value:
             raise NotOpen(
-                f"resource {self.definition.name!r} ({self.definition.place}) is not open: it is opened when the app begins "
-                "to work (async with app: …) and closed after it has drained; connect() alone opens no resources"
+                f"resource {self.definition.name!r} ({self.definition.place}) is not open: it is opened when the app "
+                "begins to work (async with app: …) and closed after it has drained; connect() alone opens no resources"
             )
         return cast("T", self.definition.value[-1])
 

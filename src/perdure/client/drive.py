@@ -2,8 +2,8 @@
 
 A task costs two turns of the loop that a commit need not wait for: one until it begins, one until its end is told. In a
 turn of a busy loop a hundred other callbacks run, so a commit would leave late by all of them. What is driven has no
-``asyncio.current_task()``: it must not use ``asyncio.timeout``; if it fails for that or any other reason, the caller does
-the same again in a real task.
+``asyncio.current_task()``: it must not use ``asyncio.timeout``; if it fails for that or any other reason, the caller
+does the same again in a real task.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Drive(Generic[T]):
             if waits_for is None:  # asyncio.sleep(0)
                 self._loop.call_soon(self._step, None)
             else:
-                waits_for._asyncio_future_blocking = False  # as a task does: the wait has been taken up
+                # As a task does: the wait has been taken up.
+                waits_for._asyncio_future_blocking = False  # noqa: SLF001 - asyncio's protocol has no public name
                 waits_for.add_done_callback(self._wake)
 
     def _wake(self, _future: asyncio.Future[Any]) -> None:

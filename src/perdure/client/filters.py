@@ -27,7 +27,8 @@ def read_filter(query: str) -> Filter:
         field = _FIELDS.get(found[1].lower()) if found else None
         if found is None or field is None or field in fields:
             raise ConfigError(
-                f'cannot read {term.strip()!r} in the query {query!r}; write e.g. "status = failed AND type = checkout" '
+                f"cannot read {term.strip()!r} in the query {query!r}; "
+                'write e.g. "status = failed AND type = checkout" '
                 f"with fields {', '.join(sorted(_FIELDS))}, joined by AND"
             )
         values = [found[2]] if found[2] is not None else found[3].split(",")

@@ -166,8 +166,11 @@ class Journal:
     def _landed(
         self, sources: Sequence[Source], units: Sequence[Unit], verdicts: Sequence[Verdict | Exception]
     ) -> None:
-        """Hand the verdicts over. Of a large batch first one half, so that the database has its writes to do while the
-        other half is handed over: else client and server only ever work in turns."""
+        """Hand the verdicts over.
+
+        Of a large batch first one half, so that the database has its writes to do while the other half is handed over:
+        else client and server only ever work in turns.
+        """
         self._flight = None
         told = list(zip(sources, units, verdicts, strict=True))
         if len(told) > HALVES_FROM and not self._waiting:

@@ -169,8 +169,8 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
     stored = (await patiently(line, line.store.inputs, [row.key])).get(row.key)
     if policy == "fail":
         raise WorkflowConflict(
-            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this error. "
-            "Choose another id, or leave on_conflict out to attach to it"
+            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this "
+            "error. Choose another id, or leave on_conflict out to attach to it"
         )
     check_same(await _first_run(line, row, order), order, stored)
     if row.closed is not None:

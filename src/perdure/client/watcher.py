@@ -164,7 +164,8 @@ class Watcher:
         """Somebody waits for a workflow that is held: say so, once, with the way to see why."""
         self._told_held.add(id)
         log.warning(
-            "workflow %s (%s) is held: %s: %s\n  it waits for a person or a fixed deploy; see: perdure workflow show %s",
+            "workflow %s (%s) is held: %s: %s\n"
+            "  it waits for a person or a fixed deploy; see: perdure workflow show %s",
             id, name, reason, detail, id,
         )  # fmt: skip
 

@@ -71,8 +71,8 @@ class Run:
 
     __slots__ = (
         "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
-        "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now", "sends",
-        "seq", "start", "taken", "version", "woken",
+        "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now",
+        "sends", "seq", "start", "taken", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -150,7 +150,10 @@ class Run:
             self._fresh.append(op)
 
     def abandon(self, op: Op) -> None:
-        """The body no longer waits (it was cancelled there). Recorded nowhere: a replay abandons it at the same point."""
+        """The body no longer waits (it was cancelled there).
+
+        Recorded nowhere: a replay abandons it at the same point.
+        """
         op.is_open = False
         self.asked.pop(op.path, None)
 
@@ -342,7 +345,10 @@ class Run:
             self._pending_intents = ()
 
     def take(self) -> Unit:
-        """All that waits, as one unit; intents ride with the last record, or with the start, or as a record of their own."""
+        """All that waits, as one unit.
+
+        Intents ride with the last record, or with the start, or as a record of their own.
+        """
         if self._pending_intents:
             if self._records or self.start is None:
                 if not self._records:

@@ -55,7 +55,10 @@ class MessageIds:
 
 
 class WorkflowIds:
-    """UUIDv7 text, strictly increasing within this process (RFC 9562, section 6.2, method 1: a counter after the time)."""
+    """UUIDv7 text, strictly increasing within this process.
+
+    (RFC 9562, section 6.2, method 1: a counter after the time.)
+    """
 
     __slots__ = ("_last", "_tail")
 

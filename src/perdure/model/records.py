@@ -132,7 +132,10 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Wake(msgspec.Struct, frozen=True, gc=False):
-    """A durable reason for a workflow to look again: mail, another's end, or (``cancel`` not None) a command to cancel."""
+    """A durable reason for a workflow to look again.
+
+    Mail, another's end, or (``cancel`` not None) a command to cancel.
+    """
 
     dest: str
     nonce: bytes

@@ -24,7 +24,10 @@ from perdure.model.states import Reason, Status
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Insert a workflow. With ``claim`` it is running from the first moment, held by ``owner``; else queued or scheduled."""
+    """Insert a workflow.
+
+    With ``claim`` it is running from the first moment, held by ``owner``; else queued or scheduled.
+    """
 
     id: str
     lineage: bytes
@@ -88,7 +91,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 
 class Park(msgspec.Struct, frozen=True, gc=False):
-    """Give the claim up and wait: for ``until``, for wakes, for the workflows in ``watching`` to close or set events."""
+    """Give the claim up and wait for ``until``, for wakes, for the workflows in ``watching`` to close or set events."""
 
     until: int | None
     detail: str
@@ -155,7 +158,7 @@ class Verdict(msgspec.Struct, kw_only=True, gc=False):
 
     applied: bool
     exists: dict[str, WorkflowRow] = msgspec.field(default_factory=lambda: {})
-    """Starts (own or children) whose id was taken by another: the row that has it. An own start in here: not applied."""
+    """Starts (own or children) whose id was taken by another: the row that has it. An own start here: not applied."""
     undelivered: dict[bytes, Status | None] = msgspec.field(default_factory=lambda: {})
     """Messages whose destination is unknown (None) or closed."""
 

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from perdure.client import verbs
@@ -220,9 +220,12 @@ def run_blocking(home: Home) -> None:
 async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:
     """A listing, page by page."""
     engine = home.engine()
+
+    def read(page: Filter) -> Coroutine[Any, Any, Any]:
+        return verbs.patiently(engine.line, engine.line.store.list, page)
+
     while True:
-        page = which
-        found = await on_engine(engine, lambda: verbs.patiently(engine.line, engine.line.store.list, page))
+        found = await on_engine(engine, partial(read, which))
         for row in found.rows:
             yield row
         if found.cursor is None:

@@ -34,7 +34,7 @@ from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.runtime.execution import Execution
 from perdure.runtime.waits import EventWait
-from perdure.serde.failures import encode_failure
+from perdure.serde.failures import decode_failure, encode_failure
 
 _encode = msgspec.json.encode
 _info = msgspec.json.Decoder(WorkflowInfo)
@@ -69,8 +69,6 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
         case ResultOf() | EventOf():
             return decode_outcome(record.outcome, record.data, question.shape)
         case _ if record.outcome is Outcome.ERROR:
-            from perdure.serde.failures import decode_failure
-
             raise decode_failure(record.data or b"")
         case InfoOf():
             return _info.decode(record.data or b"null")
@@ -270,7 +268,8 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
     try:
         if order.options.on_conflict == "fail" and not mine:
             raise WorkflowConflict(
-                f"workflow id {id!r} exists already ({exists.name}, {exists.status}); on_conflict='fail' asked for this error"
+                f"workflow id {id!r} exists already ({exists.name}, {exists.status}); on_conflict='fail' asked for "
+                "this error"
             )
         if not mine:  # mine may have continued as a new run, with another input
             check_same(exists, order, None)

@@ -22,8 +22,8 @@ from perdure.runtime.steps import StepCall
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 NEVER_WAKES = (
-    "the workflow body awaits something that is neither a step nor a wait of Perdure's or asyncio's, so nothing can ever "
-    "wake it: put real I/O, threads and futures of other event loops into a step"
+    "the workflow body awaits something that is neither a step nor a wait of Perdure's or asyncio's, so nothing can "
+    "ever wake it: put real I/O, threads and futures of other event loops into a step"
 )
 REPLAY_DELIVERIES_MAX = 500  # handed over in one turn of the host loop; then others get theirs
 

@@ -80,7 +80,8 @@ class Engine:
             self.lease = lease
         executor = Executor(
             line, self.registry, executor_id=settings.executor_id, version=settings.version, me=me, lease=self.lease,
-            recovery=settings.recovery, threads=settings.threads, grace=settings.grace, polling=polling, fakes=self.fakes,
+            recovery=settings.recovery, threads=settings.threads, grace=settings.grace, polling=polling,
+            fakes=self.fakes,
         )  # fmt: skip
         try:
             if before_work is not None:
@@ -95,8 +96,10 @@ class Engine:
             self._calm_collector()
 
     def _calm_collector(self) -> None:
-        """What launch made stays, so the collector need not look at it again; and at 700 new objects a time (the
-        default) it would spend half of this process's time on the thousands of runs that are alive.
+        """What launch made stays, so the collector need not look at it again.
+
+        And at 700 new objects a time (the default) it would spend half of this process's time on the thousands of runs
+        that are alive.
         """
         gc.freeze()
         self._collector = gc.get_threshold()

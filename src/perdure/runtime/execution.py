@@ -525,7 +525,8 @@ class Execution:
         if self.called:
             path, (code, line, what) = next(iter(self.called.items()))
             error = NotAwaited(
-                f"{what} was called at {code.co_filename}:{line} (path {path}) and never awaited, so it did not run; write: await {what}(…)"
+                f"{what} was called at {code.co_filename}:{line} (path {path}) and never awaited, so it did not run; "
+                f"write: await {what}(…)"
             )
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
             self._end_with(Continue(next_start(self, error.order), self.line.new_token()))

@@ -307,8 +307,10 @@ class Executor:
         self._due = self.line.timers.at(when, self.look)
 
     async def _take_wakes(self, wakes: Iterable[Wake]) -> None:
-        """Act on wakes of what runs here. A wake row goes only with the record of what it was about: until then it
-        is what finds the workflow again, should it be evicted or crash meanwhile.
+        """Act on wakes of what runs here.
+
+        A wake row goes only with the record of what it was about: until then it is what finds the workflow again,
+        should it be evicted or crash meanwhile.
         """
         self._interval = POLL_SECONDS_MIN
         acted: dict[str, list[bytes]] = {}

@@ -132,7 +132,8 @@ def install(loop_class: type) -> None:
     as_completed = cast(Any, _ordered_as_completed(asyncio.as_completed, is_ours))
     as_completed.perdure_dispatches = True
     all_tasks = _ordered_all_tasks(asyncio.all_tasks, is_ours)
-    for module in cast("list[Any]", [asyncio, asyncio.tasks]):
+    modules: list[Any] = [asyncio, asyncio.tasks]
+    for module in modules:
         module.as_completed = as_completed
         module.all_tasks = all_tasks
     _number_gathering_futures(is_ours)

@@ -87,8 +87,8 @@ async def refuse_company(host: Host) -> None:
         alive = who.state in ("alive", "draining") and who.lease_until > now and not provably_gone(who)
         if who.id != host.me.id and alive:
             raise ConfigError(
-                f"recovery='single' was asked for, but executor {who.executor!r} (pid {who.pid} on {who.host}) is alive; "
-                "stop it first, or use recovery='fleet'. See: perdure executor list"
+                f"recovery='single' was asked for, but executor {who.executor!r} (pid {who.pid} on {who.host}) is "
+                "alive; stop it first, or use recovery='fleet'. See: perdure executor list"
             )
 
 

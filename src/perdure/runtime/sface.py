@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from perdure.client import verbs
@@ -240,9 +241,12 @@ def run_blocking(home: Home) -> None:
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:
     """A listing, page by page."""
     engine = home.engine()
+
+    def read(page: Filter) -> Coroutine[Any, Any, Any]:
+        return verbs.patiently(engine.line, engine.line.store.list, page)
+
     while True:
-        page = which
-        found = on_engine(engine, lambda: verbs.patiently(engine.line, engine.line.store.list, page))
+        found = on_engine(engine, partial(read, which))
         yield from found.rows
         if found.cursor is None:
             return

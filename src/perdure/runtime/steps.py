@@ -39,8 +39,8 @@ class StepCall:
     """One call of a step: what to run, and the run of it that is under way."""
 
     __slots__ = (
-        "_execution", "_op", "_task", "_timed_out", "_timer", "args", "definition", "earlier", "kwargs", "name", "retry",
-        "timeout",
+        "_execution", "_op", "_task", "_timed_out", "_timer", "args", "definition", "earlier", "kwargs", "name",
+        "retry", "timeout",
     )  # fmt: skip
 
     def __init__(

@@ -88,14 +88,13 @@ def show_call(
     return text.result()
 
 
-def _plain(args: Iterable[Any], limit: int) -> str | None:
+def _plain(args: Iterable[object], limit: int) -> str | None:
     """The text of a few short plain arguments, as most calls have; None where more care is needed."""
     for value in args:
-        cls = type(value)
-        if cls is str:
+        if type(value) is str:
             if len(value) > limit:
                 return None
-        elif cls not in _PLAIN:
+        elif type(value) not in _PLAIN:
             return None
     text = ", ".join(map(repr, args))
     return text if len(text) <= limit else None

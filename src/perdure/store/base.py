@@ -217,7 +217,8 @@ class Store(Protocol):
     async def health(self) -> Health: ...
 
     async def apps(self) -> builtins.list[str]:
-        """The names of all apps of this database, sorted. The only question that a store of the app "" may be asked,
-        beside those about the schema and ``health``.
+        """The names of all apps of this database, sorted.
+
+        The only question that a store of the app "" may be asked, beside those about the schema and ``health``.
         """
         ...

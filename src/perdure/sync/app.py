@@ -25,9 +25,9 @@ class App(Router):
     ``database``: a URL (``postgresql://…``, ``sqlite:///…``), else ``PERDURE_DATABASE_URL``, else the embedded file.
     ``executor_id``: a label, default the host name. ``version``: of the code. ``lease``: how long this process may be
     silent before others take its work over. ``modules``: imported at launch, for the definitions in them.
-    ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the default),
-    only of those with its own executor id (``own``), of all at launch and refusing to start beside a live one
-    (``single``), or of nobody (``manual``).
+    ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the
+    default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
+    one (``single``), or of nobody (``manual``).
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class App(Router):
         self.close()
 
     def connect(self) -> Client:
-        """Only call, run nothing: for a web process beside executors. ``with app.connect(): …``"""
+        """Only call, run nothing, as ``with app.connect(): …`` does in a web process beside executors."""
         return Client(home=self._home)
 
     def lifespan(self, asgi: object, /) -> AbstractAsyncContextManager[None]:  # as-is

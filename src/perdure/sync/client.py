@@ -21,7 +21,9 @@ R = TypeVar("R")
 
 
 class Client:
-    """Does what a caller or an operator needs, without the app's code. ``app`` may be left out if the database holds one.
+    """Does what a caller or an operator needs, without the app's code.
+
+    ``app`` may be left out if the database holds one.
 
     >>> # async with Client("postgresql://…", app="shop") as client:
     >>> #     handle = await client.workflow("checkout", returns=str).options(id="order-42").start("42", 1999)
@@ -59,13 +61,13 @@ class Client:
         return Handle(self._home, check_id(id), Shape.of(Any))
 
     def list(self, query: str = "", *, limit: int | None = None) -> Iterator[WorkflowInfo]:
-        """Workflows, newest first. ``query``: ``status = failed``, ``status = open AND type = checkout``, …
+        """Workflows, newest first, of a ``query`` such as ``status = failed`` or ``status = open AND type = checkout``.
 
         Raises ``ConfigError`` for a query that cannot be read, with what is known.
         """
-        count = 0
         for row in sface.rows(self._home, read_filter(query)):
-            if limit is not None and count >= limit:
-                return
-            count += 1
+            if limit is not None:
+                if limit <= 0:
+                    return
+                limit -= 1
             yield info_of(row)

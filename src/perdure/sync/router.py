@@ -33,7 +33,6 @@ class Router:
         self._prefix = prefix
         self._registry = Registry()
         self._homes = Homes()
-        self._included: list[Router] = []
 
     # -- steps
 
@@ -180,13 +179,8 @@ class Router:
     def include(self, router: Router, /) -> None:
         """Take a router's definitions over. Raises ``DefinitionError`` for a duplicate name, showing both places."""
         self._registry.include(router._registry)
-        self._included.append(router)
-        router._settle(self._homes)
-
-    def _settle(self, homes: Homes) -> None:
-        self._homes.home = homes.home
-        for router in self._included:
-            router._settle(homes)
+        self._homes.included.append(router._homes)
+        router._homes.settle(self._homes.home)
 
     def _named(self, name: str | None, fn: Any) -> str:
         plain = (

@@ -37,6 +37,12 @@ class Homes:
 
     def __init__(self) -> None:
         self.home: Home | None = None
+        self.included: list[Homes] = []  # of the routers that this one's router includes
+
+    def settle(self, home: Home | None) -> None:
+        self.home = home
+        for homes in self.included:
+            homes.settle(home)
 
     def need(self, name: str) -> Home:
         if self.home is None:
@@ -88,7 +94,7 @@ class Workflow(Generic[P, R]):
     @sface.at_the_call
     def start_many(self: Unary[A, T], items: Iterable[A], *, id: Callable[[A], str] | None = None) -> list[Handle[T]]:
         """Start one workflow for each item, in one batch. ``id`` gives each its workflow id."""
-        workflow = cast("Workflow[..., T]", self)
+        workflow: Workflow[..., T] = cast("Workflow[..., T]", self)
         return workflow._start_all(list(items), id)
 
     def _start_all(self, items: list[Any], id: Callable[[Any], str] | None) -> list[Handle[R]]:
