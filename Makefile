@@ -10,7 +10,7 @@ demo:      ## a workflow, killed in the middle, finishing
 	@tools/setup.sh run
 	@.venv/bin/perdure demo
 
-test:      ## all tests on the first Python, the quick ones on every other (make test T="tests/core -k replay": only those)
+test:      ## all tests on the first Python, the quick ones on every other (make test T="tests/runtime -k replay": only those)
 	@tools/test.sh $(T)
 
 lint:      ## format, ruff, floors, perdure.sync up to date, house checks

@@ -193,12 +193,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, no waiting for quiet")
     parser.add_argument("--only", action="append", default=[], metavar="LINE", help="a line of the table or a group")
     parser.add_argument("--peers", default=",".join(PEERS), help="which peers: dbos,restate,absurd")
+    parser.add_argument("--page", type=Path, help="also put the table between the marks of this Markdown page")
     parser.add_argument("--noise", type=float, default=0.10, help="cores that others may use during a run (0.10)")
     parser.add_argument("--again", type=int, default=2, help="times that a noisy run is repeated (2)")
     a = parser.parse_args()
     a.runs = a.runs or (1 if a.quick else 3)
     a.again = 0 if a.quick else a.again
     return a
+
+
+def put(page: Path, text: str) -> None:
+    """Replace what stands between the marks of the table."""
+    begin, end = "<!-- table: begin -->", "<!-- table: end -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def main() -> int:
@@ -222,6 +230,8 @@ def main() -> int:
             sitting.all(lines, contenders)
     text = markdown(lines, sitting.results)
     sitting.file.with_suffix(".md").write_text(f"{head}\n\n{text}\n")
+    if a.page:
+        put(a.page, f"{head}.\n\n{text}")
     print(f"\n{text}\n\n~: others used the machine meanwhile. Written to {sitting.file.relative_to(ROOT)} and .md")
     return 0
 

@@ -55,7 +55,7 @@ async def refuse(what: str) -> str:
 
 @app.step(pure=True)
 async def add(a: int, b: int) -> int:
-    ledger.effect("add")
+    ledger.effect("add", pure=True)
     return a + b
 
 

@@ -23,15 +23,18 @@ class Ledger:
         self.effects: list[str] = []
         self.bodies: Counter[tuple[RunKey, str, int]] = Counter()  # bodies of steps by run, path, attempt
         self.outcomes: set[Where] = set()  # steps whose outcome is durable
+        self.intended: set[Where] = set()  # steps that were durably about to run
         self.attempts: set[tuple[RunKey, str, int]] = set()  # failed attempts that are durable
         self.taken: dict[bytes, set[tuple[RunKey, int]]] = {}  # message -> where it was received
         self.wrong: list[str] = []
 
-    def effect(self, what: str) -> None:
+    def effect(self, what: str, *, pure: bool = False) -> None:
         """Called first by the body of every step."""
         step = STEP.get()
         assert step is not None, "only steps have effects"
         where = (step.key, step.path)
+        if where not in self.intended and not pure:
+            self.wrong.append(f"step {what} ran at {where} before all that it rests on was durable")
         if where in self.outcomes:
             self.wrong.append(f"step {what} ran at {where} after its outcome was durable")
         if (*where, step.attempt) in self.attempts:
@@ -76,7 +79,11 @@ class Witness:
         return receipt
 
     def _note(self, unit: Unit) -> None:
+        for start in (*([unit.start] if unit.start else []), *unit.children):
+            ledger.intended.update((RunKey(start.id, start.run), intent.path) for intent in start.intents)
         for record in unit.records:
+            # An intent is written with, or after, all that the run observed before.
+            ledger.intended.update((unit.key, intent.path) for intent in record.intents)
             if record.kind is Kind.STEP:
                 ledger.outcomes.add((unit.key, record.path))
             elif record.kind is Kind.ATTEMPT:

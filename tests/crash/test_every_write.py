@@ -73,7 +73,7 @@ class Bench:
 
     async def check(self, harness: Harness, plan: Plan) -> None:
         """What holds after every run, whatever went wrong in it."""
-        assert ledger.wrong == []
+        assert not ledger.wrong, f"{ledger.wrong[:3]}"
         crashes = harness.crashes
         too_often = {where: n for where, n in ledger.bodies.items() if n > 1 + crashes}
         assert not too_often, f"more than 1 + {crashes} runs of a step's body: {too_often}"

@@ -358,7 +358,8 @@ async def test_pure_steps_wait_for_no_commit(app: App) -> None:
         return journal.commits - before
 
     async with app:
-        assert await commits(pure=True) <= 2  # the start and the end
+        # What has gathered is written as the database comes round, but no step waits for that.
+        assert await commits(pure=True) < 10
         assert await commits(pure=False) >= 20  # a barrier before each effect
 
 

@@ -167,7 +167,7 @@ HINTED: list[tuple[Any, Any, str]] = [
 
 
 def name_of(case: tuple[Any, ...]) -> str:
-    # Without addresses, so that every worker of a parallel run collects the same names; sets have no order of their own.
+    # Without addresses, so that every worker of a parallel run collects the same names; sets have no order at all.
     words = type(case[1]).__name__ if isinstance(case[1], set | frozenset) else f"{case[1]!r}"
     return re.sub(r" at 0x[0-9a-f]+", "", f"{getattr(case[0], '__name__', case[0])}-{words}")[:60]
 

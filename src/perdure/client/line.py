@@ -26,8 +26,8 @@ class Local(Protocol):
     started: asyncio.Future[WorkflowRow | None] | None
     """None when its start is durable, or the row that has the id already."""
 
-    ended: asyncio.Future[Ended | None] | None
-    """Its end, once durable; None when it goes on elsewhere. Made by who waits."""
+    ended: asyncio.Future[Ended | WorkflowRow | None] | None
+    """Its end, once durable; the row that has the id already; None when it goes on elsewhere. Made by who waits."""
 
 
 class Work(Protocol):

@@ -98,14 +98,12 @@ async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
         return await result(line, ResultOf(await start(line, order), shape))
     id = order.options.id or line.new_id()
     local = line.work.start(order, id)
-    local.ended = line.loop.create_future()
-    # A future each, so that a cancelled caller leaves the workflow alone.
-    exists = await _started(line, local)
-    if exists is not None:
-        while await _resolve(line, order, exists):
-            await start(line, order)
-        return await result(line, ResultOf(id, shape))
+    local.ended = line.loop.create_future()  # of this caller alone: a cancelled one leaves the workflow as it is
     ended = await local.ended
+    if isinstance(ended, WorkflowRow):  # the id was taken
+        while await _resolve(line, order, ended):
+            await start(line, order)
+        ended = None
     if ended is None:
         return await result(line, ResultOf(id, shape))
     return decode_outcome(*outcome_of(ended), shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from perdure.client.questions import ResultOf
 from perdure.runtime.execution import Execution
 from perdure.runtime.steps import StepCall
@@ -61,3 +63,11 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
     execution.watched_events, execution.watched_ends, execution.watched_topics = events, ends, topics
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
     execution.park(min(times, default=None), "waits for " + ", ".join(words[:3]) + more, tuple(watching))
+
+
+def evict_longest(executions: Iterable[Execution], count: int, now: float) -> bool:
+    """Evict so many of those that have waited longest, at least one. Whether any could go."""
+    idle = sorted((e for e in executions if is_waiting(e)), key=lambda e: e.idle_since)
+    for execution in idle[: max(1, count)]:
+        evict_if_idle(execution, now)
+    return bool(idle)

@@ -68,7 +68,7 @@ class Execution:
     cancel_wake: bytes | None = None  # the wake row of the cancel command
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
     started: asyncio.Future[WorkflowRow | None] | None = None
-    ended: asyncio.Future[Ended | None] | None = None
+    ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
     _deadline: Timer | None = None
     _random: random.Random | None = None
     _uuids = 0
@@ -224,11 +224,13 @@ class Execution:
     def _tell_started(self, exists: WorkflowRow | None) -> None:
         if self.started is not None and not self.started.done():
             self.started.set_result(exists)
+        if exists is not None:
+            self.tell_ended(exists)
 
-    def goes_on_elsewhere(self) -> None:
-        """Who waits here for the end must ask the database."""
+    def tell_ended(self, how: Ended | WorkflowRow | None) -> None:
+        """Who waits here for the end is told it, or (None) must ask the database."""
         if self.ended is not None and not self.ended.done():
-            self.ended.set_result(None)
+            self.ended.set_result(how)
 
     def _refused(self, unit: Unit, verdict: Verdict) -> None:
         """Another holds the workflow now (or has its id): stop at once, adopt nothing."""

@@ -14,30 +14,30 @@ import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from perdure.client import verbs
 from perdure.client.line import Line
-from perdure.client.questions import ResultOf, StartOrder
+from perdure.client.questions import StartOrder
 from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Record, Wake, WorkflowRow
+from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
-from perdure.runtime.eviction import evict_if_idle, is_waiting
+from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
-from perdure.runtime.waits import EventWait
+from perdure.runtime.wakes import read_mail, take_wakes
 from perdure.store.base import ClaimRequest
 
 log = logging.getLogger("perdure")
@@ -287,7 +287,8 @@ class Executor:
             poll = await self.line.store.poll(self.me.id, held, now=stamp())
             self.line.clock.observe(poll.now)
             if poll.wakes:
-                await self._take_wakes(poll.wakes)
+                self._interval = POLL_SECONDS_MIN
+                await take_wakes(self, poll.wakes)
             if poll.lost:
                 await self._readopt(poll.lost)
             if poll.claimable is not None and poll.claimable <= poll.now:
@@ -306,55 +307,9 @@ class Executor:
             self._due.cancel()
         self._due = self.line.timers.at(when, self.look)
 
-    async def _take_wakes(self, wakes: Iterable[Wake]) -> None:
-        """Act on wakes of what runs here.
-
-        A wake row goes only with the record of what it was about: until then it is what finds the workflow again,
-        should it be evicted or crash meanwhile.
-        """
-        self._interval = POLL_SECONDS_MIN
-        acted: dict[str, list[bytes]] = {}
-        for wake in wakes:
-            execution = self.executions.get(wake.dest)
-            if execution is None or execution.gone or wake.nonce in execution.woken:
-                continue
-            execution.own("woken")[wake.nonce] = None
-            if wake.cancel is not None:
-                execution.cancel(wake.cancel, nonce=wake.nonce)
-            else:
-                acted.setdefault(wake.dest, []).append(wake.nonce)
-        if acted:
-            await self._tell_ends(acted)
-            await self._read_mail(acted)
-            # In line behind what was just told: deliveries come first.
-            for id, nonces in acted.items():
-                if id in self.executions:
-                    self.line.loop.call_soon(self.executions[id].acted_on, nonces)
-
-    async def _tell_ends(self, ids: Collection[str]) -> None:
-        """Tell these executions what they wait for of other workflows, as far as it has happened."""
-        waits = [op.what for id in ids if id in self.executions for op in self.executions[id].waiting.values()]
-        targets = {what.id for what in waits if isinstance(what, ResultOf)}
-        events = [(what.question.id, what.question.name) for what in waits if isinstance(what, EventWait)]
-        if events:
-            for key, data in (await self.line.store.events(events)).items():
-                self.line.watcher.tell_event(*key, data)
-        if targets or events:
-            for ended in (await self.line.store.ended(targets | {id for id, _ in events})).values():
-                self.line.watcher.tell_end(ended)
-
-    async def _read_mail(self, ids: Collection[str]) -> None:
-        by_dest: dict[str, list[Any]] = {}
-        for message in await self.line.store.inbox(ids):
-            by_dest.setdefault(message.dest, []).append(message)
-        for id, messages in by_dest.items():
-            execution = self.executions.get(id)
-            if execution is not None and not execution.gone:
-                self.line.loop.call_soon(execution.mail, messages)
-
     async def _claim(self) -> None:
         free = self._live_max - len(self.executions)
-        if free <= 0 and not self._make_room():
+        if free <= 0 and not evict_longest(self.executions.values(), self._live_max // 10, self.line.loop.time()):
             return
         limit = max(1, min(CLAIM_BATCH, free))
         claimed = await self.line.store.claim(self.request(limit), now=self.line.clock.stamp())
@@ -442,20 +397,9 @@ class Executor:
             evict_if_idle(execution, threshold)
         self.line.loop.call_later(self._grace / 2, self._evict_idle)
 
-    def _make_room(self) -> bool:
-        """Evict the longest waiting tenth. Whether anything could go."""
-        now = self.line.loop.time()
-        idle = [e for e in self.executions.values() if not e.gone and is_waiting(e)]
-        idle.sort(key=lambda e: e.idle_since)
-        for execution in idle[: max(1, self._live_max // 10)]:
-            evict_if_idle(execution, now)
-        return bool(idle)
-
     def make_room_for_threads(self) -> None:
         """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""
-        waiting = [e for e in self.executions.values() if isinstance(e, SyncExecution) and is_waiting(e)]
-        if waiting:
-            evict_if_idle(min(waiting, key=lambda e: e.idle_since), self.line.loop.time())
+        evict_longest((e for e in self.executions.values() if isinstance(e, SyncExecution)), 1, self.line.loop.time())
 
     # -- told by executions
 
@@ -493,6 +437,8 @@ class Executor:
 
     def after_commit(self, execution: Execution, unit: Unit, verdict: Verdict) -> None:
         """A unit of a run of ours is durable: tell those in this process, hint the others."""
+        if unit.change is None and not (unit.events or unit.children or unit.sends):
+            return
         for event in unit.events:
             self.line.watcher.tell_event(execution.id, event.name, event.data)
         abroad = False
@@ -535,7 +481,7 @@ class Executor:
 
     async def _read_mail_patiently(self, ids: Collection[str]) -> None:
         try:
-            await self._read_mail(ids)
+            await read_mail(self, ids)
         except DatabaseTrouble:
             self.look()
 
@@ -564,8 +510,7 @@ class Executor:
         if execution.cancelling is not None:
             row = msgspec.structs.replace(row, cancel=execution.cancelling[1])
         ended = Ended(row, close.outcome, close.data)
-        if execution.ended is not None and not execution.ended.done():
-            execution.ended.set_result(ended)
+        execution.tell_ended(ended)
         self.line.watcher.tell_end(ended)
 
     def parked(self, execution: Execution, park: Park) -> None:
@@ -596,7 +541,7 @@ class Executor:
         if self.executions.get(execution.id) is execution:
             del self.executions[execution.id]
             if execution.ended is not None and not isinstance(execution.closing, Close):
-                self.line.loop.call_soon(execution.goes_on_elsewhere)
+                self.line.loop.call_soon(execution.tell_ended, None)
             if self.line.watcher.awaited(execution.id):
                 self.line.watcher.look()
         self.on_change()

@@ -30,6 +30,7 @@ from perdure.errors import ConfigError
 from perdure.model.durations import Duration, to_us
 from perdure.runtime import aface, sface
 from perdure.runtime.engine import Engine
+from perdure.runtime.executor import Executor
 from perdure.runtime.face import Home
 from perdure.runtime.recovery import reap
 from perdure.runtime.sync_body import SyncExecution
@@ -94,6 +95,7 @@ class Harness:
         self._changes: list[asyncio.Future[None]] = []
         self._paused = 0  # time does not move by itself
         self._awaiting = 0  # calls of ours that wait for an end
+        self._troubled = False
         self._restart: asyncio.Task[None] | None = None
         self._driver: asyncio.Task[None] | None = None
         self._settings: Settings
@@ -229,7 +231,7 @@ class Harness:
             url = f"sqlite:///{self._folder}/{name}.db"
         else:
             name = f"{name}-{secrets.token_hex(8)}"  # apps never see each other: a fresh one is a fresh store
-        self._settings = read_settings(name, {**home.arguments, "database": url})
+        self._settings = read_settings(name, {**home.arguments, "database": url, "recovery": "fleet"})
         for module in home.modules:
             importlib.import_module(module)
         self._store = home.make_store(url, name, self._settings.schema)
@@ -263,6 +265,8 @@ class Harness:
         assert executor is not None, "the engine works"
         executor.on_change = self._changed
         self._home.opened(self._work.engine if self._direct else self._client)
+        if self._troubled:
+            self._look_again()
         self._changed()
 
     def _die(self, work: Work) -> None:
@@ -279,10 +283,9 @@ class Harness:
         try:
             while dead.seat.vacant:
                 await dead.over()
-                if dead.engine.executor is not None:
-                    # What a machine would see of a killed process: no such pid.
-                    me = dead.engine.executor.me.id
-                    await self._store.bury([me], expired_only=False, now=self.clock.stamp())
+                # What a machine would see of a killed process: no such pid.
+                gone = [who.id for who in await self._store.incarnations()]
+                await self._store.bury(gone, expired_only=False, now=self.clock.stamp())
                 self._work = work = self._new_work()
                 work.opening = asyncio.create_task(work.engine.open(clock=self.clock, polling=False))
                 with contextlib.suppress(asyncio.CancelledError):
@@ -381,17 +384,17 @@ class Harness:
 
     def _look_again(self) -> None:
         """After trouble: what the next poll and the next round of the reaper would do."""
-
-        async def again() -> None:
-            executor = self._work.engine.executor
-            if executor is not None:
-                await reap(executor)
-                executor.look()
-
         executor = self._work.engine.executor
+        self._troubled = executor is None  # it is being opened: as soon as it is
         if executor is not None:
+            executor.looks = 0
             executor.look()
-            executor.keep(asyncio.create_task(again()))
+            executor.keep(asyncio.create_task(self._reap(executor)))
+
+    @staticmethod
+    async def _reap(executor: Executor) -> None:
+        await reap(executor)
+        executor.look()
 
     def _told(self, seat: Seat) -> None:
         """Something was written from a seat that others may wait for."""

@@ -1,0 +1,72 @@
+"""Wakes of what runs here: mail, ends and events of others, commands to cancel.
+
+A wake row goes only with the record of what it was about: until then it is what finds the workflow again, should it be
+evicted or crash meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+from perdure.client.line import Line
+from perdure.client.questions import ResultOf
+from perdure.model.records import Message, Wake
+from perdure.runtime.execution import Execution
+from perdure.runtime.waits import EventWait
+
+
+class Host(Protocol):
+    """What acting on wakes needs of an executor."""
+
+    line: Line
+    executions: dict[str, Execution]
+
+
+async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
+    """Act on each once: read what it may be about, hand it over, then let the row go with what was recorded."""
+    acted: dict[str, list[bytes]] = {}
+    for wake in wakes:
+        execution = host.executions.get(wake.dest)
+        if execution is None or execution.gone or wake.nonce in execution.woken:
+            continue
+        execution.own("woken")[wake.nonce] = None
+        if wake.cancel is not None:
+            execution.cancel(wake.cancel, nonce=wake.nonce)
+        else:
+            acted.setdefault(wake.dest, []).append(wake.nonce)
+    if acted:
+        await _tell_ends(host, acted)
+        await read_mail(host, acted)
+        _let_go(host, acted)
+
+
+def _let_go(host: Host, acted: Mapping[str, list[bytes]]) -> None:
+    """In line behind what was just told: deliveries come first."""
+    for id, nonces in acted.items():
+        if id in host.executions:
+            host.line.loop.call_soon(host.executions[id].acted_on, nonces)
+
+
+async def _tell_ends(host: Host, ids: Collection[str]) -> None:
+    """Tell these executions what they wait for of other workflows, as far as it has happened."""
+    waits = [op.what for id in ids if id in host.executions for op in host.executions[id].waiting.values()]
+    targets = {what.id for what in waits if isinstance(what, ResultOf)}
+    events = [(what.question.id, what.question.name) for what in waits if isinstance(what, EventWait)]
+    if events:
+        for key, data in (await host.line.store.events(events)).items():
+            host.line.watcher.tell_event(*key, data)
+    if targets or events:
+        for ended in (await host.line.store.ended(targets | {id for id, _ in events})).values():
+            host.line.watcher.tell_end(ended)
+
+
+async def read_mail(host: Host, ids: Collection[str]) -> None:
+    """Read the inboxes of these executions and hand over what is new."""
+    by_dest: dict[str, list[Message]] = {}
+    for message in await host.line.store.inbox(ids):
+        by_dest.setdefault(message.dest, []).append(message)
+    for id, messages in by_dest.items():
+        execution = host.executions.get(id)
+        if execution is not None and not execution.gone:
+            host.line.loop.call_soon(execution.mail, messages)
