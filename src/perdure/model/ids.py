@@ -82,3 +82,9 @@ def idempotency_key(lineage: bytes, path: str) -> str:
 def child_id(parent: RunKey, path: str) -> str:
     """The id a child gets when none was chosen: derived, so that a replay names the same child."""
     return f"{parent.id}:{path}" if parent.run == 1 else f"{parent.id}#{parent.run}:{path}"
+
+
+def derived_uuid(lineage: bytes, count: int) -> uuid.UUID:
+    """A version 4 UUID that a replay makes again: the ``count``-th of this lineage."""
+    digest = hashlib.blake2b(count.to_bytes(8, "big"), key=lineage, person=b"uuid4", digest_size=16)
+    return uuid.UUID(bytes=digest.digest(), version=4)

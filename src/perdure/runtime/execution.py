@@ -12,7 +12,6 @@ Promises:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 import uuid
@@ -27,7 +26,7 @@ from perdure.client.watcher import Watch
 from perdure.core.run import Op, Run
 from perdure.definitions import WorkflowDef
 from perdure.errors import Evicted, NotAwaited
-from perdure.model.ids import child_id
+from perdure.model.ids import child_id, derived_uuid
 from perdure.model.records import Ended, Kind, Message, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
@@ -324,12 +323,9 @@ class Execution:
             case RecvWait() as wait:
                 self._begin_recv(op, wait)
             case int() as deadline:
-                self.begin_wait(op, self.line.timers.at(deadline, lambda: self._fired(op)))
+                self.begin_wait(op, self.line.timers.at(deadline, lambda: self.settle(op, Outcome.NONE, None)))
             case _:
                 self.begin_question(op)
-
-    def _fired(self, op: Op) -> None:
-        self.settle(op, Outcome.NONE, None)
 
     # -- steps
 
@@ -403,7 +399,11 @@ class Execution:
     # -- messages
 
     def _begin_recv(self, op: Op, wait: RecvWait) -> None:
-        timers = [] if wait.deadline is None else [self.line.timers.at(wait.deadline, lambda: self._fired(op))]
+        timers = (
+            []
+            if wait.deadline is None
+            else [self.line.timers.at(wait.deadline, lambda: self.settle(op, Outcome.NONE, None))]
+        )
         self.begin_wait(op, *timers)
         if self.inbox.get(wait.topic):
             self.line.loop.call_soon(self._match_mail)
@@ -577,8 +577,7 @@ class Execution:
     def uuid4(self) -> uuid.UUID:
         """Derived from the lineage and a counter, so that a replay makes the same ones."""
         self._uuids += 1
-        digest = hashlib.blake2b(self._uuids.to_bytes(8, "big"), key=self.run.lineage, person=b"uuid4", digest_size=16)
-        return uuid.UUID(bytes=digest.digest(), version=4)
+        return derived_uuid(self.run.lineage, self._uuids)
 
     def current(self) -> Current:
         return Current(
