@@ -117,7 +117,7 @@ def run_once(line: Line, who: str, run: Run, server: Server, pid: int, quiet: fl
                 f"--db={url}", f"--server-pid={0 if line.store == 'sqlite' else pid}", f"--quiet={quiet}",
             ],
             cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
     found = [text for text in done.stdout.splitlines() if text.startswith("{")]
     if done.returncode or not found:
