@@ -159,9 +159,6 @@ async def test_a_bulk_start_is_as_few_commits_as_one(app: Any, calls: Counter[st
     assert sent(calls)["commit"] <= 10, sent(calls)
 
 
-@pytest.mark.xfail(
-    reason="the result of a workflow that ended before it was asked for is read, each by a query of its own"
-)
 async def test_results_of_a_bulk_start_are_not_asked_for_one_by_one(app: Any, calls: Counter[str]) -> None:
     handles = await app.work.start_many([1] * 400)
     for handle in handles:

@@ -23,8 +23,9 @@ class Handle(Generic[R]):
     >>> # await checkout.handle("order-42").send(True, shipped)
     """
 
-    def __init__(self, home: Home, id: str, shape: Shape) -> None:
+    def __init__(self, home: Home, id: str, shape: Shape, ended: object = None) -> None:
         self.id = id
+        self._ended = ended  # of a run that this process started: its end need not be asked for
         self._home = home
         self._shape = shape
 
@@ -35,7 +36,7 @@ class Handle(Generic[R]):
         Raises ``ResultTimeout`` when ``timeout`` has passed (the workflow goes on), ``WorkflowCancelled`` and its
         sisters when it did not complete, ``WorkflowNotFound`` for an unknown id.
         """
-        question = ResultOf(self.id, self._shape, None if timeout is None else to_us(timeout, "timeout"))
+        question = ResultOf(self.id, self._shape, None if timeout is None else to_us(timeout, "timeout"), self._ended)
         return cast("R", await aface.ask(self._home, question))
 
     @aface.at_the_call

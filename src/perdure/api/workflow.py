@@ -87,8 +87,8 @@ class Workflow(Generic[P, R]):
         Raises ``WorkflowConflict`` if the id is taken by another call, ``Unserializable`` for an argument that
         cannot be stored (before anything is written).
         """
-        id = await aface.start(self._home, self._order(args, kwargs))
-        return Handle(self._home, id, self._result)
+        begun = await aface.start(self._home, self._order(args, kwargs))
+        return Handle(self._home, begun.id, self._result, begun.ended)
 
     @aface.at_the_call
     async def start_many(
@@ -107,9 +107,9 @@ class Workflow(Generic[P, R]):
                 order = msgspec.structs.replace(order, options=options)
             orders.append(order)
         if aface.body(self.name) is not None:
-            return [Handle(self._home, await aface.start(self._home, order), self._result) for order in orders]
-        ids = await aface.start_many(self._home, orders)
-        return [Handle(self._home, id, self._result) for id in ids]
+            return [Handle(self._home, (await aface.start(self._home, order)).id, self._result) for order in orders]
+        begun = await aface.start_many(self._home, orders)
+        return [Handle(self._home, each.id, self._result, each.ended) for each in begun]
 
     def options(self, **options: Unpack[Options]) -> Workflow[P, R]:
         """The same workflow with options for the next starts: ``checkout.options(id="order-42").start(…)``."""

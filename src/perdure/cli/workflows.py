@@ -266,7 +266,7 @@ async def _start(given: Given, name: str, args: list[Any], named: dict[str, Any]
     async with opened(given, may_be_new=True) as store, _line(store) as line:
         await _warn_of_name(store, name)
         before = {} if chosen is None else await store.rows([chosen])
-        id = await verbs.start(line, order)
+        id = (await verbs.start(line, order)).id
         roll = await call_roll(store)
         row = (await store.rows([id]))[id]
     if before:

@@ -59,6 +59,7 @@ class ResultOf(msgspec.Struct, frozen=True):
     id: str
     shape: Shape
     timeout: int | None = None
+    ended: Any = None  # a future of the end, where this process started the run itself
 
 
 class InfoOf(msgspec.Struct, frozen=True):

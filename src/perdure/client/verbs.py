@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
@@ -73,29 +73,37 @@ async def patiently(line: Line, read: Any, *args: Any) -> Any:
 # -- start
 
 
-async def start(line: Line, order: StartOrder) -> str:
-    """Start one workflow; its id, once durable."""
+class Begun(NamedTuple):
+    """A start that is durable."""
+
+    id: str
+    ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
+    """The end of this very run, as far as this process will be told of it; None if it runs elsewhere."""
+
+
+async def start(line: Line, order: StartOrder) -> Begun:
+    """Start one workflow; who it is, once durable."""
     id = order.options.id or line.new_id()
     while True:
+        local: Local | None = None
         if line.work is not None and line.work.can_run(order):
-            exists = await _started(line, line.work.start(order, id))
+            local = line.work.start(order, id)
+            local.started, local.ended = line.loop.create_future(), line.loop.create_future()
+            exists = await local.started
         else:
             unit = Unit(key=RunKey("", 0), children=[start_of(line, order, id)])
             exists = (await line.journal.write(unit)).exists.get(id)
             _announce(line)
-        if exists is None or not await _resolve(line, order, exists):
-            return id
-
-
-async def _started(line: Line, local: Local) -> WorkflowRow | None:
-    local.started = line.loop.create_future()
-    return await local.started
+        if exists is None:
+            return Begun(id, None if local is None else local.ended)
+        if not await _resolve(line, order, exists):
+            return Begun(id)
 
 
 async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
     """Start a workflow and wait for its end. The way of most calls: run in this process, told by it."""
     if line.work is None or not line.work.can_run(order):
-        return await result(line, ResultOf(await start(line, order), shape))
+        return await result(line, ResultOf((await start(line, order)).id, shape))
     id = order.options.id or line.new_id()
     local = line.work.start(order, id)
     local.ended = line.loop.create_future()  # of this caller alone: a cancelled one leaves the workflow as it is
@@ -109,8 +117,8 @@ async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
     return decode_outcome(*outcome_of(ended), shape)
 
 
-async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[str]:
-    """Start many in as few transactions as possible; their ids in order, once all are durable."""
+async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
+    """Start many in as few transactions as possible; who they are, in order, once all are durable."""
     if line.work is not None and all(line.work.can_run(order) for order in orders):
         return list(await asyncio.gather(*(start(line, order) for order in orders)))
     ids = [order.options.id or line.new_id() for order in orders]
@@ -125,7 +133,7 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[str]:
     for order, id in zip(orders, ids, strict=True):
         if id in taken and await _resolve(line, order, taken[id]):
             await start(line, order)
-    return ids
+    return [Begun(id) for id in ids]
 
 
 def start_of(line: Line, order: StartOrder, id: str) -> Start:
@@ -215,7 +223,9 @@ def _give_up(future: asyncio.Future[Any]) -> None:
 
 async def result(line: Line, question: ResultOf) -> Any:
     """Wait for the end; the result, or the exception."""
-    ended = await _end(line, question.id, question.timeout)
+    told = question.ended
+    known = told.result() if told is not None and told.done() and not told.cancelled() else None
+    ended = known if isinstance(known, Ended) else await _end(line, question.id, question.timeout)
     outcome, data = outcome_of(ended)
     return decode_outcome(outcome, data, question.shape)
 

@@ -80,19 +80,19 @@ async def ask(home: Home, question: Any) -> Any:
     return await on_engine(engine, lambda: verbs.answer(engine.line, question))
 
 
-async def start_many(home: Home, orders: Sequence[StartOrder]) -> list[str]:
+async def start_many(home: Home, orders: Sequence[StartOrder]) -> list[verbs.Begun]:
     """Start many, outside a workflow."""
     engine = home.engine()
-    ids: list[str] = await on_engine(engine, lambda: verbs.start_many(engine.line, orders))
-    return ids
+    begun: list[verbs.Begun] = await on_engine(engine, lambda: verbs.start_many(engine.line, orders))
+    return begun
 
 
-async def start(home: Home, order: StartOrder) -> str:
+async def start(home: Home, order: StartOrder) -> verbs.Begun:
     """Start one: a child inside a workflow."""
     execution = body("a workflow")
     if execution is None:
         return await ask(home, order)  # type: ignore[no-any-return]
-    return await start_child(execution, execution.next_path(), order)
+    return verbs.Begun(await start_child(execution, execution.next_path(), order))
 
 
 async def start_child(execution: Any, path: str, order: StartOrder) -> str:

@@ -108,19 +108,19 @@ def ask(home: Home, question: Any) -> Any:
     return on_engine(engine, lambda: verbs.answer(engine.line, question))
 
 
-def start_many(home: Home, orders: Sequence[StartOrder]) -> list[str]:
+def start_many(home: Home, orders: Sequence[StartOrder]) -> list[verbs.Begun]:
     """Start many, outside a workflow."""
     engine = home.engine()
-    ids: list[str] = on_engine(engine, lambda: verbs.start_many(engine.line, orders))
-    return ids
+    begun: list[verbs.Begun] = on_engine(engine, lambda: verbs.start_many(engine.line, orders))
+    return begun
 
 
-def start(home: Home, order: StartOrder) -> str:
+def start(home: Home, order: StartOrder) -> verbs.Begun:
     """Start one: a child inside a workflow."""
     execution = body("a workflow")
     if execution is None:
         return ask(home, order)  # type: ignore[no-any-return]
-    return start_child(execution, execution.next_path(), order)
+    return verbs.Begun(start_child(execution, execution.next_path(), order))
 
 
 def start_child(execution: Any, path: str, order: StartOrder) -> str:

@@ -88,8 +88,8 @@ class Workflow(Generic[P, R]):
         Raises ``WorkflowConflict`` if the id is taken by another call, ``Unserializable`` for an argument that
         cannot be stored (before anything is written).
         """
-        id = sface.start(self._home, self._order(args, kwargs))
-        return Handle(self._home, id, self._result)
+        begun = sface.start(self._home, self._order(args, kwargs))
+        return Handle(self._home, begun.id, self._result, begun.ended)
 
     @sface.at_the_call
     def start_many(self: Unary[A, T], items: Iterable[A], *, id: Callable[[A], str] | None = None) -> list[Handle[T]]:
@@ -106,9 +106,9 @@ class Workflow(Generic[P, R]):
                 order = msgspec.structs.replace(order, options=options)
             orders.append(order)
         if sface.body(self.name) is not None:
-            return [Handle(self._home, sface.start(self._home, order), self._result) for order in orders]
-        ids = sface.start_many(self._home, orders)
-        return [Handle(self._home, id, self._result) for id in ids]
+            return [Handle(self._home, sface.start(self._home, order).id, self._result) for order in orders]
+        begun = sface.start_many(self._home, orders)
+        return [Handle(self._home, each.id, self._result, each.ended) for each in begun]
 
     def options(self, **options: Unpack[Options]) -> Workflow[P, R]:
         """The same workflow with options for the next starts: ``checkout.options(id="order-42").start(…)``."""
