@@ -15,7 +15,7 @@ within() { (cd "$1" && shift && "$@"); }
 pyright() { "$bin/pyright" --warnings --pythonpath "$bin/python" "$@"; }
 
 check "package, mypy" "$bin/mypy"
-check "package, pyright" pyright
+check "package, pyright" pyright -p pyproject.toml
 check "agreed face, mypy" within tests/typing env MYPYPATH=face:. "$bin/mypy" --config-file mypy.ini --cache-dir ../../.mypy_cache/face face/perdure programs later
 check "agreed face, pyright" pyright -p tests/typing/face.json
 if [ -f src/perdure/sync/__init__.py ]; then

@@ -48,7 +48,7 @@ class Settings:
     recovery: str = "fleet"
     lease: float = 15.0
     schema: str = "perdure"
-    threads: int = 32
+    threads: int = 64
     grace: float = 5.0
 
     @property

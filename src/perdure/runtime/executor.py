@@ -64,7 +64,7 @@ class Executor:
         me: Incarnation,
         lease: Lease | None = None,
         recovery: str = "fleet",
-        threads: int = 32,
+        threads: int = 64,
         grace: float = GRACE_SECONDS,
         live_max: int = LIVE_MAX,
         polling: bool = True,
@@ -87,6 +87,7 @@ class Executor:
         self._grace = grace
         self._live_max = live_max
         self._to_begin: deque[Execution] = deque()
+        self._gates: list[threading.Lock] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._again = False
@@ -143,6 +144,7 @@ class Executor:
         self._stop_polling()
         for execution in list(self.executions.values()):
             execution.drop()
+        self._open_gates()  # the loop may not turn again
         for task in list(self._tasks):
             task.cancel()
         self.step_pool.close()
@@ -396,6 +398,20 @@ class Executor:
         for execution in list(self.executions.values()):
             evict_if_idle(execution, threshold)
         self.line.loop.call_later(self._grace / 2, self._evict_idle)
+
+    def open_gate(self, gate: threading.Lock) -> None:
+        """Let a waiting thread go on, at the end of this turn of the loop.
+
+        A thread let go in the middle of it would fight this one for the interpreter.
+        """
+        if not self._gates:
+            self.line.loop.call_soon(self._open_gates)
+        self._gates.append(gate)
+
+    def _open_gates(self) -> None:
+        gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.release()
 
     def make_room_for_threads(self) -> None:
         """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""

@@ -11,6 +11,7 @@ import contextvars
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ class ThreadPool:
         self._idle = 0
         self._lock = threading.Lock()
         self._closed = False
+        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._ringing = False
 
     @property
     def crowded(self) -> bool:
@@ -84,12 +87,30 @@ class ThreadPool:
         return future
 
     def call(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Call back on the loop, from a thread; silent once the loop is closed."""
+        """Call back on the loop, from a thread; silent once the loop is closed.
+
+        Calls of many threads share one ring of the loop's bell: each ring is a system call that hands the interpreter
+        from thread to thread.
+        """
+        self._calls.append((callback, args))
+        if self._ringing:
+            return
+        self._ringing = True
         try:
-            self._loop.call_soon_threadsafe(callback, *args)
+            self._loop.call_soon_threadsafe(self._answer_calls)
         except RuntimeError:
             if not self._closed:
                 log.warning("the %s pool's event loop is closed; an outcome was dropped", self.name)
+
+    def _answer_calls(self) -> None:
+        self._ringing = False  # first: a call that comes in from here on rings again
+        calls = self._calls
+        while calls:
+            callback, args = calls.popleft()
+            try:
+                callback(*args)
+            except Exception:  # one caller's bug must not keep the others waiting
+                log.exception("a call from the %s pool raised", self.name)
 
     def close(self) -> None:
         """Let the threads end when they are done. Does not wait: a blocked body must not block the exit."""

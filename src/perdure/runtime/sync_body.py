@@ -145,7 +145,7 @@ class SyncExecution(answers.Answering):
             self._parked_op = None
             self._handed_over = False
             self._answer = answer
-            self._gate.release()
+            self.host.open_gate(self._gate)
 
     @property
     def at_work(self) -> bool:
