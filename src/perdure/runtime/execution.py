@@ -212,13 +212,11 @@ class Execution:
     def broken(self, unit: Unit, error: Exception) -> None:
         """From the journal: this unit can never be written. The workflow is held, nothing more of it is executed."""
         self.in_flight = False
+        self.drop()
         if unit.start is not None:
             self._tell_started(self.row)
-        if self.gone:
-            self.host.forget(self)
-            return
-        self.drop()
-        log.error("workflow %s cannot go on here: its write was refused by the store: %s", self.id, error)
+        else:
+            self.host.hold_broken(self, error)
 
     def _tell_started(self, exists: WorkflowRow | None) -> None:
         if self.started is not None and not self.started.done():

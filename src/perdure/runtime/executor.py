@@ -376,6 +376,12 @@ class Executor:
         known = ", ".join(sorted(self.registry.workflows)) or "none"
         return f"this executor has no workflow {row.name!r} (it has: {known}); is its module in App(modules=[…])?"
 
+    def hold_broken(self, execution: Execution, error: Exception) -> None:
+        """A write of this run can never be written (a bug of ours): held, or it would be claimed and break for ever."""
+        run = Run(execution.run.key, execution.run.lineage, self.version, self.line.clock.now())
+        detail = f"its write was refused by the store: {type(error).__name__}: {error}"
+        self._hold_unrun(run, execution.row, Reason.UNDECODABLE, detail)
+
     def _hold_unrun(self, run: Run, row: WorkflowRow, reason: Reason, detail: str) -> None:
         self.line.watcher.warn_held(row.id, row.name, str(reason), detail)
         run.change = Hold(reason, detail)
