@@ -159,7 +159,7 @@ class Sitting:
             if not result["noisy"]:
                 break
         self.results[(line.name, who)].append(result)
-        value = result.get(line.metric)
+        value = result.get(line.metric, "–")
         print(
             f"  {number}  {line.name:16} {TITLES[who]:8} {'~' if result['noisy'] else ' '}{value:>10} {line.unit:8} "
             f"wall {result.get('wall_s', 0):.2f} s, others {result.get('foreign_cpu_s', 0):.2f} s of CPU",

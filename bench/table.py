@@ -1,12 +1,19 @@
-"""The table: medians of a sitting, ratios, targets, and which of them are met."""
+"""The table: medians of a sitting, ratios, targets, and which of them are met.
+
+``python -m bench.table FILE.jsonl…`` makes it again from the results of a sitting, without measuring.
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from bench.workloads import Line
+from bench.workloads import LINES, Line
 
 CONTENDERS = ("perdure", "dbos", "restate", "absurd", "bound")
 TITLES = {"perdure": "Perdure", "dbos": "DBOS", "restate": "Restate", "absurd": "Absurd", "bound": "bound"}
@@ -84,3 +91,22 @@ def markdown(lines: Sequence[Line], results: Results) -> str:
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)
+
+
+def read(files: Iterable[str]) -> Results:
+    """The results in these files; of a run that was repeated, the last try."""
+    last: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+    for file in files:
+        for text in Path(file).read_text().splitlines():
+            result = json.loads(text)
+            last[file, result["line"], result["who"], result["run"]] = result
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for (_, line, who, _), result in last.items():
+        found[line, who].append(result)
+    # A disturbed run says nothing where there is a quiet one.
+    return {key: [run for run in runs if not run["noisy"]] or runs for key, runs in found.items()}
+
+
+if __name__ == "__main__":
+    results = read(sys.argv[1:])
+    print(markdown([line for line in LINES if (line.of or line.name) in {name for name, _ in results}], results))

@@ -88,6 +88,7 @@ class Executor:
         self._live_max = live_max
         self._to_begin: deque[Execution] = deque()
         self._gates: list[threading.Lock] = []
+        self.blocked: dict[str, Execution] = {}  # sync bodies whose thread waits at its gate: never more than threads
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._again = False
@@ -421,7 +422,7 @@ class Executor:
 
     def make_room_for_threads(self) -> None:
         """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""
-        evict_longest((e for e in self.executions.values() if isinstance(e, SyncExecution)), 1, self.line.loop.time())
+        evict_longest(self.blocked.values(), 1, self.line.loop.time())
 
     # -- told by executions
 
