@@ -24,7 +24,13 @@ from perdure.store.sqlite import SQLiteStore
 from tests.store.build import ME, OTHER, SECOND, Dump, T, dump, start, tok
 from tests.store.conftest import make_postgres
 
-SEED = int(os.environ.get("PERDURE_SEED", random.randrange(10**6)))
+SEED = int(os.environ.get("PERDURE_SEED", "1"))  # fixed, so that a landing is judged by what it changed
+# Two differences that are known, harmless for a run, and still to be made equal: they stay here until they are.
+KNOWN = {
+    24: "a repeated set_event wakes the watchers once more on Postgres: one needless look",
+    25: "the row shown for a taken id is read after the batch on Postgres, before it on SQLite",
+}
+SEEDS = [SEED, *(pytest.param(seed, marks=pytest.mark.xfail(strict=True, reason=why)) for seed, why in KNOWN.items())]
 STEPS = int(os.environ.get("PERDURE_STEPS", "400"))
 OWNERS = (ME, OTHER)
 IDS = [f"{c}{n}" for c in "aZé" for n in range(6)]
@@ -296,10 +302,11 @@ def differences(a: Any, b: Any) -> str:
 
 
 @pytest.mark.postgres
-async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store]) -> None:
-    print(f"PERDURE_SEED={SEED}")
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store], seed: int) -> None:
+    print(f"PERDURE_SEED={seed}")
     first, second = pair
-    stream = Stream(SEED, first)
+    stream = Stream(seed, first)
     for step in range(STEPS):
         await stream.look()
         if stream.chance(0.6):
@@ -308,7 +315,7 @@ async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store]) ->
         else:
             what, act = stream.call()
         a, b = plain(await act(first)), plain(await act(second))
-        where = f"PERDURE_SEED={SEED}, step {step}: {what}"
+        where = f"PERDURE_SEED={seed}, step {step}: {what}"
         assert a == b, f"{where}: {differences(a, b)}"
         if step % 10 == 9 or step == STEPS - 1:
             tables = [comparable(await dump(store)) for store in pair]
