@@ -124,7 +124,7 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
     if question.id not in execution.children:
         execution.begin_wait(op, execution.line.watcher.end(question.id, told))
         _read(execution, op, _must_exist(execution, question.id), only_failure=True)
-    elif execution.host.has(question.id):
+    elif execution.host.runs(question.id):
         execution.begin_wait(op, execution.line.watcher.end(question.id, told))
     else:
         _read(execution, op, _wait_for_child(execution, op, question.id, told), only_failure=True)

@@ -88,7 +88,6 @@ class Executor:
         self._live_max = live_max
         self._to_begin: deque[Execution] = deque()
         self._gates: list[threading.Lock] = []
-        self.blocked: dict[str, Execution] = {}  # sync bodies whose thread waits at its gate: never more than threads
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._again = False
@@ -422,12 +421,17 @@ class Executor:
 
     def make_room_for_threads(self) -> None:
         """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""
-        evict_longest(self.blocked.values(), 1, self.line.loop.time())
+        evict_longest((e for e in self.executions.values() if isinstance(e, SyncExecution)), 1, self.line.loop.time())
 
     # -- told by executions
 
     def has(self, id: str) -> bool:
         return id in self.executions
+
+    def runs(self, id: str) -> bool:
+        """Whether it runs here and is not about to end: its end is still to come then, with a wake of its own."""
+        execution = self.executions.get(id)
+        return execution is not None and not execution.gone
 
     def body_of(self, definition: StepDef) -> tuple[Callable[..., Any], bool]:
         """The function to run for a step, and whether it is a coroutine function (tests replace some)."""

@@ -109,7 +109,9 @@ class ThreadPool:
             callback, args = calls.popleft()
             try:
                 callback(*args)
-            except Exception:  # one caller's bug must not keep the others waiting
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # one caller's bug (or its Evicted) must not keep the others waiting
                 log.exception("a call from the %s pool raised", self.name)
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from perdure.client.questions import decode_outcome
+from perdure.client import verbs
+from perdure.client.questions import ResultOf, decode_outcome
 from perdure.core.run import Op
 from perdure.errors import Cancelled, Evicted
 from perdure.model.records import Kind, Outcome, Record
@@ -123,17 +124,27 @@ class SyncExecution(answers.Answering):
         elif not self.try_cancel():
             self.idle_since = self.line.loop.time()
             self._handed_over = True
-            self.host.blocked[self.id] = self
             begin(op)
-            self.now_waiting()
+            if self.host.body_pool.crowded:
+                if isinstance(op.what, ResultOf) and self.row.epoch:
+                    self.host.keep(self.line.loop.create_task(self._look_then_evict(op.what.id)))
+                else:
+                    evict_if_idle(self, self.line.loop.time())
             self.host.on_change()
+
+    async def _look_then_evict(self, id: str) -> None:
+        """It may have been woken by the very end that it waits for: look before the thread is given up again."""
+        for ended in (await verbs.patiently(self.line, self.line.store.ended, [id])).values():
+            self.line.watcher.tell_end(ended)
+            return
+        if not self.gone and self.host.body_pool.crowded:
+            evict_if_idle(self, self.line.loop.time())
 
     def _open_gate(self, answer: Record | BaseException) -> None:
         if self._parked_op is not None:
             self._parked_op = None
             self._handed_over = False
             self._answer = answer
-            self.host.blocked.pop(self.id, None)
             self.host.open_gate(self._gate)
 
     @property
