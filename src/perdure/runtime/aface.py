@@ -12,9 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 from perdure.client import verbs
 from perdure.client.questions import ResultOf, StartOrder
 from perdure.definitions import ResourceDef, StepDef
-from perdure.errors import OutsideWorkflow
 from perdure.model.records import Record, WorkflowRow
-from perdure.runtime.context import STEP, async_body
+from perdure.runtime.context import async_body, outside
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
 from perdure.serde.values import Shape
@@ -54,11 +53,7 @@ def need_body(what: str) -> Any:
     """The calling execution; raises ``OutsideWorkflow`` naming where ``what`` belongs."""
     execution = body(what)
     if execution is None:
-        where = "in a step" if STEP.get() is not None else "outside any workflow"
-        raise OutsideWorkflow(
-            f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
-            "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
-        )
+        raise outside(what)
     return execution
 
 

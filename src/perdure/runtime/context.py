@@ -107,8 +107,13 @@ def need_body(what: str) -> Any:
     execution = body()
     if execution is not None:
         return execution
+    raise outside(what)
+
+
+def outside(what: str) -> OutsideWorkflow:
+    """The error for a call that speaks for a workflow, made where there is none."""
     where = "in a step" if STEP.get() is not None else "outside any workflow"
-    raise OutsideWorkflow(
+    return OutsideWorkflow(
         f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
         "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
     )

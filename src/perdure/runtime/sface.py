@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 from perdure.client import verbs
 from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outcome_of
 from perdure.definitions import ResourceDef, StepDef
-from perdure.errors import Cancelled, OutsideWorkflow
+from perdure.errors import Cancelled
 from perdure.model.records import Ended, Record, WorkflowRow
-from perdure.runtime.context import STEP, sync_body
+from perdure.runtime.context import outside, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
 from perdure.serde.values import Shape
@@ -85,11 +85,7 @@ def need_body(what: str) -> Any:
     """The calling execution; raises ``OutsideWorkflow`` naming where ``what`` belongs."""
     execution = body(what)
     if execution is None:
-        where = "in a step" if STEP.get() is not None else "outside any workflow"
-        raise OutsideWorkflow(
-            f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
-            "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
-        )
+        raise outside(what)
     return execution
 
 
