@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import perdure.sync
 from perdure import App, recv
 from tests.runtime.support import crash, executor, until
 
@@ -135,6 +136,45 @@ async def test_a_start_and_its_result_read_nothing_in_the_same_process(app: Any,
     await handle.result()
     assert sent(calls)["commit"] == 2
     assert not READS & set(calls), calls
+
+
+def blocking(url: str, calls: Counter[str]) -> Any:
+    """The same of the sync face."""
+    app: Any = perdure.sync.App("counted", database=url)
+    make = app._home.make_store
+    app._home.make_store = lambda *args: Counting(make(*args), calls)
+
+    @app.step
+    def step(i: int) -> int:
+        return i
+
+    @app.workflow
+    def work(steps: int) -> int:
+        for i in range(steps):
+            step(i)
+        return steps
+
+    app.work = work
+    return app
+
+
+def test_a_blocking_workflow_is_as_few_commits(url: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow this machine is: what a body writes waits for what it does next.
+    monkeypatch.setattr("perdure.runtime.sync_body.PATIENCE_SECONDS", 30.0)
+    with blocking(url, calls) as app:
+        app.work(1)
+        for steps in (1, 7):
+            calls.clear()
+            app.work(steps)
+            assert sent(calls)["commit"] == 1 + steps
+            assert not READS & set(calls), calls
+
+
+def test_ends_of_blocking_starts_are_not_asked_for(url: str, calls: Counter[str]) -> None:
+    with blocking(url, calls) as app:
+        for handle in app.work.start_many([1] * 200):
+            assert handle.result() == 1
+        assert not READS & set(calls), calls
 
 
 @pytest.mark.slow

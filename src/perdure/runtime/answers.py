@@ -26,6 +26,8 @@ from perdure.client.questions import (
     decode_outcome,
     not_found,
 )
+from perdure.client.timers import Timer
+from perdure.client.watcher import Watch
 from perdure.core.run import Op
 from perdure.errors import WorkflowConflict
 from perdure.model.info import WorkflowInfo, info_of
@@ -116,50 +118,63 @@ def begin(execution: Execution, op: Op) -> None:
 # -- waits
 
 
+# A wait begins with a look. What is waited for may have happened already, and the wake that it left may have been used
+# up by the very claim that runs this body: so before the body may be put away for waiting, it must be known, by a read
+# begun after the claim, that it has not. What happens after that leaves a wake of its own.
+
+
 def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
     def told(ended: Ended) -> None:
         # From whoever saw the end; the body must run in a turn of its own.
         execution.line.loop.call_soon(lambda: execution.settle(op, *execution.end_of_child(ended)))
 
-    if question.id not in execution.children:
-        execution.begin_wait(op, execution.line.watcher.end(question.id, told))
-        _read(execution, op, _must_exist(execution, question.id), only_failure=True)
-    elif execution.host.runs(question.id):
+    if question.id in execution.children and not execution.row.epoch and execution.host.runs(question.id):
+        # Never claimed, so no wake was used up; and the child has yet to write its end.
         execution.begin_wait(op, execution.line.watcher.end(question.id, told))
     else:
-        _read(execution, op, _wait_for_child(execution, op, question.id, told), only_failure=True)
+        _read(execution, op, _look_for_end(execution, op, question.id, told), only_failure=True)
 
 
-async def _wait_for_child(execution: Execution, op: Op, id: str, told: Callable[[Ended], None]) -> bytes:
-    """Wait for a child that runs elsewhere, or has ended.
-
-    Its end woke this run, and that wake was used up by the claim: so before this may be evicted again, it must be known
-    by a read begun after the claim that the child is still open. An end after that leaves a wake of its own.
-    """
+async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[Ended], None]) -> bytes:
     ended: dict[str, Ended] = await verbs.patiently(execution.line, execution.line.store.ended, [id])
     if id in ended:
         told(ended[id])
-    elif op.is_open and not execution.gone:
+        return b""
+    if id not in execution.children:
+        await _must_exist(execution, id)
+    if op.is_open and not execution.gone:
         execution.begin_wait(op, execution.line.watcher.end(id, told))
-        execution.now_waiting()
     return b""
 
 
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
-    line = execution.line
-
     def told(data: bytes | None) -> None:
         outcome = Outcome.NONE if data is None else Outcome.VALUE
-        line.loop.call_soon(lambda: execution.settle(op, outcome, data))
+        execution.line.loop.call_soon(lambda: execution.settle(op, outcome, data))
 
-    parts: list[Any] = [line.watcher.event(question.id, question.name, told)]
+    _read(execution, op, _look_for_event(execution, op, question, told), only_failure=True)
+
+
+async def _look_for_event(
+    execution: Execution, op: Op, question: EventOf, told: Callable[[bytes | None], None]
+) -> bytes:
+    line, id, name = execution.line, question.id, question.name
     deadline = None if question.timeout is None else execution.run.now + question.timeout
-    if deadline is not None:
-        parts.append(line.timers.at(deadline, lambda: execution.settle(op, Outcome.NONE, None)))
-    op.what = EventWait(question, deadline)
-    execution.begin_wait(op, *parts)
-    if question.id not in execution.children:
-        _read(execution, op, _must_exist(execution, question.id), only_failure=True)
+    ended = await verbs.patiently(line, line.store.ended, [id])
+    # Read after the end: an event that was set before it is then never missed.
+    events = await verbs.patiently(line, line.store.events, [(id, name)])
+    if id in ended or (id, name) in events:
+        told(events.get((id, name)))
+        return b""
+    if id not in execution.children:
+        await _must_exist(execution, id)
+    if op.is_open and not execution.gone:
+        op.what = EventWait(question, deadline)
+        parts: list[Timer | Watch] = [line.watcher.event(id, name, told)]
+        if deadline is not None:
+            parts.append(line.timers.at(deadline, lambda: execution.settle(op, Outcome.NONE, None)))
+        execution.begin_wait(op, *parts)
+    return b""
 
 
 # -- reads and commands: answered by a task of the host, recorded like a step's outcome

@@ -29,9 +29,6 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
         return
     times: list[int] = []
     watching: list[str] = []
-    events: list[tuple[str, str]] = []
-    ends: list[str] = []
-    topics: list[str] = []
     words: list[str] = []
     for op in execution.waiting.values():
         match op.what:
@@ -42,16 +39,13 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 if execution.inbox.get(wait.topic):
                     return  # about to be handed over
                 times += [] if wait.deadline is None else [wait.deadline]
-                topics.append(wait.topic)
                 words.append(f"a message on {wait.topic!r}" if wait.topic else "a message")
             case ResultOf() as question:
                 watching += [] if question.id in execution.children else [question.id]
-                ends.append(question.id)
                 words.append(f"the end of {question.id}")
             case EventWait(question=question, deadline=deadline):
                 times += [] if deadline is None else [deadline]
                 watching.append(question.id)
-                events.append((question.id, question.name))
                 words.append(f"event {question.name!r} of {question.id}")
             case StepCall() as call:
                 times.append(execution.retry_time(op))
@@ -60,7 +54,6 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 return
     if execution.row.deadline is not None:
         times.append(execution.row.deadline)
-    execution.watched_events, execution.watched_ends, execution.watched_topics = events, ends, topics
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
     execution.park(min(times, default=None), "waits for " + ", ".join(words[:3]) + more, tuple(watching))
 

@@ -60,9 +60,6 @@ class Execution:
     asked_in_flight: Mapping[str, Op] = EMPTY  # … of the unit that is in flight
     newborns: Sequence[Execution] = ()  # children to go with the next unit
     born: Sequence[Execution] = ()  # children in the unit that is in flight
-    watched_events: Sequence[tuple[str, str]] = ()  # of a parked run
-    watched_ends: Sequence[str] = ()
-    watched_topics: Sequence[str] = ()
     change_later: Change | None = None
     cancel_wake: bytes | None = None  # the wake row of the cancel command
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
@@ -139,6 +136,10 @@ class Execution:
         """There are writes: the journal takes them at its next flush."""
         if not self.newborn:
             self.line.journal.put(self)
+
+    def first_burst_written(self) -> None:
+        """The body has begun, and there are writes: its start among them."""
+        self.dirty()
 
     @property
     def unwritten(self) -> bool:
@@ -271,7 +272,7 @@ class Execution:
             case Hold() as hold:
                 self.line.watcher.warn_held(self.id, self.row.name, str(hold.reason), hold.detail)
             case Park() as park:
-                self.host.parked(self, park)
+                self.host.parked(park)
             case _:
                 pass
 
@@ -309,9 +310,6 @@ class Execution:
         """The body waits here for something that a row can hold; ``parts`` are cancelled when the wait ends."""
         self.own("waiting")[op.path] = op
         self.own("waits")[op.path] = list(parts)
-
-    def now_waiting(self) -> None:
-        """A wait has begun later than the call that asked for it."""
 
     def begin(self, op: Op) -> None:
         """A call that history does not answer: do what it takes to get its outcome."""

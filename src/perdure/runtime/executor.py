@@ -31,6 +31,7 @@ from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowR
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
+from perdure.runtime.bell import Bell
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease
@@ -79,8 +80,10 @@ class Executor:
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
-        self.step_pool = ThreadPool("step", threads, line.loop)
-        self.body_pool = ThreadPool("workflow", threads, line.loop)
+        self.bell = Bell(line.loop)
+        self.step_pool = ThreadPool("step", threads, line.loop, self.bell)
+        self.body_pool = ThreadPool("workflow", threads, line.loop, self.bell)
+        self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
         self.executions: dict[str, Execution] = {}
         self.fakes = fakes if fakes is not None else {}
         self.polling = polling
@@ -248,7 +251,7 @@ class Executor:
             log.exception("workflow %s could not be begun", execution.id)
             execution.hold(Reason.UNDECODABLE, f"{type(bug).__name__}: {bug}")
         if execution.unwritten:  # the start, and the intents of the first burst with it
-            execution.dirty()
+            execution.first_burst_written()
 
     # -- claims
 
@@ -421,7 +424,11 @@ class Executor:
 
     def make_room_for_threads(self) -> None:
         """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""
-        evict_longest((e for e in self.executions.values() if isinstance(e, SyncExecution)), 1, self.line.loop.time())
+        now = self.line.loop.time()
+        for execution in list(self.threads_waiting.values()):
+            evict_if_idle(execution, now)
+            if execution.gone:
+                return
 
     # -- told by executions
 
@@ -540,29 +547,11 @@ class Executor:
         execution.tell_ended(ended)
         self.line.watcher.tell_end(ended)
 
-    def parked(self, execution: Execution, park: Park) -> None:
-        """An execution was evicted: look when it is due, and whether what it watches has ended meanwhile."""
+    def parked(self, park: Park) -> None:
+        """An execution was evicted: look when it is due, and for what woke it before its park was durable."""
         if park.until is not None:
             self._look_at(park.until)
-        # A wake that was taken with its claim, or here, may not have been acted on before the park.
-        if park.watching or execution.woken or execution.row.epoch:
-            self.keep(asyncio.Task(self._check_parked(execution), loop=self.line.loop))
         self.look()
-
-    async def _check_parked(self, execution: Execution) -> None:
-        """What came before the park was durable has told nobody: look once, after it."""
-        store = self.line.store
-        come: Any = None
-        if execution.watched_ends:
-            come = await verbs.patiently(self.line, store.ended, execution.watched_ends)
-        if not come and execution.watched_events:
-            come = await verbs.patiently(self.line, store.events, execution.watched_events)
-        if not come and execution.watched_topics and execution.woken:
-            mail = await verbs.patiently(self.line, store.inbox, [execution.id])
-            come = any(message.topic in execution.watched_topics for message in mail)
-        if come:
-            await verbs.patiently(self.line, store.wake, [execution.id], self.line.new_token())
-            self.look()
 
     def forget(self, execution: Execution) -> None:
         if self.executions.get(execution.id) is execution:

@@ -11,32 +11,33 @@ import contextvars
 import logging
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from perdure.runtime.bell import Bell
 
 log = logging.getLogger("perdure")
 
 
 class ThreadPool:
-    """At most ``bound`` threads, named after what they serve. Belongs to one event loop."""
+    """At most ``bound`` threads, named after what they serve. Belongs to one event loop, called by its ``bell``."""
 
-    def __init__(self, name: str, bound: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, bound: int, loop: asyncio.AbstractEventLoop, bell: Bell) -> None:
         self.name = name
         self.bound = bound
         self._loop = loop
+        self._bell = bell
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._idle = 0  # threads that nothing is meant for; counted when work is given out, not when it is begun
+        self._unserved = 0  # work that no thread is meant for yet
         self._lock = threading.Lock()
         self._closed = False
-        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._ringing = False
 
     @property
     def crowded(self) -> bool:
-        """Whether work waits for a thread."""
-        return not self._work.empty()
+        """Whether work waits for a thread that does other work."""
+        return self._unserved > 0
 
     @property
     def used(self) -> bool:
@@ -45,28 +46,29 @@ class ThreadPool:
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work`` in a thread; it answers for its own errors."""
-        self._work.put(work)
         with self._lock:
-            if self._idle < self._work.qsize() and len(self._threads) < self.bound:
+            if self._idle:
+                self._idle -= 1
+            elif len(self._threads) < self.bound:
                 thread = threading.Thread(target=self._serve, name=f"perdure-{self.name}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
+            else:
+                self._unserved += 1
+            self._work.put(work)
 
     def _serve(self) -> None:
-        while (work := self._next()) is not None:
+        while (work := self._work.get()) is not None:
             try:
                 work()
             except BaseException:  # a pool's thread outlives whatever it is given
                 log.exception("work of the %s pool raised", self.name)
             del work
-
-    def _next(self) -> Callable[[], None] | None:
-        with self._lock:
-            self._idle += 1
-        work = self._work.get()
-        with self._lock:
-            self._idle -= 1
-        return work
+            with self._lock:
+                if self._unserved:
+                    self._unserved -= 1
+                else:
+                    self._idle += 1
 
     def run(
         self, context: contextvars.Context, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -87,32 +89,9 @@ class ThreadPool:
         return future
 
     def call(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Call back on the loop, from a thread; silent once the loop is closed.
-
-        Calls of many threads share one ring of the loop's bell: each ring is a system call that hands the interpreter
-        from thread to thread.
-        """
-        self._calls.append((callback, args))
-        if self._ringing:
-            return
-        self._ringing = True
-        try:
-            self._loop.call_soon_threadsafe(self._answer_calls)
-        except RuntimeError:
-            if not self._closed:
-                log.warning("the %s pool's event loop is closed; an outcome was dropped", self.name)
-
-    def _answer_calls(self) -> None:
-        self._ringing = False  # first: a call that comes in from here on rings again
-        calls = self._calls
-        while calls:
-            callback, args = calls.popleft()
-            try:
-                callback(*args)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # one caller's bug (or its Evicted) must not keep the others waiting
-                log.exception("a call from the %s pool raised", self.name)
+        """Call back on the loop, from a thread; silent once the pool is closed."""
+        if not self._bell.call(callback, *args) and not self._closed:
+            log.warning("the %s pool's event loop is closed; an outcome was dropped", self.name)
 
     def close(self) -> None:
         """Let the threads end when they are done. Does not wait: a blocked body must not block the exit."""

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from perdure.client import verbs
-from perdure.client.questions import ResultOf, decode_outcome
+from perdure.client.questions import decode_outcome
+from perdure.client.timers import Timer
+from perdure.client.watcher import Watch
 from perdure.core.run import Op
 from perdure.errors import Cancelled, Evicted
 from perdure.model.records import Kind, Outcome, Record
@@ -27,6 +28,8 @@ from perdure.runtime.steps import Stage, StepCall
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 log = logging.getLogger("perdure")
+
+PATIENCE_SECONDS = 0.002  # what a body has written waits so long for what it does next, to go in one commit with it
 
 
 class ThreadStep(StepCall):
@@ -46,6 +49,7 @@ class SyncExecution(answers.Answering):
     """See the head of this file."""
 
     _handed_over = False  # the host has the baton
+    _returned = False  # the body has ended, and the host is being told
 
     def begin_body(self) -> None:
         args, kwargs = self.definition.args.decode(self.input)
@@ -59,6 +63,13 @@ class SyncExecution(answers.Answering):
         self.host.body_pool.submit(lambda: self._serve(args, kwargs))
         if self.host.body_pool.crowded:
             self.host.make_room_for_threads()
+
+    def first_burst_written(self) -> None:
+        """A body that has a thread asks for its first step soon: start and intent go together then."""
+        if self.host.body_pool.crowded:
+            self.dirty()
+        else:
+            self._dirty_soon()
 
     def _serve(self, args: Any, kwargs: Any) -> None:
         """The thread: run the body, then hand its end to the host."""
@@ -76,6 +87,7 @@ class SyncExecution(answers.Answering):
             if error is None and self.closing is None:
                 log.info("the body of workflow %s went on after it was put away; nothing of that was kept", self.id)
             return
+        self._returned = True
         self._to_host(self._body_ended, value, error)
 
     def _body_ended(self, value: Any, error: BaseException | None) -> None:
@@ -91,6 +103,8 @@ class SyncExecution(answers.Answering):
             self.hold(Reason.NONDETERMINISM, str(self.run.mismatch))
         elif not isinstance(error, Evicted):
             self.try_finish()
+        if self.unwritten:
+            self.dirty()
 
     # -- the baton
 
@@ -101,7 +115,16 @@ class SyncExecution(answers.Answering):
         if threading.current_thread() is self.host.thread:
             super().dirty()
         else:
-            self._to_host(super().dirty)
+            self._to_host(self._dirty_soon)
+
+    def _dirty_soon(self) -> None:
+        """The thread goes on, to its next call or its end, which writes what there is at once; or takes its time."""
+        if self._parked_op is None and not self._returned:
+            self.line.loop.call_later(PATIENCE_SECONDS, self._dirty_now)
+
+    def _dirty_now(self) -> None:
+        if not self.gone and self.unwritten:
+            super().dirty()
 
     def take(self) -> Unit:
         with self.lock:
@@ -125,18 +148,17 @@ class SyncExecution(answers.Answering):
             self.idle_since = self.line.loop.time()
             self._handed_over = True
             begin(op)
-            if self.host.body_pool.crowded:
-                if isinstance(op.what, ResultOf) and self.row.epoch:
-                    self.host.keep(self.line.loop.create_task(self._look_then_evict(op.what.id)))
-                else:
-                    evict_if_idle(self, self.line.loop.time())
+            if self.unwritten:
+                self.dirty()
             self.host.on_change()
 
-    async def _look_then_evict(self, id: str) -> None:
-        """It may have been woken by the very end that it waits for: look before the thread is given up again."""
-        for ended in (await verbs.patiently(self.line, self.line.store.ended, [id])).values():
-            self.line.watcher.tell_end(ended)
-            return
+    def begin_wait(self, op: Op, *parts: Timer | Watch) -> None:
+        super().begin_wait(op, *parts)
+        self.host.threads_waiting[self.id] = self
+        self._give_up_thread()
+
+    def _give_up_thread(self) -> None:
+        """A body that only waits is evicted at once when others want its thread."""
         if not self.gone and self.host.body_pool.crowded:
             evict_if_idle(self, self.line.loop.time())
 
@@ -144,6 +166,7 @@ class SyncExecution(answers.Answering):
         if self._parked_op is not None:
             self._parked_op = None
             self._handed_over = False
+            self.host.threads_waiting.pop(self.id, None)
             self._answer = answer
             self.host.open_gate(self._gate)
 
@@ -164,13 +187,8 @@ class SyncExecution(answers.Answering):
 
     def written(self, unit: Unit, verdict: Any) -> None:
         super().written(unit, verdict)
-        if hasattr(self, "_gate"):
-            self.now_waiting()
-
-    def now_waiting(self) -> None:
-        """A wait gives its thread up at once when others want one."""
-        if not self.gone and self.host.body_pool.crowded:
-            evict_if_idle(self, self.line.loop.time())
+        if self.waiting:
+            self._give_up_thread()
 
     def put_away(self) -> None:
         self.run.gone = True

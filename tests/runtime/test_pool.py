@@ -1,0 +1,95 @@
+"""The thread pool: work that is given out has a thread meant for it, or is counted as waiting for one."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+
+from perdure.runtime.bell import Bell
+from perdure.runtime.pool import ThreadPool
+
+SECONDS = 10.0  # for what must not happen: a thread that never comes
+
+
+def pool_of(bound: int) -> ThreadPool:
+    loop = asyncio.get_running_loop()
+    return ThreadPool("test", bound, loop, Bell(loop))
+
+
+class StopsBehindTheFirst(queue.SimpleQueue[Callable[[], None] | None]):
+    """Whoever takes the first work stands still before it can say that it is busy, until the second was given out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken, self.given = threading.Event(), threading.Event()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Callable[[], None] | None:
+        work = super().get(block, timeout)
+        if not self.taken.is_set():
+            self.taken.set()
+            assert self.given.wait(SECONDS)
+        return work
+
+
+async def test_a_thread_that_has_just_taken_work_is_not_idle() -> None:
+    pool, second = pool_of(2), threading.Event()
+    pool._work = gate = StopsBehindTheFirst()
+    met: list[bool] = []
+    first_done = threading.Event()
+
+    def first() -> None:
+        met.append(second.wait(SECONDS))
+        first_done.set()
+
+    pool.submit(first)
+    assert gate.taken.wait(SECONDS)
+    pool.submit(second.set)  # needs a thread of its own: the first waits for it
+    gate.given.set()
+    assert await asyncio.to_thread(first_done.wait, SECONDS)
+    assert met == [True]
+    pool.close()
+
+
+async def test_it_is_crowded_only_while_work_waits_for_a_busy_thread() -> None:
+    pool, go, done = pool_of(1), threading.Event(), threading.Semaphore(0)
+
+    def work() -> None:
+        go.wait(SECONDS)
+        done.release()
+
+    assert not pool.crowded
+    pool.submit(work)
+    assert not pool.crowded
+    pool.submit(work)
+    assert pool.crowded
+    go.set()
+    for _ in range(2):
+        assert await asyncio.to_thread(done.acquire, timeout=SECONDS)
+    assert not pool.crowded
+    assert len(pool._threads) == 1
+    pool.close()
+
+
+async def test_one_call_that_raises_keeps_no_other_from_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    bell, came = Bell(loop), loop.create_future()
+
+    def bad() -> None:
+        raise ValueError("a bug of one caller")
+
+    def ring() -> None:
+        assert bell.call(bad)
+        assert bell.call(came.set_result, "here")
+
+    await asyncio.to_thread(ring)
+    assert await came == "here"
+
+
+def test_a_bell_of_a_closed_loop_says_so() -> None:
+    loop = asyncio.new_event_loop()
+    bell = Bell(loop)
+    loop.close()
+    assert not bell.call(print)
+    assert not bell.call(print)
