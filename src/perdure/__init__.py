@@ -16,6 +16,7 @@ from perdure.model.info import WorkflowInfo
 from perdure.model.states import Status
 from perdure.policy.retry import Retry
 from perdure.runtime.context import Current, current
+from perdure.serde.codec import Codec
 from perdure.serde.secret import Secret
 from perdure.telemetry import logger
 
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "Client",
+    "Codec",
     "Current",
     "Duration",
     "Event",

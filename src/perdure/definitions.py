@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from perdure.errors import DefinitionError
 from perdure.policy.retry import Retry
+from perdure.serde.codec import Codec
 from perdure.serde.values import ArgsShape, Shape
 
 Colour = Literal["async", "sync"]
@@ -114,6 +115,7 @@ class Registry:
     steps: dict[str, StepDef] = field(default_factory=lambda: {})
     resources: dict[str, ResourceDef] = field(default_factory=lambda: {})
     included_in: list[Registry] = field(default_factory=lambda: [])  # these also get what is added later
+    codec: Codec | None = None  # how values of the app are stored; None: as they are
 
     def add(self, definition: WorkflowDef | StepDef | ResourceDef) -> None:
         """Raises ``DefinitionError`` if another function has the name already."""

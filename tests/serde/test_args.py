@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.errors import Unserializable
-from perdure.serde import ArgsShape, Codec, Secret
+from perdure.serde import ArgsShape, Secret
 from tests.serde import kinds as k
 
 
@@ -146,12 +146,7 @@ def test_hints_see_the_closure() -> None:
         ArgsShape.of(unseen).encode((Local(1),), {})
 
 
-def test_codec_and_returns() -> None:
-    codec = Codec(encode=lambda data: data[::-1], decode=lambda data: data[::-1])
-    shape = ArgsShape.of(plain)
-    data = shape.encode((1,), {}, codec)
-    assert data == b"\x01]1["
-    assert shape.decode(data, codec) == ((1,), {})
+def test_returns() -> None:
     assert ArgsShape.of(orders).returns == list[k.Line]
 
 

@@ -103,7 +103,8 @@ def test_stored_json_is_shown_without_its_secrets() -> None:
     assert show_stored(b'{"a":[{ "$secret" : "pw"}]}') == '{"a":["********"]}'
     assert show_stored(b'{"a":1}') == '{"a":1}'
     assert show_stored(b"\xff\xfe") == "<2 bytes>"
-    assert show_stored(b"\x01secret") == "<7 bytes>"
+    assert show_stored(b"\xffsecret") == "<7 bytes>"
+    assert show_stored(b'{"$coded":"c2VjcmV0"}') == "(coded, 21 bytes)"
     assert len(show_stored(b'"' + b"x" * 1000 + b'"', 20)) == 20
 
 

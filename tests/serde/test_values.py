@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from perdure.errors import Unserializable
-from perdure.serde import PAYLOAD_BYTES_MAX, Codec, Opaque, Secret, Shape
+from perdure.serde import PAYLOAD_BYTES_MAX, Opaque, Secret, Shape
 from perdure.serde.difference import difference
 from tests.serde import kinds as k
 
@@ -325,8 +325,6 @@ def test_too_large_is_refused_with_its_size() -> None:
         with pytest.raises(Unserializable, match=r"v: 2,000,00\d bytes of JSON, more than the 2,000,000") as caught:
             Shape.of(Any).encode(value, "v")
         assert len(str(caught.value)) < 300
-    with pytest.raises(Unserializable):
-        Shape.of(Any).encode("x" * 1_500_000, "v", Codec(lambda data: data * 2))
 
 
 def test_depth_of_64_is_taken() -> None:
@@ -424,25 +422,6 @@ def test_type_aliases_and_parameters_of_new_syntax() -> None:
     assert pair.decode(b'["2024-01-01","2024-01-02"]') == (dt.date(2024, 1, 1), dt.date(2024, 1, 2))
     box = Shape.of(dataclass(space["Box"])[dt.date])
     assert box.decode(b'{"item":"2024-01-01"}').item == dt.date(2024, 1, 1)
-
-
-def test_codec() -> None:
-    codec = Codec(encode=lambda data: data[::-1], decode=lambda data: data[::-1])
-    shape = Shape.of(dict[str, int])
-    data = shape.encode({"a": 1}, "v", codec)
-    assert data == b'\x01}1:"a"{'
-    assert shape.decode(data, "v", codec) == {"a": 1}
-    assert shape.decode(b'{"a":1}', "v", codec) == {"a": 1}, "rows from before the codec stay readable"
-    with pytest.raises(Unserializable, match="give the app the same Codec"):
-        shape.decode(data)
-
-    def broken(data: bytes) -> bytes:
-        raise ValueError("wrong key")
-
-    with pytest.raises(Unserializable, match="wrong key"):
-        shape.decode(data, "v", Codec(decode=broken))
-    with pytest.raises(Unserializable, match="wrong key"):
-        shape.encode({}, "v", Codec(encode=broken))
 
 
 def test_native_and_careful_ways_write_the_same() -> None:

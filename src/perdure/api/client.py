@@ -7,13 +7,14 @@ from typing import Any, Self, TypeVar
 
 from perdure.api.handle import Handle
 from perdure.api.options import check_id
-from perdure.api.store import make_store
+from perdure.api.store import maker
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.filters import read_filter
 from perdure.definitions import Registry
 from perdure.model.info import WorkflowInfo, info_of
 from perdure.runtime import aface
 from perdure.runtime.face import Home
+from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
 
 R = TypeVar("R")
@@ -22,15 +23,22 @@ R = TypeVar("R")
 class Client:
     """Does what a caller or an operator needs, without the app's code.
 
-    ``app`` may be left out if the database holds one.
+    ``app`` may be left out if the database holds one. ``codec``: the one that the app has, if it has one.
 
     >>> # async with Client("postgresql://…", app="shop") as client:
     >>> #     handle = await client.workflow("checkout", returns=str).options(id="order-42").start("42", 1999)
     """
 
-    def __init__(self, database: str | None = None, *, app: str | None = None, home: Home | None = None) -> None:
+    def __init__(
+        self,
+        database: str | None = None,
+        *,
+        app: str | None = None,
+        codec: Codec | None = None,
+        home: Home | None = None,
+    ) -> None:
         if home is None:
-            home = Home(app or "", {"database": database}, Registry(), make_store, aface.FACE)
+            home = Home(app or "", {"database": database}, Registry(codec=codec), maker(codec), aface.FACE)
         self._home = home
 
     async def open(self) -> None:

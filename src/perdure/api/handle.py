@@ -11,6 +11,7 @@ from perdure.model.info import WorkflowInfo
 from perdure.model.states import Status
 from perdure.runtime import aface
 from perdure.runtime.face import Home
+from perdure.serde.codec import seal
 from perdure.serde.values import Shape
 
 R = TypeVar("R")
@@ -64,7 +65,8 @@ class Handle(Generic[R]):
         Raises ``WorkflowNotFound`` for an unknown id, ``WorkflowClosed`` for one that has ended, ``Unserializable``.
         """
         name, shape = name_and_shape(topic, "topic")
-        await aface.ask(self._home, SendTo(self.id, name, encode_message(value, shape, name), key))
+        data = seal(encode_message(value, shape, name), "value", self._home.registry.codec)
+        await aface.ask(self._home, SendTo(self.id, name, data, key))
 
     @aface.at_the_call
     async def get_event(self, event: Event[T] | str, *, timeout: Duration | None = None) -> T | None:

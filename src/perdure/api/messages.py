@@ -12,6 +12,7 @@ from perdure.model.durations import Duration, to_us
 from perdure.model.info import to_datetime
 from perdure.model.records import Outcome
 from perdure.runtime import aface
+from perdure.serde.codec import seal
 
 if TYPE_CHECKING:  # type parameters have defaults only since Python 3.13; checkers know them from here
     from typing_extensions import TypeVar
@@ -54,7 +55,9 @@ async def set_event(event: Event[T] | str, value: T) -> None:
     """Publish a value about this workflow, or update it. Readable from anywhere, also after the end."""
     execution = aface.need_body("set_event")
     name, shape = name_and_shape(event, "event")
-    execution.note_event(execution.next_path(), name, shape.encode(value, f"event {name!r}"))
+    where = f"event {name!r}"
+    data = seal(shape.encode(value, where), where, execution.host.registry.codec)
+    execution.note_event(execution.next_path(), name, data)
 
 
 def now() -> datetime:

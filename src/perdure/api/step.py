@@ -13,7 +13,7 @@ from perdure.policy.retry import Retry
 from perdure.runtime import aface
 from perdure.runtime.steps import StepCall
 from perdure.serde.fingerprint import fingerprint
-from perdure.serde.show import show_call
+from perdure.serde.show import show_call, show_none
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -41,15 +41,15 @@ class Step(Generic[P, R]):
         execution = aface.body(definition.name)
         bound: tuple[Any, ...] = args if self._self is None else (self._self, *args)
         if execution is None:
-            plain: Coroutine[Any, Any, R] = aface.step_outside(definition, bound, kwargs)
-            return plain
+            outside: Coroutine[Any, Any, R] = aface.step_outside(definition, bound, kwargs)
+            return outside
         definition.check(bound, kwargs)
         call = StepCall(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
-        outcome: Coroutine[Any, Any, R] = execution.step(
-            call, fingerprint(definition.name, args, kwargs), show_call(args, kwargs, 512, definition.hidden)
-        )
+        plain = execution.host.registry.codec is None
+        shown = show_call(args, kwargs, 512, definition.hidden) if plain else show_none(args, kwargs)
+        outcome: Coroutine[Any, Any, R] = execution.step(call, fingerprint(definition.name, args, kwargs), shown)
         return outcome
 
     def options(

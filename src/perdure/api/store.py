@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from perdure.errors import ConfigError
+from perdure.runtime.face import MakeStoreOf
+from perdure.serde.codec import Codec
 from perdure.store.base import Store
+from perdure.store.coded import coded
 from perdure.store.open import open_store
 
 
-def make_store(url: str, app: str, schema: str) -> Store:
-    """The store of an app. Raises ``ConfigError`` for a URL that names no database known to Perdure."""
-    return open_store(url, app, schema)
+def maker(codec: Codec | None) -> MakeStoreOf:
+    """How stores are opened. What that gives raises ``ConfigError`` for a URL that names no database known here."""
+    if codec is None:
+        return open_store
+    if not isinstance(codec, Codec):  # pyright: ignore[reportUnnecessaryIsInstance]  what the user gave
+        raise ConfigError(f"codec={codec!r} is no Codec; write codec=Codec(encode=…, decode=…)")
+
+    def make_store(url: str, app: str, schema: str) -> Store:
+        return coded(open_store(url, app, schema), codec)
+
+    return make_store

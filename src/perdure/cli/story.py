@@ -19,7 +19,7 @@ from perdure.model.ids import RunKey
 from perdure.model.info import to_datetime
 from perdure.model.records import Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
-from perdure.serde import Failure, describe_failure, show_stored
+from perdure.serde import Failure, describe_failure, is_coded, show_stored
 from perdure.store.base import Store
 
 QUEUED_US_MIN = 100_000  # a shorter wait for an executor is not worth a line
@@ -201,6 +201,8 @@ def intents_open(story: Story) -> list[Intent]:
 
 def failure_of(data: bytes | None) -> Failure:
     """A recorded failure; what cannot be read is one too."""
+    if data is not None and is_coded(data):
+        return Failure(type_name=show_stored(data))
     try:
         return describe_failure(data or b"")
     except Unserializable as unreadable:
@@ -224,6 +226,8 @@ def origin_of_failure(story: Story) -> Record | None:
     """The record whose failure ended the workflow, if it is one of them."""
     if story.ended is None or story.ended.outcome is not Outcome.ERROR:
         return None
+    if is_coded(story.ended.data or b""):
+        return None
     failure = failure_of(story.ended.data)
     for record in reversed(story.records):
         if record.outcome is Outcome.ERROR and record.kind is not Kind.ATTEMPT:
@@ -241,7 +245,7 @@ _ADVICE = {
     Reason.RECOVERY_LIMIT: "executors died while it ran: look at the step in flight below (memory, a crash in native "
     "code) before it runs again",
     Reason.NO_CODE: "run an executor that has this workflow: perdure run MODULE:APP with its module imported",
-    Reason.UNDECODABLE: "its stored input does not fit the code: deploy code that accepts it, or give it up",
+    Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it",
     Reason.POLICY: "a recovery policy asked for a person",
     Reason.PAUSED: "a person paused it",
     Reason.NO_EXIT: "its state has no way out by itself: set another state",

@@ -50,7 +50,7 @@ from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
-from perdure.serde import ArgsShape, Shape, fingerprint_data
+from perdure.serde import ArgsShape, Shape, fingerprint_data, is_coded
 from perdure.store.base import Filter, Store
 
 PAGE = 500
@@ -204,6 +204,8 @@ async def _result(given: Given, id: str, timeout: float | None) -> None:
 def _print_result(output: str, ended: Ended) -> None:
     row = ended.row
     outcome, data = outcome_of(ended)
+    if is_coded(data or b""):
+        note(f"the outcome is coded; who has the app's codec can read it: Client(…, codec=…).handle({row.id!r})")
     fields: dict[str, Any] = {"id": row.id, "run": row.run, "status": str(row.status)}
     if outcome is Outcome.ERROR:
         failure = failure_of(data)

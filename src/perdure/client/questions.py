@@ -22,6 +22,7 @@ from perdure.errors import (
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
 from perdure.serde.failures import decode_failure, encode_failure
+from perdure.serde.show import show_stored
 from perdure.serde.values import Shape
 
 OnConflict = Literal["attach", "fail", "replace"]
@@ -134,6 +135,5 @@ def check_same(row: WorkflowRow, order: StartOrder, stored: bytes | None) -> Non
     )
 
 
-def _text(data: bytes | None, limit: int = 200) -> str:
-    text = (data or b"").decode("utf-8", "replace")
-    return text if len(text) <= limit else text[:limit] + "…"
+def _text(data: bytes | None) -> str:
+    return show_stored(data or b"", 200)

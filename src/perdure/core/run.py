@@ -58,7 +58,9 @@ class Mismatch(msgspec.Struct, frozen=True):
     called: str
 
     def __str__(self) -> str:
-        return f"at {self.path}: history has {self.recorded}; the code has {self.called}"
+        # Arguments that are not shown, or not to their end, may be all that differs.
+        called = self.called if self.called != self.recorded else "the same call with other arguments"
+        return f"at {self.path}: history has {self.recorded}; the code has {called}"
 
 
 def describe(kind: Kind, name: str, shown: str = "") -> str:

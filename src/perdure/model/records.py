@@ -33,6 +33,9 @@ class Kind(IntEnum):
     CANCEL_OTHER = 14  # another workflow was told to cancel
 
 
+_NAMING = frozenset({Kind.CHILD, Kind.CANCEL_OTHER})
+
+
 class Outcome(IntEnum):
     """How the thing that a record tells of ended."""
 
@@ -64,6 +67,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     shown: str = ""  # arguments or remarks, for people, bounded and redacted
     intents: tuple[Intent, ...] = ()
     version: str = ""  # filled by the store when read; a write takes its unit's
+
+    @property
+    def holds_value(self) -> bool:
+        """Whether ``data`` is a value or a failure in JSON: of these two kinds it is a workflow's id, or a status."""
+        return self.outcome is Outcome.ERROR or self.kind not in _NAMING
 
 
 class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

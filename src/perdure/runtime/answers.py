@@ -35,6 +35,7 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.runtime.execution import Execution
+from perdure.runtime.unread import unread
 from perdure.runtime.waits import EventWait
 from perdure.serde.failures import decode_failure, encode_failure
 
@@ -126,7 +127,7 @@ def begin(execution: Execution, op: Op) -> None:
 def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
     def told(ended: Ended) -> None:
         # From whoever saw the end; the body must run in a turn of its own.
-        execution.line.loop.call_soon(lambda: execution.settle(op, *execution.end_of_child(ended)))
+        execution.line.loop.call_soon(lambda: _observe(execution, op, *execution.end_of_child(ended)))
 
     if question.id in execution.children and not execution.row.epoch and execution.host.runs(question.id):
         # Never claimed, so no wake was used up; and the child has yet to write its end.
@@ -150,7 +151,7 @@ async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[E
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
     def told(data: bytes | None) -> None:
         outcome = Outcome.NONE if data is None else Outcome.VALUE
-        execution.line.loop.call_soon(lambda: execution.settle(op, outcome, data))
+        execution.line.loop.call_soon(_observe, execution, op, outcome, data)
 
     _read(execution, op, _look_for_event(execution, op, question, told), only_failure=True)
 
@@ -175,6 +176,12 @@ async def _look_for_event(
             parts.append(line.timers.at(deadline, lambda: execution.settle(op, Outcome.NONE, None)))
         execution.begin_wait(op, *parts)
     return b""
+
+
+def _observe(execution: Execution, op: Op, outcome: Outcome, data: bytes | None) -> None:
+    """Hand over what another workflow gave."""
+    if not unread(execution, op, data):
+        execution.settle(op, outcome, data)
 
 
 # -- reads and commands: answered by a task of the host, recorded like a step's outcome

@@ -11,12 +11,14 @@ from perdure.definitions import WorkflowDef
 from perdure.model.records import Outcome, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Start
+from perdure.serde.codec import seal
 from perdure.serde.failures import encode_failure
 
 
 class Ending(Protocol):
     """What an end needs of its execution."""
 
+    host: Any
     line: Line
     run: Run
     row: WorkflowRow
@@ -33,7 +35,8 @@ def conclude(of: Ending, value: Any, error: BaseException | None) -> tuple[Statu
         return of.cancelling[0], Outcome.ERROR if kept else Outcome.NONE, kept
     if error is None:
         try:
-            return Status.COMPLETED, Outcome.VALUE, of.definition.result.encode(value, "result")
+            data = seal(of.definition.result.encode(value, "result"), "result", of.host.registry.codec)
+            return Status.COMPLETED, Outcome.VALUE, data
         except Exception as unserializable:  # the body is done; its result cannot be kept
             error = unserializable
     return Status.FAILED, Outcome.ERROR, encode_failure(error)

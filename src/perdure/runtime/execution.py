@@ -33,6 +33,7 @@ from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, S
 from perdure.runtime.context import Current
 from perdure.runtime.ends import conclude, next_start
 from perdure.runtime.steps import StepCall
+from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
 
@@ -421,7 +422,7 @@ class Execution:
             if self.gone or op.kind is not Kind.RECV or not op.is_open:
                 continue
             queue = self.inbox.get(op.what.topic)
-            if queue:
+            if queue and not unread(self, op, queue[0].data):
                 message = queue.popleft()
                 self.run.add_taken(message.mid)
                 self.settle(op, Outcome.VALUE, message.data)

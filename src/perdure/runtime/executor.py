@@ -38,6 +38,7 @@ from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
+from perdure.runtime.unread import in_words, why_unread
 from perdure.runtime.wakes import read_mail, take_wakes
 from perdure.store.base import ClaimRequest
 
@@ -245,11 +246,10 @@ class Executor:
             return
         try:
             execution.begin_body()
-        except Unserializable as undecodable:
-            execution.hold(Reason.UNDECODABLE, str(undecodable))
-        except Exception as bug:
-            log.exception("workflow %s could not be begun", execution.id)
-            execution.hold(Reason.UNDECODABLE, f"{type(bug).__name__}: {bug}")
+        except Exception as error:
+            if not isinstance(error, Unserializable):
+                log.exception("workflow %s could not be begun", execution.id)
+            execution.hold(Reason.UNDECODABLE, in_words(error, self.registry.codec))
         if execution.unwritten:  # the start, and the intents of the first burst with it
             execution.first_burst_written()
 
@@ -366,6 +366,9 @@ class Executor:
         if row.attempts > definition.max_deaths:
             detail = f"{row.attempts} executors died while it was in flight (limit {definition.max_deaths})"
             self._hold_unrun(run, row, Reason.RECOVERY_LIMIT, detail)
+            return
+        if unread := why_unread(claimed.input, history, self.registry.codec):
+            self._hold_unrun(run, row, Reason.UNDECODABLE, unread)
             return
         if row.deadline is None and definition.timeout is not None and row.started is not None:
             row = msgspec.structs.replace(row, deadline=row.started + definition.timeout)  # the caller had no code

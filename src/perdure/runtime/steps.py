@@ -17,6 +17,7 @@ from perdure.errors import StepTimeout
 from perdure.model.records import Outcome, Record, WorkflowRow
 from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
+from perdure.serde.codec import Codec, seal
 from perdure.serde.failures import describe_failure, encode_failure
 
 CRASHES = (KeyboardInterrupt, SystemExit, MemoryError)
@@ -125,7 +126,7 @@ class StepCall:
         if task.cancelled():
             outcome, data, error = self._stopped(op)
         else:
-            outcome, data, error = self.conclude(task.exception(), task.result)
+            outcome, data, error = self.conclude(task.exception(), task.result, execution.host.registry.codec)
         execution.step_done(op, outcome, data, error)
 
     def _stopped(self, op: Op) -> tuple[Outcome, bytes | None, Exception | None]:
@@ -137,7 +138,7 @@ class StepCall:
         return self.failed(error)
 
     def conclude(
-        self, error: BaseException | None, value: Callable[[], Any]
+        self, error: BaseException | None, value: Callable[[], Any], codec: Codec | None
     ) -> tuple[Outcome, bytes | None, Exception | None]:
         """The body's outcome as it will be recorded."""
         if isinstance(error, CRASHES):
@@ -145,7 +146,8 @@ class StepCall:
         if error is not None:
             return self.failed(error)
         try:
-            return Outcome.VALUE, self.definition.result.encode(value(), f"result of {self.name}"), None
+            where = f"result of {self.name}"
+            return Outcome.VALUE, seal(self.definition.result.encode(value(), where), where, codec), None
         except Exception as unserializable:  # recorded as the step's failure: its effect is done
             return Outcome.ERROR, encode_failure(unserializable), None
 

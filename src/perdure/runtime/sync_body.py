@@ -251,7 +251,7 @@ class SyncExecution(answers.Answering):
                 value = call.context(self, op).run(fn, *call.args, **call.kwargs)
             except BaseException as raised:
                 error = raised
-            outcome, data, failure = call.conclude(error, _constant(value))
+            outcome, data, failure = call.conclude(error, _constant(value), self.host.registry.codec)
             with self.lock:
                 self.running = max(0, self.running - 1)
                 self._steps.pop(op.path, None)

@@ -22,11 +22,11 @@ from typing import Any, cast
 import msgspec
 
 from perdure.errors import StepFailed, Unserializable
+from perdure.serde.codec import CODED, PAYLOAD_BYTES_MAX, is_coded
 from perdure.serde.names import class_name, class_of, find_class, type_text
 from perdure.serde.node import Mismatch
 from perdure.serde.show import show
 from perdure.serde.tagged import Extension, extend, from_tree, to_tree
-from perdure.serde.values import PAYLOAD_BYTES_MAX, PLAIN, Codec
 
 TRACEBACK_BYTES_MAX = 16_384
 MESSAGE_MAX = 8_192
@@ -110,7 +110,7 @@ _THRIFT = (
 )
 
 
-def encode_failure(exc: BaseException, traceback: bool = True, codec: Codec = PLAIN) -> bytes:
+def encode_failure(exc: BaseException, traceback: bool = True) -> bytes:
     """Give the JSON of an exception. ``traceback=False`` leaves the traceback's text out.
 
     ``TypeError`` for what is neither an ``Exception`` nor ``asyncio.CancelledError``: those are crashes, not outcomes.
@@ -119,35 +119,34 @@ def encode_failure(exc: BaseException, traceback: bool = True, codec: Codec = PL
         raise TypeError(f"{type_text(type(exc))} ends a process, not a step; it is never recorded as a failure.")
     for thrift in _THRIFT:
         try:
-            data = codec.encode(msgspec.json.encode(_Writer(thrift, traceback).write(exc, 0)))
-        except Unserializable:
-            raise  # the codec's own trouble
+            data = msgspec.json.encode(_Writer(thrift, traceback).write(exc, 0))
         except Exception:  # noqa: S112  (code of the user's in a strange place; a meaner form calls less of it)
             continue
         if len(data) <= _BYTES_MAX:
             return data
     bare = _Stored(type=class_name(type(exc)), message=_clean(_text(exc) or "", 512), broken=True)
-    return codec.encode(msgspec.json.encode(bare))
+    return msgspec.json.encode(bare)
 
 
-def decode_failure(data: bytes, codec: Codec = PLAIN) -> BaseException:
+def decode_failure(data: bytes) -> BaseException:
     """Give the recorded copy of an exception: of its own class where that can be, else ``StepFailed``.
 
     Decode the same bytes wherever the exception is raised, at the first execution as on replay.
     """
-    return _revive(_stored(data, codec))
+    return _revive(_stored(data))
 
 
-def describe_failure(data: bytes, codec: Codec = PLAIN) -> Failure:
+def describe_failure(data: bytes) -> Failure:
     """Give what screens show of a recorded exception; its class need not exist here."""
-    return _describe(_stored(data, codec))
+    return _describe(_stored(data))
 
 
-def _stored(data: bytes, codec: Codec) -> _Stored:
+def _stored(data: bytes) -> _Stored:
     try:
-        return msgspec.json.decode(codec.decode(data), type=_Stored)
+        return msgspec.json.decode(data, type=_Stored)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Unserializable(f"failure: the stored data is not a recorded failure: {error}.", "failure") from error
+        problem = CODED if is_coded(data) else f"the stored data is not a recorded failure: {error}"
+        raise Unserializable(f"failure: {problem}.", "failure") from error
 
 
 def _encodable(exc: BaseException) -> bool:

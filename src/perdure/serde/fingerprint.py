@@ -52,7 +52,7 @@ def fingerprint(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
 def fingerprint_data(name: str, data: bytes) -> bytes:
     """Give the fingerprint of a name with data that is already encoded canonically: a workflow and its input.
 
-    Take the data from ``ArgsShape.encode`` before the codec: what is encrypted differs each time.
+    The data is what ``ArgsShape.encode`` gives, never a codec's work: what is encrypted differs each time.
     """
     return _blake2b(_encode(name) + b"\0" + data, digest_size=SIZE).digest()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
 
+from perdure.serde.codec import is_coded
 from perdure.serde.difference import field_names, is_pydantic
 from perdure.serde.hints import secret_fields
 from perdure.serde.names import class_of
@@ -88,6 +89,11 @@ def show_call(
     return text.result()
 
 
+def show_none(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """In place of ``show_call`` where values are stored coded: whether there are any arguments, nothing of them."""
+    return _MORE if args or kwargs else ""
+
+
 def _plain(args: Iterable[object], limit: int) -> str | None:
     """The text of a few short plain arguments, as most calls have; None where more care is needed."""
     for value in args:
@@ -103,12 +109,10 @@ def _plain(args: Iterable[object], limit: int) -> str | None:
 def show_stored(data: bytes, limit: int = SHOWN_MAX) -> str:
     """Give bounded text of stored JSON as it stands, with ``{"$secret": …}`` hidden; for screens without the code."""
     try:
-        text = data.decode()
-        if text[:1] == "\x01":  # a codec's work (see values.Codec)
-            raise ValueError
+        text = f"(coded, {len(data)} bytes)" if is_coded(data) else data.decode()
         if _MARKED in text.replace(" ", ""):
             text = msgspec.json.encode(_hide(msgspec.json.decode(data))).decode()
-    except Exception:  # encrypted, or no JSON: nothing of it is for people
+    except Exception:  # no JSON: nothing of it is for people
         text = f"<{len(data)} bytes>"
     return text if len(text) <= limit else text[: max(limit - 1, 0)] + _MORE[:limit]
 

@@ -20,6 +20,7 @@ from typing import Any, cast
 import msgspec
 
 from perdure.errors import Unserializable
+from perdure.serde.codec import CODED, PAYLOAD_BYTES_MAX, is_coded, sized
 from perdure.serde.compile import Compiler
 from perdure.serde.hints import call_hints, hides
 from perdure.serde.node import Mismatch, Node, escape, is_array, is_object, kind_of, unescape
@@ -28,10 +29,7 @@ from perdure.serde.show import SHOWN_MAX, show, show_call, show_stored
 from perdure.serde.tagged import Opaque
 
 __all__ = [
-    "PAYLOAD_BYTES_MAX",
-    "PLAIN",
     "ArgsShape",
-    "Codec",
     "Opaque",
     "Secret",
     "Shape",
@@ -40,53 +38,7 @@ __all__ = [
     "show_stored",
 ]
 
-PAYLOAD_BYTES_MAX = 2_000_000
-
-_CODED = b"\x01"  # no JSON text begins so: rows written before a codec was set stay readable
 _encode = msgspec.json.encode
-
-
-class Codec:
-    """What happens to bytes on the way to the database and back: by default nothing; else encryption or compression.
-
-    Both functions take and give bytes. Rows that were written before a codec was set stay readable::
-
-        codec = Codec(encode=fernet.encrypt, decode=fernet.decrypt)
-    """
-
-    __slots__ = ("_decode", "_encode")
-
-    def __init__(
-        self,
-        encode: Callable[[bytes], bytes] | None = None,
-        decode: Callable[[bytes], bytes] | None = None,
-    ) -> None:
-        self._encode = encode
-        self._decode = decode
-
-    def encode(self, data: bytes) -> bytes:
-        """Transform JSON on its way to the database."""
-        if self._encode is None:
-            return data
-        try:
-            return _CODED + self._encode(data)
-        except Exception as error:
-            raise Unserializable(f"the codec could not encode {len(data)} bytes: {error!r}") from error
-
-    def decode(self, data: bytes) -> bytes:
-        """Transform what ``encode`` gave back to JSON."""
-        if not data.startswith(_CODED):
-            return data
-        if self._decode is None:
-            raise Unserializable("the data was written with a codec, and none is set; give the app the same Codec.")
-        try:
-            return self._decode(data[1:])
-        except Exception as error:
-            raise Unserializable(f"the codec could not decode {len(data)} bytes: {error!r}") from error
-
-
-PLAIN = Codec()
-"""The codec that changes nothing."""
 
 
 class Shape:
@@ -118,7 +70,7 @@ class Shape:
         except TypeError:  # unhashable extras in Annotated
             return Shape(hint)
 
-    def encode(self, value: Any, where: str = "value", codec: Codec = PLAIN) -> bytes:
+    def encode(self, value: Any, where: str = "value") -> bytes:
         """Give the JSON of ``value``, or raise ``Unserializable`` naming ``where`` and the path inside it."""
         if self.fits(value):
             try:
@@ -127,13 +79,11 @@ class Shape:
                 pass
             else:
                 if _innocent(data):
-                    return data if codec is PLAIN else _sized(codec.encode(data), where, value)
-        return _finish(_to(self, value, where), where, value, codec)
+                    return data
+        return sized(_encode(_to(self, value, where)), where)
 
-    def decode(self, data: bytes, where: str = "value", codec: Codec = PLAIN) -> Any:
+    def decode(self, data: bytes, where: str = "value") -> Any:
         """Give the value of stored JSON, or raise ``Unserializable`` naming the path and the hint."""
-        if codec is not PLAIN or data[:1] == _CODED:
-            data = codec.decode(data)
         if self.decoder is not None and not _tagged(data):
             try:
                 return self.decoder.decode(data)
@@ -244,7 +194,7 @@ class ArgsShape:
         names = sorted(named, key=lambda name: (order.get(name, last) if name in given else last, name))
         return tuple(found), {name: named[name] for name in names}
 
-    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], codec: Codec = PLAIN) -> bytes:
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Give the JSON of a call's arguments, or raise ``Unserializable`` (``args[0].lines[3].img: …``)."""
         args, named = self.bind(args, kwargs)
         if not named and self._rest is None and all(fits(arg) for fits, arg in zip(self._fits, args, strict=False)):
@@ -254,19 +204,17 @@ class ArgsShape:
                 pass
             else:
                 if _innocent(data):
-                    return data if codec is PLAIN else _sized(codec.encode(data), "args", args)
+                    return data
         trees = [_to(self._shape(index), arg, f"args[{index}]") for index, arg in enumerate(args)]
         if not named:
-            return _finish(trees, "args", args, codec)
+            return sized(_encode(trees), "args")
         tree: dict[str, Any] = {"$args": trees}
         for name, value in named.items():
             tree[escape(name)] = _to(self._shape(name), value, name)
-        return _finish(tree, "args", (args, named), codec)
+        return sized(_encode(tree), "args")
 
-    def decode(self, data: bytes, codec: Codec = PLAIN) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def decode(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give the arguments of stored JSON, or raise ``Unserializable`` naming the argument and its hint."""
-        if codec is not PLAIN or data[:1] == _CODED:
-            data = codec.decode(data)
         if data[:1] == b"[" and not _tagged(data):
             found = self._decode_natively(data)
             if found is not None:
@@ -343,6 +291,8 @@ def _native(node: Node) -> tuple[Callable[[Any], bool], msgspec.json.Decoder[Any
 
 
 def _tree(data: bytes) -> Any:
+    if is_coded(data):
+        raise Mismatch(CODED)
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -366,20 +316,6 @@ def _of(shape: Shape, tree: Any, where: str) -> Any:
         raise _undecodable(mismatch, where, shape.node.hint) from mismatch
     except Exception as error:  # data of no shape that this file ever wrote
         raise _undecodable(Mismatch(f"{type(error).__name__}: {error}"), where, shape.node.hint) from error
-
-
-def _finish(tree: Any, where: str, value: Any, codec: Codec) -> bytes:
-    return _sized(codec.encode(_sized(_encode(tree), where, value)), where, value)
-
-
-def _sized(data: bytes, where: str, value: Any) -> bytes:
-    if len(data) > PAYLOAD_BYTES_MAX:
-        raise Unserializable(
-            f"{where}: {len(data):,} bytes of JSON, more than the {PAYLOAD_BYTES_MAX:,} that can be stored; "
-            "store the data elsewhere (a file, an object store) and pass a reference to it.",
-            where,
-        )
-    return data
 
 
 def _unserializable(mismatch: Mismatch, where: str) -> Unserializable:

@@ -7,10 +7,11 @@ from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager  # as-is
 from typing import Literal, Self
 
-from perdure.api.store import make_store
+from perdure.api.store import maker
 from perdure.model.durations import Duration
 from perdure.runtime import sface
 from perdure.runtime.face import Home
+from perdure.serde.codec import Codec
 from perdure.sync.client import Client
 from perdure.sync.router import Router
 
@@ -27,7 +28,7 @@ class App(Router):
     silent before others take its work over. ``modules``: imported at launch, for the definitions in them.
     ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the
     default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
-    one (``single``), or of nobody (``manual``).
+    one (``single``), or of nobody (``manual``). ``codec``: encrypts or compresses the values that are stored.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class App(Router):
         recovery: Literal["fleet", "own", "single", "manual"] | None = None,
         lease: Duration | None = None,
         modules: Collection[str] = (),
+        codec: Codec | None = None,
     ) -> None:
         super().__init__()
+        self._registry.codec = codec
         self.name = name
         arguments = {
             "database": database, "executor_id": executor_id, "version": version, "recovery": recovery, "lease": lease,
         }  # fmt: skip
-        self._home = Home(name, arguments, self._registry, make_store, sface.FACE)
+        self._home = Home(name, arguments, self._registry, maker(codec), sface.FACE)
         self._home.modules = tuple(modules)
         self._homes.home = self._home
         self.client = Client(home=self._home)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any, Self, TypeVar
 
 from perdure.api.options import check_id
-from perdure.api.store import make_store
+from perdure.api.store import maker
 from perdure.client.filters import read_filter
 from perdure.definitions import Registry
 from perdure.model.info import WorkflowInfo, info_of
 from perdure.runtime import sface
 from perdure.runtime.face import Home
+from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
 from perdure.sync.handle import Handle
 from perdure.sync.workflow import Homes, Workflow
@@ -23,15 +24,22 @@ R = TypeVar("R")
 class Client:
     """Does what a caller or an operator needs, without the app's code.
 
-    ``app`` may be left out if the database holds one.
+    ``app`` may be left out if the database holds one. ``codec``: the one that the app has, if it has one.
 
     >>> # async with Client("postgresql://…", app="shop") as client:
     >>> #     handle = await client.workflow("checkout", returns=str).options(id="order-42").start("42", 1999)
     """
 
-    def __init__(self, database: str | None = None, *, app: str | None = None, home: Home | None = None) -> None:
+    def __init__(
+        self,
+        database: str | None = None,
+        *,
+        app: str | None = None,
+        codec: Codec | None = None,
+        home: Home | None = None,
+    ) -> None:
         if home is None:
-            home = Home(app or "", {"database": database}, Registry(), make_store, sface.FACE)
+            home = Home(app or "", {"database": database}, Registry(codec=codec), maker(codec), sface.FACE)
         self._home = home
 
     def open(self) -> None:

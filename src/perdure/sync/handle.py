@@ -12,6 +12,7 @@ from perdure.model.info import WorkflowInfo
 from perdure.model.states import Status
 from perdure.runtime import sface
 from perdure.runtime.face import Home
+from perdure.serde.codec import seal
 from perdure.serde.values import Shape
 
 R = TypeVar("R")
@@ -65,7 +66,8 @@ class Handle(Generic[R]):
         Raises ``WorkflowNotFound`` for an unknown id, ``WorkflowClosed`` for one that has ended, ``Unserializable``.
         """
         name, shape = name_and_shape(topic, "topic")
-        sface.ask(self._home, SendTo(self.id, name, encode_message(value, shape, name), key))
+        data = seal(encode_message(value, shape, name), "value", self._home.registry.codec)
+        sface.ask(self._home, SendTo(self.id, name, data, key))
 
     @sface.at_the_call
     def get_event(self, event: Event[T] | str, *, timeout: Duration | None = None) -> T | None:

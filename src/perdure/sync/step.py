@@ -14,7 +14,7 @@ from perdure.policy.retry import Retry
 from perdure.runtime import sface
 from perdure.runtime.steps import StepCall
 from perdure.serde.fingerprint import fingerprint
-from perdure.serde.show import show_call
+from perdure.serde.show import show_call, show_none
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -42,15 +42,15 @@ class Step(Generic[P, R]):
         execution = sface.body(definition.name)
         bound: tuple[Any, ...] = args if self._self is None else (self._self, *args)
         if execution is None:
-            plain: R = sface.step_outside(definition, bound, kwargs)
-            return plain
+            outside: R = sface.step_outside(definition, bound, kwargs)
+            return outside
         definition.check(bound, kwargs)
         call = StepCall(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
-        outcome: R = execution.step(
-            call, fingerprint(definition.name, args, kwargs), show_call(args, kwargs, 512, definition.hidden)
-        )
+        plain = execution.host.registry.codec is None
+        shown = show_call(args, kwargs, 512, definition.hidden) if plain else show_none(args, kwargs)
+        outcome: R = execution.step(call, fingerprint(definition.name, args, kwargs), shown)
         return outcome
 
     def options(

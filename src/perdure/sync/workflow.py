@@ -14,7 +14,9 @@ from perdure.definitions import WorkflowDef
 from perdure.errors import NotOpen
 from perdure.runtime import sface
 from perdure.runtime.face import Home
+from perdure.serde.codec import seal
 from perdure.serde.fingerprint import fingerprint_data
+from perdure.serde.show import show_none
 from perdure.serde.values import ArgsShape, Shape
 from perdure.sync.handle import Handle
 
@@ -132,16 +134,17 @@ class Workflow(Generic[P, R]):
         return self._homes.need(self.name)
 
     def _order(self, args: Any, kwargs: Any) -> StartOrder:
+        codec = self._home.registry.codec
+        shown = ""
         if self.definition is not None:
             input = self.definition.args.encode(args, kwargs)
-            # Shown only where it is recorded: in the history of a parent.
-            shown = self.definition.args.show(args, kwargs) if sface.in_body() else ""
+            if sface.in_body():  # shown only where it is recorded: in the history of a parent
+                shown = self.definition.args.show(args, kwargs) if codec is None else show_none(args, kwargs)
         else:
             input = _encode_any(args, kwargs)
-            shown = ""
         return StartOrder(
             name=self.name,
-            input=input,
+            input=seal(input, "args", codec),
             fingerprint=fingerprint_data(self.name, input),
             shown=shown,
             options=self._options,

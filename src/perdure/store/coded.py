@@ -1,0 +1,129 @@
+"""A store whose values are coded: encrypted or compressed on their way in, plain again on their way out.
+
+Promises, over those of the store below:
+
+- every value and failure passes the codec: inputs, results, errors, messages, events. Names, ids, keys, topics,
+  attributes, reasons and fingerprints do not;
+- what was stored before the codec was set is read as it stands;
+- a value that cannot be decoded comes out as it is stored (``is_coded``), and goes in again so, unharmed: who would
+  use it says so; a batch of histories is not lost for one of them;
+- a value that the codec cannot encode is ``Unserializable``, and nothing of its batch is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from perdure.errors import Unserializable
+from perdure.model.ids import RunKey
+from perdure.model.records import Claimed, Ended, Message, Record
+from perdure.model.writes import Change, Close, Continue, Receipt, Start, Unit
+from perdure.serde.codec import Codec
+from perdure.store.base import ClaimRequest, Store
+
+T = TypeVar("T", Record, Message, Ended)
+
+log = logging.getLogger("perdure")
+replaced = msgspec.structs.replace
+
+
+def coded(store: Store, codec: Codec) -> Store:
+    """The same store, its values coded."""
+    return cast(Store, CodedStore(store, codec))  # what it does not do itself, it passes on
+
+
+class CodedStore:
+    """See the head of this file."""
+
+    def __init__(self, store: Store, codec: Codec) -> None:
+        self._store = store
+        self._codec = codec
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    # -- in
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        return await self._store.commit([self._unit(unit) for unit in batch], now=now)
+
+    async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
+        return await self._store.replace(old, self._start(next), nonce, now=now)
+
+    def _unit(self, unit: Unit) -> Unit:
+        encode = self._codec.encode
+        return replaced(
+            unit,
+            start=None if unit.start is None else self._start(unit.start),
+            records=[self._record(record) for record in unit.records],
+            events=[replaced(event, data=encode(event.data)) for event in unit.events],
+            sends=[replaced(send, data=encode(send.data)) for send in unit.sends],
+            children=[self._start(child) for child in unit.children],
+            change=self._change(unit.change),
+        )
+
+    def _start(self, start: Start) -> Start:
+        return replaced(start, input=self._codec.encode(start.input))
+
+    def _record(self, record: Record) -> Record:
+        if record.data is None or not record.holds_value:
+            return record
+        return replaced(record, data=self._codec.encode(record.data))
+
+    def _change(self, change: Change | None) -> Change | None:
+        match change:
+            case Close(data=bytes() as data):
+                return replaced(change, data=self._codec.encode(data))
+            case Continue(next=start):
+                return replaced(change, next=self._start(start))
+            case _:
+                return change
+
+    # -- out
+
+    async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        return self._claimed(await self._store.claim(want, now=now))
+
+    async def adopt(
+        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+    ) -> list[Claimed]:
+        return self._claimed(await self._store.adopt(gone, want, death=death, now=now))
+
+    async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
+        return self._claimed(await self._store.reclaim(keys, want, now=now))
+
+    async def histories(self, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
+        found = await self._store.histories(keys)
+        return {
+            key: [self._with_data(record) if record.holds_value else record for record in records]
+            for key, records in found.items()
+        }
+
+    async def inbox(self, ids: Collection[str]) -> list[Message]:
+        return [self._with_data(message) for message in await self._store.inbox(ids)]
+
+    async def inputs(self, keys: Collection[RunKey]) -> dict[RunKey, bytes]:
+        return {key: self._decode(input) for key, input in (await self._store.inputs(keys)).items()}
+
+    async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
+        return {id: self._with_data(ended) for id, ended in (await self._store.ended(ids)).items()}
+
+    async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        return {key: self._decode(data) for key, data in (await self._store.events(wanted)).items()}
+
+    def _claimed(self, claimed: list[Claimed]) -> list[Claimed]:
+        return [replaced(one, input=self._decode(one.input)) for one in claimed]
+
+    def _with_data(self, of: T) -> T:
+        return of if of.data is None else replaced(of, data=self._decode(of.data))
+
+    def _decode(self, data: bytes) -> bytes:
+        try:
+            return self._codec.decode(data)
+        except Unserializable as error:
+            log.debug("%s", error, exc_info=error)
+            return data
