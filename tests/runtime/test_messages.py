@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,6 +12,9 @@ import pytest
 import perdure.sync
 from perdure import App, Topic, recv, sleep
 from perdure.errors import Unserializable, WorkflowClosed, WorkflowNotFound
+from perdure.model.records import Kind, Message
+from perdure.model.writes import Receipt, Unit
+from perdure.runtime.execution import Execution
 from tests.runtime.support import Ledger, crash, history, in_memory, kinds, until
 
 
@@ -313,3 +317,60 @@ def test_messages_of_the_sync_face(sync_app: perdure.sync.App) -> None:
         assert handle.result() == ["p", "from a workflow", "None"]
         with pytest.raises(WorkflowClosed):
             handle.send(1)
+
+
+async def test_a_message_that_comes_in_mid_burst_is_taken_with_its_record(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long burst is interrupted for others. What comes meanwhile waits: a mark without its record would lose it."""
+    monkeypatch.setattr("perdure.runtime.loop.WorkflowLoop.burst_callbacks_max", 1)
+    box = Topic[int]("box")
+    app = App("shop", database=database)
+    units: list[Unit] = []
+
+    spins, ended, came = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.step
+    async def quick() -> None: ...
+
+    @app.step
+    async def ends_in_mid_burst() -> None:
+        await spins.wait()
+        ended.set()
+
+    @app.workflow
+    async def spinning() -> int:
+        taking, other = asyncio.create_task(recv(box)), asyncio.create_task(ends_in_mid_burst())
+        await quick()
+        spins.set()
+        while not came.is_set():  # noqa: ASYNC110  turns of the body's own loop
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await other
+        return await taking
+
+    real = Execution.mail
+
+    def mail(self: Execution, messages: list[Message]) -> None:
+        real(self, messages)
+        came.set()
+
+    monkeypatch.setattr(Execution, "mail", mail)
+    async with app:
+        journal = app._home.engine().line.journal
+        commit = journal._store.commit
+
+        async def noting(batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+            units.extend(batch)
+            return await commit(batch, now=now)
+
+        monkeypatch.setattr(journal._store, "commit", noting)
+        handle = await spinning.start()
+        await ended.wait()
+        await handle.send(7, box)
+        assert await handle.result() == 7
+    taken = [seq for unit in units for _, seq in unit.taken]
+    received = [record.seq for unit in units for record in unit.records if record.kind is Kind.RECV]
+    assert taken == received
+    assert len(taken) == 1

@@ -123,8 +123,12 @@ class AsyncExecution(answers.Answering):
         self.loop.cancel_main()
 
     @property
+    def in_mid_burst(self) -> bool:
+        return not self.gone and getattr(self, "_cut", False)
+
+    @property
     def busy(self) -> bool:
-        return super().busy or getattr(self, "_cut", False)
+        return super().busy or self.in_mid_burst
 
     # -- timers of the body's loop (asyncio.sleep, asyncio.timeout, perdure.sleep)
 

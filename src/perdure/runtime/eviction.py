@@ -36,7 +36,7 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 times.append(deadline)
                 words.append("a timer")
             case RecvWait() as wait:
-                if execution.inbox.get(wait.topic):
+                if execution.has_mail(wait.topic):
                     return  # about to be handed over
                 times += [] if wait.deadline is None else [wait.deadline]
                 words.append(f"a message on {wait.topic!r}" if wait.topic else "a message")

@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import uuid
-from collections import deque
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -23,15 +20,17 @@ from typing import Any
 from perdure.client.questions import ResultOf, StartOrder, outcome_of
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
+from perdure.core.chance import Chance
 from perdure.core.run import Op, Run
 from perdure.definitions import WorkflowDef
 from perdure.errors import Evicted, NotAwaited
-from perdure.model.ids import child_id, derived_uuid
+from perdure.model.ids import child_id
 from perdure.model.records import Ended, Kind, Message, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
 from perdure.runtime.context import Current
 from perdure.runtime.ends import conclude, next_start
+from perdure.runtime.inbox import Inbox
 from perdure.runtime.steps import StepCall
 from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
@@ -50,8 +49,7 @@ class Execution:
     which halves what a run costs, most of it in the garbage collector.
     """
 
-    inbox: Mapping[str, deque[Message]] = EMPTY
-    seen: Mapping[bytes, None] = EMPTY  # messages that came in before
+    inbox: Inbox | None = None
     waits: Mapping[str, list[Timer | Watch]] = EMPTY  # by path: what must be cancelled when the wait ends
     waiting: Mapping[str, Op] = EMPTY  # by path: begun, and neither a step nor in the database's hands
     children: Mapping[str, str] = EMPTY  # id -> on_parent_close, of children started here
@@ -67,8 +65,7 @@ class Execution:
     started: asyncio.Future[WorkflowRow | None] | None = None
     ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
     _deadline: Timer | None = None
-    _random: random.Random | None = None
-    _uuids = 0
+    _chance: Chance | None = None
 
     def __init__(self, host: Any, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> None:
         self.host = host
@@ -402,28 +399,31 @@ class Execution:
             else [self.line.timers.at(wait.deadline, lambda: self.settle(op, Outcome.NONE, None))]
         )
         self.begin_wait(op, *timers)
-        if self.inbox.get(wait.topic):
+        if self.has_mail(wait.topic):
             self.line.loop.call_soon(self._match_mail)
+
+    def has_mail(self, topic: str) -> bool:
+        """Whether a message on this topic waits to be received."""
+        return self.inbox is not None and self.inbox.first(topic) is not None
 
     def mail(self, messages: list[Message]) -> None:
         """Messages of this workflow, as read from the database; repeats are recognised."""
-        fresh = False
-        for message in messages:
-            if message.mid not in self.seen:
-                self.own("seen")[message.mid] = None
-                self.own("inbox").setdefault(message.topic, deque()).append(message)
-                fresh = True
-        if fresh and not self.run.replaying:
+        if self.inbox is None:
+            self.inbox = Inbox()
+        if self.inbox.put(messages) and not self.run.replaying:
             self._match_mail()
 
     def _match_mail(self) -> None:
         """Hand messages to those who wait for them, one delivery at a time."""
+        if self.in_mid_burst:  # a message goes with the record that receives it, which cannot be made now
+            self.line.loop.call_soon(self._match_mail)
+            return
         for op in list(self.waiting.values()):
-            if self.gone or op.kind is not Kind.RECV or not op.is_open:
+            if self.gone or self.inbox is None or op.kind is not Kind.RECV or not op.is_open:
                 continue
-            queue = self.inbox.get(op.what.topic)
-            if queue and not unread(self, op, queue[0].data):
-                message = queue.popleft()
+            message = self.inbox.first(op.what.topic)
+            if message is not None and not unread(self, op, message.data):
+                self.inbox.drop_first(op.what.topic)
                 self.run.add_taken(message.mid)
                 self.settle(op, Outcome.VALUE, message.data)
 
@@ -565,16 +565,12 @@ class Execution:
 
     # -- what the body may know
 
-    def random(self) -> random.Random:
-        """Seeded by the lineage, so that a replay draws the same numbers."""
-        if self._random is None:
-            self._random = random.Random(self.run.lineage)
-        return self._random
-
-    def uuid4(self) -> uuid.UUID:
-        """Derived from the lineage and a counter, so that a replay makes the same ones."""
-        self._uuids += 1
-        return derived_uuid(self.run.lineage, self._uuids)
+    @property
+    def chance(self) -> Chance:
+        """Random numbers and uuids, the same on every replay."""
+        if self._chance is None:
+            self._chance = Chance(self.run.lineage)
+        return self._chance
 
     def current(self) -> Current:
         return Current(
@@ -585,6 +581,11 @@ class Execution:
     def end_of_child(self, ended: Ended) -> tuple[Outcome, bytes | None]:
         self.own("seen_ends")[ended.row.id] = None
         return outcome_of(ended)
+
+    @property
+    def in_mid_burst(self) -> bool:
+        """Whether the body was interrupted before it was quiet, so that nothing may be handed to it just now."""
+        return False
 
     @property
     def busy(self) -> bool:

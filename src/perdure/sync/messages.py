@@ -68,17 +68,17 @@ def now() -> datetime:
 
 def uuid4() -> _uuid.UUID:
     """A UUID, the same on every replay."""
-    return cast("_uuid.UUID", sface.need_body("uuid4()").uuid4())
+    return cast("_uuid.UUID", sface.need_body("uuid4()").chance.uuid4())
 
 
 class _WorkflowRandom(_random.Random):
     """A ``random.Random`` whose numbers are the same on every replay of the workflow that draws them."""
 
     def random(self) -> float:
-        return cast("float", sface.need_body("random").random().random())
+        return cast("float", sface.need_body("random").chance.random.random())
 
     def getrandbits(self, k: int, /) -> int:
-        return cast("int", sface.need_body("random").random().getrandbits(k))
+        return cast("int", sface.need_body("random").chance.random.getrandbits(k))
 
     def seed(self, a: object = None, version: int = 2) -> None:
         """The seed is the workflow's own; there is no other."""
