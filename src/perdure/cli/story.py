@@ -245,7 +245,8 @@ _ADVICE = {
     Reason.RECOVERY_LIMIT: "executors died while it ran: look at the step in flight below (memory, a crash in native "
     "code) before it runs again",
     Reason.NO_CODE: "run an executor that has this workflow: perdure run MODULE:APP with its module imported",
-    Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it",
+    Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it; the "
+    "next launch tries again",
     Reason.POLICY: "a recovery policy asked for a person",
     Reason.PAUSED: "a person paused it",
     Reason.NO_EXIT: "its state has no way out by itself: set another state",

@@ -11,6 +11,7 @@ from perdure.definitions import WorkflowDef
 from perdure.model.records import Outcome, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Start
+from perdure.runtime.steps import recordable
 from perdure.serde.codec import seal
 from perdure.serde.failures import encode_failure
 
@@ -39,7 +40,7 @@ def conclude(of: Ending, value: Any, error: BaseException | None) -> tuple[Statu
             return Status.COMPLETED, Outcome.VALUE, data
         except Exception as unserializable:  # the body is done; its result cannot be kept
             error = unserializable
-    return Status.FAILED, Outcome.ERROR, encode_failure(error)
+    return Status.FAILED, Outcome.ERROR, encode_failure(recordable(error))
 
 
 def next_start(of: Ending, order: StartOrder) -> Start:

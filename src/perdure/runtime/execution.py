@@ -31,7 +31,7 @@ from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, S
 from perdure.runtime.context import Current
 from perdure.runtime.ends import conclude, next_start
 from perdure.runtime.inbox import Inbox
-from perdure.runtime.steps import StepCall
+from perdure.runtime.steps import CRASHES, StepCall, crashed
 from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
@@ -529,13 +529,15 @@ class Execution:
             )
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
             self._end_with(Continue(next_start(self, error.order), self.line.new_token()))
-            return
-        status, outcome, data = conclude(self, value, error)
-        close = Close(
-            status, outcome, data, self.line.new_token(), self.row.parent,
-            tuple(id for id, policy in self.children.items() if policy == "cancel" and id not in self.seen_ends),
-        )  # fmt: skip
-        self._end_with(close)
+        elif isinstance(error, CRASHES) and not self.cancel_delivered:
+            crashed(self, error, f"the body of {self.row.name}")
+        else:
+            status, outcome, data = conclude(self, value, error)
+            close = Close(
+                status, outcome, data, self.line.new_token(), self.row.parent,
+                tuple(id for id, policy in self.children.items() if policy == "cancel" and id not in self.seen_ends),
+            )  # fmt: skip
+            self._end_with(close)
 
     def hold(self, reason: Reason, detail: str) -> None:
         """Park with a reason; nothing of the body is executed."""

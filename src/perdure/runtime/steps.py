@@ -1,20 +1,23 @@
 """A step's body under way: on the loop (``async def``) or in a thread (``def``), with its timeout and its attempts.
 
 The body's outcome is encoded where it ended; what does not survive the round trip is the step's failure (the effect
-is done, it is never run again). KeyboardInterrupt, SystemExit and MemoryError are a crash, not an outcome.
+is done, it is never run again). KeyboardInterrupt, SystemExit and MemoryError are a crash, not an outcome: they end
+the process where they can, and hold the workflow where it lives on. Every other exception is an outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from perdure.core.run import Op, Run
 from perdure.definitions import StepDef
-from perdure.errors import StepTimeout
+from perdure.errors import StepFailed, StepTimeout
 from perdure.model.records import Outcome, Record, WorkflowRow
+from perdure.model.states import Reason
 from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
 from perdure.serde.codec import Codec, seal
@@ -33,6 +36,10 @@ class Stage(Protocol):
 
     def step_done(self, op: Op, outcome: Outcome, data: bytes | None, error: Exception | None) -> None:
         """The body has ended."""
+        ...
+
+    def hold(self, reason: Reason, detail: str) -> None:
+        """Park with a reason."""
         ...
 
 
@@ -95,7 +102,10 @@ class StepCall:
         self._timed_out = False
         fn, is_async = execution.host.body_of(self.definition)
         if is_async:
-            task: asyncio.Future[Any] = asyncio.Task(fn(*self.args, **self.kwargs), loop=loop, context=context)
+            body = fn(*self.args, **self.kwargs)
+            if not _may_end_process():
+                body = _contained(body)
+            task: asyncio.Future[Any] = asyncio.Task(body, loop=loop, context=context)
         else:
             task = execution.host.step_pool.run(context, fn, self.args, self.kwargs)
         self._task = task
@@ -126,7 +136,13 @@ class StepCall:
         if task.cancelled():
             outcome, data, error = self._stopped(op)
         else:
-            outcome, data, error = self.conclude(task.exception(), task.result, execution.host.registry.codec)
+            raised = task.exception()
+            if isinstance(raised, _Contained):
+                raised = raised.error
+            if isinstance(raised, CRASHES):
+                crashed(execution, raised, f"step {self.name}")
+                return
+            outcome, data, error = self.conclude(raised, task.result, execution.host.registry.codec)
         execution.step_done(op, outcome, data, error)
 
     def _stopped(self, op: Op) -> tuple[Outcome, bytes | None, Exception | None]:
@@ -140,9 +156,7 @@ class StepCall:
     def conclude(
         self, error: BaseException | None, value: Callable[[], Any], codec: Codec | None
     ) -> tuple[Outcome, bytes | None, Exception | None]:
-        """The body's outcome as it will be recorded."""
-        if isinstance(error, CRASHES):
-            raise error
+        """The body's outcome as it will be recorded. Not for a crash."""
         if error is not None:
             return self.failed(error)
         try:
@@ -154,4 +168,50 @@ class StepCall:
     def failed(self, error: BaseException) -> tuple[Outcome, bytes | None, Exception | None]:
         for note in self.earlier:
             error.add_note(note)
-        return Outcome.ERROR, encode_failure(error), error if isinstance(error, Exception) else None
+        return Outcome.ERROR, encode_failure(recordable(error)), error if isinstance(error, Exception) else None
+
+
+def recordable(error: BaseException) -> BaseException:
+    """An exception as it can be recorded: one of neither kind (``pytest.fail`` in a fake, GeneratorExit) as text."""
+    if isinstance(error, (Exception, asyncio.CancelledError)):
+        return error
+    known = type(error)
+    copy = StepFailed(f"{known.__module__}.{known.__qualname__}".removeprefix("builtins."), str(error))
+    for note in getattr(error, "__notes__", ()):
+        copy.add_note(note)
+    return copy.with_traceback(error.__traceback__)
+
+
+class _Contained(BaseException):
+    """Carries what asyncio would let end the loop."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _contained(body: Awaitable[Any]) -> Any:
+    """A body on a loop in a thread: its SystemExit would stop the loop, and nothing would say so."""
+    try:
+        return await body
+    except (KeyboardInterrupt, SystemExit) as error:
+        raise _Contained(error) from None
+
+
+def _may_end_process() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def crashed(execution: Stage, error: BaseException, what: str) -> None:
+    """User code raised what counts as a crash. In the main thread it ends the process, as it was meant to.
+
+    Elsewhere (a sync body's thread, a loop that is not the main thread's) the process lives on: the workflow is held
+    with nothing recorded, and tried again at the next launch.
+    """
+    if not isinstance(error, MemoryError) and _may_end_process():
+        raise error
+    said = f": {error}" if str(error) else ""
+    execution.hold(
+        Reason.UNDECODABLE,
+        f"{what} raised {type(error).__name__}{said}. That counts as a crash: nothing was recorded, and the next "
+        "launch tries again. To fail instead, raise an ordinary exception",
+    )

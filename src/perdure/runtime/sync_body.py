@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from perdure.client.questions import decode_outcome
@@ -24,7 +25,7 @@ from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.context import THREAD
 from perdure.runtime.eviction import evict_if_idle
-from perdure.runtime.steps import Stage, StepCall
+from perdure.runtime.steps import CRASHES, Stage, StepCall, crashed
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 log = logging.getLogger("perdure")
@@ -251,6 +252,9 @@ class SyncExecution(answers.Answering):
                 value = call.context(self, op).run(fn, *call.args, **call.kwargs)
             except BaseException as raised:
                 error = raised
+            if isinstance(error, CRASHES):
+                self.on_host(partial(crashed, self, error, f"step {call.name}"))
+                raise Evicted
             outcome, data, failure = call.conclude(error, _constant(value), self.host.registry.codec)
             with self.lock:
                 self.running = max(0, self.running - 1)
