@@ -64,6 +64,13 @@ class WorkflowDef:
     restartable: bool = True
     queue: str | None = None
 
+    def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise ``TypeError`` naming the workflow if a call does not fit it."""
+        try:
+            self.args.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"workflow {self.name}{self.args.signature}: {error}; declared at {self.place}") from None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResourceDef:

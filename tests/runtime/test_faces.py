@@ -12,7 +12,7 @@ import pytest
 import perdure
 import perdure.sync
 from perdure import App, current
-from perdure.errors import DefinitionError, OutsideWorkflow, PerdureError, WrongFace
+from perdure.errors import DefinitionError, Misuse, OutsideWorkflow, PerdureError, WrongFace
 from tests.runtime.support import Ledger, kinds
 
 # -- the colour of a body
@@ -248,6 +248,59 @@ async def test_awaited_speech_is_refused_outside_and_in_steps(app: App, name: st
     async with app:
         with pytest.raises(OutsideWorkflow, match=f"{name} was called in a step"):
             await body()
+
+
+async def test_a_workflow_is_not_started_in_a_step(app: App) -> None:
+    @app.workflow(name="child")
+    async def child(x: int) -> int:
+        return x
+
+    calls: dict[str, Callable[[], Any]] = {
+        "call": lambda: child(1),
+        "start": lambda: child.options(id="kid").start(1),
+        "many": lambda: child.start_many([1, 2]),
+        "client": lambda: app.client.workflow("child", returns=int).start(1),
+    }
+
+    @app.step
+    async def step(how: str) -> None:
+        await calls[how]()
+
+    @app.step
+    async def chosen() -> int:
+        handle = await app.client.workflow("child", returns=int).options(id=current().idempotency_key).start(7)
+        return await handle.result()
+
+    @app.workflow(name="body")
+    async def body(how: str) -> int:
+        if how == "chosen":
+            return await chosen()
+        await step(how)
+        return 0
+
+    async with app:
+        for how in calls:
+            with pytest.raises(Misuse, match=r"'child' was started in a step of 'body' .*current\(\)\.idempotency_key"):
+                await body(how)
+        assert [info.name async for info in app.client.list()] == ["body"] * 4
+        assert await body("chosen") == 7
+
+
+def test_a_workflow_is_not_started_in_a_step_of_the_sync_face(sync_app: perdure.sync.App) -> None:
+    @sync_app.workflow(name="child")
+    def child(x: int) -> int:
+        return x
+
+    @sync_app.step
+    def step() -> int:
+        return child(1)
+
+    @sync_app.workflow(name="body")
+    def body() -> int:
+        return step()
+
+    with sync_app, pytest.raises(Misuse, match=r"call it in the body of 'body', where it is a child"):
+        body()
 
 
 async def test_a_step_in_a_step_is_the_plain_function(app: App) -> None:

@@ -13,6 +13,7 @@ from perdure.client.questions import StartOptions, StartOrder
 from perdure.definitions import WorkflowDef
 from perdure.errors import NotOpen
 from perdure.runtime import aface
+from perdure.runtime.context import refuse_in_step
 from perdure.runtime.face import Home
 from perdure.serde.codec import seal
 from perdure.serde.fingerprint import fingerprint_data
@@ -135,10 +136,13 @@ class Workflow(Generic[P, R]):
         return self._homes.need(self.name)
 
     def _order(self, args: Any, kwargs: Any) -> StartOrder:
+        decorated = hasattr(self, "__wrapped__")
+        if decorated or self._options.id is None:
+            refuse_in_step(self.name, foreign=not decorated)
         codec = self._home.registry.codec
         shown = ""
         if self.definition is not None:
-            input = self.definition.args.encode(args, kwargs)
+            input = _encode_known(self.definition, args, kwargs)
             if aface.in_body():  # shown only where it is recorded: in the history of a parent
                 shown = self.definition.args.show(args, kwargs) if codec is None else show_none(args, kwargs)
         else:
@@ -153,6 +157,15 @@ class Workflow(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}>"
+
+
+def _encode_known(definition: WorkflowDef, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """The arguments of a workflow by its signature; ``TypeError`` naming it if they do not fit."""
+    try:
+        return definition.args.encode(args, kwargs)
+    except TypeError:
+        definition.check(args, kwargs)
+        raise
 
 
 def _anything(*args: Any, **kwargs: Any) -> Any: ...

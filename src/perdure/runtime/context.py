@@ -10,7 +10,7 @@ from asyncio import events
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from perdure.errors import OutsideWorkflow
+from perdure.errors import Misuse, OutsideWorkflow
 from perdure.model.ids import RunKey, idempotency_key
 from perdure.runtime.loop import WorkflowLoop
 from perdure.telemetry import ask_who_speaks
@@ -116,6 +116,22 @@ def outside(what: str) -> OutsideWorkflow:
     return OutsideWorkflow(
         f"{what} was called {where}; it speaks for the workflow that calls it, so call it in a workflow body. "
         "To speak to a workflow from elsewhere use its handle: my_workflow.handle(id)"
+    )
+
+
+def refuse_in_step(workflow: str, *, foreign: bool) -> None:
+    """Raise ``Misuse`` for a start made by a step: it runs again after a crash, and so would the start.
+
+    A ``foreign`` one, through a client, has no other place; it may be made under an id of its own.
+    """
+    step = STEP.get()
+    if step is None or async_body() is not None:
+        return
+    say = "" if foreign else f"call it in the body of {step.workflow!r}, where it is a child and recorded; or, "
+    raise Misuse(
+        f"workflow {workflow!r} was started in a step of {step.workflow!r} ({step.key.id!r}, path {step.path}). A step "
+        f"may run again after a crash, and would start it twice: {say}through a client, give it an id that stays the "
+        f"same: client.workflow({workflow!r}, returns=…).options(id=current().idempotency_key).start(…)"
     )
 
 
