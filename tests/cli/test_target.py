@@ -44,7 +44,7 @@ def ids(perdure: Cli, *args: object) -> list[str]:
 
 
 def test_no_database_at_all(perdure: Cli, here: Path) -> None:
-    said = perdure("workflow", "list", code=2).stderr
+    said = perdure("workflow", "list", code=4).stderr
     assert f"there is no database here: no file in {here}/.perdure" in said
     assert "--database URL" in said
     assert "perdure demo" in said

@@ -73,7 +73,7 @@ def common(fn: Callable[Concatenate[Given, P], T]) -> Callable[P, T]:
 
 
 def find_database(given: Given, folder: Path | None = None) -> Place:
-    """The database of this command. Raises ``ConfigError``: none, or several to choose from."""
+    """The database of this command. Raises ``Exit`` if there is none, ``ConfigError`` for several to choose from."""
     folder = folder or Path.cwd()
     named = given.app or os.environ.get("PERDURE_APP")
     settings = read_settings("cli", {"database": given.database}, folder=folder)
@@ -86,9 +86,10 @@ def find_database(given: Given, folder: Path | None = None) -> Place:
     if len(files) == 1:
         return Place(f"sqlite:///{files[0]}", f"the only file in ./{FOLDER}" if named is None else f"./{FOLDER}")
     if not files:
-        raise ConfigError(
+        raise Exit(
+            Code.DATABASE,
             f"there is no database here: no file in {folder / FOLDER}. Go to the app's directory, or give "
-            "--database URL, or set PERDURE_DATABASE_URL. To see Perdure work: perdure demo"
+            "--database URL, or set PERDURE_DATABASE_URL. To see Perdure work: perdure demo",
         )
     listed = "".join(f"\n  --database {file.relative_to(folder)}" for file in files)
     raise ConfigError(f"there are several databases in {folder / FOLDER}; say which one:{listed}")
