@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -199,7 +201,10 @@ async def test_wrong_arguments_of_a_workflow_are_an_error_at_the_call(app: App) 
     async with app:
         with pytest.raises(TypeError, match="missing a required argument: 'order'"):
             await body.options(id="a").start()
-        with pytest.raises(TypeError, match="too many positional arguments"):
+        with pytest.raises(
+            TypeError,
+            match=r"workflow .*body\(order: .*\).*: too many positional arguments; declared at .*\.py",
+        ):
             body("a", "b")
         assert [info.id async for info in app.client.list()] == []
 
@@ -221,6 +226,11 @@ async def test_wrong_arguments_of_a_workflow_are_an_error_at_the_call(app: App) 
         ({"delay": datetime(2030, 1, 1)}, "has no time zone"),
         ({"delay": "soon"}, "soon"),
         ({"timeout": -1}, "-1"),
+        ({"attributes": {"a": object()}}, r"attributes=\{'a': .*cannot be stored"),
+        ({"attributes": [1]}, "give a dict"),
+        ({"attributes": {1: "a"}}, "are not names"),
+        ({"version": 2}, "version=2 is no version"),
+        ({"priority": "high"}, "priority='high' is no priority"),
     ],
 )
 def test_options_are_checked_where_they_are_given(app: App, options: dict[str, object], words: str) -> None:
@@ -292,6 +302,52 @@ async def test_an_undecorated_function_as_a_step(app: App, ledger: Ledger) -> No
             "STEP p VALUE",
         ]
     assert ledger == ["ran", "ran"]
+
+
+@pytest.mark.parametrize("kind", ["step", "workflow"])
+def test_generators_are_refused(app: App, kind: str) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def more_numbers() -> AsyncIterator[int]:
+        yield 1
+
+    for fn in (numbers, more_numbers):
+        with pytest.raises(DefinitionError, match=rf"{kind} .*numbers \(.*test_definitions.*\) is a generator"):
+            getattr(app, kind)(fn)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_deaths": 0}, "max_deaths=0 cannot be"),
+        ({"versioning": "pined"}, "'pined' is none of pinned, auto_upgrade"),
+    ],
+)
+def test_what_a_workflow_is_declared_with_is_checked(app: App, arguments: dict[str, Any], words: str) -> None:
+    async def body() -> None: ...
+
+    with pytest.raises(DefinitionError, match=words):
+        app.workflow(**arguments)(body)
+
+
+def test_modules_are_a_list() -> None:
+    with pytest.raises(DefinitionError, match=r"give a list of modules: modules=\['shop'\]"):
+        App("shop", modules="shop")
+
+
+def test_what_a_step_is_declared_with_is_checked(app: App) -> None:
+    with pytest.raises(DefinitionError, match=r"retry=3 is no Retry; write retry=Retry\(attempts=3\)"):
+        app.step(retry=3)  # type: ignore[call-overload]
+
+    with pytest.raises(DefinitionError, match="does not say what arguments it takes"):
+        app.step(int)
+
+    @app.step
+    async def step() -> None: ...
+
+    with pytest.raises(DefinitionError, match="is no Retry"):
+        step.options(retry=3)  # type: ignore[arg-type]
 
 
 def test_what_is_not_a_function_is_no_step(app: App) -> None:

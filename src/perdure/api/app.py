@@ -9,6 +9,7 @@ from typing import Literal, Self
 from perdure.api.client import Client
 from perdure.api.router import Router
 from perdure.api.store import maker
+from perdure.errors import DefinitionError
 from perdure.model.durations import Duration
 from perdure.runtime import aface
 from perdure.runtime.face import Home
@@ -44,6 +45,8 @@ class App(Router):
     ) -> None:
         super().__init__()
         self._registry.codec = codec
+        if isinstance(modules, str):
+            raise DefinitionError(f"modules={modules!r} is one text; give a list of modules: modules=[{modules!r}]")
         self.name = name
         arguments = {
             "database": database, "executor_id": executor_id, "version": version, "recovery": recovery, "lease": lease,

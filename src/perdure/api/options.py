@@ -62,10 +62,26 @@ def read_options(options: Mapping[str, Any], base: StartOptions) -> StartOptions
             case "timeout":
                 values[name] = to_us(value, name)
             case "attributes":
-                values["attributes"] = msgspec.json.encode(dict(value))
+                values["attributes"] = _attributes(value)
+            case "version" if not isinstance(value, str):
+                raise DefinitionError(f"version={value!r} is no version: give its text")
+            case "priority" if type(value) is not int:
+                raise DefinitionError(f"priority={value!r} is no priority: give a whole number")
             case _:
                 values[name] = value
     return msgspec.structs.replace(base, **values)
+
+
+def _attributes(value: Any) -> bytes:
+    named: dict[Any, Any] = dict(value) if issubclass(type(value), Mapping) else {0: value}
+    if not all(isinstance(name, str) for name in named):
+        raise DefinitionError(f"attributes={value!r} are not names with values: give a dict such as {{'customer': 42}}")
+    try:
+        return msgspec.json.encode(named)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DefinitionError(
+            f"attributes={value!r} cannot be stored ({error}): give text, numbers, booleans, dates, lists of them"
+        ) from None
 
 
 def check_id(id: Any) -> str:

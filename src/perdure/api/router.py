@@ -9,7 +9,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.resource import Resource
-from perdure.api.step import Step, StepDecorator, check_step
+from perdure.api.step import Step, StepDecorator, check_retry, check_step
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
@@ -56,10 +56,10 @@ class Router:
         pure: bool = False,
         at_most_once: bool = False,
     ) -> Any:
+        check_retry(retry)
         if fn is None:
             return partial(self._step, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once)
-        check_step(fn)
-        signature = inspect.signature(fn)
+        signature = check_step(fn)
         parameters = list(signature.parameters)
         definition = StepDef(
             name=self._named(name, fn),
@@ -117,6 +117,10 @@ class Router:
                 name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths, restartable=restartable,
             )  # fmt: skip
         self._check_workflow(fn)
+        if versioning not in (None, "pinned", "auto_upgrade"):
+            raise DefinitionError(f"versioning={versioning!r} is none of pinned, auto_upgrade")
+        if not isinstance(max_deaths, int) or max_deaths < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
+            raise DefinitionError(f"max_deaths={max_deaths!r} cannot be: so many executors may die, at least 1")
         args = ArgsShape.of(fn)
         definition = WorkflowDef(
             name=self._named(name, fn),
@@ -145,6 +149,11 @@ class Router:
             raise DefinitionError(
                 f"{fn.__qualname__} ({place}) is a method: no {parameters[0]!r} survives a crash. Make it a function, "
                 "and hand what the object held to its steps through a resource (@app.resource)"
+            )
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise DefinitionError(
+                f"workflow {fn.__qualname__} ({place}) is a generator, but a workflow has one result: return it, and "
+                "publish what comes before it with set_event"
             )
         face = aface.FACE
         is_async = inspect.iscoroutinefunction(fn)

@@ -18,7 +18,7 @@ from perdure.policy.retry import Retry
 from perdure.runtime import sface
 from perdure.serde.hints import call_hints
 from perdure.serde.values import ArgsShape, Shape
-from perdure.sync.step import Step, StepDecorator, check_step
+from perdure.sync.step import Step, StepDecorator, check_retry, check_step
 from perdure.sync.workflow import Homes, Workflow
 
 P = ParamSpec("P")
@@ -57,10 +57,10 @@ class Router:
         pure: bool = False,
         at_most_once: bool = False,
     ) -> Any:
+        check_retry(retry)
         if fn is None:
             return partial(self._step, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once)
-        check_step(fn)
-        signature = inspect.signature(fn)
+        signature = check_step(fn)
         parameters = list(signature.parameters)
         definition = StepDef(
             name=self._named(name, fn),
@@ -118,6 +118,10 @@ class Router:
                 name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths, restartable=restartable,
             )  # fmt: skip
         self._check_workflow(fn)
+        if versioning not in (None, "pinned", "auto_upgrade"):
+            raise DefinitionError(f"versioning={versioning!r} is none of pinned, auto_upgrade")
+        if not isinstance(max_deaths, int) or max_deaths < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
+            raise DefinitionError(f"max_deaths={max_deaths!r} cannot be: so many executors may die, at least 1")
         args = ArgsShape.of(fn)
         definition = WorkflowDef(
             name=self._named(name, fn),
@@ -146,6 +150,11 @@ class Router:
             raise DefinitionError(
                 f"{fn.__qualname__} ({place}) is a method: no {parameters[0]!r} survives a crash. Make it a function, "
                 "and hand what the object held to its steps through a resource (@app.resource)"
+            )
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise DefinitionError(
+                f"workflow {fn.__qualname__} ({place}) is a generator, but a workflow has one result: return it, and "
+                "publish what comes before it with set_event"
             )
         face = sface.FACE
         is_async = inspect.iscoroutinefunction(fn)

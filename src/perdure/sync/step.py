@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from perdure.definitions import StepDef
+from perdure.definitions import StepDef, place_of
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
@@ -65,6 +66,7 @@ class Step(Generic[P, R]):
         if name is not None:
             changes["name"] = name
         if retry is not None:
+            check_retry(retry)
             changes["retry"] = retry
         if timeout is not None:
             changes["timeout"] = to_us(timeout, "timeout")
@@ -102,9 +104,25 @@ class StepDecorator(Protocol):
     ) -> StepDecorator: ...
 
 
-def check_step(fn: Any) -> None:
-    """What cannot be a step. Raises ``DefinitionError``."""
+def check_step(fn: Any) -> inspect.Signature:
+    """A step's signature. Raises ``DefinitionError`` for what cannot be one."""
     if isinstance(fn, (staticmethod, classmethod)):
         raise DefinitionError(f"{fn!r}: put @app.step below @staticmethod; class methods cannot be steps")
     if not callable(fn):
         raise DefinitionError(f"@app.step was put on {fn!r}, which is not a function")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise DefinitionError(
+            f"step {fn.__qualname__} ({place_of(fn)}) is a generator, but a step has one outcome: return a list"
+        )
+    try:
+        return inspect.signature(fn)
+    except ValueError:
+        raise DefinitionError(
+            f"step {fn!r} does not say what arguments it takes; put it in a function of yours"
+        ) from None
+
+
+def check_retry(retry: Any) -> None:
+    """Raises ``DefinitionError`` for what is no ``Retry``."""
+    if retry is not None and not isinstance(retry, Retry):
+        raise DefinitionError(f"retry={retry!r} is no Retry; write retry=Retry(attempts=3)")
