@@ -44,6 +44,16 @@ def first_at(mark: Path) -> bool:
     return True
 
 
+@app.step(retry=Retry(attempts=3, delay=3600))
+async def deliver(order: str) -> None:
+    raise ConnectionError("no road")
+
+
+@app.workflow
+async def delivery(order: str) -> None:
+    await deliver(order)
+
+
 @app.workflow
 async def checkout(order: str, cents: int = 5) -> dict[str, object]:
     return {"charge": await charge(order, cents), "cents": cents}

@@ -348,6 +348,11 @@ def test_with_a_live_executor(perdure: Cli, url: str, run_shop: Callable[..., Ru
     assert "▸ stall() → in flight" in perdure("workflow", "show", "s-1").stdout
     timeline = perdure.json("workflow", "show", "s-1")["workflow"]["timeline"]
     assert timeline[-1]["outcome"] == "in flight"
+    perdure("workflow", "start", "delivery", '"a"', "--id", "d-1")
+    until(lambda: "attempt 1" in perdure("workflow", "show", "d-1").stdout)
+    assert "▸ deliver(), attempt 2 → in flight, or waits for its next try" in perdure("workflow", "show", "d-1").stdout
+    first, second = perdure.json("workflow", "show", "d-1")["workflow"]["timeline"]
+    assert second["begin"] == first["end"]
     said = perdure("workflow", "cancel", "s-1", "--timeout", 0.1, code=5).stdout
     assert "its executor stops it when the step under way has ended" in said
 

@@ -179,11 +179,13 @@ def _span(record: Record, begin: int, again: int | None) -> Span:
 
 
 def _in_flight(intent: Intent, begin: int, story: Story) -> Span:
-    failed = sum(1 for record in story.records if record.kind is Kind.ATTEMPT and record.path == intent.path)
+    failed = [record.at for record in story.records if record.kind is Kind.ATTEMPT and record.path == intent.path]
+    begin = failed[-1] if failed else begin  # no row tells when the next attempt begins
     taken = story.taken_over
     return Span(
-        seq=None, path=intent.path, kind="step", name=intent.name, shown="", attempt=failed + 1, begin=begin, end=None,
-        outcome=Outcome.NONE, data=None, version="", again=taken if taken is not None and begin < taken else None,
+        seq=None, path=intent.path, kind="step", name=intent.name, shown="", attempt=len(failed) + 1, begin=begin,
+        end=None, outcome=Outcome.NONE, data=None, version="",
+        again=taken if taken is not None and begin < taken else None,
     )  # fmt: skip
 
 

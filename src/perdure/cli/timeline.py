@@ -199,7 +199,7 @@ def _rest(story: Story, span: Span, limit: int) -> str:
     if span.end is not None:
         return outcome_text(span, limit)
     if story.row.status is Status.RUNNING and story.held_by_the_living:
-        return "in flight"
+        return "in flight" if span.attempt == 1 else "in flight, or waits for its next try"
     return "was in flight; it runs again when the workflow goes on"
 
 
