@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import datetime
 
@@ -177,12 +178,6 @@ async def test_real_io_is_refused_with_the_words_put_it_in_a_step(app: App, how:
             await body()
 
 
-unawaited = pytest.mark.filterwarnings(
-    "ignore:coroutine .* was never awaited:RuntimeWarning"
-)  # Python's own word on it
-
-
-@unawaited
 async def test_a_step_that_is_never_awaited_is_an_error_with_its_line(app: App, ledger: Ledger) -> None:
     @app.step(name="send_mail")
     async def send_mail(to: str) -> None:
@@ -204,7 +199,6 @@ async def test_a_step_that_is_never_awaited_is_an_error_with_its_line(app: App, 
     assert ledger == []
 
 
-@unawaited
 async def test_a_child_that_is_never_awaited_is_an_error_with_its_line(app: App) -> None:
     @app.workflow(name="child")
     async def child() -> None: ...
@@ -217,6 +211,53 @@ async def test_a_child_that_is_never_awaited_is_an_error_with_its_line(app: App)
     line = body.__wrapped__.__code__.co_firstlineno + 2
     async with app:
         with pytest.raises(NotAwaited, match=rf"child was called at .*test_replay\.py:{line} .*never awaited"):
+            await body()
+
+
+async def test_calls_that_are_called_off_before_their_turn_are_no_error(app: App, ledger: Ledger) -> None:
+    @app.step
+    async def step(name: str) -> None:
+        ledger.note(name)
+
+    @app.workflow(name="child")
+    async def child(name: str) -> None:
+        ledger.note(name)
+
+    @app.workflow
+    async def body() -> str:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(step("wait_for"), 0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.gather(step("gather"), child("child"))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(step("group"))
+                raise ValueError
+        except* ValueError:
+            pass
+        task = asyncio.create_task(step("task"))
+        task.cancel()
+        await asyncio.wait([task])
+        await step("last")
+        return "done"
+
+    async with app:
+        assert await body() == "done"
+    assert ledger == ["last"]
+
+
+async def test_the_bodys_own_error_is_not_hidden_by_a_call_that_nobody_awaits(app: App) -> None:
+    @app.step
+    async def step() -> None: ...
+
+    @app.workflow
+    async def body() -> None:
+        call = step()
+        raise ValueError(f"before {call.__name__}")
+
+    async with app:
+        with pytest.raises(ValueError, match="before"):
             await body()
 
 

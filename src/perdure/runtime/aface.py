@@ -101,7 +101,9 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any
     execution = body("a workflow")
     if execution is None:
         return _call_outside(home, order, shape)
-    return _call_child(execution, execution.call_made(order.name), order, shape)
+    path: str = execution.call_made(order.name)
+    child: Coroutine[Any, Any, Any] = execution.noted(path, _call_child(execution, path, order, shape))
+    return child
 
 
 def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any]:

@@ -154,7 +154,7 @@ class AsyncExecution(answers.Answering):
 
     def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
         path = self.call_made(call.name)
-        return self._step(path, call, fingerprint, shown)
+        return self.noted(path, self._step(path, call, fingerprint, shown))
 
     async def _step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
         record = await self._outcome(path, Kind.STEP, call.name, fingerprint, call, shown)
@@ -164,14 +164,16 @@ class AsyncExecution(answers.Answering):
         kind, name, fingerprint = answers.shape_of_call(question)
         if path is None:
             path = self.call_made(name)
-        return self._ask(path, kind, name, fingerprint, question)
+        call = self._ask(path, kind, name, fingerprint, question)
+        return self.noted(path, call) if path in self.called else call
 
     async def _ask(self, path: str, kind: Kind, name: str, fingerprint: bytes, question: Any) -> Any:
         record = await self._outcome(path, kind, name, fingerprint, question, getattr(question, "shown", ""))
         return answers.decode(self, question, record)
 
     def recv(self, topic: str, timeout: int | None) -> Coroutine[Any, Any, Record]:
-        return self._recv(self.call_made(f"recv {topic}"), topic, timeout)
+        path = self.call_made(f"recv {topic}")
+        return self.noted(path, self._recv(path, topic, timeout))
 
     async def _recv(self, path: str, topic: str, timeout: int | None) -> Record:
         deadline = None if timeout is None else self.loop.now + timeout
@@ -200,8 +202,13 @@ class AsyncExecution(answers.Answering):
         path = self.loop.next_path()
         # This frame, the execution's method, the public face's: the caller is the third.
         frame = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the one way to a line number that costs nothing to speak of
-        self.called[path] = (frame.f_code, frame.f_lineno, what)
+        self.called[path] = [frame.f_code, frame.f_lineno, what]
         return path
+
+    def noted(self, path: str, call: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        """The call itself, noted as well: at the end it tells whether it was dropped, or called off before its turn."""
+        self.called[path].append(call)
+        return call
 
     def next_path(self) -> str:
         """The path of a call that needs no outcome."""

@@ -23,13 +23,13 @@ from perdure.client.watcher import Watch
 from perdure.core.chance import Chance
 from perdure.core.run import Op, Run
 from perdure.definitions import WorkflowDef
-from perdure.errors import Evicted, NotAwaited
+from perdure.errors import Evicted
 from perdure.model.ids import child_id
 from perdure.model.records import Ended, Kind, Message, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
 from perdure.runtime.context import Current
-from perdure.runtime.ends import conclude, next_start
+from perdure.runtime.ends import conclude, never_awaited, next_start
 from perdure.runtime.inbox import Inbox
 from perdure.runtime.steps import CRASHES, StepCall, crashed
 from perdure.runtime.unread import unread
@@ -82,7 +82,7 @@ class Execution:
         self.running = 0  # steps whose body is under way
         self.cancelling: tuple[Status, str] | None = None  # asked to stop; set until delivered and after
         self.cancel_delivered = False
-        self.called: dict[str, tuple[Any, int, str]] = {}  # path -> where a call was made that nobody awaited yet
+        self.called: dict[str, list[Any]] = {}  # path -> where a call was made that nobody awaited yet, the call
         self._steps: dict[str, StepCall] = {}  # by path: bodies under way
         self._blocked: tuple[Op, ...] = ()  # steps that wait for the barrier
         self._flying: tuple[Op, ...] = ()  # … whose barrier is in flight
@@ -521,12 +521,8 @@ class Execution:
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """The body has ended, and nothing is waited for. Encode what it gave, write the end."""
-        if self.called:
-            path, (code, line, what) = next(iter(self.called.items()))
-            error = NotAwaited(
-                f"{what} was called at {code.co_filename}:{line} (path {path}) and never awaited, so it did not run; "
-                f"write: await {what}(…)"
-            )
+        if self.called and (error is None or isinstance(error, ContinueAsNew)):
+            error = never_awaited(self.called) or error
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
             self._end_with(Continue(next_start(self, error.order), self.line.new_token()))
         elif isinstance(error, CRASHES) and not self.cancel_delivered:
