@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 import perdure.sync
-from perdure import App, current, logger, now, random, recv, sleep, uuid4
+from perdure import App, current, logger, now, random, recv, set_event, sleep, uuid4
 from perdure.errors import NotAwaited, NotDurable
 from tests.runtime.support import Ledger, crash, history, in_memory, row, status, until, until_sync
 
@@ -211,6 +211,33 @@ async def test_a_child_that_is_never_awaited_is_an_error_with_its_line(app: App)
     line = body.__wrapped__.__code__.co_firstlineno + 2
     async with app:
         with pytest.raises(NotAwaited, match=rf"child was called at .*test_replay\.py:{line} .*never awaited"):
+            await body()
+
+
+@pytest.mark.parametrize("what", ["sleep", "recv", "set_event", "Handle.send", "Workflow.start"])
+async def test_nothing_else_is_dropped_in_silence_either(app: App, what: str) -> None:
+    @app.workflow(name="other")
+    async def other() -> None:
+        await recv("never")
+
+    @app.workflow
+    async def body() -> str:
+        calls = {
+            "sleep": lambda: sleep(5),
+            "recv": lambda: recv("box"),
+            "set_event": lambda: set_event("stage", 1),
+            "Handle.send": lambda: other.handle("o").send(1, "box"),
+            "Workflow.start": lambda: other.start(),
+        }
+        for _ in range(100):  # awaited ones are forgotten, whatever their number
+            await sleep(0)
+        calls[what]()
+        for _ in range(100):
+            await sleep(0)
+        return "done"
+
+    async with app:
+        with pytest.raises(NotAwaited, match=rf"^{what} was called at .*test_replay\.py:\d+ and never awaited"):
             await body()
 
 

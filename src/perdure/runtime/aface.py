@@ -32,14 +32,21 @@ def body(what: str) -> Any | None:
     return execution
 
 
-def at_the_call(fn: Callable[P, R]) -> Callable[P, R]:
-    """For an ``async def`` of the public face: a sync body is refused when it calls, since it never awaits."""
+def at_the_call(fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """For an ``async def`` of the public face: what must not wait until somebody awaits it.
+
+    A sync body is refused, since it never awaits; an async one is held to it.
+    """
     name = fn.__qualname__
 
     @wraps(fn)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         refuse_other(FACE, name)
-        return fn(*args, **kwargs)
+        made = fn(*args, **kwargs)
+        execution = async_body()
+        if execution is not None:
+            execution.call_made(made, name)
+        return made
 
     return call
 
@@ -101,8 +108,9 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any
     execution = body("a workflow")
     if execution is None:
         return _call_outside(home, order, shape)
-    path: str = execution.call_made(order.name)
-    child: Coroutine[Any, Any, Any] = execution.noted(path, _call_child(execution, path, order, shape))
+    path: str = execution.next_path()
+    child = _call_child(execution, path, order, shape)
+    execution.call_made(child, order.name, path)
     return child
 
 
@@ -114,7 +122,6 @@ def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any,
 
 
 async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape) -> Any:
-    execution.called.pop(path, None)
     id = await start_child(execution, path, order)
     try:
         return await execution.ask(ResultOf(id, shape), path=f"{path}.r")

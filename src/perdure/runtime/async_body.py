@@ -19,6 +19,7 @@ from perdure.model.states import Reason
 from perdure.runtime import answers
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
+from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 NEVER_WAKES = (
@@ -153,8 +154,10 @@ class AsyncExecution(answers.Answering):
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
 
     def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
-        path = self.call_made(call.name)
-        return self.noted(path, self._step(path, call, fingerprint, shown))
+        path = self.next_path()
+        made = self._step(path, call, fingerprint, shown)
+        self.call_made(made, call.name, path)
+        return made
 
     async def _step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
         record = await self._outcome(path, Kind.STEP, call.name, fingerprint, call, shown)
@@ -163,17 +166,15 @@ class AsyncExecution(answers.Answering):
     def ask(self, question: Any, *, path: str | None = None) -> Coroutine[Any, Any, Any]:
         kind, name, fingerprint = answers.shape_of_call(question)
         if path is None:
-            path = self.call_made(name)
-        call = self._ask(path, kind, name, fingerprint, question)
-        return self.noted(path, call) if path in self.called else call
+            path = self.next_path()
+        return self._ask(path, kind, name, fingerprint, question)
 
     async def _ask(self, path: str, kind: Kind, name: str, fingerprint: bytes, question: Any) -> Any:
         record = await self._outcome(path, kind, name, fingerprint, question, getattr(question, "shown", ""))
         return answers.decode(self, question, record)
 
     def recv(self, topic: str, timeout: int | None) -> Coroutine[Any, Any, Record]:
-        path = self.call_made(f"recv {topic}")
-        return self.noted(path, self._recv(path, topic, timeout))
+        return self._recv(self.next_path(), topic, timeout)
 
     async def _recv(self, path: str, topic: str, timeout: int | None) -> Record:
         deadline = None if timeout is None else self.loop.now + timeout
@@ -183,7 +184,6 @@ class AsyncExecution(answers.Answering):
         self, path: str, kind: Kind, name: str, fingerprint: bytes, what: Any, shown: str = ""
     ) -> Record:
         """Wait for the one outcome of a call."""
-        self.called.pop(path, None)
         self.check_alive()
         future: asyncio.Future[Record] = self.loop.plain_future()
         op = Op(path, kind, name, fingerprint, future.set_result, what)
@@ -196,22 +196,16 @@ class AsyncExecution(answers.Answering):
                 self.abandon(op)
             raise
 
-    def call_made(self, what: str) -> str:
-        """The path of a call, and a note of where it was made until somebody awaits it."""
-        self.check_alive()
-        path = self.loop.next_path()
-        # This frame, the execution's method, the public face's: the caller is the third.
-        frame = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the one way to a line number that costs nothing to speak of
-        self.called[path] = [frame.f_code, frame.f_lineno, what]
-        return path
-
-    def noted(self, path: str, call: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        """The call itself, noted as well: at the end it tells whether it was dropped, or called off before its turn."""
-        self.called[path].append(call)
-        return call
+    def call_made(self, call: Coroutine[Any, Any, Any], what: str, path: str = "") -> None:
+        """Note a call until somebody awaits it."""
+        if self.unawaited is None:
+            self.unawaited = Unawaited()
+        # This frame, its caller's, the public face's: who called is the third.
+        frame = sys._getframe(3 if path else 2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the one way to a line number that costs nothing to speak of
+        self.unawaited.note(call, what, frame, path)
 
     def next_path(self) -> str:
-        """The path of a call that needs no outcome."""
+        """The path of a call, given in the order of the calls."""
         self.check_alive()
         return self.loop.next_path()
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from perdure.client.line import Line
 from perdure.client.questions import StartOrder
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
-from perdure.errors import NotAwaited
 from perdure.model.records import Outcome, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Start
@@ -44,23 +41,6 @@ def conclude(of: Ending, value: Any, error: BaseException | None) -> tuple[Statu
         except Exception as unserializable:  # the body is done; its result cannot be kept
             error = unserializable
     return Status.FAILED, Outcome.ERROR, encode_failure(recordable(error))
-
-
-def never_awaited(called: Mapping[str, Sequence[Any]]) -> NotAwaited | None:
-    """The error for a call whose coroutine was dropped.
-
-    Not for one that a task had taken, and that was cancelled before its first turn: it was closed then.
-    """
-    error = None
-    for path, (code, line, what, call) in called.items():
-        if inspect.getcoroutinestate(call) != inspect.CORO_CREATED:
-            continue
-        call.close()  # Python need not say it again
-        error = error or NotAwaited(
-            f"{what} was called at {code.co_filename}:{line} (path {path}) and never awaited, so it did not run; "
-            f"write: await {what}(…)"
-        )
-    return error
 
 
 def next_start(of: Ending, order: StartOrder) -> Start:

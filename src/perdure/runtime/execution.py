@@ -29,9 +29,10 @@ from perdure.model.records import Ended, Kind, Message, Outcome, Record, Workflo
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
 from perdure.runtime.context import Current
-from perdure.runtime.ends import conclude, never_awaited, next_start
+from perdure.runtime.ends import conclude, next_start
 from perdure.runtime.inbox import Inbox
 from perdure.runtime.steps import CRASHES, StepCall, crashed
+from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
@@ -50,6 +51,7 @@ class Execution:
     """
 
     inbox: Inbox | None = None
+    unawaited: Unawaited | None = None
     waits: Mapping[str, list[Timer | Watch]] = EMPTY  # by path: what must be cancelled when the wait ends
     waiting: Mapping[str, Op] = EMPTY  # by path: begun, and neither a step nor in the database's hands
     children: Mapping[str, str] = EMPTY  # id -> on_parent_close, of children started here
@@ -82,7 +84,6 @@ class Execution:
         self.running = 0  # steps whose body is under way
         self.cancelling: tuple[Status, str] | None = None  # asked to stop; set until delivered and after
         self.cancel_delivered = False
-        self.called: dict[str, list[Any]] = {}  # path -> where a call was made that nobody awaited yet, the call
         self._steps: dict[str, StepCall] = {}  # by path: bodies under way
         self._blocked: tuple[Op, ...] = ()  # steps that wait for the barrier
         self._flying: tuple[Op, ...] = ()  # … whose barrier is in flight
@@ -521,8 +522,8 @@ class Execution:
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """The body has ended, and nothing is waited for. Encode what it gave, write the end."""
-        if self.called and (error is None or isinstance(error, ContinueAsNew)):
-            error = never_awaited(self.called) or error
+        if self.unawaited is not None and (error is None or isinstance(error, ContinueAsNew)):
+            error = self.unawaited.error() or error
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
             self._end_with(Continue(next_start(self, error.order), self.line.new_token()))
         elif isinstance(error, CRASHES) and not self.cancel_delivered:
