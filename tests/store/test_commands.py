@@ -1,4 +1,4 @@
-"""Cancel and terminate, in every status."""
+"""Cancel, terminate and replace, in every status."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.store.build import (
     history,
     one,
     outside,
+    own,
     queued,
     record,
     row,
@@ -200,3 +201,11 @@ async def test_a_wake_makes_open_work_look_again(store: Store) -> None:
     assert [(w.dest, w.nonce, w.cancel) for w in wakes] == [("run", nonce, None)]
     assert [c.row.id for c in await store.claim(want(), now=T)] == ["wait"]
     await store.wake([], tok("n"))
+
+
+async def test_a_run_that_replaces_another_hears_nothing_that_was_meant_for_it(store: Store) -> None:
+    claim = await running(store, "child")
+    await one(store, unit("child", claim, change=close(parent="w")))  # of a parent that the database does not know yet
+    await one(store, own("w", claim, change=close()))
+    assert await store.replace(RunKey("w", 1), start("w", claim, run=2), tok("n"), now=T)
+    assert (await store.poll(ME, None, now=T)).wakes == []

@@ -505,3 +505,74 @@ async def test_a_thousand_units_in_one_batch(store: Store) -> None:
     assert [i for i, v in enumerate(receipt.verdicts) if not v.applied] == [500]
     found = await store.histories([RunKey(id, 1) for id in ids])
     assert sum(map(len, found.values())) == 1998
+
+
+# -- a batch means the same whatever the order of its units
+
+
+async def test_the_row_of_a_taken_id_is_shown_as_the_batch_left_it(store: Store) -> None:
+    claim = await running(store, "w", "x")
+    receipt = await commit(store, unit("w", claim, children=[start("x")]), unit("x", claim, change=close()))
+    assert [v.applied for v in receipt.verdicts] == [True, True]
+    assert receipt.verdicts[0].exists == {"x": await row(store, "x")}
+    assert receipt.verdicts[0].exists["x"].status is Status.COMPLETED
+
+
+async def test_mail_to_a_run_that_the_same_batch_closes_arrives_though_another_unit_is_refused(store: Store) -> None:
+    claim = await running(store, "w", "x", "late")
+    await one(store, unit("late", claim, records=[record(1)]))
+    mail = send("x")
+    receipt = await commit(
+        store,
+        unit("x", claim, change=close()),
+        unit("late", claim, records=[record(1)]),  # of another unit: this one lost a race
+        unit("w", claim, records=[record(1)], sends=[mail]),
+    )
+    assert [v.applied for v in receipt.verdicts] == [True, False, True]
+    assert receipt.verdicts[2].undelivered == {}
+    assert [m.mid for m in await store.inbox(["x"])] == [mail.mid]
+
+
+async def test_no_wake_outlives_the_run_that_it_was_for(store: Store) -> None:
+    claim = await running(store, "w", "x", "child")
+    await commit(
+        store,
+        unit("x", claim, change=close(children=("child",))),
+        unit("child", claim, change=close(parent="x")),
+        unit("w", claim, sends=[send("x"), send("child", known=True)]),
+    )
+    assert (await dump(store))["wake"] == []
+
+
+async def test_a_child_that_also_watches_its_parent_is_cancelled_with_it(store: Store) -> None:
+    claim = await running(store, "parent", "child")
+    await one(store, unit("child", claim, change=Park(None, "event", ("parent",))))
+    await one(store, unit("parent", claim, change=close(children=("child",))))
+    (child,) = await store.claim(want(), now=T)
+    assert child.row.cancel is not None
+
+
+async def test_a_cancel_is_noted_for_the_one_that_acted_on_it_whatever_the_other_does(store: Store) -> None:
+    claim = await running(store, "parent", "a", "b")
+    await one(store, unit("parent", claim, change=close(children=("a", "b"))))
+    nonce = (await store.poll(ME, None, now=T)).wakes[0].nonce  # of both
+    await commit(store, unit("a", claim, woken=[nonce], change=Park(None, "")), unit("b", claim, change=Park(None, "")))
+    assert (await row(store, "a")).cancel is not None
+    assert (await row(store, "b")).cancel is None
+
+
+async def test_of_two_commands_to_cancel_in_one_unit_the_same_one_stays_known(store: Store) -> None:
+    claim = await running(store, "w")
+    for reason in ("too late", "enough", "stop"):
+        await store.cancel("w", reason, tok("n"), now=T)
+    wakes = (await store.poll(ME, None, now=T)).wakes
+    await one(store, unit("w", claim, records=[record(1)], woken=[w.nonce for w in wakes]))
+    assert (await row(store, "w")).cancel == "enough"
+
+
+async def test_an_event_set_twice_in_one_unit_to_what_it_was_has_not_changed(store: Store) -> None:
+    claim = await running(store, "w")
+    await one(store, unit("w", claim, events=[SetEvent("e", b"1")]))
+    before = await dump(store)
+    await one(store, unit("w", claim, events=[SetEvent("e", b"2"), SetEvent("e", b"1")]), T + 5)
+    assert await dump(store) == before

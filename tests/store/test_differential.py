@@ -1,7 +1,7 @@
 """Both dialects, fed the same random stream of batches and calls with the same clock, must say and hold the same.
 
 The stream knows nothing of what is right: it asks SQLite what there is, does something to it, repeats things, lies
-about tokens. ``PERDURE_SEED`` repeats a failure, ``PERDURE_STEPS`` makes the stream longer.
+about tokens, runs and records. ``PERDURE_SEED`` repeats a failure, ``PERDURE_STEPS`` makes the stream longer.
 """
 
 from __future__ import annotations
@@ -24,15 +24,11 @@ from perdure.store.sqlite import SQLiteStore
 from tests.store.build import ME, OTHER, SECOND, Dump, T, dump, start, tok
 from tests.store.conftest import make_postgres
 
-SEED = int(os.environ.get("PERDURE_SEED", "1"))  # fixed, so that a landing is judged by what it changed
-# Two differences that are known, harmless for a run, and still to be made equal: they stay here until they are.
-KNOWN = {
-    24: "a repeated set_event wakes the watchers once more on Postgres: one needless look",
-    25: "the row shown for a taken id is read after the batch on Postgres, before it on SQLite",
-}
-SEEDS = [SEED, *(pytest.param(seed, marks=pytest.mark.xfail(strict=True, reason=why)) for seed, why in KNOWN.items())]
-STEPS = int(os.environ.get("PERDURE_STEPS", "400"))
+# Fixed, so that a landing is judged by what it changed.
+SEEDS = [int(seed) for seed in os.environ.get("PERDURE_SEED", "1,2,24,25").split(",")]
+STEPS = int(os.environ.get("PERDURE_STEPS", "200"))
 OWNERS = (ME, OTHER)
+Act = Callable[[Store], Awaitable[Any]]
 IDS = [f"{c}{n}" for c in "aZé" for n in range(6)]
 
 
@@ -56,6 +52,7 @@ class Stream:
         self.now = T
         self.mids = MessageIds()
         self.said: list[list[Unit]] = []
+        self.called: list[tuple[str, Act]] = []
         self.rows: list[WorkflowRow] = []
         self.tails: dict[RunKey, int] = {}
         self.mail: dict[str, list[bytes]] = {}
@@ -95,22 +92,23 @@ class Stream:
         if self.chance(0.5):
             units.append(Unit(key=RunKey("", 0), nonce=tok("out"), children=self.children(), sends=self.sends()))
         # Whether a start comes before another unit's start of the same id, mail or end, the contract leaves open.
+        own = {u.start.id for u in units if u.start is not None}
         begun: set[str] = set()
         for u in units:
-            u.children = [c for c in u.children if c.id not in begun and (c.id not in taken or c.id == u.key.id)]
+            u.children = [c for c in u.children if c.id not in begun and (c.id not in own or c.id == u.key.id)]
             begun.update(c.id for c in u.children)
-        begun.update(u.start.id for u in units if u.start is not None)
+        begun.update(own)
         for u in units:
-            own = {u.key.id, *(c.id for c in u.children)}
+            mine = {u.key.id, *(c.id for c in u.children)}
             if isinstance(u.change, Close):
-                later = tuple(id for id in u.change.children if id in own or id not in begun)
+                later = tuple(id for id in u.change.children if id in mine or id not in begun)
                 u.change = msgspec.structs.replace(u.change, children=later)
-            u.sends = [m for m in u.sends if m.dest in own or m.dest not in begun]
+            u.sends = [m for m in u.sends if m.dest in mine or m.dest not in begun]
         keyed: set[tuple[str, str]] = set()  # nor which of two messages of one key arrives
         for u in units:
-            mine = {(m.dest, m.key) for m in u.sends if m.key is not None}
+            said = {(m.dest, m.key) for m in u.sends if m.key is not None}
             u.sends = [m for m in u.sends if m.key is None or (m.dest, m.key) not in keyed]
-            keyed.update(mine)
+            keyed.update(said)
         self.rng.shuffle(units)
         self.said.append(units)
         return units
@@ -119,7 +117,9 @@ class Stream:
         claim = tok("claim")
         timeout = self.rng.choice([None, SECOND])
         s = start(id, claim, owner=self.rng.choice(OWNERS), timeout=timeout, parent=self.parent())
-        change = self.change(id, 1, claim) if self.chance(0.3) else None
+        if self.chance(0.1):  # held by nobody
+            s = start(id, timeout=timeout, parent=s.parent)
+            return Unit(key=RunKey(id, 1), nonce=tok("unit"), version="v1", start=s, sends=self.sends())
         return Unit(
             key=RunKey(id, 1),
             claim=claim,
@@ -130,7 +130,7 @@ class Stream:
             events=self.events(),
             sends=self.sends(),
             children=self.children(id),
-            change=None if isinstance(change, Continue) else change,
+            change=self.change(id, 1, claim) if self.chance(0.3) else None,
         )
 
     def unit(self, r: WorkflowRow) -> Unit:
@@ -141,7 +141,10 @@ class Stream:
         elif lie < 0.1:
             run += 1
         mail, wakes = self.mail.get(r.id, []), self.wakes.get(r.id, [])
-        records = self.records(self.tails[r.key]) or self.records(self.tails[r.key])
+        tail = self.tails[r.key]
+        if tail and 0.1 < lie < 0.15:
+            tail -= 1  # another's record is there
+        records = self.records(tail) or self.records(tail)
         return Unit(
             key=RunKey(r.id, run),
             claim=claim,
@@ -163,10 +166,11 @@ class Stream:
         ]
 
     def events(self) -> list[SetEvent]:
-        names = [name for name in ("e", "f") if self.chance(0.2)]
-        return [SetEvent(name, str(self.rng.randrange(9)).encode()) for name in names]
+        names = [name for name in ("e", "f", "e") if self.chance(0.2)]
+        return [SetEvent(name, str(self.rng.randrange(4)).encode()) for name in names]
 
     def sends(self) -> list[Send]:
+        known = self.chance(0.2)  # of all: whether a destination needs a check cannot depend on the message
         return [
             Send(
                 self.id(),
@@ -176,7 +180,7 @@ class Stream:
                 tok("wake"),
                 key=self.rng.choice([None, None, "k", "l"]),
                 sender="s",
-                known=self.chance(0.2),
+                known=known,
             )
             for _ in range(self.rng.choice([0, 0, 1, 2]))
         ]
@@ -210,7 +214,9 @@ class Stream:
 
     # -- calls
 
-    def call(self) -> tuple[str, Callable[[Store], Awaitable[Any]]]:
+    def call(self) -> tuple[str, Act]:
+        if self.called and self.chance(0.1):
+            return self.called[-1]  # its answer was lost, or so it seems
         now, id, nonce = self.now, self.id(), tok("n")
         owner, other = self.rng.choice(OWNERS), self.rng.choice(OWNERS)
         want = ClaimRequest(owner=owner, token=tok("claim"), version=self.rng.choice(["", "v1", "v3"]), limit=100)
@@ -222,7 +228,8 @@ class Stream:
         old = RunKey(id, 1 if latest is None else latest.run)
         following = start(id, run=old.run + 1)
         death = self.chance(0.5)
-        calls: list[tuple[str, Callable[[Store], Awaitable[Any]]]] = [
+        reasons = self.rng.sample(list(Reason), 2)
+        calls: list[tuple[str, Act]] = [
             ("claim", lambda s: s.claim(want, now=now)),
             ("claim", lambda s: s.claim(want, now=now)),
             ("adopt", lambda s: s.adopt([other], want, death=death, now=now)),
@@ -231,18 +238,22 @@ class Stream:
             ("terminate", lambda s: s.terminate(id, "by hand", nonce, now=now)),
             ("replace", lambda s: s.replace(old, following, nonce, now=now)),
             ("wake", lambda s: s.wake(IDS[::3], nonce)),
+            ("release_held", lambda s: s.release_held(reasons, now=now)),
             ("poll", lambda s: s.poll(owner, held, now=now)),
             ("register", lambda s: s.register(who, lease, now=now)),
             ("heartbeat", lambda s: s.heartbeat(owner, lease, now=now)),
             ("bury", lambda s: s.bury(OWNERS, now=now)),
             ("leave", lambda s: s.leave(other)),
         ]
-        return self.rng.choice(calls)
+        self.called.append(self.rng.choice(calls))
+        return self.called[-1]
 
-    def reads(self) -> list[tuple[str, Callable[[Store], Awaitable[Any]]]]:
+    def reads(self) -> list[tuple[str, Act]]:
         now, keys = self.now, [r.key for r in self.rows]
         past = [RunKey(key.id, run) for key in keys for run in range(1, key.run + 1)]
         statuses = frozenset(s for s in Status if self.chance(0.5))
+        some, parent = frozenset(self.rng.sample(IDS, 5)), self.parent()
+        page = Filter(limit=3, cursor=None if not keys else f"{self.rng.choice(self.rows).created}:{self.id()}")
         return [
             ("rows", lambda s: s.rows(IDS)),
             ("histories", lambda s: s.histories(past)),
@@ -251,6 +262,9 @@ class Stream:
             ("ended", lambda s: s.ended(IDS)),
             ("events", lambda s: s.events([(id, name) for id in IDS for name in "ef"])),
             ("list", lambda s: s.list(Filter(statuses=statuses, limit=1000))),
+            ("list by id", lambda s: s.list(Filter(statuses=statuses, ids=some, limit=1000))),
+            ("list by name and parent", lambda s: s.list(Filter(names=frozenset({"flow"}), parent=parent, limit=1000))),
+            ("list a page", lambda s: s.list(page)),
             ("incarnations", lambda s: s.incarnations()),
             ("poll", lambda s: s.poll(ME, keys[::2], now=now)),
             *[("run", lambda s, key=key: s.run(key)) for key in past[:5]],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from perdure.model.ids import RunKey
-from perdure.model.states import Reason
-from perdure.model.writes import Continue, Hold, Park, Release, SetEvent
+from perdure.model.records import Record
+from perdure.model.states import Reason, Status
+from perdure.model.writes import Continue, Hold, Park, Release, SetEvent, Unit
 from perdure.store.base import Store
 from tests.store.build import (
     ME,
@@ -17,6 +20,7 @@ from tests.store.build import (
     dump,
     one,
     outside,
+    own,
     queued,
     record,
     row,
@@ -144,3 +148,57 @@ async def test_a_cancel_of_two_is_noted_for_the_one_that_acted_on_it(store: Stor
     assert (await row(store, a.dest)).cancel is not None
     assert (await row(store, b.dest)).cancel is None
     assert [w.dest for w in (await store.poll(ME, None, now=T)).wakes] == [b.dest]
+
+
+@pytest.mark.parametrize("with_record", [True, False])
+async def test_a_repeated_event_wakes_its_watchers_once(store: Store, with_record: bool) -> None:
+    claim = await running(store, "w")
+    await one(store, own("waiter", claim, change=Park(None, "event", ("w",))))
+    u = unit("w", claim, records=[record(1)] if with_record else (), events=[SetEvent("e", b"1")])
+    await one(store, u, T + 1)
+    (woken,) = await store.claim(want(), now=T + 2)
+    assert woken.row.id == "waiter"
+    await one(store, unit("waiter", woken.row.claim or b"", change=Park(None, "the next value", ("w",))), T + 3)
+    assert (await one(store, u, T + 4)).applied
+    assert await store.claim(want(), now=T + 5) == []
+    await one(store, unit("w", claim, events=[SetEvent("e", b"2")]), T + 6)
+    assert [c.row.id for c in await store.claim(want(), now=T + 7)] == ["waiter"]
+
+
+@pytest.mark.parametrize("records", [[record(1)], []], ids=["record", "no record"])
+async def test_a_late_second_try_of_a_hold_does_not_hold_what_was_released(store: Store, records: list[Record]) -> None:
+    claim = await running(store, "w")
+    u = unit("w", claim, records=records, change=Hold(Reason.PAUSED, "by hand"))
+    assert (await one(store, u)).applied
+    assert await store.release_held([Reason.PAUSED], now=T) == 1
+    assert not (await one(store, u)).applied
+    assert (await row(store, "w")).status is Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"records": [record(1)], "children": [start("taken")], "sends": [send("nobody")]}]
+)
+async def test_a_repeated_start_that_continues_at_once_has_the_same_verdict(store: Store, more: dict[str, Any]) -> None:
+    await queued(store, "taken")
+    u = own("w", tok("claim"), change=Continue(start("w", run=2), tok("wake")), **more)
+    first = await one(store, u)
+    assert first.applied
+    before = await dump(store)
+    assert await one(store, u, T + 1) == first
+    assert await dump(store) == before
+
+
+async def test_a_repeated_start_that_closes_at_once_commands_its_child_once(store: Store) -> None:
+    u = own("w", tok("claim"), children=[start("child", parent="w")], change=close(children=("child",)))
+    await one(store, u)
+    (child,) = await store.claim(want(), now=T)
+    assert child.row.cancel is not None
+    assert (await one(store, u)).applied
+    assert (await store.poll(ME, None, now=T)).wakes == []
+
+
+async def test_a_repeated_start_that_nobody_holds_stands_although_it_was_claimed_since(store: Store) -> None:
+    u = Unit(key=RunKey("w", 1), nonce=tok("unit"), start=start("w"))
+    first = await one(store, u)
+    assert len(await store.claim(want(), now=T)) == 1
+    assert await one(store, u) == first

@@ -56,7 +56,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SetEvent(msgspec.Struct, frozen=True, gc=False):
-    """Publish or update an event of this run."""
+    """Publish or update an event of this run. Who watches the run is woken if the value is another than before."""
 
     name: str
     data: bytes
@@ -158,7 +158,8 @@ class Verdict(msgspec.Struct, kw_only=True, gc=False):
 
     applied: bool
     exists: dict[str, WorkflowRow] = msgspec.field(default_factory=lambda: {})
-    """Starts (own or children) whose id was taken by another: the row that has it. An own start here: not applied."""
+    """Starts (own or children) whose id was taken by another: the row that has it, as the batch left it. An own start
+    here: not applied."""
     undelivered: dict[bytes, Status | None] = msgspec.field(default_factory=lambda: {})
     """Messages whose destination is unknown (None) or closed."""
 

@@ -123,7 +123,8 @@ class Store(Protocol):
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         """Begin the next run of an id whose latest run is ``old`` and closed: the row becomes run ``old.run`` + 1.
 
-        The old run goes to ``past_run`` as superseded. False if the latest run is another by now, or is open.
+        The old run goes to ``past_run`` as superseded, and wakes that came too late for it are deleted: a command to
+        cancel it must not reach the next. False if the latest run is another by now, or is open.
         Repeated with the same ``next.nonce``: True, and nothing is begun twice.
         """
         ...

@@ -49,6 +49,12 @@ class Columns:
         self.telling: list[tuple[str, bytes]] = []  # own starts that their watchers must hear of
         self._sort(units)
 
+    def silent(self) -> Columns:
+        """The same without own starts telling their watchers: the longer way tells all watchers itself."""
+        self.values.pop("v_id", None)
+        self.values.pop("v_nonce", None)
+        return self
+
     def _sort(self, units: Sequence[Unit]) -> None:
         recs: list[Record] = []
         ids: list[str] = []
@@ -109,10 +115,12 @@ class Columns:
             self._history(recs, (ids, runs, nonces, versions, owns))
         if changes:
             self._changes(changes)
+        ended = frozenset(self.values.get("p_id", ())) if rest or self.waking else frozenset[str]()
         if rest:
-            self._rest(rest)
-        if self.waking:
-            dests, wakes, commands, closing = zip(*sorted(self.waking, key=_by_target), strict=True)
+            self._rest(rest, ended)
+        waking = [wake for wake in self.waking if wake[0] not in ended]
+        if waking:
+            dests, wakes, commands, closing = zip(*sorted(waking, key=_by_target), strict=True)
             self.values.update(k_dest=dests, k_nonce=wakes, k_cancel=commands, k_by=closing)
         if self.telling:
             told, tellings = zip(*self.telling, strict=True)
@@ -234,7 +242,8 @@ class Columns:
         for child in change.children:
             self.waking.append((child, change.wake, "", by))
 
-    def _rest(self, units: list[Unit]) -> None:
+    def _rest(self, units: list[Unit], ended: frozenset[str]) -> None:
+        """What few batches have. ``ended``: the runs that close in this one, which no wake must outlive."""
         sends: list[tuple[Any, ...]] = []
         events: list[tuple[Any, ...]] = []
         taken: list[tuple[str, bytes, int, int]] = []
@@ -244,8 +253,12 @@ class Columns:
             id, run = unit.key
             own = id if unit.start is not None else None
             sends += [
-                (s.dest, s.mid, s.topic, s.data.decode(), s.sender, s.key, s.known, own, s.wake) for s in unit.sends
-            ]
+                (
+                    s.dest, s.mid, s.topic, s.data.decode(), s.sender, s.key, s.known, own,
+                    None if s.dest in ended else s.wake,
+                )
+                for s in unit.sends
+            ]  # fmt: skip
             latest = {event.name: event.data for event in unit.events}
             events += [(id, run, name, data.decode(), own) for name, data in latest.items()]
             taken += [(id, mid, run, seq) for mid, seq in unit.taken]

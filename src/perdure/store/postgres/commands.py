@@ -57,6 +57,7 @@ async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: by
         at = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
         await put_away(tx, place, old, Status.SUPERSEDED, at)
         await begin_next(tx, place, old.id, following, start, at)
+        await tx.fetch(place.sql["wake_clear"], place.app, old.id)  # a late command was for the run before
         await tx.fetch(place.sql["wake_watchers"], place.app, [old.id], [nonce])
         return True
 

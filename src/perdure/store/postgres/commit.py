@@ -76,12 +76,17 @@ async def finish(ways: Ways, place: Place, judged: Iterable[tuple[Unit, Verdict]
         lost: list[tuple[Verdict, Start, bool]] = []
         for unit, verdict in pairs:
             start = unit.start
-            if start is not None and written.took.get(start.id, start) != start.claim:
+            if start is not None and not _is_mine(start, written.took):
                 lost.append((verdict, start, True))
             lost += [(verdict, child, False) for child in unit.children if child.id not in written.took]
         await _not_taken(ways, place, lost)
     if written.mail is not None:
         await _undelivered(ways, place, pairs)
+
+
+def _is_mine(start: Start, took: Mapping[str, bytes | None]) -> bool:
+    """Whether a run's own start took, and nobody else holds it by now. One that asked for no claim minds no holder."""
+    return start.id in took and start.claim in (None, took[start.id])
 
 
 async def _not_taken(ways: Ways, place: Place, lost: list[tuple[Verdict, Start, bool]]) -> None:

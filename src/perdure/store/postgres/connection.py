@@ -262,15 +262,3 @@ class Transaction:
     async def fetchrow(self, sql: str, *args: Any) -> Any:
         statement = await self._link.prepare(sql)
         return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
-
-    @asynccontextmanager
-    async def savepoint(self) -> AsyncGenerator[None]:
-        """What fails inside is undone alone."""
-        await self.execute("savepoint unit")
-        try:
-            yield
-        except BaseException as e:
-            if not loses_connection(e) and not self.broken:
-                await self.execute("rollback to savepoint unit")
-            raise
-        await self.execute("release savepoint unit")

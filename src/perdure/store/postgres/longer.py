@@ -7,7 +7,8 @@
   done so before (then the waiter is woken here) or will see the watch;
 - a run that continues as the next: two rows of the same id.
 
-All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat.
+All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat. The waves do not show:
+mail reaches whom it would have reached before the first of them, and of taken ids the rows are shown as the last left.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from perdure.model.ids import RunKey
 from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
 from perdure.model.writes import Close, Continue, Park, Receipt, Start, Unit, Verdict
 from perdure.store.postgres.columns import Columns
-from perdure.store.postgres.commit import Place, finish, write
+from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.rows import pack_intents
 from perdure.store.postgres.trouble import sqlstate
@@ -43,27 +44,29 @@ class Longer:
         self.place = place
         self.now = now
         self.stamp = 0
-        self.locked: dict[str, Any] = {}
+        self.locked: dict[str, Any] = {}  # the batch's own rows as they were before it, and those that it watches
+        self.news: set[str] = set()  # runs whose events this batch changes
         self.verdicts: dict[int, Verdict] = {}
 
-    async def commit(self, batch: Sequence[Unit], *, solo: bool) -> Receipt:
-        """``solo``: each unit under a savepoint of its own, so that one that cannot be written is refused alone."""
+    async def commit(self, batch: Sequence[Unit], *, doubtful: bool) -> Receipt:
+        """``doubtful``: some record was found taken, so units whose records are another's are refused first."""
         async with self.link.transaction() as tx:
             await self._lock(tx, batch)
-            waiting = list(enumerate(batch))
+            if doubtful:
+                await self._refuse(tx, batch)
+            await self._look_for_news(tx, batch)
+            waiting = [(n, self._as_it_was(unit)) for n, unit in enumerate(batch) if n not in self.verdicts]
             while waiting:
-                wave, waiting = ([waiting[0]], waiting[1:]) if solo else _wave(waiting)
-                if solo:
-                    await self._alone(tx, wave)
-                else:
-                    await self._write(tx, wave)
+                wave, waiting = _wave(waiting)
+                await self._write(tx, wave)
             await self._watch(tx, batch)
+            await self._show(tx)
         return Receipt(self.stamp, [self.verdicts[n] for n in range(len(batch))])
 
     async def _lock(self, tx: Transaction, batch: Sequence[Unit]) -> None:
         ids: set[str] = set()
         for unit in batch:
-            if unit.start is None and unit.claim is not None:
+            if unit.start is not None or unit.claim is not None:
                 ids.add(unit.key.id)
             if isinstance(unit.change, Park):
                 ids.update(unit.change.watching)
@@ -71,27 +74,55 @@ class Longer:
             self.locked[row["id"]] = row
         self.stamp = self.now if self.now is not None else (await tx.fetchrow(self.place.sql["clock"]))[0]
 
-    async def _alone(self, tx: Transaction, wave: list[tuple[int, Unit]]) -> None:
-        try:
-            async with tx.savepoint():
-                await self._write(tx, wave)
-        except Exception as e:
-            if not record_is_taken(e):
-                raise
-            self.verdicts[wave[0][0]] = Verdict(applied=False)
+    async def _refuse(self, tx: Transaction, batch: Sequence[Unit]) -> None:
+        """Refuse the units whose records another unit wrote; their rows are locked, so nobody writes more.
+
+        Not those that begin their run: their records fall with their start, which tells who has the id.
+        """
+        mine = [(n, unit.key, r.seq) for n, unit in enumerate(batch) if unit.start is None for r in unit.records]
+        ids, runs, seqs = [key.id for _, key, _ in mine], [key.run for _, key, _ in mine], [seq for _, _, seq in mine]
+        for row in await tx.fetch(self.place.sql["history_nonces"], self.place.app, ids, runs, seqs):
+            nth: int = row[0]
+            n = mine[nth - 1][0]
+            if row[1] != batch[n].nonce:
+                self.verdicts[n] = Verdict(applied=False)
+
+    async def _look_for_news(self, tx: Transaction, batch: Sequence[Unit]) -> None:
+        """See whose events will change: a second try of what set them has nothing to tell."""
+        values = {(unit.key.id, event.name): event.data.decode() for unit in batch for event in unit.events}
+        if values:
+            ids, names = zip(*values, strict=True)
+            found = await tx.fetch(self.place.sql["events"], self.place.app, ids, names)
+            had = {(id, name): data for id, name, data in found}
+            self.news = {key[0] for key, data in values.items() if had.get(key) != data}
+
+    def _as_it_was(self, unit: Unit) -> Unit:
+        """A unit whose mail to runs that were open before this batch arrives, whichever wave may close them."""
+
+        def open(dest: str) -> bool:
+            row = self.locked.get(dest)
+            return row is not None and row["status"] < FIRST_CLOSED
+
+        sends = [msgspec.structs.replace(s, known=True) if open(s.dest) else s for s in unit.sends]
+        return msgspec.structs.replace(unit, sends=sends) if sends else unit
 
     async def _write(self, tx: Transaction, wave: list[tuple[int, Unit]]) -> None:
         """Units that name each row once: the statement of the straight way, then what it leaves out."""
-        left = [(n, unit, _plain(unit)) for n, unit in wave]
-        while left:
-            written = await write(tx, self.place, Columns([u for _, _, u in left]), self.stamp, watchers_seen=True)
-            refused = [item for item in left if item[2].start is None and item[2].key.id in written.refused]
-            refused = [item for item in refused if item[2].claim is not None]
-            for n, unit, _ in refused:
+        left: list[tuple[int, Unit, Unit]] = []
+        for n, unit in wave:
+            if self._has_continued(unit):
                 self.verdicts[n] = await self._second_try(tx, unit)
-            left = [item for item in left if item not in refused]
+            else:
+                left.append((n, unit, _plain(unit)))
+        while left:
+            columns = Columns([u for _, _, u in left]).silent()
+            written = await write(tx, self.place, columns, self.stamp, watchers_seen=True)
             if not written.refused:
                 break
+            for n, _, unit in left:
+                if fenced_in(unit, written.refused):
+                    self.verdicts[n] = Verdict(applied=False)
+            left = [item for item in left if item[0] not in self.verdicts]
         else:
             return
         for n, _, _ in left:
@@ -105,24 +136,36 @@ class Longer:
                 if unit.start is not None and unit.children:
                     await self._children(tx, unit, self.verdicts[n])
 
+    def _has_continued(self, unit: Unit) -> bool:
+        """Whether a first try of this unit has begun the next run."""
+        row = self.locked.get(unit.key.id)
+        if row is None or not isinstance(unit.change, Continue):
+            return False
+        following = unit.change.next
+        return bool(row["run"] == following.run and row["nonce"] == following.nonce)
+
     async def _second_try(self, tx: Transaction, unit: Unit) -> Verdict:
-        """The verdict of a unit that the fence refused: it may have continued the run by a first try."""
-        if isinstance(unit.change, Continue):
-            following = unit.change.next
-            row = self.locked.get(unit.key.id)
-            if row is not None and row["run"] == following.run and row["nonce"] == following.nonce:
-                verdict = Verdict(applied=following.claim is None or row["claim"] == following.claim)
-                if verdict.applied and (unit.children or unit.sends):
-                    await self._children(tx, unit, verdict)  # as good as written: this says what became of them
-                return verdict
-        return Verdict(applied=False)
+        """The verdict of a unit that has continued its run by a first try: it stands unless another holds the next."""
+        assert isinstance(unit.change, Continue)
+        claim = unit.change.next.claim
+        verdict = Verdict(applied=claim in (None, self.locked[unit.key.id]["claim"]))
+        if verdict.applied and (unit.children or unit.sends):
+            await self._children(tx, unit, verdict)  # as good as written: this says what became of them
+        return verdict
+
+    async def _show(self, tx: Transaction) -> None:
+        """Show the rows that have the taken ids as the whole batch left them."""
+        shown = [verdict for verdict in self.verdicts.values() if verdict.exists]
+        rows = await read_rows(tx, self.place, [id for verdict in shown for id in verdict.exists])
+        for verdict in shown:
+            verdict.exists = {id: rows.get(id, row) for id, row in verdict.exists.items()}
 
     async def _children(self, tx: Transaction, unit: Unit, verdict: Verdict) -> None:
         """A unit's children, and its mail, which may be for them, once the rest of it stands."""
         later = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children, sends=unit.sends)
         written = await write(tx, self.place, Columns([later]), self.stamp, watchers_seen=True)
         await finish(tx, self.place, [(later, verdict)], written)
-        if isinstance(unit.change, Close):
+        if isinstance(unit.change, Close) and unit.key.id not in self.locked:  # else a first try did this
             for child in sorted({c.id for c in unit.children} & set(unit.change.children) - set(verdict.exists)):
                 await tx.fetch(self.place.sql["wake_one"], self.place.app, child, unit.change.wake, "")
 
@@ -132,7 +175,8 @@ class Longer:
         row = self.locked.get(unit.key.id)
         if row is not None and row["status"] >= FIRST_CLOSED:
             return  # a first try has told them
-        nonce = change.wake if isinstance(change, Close | Continue) else unit.nonce if unit.events else None
+        news = unit.nonce if unit.key.id in self.news else None
+        nonce = change.wake if isinstance(change, Close | Continue) else news
         if nonce is not None:
             await tx.fetch(self.place.sql["wake_watchers"], self.place.app, [unit.key.id], [nonce])
 
@@ -199,15 +243,7 @@ def _plain(unit: Unit) -> Unit:
 
 
 def _wave(waiting: list[tuple[int, Unit]]) -> tuple[list[tuple[int, Unit]], list[tuple[int, Unit]]]:
-    """The units that can go together, each row named once and no run written before its start; and the others.
-
-    First those whose mail waits for their children: it is for workflows as they were before this batch closed any.
-    """
-    families = [item for item in waiting if item[1].start is not None and item[1].children]
-    if families and len(families) < len(waiting):
-        first, _ = _wave(families)
-        taken = {n for n, _ in first}
-        return first, [item for item in waiting if item[0] not in taken]
+    """The units that can go together, each row named once and no run written before its start; and the others."""
     begun = {unit.start.id: n for n, unit in waiting if unit.start is not None}
     begun.update({child.id: n for n, unit in waiting for child in unit.children})
     wave: list[tuple[int, Unit]] = []

@@ -42,8 +42,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     # Whatever a batch may hold.
     "all": (
-        "clock", "lock", "fence_unwatched", "start", "own", "history_own", "change_noted", "outcome", "clear",
-        "wake_both", "woken", "taken", "send", "answer_all",
+        "clock", "lock", "fence_unwatched", "start", "own", "history_own", "commands", "change_noted", "outcome",
+        "clear", "wake_both", "woken", "taken", "send", "answer_all",
     ),
 }  # fmt: skip
 

@@ -32,22 +32,22 @@ class Writer:
         if not batch:
             row = await self.link.fetchrow(self.place.sql["clock"])
             return Receipt(now if now is not None else row[0], [])
-        solo = False
+        doubtful = False
         for tries in range(TRIES):
             try:
                 columns = Columns(batch)
-                if not (solo or columns.unsound):
+                if not (doubtful or columns.unsound):
                     try:
                         return await self._straight(batch, columns, now)
                     except Watched:
                         pass
-                return await Longer(self.link, self.place, now).commit(batch, solo=solo)
+                return await Longer(self.link, self.place, now).commit(batch, doubtful=doubtful)
             except Exception as e:
                 cause = e.__cause__ or e
                 if sqlstate(cause) in AGAIN and tries + 1 < TRIES:
                     await asyncio.sleep(random.uniform(0.001, 0.01) * (tries + 1))
-                elif record_is_taken(cause) and not solo:
-                    solo = True
+                elif record_is_taken(cause) and not doubtful:
+                    doubtful = True
                 else:
                     raise
         raise AssertionError("the last try returns or raises")

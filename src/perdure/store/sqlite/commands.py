@@ -55,6 +55,7 @@ def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes,
     closed = conn.execute(Q["workflow_closed"], (app, old.id)).get
     conn.execute(Q["past_run_insert"], (app, old.id, old.run, CODE[Status.SUPERSEDED], now, closed))
     begin_next(conn, app, old.id, following, start, now)
+    conn.execute(Q["wake_clear"], (app, old.id))  # a late command was for the run before
     conn.execute(Q["wake_watchers"], (app, old.id, nonce))
     return True
 

@@ -146,7 +146,9 @@ class _Batch:
         """The verdict, and whether the unit is to be written (else it was refused, or written before)."""
         verdict = Verdict(applied=True)
         fresh = True
-        if unit.start is not None:
+        if self._has_continued(unit):
+            verdict.applied, fresh = self._judge_continued(unit), False
+        elif unit.start is not None:
             verdict.applied, fresh = self._judge_start(unit.start)
             if not verdict.applied:
                 self.taken_ids.append((verdict, unit.start.id))
@@ -174,15 +176,21 @@ class _Batch:
 
     def _judge_claim(self, unit: Unit) -> tuple[bool, bool]:
         head = self.heads.get(unit.key.id)
-        if head is None:
+        if head is None or head.run != unit.key.run or head.claim != unit.claim:
             return False, False
-        if head.run == unit.key.run and head.claim == unit.claim:
-            return self._judge_records(unit) if unit.records else (True, True)
-        if isinstance(unit.change, Continue):
-            following = unit.change.next
-            if head.run == following.run and head.nonce == following.nonce:
-                return following.claim is None or head.claim == following.claim, False
-        return False, False
+        return self._judge_records(unit) if unit.records else (True, True)
+
+    def _has_continued(self, unit: Unit) -> bool:
+        """Whether a first try of this unit has begun the next run."""
+        head = self.heads.get(unit.key.id)
+        if head is None or not isinstance(unit.change, Continue):
+            return False
+        return head.run == unit.change.next.run and head.nonce == unit.change.next.nonce
+
+    def _judge_continued(self, unit: Unit) -> bool:
+        """A unit that has continued its run by a first try stands unless another holds the next."""
+        assert isinstance(unit.change, Continue)
+        return unit.change.next.claim in (None, self.heads[unit.key.id].claim)
 
     def _judge_records(self, unit: Unit) -> tuple[bool, bool]:
         """Whether the records come next; if not, this unit wrote them before, or they must not be written."""
@@ -259,26 +267,34 @@ class _Batch:
             if unit.taken:
                 taken.extend((app, id, mid, run, seq) for mid, seq in unit.taken)
             if unit.events:
-                events.extend((app, id, run, event.name, event.data, now) for event in unit.events)
+                latest = {event.name: event.data for event in unit.events}
+                events.extend((app, id, run, name, data, now) for name, data in latest.items())
                 if not isinstance(unit.change, Close | Continue):  # those wake the watchers anyway
                     setters.append((app, id, unit.nonce))
-            for nonce in unit.woken:
-                self._woken(id, nonce)
+            if unit.woken:
+                self._woken(id, unit.woken)
             if unit.change is not None and _moves(self.heads[id].status, unit.change):
                 changed.append((unit, unit.change))
         self._many("history_insert", self.records)
         self._many("message_take", taken)
-        self._many("event_put", events)
-        self._many("wake_watchers", setters)  # before this batch's own watches: who parks here is seen to below
+        if events:
+            news = {row[0] for row in self.conn.executemany(Q["event_put"], events)}
+            # Before this batch's own watches: who parks here is seen to below.
+            self._many("wake_watchers", [setter for setter in setters if setter[1] in news])
         if changed:
             self._change(changed)
-        self._many("wake_insert", self.wakes)
+        self._many("wake_insert", [wake for wake in self.wakes if not self._ended(wake[1])])
 
-    def _woken(self, id: str, nonce: bytes) -> None:
-        """Delete a wake that was acted on; a command to cancel stays known in the row."""
-        done = self.conn.execute(Q["wake_done"], (self.app, id, nonce)).fetchall()
-        if done and done[0][1] is not None:
-            self.conn.execute(Q["workflow_cancel_noted"], (self.app, id, done[0][1]))
+    def _ended(self, id: str) -> bool:
+        head = self.heads.get(id)
+        return head is not None and head.status >= FIRST_CLOSED
+
+    def _woken(self, id: str, nonces: Sequence[bytes]) -> None:
+        """Delete wakes that were acted on; of commands to cancel among them one stays known in the row."""
+        done = self.conn.executemany(Q["wake_done"], [(self.app, id, nonce) for nonce in nonces])
+        commands = [reason for _, reason in done if reason is not None]
+        if commands:
+            self.conn.execute(Q["workflow_cancel_noted"], (self.app, id, min(commands)))
 
     def _change(self, changed: list[tuple[Unit, Change]]) -> None:
         """Each workflow's one change of state, and what it causes elsewhere."""
@@ -380,9 +396,7 @@ def _placed(start: Start, now: int) -> _Placed:
         if start.timeout is not None:
             deadline = now + start.timeout if deadline is None else min(deadline, now + start.timeout)
         return _Placed(1, None, now if start.began is None else start.began, deadline)
-    until = now  # a queue is first in, first out
-    if start.status is Status.SCHEDULED:
-        until = now + (start.delay or 0) if start.until is None else start.until
+    until = now + (start.delay or 0) if start.until is None else start.until  # now: a queue is first in, first out
     return _Placed(0, until, None, start.deadline)
 
 

@@ -133,8 +133,18 @@ c as (
         where workflow.status < 5 and workflow.status <> excluded.status
     returning id)
 
--- The same, noting the reason of a cancel command that was acted on, so that it outlives the wake row; and the note
--- alone where nothing else of the row changes.
+-- The commands to cancel that were acted on here: each is its target's own, though several may share a nonce.
+-- name: part_commands
+q as materialized (
+    select u.dest, min(w.cancel) as cancel
+    from unnest(:d_dest::text[], :d_nonce::bytea[]) u (dest, nonce)
+    cross join lateral (
+        select cancel from perdure.wake where app = :app and dest = u.dest and nonce = u.nonce offset 0) w
+    where w.cancel is not null
+    group by u.dest)
+
+-- The same change, noting the reason of a command to cancel, so that it outlives the wake row; and the note alone where
+-- nothing else of the row changes.
 -- name: part_change_noted
 c as (
     insert into perdure.workflow (app, id, run, lineage, name, version, created, fingerprint, nonce,
@@ -153,20 +163,14 @@ c as (
         set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
             updated = excluded.updated, until = excluded.until, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq),
-            cancel = coalesce(workflow.cancel, (select min(k.cancel) from perdure.wake k
-                where k.app = :app and k.dest = workflow.id and k.nonce = any(:d_nonce::bytea[])))
+            cancel = coalesce(workflow.cancel, (select q.cancel from q where q.dest = workflow.id))
         where workflow.status < 5 and workflow.status <> excluded.status
     returning id),
 n as (
     insert into perdure.workflow (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,
         cancel)
-    select :app, u.dest, 1, '', '', '', 0, 0, 0, '', '', min(x.cancel)
-    from unnest(:n_id::text[]) u (dest)
-    cross join lateral (
-        select cancel from perdure.wake
-        where app = :app and dest = u.dest and nonce = any(:d_nonce::bytea[]) and cancel is not null offset 0) x
-    where (select ok from g)
-    group by u.dest
+    select :app, q.dest, 1, '', '', '', 0, 0, 0, '', '', q.cancel from q
+    where (select ok from g) and q.dest = any(:n_id::text[])
     on conflict (app, id) do update set cancel = coalesce(workflow.cancel, excluded.cancel))
 
 -- Outcomes of the runs that close.
@@ -275,7 +279,7 @@ mail as (
     select :app, u.dest, u.nonce from unnest(:m_dest::text[], :m_mid::bytea[], :m_wake::bytea[]) u (dest, mid, nonce)
     left join lateral (
         select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
-    where u.mid in (select mid from m) and coalesce(w.status, 0) < 5
+    where u.mid in (select mid from m) and u.nonce is not null and coalesce(w.status, 0) < 5
     on conflict do nothing),
 e as (
     insert into perdure.event (app, id, run, name, data, at)

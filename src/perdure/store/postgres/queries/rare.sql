@@ -14,6 +14,13 @@ cross join lateral (
 update perdure.workflow set watched = true
 where app = $1 and id = $2 and not watched
 
+-- Who wrote the records that are about to be written, of those that are there.
+-- name: history_nonces
+select k.n, h.nonce
+from unnest($2::text[], $3::int[], $4::int[]) with ordinality k (id, run, seq, n)
+cross join lateral (
+    select nonce from perdure.history where app = $1 and id = k.id and run = k.run and seq = k.seq offset 0) h
+
 -- Remembers who waits for whom.
 -- name: watch_insert
 insert into perdure.watch (app, target, waiter)
@@ -93,7 +100,8 @@ where app = $1 and id = $2
 -- name: payload_insert
 insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing
 
--- Queues what is held for one of the reasons, to be claimed and replayed again.
+-- Queues what is held for one of the reasons, to be claimed and replayed again. Without the token of who held it, so
+-- that a late second try of the hold is refused.
 -- name: release_held
 with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -104,7 +112,7 @@ h as materialized (
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
 select $1, h.id, 1, '', '', '', 1, 0, 0, '', '' from h
 on conflict (app, id) do update
-set status = 1, reason = null, detail = '', until = (select now from t), updated = (select now from t)
+set status = 1, reason = null, detail = '', claim = null, until = (select now from t), updated = (select now from t)
 returning w.id
 
 -- Ends a workflow by command: cancelled where nobody holds it, or terminated at once (then under another token).

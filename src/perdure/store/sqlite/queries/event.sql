@@ -1,10 +1,11 @@
 -- Events of a run. ?1 is the app, ?2 the id.
 
--- Publishes or updates an event; `at` is when it changed, so a repeated write leaves it.
+-- Publishes or updates an event, and tells whose changed; `at` is when, so a repeated write leaves it.
 -- name: event_put
 insert into event (app, id, run, name, data, at) values (?1, ?2, ?3, ?4, ?5, ?6)
 on conflict (app, id, run, name) do update set data = excluded.data, at = excluded.at
     where event.data <> excluded.data
+returning id
 
 -- Whether the latest run has set an event at ?3 or later.
 -- name: event_since

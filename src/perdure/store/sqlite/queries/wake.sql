@@ -1,8 +1,9 @@
 -- Durable wake-ups and the watches that cause them. ?1 is the app.
 
--- Inserts a wake, once per nonce; a cancel reason makes it a command.
+-- Inserts a wake, once per nonce; a cancel reason makes it a command, even if its target is woken as a watcher too.
 -- name: wake_insert
-insert into wake (app, dest, nonce, cancel) values (?1, ?2, ?3, ?4) on conflict do nothing
+insert into wake (app, dest, nonce, cancel) values (?1, ?2, ?3, ?4)
+on conflict do update set cancel = coalesce(cancel, excluded.cancel)
 
 -- Wakes a workflow that is open.
 -- name: wake_open

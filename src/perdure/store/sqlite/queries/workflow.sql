@@ -99,9 +99,10 @@ update workflow set status = ?3, claim = ?4, cancel = ?5, detail = ?6, closed = 
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 
--- Queues what is held for one of the reasons (a JSON array), to be claimed and replayed again.
+-- Queues what is held for one of the reasons (a JSON array), to be claimed and replayed again. Without the token of who
+-- held it, so that a late second try of the hold is refused.
 -- name: workflow_release_held
-update workflow set status = 1, reason = null, detail = '', until = ?3, updated = ?3
+update workflow set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3
 where app = ?1 and owner is null and status = 4 and status < 5 and reason in (select value from json_each(?2))
 returning id
 
