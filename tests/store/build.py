@@ -55,7 +55,7 @@ def outside(**more: Any) -> Unit:
     return Unit(key=RunKey("", 0), nonce=tok("out"), **more)
 
 
-def record(seq: int, kind: Kind = Kind.STEP, data: bytes = b'"done"', **more: Any) -> Record:
+def record(seq: int, kind: Kind = Kind.STEP, data: bytes | None = b'"done"', **more: Any) -> Record:
     return Record(seq, str(seq), kind, "step", T + seq, b"fp", Outcome.VALUE, data, **more)
 
 

@@ -140,6 +140,7 @@ class Counter:
 
     def shapes(self) -> list[str]:
         names = {shape(name, "perdure").sql: name for name in PARTS}
+        names[statements("perdure")["checkpoint"]] = "checkpoint"
         taken = [names.get(sql, sql) for sql in self.sent]
         self.sent.clear()
         return taken
@@ -163,8 +164,12 @@ async def test_each_batch_takes_the_smallest_shape_in_one_statement(store: Postg
     claim = await running(store, "a", "b", "c", "d")
     assert counter.shapes() == ["starts"]
     await one(store, unit("a", claim, records=[record(1)]))
+    assert counter.shapes() == ["checkpoint"]
+    await one(store, unit("a", claim, records=[record(2), record(3)]))
     assert counter.shapes() == ["records"]
-    await one(store, unit("a", claim, records=[record(2)], change=close(parent="b")))
+    await store.commit([unit("a", claim, records=[record(4)]), unit("b", claim)])
+    assert counter.shapes() == ["records"]
+    await one(store, unit("a", claim, records=[record(5)], change=close(parent="b")))
     assert counter.shapes() == ["changes"]
     await one(store, unit("b", claim, change=Park(None, "")))
     assert counter.shapes() == ["changes"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Record
+from perdure.model.records import Intent, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Continue, Hold, Park, Release, SetEvent, Unit
 from perdure.store.base import Store
@@ -18,6 +18,7 @@ from tests.store.build import (
     close,
     commit,
     dump,
+    history,
     one,
     outside,
     own,
@@ -148,6 +149,21 @@ async def test_a_cancel_of_two_is_noted_for_the_one_that_acted_on_it(store: Stor
     assert (await row(store, a.dest)).cancel is not None
     assert (await row(store, b.dest)).cancel is None
     assert [w.dest for w in (await store.poll(ME, None, now=T)).wakes] == [b.dest]
+
+
+async def test_a_lone_checkpoint_is_written_once_and_only_by_its_holder(store: Store) -> None:
+    claim = await running(store, "w")
+    u = unit("w", claim, records=[record(1, data=b"{}", intents=(Intent("2", "next", b"fp"),))])
+    assert (await one(store, u)).applied
+    before = await dump(store)
+    assert (await one(store, u)).applied
+    assert not (await one(store, unit("w", claim, records=[record(1)]))).applied  # another's record
+    assert not (await one(store, unit("w", tok("stale"), records=[record(2)]))).applied
+    assert not (await one(store, unit("w", claim, run=2, records=[record(2)]))).applied
+    assert not (await one(store, unit("nobody", claim, records=[record(1)]))).applied
+    assert await dump(store) == before
+    assert (await one(store, unit("w", claim, records=[record(2, data=None)]))).applied
+    assert [(r.data, r.intents) for r in await history(store, "w")] == [(b"{}", u.records[0].intents), (None, ())]
 
 
 @pytest.mark.parametrize("with_record", [True, False])

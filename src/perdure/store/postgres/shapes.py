@@ -25,7 +25,7 @@ _ARRAY = re.compile(r":([a-z_]+)::([a-z]+)\[\]")
 _json = msgspec.json.Encoder()
 
 PARTS: dict[str, tuple[str, ...]] = {
-    # Checkpoints of running workflows, and nothing else: the commit that a sequence of steps waits for.
+    # Checkpoints of running workflows, and nothing else (one alone has its own statement: lone.py).
     "records": ("lock", "fence", "history", "answer_fence"),
     # Runs that park, close or are handed back, most with a last record.
     "changes": (

@@ -1,7 +1,8 @@
 """Writing a batch: one statement, one transaction, one round trip; the rare ones by a longer way.
 
-What one statement cannot do soundly (see ``Columns.unsound``, and closing a run that others watch) goes through
-``longer.py``. Promises: those of ``Store.commit``. A deadlock or serialization failure is retried whole, a few times.
+A lone checkpoint has a statement of its own (``lone.py``). What one statement cannot do soundly (``Columns.unsound``,
+and closing a run that others watch) goes through ``longer.py``. Promises: those of ``Store.commit``. A deadlock or
+serialization failure is retried whole, a few times.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from perdure.model.writes import Receipt, Unit, Verdict
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, Watched, fenced_in, finish, write
 from perdure.store.postgres.connection import Link
+from perdure.store.postgres.lone import checkpoint, is_checkpoint
 from perdure.store.postgres.longer import Longer, record_is_taken
 from perdure.store.postgres.trouble import AGAIN, sqlstate
 
@@ -35,6 +37,8 @@ class Writer:
         doubtful = False
         for tries in range(TRIES):
             try:
+                if not doubtful and is_checkpoint(batch):
+                    return await checkpoint(_Direct(self.link), self.place, batch[0], now)
                 columns = Columns(batch)
                 if not (doubtful or columns.unsound):
                     try:
