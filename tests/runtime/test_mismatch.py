@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import perdure.sync
-from perdure import App, Event, recv, set_event, sleep
+from perdure import App, Event, Topic, recv, set_event, sleep
 from perdure.runtime.sface import on_engine
 from tests.runtime.support import Ledger, executor, history, row, status, until, until_sync
 
@@ -263,3 +263,82 @@ async def test_an_error_of_decoding_the_input_is_held_not_failed(database: str, 
         await until(lambda: is_held(changed))
         assert (await row(changed, "a")).reason == "undecodable"
     assert ledger == []
+
+
+async def test_a_message_of_another_type_holds_the_receiver_until_the_code_takes_it(database: str) -> None:
+    """One slip of a sender must not end a workflow; what it received is kept, and a deploy that takes it goes on."""
+
+    def build(takes: type) -> tuple[App, Any]:
+        app = App("shop", database=database)
+        box: Topic[Any] = Topic[takes]("box")  # type: ignore[valid-type]
+
+        @app.workflow(name="order")
+        async def order() -> str:
+            return f"{await recv(box)!r}"
+
+        return app, order
+
+    app, order = build(int)
+    async with app:
+        handle = await order.options(id="a").start()
+        await handle.send("seven", "box")
+        await until(lambda: is_held(app))
+        found = await row(app, "a")
+        assert found.reason == "undecodable"
+        assert found.detail.startswith("at 1: what history has of recv box: ")
+        assert "int" in found.detail
+    changed, order = build(str)
+    async with changed:
+        assert await order.handle("a").result() == "'seven'"
+
+
+async def test_a_recorded_result_of_another_type_holds_the_workflow(database: str, ledger: Ledger) -> None:
+    def build(gives: type) -> tuple[App, Any]:
+        app = App("shop", database=database)
+
+        async def body(x: str) -> Any:
+            ledger.note(x)
+            return gives(x)
+
+        body.__annotations__["return"] = gives
+        step = app.step(name="step")(body)
+
+        @app.workflow(name="order")
+        async def order() -> str:
+            try:
+                return f"{await step('7')!r} {await recv('go')}"
+            except Exception as error:  # of the step, never of decoding
+                return f"caught {error!r}"
+
+        return app, order
+
+    app, order = build(str)
+    async with app:
+        await order.options(id="a").start()
+        await until(lambda: executor(app).executions["a"].waiting)
+    ledger.clear()
+    changed, order = build(list)
+    async with changed:
+        await until(lambda: is_held(changed))
+        found = await row(changed, "a")
+        assert found.reason == "undecodable"
+        assert found.detail.startswith("at 1: what history has of step step: ")
+    back, order = build(str)
+    async with back:
+        await order.handle("a").send("on", "go")
+        assert await order.handle("a").result() == "'7' on"
+    assert ledger == []
+
+
+def test_a_blocking_body_is_held_for_it_too(database: str) -> None:
+    app = perdure.sync.App("shop", database=database)
+
+    @app.workflow(name="order")
+    def order() -> str:
+        return f"{perdure.sync.recv(perdure.sync.Topic[int]('box'))!r}"
+
+    with app:
+        handle = order.options(id="a").start()
+        handle.send("seven", "box")
+        until_sync(lambda: handle.status() == "held")
+        assert handle.info().reason == "undecodable"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from perdure.api.keys import Event, Topic, name_and_shape
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import to_datetime
-from perdure.model.records import Outcome
 from perdure.runtime import aface
 from perdure.serde.codec import seal
 
@@ -44,10 +43,7 @@ async def recv(topic: Topic[T] | str = "", *, timeout: Duration | None = None) -
     Waits for ever, or until ``timeout`` has passed: then None. What is taken is taken once, whatever crashes.
     """
     name, shape = name_and_shape(topic, "topic")
-    record = await aface.recv(name, None if timeout is None else to_us(timeout, "timeout"))
-    if record.outcome is Outcome.NONE or record.data is None:
-        return None
-    return cast("T", shape.decode(record.data))
+    return cast("T | None", await aface.recv(name, shape, None if timeout is None else to_us(timeout, "timeout")))
 
 
 @aface.at_the_call

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
 
+from perdure.client.company import Company
 from perdure.client.drive import Drive
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
@@ -90,6 +91,7 @@ class Journal:
         self._units_max = UNITS_MAX
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
+        self.company = Company(loop)
         self.commits = 0  # counted for tests and metrics
         self.trouble: DatabaseTrouble | None = None  # what the database said last, while it is in trouble
 
@@ -110,6 +112,11 @@ class Journal:
         return await future
 
     def _flush(self) -> None:
+        """Commit what waits, now or as soon as those are back who were just let go."""
+        if not self.company.hold(self._flush_now):
+            self._flush_now()
+
+    def _flush_now(self) -> None:
         self._scheduled = False
         if self._flight is not None or self._closed:
             return

@@ -15,13 +15,14 @@ while the body runs; ``next_delivery`` until it answers None; then ``fresh`` for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from perdure.errors import Evicted
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Kind, Outcome, Record
+from perdure.model.states import Reason
 from perdure.model.writes import Change, Send, SetEvent, Start, Unit
 
 SILENT = frozenset({Kind.INTENT, Kind.DECISION})  # records that no call of the body answers to
@@ -74,7 +75,7 @@ class Run:
     __slots__ = (
         "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
         "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now",
-        "sends", "seq", "start", "taken", "version", "woken",
+        "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class Run:
         self.woken: list[bytes] | None = None
         self._records: list[Record] = []
         self.mismatch: Mismatch | None = None
+        self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
         self._position = 0
         self._live = not (history or intents or again)
@@ -193,6 +195,19 @@ class Run:
             self.mismatch = Mismatch(path, recorded, called)
         self.gone = True
         raise Evicted
+
+    def refuse_value(self, record: Record, why: str) -> NoReturn:
+        """The code that is here cannot take what was recorded: stop the body where it stands, as for a mismatch."""
+        self.unreadable = f"at {record.path}: what history has of {describe(record.kind, record.name)}: {why}"
+        self.gone = True
+        raise Evicted
+
+    @property
+    def refusal(self) -> tuple[Reason, str] | None:
+        """Why this run cannot go on with the code that is here."""
+        if self.mismatch is not None:
+            return Reason.NONDETERMINISM, str(self.mismatch)
+        return (Reason.UNDECODABLE, self.unreadable) if self.unreadable else None
 
     def _describe_at(self, position: int) -> str:
         record = self.history[position]

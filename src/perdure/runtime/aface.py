@@ -12,10 +12,11 @@ from typing import Any, ParamSpec, TypeVar
 from perdure.client import verbs
 from perdure.client.questions import ResultOf, StartOrder
 from perdure.definitions import ResourceDef, StepDef
-from perdure.model.records import Record, WorkflowRow
+from perdure.model.records import WorkflowRow
 from perdure.runtime.context import async_body, outside
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
 
@@ -143,9 +144,9 @@ async def sleep(duration: int) -> None:
     await asyncio.sleep(duration / 1e6)
 
 
-async def recv(topic: str, timeout: int | None) -> Record:
-    record: Record = await need_body("recv").recv(topic, timeout)
-    return record
+async def recv(topic: str, shape: Shape, timeout: int | None) -> Any:
+    execution = need_body("recv")
+    return value_of(execution, await execution.recv(topic, timeout), shape)
 
 
 # -- opening

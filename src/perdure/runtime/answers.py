@@ -23,7 +23,6 @@ from perdure.client.questions import (
     SendTo,
     StartOrder,
     check_same,
-    decode_outcome,
     not_found,
 )
 from perdure.client.timers import Timer
@@ -35,7 +34,7 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.runtime.execution import Execution
-from perdure.runtime.unread import unread
+from perdure.runtime.unread import unread, value_of
 from perdure.runtime.waits import EventWait
 from perdure.serde.failures import decode_failure, encode_failure
 
@@ -70,7 +69,7 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
     """What the body receives: always the recorded copy."""
     match question:
         case ResultOf() | EventOf():
-            return decode_outcome(record.outcome, record.data, question.shape)
+            return value_of(execution, record, question.shape)
         case _ if record.outcome is Outcome.ERROR:
             raise decode_failure(record.data or b"")
         case InfoOf():

@@ -11,15 +11,14 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from perdure.client.questions import decode_outcome
 from perdure.core.run import Op
 from perdure.errors import NotDurable
 from perdure.model.records import Kind, Outcome, Record
-from perdure.model.states import Reason
 from perdure.runtime import answers
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
 from perdure.runtime.unawaited import Unawaited
+from perdure.runtime.unread import value_of
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 NEVER_WAKES = (
@@ -62,7 +61,7 @@ class AsyncExecution(answers.Answering):
                 self.line.loop.call_soon(self.pump)
                 return
             self._cut = False
-            if self.final is None and self.main.done():
+            if self.final is None and self.main.done() and run.refusal is None:
                 self._main_ended()
             delivery = run.next_delivery()
             if delivery is None:
@@ -77,8 +76,8 @@ class AsyncExecution(answers.Answering):
         else:
             self.line.loop.call_soon(self.pump)
             return
-        if run.mismatch is not None:
-            self.hold(Reason.NONDETERMINISM, str(run.mismatch))
+        if run.refusal is not None:
+            self.hold(*run.refusal)
         elif self.try_cancel():
             self.pump()
         elif self.final is not None:
@@ -161,7 +160,7 @@ class AsyncExecution(answers.Answering):
 
     async def _step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
         record = await self._outcome(path, Kind.STEP, call.name, fingerprint, call, shown)
-        return decode_outcome(record.outcome, record.data, call.definition.result)
+        return value_of(self, record, call.definition.result)
 
     def ask(self, question: Any, *, path: str | None = None) -> Coroutine[Any, Any, Any]:
         kind, name, fingerprint = answers.shape_of_call(question)

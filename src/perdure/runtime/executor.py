@@ -249,7 +249,7 @@ class Executor:
         except Exception as error:
             if not isinstance(error, Unserializable):
                 log.exception("workflow %s could not be begun", execution.id)
-            execution.hold(Reason.UNDECODABLE, in_words(error, self.registry.codec))
+            execution.hold(Reason.UNDECODABLE, in_words("its input", error, self.registry.codec))
         if execution.unwritten:  # the start, and the intents of the first burst with it
             execution.first_burst_written()
 
@@ -423,6 +423,7 @@ class Executor:
     def _open_gates(self) -> None:
         gates, self._gates = self._gates, []
         for gate in gates:
+            self.line.journal.company.let_go()
             gate.release()
 
     def make_room_for_threads(self) -> None:

@@ -18,10 +18,11 @@ from perdure.client import verbs
 from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outcome_of
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled
-from perdure.model.records import Ended, Record, WorkflowRow
+from perdure.model.records import Ended, WorkflowRow
 from perdure.runtime.context import outside, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
 
@@ -118,7 +119,11 @@ def _end_told_here(engine: Engine, question: ResultOf) -> Ended | None:
             return None
         gate = threading.Lock()
         gate.acquire()
-        engine.loop.call_soon_threadsafe(told.add_done_callback, lambda _told: gate.release())
+
+        def release(_told: asyncio.Future[Any]) -> None:
+            gate.release()
+
+        engine.loop.call_soon_threadsafe(told.add_done_callback, release)
         gate.acquire()
     found = None if told.cancelled() else told.result()
     return found if isinstance(found, Ended) else None
@@ -149,6 +154,7 @@ def _start_here(engine: Engine, order: StartOrder, *, until_end: bool) -> tuple[
             return
         id = order.options.id or line.new_id()
         local = line.work.start(order, id)
+        loop.call_soon(line.journal.company.back)
         local.ended = loop.create_future()
         if not until_end:
             local.started = loop.create_future()
@@ -156,6 +162,7 @@ def _start_here(engine: Engine, order: StartOrder, *, until_end: bool) -> tuple[
 
         def done(future: asyncio.Future[Any]) -> None:
             answer.append((begun, future.result()))
+            line.journal.company.let_go()
             gate.release()
 
         awaited: asyncio.Future[Any] | None = local.ended if until_end else local.started
@@ -217,9 +224,9 @@ def sleep(duration: int) -> None:
     need_body("sleep").sleep(duration)
 
 
-def recv(topic: str, timeout: int | None) -> Record:
-    record: Record = need_body("recv").recv(topic, timeout)
-    return record
+def recv(topic: str, shape: Shape, timeout: int | None) -> Any:
+    execution = need_body("recv")
+    return value_of(execution, execution.recv(topic, timeout), shape)
 
 
 # -- opening

@@ -14,18 +14,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from perdure.client.questions import decode_outcome
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
 from perdure.core.run import Op
 from perdure.errors import Cancelled, Evicted
 from perdure.model.records import Kind, Outcome, Record
-from perdure.model.states import Reason
 from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.context import THREAD
 from perdure.runtime.eviction import evict_if_idle
 from perdure.runtime.steps import CRASHES, Stage, StepCall, crashed
+from perdure.runtime.unread import value_of
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 log = logging.getLogger("perdure")
@@ -64,6 +63,8 @@ class SyncExecution(answers.Answering):
         self.host.body_pool.submit(lambda: self._serve(args, kwargs))
         if self.host.body_pool.crowded:
             self.host.make_room_for_threads()
+        else:
+            self.line.journal.company.let_go()
 
     def first_burst_written(self) -> None:
         """A body that has a thread asks for its first step soon: start and intent go together then."""
@@ -92,16 +93,17 @@ class SyncExecution(answers.Answering):
         self._to_host(self._body_ended, value, error)
 
     def _body_ended(self, value: Any, error: BaseException | None) -> None:
+        self.line.loop.call_soon(self.line.journal.company.back)
         if self.gone:
             return
-        if self.run.mismatch is None:
+        if self.run.refusal is None:
             self.body_ended(value, error)
         while (delivery := self.run.next_delivery()) is not None:
             op, record = delivery
             if op is None:
                 self.replay_cancel(record)
-        if self.run.mismatch is not None:
-            self.hold(Reason.NONDETERMINISM, str(self.run.mismatch))
+        if self.run.refusal is not None:
+            self.hold(*self.run.refusal)
         elif not isinstance(error, Evicted):
             self.try_finish()
         if self.unwritten:
@@ -143,6 +145,7 @@ class SyncExecution(answers.Answering):
         raise answer if answer is not None else Evicted()
 
     def _begin_parked(self, op: Op, begin: Callable[[Op], None]) -> None:
+        self.line.loop.call_soon(self.line.journal.company.back)
         if self.gone:
             self._open_gate(Evicted())
         elif not self.try_cancel():
@@ -218,7 +221,7 @@ class SyncExecution(answers.Answering):
             delivery = self.run.next_delivery()
         if delivery is not None:
             return self._replayed(op, *delivery)
-        if self.run.mismatch is not None:
+        if self.run.refusal is not None:
             raise Evicted
         for fresh in self.run.fresh():
             assert fresh is op, "a sync body asks one thing at a time"
@@ -283,7 +286,7 @@ class SyncExecution(answers.Answering):
             here = ThreadStep(call.definition, call.args, call.kwargs, call.retry, call.timeout, call.name)
             call = here
         record = self._outcome(self.next_path(), Kind.STEP, call.name, fingerprint, call, shown)
-        return decode_outcome(record.outcome, record.data, call.definition.result)
+        return value_of(self, record, call.definition.result)
 
     def ask(self, question: Any, *, path: str | None = None) -> Any:
         kind, name, fingerprint = answers.shape_of_call(question)

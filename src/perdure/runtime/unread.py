@@ -1,7 +1,8 @@
-"""Values that are stored coded and cannot be decoded here: whoever would use one is held, never failed.
+"""Values that are stored and cannot be read here, for want of a codec or since the code has other types by now.
 
-Promises: no body sees such a value and no message is taken with it, so the same run goes on where it stands as soon as
-an executor has the right codec; what is written down of the trouble tells nothing of a value.
+Promises: whoever would use one is held, never failed, so the same run goes on where it stands as soon as an executor
+has the right codec or the right types; no message is taken that nobody could decode; with a codec, what is written down
+of the trouble tells nothing of a value.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Any
 
 from perdure.core.run import Op
 from perdure.errors import Unserializable
-from perdure.model.records import Kind, Record
+from perdure.model.records import Kind, Outcome, Record
 from perdure.model.states import Reason
 from perdure.serde.codec import Codec, is_coded, why_coded
+from perdure.serde.failures import decode_failure
+from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
 
@@ -39,13 +42,25 @@ def unread(execution: Any, op: Op, data: bytes | None) -> bool:
     return True
 
 
-def in_words(error: Exception, codec: Codec | None) -> str:
-    """What a row says of an input that does not fit the code: all of it, unless values are not to be seen in rows."""
+def value_of(execution: Any, record: Record, shape: Shape) -> Any:
+    """What a recorded outcome gives the body: the value, or the exception raised."""
+    if record.outcome is Outcome.ERROR:
+        raise decode_failure(record.data or b"")
+    if record.data is None:
+        return None
+    try:
+        return shape.decode(record.data)
+    except Unserializable as error:
+        execution.run.refuse_value(record, in_words("it", error, execution.host.registry.codec))
+
+
+def in_words(what: str, error: Exception, codec: Codec | None) -> str:
+    """What a row says of a value that does not fit the code: all of it, unless values are not to be seen in rows."""
     text, path = f"{type(error).__name__}: {error}", ""
     if isinstance(error, Unserializable):
         text, path = str(error), error.path
     if codec is None:
         return text
-    log.error("an input does not fit the code: %s", text)
+    log.error("%s does not fit the code: %s", what, text)
     where = f" at {path}" if path else ""
-    return f"its input does not fit the code{where}: {type(error).__name__}; the executor's log says more"
+    return f"{what} does not fit the code{where}: {type(error).__name__}; the executor's log says more"
