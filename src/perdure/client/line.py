@@ -73,6 +73,7 @@ class Line:
         self.new_mid = MessageIds()
         self.work: Work | None = None
         self.version = ""
+        self.told_attached = False  # that a call was answered with the outcome of an earlier one
         self._on_hint: list[asyncio.Handle] = []
         store.on_hint(self._hinted)
 

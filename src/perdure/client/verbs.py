@@ -180,7 +180,10 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
         )
     check_same(await _first_run(line, row, order), order, stored)
     if row.closed is not None:
-        log.info(
+        # A script shows warnings only, and whoever runs it twice must be told once why nothing ran.
+        level, line.told_attached = logging.INFO if line.told_attached else logging.WARNING, True
+        log.log(
+            level,
             "workflow %s finished at %s (%s); this call is answered with that outcome. "
             "To run it again: another id, or .options(on_conflict='replace')",
             row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status,

@@ -157,7 +157,10 @@ class Engine:
             return
         if found.rows:
             count = f"{len(found.rows)}{'+' if found.cursor else ''}"
-            log.info(
+            # On a server it is the rule; whoever runs a script for the first time should see it.
+            level = logging.INFO if self.settings.chosen else logging.WARNING
+            log.log(
+                level,
                 "app %s closed with %s unfinished workflow%s; the next start of an executor goes on with them; "
                 "see: perdure workflow list --status open",
                 self.settings.app, count, "" if count == "1" else "s",

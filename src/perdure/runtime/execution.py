@@ -538,7 +538,6 @@ class Execution:
 
     def hold(self, reason: Reason, detail: str) -> None:
         """Park with a reason; nothing of the body is executed."""
-        log.error("workflow %s (%s) is held: %s: %s", self.id, self.row.name, reason, detail)
         self._end_with(Hold(reason, detail), unwind=True)
 
     def park(self, until: int | None, detail: str, watching: tuple[str, ...]) -> None:

@@ -447,5 +447,7 @@ async def harness(app: App, /, *, database: str | None = None) -> AsyncGenerator
     await environment.open()
     try:
         yield environment
+        if never := sorted(environment.plan.after_steps):
+            raise AssertionError(f"crash_after({never[0]!r}): no outcome of such a step was recorded, nothing crashed")
     finally:
         await environment.close()
