@@ -298,6 +298,36 @@ async def leaver() -> str:
 
 
 @app.workflow
+async def waiter() -> str:
+    """Its end waits for two children, of whose ends its body never asked."""
+    await child.options(id="chosen", on_parent_close="wait").start("chosen")
+    await child.options(on_parent_close="wait").start("derived")
+    return await act("leaving")
+
+
+@app.workflow
+async def abandoner() -> str:
+    """Cancelled while its children go on."""
+    await long_child.options(on_parent_close="abandon").start("derived")
+    await long_child.start("bound")
+    await recv(letters)
+    return "not cancelled"
+
+
+@app.workflow
+async def tenant(what: str) -> str:
+    """Waits for mail unless it is the second: for starts that replace it."""
+    try:
+        await act(f"{what} moved in")
+        if what == "first":
+            await recv(letters)
+        return what
+    except asyncio.CancelledError:
+        await act(f"{what} moved out")
+        raise
+
+
+@app.workflow
 async def canceller() -> str:
     other = await long_child.options(id="victim").start("victim")
     await sleep(10)

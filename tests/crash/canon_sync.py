@@ -72,6 +72,25 @@ def children() -> list[str]:
 
 
 @app.workflow
+def guardian() -> str:
+    """Its end waits for one child, and leaves the other alone."""
+    child.options(id="waited", on_parent_close="wait").start("waited")
+    naps.options(id="abandoned", on_parent_close="abandon").start()
+    return act("leaving")
+
+
+@app.workflow
+def tenant(what: str) -> str:
+    try:
+        act(f"{what} moved in")
+        if what == "first":
+            recv(letters)
+        return what
+    finally:
+        act(f"{what} moved out")
+
+
+@app.workflow
 def mailbox() -> list[str | None]:
     got: list[str | None] = [recv(letters), recv(letters, timeout=1000)]
     set_event(stage, "read")

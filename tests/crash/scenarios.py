@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.errors import PerdureError
+from perdure.model.ids import RunKey
+from perdure.model.records import Kind
+from perdure.store.base import Filter
 from perdure.testing import Harness
 from tests.crash import canon, canon_sync
 
@@ -151,6 +154,51 @@ async def leaver(io: Outside, harness: Harness) -> Any:
     return [*out, *sorted(f"{info.id} {info.status}" for info in found)]
 
 
+def outlived(workflow: Any) -> Drive:
+    """Start it, wait for its end; how its children ended, and whether before it or after."""
+
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: workflow.options(id="main").start())
+        result = await io.wait(handle.result)
+        await harness.advance(200)
+        end = (await harness.store.rows(["main"]))["main"].closed or 0
+        found = (await harness.store.list(Filter(parent="main"))).rows
+        return [result, *sorted(f"{r.id} {r.status} {'after' if (r.closed or 0) > end else 'before'}" for r in found)]
+
+    return drive
+
+
+async def abandoner(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.abandoner.options(id="main").start())
+    await harness.settle()
+    out = [str(await io.wait(lambda: handle.cancel(reason="enough")))]
+    await harness.advance(2000)
+    found = await harness.store.list(Filter(parent="main"))
+    return [*out, *sorted(f"{row.id} {row.status}" for row in found.rows)]
+
+
+def replaced(module: Any, *, running: bool) -> Drive:
+    """Start it, start it again in its place, while it waits or when it has ended; and what became of the first run."""
+
+    async def drive(io: Outside, harness: Harness) -> Any:
+        first = await io(lambda: module.tenant.options(id="main").start("first" if running else "early"))
+        if running:
+            await harness.settle()
+        else:
+            await io.wait(first.result)
+        # It waits for the end of the run that it cancels.
+        second = await io.wait(lambda: module.tenant.options(id="main", on_conflict="replace").start("second"))
+        result = await io.wait(second.result)
+        run = await harness.store.run(RunKey("main", 1))
+        assert run is not None
+        # A caller that died with its call asks again, and so replaces what replaced.
+        assert harness._direct or (await harness.store.rows(["main"]))["main"].run == 2
+        history = (await harness.store.histories([run.key]))[run.key]
+        return [result, str(run.status), [record.data for record in history if record.kind is Kind.STEP]]
+
+    return drive
+
+
 async def delayed(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.sequence.options(id="main", delay=60).start(2))
     await harness.settle()
@@ -183,6 +231,7 @@ async def evict(harness: Harness) -> None:
 
 
 c, s = canon, canon_sync
+IN_AND_OUT = [b'"first moved in"', b'"first moved out"']
 SCENARIOS = [
     plain(c.sequence, 3, result=["act 0", "act 1", "act 2"]),
     plain(c.gathered, result=["a", "b", "c", "d"]),
@@ -211,6 +260,10 @@ SCENARIOS = [
     Scenario("cancelled when evicted", cancel_evicted, "cancelled"),
     Scenario("out of time", out_of_time, "timed_out"),
     Scenario("leaver", leaver, ["left", "abandon completed", "cancel cancelled", "main:3 cancelled"]),
+    Scenario("waiter", outlived(c.waiter), ["leaving", "chosen completed before", "main:2 completed before"]),
+    Scenario("abandoner", abandoner, ["cancelled", "main:1 completed", "main:2 cancelled"]),
+    Scenario("replaced, running", replaced(c, running=True), ["second", "superseded", IN_AND_OUT]),
+    Scenario("replaced, closed", replaced(c, running=False), ["second", "superseded", [b'"early moved in"']]),
     Scenario("delayed", delayed, ["act 0", "act 1"]),
     Scenario("started twice", started_twice, [["act 0", "act 1"]] * 2),
     Scenario("many", many, ["a/2", "b/2", "c/2"]),
@@ -224,5 +277,12 @@ SCENARIOS = [
     plain(s.generations, 2, result="the last"),
     plain(s.caught, result="caught first"),
     Scenario("sync mailbox", mailbox(s), ["first", "second", None], s.app),
+    Scenario(
+        "sync guardian",
+        outlived(s.guardian),
+        ["leaving", "abandoned completed after", "waited completed before"],
+        s.app,
+    ),
+    Scenario("sync replaced, running", replaced(s, running=True), ["second", "superseded", IN_AND_OUT], s.app),
     Scenario("sync cancelled", cancel(s), "cancelled", s.app),
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from perdure.errors import SchemaMismatch
+from perdure.model.ids import RunKey
 from perdure.model.states import Status
 from perdure.model.writes import Park, SetEvent, Unit
 from perdure.store.postgres import PostgresStore
@@ -115,6 +116,22 @@ async def test_a_run_begun_anew_while_the_batch_waits_is_fenced_by_its_number(ma
     await third.let_go()
     assert not (await batch).applied
     assert await third.value("select count(*) from perdure.history") == 0
+
+
+async def test_a_cancel_that_commits_while_the_close_waits_does_not_reach_the_next_run(
+    make: Make, third: Third
+) -> None:
+    """The statement that closes began before the command was there, and cannot clear it."""
+    store = await make()
+    claim = await running(store, "a")
+    await third.hold("a")
+    batch = asyncio.create_task(store.commit([unit("a", claim, change=close())]))
+    await third.waiting()
+    await third.conn.execute("insert into perdure.wake (app, dest, nonce, cancel) values ('app', 'a', 'late', 'stop')")
+    await third.let_go()
+    assert (await batch).verdicts[0].applied
+    assert await store.replace(RunKey("a", 1), start("a"), tok())
+    assert [(c.row.run, c.row.cancel) for c in await store.claim(want())] == [(2, None)]
 
 
 async def test_a_repeated_start_that_meets_its_first_try_in_flight(make: Make, third: Third) -> None:

@@ -113,6 +113,19 @@ async def test_messages_and_events(h: Harness) -> None:
     assert ran == ["gateway opened", "charge 1", "pack 1"]
 
 
+async def test_time_stands_still_once_the_end_was_told(h: Harness) -> None:
+    """The end is found by the look that comes before time is moved on, as after a crash that swallowed the hint."""
+    h._client_seat.hinted = lambda: None
+    handle = await naps.options(id="short").start(1)
+    await naps.options(id="long").start(2)
+    began = h.clock.now()
+    with h.waiting():
+        assert await handle.result() == 3600
+    for _ in range(100):  # the driver's turns, if it had any left to take
+        await asyncio.sleep(0)
+    assert h.clock.now() - began == 3600 * 1_000_000
+
+
 async def test_settle_returns_when_all_wait(h: Harness) -> None:
     handle = await parent.start("1")
     await h.settle()

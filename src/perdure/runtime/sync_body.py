@@ -176,8 +176,8 @@ class SyncExecution(answers.Answering):
 
     @property
     def at_work(self) -> bool:
-        """Whether the thread holds the baton."""
-        return not self.gone and not self._handed_over
+        """Whether the thread holds the baton. After the body's end the host may still wait for children, without it."""
+        return not self.gone and not self._handed_over and self.final is None
 
     def pump(self) -> None:
         """On the host: only a cancel is left to do; the thread runs by itself."""

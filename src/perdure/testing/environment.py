@@ -420,17 +420,22 @@ class Harness:
         """Skip to the next timer whenever somebody awaits an end and nothing else is left to do."""
         while True:
             await self._quiet()
-            if not self._paused and (self._awaiting or (not self._direct and self._client.line.watcher.waits)):
+            if self._awaited:
                 seen = len(self.plan.points)
                 self._look()
                 await self._quiet()
                 if seen != len(self.plan.points):
                     continue
                 when = self._next_timer()
-                if not self._paused and when is not None:
+                if self._awaited and when is not None:  # that look may have been what they waited for
                     self.clock.move_to(when)
                     continue
             await self._change()
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether somebody waits for an end, and time may pass for it."""
+        return not self._paused and bool(self._awaiting or (not self._direct and self._client.line.watcher.waits))
 
 
 def _store(seat: Seat) -> Store:

@@ -55,6 +55,8 @@ async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: by
         if row["status"] < FIRST_CLOSED:
             return False
         at = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
+        # Commands that came while the close waited for the row were for the run that closed, which could not see them.
+        await tx.fetch(place.sql["wake_clear"], place.app, old.id)
         await put_away(tx, place, old, Status.SUPERSEDED, at)
         await begin_next(tx, place, old.id, following, start, at)
         await tx.fetch(place.sql["wake_clear"], place.app, old.id)  # a late command was for the run before
