@@ -200,6 +200,17 @@ async def listener() -> str | None:
 
 
 @app.workflow
+async def announcer() -> None:
+    await recv(letters)
+    await set_event(stage, "announced")
+
+
+@app.workflow
+async def hearer() -> str | None:
+    return await announcer.handle("announcer").get_event(stage)
+
+
+@app.workflow
 async def sleeper() -> float:
     began = now()
     await sleep(100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from perdure.errors import PerdureError
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind
+from perdure.runtime.eviction import evict_if_idle
 from perdure.store.base import Filter
 from perdure.testing import Harness
 from tests.crash import canon, canon_sync
@@ -212,6 +214,28 @@ async def started_twice(io: Outside, harness: Harness) -> Any:
     return [await io.wait(one.result), await io.wait(two.result)]
 
 
+async def continued_and_started_again(io: Outside, harness: Harness) -> Any:
+    """The start that began it attaches to what it has become."""
+    out: list[Any] = []
+    for _ in range(2):
+        handle = await io(lambda: canon.generations.options(id="main").start(2))
+        out.append(await io.wait(handle.result))
+    return out
+
+
+async def heard_while_leaving(io: Outside, harness: Harness) -> Any:
+    """The event comes in the very turn of the loop in which the one who waits for it is evicted."""
+    other = await io(lambda: canon.announcer.options(id="announcer").start())
+    handle = await io(lambda: canon.hearer.options(id="main").start())
+    await harness.settle()
+    executor = harness._work.engine.executor
+    assert executor is not None
+    hearer = executor.executions["main"]
+    executor.line.watcher.event("announcer", "stage", lambda _: evict_if_idle(hearer, math.inf))
+    await io(lambda: other.send("now", canon.letters))
+    return await io.wait(handle.result)
+
+
 async def many(io: Outside, harness: Harness) -> Any:
     handles = await io(lambda: canon.child.start_many(["a", "b", "c"], id=lambda what: f"many-{what}"))
     return [await io.wait(handle.result) for handle in handles]
@@ -219,8 +243,6 @@ async def many(io: Outside, harness: Harness) -> Any:
 
 async def evict(harness: Harness) -> None:
     """Let every run that only waits leave memory."""
-    from perdure.runtime.eviction import evict_if_idle
-
     executor = harness._work.engine.executor
     if executor is None or harness._restart is not None:
         return
@@ -285,4 +307,10 @@ SCENARIOS = [
     ),
     Scenario("sync replaced, running", replaced(s, running=True), ["second", "superseded", IN_AND_OUT], s.app),
     Scenario("sync cancelled", cancel(s), "cancelled", s.app),
+]
+# For reads that no crash point asks for.
+READING = [
+    *SCENARIOS,
+    Scenario("continued, started again", continued_and_started_again, ["the last"] * 2),
+    Scenario("heard while leaving", heard_while_leaving, "announced"),
 ]

@@ -30,22 +30,25 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
         execution = host.executions.get(wake.dest)
         if execution is None or execution.gone or wake.nonce in execution.woken:
             continue
-        execution.own("woken")[wake.nonce] = None
         if wake.cancel is not None:
+            execution.own("woken")[wake.nonce] = None
             execution.cancel(wake.cancel, nonce=wake.nonce)
         else:
             acted.setdefault(wake.dest, []).append(wake.nonce)
     if acted:
         await _tell_ends(host, acted)
         await read_mail(host, acted)
+        # Only now: trouble with those reads leaves the wakes to the next look.
         _let_go(host, acted)
 
 
 def _let_go(host: Host, acted: Mapping[str, list[bytes]]) -> None:
     """In line behind what was just told: deliveries come first."""
     for id, nonces in acted.items():
-        if id in host.executions:
-            host.line.loop.call_soon(host.executions[id].acted_on, nonces)
+        execution = host.executions.get(id)
+        if execution is not None:
+            execution.own("woken").update(dict.fromkeys(nonces))
+            host.line.loop.call_soon(execution.acted_on, nonces)
 
 
 async def _tell_ends(host: Host, ids: Collection[str]) -> None:

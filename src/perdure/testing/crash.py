@@ -1,13 +1,14 @@
 """Crashes on order: a store that numbers the writes of its users and, at a chosen one, lets something happen.
 
-Promises: what is numbered is every call that changes workflows (commit, claim, adopt …), in the order of the calls; a
-call struck before it was sent changed nothing; a call struck after has happened whole; nothing of the dead is answered.
+Promises: what is numbered is every call that changes workflows (commit, claim, adopt …; or what else the plan says), in
+the order of the calls; a call struck before it was sent changed nothing; a call struck after has happened whole;
+nothing of the dead is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +18,7 @@ from perdure.store.base import Store
 
 NUMBERED = frozenset({"commit", "claim", "adopt", "reclaim", "replace", "wake", "cancel", "terminate", "release_held"})
 PATIENT = frozenset({"commit", "replace", "wake", "cancel", "terminate"})  # made again until they are answered
+AGAIN_SECONDS = 0.1  # a read that was refused is made again sooner than this, or not at all
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on
 
 
@@ -40,16 +42,21 @@ class Crashed(BaseException):
 class Plan:
     """Which numbered calls (1, 2, 3 …) are struck, and how. Shared by all stores of one test run."""
 
-    def __init__(self, orders: Mapping[int, Mode] | None = None) -> None:
+    def __init__(self, orders: Mapping[int, Mode] | None = None, numbered: Collection[str] = NUMBERED) -> None:
         self.orders = dict(orders or {})
+        self.numbered = frozenset(numbered)  # the calls that count
         self.after_steps: set[str] = set()  # crash once the outcome of such a step is durable; each once
         self.points: list[str] = []  # what each numbered call was
         self.struck: list[tuple[int, Mode]] = []
+        self.writes = 0  # so many calls that change workflows, whether they are numbered or not
         self.counting = False  # what is written before the test begins is not numbered
 
     def number(self, what: str) -> Mode | None:
         """Number a call; what shall happen to it."""
         if not self.counting:
+            return None
+        self.writes += what in NUMBERED
+        if what not in self.numbered:
             return None
         self.points.append(what)
         mode = self.orders.pop(len(self.points), None)
@@ -85,7 +92,7 @@ class CrashStore:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.store, name)
-        if name not in NUMBERED:
+        if name not in NUMBERED and name not in self.plan.numbered:
             return method
 
         async def numbered(*args: Any, **kwargs: Any) -> Any:
@@ -114,7 +121,15 @@ class CrashStore:
     def _owe(self, name: str) -> None:
         if name in PATIENT:
             self.owed.add(name)
+        elif name not in NUMBERED:
+            self.owed.add(name)
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._forgive, name)
         self.on_trouble()
+
+    def _forgive(self, name: str) -> None:
+        if name in self.owed:
+            self.owed.remove(name)
+            self.on_trouble()
 
     def _strike(self) -> None:
         self._die()

@@ -131,10 +131,10 @@ class Harness:
         with self._pause():
             while True:
                 await self._quiet()
-                seen = len(self.plan.points)
+                seen = self.plan.writes
                 self._look()
                 await self._quiet()
-                if seen == len(self.plan.points):
+                if seen == self.plan.writes:
                     return
 
     async def crash(self) -> None:
@@ -383,12 +383,14 @@ class Harness:
         self._client.line.watcher.look()
 
     def _look_again(self) -> None:
-        """After trouble: what the next poll and the next round of the reaper would do."""
+        """After trouble: what the next polls and the next round of the reaper would do."""
+        self._client.line.watcher.look()
         executor = self._work.engine.executor
         self._troubled = executor is None  # it is being opened: as soon as it is
         if executor is not None:
             executor.looks = 0
             executor.look()
+            self._work.engine.line.watcher.look()
             executor.keep(asyncio.create_task(self._reap(executor)))
 
     @staticmethod
@@ -421,10 +423,10 @@ class Harness:
         while True:
             await self._quiet()
             if self._awaited:
-                seen = len(self.plan.points)
+                seen = self.plan.writes
                 self._look()
                 await self._quiet()
-                if seen != len(self.plan.points):
+                if seen != self.plan.writes:
                     continue
                 when = self._next_timer()
                 if self._awaited and when is not None:  # that look may have been what they waited for
