@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 COUNT = 6
+LOCKED_SECONDS = 31.0
 EFFECTS = STEPS + 3  # of each job and its end
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -156,14 +158,18 @@ async def test_postgres_stopped_and_started_in_mid_run(cluster: Cluster, how: st
     check(result, tmp_path / "ledger", 0)
 
 
-async def test_sqlite_locked_longer_than_the_store_waits(tmp_path: Path) -> None:
+async def test_sqlite_locked_for_half_a_minute(tmp_path: Path) -> None:
+    """Longer than the victim's lease, and many times the store's patience."""
     url = sqlite(tmp_path)
     async with Victim(url, tmp_path / "ledger") as victim:
         assert await victim.until("effect", 3)
         conn: Any = apsw.Connection(str(tmp_path / "victim.db"))
         conn.set_busy_timeout(10_000)
         await asyncio.to_thread(conn.execute, "begin immediate")
-        assert await victim.until("trouble"), f"never noticed: {victim.seen[-5:]}"  # waits: the store's patience
+        began = time.monotonic()
+        assert await victim.until("trouble"), f"never noticed: {victim.seen[-5:]}"
+        await asyncio.sleep(LOCKED_SECONDS - (time.monotonic() - began))  # waits: a lock of this length is the point
+        assert victim.process.returncode is None
         conn.execute("rollback")
         conn.close()
         result = await victim.until("result")

@@ -11,7 +11,7 @@ import pytest
 import perdure.sync
 from perdure import App, recv
 from perdure.errors import DefinitionError, NotOpen
-from tests.runtime.support import Ledger, crash, history, in_memory, row, status, until, until_sync
+from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, status, until, until_sync
 
 # -- resources
 
@@ -275,6 +275,43 @@ async def test_a_launch_takes_over_what_a_dead_process_left(app: App, ledger: Le
         assert [await body.handle(f"w{n}").result() for n in range(20)] == [100 + n for n in range(20)]
         assert {(await row(app, f"w{n}")).attempts for n in range(20)} == {1}
     assert sorted(map(int, ledger)) == list(range(20))
+
+
+@pytest.mark.parametrize("how", ["waiting", "in a step"])
+async def test_who_is_declared_dead_goes_on_under_a_new_identity(database: str, ledger: Ledger, how: str) -> None:
+    """As after trouble that outlasted the lease, when another executor found the database first."""
+    app = App("shop", database=database, lease=1)
+    go = asyncio.Event()
+
+    @app.step
+    async def effect(what: str) -> str:
+        ledger.note(what)
+        await go.wait()
+        return what
+
+    @app.workflow(name="body")
+    async def body() -> str:
+        first = await effect("first") if how == "in a step" else await recv()
+        return f"{first} {await effect('second')}"
+
+    async with app:
+        dead = executor(app).me.id
+        handle = await body.options(id="a").start()
+        called = asyncio.create_task(body.options(id="b")())
+        await until(lambda: in_memory(app, "b") and (how == "waiting" or len(ledger) == 2))
+        await app._home.engine().line.store.bury([dead], expired_only=False)
+        await until(lambda: executor(app).me.id != dead)
+        go.set()
+        for one in (handle, body.handle("b")):
+            if how == "waiting":
+                await one.send("first")
+            assert await one.result(timeout=10) == "first second"
+        assert await called == "first second"
+        # What ran when it was declared dead ran once more; what did not, once.
+        assert ledger.counts == {"second": 2} | ({"first": 4} if how == "in a step" else {})
+        if how == "in a step":
+            assert await body() == "first second"
+        assert (await row(app, "a")).attempts == 1
 
 
 async def test_too_many_deaths_are_held(app: App) -> None:

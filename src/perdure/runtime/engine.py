@@ -7,16 +7,19 @@ belongs to one event loop; ``aface`` and ``sface`` carry calls of either face to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from perdure.client import verbs
 from perdure.client.line import Line
 from perdure.clock import Clock
 from perdure.config import Settings, masked
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
+from perdure.model.records import Incarnation
 from perdure.model.states import Status
 from perdure.runtime.executor import Executor
 from perdure.runtime.leases import Lease, new_incarnation
@@ -25,6 +28,7 @@ from perdure.store.base import Filter, Store
 log = logging.getLogger("perdure")
 
 DRAIN_SECONDS = 25.0
+SETTLE_SECONDS = 5.0  # that the writes of the declared dead have to end, one way or the other
 COLLECT_AFTER = 20_000  # new objects between two looks of the garbage collector
 
 MakeStore = Callable[[], Store]
@@ -72,9 +76,7 @@ class Engine:
         self, before_work: Callable[[], Awaitable[None]] | None, *, leased: bool, polling: bool
     ) -> None:
         settings, line = self.settings, self.line
-        me = new_incarnation(line.new_token(), settings.executor_id, settings.version)
-        lease = Lease(self._make_store, me, settings.lease, self._declared_dead, self._told_time)
-        await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
+        me, lease = await self._register()
         if leased:
             lease.begin()
             self.lease = lease
@@ -94,6 +96,13 @@ class Engine:
         self.executor = executor
         if leased:  # not for a test's engine, one of many
             self._calm_collector()
+
+    async def _register(self) -> tuple[Incarnation, Lease]:
+        settings, line = self.settings, self.line
+        me = new_incarnation(line.new_token(), settings.executor_id, settings.version)
+        lease = Lease(self._make_store, me, settings.lease, self._declared_dead, self._told_time)
+        await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
+        return me, lease
 
     def _calm_collector(self) -> None:
         """What launch made stays, so the collector need not look at it again.
@@ -122,12 +131,34 @@ class Engine:
     # -- from the lease's thread
 
     def _declared_dead(self) -> None:
-        if self.loop is not None and self.executor is not None:
-            self.loop.call_soon_threadsafe(self.executor.died)
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._begin_anew)
 
     def _told_time(self, now: int) -> None:
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.line.clock.observe, now)
+
+    # -- declared dead: the database could not be reached for longer than the lease, and others could sooner than we
+
+    def _begin_anew(self) -> None:
+        executor = self.executor
+        if executor is not None:
+            log.error(
+                "this executor was declared dead (its lease ran out); its workflows go on elsewhere, or here again, "
+                "under a new identity"
+            )
+            executor.alive = False  # from here on it takes on nothing, and a dead lease lets no step begin
+            executor.keep(asyncio.create_task(self._be_reborn(executor)))
+
+    async def _be_reborn(self, executor: Executor) -> None:
+        with contextlib.suppress(TimeoutError):  # starts that are on their way: their callers will ask for them
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self.line.journal.drained()
+        executor.drop_all()
+        me, lease = await verbs.patiently(self.line, self._register)
+        lease.begin()
+        self.lease = lease
+        executor.reborn(me, lease)
 
     # -- closing
 

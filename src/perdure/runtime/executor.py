@@ -103,6 +103,7 @@ class Executor:
         self._due: Any = None
         self._closed = False
         self.draining = False
+        self.alive = True  # as far as others have said
         self._disallowed: list[Callable[[], None]] = []
         self._hint_after = 0.0
         self.recovered = 0
@@ -173,7 +174,8 @@ class Executor:
     def can_run(self, order: StartOrder) -> bool:
         options = order.options
         return (
-            not self.draining
+            self.alive
+            and not self.draining
             and not self._closed
             and order.name in self.registry.workflows
             and options.queue is None
@@ -257,7 +259,7 @@ class Executor:
 
     def look(self) -> None:
         """Look at the database now (or again, right after the look that is under way)."""
-        if self._closed or self.draining:
+        if self._closed or self.draining or not self.alive:
             return
         if self._looking is not None:
             self._again = True
@@ -398,7 +400,8 @@ class Executor:
     def _reap_again(self) -> None:
         if self._closed or self.draining:
             return
-        self.keep(asyncio.Task(reap(self), loop=self.line.loop))
+        if self.alive:
+            self.keep(asyncio.Task(reap(self), loop=self.line.loop))
         self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
 
     # -- eviction
@@ -566,11 +569,16 @@ class Executor:
                 self.line.watcher.look()
         self.on_change()
 
-    def died(self) -> None:
-        """This incarnation was declared dead: everything it runs belongs to others now. Nothing more is written."""
-        log.error("this executor was declared dead (its lease ran out); its workflows go on elsewhere")
+    def drop_all(self) -> None:
+        """Declared dead: what runs here belongs to others now, and stops. Nothing more of it is written."""
         for execution in list(self.executions.values()):
             execution.drop()
+
+    def reborn(self, me: Incarnation, lease: Lease) -> None:
+        """Work again, under a new identity; what the old one left is taken over like anybody's."""
+        self.me, self.lease, self.alive = me, lease, True
+        self.look()
+        self.keep(asyncio.Task(reap(self), loop=self.line.loop))
 
 
 def _awaiting(fake: Callable[..., Any]) -> Callable[..., Any]:
