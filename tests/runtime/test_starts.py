@@ -341,3 +341,29 @@ async def test_info_tells_times_and_parent(app: App) -> None:
         assert info.closed is not None
         assert info.created <= info.closed <= datetime.now(UTC) + timedelta(seconds=1)
         assert await status(app, "p") == "completed"
+
+
+async def test_info_counts_the_records_of_a_running_workflow(app: App) -> None:
+    @app.step
+    async def effect(n: int) -> int:
+        return n
+
+    @app.workflow
+    async def body() -> None:
+        for n in range(3):
+            await effect(n)
+        await recv()
+        await effect(3)
+        await recv()
+
+    async with app:
+        handle = await body.options(id="a").start()
+        await until(lambda: steps_are(handle, 3))
+        await handle.send("on")
+        await until(lambda: steps_are(handle, 5))
+        assert [info.steps async for info in app.client.list()] == [5]
+        assert (await handle.info()).status.open
+
+
+async def steps_are(handle: Handle[None], count: int) -> bool:
+    return (await handle.info()).steps == count

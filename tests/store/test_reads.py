@@ -93,6 +93,16 @@ async def test_an_earlier_run_is_read_by_its_number(store: Store) -> None:
     assert await store.run(RunKey("w", 3)) is None
 
 
+async def test_a_row_is_read_with_the_length_of_its_history(store: Store) -> None:
+    """Also while it runs: its row is not touched for records alone."""
+    claim = await running(store, "w")
+    for seq in (1, 2, 3):
+        await one(store, unit("w", claim, records=[record(seq)]))
+        found = [await row(store, "w"), await store.run(RunKey("w", 1)), *(await store.list(Filter())).rows]
+        assert [r.last_seq for r in found if r is not None] == [seq] * 3
+    assert [r.last_seq for r in (await store.list(Filter(ids=frozenset({"w"})))).rows] == [3]
+
+
 async def test_ended_answers_for_closed_latest_runs_only(store: Store) -> None:
     claim = await running(store, "open", "closed")
     await one(store, unit("closed", claim, change=close(Status.FAILED)))

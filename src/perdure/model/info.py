@@ -36,7 +36,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     attempts: int = 0
     steps: int = 0
-    """Records in the history of this run, as of its last change of status: a running one has more."""
+    """Records in the history of this run when it was read: of steps, and of all else that it observed."""
     until: datetime | None = None
     deadline: datetime | None = None
     started: datetime | None = None

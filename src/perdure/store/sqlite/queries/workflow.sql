@@ -21,10 +21,12 @@ values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?
 -- name: workflow_closed
 select closed from workflow where app = ?1 and id = ?2
 
--- The latest run of an id, as it is shown.
+-- The latest run of an id, as it is shown: the history is ahead of the row, which no record alone touches.
 -- name: workflow_get
 select id, run, lineage, name, status, version, created, updated, reason, detail, claim, owner, epoch, attempts,
-    last_seq, until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
+    max(last_seq, coalesce((select h.seq from history h
+        where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
+    until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
     queue, priority, fingerprint, attributes, intents
 from workflow where app = ?1 and id = ?2
 
@@ -118,7 +120,9 @@ where f.app = ?1 and f.id = ?2 and f.status >= 5
 -- A page of a listing, newest first. Lists are JSON arrays or null; ?6 and ?7 are where the page before ended.
 -- name: workflow_list
 select id, run, lineage, name, status, version, created, updated, reason, detail, claim, owner, epoch, attempts,
-    last_seq, until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
+    max(last_seq, coalesce((select h.seq from history h
+        where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
+    until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
     queue, priority, fingerprint, attributes, intents
 from workflow
 where app = ?1
@@ -131,7 +135,9 @@ order by created desc, id desc limit ?5
 -- The same of chosen ids only.
 -- name: workflow_list_ids
 select id, run, lineage, name, status, version, created, updated, reason, detail, claim, owner, epoch, attempts,
-    last_seq, until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
+    max(last_seq, coalesce((select h.seq from history h
+        where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
+    until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
     queue, priority, fingerprint, attributes, intents
 from workflow
 where app = ?1 and id in (select value from json_each(?8))
