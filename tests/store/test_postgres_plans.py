@@ -103,6 +103,18 @@ async def plans(conn: Connection) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def test_time_is_a_parameter_or_read_once_for_a_statement() -> None:
+    """A volatile clock is asked for every row, and no index can be searched by it."""
+    wrong: list[str] = []
+    for name, sql in every_statement().items():
+        if re.search(r"\b(clock_timestamp|now|timeofday)\s*\(|current_timestamp|localtimestamp", sql):
+            wrong.append(f"{name}: a clock that is not the statement's")
+        given = re.findall(r"coalesce\(\$\d+::bigint, \(extract\(epoch from statement_timestamp\(\)\)", sql)
+        if name != "clock" and sql.count("statement_timestamp") != len(given):
+            wrong.append(f"{name}: the time cannot be given")
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("size", SIZES)

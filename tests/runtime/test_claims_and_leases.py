@@ -1,0 +1,178 @@
+"""Who may work: what is read after a claim, what stops with it, what a lease allows, and who is certainly gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from typing import Any
+
+import msgspec
+import pytest
+
+from perdure import App, recv
+from perdure.runtime import leases
+from perdure.runtime.leases import Lease, new_incarnation, provably_gone
+from perdure.store.base import ClaimRequest
+from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, until
+
+OTHER = b"another executor"
+
+
+async def test_history_is_read_once_the_claim_is_answered(app: App) -> None:
+    """A statement that claimed and read in one could read what was there before a rival's last commit."""
+
+    @app.step
+    async def effect() -> int:
+        return 1
+
+    @app.workflow(name="body")
+    async def body() -> int:
+        done = await effect()
+        await recv()
+        return done
+
+    seen: list[str] = []
+    make = app._home.make_store
+    await app.open()
+    await body.options(id="a").start()
+    await until(lambda: history(app, "a"))
+    await crash(app)
+    app._home.make_store = lambda *given: Noting(make(*given), seen)  # type: ignore[assignment,return-value]
+    async with app:
+        await until(lambda: in_memory(app, "a"))
+        assert seen[:4] == ["adopt", "adopt answered", "histories", "histories answered"]
+
+
+class Noting:
+    """A store that notes when claims and reads of histories begin and are answered."""
+
+    def __init__(self, store: Any, seen: list[str]) -> None:
+        self._store, self._seen = store, seen
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in {"claim", "adopt", "reclaim", "histories"}:
+            return method
+
+        async def noted(*args: Any, **kwargs: Any) -> Any:
+            self._seen.append(name)
+            answer = await method(*args, **kwargs)
+            self._seen.append(f"{name} answered")
+            return answer
+
+        return noted
+
+
+async def test_a_run_that_lost_its_claim_stops_and_what_it_still_had_is_dropped(app: App, ledger: Ledger) -> None:
+    go, entered = asyncio.Event(), asyncio.Event()
+
+    @app.step
+    async def effect(n: int) -> None:
+        ledger.note(n)
+        entered.set()
+        await go.wait()
+
+    @app.workflow(name="body")
+    async def body() -> None:
+        for n in range(3):
+            await effect(n)
+
+    async with app:
+        await body.options(id="a").start()
+        await entered.wait()
+        engine = app._home.engine()
+        me = executor(app).me
+        taken = await engine.line.store.bury([me.id], expired_only=False)
+        assert taken == [me.id]
+        claimed = await engine.line.store.adopt([me.id], ClaimRequest(owner=OTHER, token=OTHER, version="", limit=9))
+        assert [c.row.id for c in claimed] == ["a"]
+        go.set()
+        await until(lambda: not in_memory(app, "a"))
+        assert (await row(app, "a")).owner == OTHER
+        assert await history(app, "a") == []
+    assert ledger == ["0"]
+
+
+async def test_no_step_begins_while_the_lease_is_not_acknowledged(
+    app: App, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowed: list[bool] = []
+    monkeypatch.setattr(Lease, "allowed", property(lambda _: bool(allowed)))
+
+    @app.step
+    async def effect() -> str:
+        ledger.note("ran")
+        return "done"
+
+    @app.workflow
+    async def body() -> str:
+        return await effect()
+
+    async with app:
+        handle = await body.start()
+        await until(lambda: "no step begins" in caplog.text)
+        assert ledger == []
+        allowed.append(True)
+        assert await handle.result() == "done"
+    assert ledger == ["ran"]
+
+
+def test_a_lease_allows_less_than_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on while the machine sleeps."""
+    now = [1000.0]
+    monkeypatch.setattr(leases, "elapsed", lambda: now[0])
+    nothing: Any = None
+    lease = Lease(nothing, new_incarnation(b"i", "e", ""), 10, nothing, nothing)
+    allowed: list[bool] = []
+    for at in (1000.0, 1007.9, 1008.1, 1020.0):
+        now[0] = at
+        allowed.append(lease.allowed)
+    assert allowed == [True, True, False, False]
+
+
+@pytest.mark.skipif(not leases.boot_id(), reason="this system does not tell one boot from another")
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        ({}, False),
+        ({"pid_started": 1}, True),  # the pid is another process's by now
+        ({"pid": 2**22 + 1}, True),  # no such process: beyond what Linux gives out
+        ({"pid": 2**22 + 1, "boot": "another"}, False),
+        ({"pid": 2**22 + 1, "space": "another"}, False),
+        ({"pid": 2**22 + 1, "boot": ""}, False),
+        ({"pid": 2**22 + 1, "pid_started": 0}, False),
+    ],
+)
+def test_a_death_is_proven_only_on_the_same_boot_and_in_the_same_pid_namespace(
+    change: dict[str, Any], gone: bool
+) -> None:
+    me = new_incarnation(b"i", "e", "")
+    assert me.pid == os.getpid()
+    assert provably_gone(msgspec.structs.replace(me, **change)) is gone
+
+
+async def test_above_the_bound_the_longest_waiting_leaves_memory(app: App) -> None:
+    @app.workflow(name="body")
+    async def body() -> str:
+        return str(await recv())
+
+    async with app:
+        executor(app)._live_max = 5
+        for n in range(5):
+            await body.options(id=f"w{n}").start()
+            await until(lambda n=n: in_memory(app, f"w{n}"))
+        await app._home.engine().line.journal.drained()
+        await body.options(id="late", delay=0.01).start()  # not begun at the call: claimed, and needs room
+        await until(lambda: in_memory(app, "late"))
+        assert [in_memory(app, f"w{n}") for n in range(5)] == [False, True, True, True, True]
+        await body.handle("w0").send("back")
+        assert await body.handle("w0").result() == "back"
+
+
+async def test_the_collector_leaves_alone_what_launch_made(app: App) -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    async with app:
+        assert gc.get_freeze_count() > frozen
+        assert gc.get_threshold()[0] >= before[0]
+    assert gc.get_threshold() == before

@@ -1,0 +1,126 @@
+"""The journal alone, over a store that answers when it is told to: a run's units one by one, and again as they were."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from perdure.client.journal import Journal
+from perdure.clock import SystemClock
+from perdure.errors import LostAnswer
+from perdure.model.ids import RunKey
+from perdure.model.records import Kind, Record
+from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.store.base import Store
+
+
+class Slow:
+    """A store whose commits are answered by the test."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Unit]] = []
+        self._answers: list[asyncio.Future[Receipt]] = []
+        self._called = asyncio.Event()
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        self.batches.append(list(batch))
+        self._answers.append(asyncio.get_running_loop().create_future())
+        self._called.set()
+        return await self._answers[-1]
+
+    async def called(self, count: int) -> None:
+        while len(self.batches) < count:
+            self._called.clear()
+            await self._called.wait()
+
+    def answer(self, *applied: bool) -> None:
+        self._answers[-1].set_result(Receipt(0, [Verdict(applied=a) for a in applied]))
+
+    def lose(self) -> None:
+        self._answers[-1].set_exception(LostAnswer("whether it happened is unknown"))
+
+
+class Writer:
+    """A run that has records to write."""
+
+    queued = False
+
+    def __init__(self, id: str) -> None:
+        self.key = RunKey(id, 1)
+        self.waiting: list[int] = []
+        self.told: list[tuple[list[int], bool]] = []
+
+    def take(self) -> Unit:
+        taken, self.waiting = self.waiting, []
+        records = [Record(seq=seq, path=str(seq), kind=Kind.STEP, name="s", at=0) for seq in taken]
+        return Unit(key=self.key, claim=b"c", nonce=bytes(taken), records=records)
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        self.told.append(([r.seq for r in unit.records], verdict.applied))
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        raise error
+
+
+def seqs(batch: list[Unit]) -> dict[str, list[int]]:
+    return {unit.key.id: [r.seq for r in unit.records] for unit in batch}
+
+
+@pytest.fixture
+async def store() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+async def journal(store: Slow) -> Any:
+    made = Journal(cast(Store, store), SystemClock(), asyncio.get_running_loop())
+    yield made
+    made.abort()
+
+
+def put(journal: Journal, writer: Writer, *seqs: int) -> None:
+    for seq in seqs:
+        writer.waiting.append(seq)
+        journal.put(writer)
+
+
+async def test_one_unit_of_a_run_is_in_flight_and_the_next_has_all_that_came_meanwhile(
+    journal: Journal, store: Slow
+) -> None:
+    a, b = Writer("a"), Writer("b")
+    put(journal, a, 1)
+    await store.called(1)
+    put(journal, a, 2, 3)
+    put(journal, b, 1)
+    put(journal, a, 4)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert [seqs(batch) for batch in store.batches] == [{"a": [1]}]
+    store.answer(True)
+    await store.called(2)
+    assert seqs(store.batches[1]) == {"a": [2, 3, 4], "b": [1]}
+    store.answer(True, False)
+    await journal.drained()
+    assert (a.told, b.told) == ([([1], True), ([2, 3, 4], True)], [([1], False)])
+
+
+async def test_while_an_answer_is_unknown_the_same_batch_is_sent_and_no_later_one(
+    journal: Journal, store: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = Writer("a")
+    put(journal, a, 1)
+    await store.called(1)
+    put(journal, a, 2)
+    for tried in (1, 2, 3):
+        store.lose()
+        await store.called(tried + 1)
+    assert a.told == []
+    assert all([unit.nonce for unit in batch] == [b"\x01"] for batch in store.batches), "not as it was"
+    store.answer(True)
+    await store.called(5)
+    store.answer(True)
+    await journal.drained()
+    assert a.told == [([1], True), ([2], True)]
