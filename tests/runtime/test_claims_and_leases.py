@@ -123,7 +123,7 @@ def test_a_lease_allows_less_than_it_lasts(monkeypatch: pytest.MonkeyPatch) -> N
     now = [1000.0]
     monkeypatch.setattr(leases, "elapsed", lambda: now[0])
     nothing: Any = None
-    lease = Lease(nothing, new_incarnation(b"i", "e", ""), 10, nothing, nothing)
+    lease = Lease(nothing, new_incarnation(b"i", "e", ""), 10, nothing, nothing, nothing)
     allowed: list[bool] = []
     for at in (1000.0, 1007.9, 1008.1, 1020.0):
         now[0] = at
@@ -165,6 +165,7 @@ async def test_above_the_bound_the_longest_waiting_leaves_memory(app: App) -> No
         await app._home.engine().line.journal.drained()
         await body.options(id="late", delay=0.01).start()  # not begun at the call: claimed, and needs room
         await until(lambda: in_memory(app, "late"))
+        await until(lambda: not in_memory(app, "w0"))  # its park and the claim are on their way at the same time
         assert [in_memory(app, f"w{n}") for n in range(5)] == [False, True, True, True, True]
         await body.handle("w0").send("back")
         assert await body.handle("w0").result() == "back"

@@ -23,6 +23,7 @@ from perdure.model.records import Incarnation
 from perdure.model.states import Status
 from perdure.runtime.executor import Executor
 from perdure.runtime.leases import Lease, new_incarnation
+from perdure.runtime.stalls import StallWatch
 from perdure.store.base import Filter, Store
 
 log = logging.getLogger("perdure")
@@ -100,7 +101,8 @@ class Engine:
     async def _register(self) -> tuple[Incarnation, Lease]:
         settings, line = self.settings, self.line
         me = new_incarnation(line.new_token(), settings.executor_id, settings.version)
-        lease = Lease(self._make_store, me, settings.lease, self._declared_dead, self._told_time)
+        look = StallWatch(line.loop).look
+        lease = Lease(self._make_store, me, settings.lease, self._declared_dead, self._told_time, look)
         await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
         return me, lease
 

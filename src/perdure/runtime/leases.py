@@ -27,6 +27,7 @@ from perdure.store.base import Store
 log = logging.getLogger("perdure")
 
 BEATS = 3  # renewals within one lease
+LOOK_SECONDS = 1.0  # between two looks at the host's loop
 
 
 def elapsed() -> float:
@@ -95,12 +96,14 @@ class Lease:
         seconds: float,
         on_dead: Callable[[], None],
         on_time: Callable[[int], None],
+        on_look: Callable[[], None],
     ) -> None:
         self._make_store = make_store
         self.who = who
         self.seconds = seconds
         self._on_dead = on_dead
         self._on_time = on_time
+        self._on_look = on_look
         self._acknowledged = elapsed()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="perdure-lease", daemon=True)
@@ -126,8 +129,13 @@ class Lease:
         store = self._make_store()
         opened = False
         try:
-            while not await asyncio.to_thread(self._stop.wait, self.seconds / BEATS):
-                asked = elapsed()
+            beat = self.seconds / BEATS
+            tried = elapsed()
+            while not await asyncio.to_thread(self._stop.wait, min(beat, LOOK_SECONDS)):
+                self._on_look()
+                if elapsed() - tried < beat:
+                    continue
+                tried = asked = elapsed()
                 try:
                     if not opened:
                         await store.open()
