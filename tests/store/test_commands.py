@@ -150,7 +150,7 @@ async def test_a_watcher_that_was_terminated_is_not_woken(store: Store) -> None:
     assert (await store.poll(None, [], now=T)).claimable is None
 
 
-# -- replace and wake
+# -- replace
 
 
 async def test_replace_begins_the_next_run_of_a_closed_workflow(store: Store) -> None:
@@ -188,19 +188,6 @@ async def test_open_work_is_not_replaced(store: Store, status: Status) -> None:
     assert not await store.replace(RunKey("w", 2), start("w", run=3), tok("n"), now=T)
     assert not await store.replace(RunKey("nobody", 1), start("nobody", run=2), tok("n"), now=T)
     assert await dump(store) == before
-
-
-async def test_a_wake_makes_open_work_look_again(store: Store) -> None:
-    await put(store, Status.RUNNING, "run")
-    await put(store, Status.WAITING, "wait")
-    await put(store, Status.COMPLETED, "closed")
-    nonce = tok("n")
-    for _ in range(2):
-        await store.wake(["run", "wait", "closed", "unknown"], nonce)
-    wakes = (await store.poll(ME, [], now=T)).wakes
-    assert [(w.dest, w.nonce, w.cancel) for w in wakes] == [("run", nonce, None)]
-    assert [c.row.id for c in await store.claim(want(), now=T)] == ["wait"]
-    await store.wake([], tok("n"))
 
 
 async def test_a_run_that_replaces_another_hears_nothing_that_was_meant_for_it(store: Store) -> None:

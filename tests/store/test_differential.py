@@ -237,7 +237,6 @@ class Stream:
             ("cancel", lambda s: s.cancel(id, "enough", nonce, now=now)),
             ("terminate", lambda s: s.terminate(id, "by hand", nonce, now=now)),
             ("replace", lambda s: s.replace(old, following, nonce, now=now)),
-            ("wake", lambda s: s.wake(IDS[::3], nonce)),
             ("release_held", lambda s: s.release_held(reasons, now=now)),
             ("poll", lambda s: s.poll(owner, held, now=now)),
             ("register", lambda s: s.register(who, lease, now=now)),

@@ -284,7 +284,7 @@ async def _warn_of_name(store: Store, name: str) -> None:
         return
     names = sorted({row.name for row in (await store.list(Filter(limit=PAGE))).rows})
     if close := difflib.get_close_matches(name, names, n=1):
-        note(f"app {store.app!r} has not run a workflow {name!r} so far; one of a similar name is {close[0]!r}")
+        note(f"app {store.app!r} has not run a workflow {name!r} so far; did you mean {close[0]!r}?")
 
 
 @contextlib.asynccontextmanager

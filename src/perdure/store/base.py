@@ -129,10 +129,6 @@ class Store(Protocol):
         """
         ...
 
-    async def wake(self, ids: Collection[str], nonce: bytes) -> None:
-        """Insert a wake for each of the ids that is open: they look again at what they wait for."""
-        ...
-
     async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
         """Queue every workflow that is held for one of these reasons: it is claimed and replayed again. How many."""
         ...

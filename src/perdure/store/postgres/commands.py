@@ -1,4 +1,4 @@
-"""Commands from outside: cancel, terminate, replace, wake. Whoever waits for what they end is woken.
+"""Commands from outside: cancel, terminate, replace. Whoever waits for what they end is woken.
 
 Each locks the row, then reads and writes by statements begun after the lock: watchers written before it are seen.
 """
@@ -55,17 +55,12 @@ async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: by
         if row["status"] < FIRST_CLOSED:
             return False
         at = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
-        # Commands that came while the close waited for the row were for the run that closed, which could not see them.
-        await tx.fetch(place.sql["wake_clear"], place.app, old.id)
         await put_away(tx, place, old, Status.SUPERSEDED, at)
         await begin_next(tx, place, old.id, following, start, at)
-        await tx.fetch(place.sql["wake_clear"], place.app, old.id)  # a late command was for the run before
+        # Commands that came while the close waited for the row were for the run that closed, which could not see them.
+        await tx.fetch(place.sql["wake_clear"], place.app, old.id)
         await tx.fetch(place.sql["wake_watchers"], place.app, [old.id], [nonce])
         return True
-
-
-async def wake(link: Link, place: Place, ids: Collection[str], nonce: bytes) -> None:
-    await link.fetch(place.sql["wake_open"], place.app, sorted(set(ids)), nonce, writing=True)
 
 
 async def release_held(link: Link, place: Place, reasons: Collection[Reason], now: int | None) -> int:

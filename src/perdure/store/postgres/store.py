@@ -88,9 +88,6 @@ class PostgresStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await commands.replace(self._reading, self._place, old, next, nonce, now)
 
-    async def wake(self, ids: Collection[str], nonce: bytes) -> None:
-        await commands.wake(self._reading, self._place, ids, nonce)
-
     async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
         return await commands.release_held(self._reading, self._place, reasons, now)
 

@@ -60,10 +60,6 @@ def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes,
     return True
 
 
-def wake(conn: Connection, app: str, ids: Collection[str], nonce: bytes) -> None:
-    conn.executemany(Q["wake_open"], [(app, id, nonce) for id in sorted(set(ids))])
-
-
 def _end(
     conn: Connection,
     app: str,

@@ -100,9 +100,6 @@ class SQLiteStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.replace(conn, self.app, old, next, nonce, _clock(now)))
 
-    async def wake(self, ids: Collection[str], nonce: bytes) -> None:
-        await self._write(lambda conn: commands.wake(conn, self.app, ids, nonce))
-
     async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
         return await self._write(lambda conn: commands.release_held(conn, self.app, reasons, _clock(now)))
 

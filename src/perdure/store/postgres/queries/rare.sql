@@ -78,15 +78,6 @@ select k.n, p.nonce
 from unnest($2::text[], $3::int[]) with ordinality k (id, run, n)
 cross join lateral (select nonce from perdure.past_run where app = $1 and id = k.id and run = k.run offset 0) p
 
--- Wakes each of the ids that is open.
--- name: wake_open
-insert into perdure.wake (app, dest, nonce)
-select $1, w.id, $3
-from unnest($2::text[]) u (id)
-cross join lateral (select id, status from perdure.workflow where app = $1 and id = u.id offset 0) w
-where w.status < 5
-on conflict do nothing
-
 -- Begins the next run of an id in its row; the run before it was copied to past_run.
 -- name: workflow_continue
 update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, status = $7, claim = $8, owner = $9,

@@ -5,11 +5,6 @@
 insert into wake (app, dest, nonce, cancel) values (?1, ?2, ?3, ?4)
 on conflict do update set cancel = coalesce(cancel, excluded.cancel)
 
--- Wakes a workflow that is open.
--- name: wake_open
-insert into wake (app, dest, nonce) select app, id, ?3 from workflow where app = ?1 and id = ?2 and status < 5
-on conflict do nothing
-
 -- Deletes a wake that its target has acted on; the reason comes back if it was a command.
 -- name: wake_done
 delete from wake where app = ?1 and dest = ?2 and nonce = ?3 returning dest, cancel
