@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 
 import pytest
 
 from perdure.model.records import Kind
+from perdure.runtime.eviction import evict_if_idle
 from perdure.testing import Harness, harness
 from perdure.testing.crash import Mode, Plan
 from tests.crash import canon
@@ -80,3 +82,16 @@ async def test_a_wake_whose_mail_could_not_be_read_is_taken_again(h: Harness) ->
     await handle.send("letter", canon.letters)
     assert await handle.result() == ["letter"]
     assert h.plan.struck == [(2, Mode.TROUBLE)]
+
+
+async def test_what_is_due_is_not_evicted(h: Harness) -> None:
+    """Sync bodies give their threads up when others want one: claimed as due, two evicted each other for ever."""
+    await canon.sleeper.options(id="main").start()
+    await h.settle()
+    executor = h._work.engine.executor
+    assert executor is not None
+    sleeper = executor.executions["main"]
+    h.clock._now += 100 * 1_000_000  # the timer is due, and has not fired yet
+    evict_if_idle(sleeper, math.inf)
+    assert not sleeper.gone
+    assert await canon.sleeper.handle("main").result() == 150.0

@@ -54,8 +54,11 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 return
     if execution.row.deadline is not None:
         times.append(execution.row.deadline)
+    until = min(times, default=None)
+    if until is not None and until <= execution.line.clock.now():
+        return  # about to go on: parked, it would be claimed at once, only to be evicted here again
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    execution.park(min(times, default=None), "waits for " + ", ".join(words[:3]) + more, tuple(watching))
+    execution.park(until, "waits for " + ", ".join(words[:3]) + more, tuple(watching))
 
 
 def evict_longest(executions: Iterable[Execution], count: int, now: float) -> bool:
