@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from perdure.errors import ConfigError
 
@@ -133,13 +133,16 @@ def _number(key: str, value: Any, where: str, least: float) -> float:
     return number
 
 
+_PASSWORD = re.compile(r"([?&]password=)[^&]+", re.IGNORECASE)
+
+
 def masked(url: str) -> str:
-    """A database URL that is safe to print: its password is hidden."""
+    """A database URL that is safe to print: passwords are hidden, before the host as in the query."""
     try:
         parts = urlsplit(url)
-        if parts.password:
-            netloc = parts.netloc.replace(f":{parts.password}@", ":********@")
-            return urlunsplit(parts._replace(netloc=netloc))
-    except ValueError:
-        return "(unreadable URL)"
-    return url
+        if parts.password is not None:
+            user, host = parts.netloc.rpartition("@")[::2]
+            url = url.replace(parts.netloc, f"{user.partition(':')[0]}:********@{host}", 1)
+    except ValueError:  # not even a URL: show nothing of what may be a secret
+        return url.partition("://")[0] + "://…"
+    return _PASSWORD.sub(r"\1********", url)

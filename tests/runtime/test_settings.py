@@ -89,4 +89,10 @@ async def test_settings_are_read_at_launch_never_at_import(monkeypatch: pytest.M
 
 def test_a_masked_url_shows_no_password() -> None:
     assert masked("postgresql://ann:s3cret@host:5432/shop") == "postgresql://ann:********@host:5432/shop"
+    assert masked("postgresql://ann:s3:cr@t@host/shop") == "postgresql://ann:********@host/shop"
+    assert (
+        masked("postgresql://h/shop?user=a&password=s3cret&x=1") == "postgresql://h/shop?user=a&password=********&x=1"
+    )
+    assert masked("postgresql://ann:s3cret@[broken/shop") == "postgresql://…"
+    assert masked("sqlite:///shop.db") == "sqlite:///shop.db"
     assert masked("sqlite:///x.db") == "sqlite:///x.db"

@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from perdure.cli.exits import Code, Exit
-from perdure.cli.output import FORMATS, redacted
+from perdure.cli.output import FORMATS
 from perdure.config import masked, read_settings
 from perdure.errors import ConfigError, SchemaMismatch
 from perdure.store.base import Store
@@ -166,4 +166,4 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def shown_place(place: Place) -> str:
     """A database for people."""
-    return f"{redacted(masked(place.url))} (from {place.origin})"
+    return f"{masked(place.url)} (from {place.origin})"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from perdure.config import masked
 from perdure.errors import ConfigError
 from perdure.store.base import Store
 
@@ -31,15 +32,3 @@ def sqlite_path(url: str) -> str | None:
     if url.endswith(".db") and "://" not in url:
         return url
     return None
-
-
-def masked(url: str) -> str:
-    """``url`` with the password blotted out: safe to print."""
-    try:
-        parts = urlsplit(url)
-        if parts.password is None:
-            return url
-        user, host = parts.netloc.rpartition("@")[::2]
-    except ValueError:  # not even a URL: show nothing of what may be a secret
-        return url.partition("://")[0] + "://…"
-    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()

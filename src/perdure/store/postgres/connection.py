@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from perdure.config import masked
 from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate
 
@@ -66,18 +67,6 @@ def driver() -> Any:
         raise ConfigError(
             "a Postgres database needs the asyncpg driver. Install it with: pip install 'perdure[postgres]'"
         ) from e
-
-
-def masked(url: str) -> str:
-    """``url`` with the password blotted out: safe to print."""
-    try:
-        parts = urlsplit(url)
-        if parts.password is None:
-            return url
-        user, host = parts.netloc.rpartition("@")[::2]
-    except ValueError:  # not even a URL: show nothing of what may be a secret
-        return url.partition("://")[0] + "://…"
-    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
 
 
 def place(url: str) -> str:

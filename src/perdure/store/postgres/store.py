@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins  # `list` is a method here
 from collections.abc import Callable, Collection, Sequence
 
+from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
@@ -17,7 +18,7 @@ from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.postgres import claim, commands, health, migrate, reads
 from perdure.store.postgres.commit import Place
-from perdure.store.postgres.connection import Link, driver, masked
+from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
 from perdure.store.postgres.text import statements
 from perdure.store.postgres.writer import Writer
