@@ -339,6 +339,14 @@ async def tenant(what: str) -> str:
 
 
 @app.workflow
+async def landlord() -> str:
+    """Its child takes the place of what waits under that id."""
+    await tenant.options(id="flat").start("first")
+    await sleep(10)
+    return await (await tenant.options(id="flat", on_conflict="replace").start("second")).result()
+
+
+@app.workflow
 async def canceller() -> str:
     other = await long_child.options(id="victim").start("victim")
     await sleep(10)

@@ -286,6 +286,7 @@ SCENARIOS = [
     Scenario("abandoner", abandoner, ["cancelled", "main:1 completed", "main:2 cancelled"]),
     Scenario("replaced, running", replaced(c, running=True), ["second", "superseded", IN_AND_OUT]),
     Scenario("replaced, closed", replaced(c, running=False), ["second", "superseded", [b'"early moved in"']]),
+    plain(c.landlord, result="second"),
     Scenario("delayed", delayed, ["act 0", "act 1"]),
     Scenario("started twice", started_twice, [["act 0", "act 1"]] * 2),
     Scenario("many", many, ["a/2", "b/2", "c/2"]),

@@ -272,3 +272,46 @@ def test_children_of_the_sync_face(sync_app: perdure.sync.App, ledger: Ledger) -
     with sync_app:
         assert parent() == [70, 0, 10, 20]
     assert sorted(ledger) == ["0", "1", "2", "7"]
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["running", "closed"])
+async def test_a_child_may_replace_what_has_its_id(app: App, ledger: Ledger, closed: bool) -> None:
+    @app.step
+    async def move_in(who: str) -> None:
+        ledger.note(who)
+
+    @app.workflow(name="tenant")
+    async def tenant(who: str) -> str:
+        await move_in(who)
+        if who == "first":
+            await recv("leave")
+        return who
+
+    @app.workflow(name="parent")
+    async def parent() -> str:
+        handle = await tenant.options(id="flat", on_conflict="replace").start("second")
+        return await handle.result()
+
+    async with app:
+        first = await tenant.options(id="flat").start("first")
+        if closed:
+            await first.send(1, "leave")
+            assert await first.result() == "first"
+        assert await parent.options(id="p")() == "second"
+        found = await row(app, "flat")
+        assert (found.run, found.parent, found.parent_path) == (2, "p", "1")
+        assert await kinds(app, "p") == ["CHILD tenant VALUE", "RESULT flat VALUE"]
+    assert ledger == ["first", "second"]
+
+
+async def test_a_workflow_does_not_replace_itself(app: App) -> None:
+    @app.workflow(name="self")
+    async def body() -> str:
+        try:
+            await body.options(id="s", on_conflict="replace").start()
+        except WorkflowConflict as conflict:
+            return str(conflict)
+        return "replaced"
+
+    async with app:
+        assert "continue_as_new" in await body.options(id="s")()

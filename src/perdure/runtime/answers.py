@@ -33,6 +33,7 @@ from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
+from perdure.runtime.ends import child_start
 from perdure.runtime.execution import Execution
 from perdure.runtime.unread import unread, value_of
 from perdure.runtime.waits import EventWait
@@ -283,9 +284,12 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
         execution.settle(op, Outcome.VALUE, id.encode())
         return
     execution.own("children").pop(id, None)  # somebody else's: its end is not this run's business
-    mine = (exists.parent, exists.parent_run, exists.parent_path) == (execution.id, execution.run.key.run, op.path)
+    mine = _is_mine(execution, op, exists)
     if mine:
         execution.own("children")[id] = order.options.on_parent_close
+    elif order.options.on_conflict == "replace":
+        _read(execution, op, _replace(execution, op, order, exists))
+        return
     try:
         if order.options.on_conflict == "fail" and not mine:
             raise WorkflowConflict(
@@ -300,3 +304,27 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
         if not mine:
             op.attempt = FOUND
         execution.settle(op, Outcome.VALUE, id.encode())
+
+
+def _is_mine(execution: Execution, op: Op, row: WorkflowRow) -> bool:
+    """Whether this very call has begun what has the id: an earlier try of it, before a crash."""
+    return (row.parent, row.parent_run, row.parent_path) == (execution.id, execution.run.key.run, op.path)
+
+
+async def _replace(execution: Execution, op: Op, order: StartOrder, row: WorkflowRow) -> bytes:
+    """Cancel what has the id, and begin the child as its next run; again from the start after a crash."""
+    line = execution.line
+    if row.id == execution.id:
+        raise WorkflowConflict(
+            f"workflow {row.id!r} asked to replace itself; to begin anew under the same id: continue_as_new(…)"
+        )
+    start = child_start(execution, order, row.id, op.path)
+    while not _is_mine(execution, op, row):
+        if row.status.open:
+            await verbs.cancel(line, CancelOf(row.id, "replaced by a new start"))
+        if await verbs.patiently(line, line.store.replace, row.key, start, line.new_token()):
+            execution.host.look()
+            break
+        row = (await verbs.patiently(line, line.store.rows, [row.id]))[row.id]
+    execution.own("children")[row.id] = order.options.on_parent_close
+    return row.id.encode()

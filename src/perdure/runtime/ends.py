@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import msgspec
+
 from perdure.client.line import Line
 from perdure.client.questions import StartOrder
+from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
 from perdure.model.records import Outcome, WorkflowRow
@@ -41,6 +44,18 @@ def conclude(of: Ending, value: Any, error: BaseException | None) -> tuple[Statu
         except Exception as unserializable:  # the body is done; its result cannot be kept
             error = unserializable
     return Status.FAILED, Outcome.ERROR, encode_failure(recordable(error))
+
+
+def child_start(parent: Ending, order: StartOrder, id: str, path: str) -> Start:
+    """A child's run, as its parent's call at ``path`` begins it."""
+    return msgspec.structs.replace(
+        start_of(parent.line, order, id),
+        parent=parent.row.id,
+        parent_run=parent.run.key.run,
+        parent_path=path,
+        on_parent_close=order.options.on_parent_close,
+        deadline=parent.row.deadline,
+    )
 
 
 def next_start(of: Ending, order: StartOrder) -> Start:

@@ -32,6 +32,7 @@ from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
+from perdure.runtime.ends import child_start
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease
@@ -191,11 +192,7 @@ class Executor:
 
     def start_child(self, parent: Execution, order: StartOrder, id: str, path: str) -> None:
         """Start a child in its parent's next unit; run it here if it may."""
-        start = start_of(self.line, order, id)
-        start = msgspec.structs.replace(
-            start, parent=parent.id, parent_run=parent.run.key.run, parent_path=path,
-            on_parent_close=order.options.on_parent_close, deadline=parent.row.deadline,
-        )  # fmt: skip
+        start = child_start(parent, order, id, path)
         if self.can_run(order) and id not in self.executions:
             child = self._born(order, id, start, newborn=True)
             parent.newborns = [*parent.newborns, child]
