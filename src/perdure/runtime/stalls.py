@@ -48,7 +48,7 @@ class StallWatch:
             self._asked = None
 
     def _tell(self, seconds: float) -> None:
-        frame = sys._current_frames().get(self._thread)  # noqa: SLF001  the one way to see another thread's stack
+        frame = sys._current_frames().get(self._thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  there is no other way
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         log.warning(
             "the event loop has stood still for %.0f s: nothing else of this process goes on meanwhile. Blocking work "
