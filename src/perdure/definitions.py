@@ -58,10 +58,8 @@ class WorkflowDef:
     args: ArgsShape
     result: Shape
     place: str
-    versioning: str = ""
     timeout: int | None = None  # microseconds, from the first claim
     max_deaths: int = 10
-    restartable: bool = True
     queue: str | None = None
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@
         │   └── WorkflowTimedOut
         ├── StepFailed               a recorded exception that cannot be rebuilt as its own class
         ├── StepTimeout              a step ran longer than its timeout (also a TimeoutError)
+        ├── StepOutcomeUnknown       an at_most_once step was interrupted: it may have had its effect, or not
         ├── ResultTimeout            the time given to wait for an answer ran out (also a TimeoutError)
         ├── SchemaMismatch           the database's schema is newer or older than this library can use
         └── DatabaseTrouble          the database cannot answer now; waits and tries again by itself
@@ -131,6 +132,10 @@ class StepFailed(PerdureError):
 
 class StepTimeout(PerdureError, TimeoutError):
     """A step's body ran longer than its ``timeout``."""
+
+
+class StepOutcomeUnknown(PerdureError):
+    """A step declared ``at_most_once`` was about to run, or running, when its executor died. It is not run again."""
 
 
 class ResultTimeout(PerdureError, TimeoutError):

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from perdure import App, Event, Retry, Topic, current, now, random, recv, set_event, sleep, uuid4
+from perdure.errors import StepOutcomeUnknown
 from tests.crash.ledger import ledger
 
 app = App("canon")
@@ -51,6 +52,12 @@ async def never(what: str) -> str:
 async def refuse(what: str) -> str:
     ledger.effect(what)
     raise ValueError(what)
+
+
+@app.step(at_most_once=True)
+async def shoot(what: str) -> str:
+    ledger.effect(what, once=True)
+    return what
 
 
 @app.step(pure=True)
@@ -336,6 +343,17 @@ async def tenant(what: str) -> str:
     except asyncio.CancelledError:
         await act(f"{what} moved out")
         raise
+
+
+@app.workflow
+async def cautious() -> str:
+    """Steps that are never run again: their workflow goes on, knowing that it does not know."""
+    for what in ("ready", "steady"):
+        try:
+            await shoot(what)
+        except StepOutcomeUnknown:
+            await act(f"look after {what}")
+    return await act("done")
 
 
 @app.workflow

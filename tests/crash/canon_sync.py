@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.errors import StepOutcomeUnknown
 from perdure.sync import App, Event, Retry, Topic, current, now, recv, set_event, sleep
 from tests.crash.ledger import ledger
 
@@ -34,6 +35,21 @@ def third_time(what: str) -> str:
 def refuse(what: str) -> str:
     ledger.effect(what)
     raise ValueError(what)
+
+
+@app.step(at_most_once=True)
+def shoot(what: str) -> str:
+    ledger.effect(what, once=True)
+    return what
+
+
+@app.workflow
+def cautious() -> str:
+    try:
+        shoot("ready")
+    except StepOutcomeUnknown:
+        act("look")
+    return act("done")
 
 
 @app.workflow

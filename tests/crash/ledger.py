@@ -28,8 +28,8 @@ class Ledger:
         self.taken: dict[bytes, set[tuple[RunKey, int]]] = {}  # message -> where it was received
         self.wrong: list[str] = []
 
-    def effect(self, what: str, *, pure: bool = False) -> None:
-        """Called first by the body of every step."""
+    def effect(self, what: str, *, pure: bool = False, once: bool = False) -> None:
+        """Called first by the body of every step; ``once``: of those that are never run again."""
         step = STEP.get()
         assert step is not None, "only steps have effects"
         where = (step.key, step.path)
@@ -39,6 +39,8 @@ class Ledger:
             self.wrong.append(f"step {what} ran at {where} after its outcome was durable")
         if (*where, step.attempt) in self.attempts:
             self.wrong.append(f"attempt {step.attempt} of {what} ran at {where} after its failure was durable")
+        if once and self.bodies[*where, step.attempt]:
+            self.wrong.append(f"step {what} ran again at {where}")
         self.bodies[*where, step.attempt] += 1
         self.effects.append(what)
 
@@ -84,7 +86,7 @@ class Witness:
         for record in unit.records:
             # An intent is written with, or after, all that the run observed before.
             ledger.intended.update((unit.key, intent.path) for intent in record.intents)
-            if record.kind is Kind.STEP:
+            if record.kind is Kind.STEP and b"StepOutcomeUnknown" not in (record.data or b""):
                 ledger.outcomes.add((unit.key, record.path))
             elif record.kind is Kind.ATTEMPT:
                 ledger.attempts.add((unit.key, record.path, record.attempt))

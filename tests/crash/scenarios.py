@@ -287,6 +287,7 @@ SCENARIOS = [
     Scenario("replaced, running", replaced(c, running=True), ["second", "superseded", IN_AND_OUT]),
     Scenario("replaced, closed", replaced(c, running=False), ["second", "superseded", [b'"early moved in"']]),
     plain(c.landlord, result="second"),
+    plain(c.cautious, result="done"),
     Scenario("delayed", delayed, ["act 0", "act 1"]),
     Scenario("started twice", started_twice, [["act 0", "act 1"]] * 2),
     Scenario("many", many, ["a/2", "b/2", "c/2"]),
@@ -299,6 +300,7 @@ SCENARIOS = [
     plain(s.talkers, result="['letter 0', 'letter 1', None] read"),
     plain(s.generations, 2, result="the last"),
     plain(s.caught, result="caught first"),
+    plain(s.cautious, result="done"),
     Scenario("sync mailbox", mailbox(s), ["first", "second", None], s.app),
     Scenario(
         "sync guardian",

@@ -321,7 +321,6 @@ def test_generators_are_refused(app: App, kind: str) -> None:
     ("arguments", "words"),
     [
         ({"max_deaths": 0}, "max_deaths=0 cannot be"),
-        ({"versioning": "pined"}, "'pined' is none of pinned, auto_upgrade"),
     ],
 )
 def test_what_a_workflow_is_declared_with_is_checked(app: App, arguments: dict[str, Any], words: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import perdure.sync
 from perdure import App, Retry, current, recv, sleep
-from perdure.errors import OutsideWorkflow, StepTimeout
+from perdure.errors import DefinitionError, OutsideWorkflow, StepOutcomeUnknown, StepTimeout
 from tests.runtime.support import Ledger, crash, history, kinds, row, until
 
 
@@ -408,3 +408,48 @@ async def test_a_step_that_cancels_itself_has_that_as_its_outcome(app: App) -> N
         handle = await body.options(id="a").start()
         assert await handle.result() == "cancelled"
         assert await handle.status() == "completed"
+
+
+async def test_at_most_once_is_not_run_again_and_the_workflow_is_told(app: App, ledger: Ledger) -> None:
+    never = asyncio.Event()
+
+    @app.step(name="fire", at_most_once=True)
+    async def fire(what: str) -> str:
+        ledger.note(what)
+        await never.wait()
+        return what
+
+    @app.step(name="plain", at_most_once=True)
+    async def plain() -> str:
+        ledger.note("plain")
+        return "fine"
+
+    @app.workflow(name="body")
+    async def body() -> str:
+        first = await plain()
+        try:
+            return await fire("rocket")
+        except StepOutcomeUnknown as unknown:
+            return f"{first}, {unknown}"
+
+    await app.open()
+    await body.options(id="a").start()
+    await until(lambda: "rocket" in ledger)
+    await crash(app)
+    for _ in range(2):  # and the same from its record
+        async with app:
+            told = await body.handle("a").result()
+        assert told.startswith("fine, step fire is declared at_most_once, and its executor died")
+    assert ledger == ["plain", "rocket"]
+    async with app:
+        assert await kinds(app, "a") == ["STEP plain VALUE", "STEP fire ERROR"]
+
+
+@pytest.mark.parametrize("other", [{"retry": Retry(3)}, {"pure": True}], ids=["retry", "pure"])
+def test_at_most_once_and_again_contradict_each_other(app: App, other: dict[str, Any]) -> None:
+    async def fire() -> None: ...
+
+    with pytest.raises(DefinitionError, match="contradict each other"):
+        app.step(at_most_once=True, **other)(fire)
+    with pytest.raises(DefinitionError, match="cannot have a retry"):
+        app.step(at_most_once=True, name="fire")(fire).options(retry=Retry(3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.resource import Resource
@@ -41,6 +41,8 @@ class Router:
 
         ``name``: default the function's qualified name. ``retry``: default none. ``timeout``: of one attempt.
         ``pure``: has no effect outside, so it need not wait for the disk and may run again after a crash.
+        ``at_most_once``: not run again when its executor died meanwhile; the workflow then catches
+        ``StepOutcomeUnknown``. Every other step runs at least once.
         ``await app.step(fn)(…)`` makes an undecorated function a step where it is called.
         """
         return cast("StepDecorator", self._step)
@@ -59,6 +61,11 @@ class Router:
         check_retry(retry)
         if fn is None:
             return partial(self._step, name=name, retry=retry, timeout=timeout, pure=pure, at_most_once=at_most_once)
+        if at_most_once and (retry is not None or pure):
+            other = "retry" if retry is not None else "pure"
+            raise DefinitionError(
+                f"at_most_once=True and {other}= contradict each other: such a step is never run again"
+            )
         signature = check_step(fn)
         parameters = list(signature.parameters)
         definition = StepDef(
@@ -89,10 +96,8 @@ class Router:
         /,
         *,
         name: str | None = ...,
-        versioning: Literal["pinned", "auto_upgrade"] | None = ...,
         timeout: Duration | None = ...,
         max_deaths: int = ...,
-        restartable: bool = ...,
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
     def workflow(
         self,
@@ -100,10 +105,8 @@ class Router:
         /,
         *,
         name: str | None = None,
-        versioning: Literal["pinned", "auto_upgrade"] | None = None,
         timeout: Duration | None = None,
         max_deaths: int = 10,
-        restartable: bool = True,
     ) -> Any:
         """Declare a workflow: ``@app.workflow`` or ``@app.workflow(timeout=3600)``.
 
@@ -112,13 +115,8 @@ class Router:
         durable: methods, functions of the other face, duplicate names.
         """
         if fn is None:
-            return partial(
-                self.workflow,
-                name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths, restartable=restartable,
-            )  # fmt: skip
+            return partial(self.workflow, name=name, timeout=timeout, max_deaths=max_deaths)
         self._check_workflow(fn)
-        if versioning not in (None, "pinned", "auto_upgrade"):
-            raise DefinitionError(f"versioning={versioning!r} is none of pinned, auto_upgrade")
         if not isinstance(max_deaths, int) or max_deaths < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
             raise DefinitionError(f"max_deaths={max_deaths!r} cannot be: so many executors may die, at least 1")
         args = ArgsShape.of(fn)
@@ -129,10 +127,8 @@ class Router:
             args=args,
             result=Shape.of(args.returns),
             place=place_of(fn),
-            versioning=versioning or "",
             timeout=None if timeout is None else to_us(timeout, "timeout"),
             max_deaths=max_deaths,
-            restartable=restartable,
         )
         self._registry.add(definition)
         options = StartOptions(timeout=definition.timeout)

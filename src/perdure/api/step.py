@@ -66,6 +66,8 @@ class Step(Generic[P, R]):
             changes["name"] = name
         if retry is not None:
             check_retry(retry)
+            if definition.at_most_once:
+                raise DefinitionError(f"step {definition.name} is declared at_most_once: it cannot have a retry")
             changes["retry"] = retry
         if timeout is not None:
             changes["timeout"] = to_us(timeout, "timeout")

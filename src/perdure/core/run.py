@@ -304,6 +304,10 @@ class Run:
         self.now = at = max(self.now, at)
         return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, None)
 
+    def was_intended(self, path: str) -> bool:
+        """Whether history has the intent of this step: it may have begun before."""
+        return path in self._intended
+
     def intend(self, op: Op) -> bool:
         """The step is about to run. Answers whether that still has to become durable first."""
         if op.path in self._intended:

@@ -331,6 +331,8 @@ class Execution:
             self._retry_later(op)
         elif call.definition.pure:
             self._run_step(op)
+        elif call.definition.at_most_once and self.run.was_intended(op.path):
+            self.line.loop.call_soon(self.settle, op, Outcome.ERROR, call.unknown())
         else:
             self._barrier(op, self.run.intend(op))
 

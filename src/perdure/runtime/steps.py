@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from perdure.core.run import Op, Run
 from perdure.definitions import StepDef
-from perdure.errors import StepFailed, StepTimeout
+from perdure.errors import StepFailed, StepOutcomeUnknown, StepTimeout
 from perdure.model.records import Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.policy.retry import Retry
@@ -164,6 +164,15 @@ class StepCall:
             return Outcome.VALUE, seal(self.definition.result.encode(value(), where), where, codec), None
         except Exception as unserializable:  # recorded as the step's failure: its effect is done
             return Outcome.ERROR, encode_failure(unserializable), None
+
+    def unknown(self) -> bytes:
+        """The outcome of a step that may have begun before, and must not begin again."""
+        return encode_failure(
+            StepOutcomeUnknown(
+                f"step {self.name} is declared at_most_once, and its executor died before or while it ran. "
+                "Whether its effect happened is unknown: look, then go on or fail"
+            )
+        )
 
     def failed(self, error: BaseException) -> tuple[Outcome, bytes | None, Exception | None]:
         for note in self.earlier:

@@ -245,7 +245,9 @@ class SyncExecution(answers.Answering):
         begin = self._begin_step
         while True:
             if not (call.definition.pure and op.attempt == 1):
-                self._wait(op, begin)
+                answer = self._wait(op, begin)
+                if answer is not _GO:
+                    return answer
             fn, is_async = self.host.body_of(call.definition)
             if is_async:  # a test's fake
                 return self._wait(op, lambda op: self._run_fake(op, call))
