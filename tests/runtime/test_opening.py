@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -279,6 +280,23 @@ async def test_attaching_to_what_finished_says_when_and_how_to_run_it_again(
         assert await body.options(id="a")(1) == 1
     assert "workflow a finished at " in said.text
     assert "To run it again: another id, or .options(on_conflict='replace')" in said.text
+
+
+async def test_whoever_waits_for_what_nobody_can_run_is_told_how_to_start_somebody(
+    app: App, said: pytest.LogCaptureFixture
+) -> None:
+    @app.workflow(name="body")
+    async def body() -> str:
+        return "done"
+
+    async with app.connect():
+        handle = await body.options(id="a", attributes={"customer": 42}).start()
+        assert (await handle.info()).attributes == {"customer": 42}
+        waiting = asyncio.create_task(handle.result())
+        await until(lambda: "no executor of app" in said.text)
+        assert "workflow a (body) waits to be run" in said.text
+        assert "start one: perdure run MODULE:APP" in said.text
+        waiting.cancel()
 
 
 async def test_two_apps_in_one_database_never_see_each_other(database: str) -> None:

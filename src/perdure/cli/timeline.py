@@ -68,6 +68,8 @@ def _header(story: Story) -> Iterator[str]:
         yield _field("deadline", instant(row.deadline))
     if row.cancel is not None and row.status.open:
         yield _field("cancel", f"asked for{': ' + row.cancel if row.cancel else ''}")
+    if row.attributes is not None:
+        yield _field("attributes", show_stored(row.attributes, width() - 14))
     if story.input is not None:
         yield _field("input", show_stored(story.input, width() - 14))
     yield from _standing(story)

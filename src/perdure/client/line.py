@@ -67,7 +67,7 @@ class Line:
         self.clock: Clock = clock or SystemClock()
         self.journal = Journal(store, self.clock, loop)
         self.timers = Timers(self.clock, loop)
-        self.watcher = Watcher(store, loop)
+        self.watcher = Watcher(store, loop, self.clock)
         self.new_token = TokenMaker()
         self.new_id = WorkflowIds()
         self.new_mid = MessageIds()

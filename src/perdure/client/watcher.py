@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
@@ -19,7 +20,7 @@ log = logging.getLogger("perdure")
 
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
-HELD_EVERY = 10  # each so many polls also look whether something awaited has become held
+HELD_EVERY = 10  # each so many polls also look whether something awaited has become held, or nobody can run it
 
 
 class Watch:
@@ -41,9 +42,10 @@ class Watch:
 class Watcher:
     """See the head of this file."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._store = store
         self._loop = loop
+        self._clock = clock
         self._ends: dict[str, list[Watch]] = {}
         self._events: dict[tuple[str, str], list[Watch]] = {}
         self._interval = POLL_SECONDS_MIN
@@ -53,6 +55,7 @@ class Watcher:
         self._closed = False
         self._looks = 0
         self._told_held: set[str] = set()
+        self._told_alone = False
         self.is_local: Callable[[str], bool] = lambda _id: False
 
     def end(self, id: str, callback: Callable[[Ended], None]) -> Watch:
@@ -141,7 +144,9 @@ class Watcher:
             values = await self._store.events(wanted) if wanted else {}
             self._looks += 1
             if ids and self._looks % HELD_EVERY == 0:
-                self._warn_held(await self._store.rows(ids))
+                rows = await self._store.rows(ids)
+                self._warn_held(rows)
+                await self._warn_alone(rows)
         except DatabaseTrouble:
             return
         for key, data in values.items():
@@ -159,6 +164,21 @@ class Watcher:
         for row in rows.values():
             if row.status is Status.HELD and row.id not in self._told_held:
                 self.warn_held(row.id, row.name, str(row.reason), row.detail)
+
+    async def _warn_alone(self, rows: dict[str, WorkflowRow]) -> None:
+        """Somebody waits for what nobody can run: say so, once."""
+        idle = [row for row in rows.values() if row.status is Status.QUEUED]
+        if self._told_alone or not idle:
+            return
+        now = self._clock.now()
+        if not any(
+            who.state in ("alive", "draining") and who.lease_until > now for who in await self._store.incarnations()
+        ):
+            self._told_alone = True
+            log.warning(
+                "workflow %s (%s) waits to be run, and no executor of app %s lives; start one: perdure run MODULE:APP",
+                idle[0].id, idle[0].name, self._store.app,
+            )  # fmt: skip
 
     def warn_held(self, id: str, name: str, reason: str, detail: str) -> None:
         """Somebody waits for a workflow that is held: say so, once, with the way to see why."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,8 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested: bool = False
     parent: str | None = None
     queue: str | None = None
+    attributes: dict[str, Any] = msgspec.field(default_factory=lambda: {})
+    """What it was started with in ``.options(attributes=…)``, as plain JSON."""
 
 
 def info_of(row: WorkflowRow) -> WorkflowInfo:
@@ -71,4 +74,5 @@ def info_of(row: WorkflowRow) -> WorkflowInfo:
         cancel_requested=row.cancel is not None,
         parent=row.parent,
         queue=row.queue,
+        attributes=msgspec.json.decode(row.attributes) if row.attributes is not None else {},
     )
