@@ -51,6 +51,20 @@ async def test_many_are_not_waited_for(flushes: list[str]) -> None:
     assert not held(company, flushes)
 
 
+async def test_who_is_late_is_no_longer_expected(flushes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else those who never come back, such as bodies that were put away, would count for ever."""
+    company = Company(asyncio.get_running_loop())
+    for _ in range(FEW + 1):
+        company.let_go()
+    monkeypatch.setattr(module, "LATE_SECONDS", -1)
+    assert not held(company, flushes)
+    monkeypatch.setattr(module, "LATE_SECONDS", 3600)
+    company.let_go()
+    assert held(company, flushes)
+    company.back()
+    assert flushes == ["now"]
+
+
 async def test_after_a_wait_in_vain_it_does_not_wait_for_a_while(
     flushes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

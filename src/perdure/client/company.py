@@ -7,10 +7,12 @@ two of them; of many, enough have come already. It learns: after waits in vain i
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 FEW = 2  # of more, those who are back already make a commit worth its while
 SECONDS = 0.001  # the longest wait; a loop cannot measure less
+LATE_SECONDS = 0.005  # who is out for longer does something that takes its time
 PASSES_MIN, PASSES_MAX = 4, 256  # commits that do not wait after a wait in vain: twice as many after each
 
 
@@ -19,7 +21,7 @@ class Company:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._out = 0
+        self._out: deque[float] = deque()  # since when each is out, longest first
         self._passes = 0
         self._penalty = PASSES_MIN
         self._flush: Callable[[], None] | None = None
@@ -27,19 +29,22 @@ class Company:
 
     def let_go(self) -> None:
         """A thread goes on; it may come back at once, late or never."""
-        self._out += 1
+        self._out.append(self._loop.time())
 
     def back(self) -> None:
         """One has come back, with what it has to write."""
         if self._out:
-            self._out -= 1
+            self._out.popleft()
         if not self._out and self._flush is not None:
             self._penalty = PASSES_MIN
             self._go()
 
     def hold(self, flush: Callable[[], None]) -> bool:
         """Whether ``flush`` is called a moment later, because somebody is worth it."""
-        if not 0 < self._out <= FEW:
+        late = self._loop.time() - LATE_SECONDS
+        while self._out and self._out[0] < late:
+            self._out.popleft()  # at work, or gone: no longer expected
+        if not 0 < len(self._out) <= FEW:
             return False
         if self._passes:
             self._passes -= 1
@@ -49,7 +54,7 @@ class Company:
         return True
 
     def _in_vain(self) -> None:
-        self._out = 0
+        self._out.clear()
         self._passes = self._penalty
         self._penalty = min(2 * self._penalty, PASSES_MAX)
         self._go()
