@@ -140,13 +140,6 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
     change: Change | None = None
 
     @property
-    def is_checkpoint(self) -> bool:
-        """Whether it is one record of a run that is held, and nothing else: the commit that a lone step waits for."""
-        if len(self.records) != 1 or self.claim is None or self.start is not None or self.change is not None:
-            return False
-        return not (self.sends or self.events or self.children or self.taken or self.woken)
-
-    @property
     def empty(self) -> bool:
         return not (
             self.start

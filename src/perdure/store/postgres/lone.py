@@ -15,7 +15,12 @@ from perdure.store.postgres.rows import pack_intents
 
 def is_checkpoint(batch: Sequence[Unit]) -> bool:
     """Whether a batch is one unit that holds one record and nothing else."""
-    return len(batch) == 1 and batch[0].is_checkpoint
+    if len(batch) != 1:
+        return False
+    u = batch[0]
+    if len(u.records) != 1 or u.claim is None or u.start is not None or u.change is not None:
+        return False
+    return not (u.sends or u.events or u.children or u.taken or u.woken)
 
 
 async def checkpoint(ways: Ways, place: Place, unit: Unit, now: int | None) -> Receipt:

@@ -19,7 +19,8 @@ from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, 
 from perdure.model.states import Reason
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.sqlite import claim, commands, executors, file, health, lone, migrate, reads
+from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads
+from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
 
@@ -83,7 +84,7 @@ class SQLiteStore:
     # -- writing
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
-        return await self._write(lambda conn: lone.write(conn, self.app, batch, _clock(now)))
+        return await self._write(lambda conn: commit(conn, self.app, batch, _clock(now)))
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await self._write(lambda conn: claim.claim(conn, self.app, want, _clock(now)))

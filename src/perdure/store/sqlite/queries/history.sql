@@ -6,15 +6,6 @@ insert into history (app, id, run, seq, path, kind, name, at, fingerprint, outco
     version, nonce)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
 
--- The same where nothing else is written: if ?17 holds the run, and the record comes next.
--- name: history_checkpoint
-insert into history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents,
-    version, nonce)
-select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
-from workflow where app = ?1 and id = ?2 and claim = ?17 and run = ?3
-    and coalesce((select max(seq) from history where app = ?1 and id = ?2 and run = ?3), 0) = ?4 - 1
-returning seq
-
 -- Who wrote a record, and the one before it.
 -- name: history_around
 select id, seq, nonce from history where app = ?1 and id = ?2 and run = ?3 and seq between ?4 - 1 and ?4
