@@ -124,3 +124,27 @@ async def test_while_an_answer_is_unknown_the_same_batch_is_sent_and_no_later_on
     store.answer(True)
     await journal.drained()
     assert a.told == [([1], True), ([2], True)]
+
+
+async def test_a_source_with_a_bug_costs_no_other_its_writes(
+    journal: Journal, store: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Buggy(Writer):
+        broke: Exception | None = None
+
+        def take(self) -> Unit:
+            raise LookupError("a bug")
+
+        def broken(self, unit: Unit, error: Exception) -> None:
+            self.broke = error
+
+    first, buggy, last = Writer("a"), Buggy("b"), Writer("c")
+    for source in (first, buggy, last):
+        put(journal, source, 1)
+    await store.called(1)
+    assert seqs(store.batches[0]) == {"a": [1], "c": [1]}
+    store.answer(True, True)
+    await journal.drained()
+    assert first.told == last.told == [([1], True)]
+    assert isinstance(buggy.broke, LookupError)
+    assert "a bug" in caplog.text

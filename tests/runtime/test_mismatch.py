@@ -342,3 +342,30 @@ def test_a_blocking_body_is_held_for_it_too(database: str) -> None:
         handle.send("seven", "box")
         until_sync(lambda: handle.status() == "held")
         assert handle.info().reason == "undecodable"
+
+
+def test_an_input_that_a_blocking_body_cannot_take_is_held(database: str, ledger: Ledger) -> None:
+    app = perdure.sync.App("shop", database=database)
+
+    @app.workflow(name="order")
+    def order(x: str) -> str:
+        return x + str(perdure.sync.recv("go"))
+
+    with app:
+        order.options(id="a").start("seven")
+    changed = perdure.sync.App("shop", database=database)
+
+    @changed.workflow(name="order")
+    def order2(x: int) -> str:
+        ledger.note("ran")
+        return str(x)
+
+    @changed.workflow(name="other")
+    def other() -> str:
+        return "fine"
+
+    with changed:
+        until_sync(lambda: order2.handle("a").status() == "held")
+        assert order2.handle("a").info().reason == "undecodable"
+        assert other() == "fine"
+    assert ledger == []

@@ -21,6 +21,7 @@ from perdure.client.company import Company
 from perdure.client.drive import Drive
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
+from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Receipt, Unit, Verdict
@@ -129,7 +130,12 @@ class Journal:
             if self._untold:
                 self._tell_late(source)
             source.queued = False
-            unit = source.take()
+            try:
+                unit = source.take()
+            except Exception as bug:  # of one source: it must not cost the others their writes
+                log.exception("the writes of %r could not be taken", source)
+                self._tell(source, Unit(key=RunKey("", 0)), bug)
+                continue
             if unit.empty:
                 continue
             sources.append(source)

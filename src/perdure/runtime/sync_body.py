@@ -51,14 +51,17 @@ class SyncExecution(answers.Answering):
     _handed_over = False  # the host has the baton
     _returned = False  # the body has ended, and the host is being told
 
-    def begin_body(self) -> None:
-        args, kwargs = self.definition.args.decode(self.input)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.lock = threading.RLock()
         self._gate = threading.Lock()  # closed while acquired; a bare lock is the cheapest thing a thread can wait at
         self._gate.acquire()
         self._answer: Record | BaseException | None = None
         self._parked_op: Op | None = None  # what the thread waits for; None while it holds the baton
         self._calls = 0
+
+    def begin_body(self) -> None:
+        args, kwargs = self.definition.args.decode(self.input)
         self.arm_deadline()
         self.host.body_pool.submit(lambda: self._serve(args, kwargs))
         if self.host.body_pool.crowded:
@@ -196,8 +199,7 @@ class SyncExecution(answers.Answering):
 
     def put_away(self) -> None:
         self.run.gone = True
-        if hasattr(self, "_gate"):
-            self._open_gate(Evicted())
+        self._open_gate(Evicted())
 
     def deliver_cancel(self) -> None:
         op = self._parked_op
