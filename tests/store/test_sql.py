@@ -68,6 +68,6 @@ def test_other_urls_are_refused_with_what_is_accepted(url: str) -> None:
 
 
 def test_passwords_are_masked() -> None:
-    assert masked("postgresql://u:secret@h:5/d?x=1") == "postgresql://u:***@h:5/d?x=1"
+    assert masked("postgresql://u:secret@h:5/d?x=1") == "postgresql://u:********@h:5/d?x=1"
     assert masked("postgresql://h/d") == "postgresql://h/d"
     assert "secret" not in masked("postgresql://u:secret@[h/d")
