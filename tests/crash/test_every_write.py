@@ -1,7 +1,7 @@
 """Crashes at every write of every canonical workflow, on SQLite and on Postgres: nothing is lost, nothing done twice.
 
-For each scenario: once in peace, to count its writes; then, for each write and each thing that can go wrong there, a
-run of its own, on a fresh app; then runs with a second crash during the recovery from the first (seeded).
+For each scenario: once in peace, to count its writes; then, for each write and each thing that can go wrong there (or
+a seeded part of those), a run of its own, on a fresh app; then runs with a second crash during the recovery.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.crash.scenarios import SCENARIOS, Outside, Scenario
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(300)]
 
 POINTS_MIN = 1000  # for each store
+FULL = os.environ.get("PERDURE_CRASHES") == "all"  # as CI does: twice the points and the time
 SECOND_EVERY = 6  # of so many single crashes, one is repeated with a second crash soon after
 RUN_SECONDS = 20.0
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
@@ -97,13 +98,22 @@ async def everywhere(scenario: Scenario, store: Store, direct: bool, tried: Trie
     points = len(harness.plan.points)
     seconds: list[dict[int, Mode]] = []
     for point in range(1, points + 1):
-        # Every mode at every write, once: called from another process, the same writes are struck by two modes each.
-        for mode in list(Mode) if direct or scenario.blocking else rng.sample(list(Mode), 2):
+        for mode in modes(direct or scenario.blocking, rng):
             await once(bench, {point: mode}, tried, str(mode))
             if mode in CRASHES and rng.randrange(SECOND_EVERY) == 0:
                 seconds.append({point: mode, point + rng.randint(1, 6): rng.choice(list(Mode))})
     for orders in seconds:
         await once(bench, orders, tried, "two in a row")
+
+
+def modes(direct: bool, rng: random.Random) -> list[Mode]:
+    """What goes wrong at a write, in runs of their own.
+
+    In full every mode, and two where the same writes are struck again, called from another process; else a part of
+    them, by chance. Every write is struck.
+    """
+    count = (len(Mode) if direct else 2) if FULL else (3 if direct else 1)
+    return rng.sample(list(Mode), count)
 
 
 async def once(bench: Bench, orders: dict[int, Mode], tried: Tried, what: str) -> None:
