@@ -21,7 +21,7 @@ class Rollcall(msgspec.Struct, frozen=True):
 
     def life(self, who: Incarnation) -> str:
         """``alive`` or ``draining``, or how it is known not to be: ``dead``, ``gone``, ``killed``, ``expired``."""
-        if who.state not in ("alive", "draining"):
+        if not who.serving:
             return who.state
         if provably_gone(who):
             return "killed"  # its process is not there any more; nobody has noted it yet

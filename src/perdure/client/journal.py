@@ -1,11 +1,13 @@
 """Group commit: gathers units of writes from all runs and callers of this process, one transaction at a time.
 
 Promises:
-- Idle, it flushes in the next turn of the loop; while a commit is under way it gathers. Never a timer.
+- Idle, it flushes in the next turn of the loop, or a millisecond later at most, for one or two threads that were just
+  let go (``company.py``); while a commit is under way it gathers.
 - A source's writes reach the store in order, gapless, at most one unit of a source in flight.
 - A source is told the verdict only after the commit is durable, from a plain callback of the loop.
 - Trouble with the database is waited out with the same batch (same nonces), for ever or until ``close``.
-- Any other error is bisected down to the unit that causes it; that source alone is told ``broken``.
+- Any other error is bisected down to the unit that causes it; that source alone is told ``broken``, as is one whose
+  writes cannot be taken.
 """
 
 from __future__ import annotations

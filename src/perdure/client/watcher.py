@@ -171,9 +171,7 @@ class Watcher:
         if self._told_alone or not idle:
             return
         now = self._clock.now()
-        if not any(
-            who.state in ("alive", "draining") and who.lease_until > now for who in await self._store.incarnations()
-        ):
+        if not any(who.leased(now) for who in await self._store.incarnations()):
             self._told_alone = True
             log.warning(
                 "workflow %s (%s) waits to be run, and no executor of app %s lives; start one: perdure run MODULE:APP",

@@ -165,6 +165,15 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     started: int = 0
     lease_until: int = 0
 
+    @property
+    def serving(self) -> bool:
+        """Whether nobody has said yet that it is over; its lease may have run out."""
+        return self.state in ("alive", "draining")
+
+    def leased(self, now: int) -> bool:
+        """Whether it serves under a lease that still runs."""
+        return self.serving and self.lease_until > now
+
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A history record as people and programs see it."""

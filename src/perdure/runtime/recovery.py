@@ -71,7 +71,7 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     others = [who for who in await store.incarnations() if who.id != host.me.id]
     if host.recovery == "own":
         others = [who for who in others if who.executor == host.me.executor]
-    seeming = [who for who in others if who.state in ("alive", "draining")]
+    seeming = [who for who in others if who.serving]
     proven = [who.id for who in seeming if provably_gone(who)]
     if proven:
         await store.bury(proven, expired_only=False, now=stamp())
@@ -84,7 +84,7 @@ async def refuse_company(host: Host) -> None:
     """With ``recovery="single"``: raise ``ConfigError`` if another executor of this app seems to be alive."""
     now = host.line.clock.now()
     for who in await host.line.store.incarnations():
-        alive = who.state in ("alive", "draining") and who.lease_until > now and not provably_gone(who)
+        alive = who.leased(now) and not provably_gone(who)
         if who.id != host.me.id and alive:
             raise ConfigError(
                 f"recovery='single' was asked for, but executor {who.executor!r} (pid {who.pid} on {who.host}) is "
