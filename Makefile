@@ -1,7 +1,7 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test lint types sync floors format bench bench-peers check lock clean
+.PHONY: help demo test test-others lint types sync floors format bench bench-peers check lock clean
 
 help:      ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -10,8 +10,11 @@ demo:      ## a workflow, killed in the middle, finishing
 	@tools/setup.sh run
 	@.venv/bin/perdure demo
 
-test:      ## all tests on the first Python, the quick ones on every other (make test T="tests/runtime -k replay": only those)
+test:      ## all tests, on the first Python found (make test T="tests/runtime -k replay": only those)
 	@tools/test.sh $(T)
+
+test-others:  ## the quick tests, on every other Python of the machine
+	@tools/test.sh --others
 
 lint:      ## format, ruff, floors, perdure.sync up to date, house checks
 	@tools/setup.sh dev
@@ -47,7 +50,7 @@ bench-peers:  ## the peers that `make bench` compares with, each in an environme
 	@tools/setup.sh test
 	@tools/peers.sh
 
-check: lint types test  ## all of the above that can fail
+check: lint types test test-others  ## all of the above that can fail
 
 lock:      ## resolve requirements/*.lock anew from pyproject.toml (U=--upgrade for the newest)
 	@tools/setup.sh dev || true

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Run the tests: everything on the first Python, what is quick on each other one of 3.11, 3.12, 3.13 found on the machine.
-#   tools/test.sh [pytest arguments]     with arguments: only those, on the first Python
+# Run the tests.
+#   tools/test.sh                        all of them, on the first Python found
+#   tools/test.sh [pytest arguments]     only those
+#   tools/test.sh --others               what is quick, on each other one of 3.11, 3.12, 3.13 that is on the machine
 # Ends non-zero if any Python failed; says at the end which ones ran.
 set -u
 cd "$(dirname "$0")/.."
@@ -9,13 +11,16 @@ jobs=${JOBS:-2}
 quick='not slow and not crash and not postgres'
 
 tools/setup.sh test || exit 1
-[ $# -eq 0 ] || exec .venv/bin/python -m pytest -q "$@"
+first=$(.venv/bin/python -c 'import platform; print(platform.python_version())')
+if [ $# -eq 0 ]; then
+  echo "== Python $first: all tests"
+  .venv/bin/python -m pytest -q -n "$jobs" --dist loadfile || { echo "TESTS FAILED on Python $first"; exit 1; }
+  echo "tests passed on Python $first (all)"
+  exit
+fi
+[ "$1" = --others ] || exec .venv/bin/python -m pytest -q "$@"
 
 failed='' ran=''
-first=$(.venv/bin/python -c 'import platform; print(platform.python_version())')
-echo "== Python $first: all tests"
-if .venv/bin/python -m pytest -q -n "$jobs" --dist loadfile; then ran="$first (all)"; else failed=" $first"; fi
-
 for version in $(tools/pythons.sh 2>/dev/null | sed -n 's/^\(3\.1[123]\) .*/\1/p'); do
   case $first in "$version".*) continue ;; esac
   tools/setup.sh test "$version" || { failed="$failed $version"; continue; }

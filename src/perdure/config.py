@@ -30,7 +30,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "threads": ("PERDURE_THREADS",),
     "grace": ("PERDURE_GRACE",),
 }
-OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_TEST_POSTGRES", "PERDURE_APP"})
+OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_APP"})
+OF_TESTS = "PERDURE_TEST_"  # read by this project's own tests
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("fleet", "own", "single", "manual"),
 }
@@ -85,7 +86,7 @@ def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
     known = [v for variables in KEYS.values() for v in variables] + sorted(OTHER_VARIABLES)
     for name in environment:
-        if name.startswith("PERDURE_") and name not in known:
+        if name.startswith("PERDURE_") and not name.startswith(OF_TESTS) and name not in known:
             raise ConfigError(f"unknown setting {name}{_guess(name, known)}; known: {', '.join(sorted(known))}")
 
 

@@ -48,6 +48,11 @@ def test_an_unknown_variable_is_an_error_with_a_guess(tmp_path: Path, monkeypatc
         read_settings("shop", {}, folder=tmp_path)
 
 
+def test_what_only_tests_read_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_TEST_CRASHES", "all")
+    assert read_settings("shop", {}, folder=tmp_path).app == "shop"
+
+
 def test_an_unknown_key_of_pyproject_is_an_error_with_a_guess(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.perdure]\nleese = 3\n")
     with pytest.raises(ConfigError, match=r"unknown setting 'leese' in \[tool\.perdure\] of .*did you mean lease\?"):

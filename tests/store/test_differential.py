@@ -1,7 +1,7 @@
 """Both dialects, fed the same random stream of batches and calls with the same clock, must say and hold the same.
 
 The stream knows nothing of what is right: it asks SQLite what there is, does something to it, repeats things, lies
-about tokens, runs and records. ``PERDURE_SEED`` repeats a failure, ``PERDURE_STEPS`` makes the stream longer.
+about tokens, runs and records. ``PERDURE_SEED`` repeats a failure, ``PERDURE_TEST_STEPS`` makes the stream longer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.store.conftest import make_postgres
 
 # Fixed, so that a landing is judged by what it changed.
 SEEDS = [int(seed) for seed in os.environ.get("PERDURE_SEED", "1,2,24,25").split(",")]
-STEPS = int(os.environ.get("PERDURE_STEPS", "200"))
+STEPS = int(os.environ.get("PERDURE_TEST_STEPS", "200"))
 OWNERS = (ME, OTHER)
 Act = Callable[[Store], Awaitable[Any]]
 IDS = [f"{c}{n}" for c in "aZé" for n in range(6)]

@@ -102,15 +102,15 @@ class CrashStore:
 
     async def _call(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         mode = self.plan.number(name)
-        self.owed.discard(name)
+        self.owed -= {name, f"{name}{args}"}
         if mode is Mode.BEFORE:
             self._strike()
         elif mode is Mode.TROUBLE:
-            self._owe(name)
+            self._owe(name, args)
             raise DatabaseTrouble(f"the database is in trouble (ordered at {name})")
         answer = await method(*args, **kwargs)
         if mode is Mode.LOST:
-            self._owe(name)
+            self._owe(name, args)
             raise LostAnswer(f"the connection broke (ordered at {name}): whether it happened is unknown")
         if mode is Mode.UNANSWERED or (name == "commit" and self.plan.ends_step(args[0])):
             self._strike()
@@ -118,17 +118,18 @@ class CrashStore:
             self._strike_later(TURNS_AFTER)
         return answer
 
-    def _owe(self, name: str) -> None:
+    def _owe(self, name: str, args: Any) -> None:
         if name in PATIENT:
             self.owed.add(name)
         elif name not in NUMBERED:
-            self.owed.add(name)
-            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._forgive, name)
+            question = f"{name}{args}"  # another's question does not answer this one
+            self.owed.add(question)
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._forgive, question)
         self.on_trouble()
 
-    def _forgive(self, name: str) -> None:
-        if name in self.owed:
-            self.owed.remove(name)
+    def _forgive(self, question: str) -> None:
+        if question in self.owed:
+            self.owed.remove(question)
             self.on_trouble()
 
     def _strike(self) -> None:
