@@ -68,7 +68,7 @@ def close(status: Status = Status.COMPLETED, **more: Any) -> Close:
     return Close(status, Outcome.VALUE, b'"end"', tok("wake"), **more)
 
 
-def want(limit: int = 10, owner: bytes = ME, token: bytes | None = None, version: str = "") -> ClaimRequest:
+def want(limit: int = 10, owner: bytes = ME, token: bytes | None = None, version: str = "v1") -> ClaimRequest:
     return ClaimRequest(owner=owner, token=token or tok("claim"), version=version, limit=limit)
 
 
@@ -109,8 +109,33 @@ async def history(store: Store, id: str, run: int = 1) -> list[Record]:
 
 # -- dumps
 
-TABLES = ("workflow", "past_run", "payload", "history", "event", "message", "wake", "watch", "incarnation")
-_TEXT = {"input", "output", "data", "attributes", "intents"}  # JSON: text in one dialect, bytes in the other
+TABLES = (
+    "workflow",
+    "past_run",
+    "payload",
+    "history",
+    "event",
+    "message",
+    "wake",
+    "watch",
+    "incarnation",
+    "version",
+    "routing",
+    "trial",
+    "decision",
+    "request",
+)
+_TEXT = {
+    "input",
+    "output",
+    "data",
+    "attributes",
+    "intents",
+    "parameters",
+    "evidence",
+    "body",
+    "answer",
+}  # JSON: text in one dialect, bytes in the other
 _OWN = {"watched"}  # columns that only one dialect needs
 
 Dump = dict[str, list[dict[str, Any]]]

@@ -9,7 +9,7 @@ import pytest
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind
-from perdure.model.states import Reason, Status
+from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Continue, Hold, Park, Release
 from perdure.store.base import Store
 from tests.store.build import (
@@ -46,7 +46,7 @@ async def parked(store: Store, id: str, until: int | None = None, now: int = T) 
 
 
 async def test_a_claim_takes_ready_work(store: Store) -> None:
-    await queued(store, "w", timeout=5 * SECOND, version="v0")
+    await queued(store, "w", timeout=5 * SECOND, version="")
     w = want(version="v2")
     [got] = await store.claim(w, now=T + 3)
     assert got.input == b'{"n":1}'
@@ -59,17 +59,32 @@ async def test_a_claim_takes_ready_work(store: Store) -> None:
     assert await store.claim(want(), now=T + 4) == []
 
 
-async def test_a_claim_without_a_version_leaves_the_works_own(store: Store) -> None:
-    await queued(store, "w", version="v0")
-    [got] = await store.claim(want(version=""), now=T)
-    assert got.row.version == "v0"
+async def test_a_claim_takes_what_is_of_its_version_or_of_none(store: Store) -> None:
+    for id, version in (("mine", "v1"), ("another's", "v0"), ("anybody's", "")):
+        await queued(store, id, version=version)
+    assert (await store.poll(None, [], "v9", now=T)).claimable == T, "for what is of no version"
+    got = await store.claim(want(version="v1"), now=T)
+    assert sorted(c.row.id for c in got) == ["anybody's", "mine"]
+    assert (await store.poll(None, [], "v9", now=T)).claimable is None
+    assert (await store.poll(None, [], "v0", now=T)).claimable == T
+    assert await store.claim(want(version=""), now=T) == [], "who has no version takes nothing of another"
+
+
+async def test_what_is_woken_is_of_its_version_too(store: Store) -> None:
+    await parked(store, "w")
+    await one(store, outside(sends=[send("w", known=True)]))
+    assert (await store.poll(None, [], "v2", now=T)).claimable is None
+    assert await store.claim(want(version="v2"), now=T) == []
+    [got] = await store.claim(want(version="v1"), now=T)
+    assert got.row.id == "w"
 
 
 async def test_the_first_claim_alone_sets_started_deadline_and_version(store: Store) -> None:
-    await queued(store, "w", timeout=SECOND)
+    await queued(store, "w", timeout=SECOND, version="")
     [first] = await store.claim(want(version="v1"), now=T)
     await one(store, unit("w", first.row.claim or b"", change=Release()), T + 10)
-    [second] = await store.claim(want(version="v9"), now=T + 20)
+    assert await store.claim(want(version="v9"), now=T + 20) == []
+    [second] = await store.claim(want(version="v1"), now=T + 20)
     assert (second.row.started, second.row.deadline, second.row.version) == (T, T + SECOND, "v1")
     assert (second.row.epoch, second.row.attempts) == (2, 0)
 
@@ -187,6 +202,25 @@ async def test_adoption_takes_running_work_of_the_gone_and_counts_a_death(store:
     assert await store.adopt([ME], want(), now=T + 6) == []
 
 
+async def test_adoption_leaves_what_is_of_another_version(store: Store) -> None:
+    await running(store, "a")
+    assert await store.adopt([ME], want(owner=OTHER, version="v2"), now=T) == []
+    assert [c.row.id for c in await store.adopt([ME], want(owner=OTHER), now=T)] == ["a"]
+
+
+async def test_the_row_says_what_happened_before_the_claim(store: Store) -> None:
+    claim = await running(store, "died", "drained", "waited")
+    await one(store, unit("drained", claim, change=Release()))
+    await one(store, unit("waited", claim, change=Park(T, "waiting")))
+    [died] = await store.adopt([ME], want(owner=OTHER), now=T)
+    got = {c.row.id: c.row for c in await store.claim(want(owner=OTHER), now=T)}
+    assert (died.row.cause, got["drained"].cause, got["waited"].cause) == (Cause.CRASH, Cause.DRAINED, Cause.NONE)
+    assert died.row.claim is not None
+    await one(store, unit("died", died.row.claim, change=Park(T, "waiting")))
+    [again] = await store.claim(want(owner=OTHER), now=T)
+    assert again.row.cause is Cause.NONE, "a wait of its own lies between"
+
+
 async def test_adoption_without_a_death_and_within_the_limit(store: Store) -> None:
     await running(store, "a", "b", "c")
     got = await store.adopt([ME], want(2, owner=OTHER), death=False, now=T)
@@ -213,7 +247,7 @@ async def test_a_lost_claim_answer_is_found_by_poll_and_reclaimed(store: Store) 
     lost = want()
     await store.claim(lost, now=T)
     held = await running(store, "known")
-    poll = await store.poll(ME, [RunKey("known", 1)], now=T)
+    poll = await store.poll(ME, [RunKey("known", 1)], "v1", now=T)
     assert sorted(poll.lost) == [RunKey("a", 1), RunKey("b", 1)]
     w = want()
     got = await store.reclaim(poll.lost, w, now=T + 1)
@@ -222,7 +256,7 @@ async def test_a_lost_claim_answer_is_found_by_poll_and_reclaimed(store: Store) 
     assert not (await one(store, unit("a", lost.token, records=[record(1)]))).applied
     assert (await one(store, unit("a", w.token, records=[record(1)]))).applied
     assert (await one(store, unit("known", held, records=[record(1)]))).applied
-    assert (await store.poll(ME, [RunKey(i, 1) for i in ("a", "b", "known")], now=T)).lost == []
+    assert (await store.poll(ME, [RunKey(i, 1) for i in ("a", "b", "known")], "v1", now=T)).lost == []
 
 
 async def test_reclaim_takes_only_the_askers_own_running_runs(store: Store) -> None:
@@ -236,7 +270,7 @@ async def test_reclaim_takes_only_the_askers_own_running_runs(store: Store) -> N
 
 
 async def test_poll_of_nothing(store: Store) -> None:
-    poll = await store.poll(ME, [], now=T)
+    poll = await store.poll(ME, [], "v1", now=T)
     assert (poll.now, poll.wakes, poll.claimable, poll.lost) == (T, [], None, [])
 
 
@@ -244,10 +278,10 @@ async def test_poll_tells_when_something_becomes_claimable(store: Store) -> None
     await queued(store, "later", status=Status.SCHEDULED, until=T + 9)
     await parked(store, "sooner", T + 5)
     await parked(store, "mail")
-    assert (await store.poll(None, [], now=T)).claimable == T + 5
-    assert (await store.poll(None, [], now=T + 7)).claimable == T + 7
+    assert (await store.poll(None, [], "v1", now=T)).claimable == T + 5
+    assert (await store.poll(None, [], "v1", now=T + 7)).claimable == T + 7
     await one(store, outside(sends=[send("mail")]))
-    assert (await store.poll(None, [], now=T)).claimable == T
+    assert (await store.poll(None, [], "v1", now=T)).claimable == T
 
 
 async def test_poll_shows_wakes_of_what_the_owner_holds_only(store: Store) -> None:
@@ -257,23 +291,23 @@ async def test_poll_shows_wakes_of_what_the_owner_holds_only(store: Store) -> No
     mail = [send("mine"), send("theirs"), send("parked")]
     await one(store, outside(sends=mail))
     await store.cancel("mine", "", tok("n"), now=T)
-    wakes = (await store.poll(ME, [RunKey("mine", 1)], now=T)).wakes
+    wakes = (await store.poll(ME, [RunKey("mine", 1)], "v1", now=T)).wakes
     assert sorted((w.dest, w.cancel is None) for w in wakes) == [("mine", False), ("mine", True)]
     assert [w.dest for w in (await store.poll(OTHER, [RunKey("theirs", 1)], now=T)).wakes] == ["theirs"]
-    assert (await store.poll(None, [], now=T)).wakes == []
+    assert (await store.poll(None, [], "v1", now=T)).wakes == []
 
 
 async def test_poll_without_held_does_not_search_for_lost_claims(store: Store) -> None:
     await running(store, "w")
     await one(store, outside(sends=[send("w")]))
-    poll = await store.poll(ME, None, now=T)
+    poll = await store.poll(ME, None, "v1", now=T)
     assert (len(poll.wakes), poll.lost) == (1, [])
 
 
 async def test_a_stale_run_number_is_lost(store: Store) -> None:
     claim = await running(store, "w")
     await one(store, unit("w", claim, change=Continue(start("w", claim, run=2), tok("wake"))))
-    assert (await store.poll(ME, [RunKey("w", 1)], now=T)).lost == [RunKey("w", 2)]
+    assert (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).lost == [RunKey("w", 2)]
 
 
 async def test_wakes_of_a_run_pass_to_the_next(store: Store) -> None:
@@ -291,7 +325,7 @@ async def test_real_time_is_used_when_none_is_given(store: Store) -> None:
 
     before = time.time_ns() // 1000
     receipt = await store.commit([outside(children=[start("w")])])
-    poll = await store.poll(None, [])
+    poll = await store.poll(None, [], "v1")
     after = time.time_ns() // 1000
     slack = 5 * SECOND  # between this clock and that of a database elsewhere
     assert before - slack <= receipt.now <= poll.now <= after + slack

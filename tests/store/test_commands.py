@@ -74,7 +74,7 @@ async def test_cancel_asks_the_holder_of_running_work(store: Store) -> None:
     got = await store.cancel("w", "enough", tok("n"), now=T)
     assert got is not None
     assert got.status is Status.RUNNING
-    [wake] = (await store.poll(ME, [RunKey("w", 1)], now=T)).wakes
+    [wake] = (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).wakes
     assert (wake.dest, wake.cancel) == ("w", "enough")
     assert (await one(store, unit("w", claim, records=[record(1)], change=close(Status.CANCELLED)))).applied
     assert (await dump(store))["wake"] == []
@@ -136,7 +136,7 @@ async def test_a_command_that_ends_work_wakes_its_parent(store: Store, command: 
     await queued(store, "w", now=T + 100, parent="parent", parent_run=1)
     await getattr(store, command)("w", "", tok("n"), now=T + 1)
     if parent is Status.RUNNING:
-        assert [w.dest for w in (await store.poll(ME, [RunKey("parent", 1)], now=T)).wakes] == ["parent"]
+        assert [w.dest for w in (await store.poll(ME, [RunKey("parent", 1)], "v1", now=T)).wakes] == ["parent"]
     else:
         assert [c.row.id for c in await store.claim(want(), now=T + 1)] == ["parent"]
 
@@ -147,7 +147,7 @@ async def test_a_watcher_that_was_terminated_is_not_woken(store: Store) -> None:
     await store.terminate("watcher", "", tok("n"), now=T)
     await one(store, unit("target", claim, change=close()))
     assert await store.claim(want(), now=T) == []
-    assert (await store.poll(None, [], now=T)).claimable is None
+    assert (await store.poll(None, [], "v1", now=T)).claimable is None
 
 
 # -- replace
@@ -195,4 +195,4 @@ async def test_a_run_that_replaces_another_hears_nothing_that_was_meant_for_it(s
     await one(store, unit("child", claim, change=close(parent="w")))  # of a parent that the database does not know yet
     await one(store, own("w", claim, change=close()))
     assert await store.replace(RunKey("w", 1), start("w", claim, run=2), tok("n"), now=T)
-    assert (await store.poll(ME, None, now=T)).wakes == []
+    assert (await store.poll(ME, None, "v1", now=T)).wakes == []

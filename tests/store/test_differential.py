@@ -237,8 +237,8 @@ class Stream:
             ("cancel", lambda s: s.cancel(id, "enough", nonce, now=now)),
             ("terminate", lambda s: s.terminate(id, "by hand", nonce, now=now)),
             ("replace", lambda s: s.replace(old, following, nonce, now=now)),
-            ("release_held", lambda s: s.release_held(reasons, now=now)),
-            ("poll", lambda s: s.poll(owner, held, now=now)),
+            ("release_held", lambda s: s.release_held(reasons, "v1", now=now)),
+            ("poll", lambda s: s.poll(owner, held, "v1", now=now)),
             ("register", lambda s: s.register(who, lease, now=now)),
             ("heartbeat", lambda s: s.heartbeat(owner, lease, now=now)),
             ("bury", lambda s: s.bury(OWNERS, now=now)),
@@ -265,7 +265,7 @@ class Stream:
             ("list by name and parent", lambda s: s.list(Filter(names=frozenset({"flow"}), parent=parent, limit=1000))),
             ("list a page", lambda s: s.list(page)),
             ("incarnations", lambda s: s.incarnations()),
-            ("poll", lambda s: s.poll(ME, keys[::2], now=now)),
+            ("poll", lambda s: s.poll(ME, keys[::2], "v1", now=now)),
             *[("run", lambda s, key=key: s.run(key)) for key in past[:5]],
         ]
 

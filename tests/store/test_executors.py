@@ -29,7 +29,7 @@ async def states(store: Store) -> dict[bytes, str]:
 async def test_an_incarnation_is_registered_with_a_lease(store: Store) -> None:
     await store.register(who(ME), 15 * SECOND, now=T)
     [got] = await store.incarnations()
-    assert got == who(ME, started=T, lease_until=T + 15 * SECOND)
+    assert got == who(ME, started=T, lease_until=T + 15 * SECOND, lease=15 * SECOND)
 
 
 async def test_a_repeated_registration_is_one_row(store: Store) -> None:

@@ -121,7 +121,7 @@ async def _has_record(store: Store) -> bool:
 
 
 async def _friend_woken(store: Store) -> bool:
-    poll = await store.poll(ME, [RunKey("friend", 1)], now=T)
+    poll = await store.poll(ME, [RunKey("friend", 1)], "v1", now=T)
     return any(w.dest == "friend" for w in poll.wakes)
 
 
@@ -218,7 +218,7 @@ async def test_pairs_of_writes_between_two_workflows_in_one_batch(store: Store) 
             assert [m.mid for m in await store.inbox([a])] == [mail.mid]
             status = (await row(store, a)).status
             if status in (Status.WAITING, Status.QUEUED):
-                claimable = (await store.poll(None, [], now=T)).claimable
+                claimable = (await store.poll(None, [], "v1", now=T)).claimable
                 assert claimable == T, change
             await store.terminate(a, "", tok("n"), now=T)
             await store.terminate(b, "", tok("n"), now=T)

@@ -181,7 +181,7 @@ async def test_apps_never_see_each_other(make_store: MakeStore) -> None:
     assert await b.claim(want(), now=T) == []
     assert await b.adopt([ME], want(), now=T) == []
     assert await b.reclaim([RunKey("w", 1)], want(), now=T) == []
-    poll = await b.poll(ME, [], now=T)
+    poll = await b.poll(ME, [], "v1", now=T)
     assert (poll.wakes, poll.claimable, poll.lost) == ([], None, [])
     assert await b.cancel("w", "", tok(), now=T) is None
     assert await b.terminate("w", "", tok(), now=T) is None

@@ -122,33 +122,33 @@ async def test_a_repeat_after_a_wake_was_acted_on_wakes_nobody_again(store: Stor
     claim = await running(store, "w", "friend")
     u = unit("w", claim, records=[record(1)], sends=[send("friend")])
     await one(store, u)
-    poll = await store.poll(ME, [RunKey("w", 1), RunKey("friend", 1)], now=T)
+    poll = await store.poll(ME, [RunKey("w", 1), RunKey("friend", 1)], "v1", now=T)
     await one(store, unit("friend", claim, records=[record(1)], woken=[w.nonce for w in poll.wakes]))
     assert (await one(store, u)).applied
-    assert (await store.poll(ME, [RunKey("w", 1), RunKey("friend", 1)], now=T)).wakes == []
+    assert (await store.poll(ME, [RunKey("w", 1), RunKey("friend", 1)], "v1", now=T)).wakes == []
 
 
 async def test_a_repeated_close_commands_nobody_again(store: Store) -> None:
     claim = await running(store, "w", "parent", "child")
     u = unit("w", claim, change=close(parent="parent", children=("child",)))
     await one(store, u)
-    wakes = (await store.poll(ME, None, now=T)).wakes
+    wakes = (await store.poll(ME, None, "v1", now=T)).wakes
     assert sorted(w.dest for w in wakes) == ["child", "parent"]
     for w in wakes:
         await one(store, unit(w.dest, claim, woken=[w.nonce]))
     assert (await one(store, u)).applied
-    assert (await store.poll(ME, None, now=T)).wakes == []
+    assert (await store.poll(ME, None, "v1", now=T)).wakes == []
 
 
 async def test_a_cancel_of_two_is_noted_for_the_one_that_acted_on_it(store: Store) -> None:
     claim = await running(store, "parent", "a", "b")
     await one(store, unit("parent", claim, change=close(children=("a", "b"))))
-    a, b = (await store.poll(ME, None, now=T)).wakes
+    a, b = (await store.poll(ME, None, "v1", now=T)).wakes
     assert a.nonce == b.nonce
     await commit(store, unit(a.dest, claim, records=[record(1)], woken=[a.nonce]), unit(b.dest, claim))
     assert (await row(store, a.dest)).cancel is not None
     assert (await row(store, b.dest)).cancel is None
-    assert [w.dest for w in (await store.poll(ME, None, now=T)).wakes] == [b.dest]
+    assert [w.dest for w in (await store.poll(ME, None, "v1", now=T)).wakes] == [b.dest]
 
 
 async def test_a_lone_checkpoint_is_written_once_and_only_by_its_holder(store: Store) -> None:
@@ -186,7 +186,7 @@ async def test_a_late_second_try_of_a_hold_does_not_hold_what_was_released(store
     claim = await running(store, "w")
     u = unit("w", claim, records=records, change=Hold(Reason.PAUSED, "by hand"))
     assert (await one(store, u)).applied
-    assert await store.release_held([Reason.PAUSED], now=T) == 1
+    assert await store.release_held([Reason.PAUSED], "v1", now=T) == 1
     assert not (await one(store, u)).applied
     assert (await row(store, "w")).status is Status.QUEUED
 
@@ -210,7 +210,7 @@ async def test_a_repeated_start_that_closes_at_once_commands_its_child_once(stor
     (child,) = await store.claim(want(), now=T)
     assert child.row.cancel is not None
     assert (await one(store, u)).applied
-    assert (await store.poll(ME, None, now=T)).wakes == []
+    assert (await store.poll(ME, None, "v1", now=T)).wakes == []
 
 
 async def test_a_repeated_start_that_nobody_holds_stands_although_it_was_claimed_since(store: Store) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.states import Reason, Status
+from perdure.model.states import Cause, Reason, Status, Versioning
 
 
 class Kind(IntEnum):
@@ -107,6 +107,8 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fingerprint: bytes = b""  # of name and input: what makes two starts the same
     attributes: bytes | None = None
     intents: tuple[Intent, ...] = ()
+    cause: Cause = Cause.NONE  # what happened to it since it was last claimed for a reason of its own
+    versioning: Versioning = Versioning.UNDECLARED
 
     @property
     def key(self) -> RunKey:
@@ -161,9 +163,13 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     space: str = ""  # pid namespace
     pid: int = 0
     pid_started: int = 0  # the process's start time in clock ticks since boot: a pid alone is reused
-    state: str = "alive"  # alive | draining | dead | gone
+    state: str = "alive"  # alive | draining | dead | gone | released (dead, and given to an heir by an operator)
     started: int = 0
     lease_until: int = 0
+    lease: int = 0  # microseconds
+    beats: int = 0  # renewals: a lease that moved is seen without trusting a clock
+    lag: int = 0  # how late its event loop was at the last renewal, in microseconds
+    heir: str | None = None  # released: the executor that is to take its work; None: any
 
     @property
     def serving(self) -> bool:

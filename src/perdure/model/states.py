@@ -42,6 +42,22 @@ class Reason(StrEnum):
     NO_EXIT = "no_exit"
 
 
+class Cause(StrEnum):
+    """What happened to a workflow before it was claimed: what a recovery policy is asked about."""
+
+    NONE = "none"
+    CRASH = "crash"  # whoever held it died
+    DRAINED = "drained"  # whoever held it was told to stop, and handed it back
+
+
+class Versioning(StrEnum):
+    """What a workflow does when the code changes."""
+
+    UNDECLARED = "undeclared"  # stays with its version while an executor of it lives, may be adopted after
+    PINNED = "pinned"
+    AUTO_UPGRADE = "auto_upgrade"
+
+
 OPEN = frozenset({Status.SCHEDULED, Status.QUEUED, Status.RUNNING, Status.WAITING, Status.HELD})
 CLOSED = frozenset(Status) - OPEN
 
@@ -61,6 +77,9 @@ CODES: tuple[Status, ...] = (
     Status.CONTINUED,
 )
 CODE: dict[Status, int] = {status: code for code, status in enumerate(CODES)}
+CAUSES = tuple(Cause)  # their order is stored, too
+VERSIONINGS = tuple(Versioning)
+VERSIONING: dict[Versioning, int] = {versioning: code for code, versioning in enumerate(VERSIONINGS)}
 FIRST_CLOSED = CODE[Status.COMPLETED]  # in SQL: status < 5 is open
 
 _ANY_END = {Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT, Status.HELD}

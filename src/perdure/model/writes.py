@@ -20,7 +20,7 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Outcome, Record, WorkflowRow
-from perdure.model.states import Reason, Status
+from perdure.model.states import Reason, Status, Versioning
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -53,6 +53,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     priority: int = 0
     attributes: bytes | None = None
     intents: tuple[Intent, ...] = ()
+    versioning: Versioning = Versioning.UNDECLARED
 
 
 class SetEvent(msgspec.Struct, frozen=True, gc=False):

@@ -288,7 +288,7 @@ class Executor:
         stamp = self.line.clock.stamp
         try:
             held = [e.run.key for e in self.executions.values()] if self.looks % LOST_EVERY == 1 else None
-            poll = await self.line.store.poll(self.me.id, held, now=stamp())
+            poll = await self.line.store.poll(self.me.id, held, self.version, now=stamp())
             self.line.clock.observe(poll.now)
             if poll.wakes:
                 self._interval = POLL_SECONDS_MIN

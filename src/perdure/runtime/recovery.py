@@ -31,6 +31,7 @@ class Host(Protocol):
 
     line: Line
     me: Incarnation
+    version: str
     recovered: int
     recovery: str  # fleet | own | single | manual
     taking: asyncio.Lock
@@ -98,7 +99,7 @@ async def retry_held(host: Host) -> None:
     A replay has no effects, so trying costs nothing: what still does not match is held again, with both sides shown.
     """
     try:
-        tried = await host.line.store.release_held(BY_CODE, now=host.line.clock.stamp())
+        tried = await host.line.store.release_held(BY_CODE, host.version, now=host.line.clock.stamp())
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, held work is tried again at the next launch: %s", trouble)
         return

@@ -102,7 +102,7 @@ class Store(Protocol):
         ...
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
-        """Take ready workflows: sets running, owner, token, epoch + 1, ``started`` and ``deadline`` at the first claim.
+        """Take ready workflows of ``want.version`` or of none: sets running, owner, token, epoch + 1, ``started`` and ``deadline`` at the first claim.
 
         Deletes the wake rows of what it takes, in the same commit; a cancel wake is kept as ``row.cancel``.
         Woken means: a wake row exists and the status is waiting, or it is a cancel wake and the status is queued,
@@ -113,7 +113,10 @@ class Store(Protocol):
     async def adopt(
         self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
     ) -> list[Claimed]:
-        """Take up to ``limit`` running workflows owned by incarnations in ``gone``; ``death`` counts an attempt."""
+        """Take up to ``limit`` running workflows of ``want.version`` owned by incarnations in ``gone``.
+
+        ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row.
+        """
         ...
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
@@ -129,8 +132,11 @@ class Store(Protocol):
         """
         ...
 
-    async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
-        """Queue every workflow that is held for one of these reasons: it is claimed and replayed again. How many."""
+    async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
+        """Queue every workflow of ``version`` that is held for one of these reasons; how many.
+
+        Each is claimed and replayed again.
+        """
         ...
 
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
@@ -174,8 +180,12 @@ class Store(Protocol):
 
     async def list(self, which: Filter) -> Found: ...
 
-    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, *, now: int | None = None) -> Poll:
+    async def poll(
+        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+    ) -> Poll:
         """One cheap look for all waits together: wakes for what ``owner`` holds, when something becomes claimable.
+
+        Of ``version`` or of none is what may become claimable.
 
         ``held`` None: do not search for lost claims (the search reads all that ``owner`` holds).
         """
@@ -186,8 +196,11 @@ class Store(Protocol):
         """Insert the incarnation with a lease of ``lease`` microseconds."""
         ...
 
-    async def heartbeat(self, id: bytes, lease: int, *, now: int | None = None) -> int | None:
-        """Renew: the database's time, or None if the incarnation was declared dead (no row, or not alive/draining)."""
+    async def heartbeat(self, id: bytes, lease: int, *, lag: int = 0, now: int | None = None) -> int | None:
+        """Renew, noting how late the event loop is (``lag``, microseconds): the database's time.
+
+        None if the incarnation was declared dead (no row, or not alive or draining).
+        """
         ...
 
     async def incarnations(self) -> builtins.list[Incarnation]: ...

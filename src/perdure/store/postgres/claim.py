@@ -46,11 +46,13 @@ async def reclaim(
     return [rows.claimed(row) for row in found]
 
 
-async def poll(link: Link, place: Place, owner: bytes | None, held: Collection[RunKey] | None, now: int | None) -> Poll:
+async def poll(
+    link: Link, place: Place, owner: bytes | None, held: Collection[RunKey] | None, version: str, now: int | None
+) -> Poll:
     """One statement; ``held`` None spares it the search for what ``owner`` holds without knowing."""
     known = held or ()
     ids, runs = [key.id for key in known], [key.run for key in known]
-    row = await link.fetchrow(place.sql["poll"], place.app, now, owner, ids, runs, held is not None)
+    row = await link.fetchrow(place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version)
     wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
     lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
     return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.model.records import Outcome, Record
-from perdure.model.states import CODE, Status
+from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Start, Unit
 from perdure.store.postgres.rows import pack_intents
 
@@ -194,6 +194,7 @@ class Columns:
             s_attributes=[None if s.attributes is None else s.attributes.decode() for s in plain],
             s_intents=[pack_intents(s.intents) if s.intents else None for s in plain],
             s_nonce=[s.nonce for s in plain],
+            s_versioning=[VERSIONING[s.versioning] for s in plain],
             s_input=[s.input.decode() for s in plain],
             s_outcome=outcome,
             s_output=output,

@@ -63,8 +63,8 @@ async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: by
         return True
 
 
-async def release_held(link: Link, place: Place, reasons: Collection[Reason], now: int | None) -> int:
-    return len(await link.fetch(place.sql["release_held"], place.app, sorted(reasons), now, writing=True))
+async def release_held(link: Link, place: Place, reasons: Collection[Reason], version: str, now: int | None) -> int:
+    return len(await link.fetch(place.sql["release_held"], place.app, sorted(reasons), now, version, writing=True))
 
 
 async def _end(

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
+from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, VERSIONING, Status
 from perdure.model.writes import Close, Continue, Park, Receipt, Start, Unit, Verdict
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
@@ -219,6 +219,7 @@ async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: St
         0 if start.claim is None else 1, until, start.timeout, deadline, now, started, start.parent, start.parent_run,
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
         None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
+        VERSIONING[start.versioning],
     )  # fmt: skip
     await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.records import Claimed, Ended, Incarnation, Intent, Kind, Message, Outcome, Record, WorkflowRow
-from perdure.model.states import CODES, Reason, Status
+from perdure.model.states import CAUSES, CODES, VERSIONINGS, Reason, Status
 
 Row = Any  # of the driver, which has no types: a sequence of values
 
@@ -20,7 +20,8 @@ ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updat
     c.owner, c.epoch, c.attempts, greatest(c.last_seq, (select h.seq from perdure.history h
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
-    c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents"""
+    c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
+    c.versioning"""
 
 _intents = msgspec.json.Decoder(tuple[Intent, ...])
 _json = msgspec.json.Encoder()
@@ -73,15 +74,17 @@ def workflow(r: Row) -> WorkflowRow:
         fingerprint=r[27],
         attributes=None if r[28] is None else r[28].encode(),
         intents=() if r[29] is None else _intents.decode(r[29]),
+        cause=CAUSES[r[30]],
+        versioning=VERSIONINGS[r[31]],
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[30] or "").encode())
+    return Claimed(row=workflow(r), input=(r[32] or "").encode())
 
 
 def ended(r: Row) -> Ended:
-    return Ended(row=workflow(r), outcome=_outcome(r[30]), data=None if r[31] is None else r[31].encode())
+    return Ended(row=workflow(r), outcome=_outcome(r[32]), data=None if r[33] is None else r[33].encode())
 
 
 def record(r: Row) -> Record:
@@ -119,4 +122,8 @@ def incarnation(r: Row) -> Incarnation:
         state=r[8],
         started=r[9],
         lease_until=r[10],
+        lease=r[11],
+        beats=r[12],
+        lag=r[13],
+        heir=r[14],
     )

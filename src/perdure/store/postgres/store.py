@@ -89,8 +89,8 @@ class PostgresStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await commands.replace(self._reading, self._place, old, next, nonce, now)
 
-    async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
-        return await commands.release_held(self._reading, self._place, reasons, now)
+    async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
+        return await commands.release_held(self._reading, self._place, reasons, version, now)
 
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await commands.cancel(self._reading, self._place, id, reason, nonce, now)
@@ -124,8 +124,10 @@ class PostgresStore:
     async def list(self, which: Filter) -> Found:
         return await reads.listing(self._reading, self._place, which)
 
-    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, *, now: int | None = None) -> Poll:
-        return await claim.poll(self._reading, self._place, owner, held, now)
+    async def poll(
+        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+    ) -> Poll:
+        return await claim.poll(self._reading, self._place, owner, held, version, now)
 
     # -- executors
 
@@ -135,9 +137,9 @@ class PostgresStore:
             who.space, who.pid, who.pid_started, who.state, lease, now, writing=True,
         )  # fmt: skip
 
-    async def heartbeat(self, id: bytes, lease: int, *, now: int | None = None) -> int | None:
+    async def heartbeat(self, id: bytes, lease: int, *, lag: int = 0, now: int | None = None) -> int | None:
         sql = self._place.sql["incarnation_renew"]
-        row = await self._reading.fetchrow(sql, self.app, id, lease, now, writing=True)
+        row = await self._reading.fetchrow(sql, self.app, id, lease, now, lag, writing=True)
         return None if row is None else row[0]
 
     async def incarnations(self) -> builtins.list[Incarnation]:

@@ -31,6 +31,7 @@ c as (
     select $1, picked.id, 1, '', '', '', 2, $4, 0, 0, '', '' from picked
     on conflict (app, id) do update
     set status = 2, owner = $4, claim = $5, epoch = w.epoch + 1, attempts = w.attempts + @deaths,
+        cause = @cause,
         version = case when w.started is null and $6::text <> '' then $6::text else w.version end,
         deadline = case when w.started is null and w.timeout is not null
             then least(w.deadline, (select now from t) + w.timeout) else w.deadline end,
@@ -61,8 +62,11 @@ def statements(schema: str) -> Mapping[str, str]:
     for name, sql in queries("perdure.store.postgres").items():
         spelled = (
             sql.replace("@row", ROW)
-            .replace("@take_dead", TAKE.replace("@deaths", "$8::int"))
-            .replace("@take", TAKE.replace("@deaths", "0"))
+            .replace(
+                "@take_dead",
+                TAKE.replace("@deaths", "$8::int").replace("@cause", "case when $8::int > 0 then 1 else w.cause end"),
+            )
+            .replace("@take", TAKE.replace("@deaths", "0").replace("@cause", "w.cause"))
         )
         found[name] = placed(spelled, schema)
     return MappingProxyType(found)

@@ -22,8 +22,9 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
     due: dict[str, int] = {}
     for query, bindings in (
-        ("workflow_due", (app, now, want.limit)),
-        ("workflow_woken", (app, want.limit)),
+        ("workflow_due", (app, now, want.limit, "")),
+        ("workflow_due", (app, now, want.limit, want.version)),
+        ("workflow_woken", (app, want.limit, want.version)),
     ):
         for at, id in conn.execute(Q[query], bindings):
             due[id] = min(at, due.get(id, at))
@@ -38,7 +39,7 @@ def adopt(
     found: list[str] = [
         id
         for owner in sorted(gone)
-        for id, _ in conn.execute(Q["workflow_owned"] + " order by id limit ?3", (app, owner, want.limit)).fetchall()
+        for (id,) in conn.execute(Q["workflow_orphans"], (app, owner, want.version, want.limit)).fetchall()
     ]
     return _take(conn, app, sorted(found)[: want.limit], want, now, deaths=int(death))
 

@@ -20,8 +20,8 @@ from perdure.store.sqlite.driver import Connection
 Q = queries("perdure.store.sqlite")
 
 
-def release_held(conn: Connection, app: str, reasons: Collection[Reason], now: int) -> int:
-    return len(conn.execute(Q["workflow_release_held"], (app, json.dumps(sorted(reasons)), now)).fetchall())
+def release_held(conn: Connection, app: str, reasons: Collection[Reason], version: str, now: int) -> int:
+    return len(conn.execute(Q["workflow_release_held"], (app, json.dumps(sorted(reasons)), now, version)).fetchall())
 
 
 def cancel(conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int) -> WorkflowRow | None:

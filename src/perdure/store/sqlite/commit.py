@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.records import WorkflowRow
-from perdure.model.states import CODE, CODES, FIRST_CLOSED, Status
+from perdure.model.states import CODE, CODES, FIRST_CLOSED, VERSIONING, Status
 from perdure.model.writes import (
     Change,
     Close,
@@ -214,7 +214,7 @@ class _Batch:
             self.app, start.id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim,
             start.owner, at.epoch, last_seq, at.until, start.timeout, at.deadline, self.now, at.started, start.parent,
             start.parent_run, start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
-            start.attributes, rows.pack_intents(start.intents), start.nonce,
+            start.attributes, rows.pack_intents(start.intents), start.nonce, VERSIONING[start.versioning],
         ))  # fmt: skip
         self.inputs.append((self.app, start.id, start.run, start.input))
 
@@ -370,7 +370,7 @@ def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now:
         app, id, run, start.lineage, start.name, start.version, CODE[start.status], start.claim, start.owner,
         at.epoch, 0, at.until, start.timeout, at.deadline, now, at.started, start.parent, start.parent_run,
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
-        start.attributes, rows.pack_intents(start.intents), start.nonce,
+        start.attributes, rows.pack_intents(start.intents), start.nonce, VERSIONING[start.versioning],
     ))  # fmt: skip
     conn.execute(Q["payload_insert"], (app, id, run, start.input))
 

@@ -16,13 +16,13 @@ def register(conn: Connection, app: str, who: Incarnation, lease: int, now: int)
         Q["incarnation_insert"],
         (
             who.id, app, who.executor, who.version, who.host, who.boot, who.space, who.pid, who.pid_started,
-            who.state, now, now + lease,
+            who.state, now, lease,
         ),
     )  # fmt: skip
 
 
-def heartbeat(conn: Connection, app: str, id: bytes, lease: int, now: int) -> int | None:
-    renewed = conn.execute(Q["incarnation_renew"], (id, app, now + lease)).fetchall()
+def heartbeat(conn: Connection, app: str, id: bytes, lease: int, lag: int, now: int) -> int | None:
+    renewed = conn.execute(Q["incarnation_renew"], (id, app, now + lease, lag)).fetchall()
     return now if renewed else None
 
 

@@ -69,7 +69,9 @@ def listing(conn: Connection, app: str, which: Filter) -> Found:
     return Found(rows=page, cursor=f"{page[-1].created}:{page[-1].id}" if more else None)
 
 
-def poll(conn: Connection, app: str, owner: bytes | None, held: Collection[RunKey] | None, now: int) -> Poll:
+def poll(
+    conn: Connection, app: str, owner: bytes | None, held: Collection[RunKey] | None, version: str, now: int
+) -> Poll:
     wakes: list[Wake] = []
     lost: list[RunKey] = []
     if owner is not None:
@@ -79,11 +81,11 @@ def poll(conn: Connection, app: str, owner: bytes | None, held: Collection[RunKe
             lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
             lost.sort()
     claimable: int | None
-    if conn.execute(Q["workflow_woken"], (app, 1)).fetchone() is not None:
+    if conn.execute(Q["workflow_woken"], (app, 1, version)).fetchone() is not None:
         claimable = now
     else:
-        until: int | None = conn.execute(Q["workflow_next_due"], (app,)).get
-        claimable = None if until is None else max(until, now)
+        times: list[int | None] = [conn.execute(Q["workflow_next_due"], (app, of)).get for of in {"", version}]
+        claimable = min((max(until, now) for until in times if until is not None), default=None)
     return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
 
 

@@ -20,7 +20,7 @@ from perdure.model.records import (
     Record,
     WorkflowRow,
 )
-from perdure.model.states import CODES, Reason
+from perdure.model.states import CAUSES, CODES, VERSIONINGS, Reason
 from perdure.store.sqlite.driver import Row
 
 _intents = msgspec.json.Decoder(tuple[Intent, ...])
@@ -72,16 +72,18 @@ def workflow(r: Row) -> WorkflowRow:
         fingerprint=r[27],
         attributes=r[28],
         intents=() if r[29] is None else _intents.decode(r[29]),
+        cause=CAUSES[int(r[30])],
+        versioning=VERSIONINGS[int(r[31])],
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=r[30])
+    return Claimed(row=workflow(r), input=r[32])
 
 
 def ended(r: Row) -> Ended:
-    outcome: int = r[30]
-    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[31])
+    outcome: int = r[32]
+    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[33])
 
 
 def record(r: Row) -> Record:
@@ -119,4 +121,8 @@ def incarnation(r: Row) -> Incarnation:
         state=r[8],
         started=r[9],
         lease_until=r[10],
+        lease=r[11],
+        beats=r[12],
+        lag=r[13],
+        heir=r[14],
     )

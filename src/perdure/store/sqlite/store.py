@@ -100,8 +100,8 @@ class SQLiteStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.replace(conn, self.app, old, next, nonce, _clock(now)))
 
-    async def release_held(self, reasons: Collection[Reason], *, now: int | None = None) -> int:
-        return await self._write(lambda conn: commands.release_held(conn, self.app, reasons, _clock(now)))
+    async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
+        return await self._write(lambda conn: commands.release_held(conn, self.app, reasons, version, _clock(now)))
 
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now)))
@@ -135,16 +135,18 @@ class SQLiteStore:
     async def list(self, which: Filter) -> Found:
         return await self._read(lambda conn: reads.listing(conn, self.app, which))
 
-    async def poll(self, owner: bytes | None, held: Collection[RunKey] | None, *, now: int | None = None) -> Poll:
-        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, _clock(now)))
+    async def poll(
+        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+    ) -> Poll:
+        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, version, _clock(now)))
 
     # -- executors
 
     async def register(self, who: Incarnation, lease: int, *, now: int | None = None) -> None:
         await self._write(lambda conn: executors.register(conn, self.app, who, lease, _clock(now)))
 
-    async def heartbeat(self, id: bytes, lease: int, *, now: int | None = None) -> int | None:
-        return await self._write(lambda conn: executors.heartbeat(conn, self.app, id, lease, _clock(now)))
+    async def heartbeat(self, id: bytes, lease: int, *, lag: int = 0, now: int | None = None) -> int | None:
+        return await self._write(lambda conn: executors.heartbeat(conn, self.app, id, lease, lag, _clock(now)))
 
     async def incarnations(self) -> builtins.list[Incarnation]:
         return await self._read(lambda conn: reads.incarnations(conn, self.app))

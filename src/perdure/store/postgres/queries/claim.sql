@@ -9,9 +9,12 @@
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 due as materialized (
-    select id, until as since from perdure.workflow
-    where app = $1 and owner is null and until <= (select now from t) and status < 5
-    order by owner, until limit $3 for no key update skip locked),
+    select w.id, w.since
+    from unnest(array['', $6::text]) v (version)
+    cross join lateral (
+        select id, until as since from perdure.workflow
+        where app = $1 and owner is null and version = v.version and until <= (select now from t) and status < 5
+        order by owner, version, until limit $3 for no key update skip locked) w),
 mail as materialized (
     select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
 woken as materialized (
@@ -19,12 +22,13 @@ woken as materialized (
     from (
         select r.id, r.updated, mail.command
         from mail cross join lateral (
-            select id, updated, status from perdure.workflow where app = $1 and id = mail.dest offset 0) r
-        where r.status = 3 or mail.command and r.status in (0, 1)
+            select id, updated, status, version from perdure.workflow where app = $1 and id = mail.dest offset 0) r
+        where r.version in ('', $6) and (r.status = 3 or mail.command and r.status in (0, 1))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
         select id, updated from perdure.workflow
-        where app = $1 and id = x.id and (status + 0 = 3 or x.command and status + 0 in (0, 1))
+        where app = $1 and id = x.id and version || '' in ('', $6)
+            and (status + 0 = 3 or x.command and status + 0 in (0, 1))
         for no key update skip locked) w),
 picked as materialized (
     select id, min(since) as since from (select id, since from due union all select id, since from woken) x
@@ -33,7 +37,7 @@ picked as materialized (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.since, c.id
 
--- Running workflows of the incarnations in `$7`; `$8` counts a death.
+-- Running workflows of the incarnations in `$7`, of version `$6`; `$8` counts a death.
 -- name: claim_orphans
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -42,7 +46,8 @@ picked as materialized (
     from unnest($7::bytea[]) u (owner)
     cross join lateral (
         select id from perdure.workflow
-        where app = $1 and owner = u.owner and status = 2 order by until limit $3 for no key update skip locked) w
+        where app = $1 and owner = u.owner and version = $6 and status = 2
+        order by until limit $3 for no key update skip locked) w
     limit $3),
 @take_dead
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
@@ -64,14 +69,14 @@ select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = 
 from c order by c.id
 
 -- One look: wakes for what `$3` holds, when something becomes claimable, and what it owns beyond the held `$4`, `$5`
--- (asked for by `$6`).
+-- (asked for by `$6`); `$7` is the version that the asker runs.
 -- name: poll
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 k as materialized (
-    select w.status, w.owner, x.dest, x.nonce, x.cancel
+    select w.status, w.owner, w.version, x.dest, x.nonce, x.cancel
     from (select dest, nonce, cancel from perdure.wake where app = $1 order by dest, nonce) x
-    cross join lateral (select status, owner from perdure.workflow where app = $1 and id = x.dest offset 0) w
+    cross join lateral (select status, owner, version from perdure.workflow where app = $1 and id = x.dest offset 0) w
     where w.status < 5),
 mine as (
     select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels
@@ -80,11 +85,17 @@ stray as (
     select array_agg(w.id) as ids, array_agg(w.run) as runs
     from (
         select id, run from perdure.workflow
-        where $6::boolean and app = $1 and owner = $3 and status = 2 order by until offset 0) w
+        where $6::boolean and app = $1 and owner = $3 and status = 2 order by version, until offset 0) w
     where not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run))
 select t.now,
-    case when exists (select from k where status = 3 or cancel is not null and status in (0, 1)) then t.now
-    else (select greatest(until, t.now) from perdure.workflow
-        where app = $1 and owner is null and until is not null and status < 5 order by owner, until limit 1) end,
+    case when exists (
+        select from k where version in ('', $7) and (status = 3 or cancel is not null and status in (0, 1))) then t.now
+    else (select greatest(w.until, t.now)
+        from unnest(array['', $7::text]) v (version)
+        cross join lateral (
+            select until from perdure.workflow
+            where app = $1 and owner is null and version = v.version and until is not null and status < 5
+            order by owner, version, until limit 1) w
+        order by w.until limit 1) end,
     mine.dests, mine.nonces, mine.cancels, stray.ids, stray.runs
 from t, mine, stray

@@ -3,20 +3,21 @@
 -- Registers an incarnation; a repeated write of the same one renews it.
 -- name: incarnation_insert
 insert into perdure.incarnation (id, app, executor, version, host, boot, space, pid, pid_started, state, started,
-    lease_until)
-select $2, $1, $3, $4, $5, $6, $7, $8, $9, $10, t.now, t.now + $11::bigint
+    lease_until, lease)
+select $2, $1, $3, $4, $5, $6, $7, $8, $9, $10, t.now, t.now + $11::bigint, $11
 from (select coalesce($12::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now) t
 on conflict (id) do update set lease_until = excluded.lease_until
 
--- Renews a lease unless the incarnation was declared dead.
+-- Renews a lease unless the incarnation was declared dead, and notes how late its event loop is.
 -- name: incarnation_renew
-update perdure.incarnation i set lease_until = t.now + $3::bigint
+update perdure.incarnation i set lease_until = t.now + $3::bigint, beats = beats + 1, lag = $5
 from (select coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now) t
 where i.id = $2 and i.app = $1 and i.state in ('alive', 'draining') returning t.now
 
 -- All that are known of an app.
 -- name: incarnation_list
-select id, executor, version, host, boot, space, pid, pid_started, state, started, lease_until
+select id, executor, version, host, boot, space, pid, pid_started, state, started, lease_until, lease, beats, lag,
+    heir
 from perdure.incarnation where app = $1 order by started, id
 
 -- Declares incarnations dead, if `$3` only those whose lease has run out.
@@ -31,13 +32,13 @@ returning id
 -- name: incarnation_leave
 update perdure.incarnation set state = 'gone' where id = $2 and app = $1
 
--- Forgets gone and dead ones that own nothing.
+-- Forgets those that are over and own nothing.
 -- name: incarnation_forget
 delete from perdure.incarnation where id = any(array(
     select i.id from perdure.incarnation i
     left join lateral (
-        select id from perdure.workflow where app = $1 and owner = i.id and status < 5 order by until limit 1) w on true
-    where i.app = $1 and i.state in ('dead', 'gone') and w.id is null))
+        select id from perdure.workflow where app = $1 and owner = i.id and status < 5 order by version, until limit 1) w on true
+    where i.app = $1 and i.state in ('dead', 'gone', 'released') and w.id is null))
 
 -- The apps of all that are known.
 -- name: incarnation_apps

@@ -64,12 +64,12 @@ delete from perdure.watch where app = $1 and waiter = $2 and waiter <> ''
 -- name: past_run_insert
 insert into perdure.past_run (app, id, run, lineage, name, version, status, detail, claim, epoch, attempts, last_seq,
     timeout, deadline, created, updated, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, nonce)
+    queue, priority, fingerprint, attributes, intents, nonce, versioning)
 select app, id, run, lineage, name, version, $4, detail, claim, epoch, attempts,
     greatest(last_seq, (select h.seq from perdure.history h
         where h.app = $1 and h.id = $2 and h.run = $3 order by h.seq desc limit 1)),
     timeout, deadline, created, $5, started, coalesce(closed, $5), cancel, parent, parent_run, parent_path,
-    on_parent_close, queue, priority, fingerprint, attributes, intents, nonce
+    on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning
 from perdure.workflow where app = $1 and id = $2 and run = $3
 
 -- Who inserted earlier runs: tells a repeated start from another's.
@@ -83,7 +83,7 @@ cross join lateral (select nonce from perdure.past_run where app = $1 and id = k
 update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, status = $7, claim = $8, owner = $9,
     epoch = $10, last_seq = 0, until = $11, timeout = $12, deadline = $13, created = $14, updated = $14, started = $15,
     parent = $16, parent_run = $17, parent_path = $18, on_parent_close = $19, queue = $20, priority = $21,
-    fingerprint = $22, attributes = $23, intents = $24, nonce = $25,
+    fingerprint = $22, attributes = $23, intents = $24, nonce = $25, versioning = $26, cause = 0,
     reason = null, detail = '', attempts = 0, closed = null, cancel = null
 where app = $1 and id = $2
 
@@ -91,15 +91,15 @@ where app = $1 and id = $2
 -- name: payload_insert
 insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing
 
--- Queues what is held for one of the reasons, to be claimed and replayed again. Without the token of who held it, so
+-- Queues what is of version `$4` and held for one of the reasons, to be claimed and replayed again. Without the token of who held it, so
 -- that a late second try of the hold is refused.
 -- name: release_held
 with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 h as materialized (
     select id from perdure.workflow
-    where app = $1 and owner is null and until is null and status = 4 and reason = any($2::text[])
-    order by owner, until for no key update skip locked)
+    where app = $1 and owner is null and version = $4 and until is null and status = 4 and reason = any($2::text[])
+    order by owner, version, until for no key update skip locked)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
 select $1, h.id, 1, '', '', '', 1, 0, 0, '', '' from h
 on conflict (app, id) do update

@@ -2,17 +2,20 @@
 
 -- Registers an incarnation; a repeated write of the same one renews it.
 -- name: incarnation_insert
-insert into incarnation (id, app, executor, version, host, boot, space, pid, pid_started, state, started, lease_until)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+insert into incarnation (id, app, executor, version, host, boot, space, pid, pid_started, state, started, lease_until,
+    lease)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11 + ?12, ?12)
 on conflict (id) do update set lease_until = excluded.lease_until
 
--- Renews a lease unless the incarnation was declared dead.
+-- Renews a lease unless the incarnation was declared dead, and notes how late its event loop is.
 -- name: incarnation_renew
-update incarnation set lease_until = ?3 where id = ?1 and app = ?2 and state in ('alive', 'draining') returning id
+update incarnation set lease_until = ?3, beats = beats + 1, lag = ?4
+where id = ?1 and app = ?2 and state in ('alive', 'draining') returning id
 
 -- All that are known of an app.
 -- name: incarnation_list
-select id, executor, version, host, boot, space, pid, pid_started, state, started, lease_until
+select id, executor, version, host, boot, space, pid, pid_started, state, started, lease_until, lease, beats, lag,
+    heir
 from incarnation where app = ?1 order by started, id
 
 -- Declares one dead, if its lease has run out at ?3 (null: in any case).
@@ -24,10 +27,10 @@ where id = ?1 and app = ?2 and state in ('alive', 'draining') and (?3 is null or
 -- name: incarnation_leave
 update incarnation set state = 'gone' where id = ?1 and app = ?2
 
--- Forgets gone and dead ones that own nothing.
+-- Forgets those that are over and own nothing.
 -- name: incarnation_forget
 delete from incarnation
-where app = ?1 and state in ('dead', 'gone')
+where app = ?1 and state in ('dead', 'gone', 'released')
     and not exists (select 1 from workflow f where f.app = ?1 and f.owner = incarnation.id and f.status < 5)
 
 -- The apps of all that are known, read along the key.
