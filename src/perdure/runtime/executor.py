@@ -27,19 +27,20 @@ from perdure.core.run import Run
 from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowRow
+from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason, Status
-from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
+from perdure.model.writes import Close, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
+from perdure.runtime.claims import hold_broken, take_on
 from perdure.runtime.ends import child_start
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
-from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, refuse_company, retry_held
+from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
-from perdure.runtime.unread import in_words, why_unread
+from perdure.runtime.unread import in_words
 from perdure.runtime.wakes import read_mail, take_wakes
 from perdure.store.base import ClaimRequest
 
@@ -219,11 +220,11 @@ class Executor:
             on_parent_close=start.on_parent_close, fingerprint=start.fingerprint, attributes=start.attributes,
         )  # fmt: skip
         run = Run(RunKey(id, 1), start.lineage, self.version, now, start=start)
-        execution = self._host(definition, run, row, order.input)
+        execution = self.host(definition, run, row, order.input)
         execution.newborn = newborn
         return execution
 
-    def _host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
+    def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
         face = AsyncExecution if definition.is_async else SyncExecution
         execution = face(self, definition, run, row, input)
         self.executions[row.id] = execution
@@ -335,62 +336,11 @@ class Executor:
             )
 
     async def take_on(self, claimed: Sequence[Claimed]) -> None:
-        """Run what was claimed: the histories of the batch in one query, begun after the claim committed."""
-        store = self.line.store
-        # The first claim of a first run cannot have a history: nobody held it before.
-        fresh = [c for c in claimed if c.row.epoch == 1 and c.row.run == 1]
-        old = [c for c in claimed if c.row.epoch != 1 or c.row.run != 1]
-        histories: dict[RunKey, list[Record]] = {}
-        if old:
-            histories = await store.histories([c.row.key for c in old])
-        mail: dict[str, list[Any]] = {}
-        for message in await store.inbox([c.row.id for c in claimed]):
-            mail.setdefault(message.dest, []).append(message)
-        for c in [*fresh, *old]:
-            self._take_on(c, histories.get(c.row.key, []), mail.get(c.row.id, []))
-        self.on_change()
-
-    def _take_on(self, claimed: Claimed, history: list[Record], mail: list[Any]) -> None:
-        row = claimed.row
-        previous = self.executions.get(row.id)
-        if previous is not None:
-            previous.drop()
-        definition = self.registry.workflows.get(row.name)
-        began = row.started
-        now = began if began is not None else row.created
-        run = Run(row.key, row.lineage, self.version, now, history, row.intents, again=row.epoch > 1)
-        if definition is None:
-            self._hold_unrun(run, row, Reason.NO_CODE, self._no_code(row))
-            return
-        if row.attempts > definition.max_deaths:
-            detail = f"{row.attempts} executors died while it was in flight (limit {definition.max_deaths})"
-            self._hold_unrun(run, row, Reason.RECOVERY_LIMIT, detail)
-            return
-        if unread := why_unread(claimed.input, history, self.registry.codec):
-            self._hold_unrun(run, row, Reason.UNDECODABLE, unread)
-            return
-        if row.deadline is None and definition.timeout is not None and row.started is not None:
-            row = msgspec.structs.replace(row, deadline=row.started + definition.timeout)  # the caller had no code
-        execution = self._host(definition, run, row, claimed.input)
-        if row.cancel is not None and not any(r.kind.name == "CANCEL" for r in history):
-            execution.cancel(row.cancel)
-        if mail:
-            self.line.loop.call_soon(execution.mail, mail)
-
-    def _no_code(self, row: WorkflowRow) -> str:
-        known = ", ".join(sorted(self.registry.workflows)) or "none"
-        return f"this executor has no workflow {row.name!r} (it has: {known}); is its module in App(modules=[…])?"
+        await take_on(self, claimed)
 
     def hold_broken(self, execution: Execution, error: Exception) -> None:
         """A write of this run can never be written (a bug of ours): held, or it would be claimed and break for ever."""
-        run = Run(execution.run.key, execution.run.lineage, self.version, self.line.clock.now())
-        detail = f"its write was refused by the store: {type(error).__name__}: {error}"
-        self._hold_unrun(run, execution.row, Reason.UNDECODABLE, detail)
-
-    def _hold_unrun(self, run: Run, row: WorkflowRow, reason: Reason, detail: str) -> None:
-        self.line.watcher.warn_held(row.id, row.name, str(reason), detail)
-        run.change = Hold(reason, detail)
-        self.line.journal.put(Unrun(run, row.claim, self.line.new_token()))
+        hold_broken(self, execution, error)
 
     # -- recovery
 

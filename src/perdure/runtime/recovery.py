@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from perdure.client.line import Line
-from perdure.core.run import Run
 from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.records import Claimed, Incarnation
 from perdure.model.states import Reason
-from perdure.model.writes import Unit, Verdict
 from perdure.runtime.leases import provably_gone
 from perdure.store.base import ClaimRequest
 
@@ -105,22 +103,3 @@ async def retry_held(host: Host) -> None:
         return
     if tried:
         log.info("trying %d held workflow%s against the code that is here now", tried, "" if tried == 1 else "s")
-
-
-class Unrun:
-    """A claimed workflow that is given back without having been run: one unit, one verdict, no body."""
-
-    def __init__(self, run: Run, claim: bytes | None, nonce: bytes) -> None:
-        self.queued = False
-        self._unit = run.take()
-        self._unit.claim = claim
-        self._unit.nonce = nonce
-
-    def take(self) -> Unit:
-        return self._unit
-
-    def written(self, unit: Unit, verdict: Verdict) -> None:
-        """Held, or taken over by another: either way not ours any more."""
-
-    def broken(self, unit: Unit, error: Exception) -> None:
-        log.error("workflow %s could not be given back: %s", unit.key.id, error)

@@ -102,7 +102,9 @@ class Store(Protocol):
         ...
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
-        """Take ready workflows of ``want.version`` or of none: sets running, owner, token, epoch + 1, ``started`` and ``deadline`` at the first claim.
+        """Take ready workflows of ``want.version`` or of none.
+
+        Sets running, owner, token, epoch + 1; at the first claim also ``started``, ``deadline`` and ``version``.
 
         Deletes the wake rows of what it takes, in the same commit; a cancel wake is kept as ``row.cancel``.
         Woken means: a wake row exists and the status is waiting, or it is a cancel wake and the status is queued,

@@ -1,0 +1,125 @@
+"""What becomes of a claim: the claimed workflows run here, or are held because this process cannot run them.
+
+Promises: histories are read by a statement begun after the claim committed; what cannot be run here is given back,
+held, with the reason, in one unit under the claim's token; one bad workflow of a batch costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from perdure.client.line import Line
+from perdure.core.run import Run
+from perdure.definitions import Registry, WorkflowDef
+from perdure.model.ids import RunKey
+from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
+from perdure.model.states import Reason
+from perdure.model.writes import Hold, Unit, Verdict
+from perdure.runtime.execution import Execution
+from perdure.runtime.unread import why_unread
+
+log = logging.getLogger("perdure")
+
+
+class Host(Protocol):
+    """What taking on needs of an executor."""
+
+    line: Line
+    registry: Registry
+    version: str
+    executions: dict[str, Execution]
+    on_change: Callable[[], None]
+
+    def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution: ...
+
+
+async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
+    """Run what was claimed: the histories of the batch in one query, begun after the claim committed."""
+    store = host.line.store
+    # The first claim of a first run cannot have a history: nobody held it before.
+    fresh = [c for c in claimed if c.row.epoch == 1 and c.row.run == 1]
+    old = [c for c in claimed if c.row.epoch != 1 or c.row.run != 1]
+    histories: dict[RunKey, list[Record]] = {}
+    if old:
+        histories = await store.histories([c.row.key for c in old])
+    mail: dict[str, list[Message]] = {}
+    for message in await store.inbox([c.row.id for c in claimed]):
+        mail.setdefault(message.dest, []).append(message)
+    for c in [*fresh, *old]:
+        _begin(host, c, histories.get(c.row.key, []), mail.get(c.row.id, []))
+    host.on_change()
+
+
+def _begin(host: Host, claimed: Claimed, history: list[Record], mail: list[Message]) -> None:
+    row = claimed.row
+    previous = host.executions.get(row.id)
+    if previous is not None:
+        previous.drop()
+    definition = host.registry.workflows.get(row.name)
+    now = row.started if row.started is not None else row.created
+    run = Run(row.key, row.lineage, host.version, now, history, row.intents, again=row.epoch > 1)
+    if definition is None:
+        _hold(host, run, row, Reason.NO_CODE, _no_code(host, row))
+        return
+    if refusal := _unable(host, definition, claimed, history):
+        _hold(host, run, row, *refusal)
+        return
+    if row.deadline is None and definition.timeout is not None and row.started is not None:
+        row = msgspec.structs.replace(row, deadline=row.started + definition.timeout)  # the caller had no code
+    execution = host.host(definition, run, row, claimed.input)
+    if row.cancel is not None and not any(r.kind is Kind.CANCEL for r in history):
+        execution.cancel(row.cancel)
+    if mail:
+        host.line.loop.call_soon(execution.mail, mail)
+
+
+def _unable(host: Host, definition: WorkflowDef, claimed: Claimed, history: list[Record]) -> tuple[Reason, str] | None:
+    """Why a workflow whose code is here cannot be run all the same."""
+    row = claimed.row
+    if row.attempts > definition.max_deaths:
+        detail = f"{row.attempts} executors died while it was in flight (limit {definition.max_deaths})"
+        return Reason.RECOVERY_LIMIT, detail
+    if unread := why_unread(claimed.input, history, host.registry.codec):
+        return Reason.UNDECODABLE, unread
+    return None
+
+
+def _no_code(host: Host, row: WorkflowRow) -> str:
+    known = ", ".join(sorted(host.registry.workflows)) or "none"
+    return f"this executor has no workflow {row.name!r} (it has: {known}); is its module in App(modules=[…])?"
+
+
+def hold_broken(host: Host, execution: Execution, error: Exception) -> None:
+    """Hold a workflow whose write can never be written."""
+    run = Run(execution.run.key, execution.run.lineage, host.version, host.line.clock.now())
+    detail = f"its write was refused by the store: {type(error).__name__}: {error}"
+    _hold(host, run, execution.row, Reason.UNDECODABLE, detail)
+
+
+def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str) -> None:
+    host.line.watcher.warn_held(row.id, row.name, str(reason), detail)
+    run.change = Hold(reason, detail)
+    host.line.journal.put(Unrun(run, row.claim, host.line.new_token()))
+
+
+class Unrun:
+    """A claimed workflow that is given back without having been run: one unit, one verdict, no body."""
+
+    def __init__(self, run: Run, claim: bytes | None, nonce: bytes) -> None:
+        self.queued = False
+        self._unit = run.take()
+        self._unit.claim = claim
+        self._unit.nonce = nonce
+
+    def take(self) -> Unit:
+        return self._unit
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        """Held, or taken over by another: either way not ours any more."""
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        log.error("workflow %s could not be given back: %s", unit.key.id, error)
