@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import perdure
+from perdure.cli.check import check
 from perdure.cli.db import db
 from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
@@ -48,7 +49,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (db, demo, doctor, executor, run_, workflow):
+for command in (check, db, demo, doctor, executor, run_, workflow):
     cli.add_command(command)
 
 

@@ -74,16 +74,20 @@ class Home:
             raise ConfigError(f"which app of {store.url}? {there}; say Client(…, app='name')")
         return apps[0]
 
+    def definitions(self) -> Registry:
+        """All that the app declares, its ``modules=`` included: they are imported now."""
+        for module in self.modules:
+            importlib.import_module(module)
+        return self.registry
+
     def new_engine(self, *, works: bool) -> Engine:
         """Import the app's modules, read the settings, and make the engine that is to be opened."""
         if self._engine is not None:
             raise ConfigError(f"app {self.name!r} is open already; close it first, or share the open one")
-        for module in self.modules:
-            importlib.import_module(module)
         settings = read_settings(self.name, self.arguments)
         return Engine(
             settings,
-            self.registry,
+            self.definitions(),
             lambda: self.make_store(settings.database, settings.app, settings.schema),
             works=works,
         )
