@@ -309,6 +309,22 @@ class Cluster(Server):
         self.stop(mode)
         self.start()
 
+    def standby(self) -> Cluster:
+        """A server that follows this one, started; this one is stopped for a moment, to be copied."""
+        self.stop()
+        other = Cluster(settings=self.settings)
+        home = Path(tempfile.mkdtemp(prefix="perdure-pg-"))
+        shutil.copytree(self._prepare() / "data", home / "data")
+        (home / "data" / "standby.signal").touch()
+        with (home / "data" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = 'host=127.0.0.1 port={self.port} user=postgres'\n")
+        other.home, other._bin, other._user = home, self._bin, self._user
+        if self._user is not None:
+            for path in [home, *home.rglob("*")]:
+                shutil.chown(path, self._user)
+        self.start()
+        return other.start()
+
     def destroy(self) -> None:
         """Stop and forget the data."""
         self.stop("immediate")

@@ -378,7 +378,8 @@ class Run:
             else:
                 self._ride(self.start)
         unit = Unit(
-            key=self.key, version=self.version, start=self.start, records=self._records, events=self.events or (),
+            key=self.key, version=self.version, after=self.seq - len(self._records), start=self.start,
+            records=self._records, events=self.events or (),
             sends=self.sends or (), children=self.children or (), taken=self.taken or (), woken=self.woken or (),
             change=self.change,
         )  # fmt: skip

@@ -131,6 +131,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
     claim: bytes | None = None
     nonce: bytes = b""
     version: str = ""
+    after: int = 0  # the last ``seq`` that the run wrote before this unit
     start: Start | None = None
     records: Sequence[Record] = ()
     events: Sequence[SetEvent] = ()

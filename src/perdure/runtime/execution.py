@@ -234,7 +234,7 @@ class Execution:
         if unit.start is not None:
             self._tell_started(verdict.exists.get(self.id, self.row))
         elif not self.gone:
-            log.warning("workflow %s was taken over by another executor; it stops here", self.id)
+            self.host.refused(self)
         self.drop()
 
     def drop(self) -> None:

@@ -507,6 +507,12 @@ class Executor:
             self._look_at(park.until)
         self.look()
 
+    def refused(self, execution: Execution) -> None:
+        """The database took no more writes of a run: another holds it, or (after a failover) lost what it wrote."""
+        log.warning("workflow %s was taken over by another executor, or lost in a failover; it stops", execution.id)
+        self.looks = 0  # it may still be ours by its row
+        self.line.loop.call_soon(self.look)
+
     def forget(self, execution: Execution) -> None:
         if self.executions.get(execution.id) is execution:
             del self.executions[execution.id]

@@ -48,12 +48,17 @@ class Longer:
         self.news: set[str] = set()  # runs whose events this batch changes
         self.verdicts: dict[int, Verdict] = {}
 
-    async def commit(self, batch: Sequence[Unit], *, doubtful: bool) -> Receipt:
-        """``doubtful``: some record was found taken, so units whose records are another's are refused first."""
+    async def commit(self, batch: Sequence[Unit], *, doubtful: bool, unproven: Sequence[Unit] = ()) -> Receipt:
+        """``doubtful``: some record was found taken, so units whose records are another's are refused first.
+
+        ``unproven``: of these, those whose run is ahead of its history are refused.
+        """
         async with self.link.transaction() as tx:
             await self._lock(tx, batch)
             if doubtful:
                 await self._refuse(tx, batch)
+            if unproven:
+                await self._prove(tx, batch, unproven)
             await self._look_for_news(tx, batch)
             waiting = [(n, self._as_it_was(unit)) for n, unit in enumerate(batch) if n not in self.verdicts]
             while waiting:
@@ -86,6 +91,14 @@ class Longer:
             n = mine[nth - 1][0]
             if row[1] != batch[n].nonce:
                 self.verdicts[n] = Verdict(applied=False)
+
+    async def _prove(self, tx: Transaction, batch: Sequence[Unit], unproven: Sequence[Unit]) -> None:
+        """Refuse the units of runs that remember more than the server has of them (``timeline.py``)."""
+        ids, runs = [unit.key.id for unit in unproven], [unit.key.run for unit in unproven]
+        ends = {row[0]: row[1] for row in await tx.fetch(self.place.sql["history_ends"], self.place.app, ids, runs)}
+        for nth, unit in enumerate(unproven, 1):
+            if ends.get(nth, 0) < unit.after:
+                self.verdicts[batch.index(unit)] = Verdict(applied=False)
 
     async def _look_for_news(self, tx: Transaction, batch: Sequence[Unit]) -> None:
         """See whose events will change: a second try of what set them has nothing to tell."""

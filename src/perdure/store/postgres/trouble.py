@@ -39,7 +39,7 @@ def translate(error: BaseException, where: str, *, writing: bool, closed: bool) 
         return DatabaseTrouble(f"Postgres at {where} rolled back, again and again ({code}): {said}")
     if code in _SCHEMA:
         return SchemaMismatch(
-            f"the schema at {where} is not what this Perdure needs ({said}). Run `perdure migrate` for this database."
+            f"the schema at {where} is not what this Perdure needs ({said}). Run perdure db migrate for this database."
         )
     broken = isinstance(error, OSError | asyncio.TimeoutError | EOFError) or code in _ENDED or code.startswith("08")
     if broken or (closed and not code):

@@ -18,6 +18,7 @@ from perdure.store.postgres.commit import Place, Watched, fenced_in, finish, wri
 from perdure.store.postgres.connection import Link
 from perdure.store.postgres.lone import checkpoint, is_checkpoint
 from perdure.store.postgres.longer import Longer, record_is_taken
+from perdure.store.postgres.timeline import Timeline
 from perdure.store.postgres.trouble import AGAIN, sqlstate
 
 TRIES = 6
@@ -29,12 +30,14 @@ class Writer:
     def __init__(self, link: Link, place: Place) -> None:
         self.link = link
         self.place = place
+        self.timeline = Timeline()
+        link.when_made(self.timeline.look)
 
     async def commit(self, batch: Sequence[Unit], now: int | None) -> Receipt:
         if not batch:
             row = await self.link.fetchrow(self.place.sql["clock"])
             return Receipt(now if now is not None else row[0], [])
-        doubtful = False
+        doubtful = bool(self.timeline.unproven(batch))
         for tries in range(TRIES):
             try:
                 if not doubtful and is_checkpoint(batch):
@@ -45,7 +48,7 @@ class Writer:
                         return await self._straight(batch, columns, now)
                     except Watched:
                         pass
-                return await Longer(self.link, self.place, now).commit(batch, doubtful=doubtful)
+                return await self._longer(batch, now, doubtful=doubtful)
             except Exception as e:
                 cause = e.__cause__ or e
                 if sqlstate(cause) in AGAIN and tries + 1 < TRIES:
@@ -55,6 +58,12 @@ class Writer:
                 else:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    async def _longer(self, batch: Sequence[Unit], now: int | None, *, doubtful: bool) -> Receipt:
+        unproven = self.timeline.unproven(batch)
+        receipt = await Longer(self.link, self.place, now).commit(batch, doubtful=doubtful, unproven=unproven)
+        self.timeline.prove([u for u in unproven if receipt.verdicts[batch.index(u)].applied])
+        return receipt
 
     async def _straight(self, batch: Sequence[Unit], columns: Columns, now: int | None) -> Receipt:
         """One statement; more only if a fence refused, a start did not take or a message did not arrive."""

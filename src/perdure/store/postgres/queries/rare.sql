@@ -21,6 +21,13 @@ from unnest($2::text[], $3::int[], $4::int[]) with ordinality k (id, run, seq, n
 cross join lateral (
     select nonce from perdure.history where app = $1 and id = k.id and run = k.run and seq = k.seq offset 0) h
 
+-- Where the histories of these runs end.
+-- name: history_ends
+select k.n, h.seq
+from unnest($2::text[], $3::int[]) with ordinality k (id, run, n)
+cross join lateral (
+    select seq from perdure.history where app = $1 and id = k.id and run = k.run order by seq desc limit 1) h
+
 -- Remembers who waits for whom.
 -- name: watch_insert
 insert into perdure.watch (app, target, waiter)
