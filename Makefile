@@ -1,7 +1,7 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test test-others models lint types sync floors format bench bench-peers check lock clean
+.PHONY: help demo test test-others pairs models lint types sync floors format bench bench-peers check lock clean
 
 help:      ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -15,6 +15,10 @@ test:      ## all tests, on the first Python found (make test T="tests/runtime -
 
 test-others:  ## the quick tests, on every other Python of the machine
 	@tools/test.sh --others
+
+pairs:     ## two crashes at every pair of writes of every canonical workflow of up to 8 steps: half an hour
+	@tools/setup.sh test
+	@PERDURE_TEST_CRASHES=pairs .venv/bin/python -m pytest -q -s tests/crash/test_every_pair.py
 
 models:    ## the models of models/, checked with spin
 	@tools/models.sh

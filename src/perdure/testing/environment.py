@@ -28,13 +28,14 @@ from perdure.config import Settings, read_settings
 from perdure.definitions import ResourceDef
 from perdure.errors import ConfigError
 from perdure.model.durations import Duration, to_us
+from perdure.model.states import Status
 from perdure.runtime import aface, sface
 from perdure.runtime.engine import Engine
 from perdure.runtime.executor import Executor
 from perdure.runtime.face import Home
 from perdure.runtime.recovery import reap
 from perdure.runtime.sync_body import SyncExecution
-from perdure.store.base import Store
+from perdure.store.base import Filter, Store
 from perdure.testing.clock import VirtualClock
 from perdure.testing.crash import CrashStore, Plan
 from perdure.testing.seat import Seat
@@ -96,6 +97,7 @@ class Harness:
         self._paused = 0  # time does not move by itself
         self._awaiting = 0  # calls of ours that wait for an end
         self._troubled = False
+        self._reaping = 0  # reapers that look whether anything is left
         self._restart: asyncio.Task[None] | None = None
         self._driver: asyncio.Task[None] | None = None
         self._settings: Settings
@@ -267,6 +269,8 @@ class Harness:
         self._home.opened(self._work.engine if self._direct else self._client)
         if self._troubled:
             self._look_again()
+        else:
+            executor.keep(asyncio.create_task(self._reap(executor)))
         self._changed()
 
     def _die(self, work: Work) -> None:
@@ -340,7 +344,7 @@ class Harness:
 
     def _under_way(self) -> bool:
         """Whether something is under way that will say when it ends: a call of the database, a step, a thread."""
-        if self._restart is not None or self._client_seat.under_way or self._work.seat.under_way:
+        if self._restart is not None or self._reaping or self._client_seat.under_way or self._work.seat.under_way:
             return True
         executor = self._work.engine.executor
         return executor is None or any(
@@ -393,9 +397,17 @@ class Harness:
             self._work.engine.line.watcher.look()
             executor.keep(asyncio.create_task(self._reap(executor)))
 
-    @staticmethod
-    async def _reap(executor: Executor) -> None:
-        await reap(executor)
+    async def _reap(self, executor: Executor) -> None:
+        """The reaper's next rounds, until nothing is left: it skips what somebody else has locked."""
+        running = Filter(statuses=frozenset({Status.RUNNING}))
+        self._reaping += 1
+        try:
+            while any(row.owner != executor.me.id for row in (await self._store.list(running)).rows):
+                await reap(executor)
+                await asyncio.sleep(0)
+        finally:
+            self._reaping -= 1
+            self._changed()
         executor.look()
 
     def _told(self, seat: Seat) -> None:
