@@ -17,6 +17,7 @@ from perdure.client.watcher import Watcher
 from perdure.clock import Clock, SystemClock
 from perdure.model.ids import MessageIds, TokenMaker, WorkflowIds
 from perdure.model.records import Ended, WorkflowRow
+from perdure.model.versions import Routing
 from perdure.store.base import Store
 
 
@@ -72,7 +73,8 @@ class Line:
         self.new_id = WorkflowIds()
         self.new_mid = MessageIds()
         self.work: Work | None = None
-        self.version = ""
+        self.rollout = "auto"
+        self.routing: Routing | None = None  # where new work goes, as it was last seen
         self.told_attached = False  # that a call was answered with the outcome of an earlier one
         self._on_hint: list[asyncio.Handle] = []
         store.on_hint(self._hinted)

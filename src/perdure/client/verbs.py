@@ -144,7 +144,7 @@ def start_of(line: Line, order: StartOrder, id: str) -> Start:
         id=id,
         lineage=line.new_token(),
         name=order.name,
-        version=options.version or line.version,
+        version=options.version or "",
         input=order.input,
         fingerprint=order.fingerprint,
         nonce=line.new_token(),

@@ -36,6 +36,7 @@ from perdure.runtime.claims import hold_broken, take_on
 from perdure.runtime.ends import child_start
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
+from perdure.runtime.launch import Code, launch
 from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
@@ -64,10 +65,11 @@ class Executor:
         registry: Registry,
         *,
         executor_id: str,
-        version: str,
+        code: Code,
         me: Incarnation,
         lease: Lease | None = None,
         recovery: str = "fleet",
+        rollout: str = "auto",
         threads: int = 64,
         grace: float = GRACE_SECONDS,
         live_max: int = LIVE_MAX,
@@ -77,7 +79,9 @@ class Executor:
         self.line = line
         self.registry = registry
         self.executor_id = executor_id
-        self.version = version
+        self.code = code
+        self.version = code.version
+        self.rollout = rollout
         self.lease = lease
         self.recovery = recovery
         self.me = me
@@ -116,10 +120,10 @@ class Executor:
     async def open(self) -> None:
         """Recover what the gone have left, then work. The incarnation is registered already."""
         self.line.work = self
-        self.line.version = self.version
         self.line.watcher.is_local = self.has
         if self.recovery == "single":
             await refuse_company(self)
+        await launch(self)
         await retry_held(self)
         await reap(self)
         self.look()

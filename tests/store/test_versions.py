@@ -1,0 +1,114 @@
+"""Versions that were launched, and where new work goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from perdure.model.versions import Routing, Version
+from perdure.store.base import Store
+from perdure.versions.routing import FIRST_EVER, FIRST_LAUNCH, RELAUNCH
+from tests.store.build import ME, OTHER, SECOND, T, tok
+from tests.store.test_executors import who
+
+PRINTS = {"flow": "f1", "other": ""}
+
+
+async def launched(
+    store: Store, version: str, *apart: bytes, now: int = T, auto: bool = True, prints: dict[str, str] = PRINTS
+) -> Routing:
+    return await store.launched(version, prints, apart, auto=auto, now=now)
+
+
+async def current(store: Store) -> str:
+    routing = await store.routing()
+    assert routing is not None
+    return routing.current
+
+
+async def test_the_first_launch_of_an_app_makes_its_version_current(store: Store) -> None:
+    assert await store.routing() is None
+    assert await store.versions() == []
+    expected = Routing(current="v1", revision=1, changed=T, because=FIRST_EVER)
+    assert await launched(store, "v1", auto=False) == expected
+    assert await store.routing() == expected
+    assert await store.versions() == [Version(name="v1", fingerprints=PRINTS, first_launched=T, launched=T)]
+
+
+async def test_a_version_launched_for_the_first_time_becomes_current_under_auto_alone(store: Store) -> None:
+    await launched(store, "v1")
+    await store.register(who(ME, version="v1"), SECOND, now=T)
+    assert (await launched(store, "v2", auto=False, now=T + 1)).current == "v1"
+    routing = await launched(store, "v3", now=T + 2)
+    assert routing == Routing(current="v3", revision=2, changed=T + 2, because=FIRST_LAUNCH)
+    assert await store.routing() == routing
+    assert [v.name for v in await store.versions()] == ["v3", "v2", "v1"]
+
+
+async def test_a_launch_again_is_noted_with_its_time_and_fingerprints(store: Store) -> None:
+    await launched(store, "v1")
+    await launched(store, "v1", now=T + 5, prints={"flow": "f2"})
+    assert await store.versions() == [
+        Version(name="v1", fingerprints={"flow": "f2"}, first_launched=T, launched=T + 5),
+    ]
+
+
+async def test_a_version_launched_again_becomes_current_once_nobody_serves_the_current_one(store: Store) -> None:
+    await launched(store, "v1")
+    await launched(store, "v2")
+    await store.register(who(ME, version="v2"), SECOND, now=T)
+    assert (await launched(store, "v1", now=T + 1)).current == "v2"
+    assert (await launched(store, "v1", OTHER, now=T + 1)).current == "v2"
+    routing = await launched(store, "v1", ME, now=T + 2)  # which counts for nothing: proven gone
+    assert (routing.current, routing.because, routing.revision) == ("v1", RELAUNCH, 3)
+    await store.register(who(OTHER, version="v1"), SECOND, now=T)
+    assert (await launched(store, "v2", now=T + 2 * SECOND)).current == "v2", "the lease of v1 has run out"
+
+
+async def test_who_drains_or_has_left_serves_no_longer(store: Store) -> None:
+    await launched(store, "v1")
+    await launched(store, "v2")
+    await store.register(who(ME, version="v2", state="draining"), SECOND, now=T)
+    await store.register(who(OTHER, version="v2"), SECOND, now=T)
+    await store.bury([OTHER], expired_only=False, now=T)
+    assert (await launched(store, "v1")).current == "v1"
+
+
+async def test_an_operators_change_is_by_revision_and_withdraws_what_loses_traffic(store: Store) -> None:
+    to = Routing(current="v1", ramping="v2", percentage=12.5, because="try it")
+    assert await store.reroute(to, now=T) is None, "nothing was launched yet"
+    await launched(store, "v1")
+    await launched(store, "v2")
+    assert await store.reroute(to, now=T) is None, "of an older revision"
+    after = await store.reroute(msgspec.structs.replace(to, revision=2), now=T + 3)
+    expected = Routing(current="v1", ramping="v2", percentage=12.5, revision=3, changed=T + 3, because="try it")
+    assert after == expected
+    assert await store.routing() == expected
+    assert {v.name: v.withdrawn for v in await store.versions()} == {"v1": False, "v2": False}
+    assert after is not None
+    await store.reroute(msgspec.structs.replace(after, ramping=None, percentage=0), now=T + 4)
+    assert {v.name: v.withdrawn for v in await store.versions()} == {"v1": False, "v2": True}
+    assert (await launched(store, "v2", now=T + 5)).current == "v1", "no launch gives it traffic again"
+    await store.reroute(Routing(current="v2", revision=4, because="mended"), now=T + 6)
+    assert {v.name: v.withdrawn for v in await store.versions()} == {"v1": True, "v2": False}
+
+
+async def test_many_launch_at_once_and_one_decides(make_store: Callable[[str], Awaitable[Store]]) -> None:
+    stores = [await make_store("app") for _ in range(4)]
+    await asyncio.gather(*(launched(store, "v1") for store in stores))
+    await asyncio.gather(*(launched(store, "v2") for store in stores))
+    routing = await stores[0].routing()
+    assert routing is not None
+    assert (routing.current, routing.revision) == ("v2", 2)
+
+
+async def test_versions_belong_to_their_app(make_store: Callable[[str], Awaitable[Store]]) -> None:
+    a, b = await make_store("a"), await make_store("b")
+    await launched(a, "v1")
+    assert await b.routing() is None
+    assert await b.versions() == []
+    await b.register(who(tok(), version="v1"), SECOND, now=T)
+    await launched(a, "v2")
+    assert (await launched(a, "v1")).current == "v1", "b's executor serves nothing of a"
