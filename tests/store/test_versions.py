@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
+import pytest
 
-from perdure.model.versions import Routing, Version
+from perdure.model.states import Reason, Status, Versioning
+from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.writes import Hold, Park
 from perdure.store.base import Store
 from perdure.versions.routing import FIRST_EVER, FIRST_LAUNCH, RELAUNCH
-from tests.store.build import ME, OTHER, SECOND, T, tok
+from tests.store.build import (
+    ME,
+    OTHER,
+    SECOND,
+    T,
+    close,
+    one,
+    own,
+    queued,
+    row,
+    running,
+    start,
+    tok,
+    unit,
+    want,
+)
 from tests.store.test_executors import who
 
 PRINTS = {"flow": "f1", "other": ""}
@@ -112,3 +131,95 @@ async def test_versions_belong_to_their_app(make_store: Callable[[str], Awaitabl
     await b.register(who(tok(), version="v1"), SECOND, now=T)
     await launched(a, "v2")
     assert (await launched(a, "v1")).current == "v1", "b's executor serves nothing of a"
+
+
+# -- unfinished work
+
+
+async def test_open_work_is_counted_by_version_with_its_oldest(store: Store) -> None:
+    assert await store.unfinished() == []
+    await store.register(who(ME), SECOND, now=T)
+    await running(store, "held", now=T + 3)  # v1, held by ME
+    await queued(store, "a", "b", now=T + 5, version="v1")
+    await queued(store, "c", now=T + 1, version="v2")
+    await queued(store, "none yet", now=T, version="")
+    claim = await running(store, "done", now=T)
+    await one(store, unit("done", claim, change=close()))
+    assert await store.unfinished() == [
+        Unfinished(version="v2", count=1, oldest=T + 1),
+        Unfinished(version="v1", count=3, oldest=T + 3),
+    ]
+    assert [u.count for u in await store.unfinished(2)] == [1, 2]
+
+
+async def test_unfinished_work_belongs_to_its_app(make_store: Callable[[str], Awaitable[Store]]) -> None:
+    a, b = await make_store("a"), await make_store("b")
+    await queued(a, "w", version="v1")
+    assert await b.unfinished() == []
+
+
+# -- upgrades
+
+
+UP = Versioning.AUTO_UPGRADE
+BY_CODE = frozenset({Reason.NONDETERMINISM})
+
+
+async def upgraded(store: Store, limit: int = 10, **more: Any) -> int:
+    return await store.upgrade("v2", ["flow"], limit, retry=BY_CODE, now=T + 9, **more)
+
+
+async def versions(store: Store, *ids: str) -> list[str]:
+    rows = await store.rows(ids)
+    return [rows[id].version for id in ids]
+
+
+async def test_what_goes_with_the_current_version_is_given_it(store: Store) -> None:
+    await queued(store, "up", "up too", versioning=UP)
+    await queued(store, "stays", versioning=Versioning.PINNED)
+    await queued(store, "undeclared")
+    await queued(store, "other name", name="other", versioning=UP)
+    await queued(store, "none yet", version="", versioning=UP)
+    await queued(store, "ramping", version="v3", versioning=UP)
+    claim = tok("claim")
+    await one(store, own("running", claim, start=start("running", claim, versioning=UP)))
+    assert await upgraded(store, apart=["v3"]) == 2
+    assert await upgraded(store, apart=["v3"]) == 0
+    assert await versions(store, "up", "up too") == ["v2", "v2"]
+    assert await versions(store, "stays", "undeclared", "other name", "running") == ["v1"] * 4
+    assert await versions(store, "none yet", "ramping") == ["", "v3"]
+    got = {c.row.id for c in await store.claim(want(version="v2"), now=T + 10)}
+    assert got == {"up", "up too", "none yet"}
+
+
+async def test_no_more_than_the_limit_at_once(store: Store) -> None:
+    await queued(store, *"abc", versioning=UP)
+    await queued(store, *"de", version="v0", versioning=UP)
+    assert [await upgraded(store, 2) for _ in range(4)] == [2, 2, 1, 0]
+
+
+async def test_what_waits_goes_on_waiting_under_the_other_version(store: Store) -> None:
+    claim = tok("claim")
+    await one(store, own("w", claim, start=start("w", claim, versioning=UP)))
+    park = unit("w", claim, change=Park(T + 5 * SECOND, "a timer"))
+    await one(store, park)
+    assert await upgraded(store) == 1
+    await one(store, park)  # whose answer was lost
+    after = await row(store, "w")
+    assert (after.version, after.status, after.until, after.detail) == ("v2", Status.WAITING, T + 5 * SECOND, "a timer")
+
+
+@pytest.mark.parametrize(("reason", "status"), [(Reason.NONDETERMINISM, "queued"), (Reason.RECOVERY_LIMIT, "held")])
+async def test_what_is_held_is_queued_if_the_code_was_the_reason(store: Store, reason: Reason, status: str) -> None:
+    claim = tok("claim")
+    await one(store, own("w", claim, start=start("w", claim, versioning=UP)))
+    hold = unit("w", claim, change=Hold(reason, "why"))
+    await one(store, hold)
+    assert await upgraded(store) == 1
+    after = await row(store, "w")
+    assert (after.version, str(after.status)) == ("v2", status)
+    if status == "queued":
+        assert (after.reason, after.detail, after.until) == (None, "", T + 9)
+        assert not (await one(store, hold)).applied, "a late second try of the hold"
+    else:
+        assert (after.reason, after.detail, after.until) == (reason, "why", None)

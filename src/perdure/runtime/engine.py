@@ -67,7 +67,7 @@ class Engine:
             await store.migrate()
             self._say_where()
             self.line = Line(store, self.loop, clock)
-            self.line.rollout = self.settings.rollout
+            self.line.routes.rollout = self.settings.rollout
             if self.works:
                 await self._begin_work(before_work, leased=clock is None, polling=polling)
         except BaseException:
@@ -87,7 +87,7 @@ class Engine:
             self.lease = lease
         executor = Executor(
             line, self.registry, executor_id=settings.executor_id, code=code, me=me, lease=self.lease,
-            recovery=settings.recovery, rollout=settings.rollout, threads=settings.threads, grace=settings.grace,
+            recovery=settings.recovery, threads=settings.threads, grace=settings.grace,
             polling=polling, fakes=self.fakes,
         )  # fmt: skip
         try:

@@ -14,12 +14,16 @@ import msgspec
 
 from perdure.client.line import Line
 from perdure.definitions import Registry
-from perdure.errors import ConfigError
+from perdure.errors import ConfigError, DatabaseTrouble
+from perdure.model.info import to_datetime
 from perdure.model.records import Incarnation
+from perdure.model.versions import Routing
 from perdure.runtime.leases import provably_gone
 from perdure.versions.fingerprint import NoSource, Sources, app_version
 
 log = logging.getLogger("perdure")
+
+COUNTED = 10_000  # workflows of one version, at most: to say that there are many, nobody needs them all
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -35,7 +39,6 @@ class Host(Protocol):
     line: Line
     me: Incarnation
     code: Code
-    rollout: str
 
 
 def code_of(app: str, registry: Registry, given: str) -> Code:
@@ -60,12 +63,48 @@ def code_of(app: str, registry: Registry, given: str) -> Code:
 
 
 async def launch(host: Host) -> None:
-    """Register this launch; its version may become the one that new work goes to."""
-    store, stamp = host.line.store, host.line.clock.stamp
-    gone = [who.id for who in await store.incarnations() if who.id != host.me.id and provably_gone(who)]
-    routing = await store.launched(
-        host.code.version, host.code.fingerprints, [host.me.id, *gone], auto=host.rollout == "auto", now=stamp()
-    )
-    host.line.routing = routing
+    """Register this launch; its version may become the one that new work goes to. Says what there is of others."""
+    routing = await register(host)
     mine = "the current one" if routing.current == host.code.version else f"current is {routing.current}"
     log.info("app %s: version %s of the code, %s (%s)", host.line.app, host.code.version, mine, routing.because)
+
+
+async def register(host: Host) -> Routing:
+    """Tell the database of the version that runs here; where new work goes now."""
+    line, code = host.line, host.code
+    gone = [who.id for who in await line.store.incarnations() if who.id != host.me.id and provably_gone(who)]
+    auto = line.routes.rollout == "auto"
+    routing = await line.store.launched(
+        code.version, code.fingerprints, [host.me.id, *gone], auto=auto, now=line.clock.stamp()
+    )
+    line.routes.saw(routing)
+    return routing
+
+
+async def living_versions(host: Host) -> frozenset[str]:
+    """The versions that some executor serves, this one's among them."""
+    now = host.line.clock.now()
+    others = await host.line.store.incarnations()
+    return frozenset(who.version for who in others if who.leased(now) and not provably_gone(who))
+
+
+async def say_unfinished(host: Host) -> None:
+    """Say what there is of unfinished work of other versions, and whether anybody runs it."""
+    try:
+        found = [one for one in await host.line.store.unfinished(COUNTED) if one.version != host.code.version]
+        living = await living_versions(host) if found else frozenset[str]()
+    except DatabaseTrouble as trouble:
+        log.info("the database is in trouble, unfinished work of other versions is not counted: %s", trouble)
+        return
+    for one in found:
+        count = f"{one.count}{' or more' if one.count >= COUNTED else ''}"
+        oldest = to_datetime(one.oldest).isoformat(timespec="seconds")
+        what = f"{count} unfinished workflow{'' if one.count == 1 else 's'} of version {one.version}, oldest {oldest}"
+        if one.version in living:
+            log.info("app %s has %s; an executor of that version is alive and goes on with them", host.line.app, what)
+        else:
+            log.warning(
+                "app %s has %s; no executor of that version is alive. What cannot go on by itself: perdure workflow "
+                "list --stranded; whether it fits this code: perdure replay MODULE:APP",
+                host.line.app, what,
+            )  # fmt: skip

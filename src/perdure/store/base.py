@@ -27,7 +27,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import Reason, Status
-from perdure.model.versions import Routing, Version
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 
 
@@ -248,6 +248,27 @@ class Store(Protocol):
 
     async def versions(self) -> builtins.list[Version]:
         """All versions that were ever launched, the latest launched first."""
+        ...
+
+    async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
+        """Open work by version, the oldest first; what has none yet left out. No count goes beyond ``limit``."""
+        ...
+
+    async def upgrade(
+        self,
+        version: str,
+        names: Collection[str],
+        limit: int,
+        *,
+        apart: Collection[str] = (),
+        retry: Collection[Reason] = (),
+        now: int | None = None,
+    ) -> int:
+        """Give ``version`` to workflows declared ``auto_upgrade`` of these names; how many, ``limit`` at most.
+
+        Those of other versions (``apart`` not touched) that nobody holds; what is held for a reason in ``retry`` is
+        queued with it. Skips rows that others have locked.
+        """
         ...
 
     # -- hints (never needed for correctness)

@@ -282,12 +282,13 @@ def _statements(body: list[Any], *, of_class: bool = False) -> list[Any]:
 def _joined(values: list[Any]) -> list[Any]:
     """The parts of an f-string, neighbouring texts as one: Pythons cut them differently."""
     parts: list[Any] = []
+    text = ""
     for part in values:
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            if not part.value:
-                continue
-            if parts and isinstance(parts[-1], ast.Constant):
-                parts[-1] = ast.Constant(value=parts[-1].value + part.value)
-                continue
+        if isinstance(part, ast.Constant):
+            text += str(part.value)
+            continue
+        if text:
+            parts.append(ast.Constant(value=text))
         parts.append(part)
-    return parts
+        text = ""
+    return [*parts, ast.Constant(value=text)] if text else parts

@@ -14,7 +14,7 @@ from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.versions import Routing, Version
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.postgres import claim, commands, health, migrate, reads, versions
@@ -178,6 +178,21 @@ class PostgresStore:
 
     async def versions(self) -> builtins.list[Version]:
         return await versions.versions(self._reading, self._place)
+
+    async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
+        return await versions.unfinished(self._reading, self._place, limit)
+
+    async def upgrade(
+        self,
+        version: str,
+        names: Collection[str],
+        limit: int,
+        *,
+        apart: Collection[str] = (),
+        retry: Collection[Reason] = (),
+        now: int | None = None,
+    ) -> int:
+        return await versions.upgrade(self._reading, self._place, version, names, limit, apart, retry, now)
 
     # -- hints
 

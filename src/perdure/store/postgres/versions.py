@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from perdure.model.versions import Routing, Version
+from perdure.model.states import Reason
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.versions.routing import FIRST_EVER, after_launch, gets, withdrawn_by
@@ -69,6 +70,29 @@ async def versions(link: Link, place: Place) -> list[Version]:
         Version(name=r[0], fingerprints=_fingerprints.decode(r[1]), first_launched=r[2], launched=r[3], withdrawn=r[4])
         for r in await link.fetch(place.sql["version_list"], place.app)
     ]
+
+
+async def unfinished(link: Link, place: Place, limit: int) -> list[Unfinished]:
+    found = await link.fetch(place.sql["unfinished"], place.app, limit)
+    return [Unfinished(version=r[0], count=r[1], oldest=r[2]) for r in found]
+
+
+async def upgrade(
+    link: Link,
+    place: Place,
+    version: str,
+    names: Collection[str],
+    limit: int,
+    apart: Collection[str],
+    retry: Collection[Reason],
+    now: int | None,
+) -> int:
+    return len(
+        await link.fetch(
+            place.sql["upgrade"], place.app, version, limit, sorted(names), sorted(apart), sorted(retry), now,
+            writing=True,
+        )
+    )  # fmt: skip
 
 
 async def _set(tx: Transaction, place: Place, to: Routing) -> bool:

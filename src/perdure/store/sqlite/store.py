@@ -17,7 +17,7 @@ from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.versions import Routing, Version
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads, versions
@@ -185,6 +185,23 @@ class SQLiteStore:
 
     async def versions(self) -> builtins.list[Version]:
         return await self._read(lambda conn: versions.versions(conn, self.app))
+
+    async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
+        return await self._read(lambda conn: versions.unfinished(conn, self.app, limit))
+
+    async def upgrade(
+        self,
+        version: str,
+        names: Collection[str],
+        limit: int,
+        *,
+        apart: Collection[str] = (),
+        retry: Collection[Reason] = (),
+        now: int | None = None,
+    ) -> int:
+        return await self._write(
+            lambda conn: versions.upgrade(conn, self.app, version, names, limit, apart, retry, _clock(now))
+        )
 
     # -- hints
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
-from perdure.model.versions import Routing, Version
+from perdure.model.states import Reason
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.store.sql import queries
 from perdure.store.sqlite.driver import Connection
 from perdure.versions.routing import after_launch, gets, withdrawn_by
@@ -69,6 +71,50 @@ def versions(conn: Connection, app: str) -> list[Version]:
         )
         for r in conn.execute(Q["version_list"], (app,))
     ]
+
+
+def unfinished(conn: Connection, app: str, limit: int) -> list[Unfinished]:
+    found: dict[str, Unfinished] = {}
+    owners = [who for (who, *_) in conn.execute(Q["incarnation_list"], (app,)).fetchall()]
+    for owner in (None, *owners):
+        held = () if owner is None else (owner,)
+        for version in _open_versions(conn, app, owner):
+            query = Q["unfinished_free" if owner is None else "unfinished_held"]
+            [(count, oldest)] = conn.execute(query, (app, version, limit, *held)).fetchall()
+            before = found.get(version, Unfinished(version=version, count=0, oldest=oldest))
+            found[version] = Unfinished(
+                version=version, count=min(before.count + count, limit), oldest=min(before.oldest, oldest)
+            )
+    return sorted(found.values(), key=lambda one: (one.oldest, one.version))
+
+
+def _open_versions(conn: Connection, app: str, owner: bytes | None) -> Iterator[str]:
+    """The versions of open work that ``owner`` holds (None: that nobody does), by hops along the index."""
+    query = Q["version_next_free" if owner is None else "version_next_held"]
+    held = () if owner is None else (owner,)
+    version: str | None = ""
+    while (version := conn.execute(query, (app, version, *held)).get) is not None:
+        yield version
+
+
+def upgrade(
+    conn: Connection,
+    app: str,
+    version: str,
+    names: Collection[str],
+    limit: int,
+    apart: Collection[str],
+    retry: Collection[Reason],
+    now: int,
+) -> int:
+    named, reasons, moved = json.dumps(sorted(names)), json.dumps(sorted(retry)), 0
+    for other in list(_open_versions(conn, app, None)):
+        if other == version or other in apart:
+            continue
+        found = conn.execute(Q["upgradable"], (app, other, named, limit - moved)).fetchall()
+        conn.executemany(Q["upgrade"], [(app, id, version, reasons, now) for (id,) in found])
+        moved += len(found)
+    return moved
 
 
 def _put(conn: Connection, app: str, to: Routing) -> None:

@@ -37,3 +37,73 @@ where app = $1 order by launched desc, name
 select exists (
     select from perdure.incarnation
     where app = $1 and version = $2 and state = 'alive' and lease_until > $3 and id <> all($4::bytea[]))
+
+-- Open work by version: up to `$2` rows counted of those that nobody holds, and of those that each executor holds.
+-- Versions are found by hopping along the index from one to the next.
+-- name: unfinished
+with recursive free as (
+    (select version from perdure.workflow where app = $1 and owner is null and status < 5
+    order by owner, version, until limit 1)
+    union all
+    select (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
+        order by w.owner, w.version, w.until limit 1)
+    from free where free.version is not null),
+held as (
+    select i.id as owner, (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner = i.id and w.status < 5 order by w.version, w.until limit 1) as version
+    from perdure.incarnation i where i.app = $1
+    union all
+    select held.owner, (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner = held.owner and w.version > held.version and w.status < 5
+        order by w.version, w.until limit 1)
+    from held where held.version is not null),
+counted as (
+    select free.version, c.n, c.oldest
+    from free cross join lateral (
+        select count(*) as n, min(created) as oldest from (
+            select w.created from perdure.workflow w
+            where w.app = $1 and w.owner is null and w.version = free.version and w.status < 5
+            order by w.owner, w.version, w.until limit $2) x) c
+    where free.version <> ''
+    union all
+    select held.version, c.n, c.oldest
+    from held cross join lateral (
+        select count(*) as n, min(created) as oldest from (
+            select w.created from perdure.workflow w
+            where w.app = $1 and w.owner = held.owner and w.version = held.version and w.status < 5
+            order by w.version, w.until limit $2) x) c
+    where held.version <> '')
+select version, least(sum(n), $2)::bigint, min(oldest) from counted group by version order by 3, 1
+
+-- Gives version `$2` to up to `$3` workflows that go with the current version (`$4`: of these names) and that nobody
+-- holds, unless they are of one in `$5`. What is held because the code did not match (`$6`) is queued with it.
+-- name: upgrade
+with recursive t as materialized (
+    select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+free as (
+    (select version from perdure.workflow where app = $1 and owner is null and status < 5
+    order by owner, version, until limit 1)
+    union all
+    select (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
+        order by w.owner, w.version, w.until limit 1)
+    from free where free.version is not null),
+picked as materialized (
+    select w.id
+    from free cross join lateral (
+        select id from perdure.workflow
+        where app = $1 and owner is null and version = free.version and status < 5 and versioning = 2
+            and name = any($4::text[])
+        order by owner, version, until limit $3 for no key update skip locked) w
+    where free.version not in ('', $2) and free.version <> all($5::text[]) limit $3)
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
+select $1, picked.id, 1, '', '', '', 1, 0, 0, '', '' from picked
+on conflict (app, id) do update
+set version = $2, updated = (select now from t),
+    status = case when w.reason = any($6::text[]) then 1 else w.status end,
+    until = case when w.reason = any($6::text[]) then (select now from t) else w.until end,
+    claim = case when w.reason = any($6::text[]) then null else w.claim end,
+    detail = case when w.reason = any($6::text[]) then '' else w.detail end,
+    reason = case when w.reason = any($6::text[]) then null else w.reason end
+returning w.id

@@ -33,3 +33,38 @@ select name, fingerprints, first_launched, launched, withdrawn from version wher
 -- The executors of a version that are alive at ?3.
 -- name: version_served
 select id from incarnation where app = ?1 and version = ?2 and state = 'alive' and lease_until > ?3
+
+-- The next version after ?2 by name that has open work which nobody holds; null if none.
+-- name: version_next_free
+select min(version) from workflow where app = ?1 and owner is null and version > ?2 and status < 5
+
+-- The same of work that ?3 holds.
+-- name: version_next_held
+select min(version) from workflow where app = ?1 and owner = ?3 and version > ?2 and status < 5
+
+-- Counts open work of a version that nobody holds, up to ?3.
+-- name: unfinished_free
+select count(*), min(created) from (
+    select created from workflow where app = ?1 and owner is null and version = ?2 and status < 5 limit ?3)
+
+-- The same of work that ?4 holds.
+-- name: unfinished_held
+select count(*), min(created) from (
+    select created from workflow where app = ?1 and owner = ?4 and version = ?2 and status < 5 limit ?3)
+
+-- Workflows of a version that go with the current one (of the names in ?3, a JSON array) and that nobody holds.
+-- name: upgradable
+select id from workflow
+where app = ?1 and owner is null and version = ?2 and status < 5 and versioning = 2
+    and name in (select value from json_each(?3))
+order by until limit ?4
+
+-- Gives a workflow another version. What is held because the code did not match (?4) is queued with it.
+-- name: upgrade
+update workflow set version = ?3, updated = ?5,
+    status = case when reason in (select value from json_each(?4)) then 1 else status end,
+    until = case when reason in (select value from json_each(?4)) then ?5 else until end,
+    claim = case when reason in (select value from json_each(?4)) then null else claim end,
+    detail = case when reason in (select value from json_each(?4)) then '' else detail end,
+    reason = case when reason in (select value from json_each(?4)) then null else reason end
+where app = ?1 and id = ?2
