@@ -326,6 +326,20 @@ async def test_what_a_workflow_declares_is_stored_with_its_start(replica: Replic
     assert found == [Versioning.PINNED, Versioning.PINNED, Versioning.UNDECLARED]
 
 
+async def test_what_was_started_without_the_code_is_declared_when_it_is_claimed(
+    replica: Replica, database: str
+) -> None:
+    app = await replica("v1", "pinned")
+    async with Client(database, app="shop") as client:
+        await client.workflow("order", returns=list).options(id="w").start()
+        assert (await row(app, "w")).versioning is Versioning.UNDECLARED
+
+        async def declared() -> bool:
+            return (await row(app, "w")).versioning is Versioning.PINNED
+
+        await until(declared)
+
+
 def test_what_cannot_be_declared_is_refused() -> None:
     app = App("shop")
     with pytest.raises(DefinitionError, match="versioning='latest' is none of"):
@@ -357,6 +371,40 @@ async def test_auto_upgrade_goes_on_with_the_current_version(replica: Replica) -
     await handle.send(True, GO)
     assert await handle.result() == ["v1", "v2", "v2"]
     assert [r.version for r in await history(new, "w")] == ["v1", "v2", "v2"]
+
+
+async def test_auto_upgrade_goes_on_with_the_current_version_after_a_crash(replica: Replica) -> None:
+    old = await replica("v1", "auto_upgrade")
+    await old.order.options(id="w").start()  # type: ignore[attr-defined]
+    await until(lambda: history(old, "w"))
+    await crash(old)
+    new = await replica("v2", "auto_upgrade")
+    taken = await row(new, "w")
+    assert (taken.version, taken.attempts) == ("v2", 1)
+    handle = new.order.handle("w")  # type: ignore[attr-defined]
+    await handle.send(True, GO)
+    assert await handle.result() == ["v1", "v2", "v2"]
+
+
+async def test_auto_upgrade_looks_seldom_while_nobody_could_put_other_work_down(replica: Replica) -> None:
+    app = await replica("v1", "auto_upgrade")
+    store, asked = executor(app).line.store, 0
+    upgrade = store.upgrade
+
+    async def counted(*args: Any, **kwargs: Any) -> int:
+        nonlocal asked
+        asked += 1
+        return await upgrade(*args, **kwargs)  # type: ignore[no-any-return]
+
+    store.upgrade = counted
+    for _ in range(2 * upgrades.QUIET_ROUNDS):
+        await follow(executor(app))
+    assert asked == 2
+    await replica("v0")
+    await operator(app, current="v1")
+    for _ in range(3):
+        await follow(executor(app))
+    assert asked == 5, "another version is there"
 
 
 async def test_auto_upgrade_takes_what_an_old_executor_puts_down_later(replica: Replica, quick_eviction: None) -> None:

@@ -198,6 +198,18 @@ async def test_no_more_than_the_limit_at_once(store: Store) -> None:
     assert [await upgraded(store, 2) for _ in range(4)] == [2, 2, 1, 0]
 
 
+async def test_what_the_gone_hold_is_moved_where_it_is_and_taken_over_from_there(store: Store) -> None:
+    claim = tok("claim")
+    starts = {id: start(id, claim, versioning=v) for id, v in (("w", UP), ("stays", Versioning.PINNED))}
+    await store.commit([own(id, claim, start=s) for id, s in starts.items()], now=T)
+    assert await upgraded(store, gone=[OTHER]) == 0
+    assert await upgraded(store, gone=[ME]) == 1
+    after = await row(store, "w")
+    assert (after.version, after.status, after.owner, after.claim) == ("v2", Status.RUNNING, ME, claim)
+    [taken] = await store.adopt([ME], want(owner=OTHER, version="v2"), now=T + 9)
+    assert (taken.row.id, taken.row.attempts) == ("w", 1)
+
+
 async def test_what_waits_goes_on_waiting_under_the_other_version(store: Store) -> None:
     claim = tok("claim")
     await one(store, own("w", claim, start=start("w", claim, versioning=UP)))
@@ -223,3 +235,15 @@ async def test_what_is_held_is_queued_if_the_code_was_the_reason(store: Store, r
         assert not (await one(store, hold)).applied, "a late second try of the hold"
     else:
         assert (after.reason, after.detail, after.until) == (reason, "why", None)
+
+
+async def test_what_the_code_declares_is_noted_under_the_claim(store: Store) -> None:
+    await queued(store, "a", "b")
+    await queued(store, "said", versioning=Versioning.PINNED)
+    [*claimed] = await store.claim(want(), now=T)
+    token = claimed[0].row.claim or b""
+    assert await store.declare(["a", "b", "said", "unknown"], UP, tok("stale")) == 0
+    assert await store.declare(["b", "said", "unknown"], UP, token) == 1
+    rows = await store.rows(["a", "b", "said"])
+    assert [rows[id].versioning for id in ("a", "b", "said")] == [Versioning.UNDECLARED, UP, Versioning.PINNED]
+    assert await store.declare([], UP, token) == 0

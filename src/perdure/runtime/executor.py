@@ -42,7 +42,7 @@ from perdure.runtime.pool import ThreadPool
 from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
-from perdure.runtime.upgrades import follow
+from perdure.runtime.upgrades import Following, follow
 from perdure.runtime.wakes import read_mail, take_wakes
 from perdure.store.base import ClaimRequest
 
@@ -80,7 +80,7 @@ class Executor:
         self.registry = registry
         self.executor_id = executor_id
         self.code = code
-        self.unserved_since: float | None = None
+        self.following = Following()
         self.version = code.version
         self.lease = lease
         self.recovery = recovery
@@ -125,9 +125,9 @@ class Executor:
             await refuse_company(self)
         await launch(self)
         await retry_held(self)
+        await follow(self)
         await reap(self)
         await say_unfinished(self)
-        await follow(self)
         self.look()
         if self.polling:
             self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
@@ -360,8 +360,8 @@ class Executor:
         self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
 
     async def _round(self) -> None:
-        await reap(self)
         await follow(self)
+        await reap(self)
 
     # -- eviction
 

@@ -26,7 +26,7 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
-from perdure.model.states import Reason, Status
+from perdure.model.states import Reason, Status, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 
@@ -250,6 +250,10 @@ class Store(Protocol):
         """All versions that were ever launched, the latest launched first."""
         ...
 
+    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+        """Note what the code declares for workflows that were started without it, held under ``claim``; how many."""
+        ...
+
     async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
         """Open work by version, the oldest first; what has none yet left out. No count goes beyond ``limit``."""
         ...
@@ -260,14 +264,15 @@ class Store(Protocol):
         names: Collection[str],
         limit: int,
         *,
+        gone: Collection[bytes] = (),
         apart: Collection[str] = (),
         retry: Collection[Reason] = (),
         now: int | None = None,
     ) -> int:
         """Give ``version`` to workflows declared ``auto_upgrade`` of these names; how many, ``limit`` at most.
 
-        Those of other versions (``apart`` not touched) that nobody holds; what is held for a reason in ``retry`` is
-        queued with it. Skips rows that others have locked.
+        Those of other versions (``apart`` not touched) that nobody holds, or that one of ``gone`` does; what is held
+        for a reason in ``retry`` is queued with it. Skips rows that others have locked.
         """
         ...
 

@@ -13,7 +13,7 @@ from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
-from perdure.model.states import Reason
+from perdure.model.states import Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
@@ -179,6 +179,9 @@ class PostgresStore:
     async def versions(self) -> builtins.list[Version]:
         return await versions.versions(self._reading, self._place)
 
+    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+        return await versions.declare(self._reading, self._place, ids, versioning, claim)
+
     async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
         return await versions.unfinished(self._reading, self._place, limit)
 
@@ -188,11 +191,12 @@ class PostgresStore:
         names: Collection[str],
         limit: int,
         *,
+        gone: Collection[bytes] = (),
         apart: Collection[str] = (),
         retry: Collection[Reason] = (),
         now: int | None = None,
     ) -> int:
-        return await versions.upgrade(self._reading, self._place, version, names, limit, apart, retry, now)
+        return await versions.upgrade(self._reading, self._place, version, names, limit, gone, apart, retry, now)
 
     # -- hints
 

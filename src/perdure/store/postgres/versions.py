@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.model.states import Reason
+from perdure.model.states import VERSIONING, Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
@@ -72,6 +72,13 @@ async def versions(link: Link, place: Place) -> list[Version]:
     ]
 
 
+async def declare(link: Link, place: Place, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+    found = await link.fetch(
+        place.sql["versioning_declared"], place.app, sorted(ids), claim, VERSIONING[versioning], writing=True
+    )
+    return len(found)
+
+
 async def unfinished(link: Link, place: Place, limit: int) -> list[Unfinished]:
     found = await link.fetch(place.sql["unfinished"], place.app, limit)
     return [Unfinished(version=r[0], count=r[1], oldest=r[2]) for r in found]
@@ -83,6 +90,7 @@ async def upgrade(
     version: str,
     names: Collection[str],
     limit: int,
+    gone: Collection[bytes],
     apart: Collection[str],
     retry: Collection[Reason],
     now: int | None,
@@ -90,6 +98,7 @@ async def upgrade(
     return len(
         await link.fetch(
             place.sql["upgrade"], place.app, version, limit, sorted(names), sorted(apart), sorted(retry), now,
+            sorted(gone),
             writing=True,
         )
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TypeVar
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
-from perdure.model.states import Reason
+from perdure.model.states import Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
@@ -186,6 +186,9 @@ class SQLiteStore:
     async def versions(self) -> builtins.list[Version]:
         return await self._read(lambda conn: versions.versions(conn, self.app))
 
+    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+        return await self._write(lambda conn: versions.declare(conn, self.app, ids, versioning, claim))
+
     async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
         return await self._read(lambda conn: versions.unfinished(conn, self.app, limit))
 
@@ -195,12 +198,13 @@ class SQLiteStore:
         names: Collection[str],
         limit: int,
         *,
+        gone: Collection[bytes] = (),
         apart: Collection[str] = (),
         retry: Collection[Reason] = (),
         now: int | None = None,
     ) -> int:
         return await self._write(
-            lambda conn: versions.upgrade(conn, self.app, version, names, limit, apart, retry, _clock(now))
+            lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, apart, retry, _clock(now))
         )
 
     # -- hints

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
-from perdure.model.states import Reason
+from perdure.model.states import VERSIONING, Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.store.sql import queries
 from perdure.store.sqlite.driver import Connection
@@ -73,6 +73,12 @@ def versions(conn: Connection, app: str) -> list[Version]:
     ]
 
 
+def declare(conn: Connection, app: str, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+    code = VERSIONING[versioning]
+    keys = [(app, id, claim, code) for id in sorted(ids)]
+    return len(conn.executemany(Q["versioning_declared"], keys).fetchall())
+
+
 def unfinished(conn: Connection, app: str, limit: int) -> list[Unfinished]:
     found: dict[str, Unfinished] = {}
     owners = [who for (who, *_) in conn.execute(Q["incarnation_list"], (app,)).fetchall()]
@@ -103,15 +109,22 @@ def upgrade(
     version: str,
     names: Collection[str],
     limit: int,
+    gone: Collection[bytes],
     apart: Collection[str],
     retry: Collection[Reason],
     now: int,
 ) -> int:
     named, reasons, moved = json.dumps(sorted(names)), json.dumps(sorted(retry)), 0
-    for other in list(_open_versions(conn, app, None)):
+    places: list[tuple[bytes | None, str]] = [
+        (owner, other) for owner in (None, *sorted(gone)) for other in _open_versions(conn, app, owner)
+    ]
+    for owner, other in places:
         if other == version or other in apart:
             continue
-        found = conn.execute(Q["upgradable"], (app, other, named, limit - moved)).fetchall()
+        if owner is None:
+            found = conn.execute(Q["upgradable"], (app, other, named, limit - moved)).fetchall()
+        else:
+            found = conn.execute(Q["upgradable_held"], (app, other, named, limit - moved, owner)).fetchall()
         conn.executemany(Q["upgrade"], [(app, id, version, reasons, now) for (id,) in found])
         moved += len(found)
     return moved

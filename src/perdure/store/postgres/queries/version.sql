@@ -77,7 +77,7 @@ counted as (
 select version, least(sum(n), $2)::bigint, min(oldest) from counted group by version order by 3, 1
 
 -- Gives version `$2` to up to `$3` workflows that go with the current version (`$4`: of these names) and that nobody
--- holds, unless they are of one in `$5`. What is held because the code did not match (`$6`) is queued with it.
+-- holds, or one of `$8` does, unless they are of one in `$5`. What is held because the code did not match (`$6`) is queued with it.
 -- name: upgrade
 with recursive t as materialized (
     select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -96,9 +96,18 @@ picked as materialized (
         where app = $1 and owner is null and version = free.version and status < 5 and versioning = 2
             and name = any($4::text[])
         order by owner, version, until limit $3 for no key update skip locked) w
-    where free.version not in ('', $2) and free.version <> all($5::text[]) limit $3)
+    where free.version not in ('', $2) and free.version <> all($5::text[]) limit $3),
+orphaned as materialized (
+    select w.id
+    from unnest($8::bytea[]) u (owner) cross join lateral (
+        select id from perdure.workflow
+        where app = $1 and owner = u.owner and status = 2 and versioning = 2 and name = any($4::text[])
+            and version not in ('', $2) and version <> all($5::text[])
+        order by version, until limit $3 for no key update skip locked) w
+    limit $3)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
-select $1, picked.id, 1, '', '', '', 1, 0, 0, '', '' from picked
+select $1, x.id, 1, '', '', '', 1, 0, 0, '', ''
+from (select id from picked union all select id from orphaned order by id limit $3) x
 on conflict (app, id) do update
 set version = $2, updated = (select now from t),
     status = case when w.reason = any($6::text[]) then 1 else w.status end,
@@ -106,4 +115,17 @@ set version = $2, updated = (select now from t),
     claim = case when w.reason = any($6::text[]) then null else w.claim end,
     detail = case when w.reason = any($6::text[]) then '' else w.detail end,
     reason = case when w.reason = any($6::text[]) then null else w.reason end
+returning w.id
+
+-- Notes what the code declares (`$4`) for workflows held under `$3` that were started without it.
+-- name: versioning_declared
+with held as materialized (
+    select w.id
+    from unnest($2::text[]) with ordinality u (id, n)
+    cross join lateral (
+        select id, claim, versioning from perdure.workflow where app = $1 and id = u.id for no key update) w
+    where w.claim = $3 and w.versioning = 0)
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
+select $1, held.id, 1, '', '', '', 1, 0, 0, '', '' from held
+on conflict (app, id) do update set versioning = $4::smallint
 returning w.id

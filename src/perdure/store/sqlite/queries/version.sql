@@ -59,6 +59,13 @@ where app = ?1 and owner is null and version = ?2 and status < 5 and versioning 
     and name in (select value from json_each(?3))
 order by until limit ?4
 
+-- The same of those that ?5 holds.
+-- name: upgradable_held
+select id from workflow
+where app = ?1 and owner = ?5 and version = ?2 and status < 5 and versioning = 2
+    and name in (select value from json_each(?3))
+order by until limit ?4
+
 -- Gives a workflow another version. What is held because the code did not match (?4) is queued with it.
 -- name: upgrade
 update workflow set version = ?3, updated = ?5,
@@ -68,3 +75,7 @@ update workflow set version = ?3, updated = ?5,
     detail = case when reason in (select value from json_each(?4)) then '' else detail end,
     reason = case when reason in (select value from json_each(?4)) then null else reason end
 where app = ?1 and id = ?2
+
+-- Notes what the code declares (?4) for a workflow held under ?3 that was started without it.
+-- name: versioning_declared
+update workflow set versioning = ?4 where app = ?1 and id = ?2 and claim = ?3 and versioning = 0 returning id
