@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from perdure.errors import DefinitionError
+from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
 from perdure.serde.codec import Codec
 from perdure.serde.values import ArgsShape, Shape
@@ -60,6 +61,7 @@ class WorkflowDef:
     place: str
     timeout: int | None = None  # microseconds, from the first claim
     max_deaths: int = 10
+    versioning: Versioning = Versioning.UNDECLARED
     queue: str | None = None
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

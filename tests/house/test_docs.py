@@ -30,11 +30,13 @@ BLOCK = re.compile(
 
 # Runs the blocks under the page's own line numbers; top-level await is allowed, as a reader would type it.
 RUNNER = """
-import ast, asyncio, inspect, sys
+import ast, asyncio, inspect, linecache, sys
 page = sys.argv[1]
 sys.modules["page"] = type(sys)("page")  # a module of its own, so that type hints can be looked up in it
 namespace = sys.modules["page"].__dict__
-code = compile(sys.stdin.read(), page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+source = sys.stdin.read()
+linecache.cache[page] = (len(source), None, source.splitlines(True), page)  # for those who ask for a function's source
+code = compile(source, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 async def main(coroutine):
     await coroutine
 result = eval(code, namespace)

@@ -85,7 +85,8 @@ async def test_a_run_that_lost_its_claim_stops_and_what_it_still_had_is_dropped(
         me = executor(app).me
         taken = await engine.line.store.bury([me.id], expired_only=False)
         assert taken == [me.id]
-        claimed = await engine.line.store.adopt([me.id], ClaimRequest(owner=OTHER, token=OTHER, version="", limit=9))
+        want = ClaimRequest(owner=OTHER, token=OTHER, version=me.version, limit=9)
+        claimed = await engine.line.store.adopt([me.id], want)
         assert [c.row.id for c in claimed] == ["a"]
         go.set()
         await until(lambda: not in_memory(app, "a"))

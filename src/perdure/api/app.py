@@ -24,8 +24,10 @@ class App(Router):
     >>> # async with shop.connect(): …          # only calls, beside `perdure run module:shop`
 
     ``database``: a URL (``postgresql://…``, ``sqlite:///…``), else ``PERDURE_DATABASE_URL``, else the embedded file.
-    ``executor_id``: a label, default the host name. ``version``: of the code. ``lease``: how long this process may be
-    silent before others take its work over. ``modules``: imported at launch, for the definitions in them.
+    ``executor_id``: a label, default the host name. ``version``: of the code, default computed from it. ``lease``: how
+    long this process may be silent before others take its work over. ``modules``: imported at launch, for the
+    definitions in them. ``rollout``: whether a version that is launched for the first time gets new work at once
+    (``auto``, the default), or only when an operator says so (``manual``).
     ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the
     default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
     one (``single``), or of nobody (``manual``). ``codec``: encrypts or compresses the values that are stored.
@@ -38,6 +40,7 @@ class App(Router):
         database: str | None = None,
         executor_id: str | None = None,
         version: str | None = None,
+        rollout: Literal["auto", "manual"] | None = None,
         recovery: Literal["fleet", "own", "single", "manual"] | None = None,
         lease: Duration | None = None,
         modules: Collection[str] = (),
@@ -50,6 +53,7 @@ class App(Router):
         self.name = name
         arguments = {
             "database": database, "executor_id": executor_id, "version": version, "recovery": recovery, "lease": lease,
+            "rollout": rollout,
         }  # fmt: skip
         self._home = Home(name, arguments, self._registry, maker(codec), aface.FACE)
         self._home.modules = tuple(modules)

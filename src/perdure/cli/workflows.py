@@ -46,6 +46,7 @@ from perdure.client import verbs
 from perdure.client.filters import read_filter
 from perdure.client.line import Line
 from perdure.client.questions import SendTo, StartOptions, StartOrder, not_found, outcome_of
+from perdure.config import read_settings
 from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Ended, Outcome, WorkflowRow
@@ -291,6 +292,7 @@ async def _warn_of_name(store: Store, name: str) -> None:
 async def _line(store: Store) -> AsyncGenerator[Line, None]:
     """A line over an open store, for verbs that write."""
     line = Line(store, asyncio.get_running_loop())
+    line.routes.rollout = read_settings("cli", {}).rollout
     try:
         yield line
     finally:

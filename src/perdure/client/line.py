@@ -12,6 +12,7 @@ from typing import Protocol
 
 from perdure.client.journal import Journal
 from perdure.client.questions import StartOrder
+from perdure.client.routes import Routes
 from perdure.client.timers import Timers
 from perdure.client.watcher import Watcher
 from perdure.clock import Clock, SystemClock
@@ -72,7 +73,7 @@ class Line:
         self.new_id = WorkflowIds()
         self.new_mid = MessageIds()
         self.work: Work | None = None
-        self.version = ""
+        self.routes = Routes(store.app, self.new_id)
         self.told_attached = False  # that a call was answered with the outcome of an earlier one
         self._on_hint: list[asyncio.Handle] = []
         store.on_hint(self._hinted)

@@ -20,7 +20,7 @@ from perdure.errors import (
     WorkflowTimedOut,
 )
 from perdure.model.records import Ended, Outcome, WorkflowRow
-from perdure.model.states import Status
+from perdure.model.states import Status, Versioning
 from perdure.serde.failures import decode_failure, encode_failure
 from perdure.serde.show import show_stored
 from perdure.serde.values import Shape
@@ -42,6 +42,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeout: int | None = None
     attributes: bytes | None = None
     on_parent_close: OnParentClose = "cancel"
+    versioning: Versioning = Versioning.UNDECLARED  # as the workflow was declared
 
 
 class StartOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -83,6 +83,8 @@ class Begun(NamedTuple):
 
 async def start(line: Line, order: StartOrder) -> Begun:
     """Start one workflow; who it is, once durable."""
+    if line.routes.rollout != "auto":
+        [order] = await _routed(line, [order])
     id = order.options.id or line.new_id()
     while True:
         local: Local | None = None
@@ -102,6 +104,8 @@ async def start(line: Line, order: StartOrder) -> Begun:
 
 async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
     """Start a workflow and wait for its end. The way of most calls: run in this process, told by it."""
+    if line.routes.rollout != "auto":
+        [order] = await _routed(line, [order])
     if line.work is None or not line.work.can_run(order):
         return await result(line, ResultOf((await start(line, order)).id, shape))
     id = order.options.id or line.new_id()
@@ -119,6 +123,8 @@ async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
 
 async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     """Start many in as few transactions as possible; who they are, in order, once all are durable."""
+    if line.routes.rollout != "auto":
+        orders = await _routed(line, orders)
     if line.work is not None and all(line.work.can_run(order) for order in orders):
         return list(await asyncio.gather(*(start(line, order) for order in orders)))
     ids = [order.options.id or line.new_id() for order in orders]
@@ -136,6 +142,13 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     return [Begun(id) for id in ids]
 
 
+async def _routed(line: Line, orders: Sequence[StartOrder]) -> Sequence[StartOrder]:
+    """Each order with the version that routing gives it."""
+    if line.routes.stale:
+        line.routes.saw(await patiently(line, line.store.routing))
+    return [line.routes.routed(order) for order in orders]
+
+
 def start_of(line: Line, order: StartOrder, id: str) -> Start:
     """A start for whoever claims it."""
     options = order.options
@@ -144,7 +157,7 @@ def start_of(line: Line, order: StartOrder, id: str) -> Start:
         id=id,
         lineage=line.new_token(),
         name=order.name,
-        version=options.version or line.version,
+        version=options.version or "",
         input=order.input,
         fingerprint=order.fingerprint,
         nonce=line.new_token(),
@@ -155,6 +168,7 @@ def start_of(line: Line, order: StartOrder, id: str) -> Start:
         queue=options.queue,
         priority=options.priority,
         attributes=options.attributes,
+        versioning=options.versioning,
     )
 
 

@@ -33,7 +33,7 @@ from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
-from perdure.runtime.ends import child_start
+from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.execution import Execution
 from perdure.runtime.unread import unread, value_of
 from perdure.runtime.waits import EventWait
@@ -318,7 +318,7 @@ async def _replace(execution: Execution, op: Op, order: StartOrder, row: Workflo
         raise WorkflowConflict(
             f"workflow {row.id!r} asked to replace itself; to begin anew under the same id: continue_as_new(…)"
         )
-    start = child_start(execution, order, row.id, op.path)
+    start = child_start(execution, routed_child(execution, order, row.id), row.id, op.path)
     while not _is_mine(execution, op, row):
         if row.status.open:
             await verbs.cancel(line, CancelOf(row.id, "replaced by a new start"))

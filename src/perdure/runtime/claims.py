@@ -6,18 +6,20 @@ held, with the reason, in one unit under the claim's token; one bad workflow of 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from perdure.client.line import Line
 from perdure.core.run import Run
 from perdure.definitions import Registry, WorkflowDef
+from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
-from perdure.model.states import Reason
+from perdure.model.states import Reason, Versioning
 from perdure.model.writes import Hold, Unit, Verdict
 from perdure.runtime.execution import Execution
 from perdure.runtime.unread import why_unread
@@ -34,6 +36,8 @@ class Host(Protocol):
     executions: dict[str, Execution]
     on_change: Callable[[], None]
 
+    def keep(self, task: asyncio.Task[Any]) -> None: ...
+
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution: ...
 
 
@@ -49,9 +53,28 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     mail: dict[str, list[Message]] = {}
     for message in await store.inbox([c.row.id for c in claimed]):
         mail.setdefault(message.dest, []).append(message)
-    for c in [*fresh, *old]:
+    claimed = [_declared(host, c) for c in [*fresh, *old]]
+    for c in claimed:
         _begin(host, c, histories.get(c.row.key, []), mail.get(c.row.id, []))
     host.on_change()
+
+
+def _declared(host: Host, claimed: Claimed) -> Claimed:
+    """Whoever started it without the code could not say what its workflow declares; who claims it first can."""
+    row, definition = claimed.row, host.registry.workflows.get(claimed.row.name)
+    declared = Versioning.UNDECLARED if definition is None else definition.versioning
+    if row.versioning is declared or row.versioning is not Versioning.UNDECLARED:
+        return claimed
+    if row.claim is not None:
+        host.keep(asyncio.Task(_note_declared(host, row.id, declared, row.claim), loop=host.line.loop))
+    return Claimed(msgspec.structs.replace(row, versioning=declared), claimed.input)
+
+
+async def _note_declared(host: Host, id: str, declared: Versioning, claim: bytes) -> None:
+    try:
+        await host.line.store.declare([id], declared, claim)
+    except DatabaseTrouble as trouble:
+        log.info("the database is in trouble, what %s declares is noted at its next claim: %s", id, trouble)
 
 
 def _begin(host: Host, claimed: Claimed, history: list[Record], mail: list[Message]) -> None:

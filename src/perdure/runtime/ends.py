@@ -12,7 +12,7 @@ from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
 from perdure.model.records import Outcome, WorkflowRow
-from perdure.model.states import Status
+from perdure.model.states import Status, Versioning
 from perdure.model.writes import Start
 from perdure.runtime.steps import recordable
 from perdure.serde.codec import seal
@@ -44,6 +44,12 @@ def conclude(of: Ending, value: Any, error: BaseException | None) -> tuple[Statu
         except Exception as unserializable:  # the body is done; its result cannot be kept
             error = unserializable
     return Status.FAILED, Outcome.ERROR, encode_failure(recordable(error))
+
+
+def routed_child(parent: Ending, order: StartOrder, id: str) -> StartOrder:
+    """A child's order with the version it takes: its parent's, if that is pinned."""
+    pinned = parent.row.versioning is Versioning.PINNED
+    return parent.line.routes.routed(order, id, parent.run.version if pinned else None)
 
 
 def child_start(parent: Ending, order: StartOrder, id: str, path: str) -> Start:
@@ -78,4 +84,5 @@ def next_start(of: Ending, order: StartOrder) -> Start:
         queue=row.queue,
         priority=row.priority,
         attributes=row.attributes,
+        versioning=order.options.versioning,
     )

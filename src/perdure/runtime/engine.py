@@ -22,6 +22,7 @@ from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.model.states import Status
 from perdure.runtime.executor import Executor
+from perdure.runtime.launch import Code, code_of
 from perdure.runtime.leases import Lease, new_incarnation
 from perdure.runtime.stalls import StallWatch
 from perdure.store.base import Filter, Store
@@ -48,6 +49,7 @@ class Engine:
         self.line: Line
         self.executor: Executor | None = None
         self.lease: Lease | None = None
+        self._code: Code
         self._collector: tuple[int, int, int] | None = None
 
     async def open(
@@ -65,6 +67,7 @@ class Engine:
             await store.migrate()
             self._say_where()
             self.line = Line(store, self.loop, clock)
+            self.line.routes.rollout = self.settings.rollout
             if self.works:
                 await self._begin_work(before_work, leased=clock is None, polling=polling)
         except BaseException:
@@ -77,14 +80,15 @@ class Engine:
         self, before_work: Callable[[], Awaitable[None]] | None, *, leased: bool, polling: bool
     ) -> None:
         settings, line = self.settings, self.line
+        self._code = code = code_of(settings.app, self.registry, settings.version)
         me, lease = await self._register()
         if leased:
             lease.begin()
             self.lease = lease
         executor = Executor(
-            line, self.registry, executor_id=settings.executor_id, version=settings.version, me=me, lease=self.lease,
-            recovery=settings.recovery, threads=settings.threads, grace=settings.grace, polling=polling,
-            fakes=self.fakes,
+            line, self.registry, executor_id=settings.executor_id, code=code, me=me, lease=self.lease,
+            recovery=settings.recovery, threads=settings.threads, grace=settings.grace,
+            polling=polling, fakes=self.fakes,
         )  # fmt: skip
         try:
             if before_work is not None:
@@ -100,7 +104,7 @@ class Engine:
 
     async def _register(self) -> tuple[Incarnation, Lease]:
         settings, line = self.settings, self.line
-        me = new_incarnation(line.new_token(), settings.executor_id, settings.version)
+        me = new_incarnation(line.new_token(), settings.executor_id, self._code.version)
         look = StallWatch(line.loop).look
         lease = Lease(self._make_store, me, settings.lease, self._declared_dead, self._told_time, look)
         await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())

@@ -33,14 +33,16 @@ from perdure.model.writes import Close, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.claims import hold_broken, take_on
-from perdure.runtime.ends import child_start
+from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
+from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
+from perdure.runtime.upgrades import Following, follow
 from perdure.runtime.wakes import read_mail, take_wakes
 from perdure.store.base import ClaimRequest
 
@@ -64,7 +66,7 @@ class Executor:
         registry: Registry,
         *,
         executor_id: str,
-        version: str,
+        code: Code,
         me: Incarnation,
         lease: Lease | None = None,
         recovery: str = "fleet",
@@ -77,7 +79,9 @@ class Executor:
         self.line = line
         self.registry = registry
         self.executor_id = executor_id
-        self.version = version
+        self.code = code
+        self.following = Following()
+        self.version = code.version
         self.lease = lease
         self.recovery = recovery
         self.me = me
@@ -116,12 +120,14 @@ class Executor:
     async def open(self) -> None:
         """Recover what the gone have left, then work. The incarnation is registered already."""
         self.line.work = self
-        self.line.version = self.version
         self.line.watcher.is_local = self.has
         if self.recovery == "single":
             await refuse_company(self)
+        await launch(self)
         await retry_held(self)
+        await follow(self)
         await reap(self)
+        await say_unfinished(self)
         self.look()
         if self.polling:
             self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
@@ -183,7 +189,7 @@ class Executor:
             and options.queue is None
             and options.delay is None
             and options.until is None
-            and options.version in (None, self.version)
+            and (options.version == self.version or (options.version is None and self.line.routes.rollout == "auto"))
             and (options.id is None or options.id not in self.executions)
             and self.registry.workflows[order.name].queue is None
         )
@@ -193,6 +199,7 @@ class Executor:
 
     def start_child(self, parent: Execution, order: StartOrder, id: str, path: str) -> None:
         """Start a child in its parent's next unit; run it here if it may."""
+        order = routed_child(parent, order, id)
         start = child_start(parent, order, id, path)
         if self.can_run(order) and id not in self.executions:
             child = self._born(order, id, start, newborn=True)
@@ -211,13 +218,14 @@ class Executor:
         start = msgspec.structs.replace(
             start, status=Status.RUNNING, claim=self.line.new_token(),
             owner=self.me.id, version=self.version,
-            timeout=timeout, deadline=deadline, began=now,
+            timeout=timeout, deadline=deadline, began=now, versioning=definition.versioning,
         )  # fmt: skip
         row = WorkflowRow(
             id=id, run=1, lineage=start.lineage, name=order.name, status=Status.RUNNING, version=self.version,
             created=now, updated=now, claim=start.claim, owner=self.me.id, deadline=deadline, timeout=timeout,
             parent=start.parent, parent_run=start.parent_run, parent_path=start.parent_path,
             on_parent_close=start.on_parent_close, fingerprint=start.fingerprint, attributes=start.attributes,
+            versioning=start.versioning,
         )  # fmt: skip
         run = Run(RunKey(id, 1), start.lineage, self.version, now, start=start)
         execution = self.host(definition, run, row, order.input)
@@ -348,8 +356,12 @@ class Executor:
         if self._closed or self.draining:
             return
         if self.alive:
-            self.keep(asyncio.Task(reap(self), loop=self.line.loop))
+            self.keep(asyncio.Task(self._round(), loop=self.line.loop))
         self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
+
+    async def _round(self) -> None:
+        await follow(self)
+        await reap(self)
 
     # -- eviction
 

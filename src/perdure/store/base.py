@@ -19,14 +19,15 @@ A store belongs to one event loop and one process; ``close`` may be called twice
 from __future__ import annotations
 
 import builtins  # `list` is a method here
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
-from perdure.model.states import Reason, Status
+from perdure.model.states import Reason, Status, Versioning
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 
 
@@ -215,6 +216,64 @@ class Store(Protocol):
 
     async def leave(self, id: bytes) -> None:
         """Mark an incarnation gone; then forget gone and dead ones that own nothing."""
+        ...
+
+    # -- versions of the code
+    async def launched(
+        self,
+        version: str,
+        fingerprints: Mapping[str, str],
+        apart: Collection[bytes],
+        *,
+        auto: bool,
+        now: int | None = None,
+    ) -> Routing:
+        """Register a launch of ``version``; where new work goes after it, by ``versions.routing.after_launch``.
+
+        ``apart``: incarnations that count for nothing: the one that launches, and those that are proven gone.
+        ``auto``: whether a launch may make its version the current one. Repeated, it changes nothing more.
+        """
+        ...
+
+    async def routing(self) -> Routing | None:
+        """Where new work goes; None before the first launch."""
+        ...
+
+    async def reroute(self, to: Routing, *, now: int | None = None) -> Routing | None:
+        """An operator's change, if ``to.revision`` is still the latest one: what holds now, else None.
+
+        Versions that lose traffic by it are marked ``withdrawn``, those that get some no longer.
+        """
+        ...
+
+    async def versions(self) -> builtins.list[Version]:
+        """All versions that were ever launched, the latest launched first."""
+        ...
+
+    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+        """Note what the code declares for workflows that were started without it, held under ``claim``; how many."""
+        ...
+
+    async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
+        """Open work by version, the oldest first; what has none yet left out. No count goes beyond ``limit``."""
+        ...
+
+    async def upgrade(
+        self,
+        version: str,
+        names: Collection[str],
+        limit: int,
+        *,
+        gone: Collection[bytes] = (),
+        apart: Collection[str] = (),
+        retry: Collection[Reason] = (),
+        now: int | None = None,
+    ) -> int:
+        """Give ``version`` to workflows declared ``auto_upgrade`` of these names; how many, ``limit`` at most.
+
+        Those of other versions (``apart`` not touched) that nobody holds, or that one of ``gone`` does; what is held
+        for a reason in ``retry`` is queued with it. Skips rows that others have locked.
+        """
         ...
 
     # -- hints (never needed for correctness)

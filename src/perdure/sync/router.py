@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.resource import Resource
@@ -14,6 +14,7 @@ from perdure.client.questions import StartOptions
 from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
+from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
 from perdure.runtime import sface
 from perdure.serde.hints import call_hints
@@ -97,6 +98,7 @@ class Router:
         /,
         *,
         name: str | None = ...,
+        versioning: Literal["pinned", "auto_upgrade"] | None = ...,
         timeout: Duration | None = ...,
         max_deaths: int = ...,
     ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
@@ -106,20 +108,28 @@ class Router:
         /,
         *,
         name: str | None = None,
+        versioning: Literal["pinned", "auto_upgrade"] | None = None,
         timeout: Duration | None = None,
         max_deaths: int = 10,
     ) -> Any:
         """Declare a workflow: ``@app.workflow`` or ``@app.workflow(timeout=3600)``.
 
+        ``versioning``: what unfinished runs do when other code is deployed: stay with the version that began them
+        (``pinned``), go on with the current one (``auto_upgrade``); default: stay while an executor of it lives.
         ``timeout``: from the first moment it runs; then it is cancelled and ends as timed_out. ``max_deaths``: so many
         executors may die while it is in flight before it is held. Raises ``DefinitionError`` for what cannot be
         durable: methods, functions of the other face, duplicate names.
         """
         if fn is None:
-            return partial(self.workflow, name=name, timeout=timeout, max_deaths=max_deaths)
+            return partial(self.workflow, name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths)
         self._check_workflow(fn)
         if not isinstance(max_deaths, int) or max_deaths < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
             raise DefinitionError(f"max_deaths={max_deaths!r} cannot be: so many executors may die, at least 1")
+        if versioning not in (None, "pinned", "auto_upgrade"):
+            raise DefinitionError(
+                f"versioning={versioning!r} is none of 'pinned', 'auto_upgrade'; leave it out for the rule that work "
+                "stays with its version while an executor of it lives"
+            )
         args = ArgsShape.of(fn)
         definition = WorkflowDef(
             name=self._named(name, fn),
@@ -130,9 +140,10 @@ class Router:
             place=place_of(fn),
             timeout=None if timeout is None else to_us(timeout, "timeout"),
             max_deaths=max_deaths,
+            versioning=Versioning(versioning or "undeclared"),
         )
         self._registry.add(definition)
-        options = StartOptions(timeout=definition.timeout)
+        options = StartOptions(timeout=definition.timeout, versioning=definition.versioning)
         return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, options, fn)
 
     def _check_workflow(self, fn: Any) -> None:

@@ -7,16 +7,17 @@ listener never blocks either. All time is the database's.
 from __future__ import annotations
 
 import builtins  # `list` is a method here
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
-from perdure.model.states import Reason
+from perdure.model.states import Reason, Versioning
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, health, migrate, reads
+from perdure.store.postgres import claim, commands, health, migrate, reads, versions
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -155,6 +156,47 @@ class PostgresStore:
     async def leave(self, id: bytes) -> None:
         await self._reading.fetch(self._place.sql["incarnation_leave"], self.app, id, writing=True)
         await self._reading.fetch(self._place.sql["incarnation_forget"], self.app, writing=True)
+
+    # -- versions of the code
+
+    async def launched(
+        self,
+        version: str,
+        fingerprints: Mapping[str, str],
+        apart: Collection[bytes],
+        *,
+        auto: bool,
+        now: int | None = None,
+    ) -> Routing:
+        return await versions.launched(self._reading, self._place, version, fingerprints, apart, now, auto=auto)
+
+    async def routing(self) -> Routing | None:
+        return await versions.routing(self._reading, self._place)
+
+    async def reroute(self, to: Routing, *, now: int | None = None) -> Routing | None:
+        return await versions.reroute(self._reading, self._place, to, now)
+
+    async def versions(self) -> builtins.list[Version]:
+        return await versions.versions(self._reading, self._place)
+
+    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+        return await versions.declare(self._reading, self._place, ids, versioning, claim)
+
+    async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
+        return await versions.unfinished(self._reading, self._place, limit)
+
+    async def upgrade(
+        self,
+        version: str,
+        names: Collection[str],
+        limit: int,
+        *,
+        gone: Collection[bytes] = (),
+        apart: Collection[str] = (),
+        retry: Collection[Reason] = (),
+        now: int | None = None,
+    ) -> int:
+        return await versions.upgrade(self._reading, self._place, version, names, limit, gone, apart, retry, now)
 
     # -- hints
 

@@ -9,17 +9,18 @@ import asyncio
 import builtins  # `list` is a method here
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
-from perdure.model.states import Reason
+from perdure.model.states import Reason, Versioning
+from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads
+from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads, versions
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
@@ -160,6 +161,51 @@ class SQLiteStore:
 
     async def leave(self, id: bytes) -> None:
         await self._write(lambda conn: executors.leave(conn, self.app, id))
+
+    # -- versions of the code
+
+    async def launched(
+        self,
+        version: str,
+        fingerprints: Mapping[str, str],
+        apart: Collection[bytes],
+        *,
+        auto: bool,
+        now: int | None = None,
+    ) -> Routing:
+        return await self._write(
+            lambda conn: versions.launched(conn, self.app, version, fingerprints, apart, _clock(now), auto=auto)
+        )
+
+    async def routing(self) -> Routing | None:
+        return await self._read(lambda conn: versions.routing(conn, self.app))
+
+    async def reroute(self, to: Routing, *, now: int | None = None) -> Routing | None:
+        return await self._write(lambda conn: versions.reroute(conn, self.app, to, _clock(now)))
+
+    async def versions(self) -> builtins.list[Version]:
+        return await self._read(lambda conn: versions.versions(conn, self.app))
+
+    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
+        return await self._write(lambda conn: versions.declare(conn, self.app, ids, versioning, claim))
+
+    async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
+        return await self._read(lambda conn: versions.unfinished(conn, self.app, limit))
+
+    async def upgrade(
+        self,
+        version: str,
+        names: Collection[str],
+        limit: int,
+        *,
+        gone: Collection[bytes] = (),
+        apart: Collection[str] = (),
+        retry: Collection[Reason] = (),
+        now: int | None = None,
+    ) -> int:
+        return await self._write(
+            lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, apart, retry, _clock(now))
+        )
 
     # -- hints
 

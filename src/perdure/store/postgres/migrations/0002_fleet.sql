@@ -36,7 +36,7 @@ create table perdure.routing (
     app text collate "C" not null primary key,
     current text collate "C" not null,
     ramping text collate "C",
-    percentage real not null default 0,
+    percentage double precision not null default 0,
     revision bigint not null,
     changed bigint not null,
     because text not null

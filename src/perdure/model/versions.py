@@ -1,0 +1,37 @@
+"""Versions of an app's code as the database has them: which were launched, where new work goes, what is unfinished.
+
+Times are integers: microseconds since 1970-01-01 UTC, by the database's clock.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of the code that an executor was launched with."""
+
+    name: str
+    fingerprints: dict[str, str]  # of its workflows, by name; "" where the source was not to be had
+    first_launched: int
+    launched: int  # the last time
+    withdrawn: bool = False  # an operator took traffic from it: no launch gives it any again
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where new work of an app goes. ``revision`` counts changes: whoever changes it says which one was seen."""
+
+    current: str
+    ramping: str | None = None  # gets this share of new work ...
+    percentage: float = 0.0  # ... of 100
+    revision: int = 1
+    changed: int = 0
+    because: str = ""
+
+
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """Open work of one version. ``count`` stops at a bound, and ``oldest`` is the oldest of what was counted."""
+
+    version: str
+    count: int
+    oldest: int  # when it was created

@@ -1,0 +1,107 @@
+"""Following the routing: what goes with the current version is moved to it, and the current one is one that lives.
+
+A loop over rows in the reaper's rhythm, like recovery: interrupted anywhere, it simply runs again. Moving a workflow is
+one compare-and-set of a row that nobody holds, or whose holder is gone (the reaper then takes it over); whether its
+history fits the other code is for the replay to say, which holds it if not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from perdure.definitions import Registry
+from perdure.errors import DatabaseTrouble
+from perdure.model.records import Incarnation
+from perdure.model.states import Versioning
+from perdure.model.versions import Routing
+from perdure.runtime.launch import Host as Launching
+from perdure.runtime.launch import register
+from perdure.runtime.leases import provably_gone
+from perdure.runtime.recovery import BY_CODE
+
+log = logging.getLogger("perdure")
+
+UPGRADE_BATCH = 500
+QUIET_ROUNDS = 12  # not looked at in each, while nobody is there who could put down work of another version
+UNSERVED_SECONDS = 60.0  # longer than a restart takes: whoever comes back finds its version still the current one
+
+
+class Following:
+    """What one executor remembers from round to round."""
+
+    def __init__(self) -> None:
+        self.unserved_since: float | None = None  # by the loop's clock: nobody is seen to serve the current version
+        self.done: Any = None  # all was moved while routing and the gone were as this says
+        self.quiet = 0
+
+
+class Host(Launching, Protocol):
+    """What following needs of an executor."""
+
+    registry: Registry
+    following: Following
+
+    def look(self) -> None: ...
+
+
+async def follow(host: Host) -> int:
+    """One round; how many workflows were moved to the version that runs here."""
+    store, routes = host.line.store, host.line.routes
+    try:
+        routing = await store.routing()
+        routes.saw(routing)
+        if routing is None:
+            return 0
+        others = await store.incarnations()
+        if routing.current != host.code.version:
+            await _succeed(host, routing, others)
+            return 0
+        host.following.unserved_since = None
+        return await _upgrade(host, routing, others)
+    except DatabaseTrouble as trouble:
+        log.info("the database is in trouble, routing is followed later: %s", trouble)
+        return 0
+
+
+async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) -> int:
+    names = [n for n, d in host.registry.workflows.items() if d.versioning is Versioning.AUTO_UPGRADE]
+    version, following = host.code.version, host.following
+    foreign = [who for who in others if who.version != version]
+    gone = [who.id for who in foreign if not who.serving or provably_gone(who)]
+    state = (routing.revision, gone)
+    following.quiet = following.quiet + 1 if following.done == state and len(gone) == len(foreign) else 0
+    if not names or following.quiet % QUIET_ROUNDS:
+        return 0
+    apart = [] if routing.ramping is None else [routing.ramping]
+    moved, batch = 0, UPGRADE_BATCH
+    while batch == UPGRADE_BATCH:
+        batch = await host.line.store.upgrade(
+            version, names, UPGRADE_BATCH, gone=gone, apart=apart, retry=BY_CODE, now=host.line.clock.stamp()
+        )
+        moved += batch
+        await asyncio.sleep(0)
+    following.done = state
+    if moved:
+        log.info("%d workflow%s moved to version %s", moved, " was" if moved == 1 else "s were", version)
+        host.look()
+    return moved
+
+
+async def _succeed(host: Host, routing: Routing, others: Sequence[Incarnation]) -> None:
+    """Under ``auto``: an edit that was undone while its executors still lived is current once they have been gone.
+
+    Not at once, for they may only be restarting.
+    """
+    following, now = host.following, host.line.loop.time()
+    clock = host.line.clock.now()
+    served = any(who.version == routing.current and who.leased(clock) and not provably_gone(who) for who in others)
+    if host.line.routes.rollout != "auto" or served:
+        following.unserved_since = None
+    elif following.unserved_since is None:
+        following.unserved_since = now
+    elif now - following.unserved_since >= UNSERVED_SECONDS:
+        following.unserved_since = None
+        await register(host)

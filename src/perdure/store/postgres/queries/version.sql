@@ -1,0 +1,131 @@
+-- Versions of the code and where new work goes. `$1` is the app. Whoever changes both locks the routing row first.
+
+-- Locks where new work goes; a row made here says that the version `$2` is the first one.
+-- name: routing_lock
+insert into perdure.routing as r (app, current, revision, changed, because) values ($1, $2, 1, $3, $4)
+on conflict (app) do update set revision = r.revision
+returning current, ramping, percentage, revision, changed, because, xmax::text = '0' as made
+
+-- Where new work goes.
+-- name: routing_get
+select current, ramping, percentage, revision, changed, because from perdure.routing where app = $1
+
+-- Changes where new work goes, if it is still as it was at the revision before.
+-- name: routing_set
+update perdure.routing
+set current = $2, ramping = $3, percentage = $4, revision = $5, changed = $6, because = $7
+where app = $1 and revision = $5 - 1 returning revision
+
+-- Notes a launch; whether it is the first of its version, and whether an operator took traffic from it.
+-- name: version_launched
+insert into perdure.version as v (app, name, fingerprints, first_launched, launched) values ($1, $2, $3, $4, $4)
+on conflict (app, name) do update set fingerprints = excluded.fingerprints, launched = excluded.launched
+returning xmax::text = '0' as first, withdrawn
+
+-- Notes which versions an operator took traffic from (`$2`), and which were given some (`$3`).
+-- name: version_withdrawn
+update perdure.version set withdrawn = not name = any($3::text[])
+where app = $1 and name = any($2::text[] || $3::text[])
+
+-- All versions, the latest launched first.
+-- name: version_list
+select name, fingerprints, first_launched, launched, withdrawn from perdure.version
+where app = $1 order by launched desc, name
+
+-- Whether an executor of version `$2` is alive at `$3`, those in `$4` apart.
+-- name: version_served
+select exists (
+    select from perdure.incarnation
+    where app = $1 and version = $2 and state = 'alive' and lease_until > $3 and id <> all($4::bytea[]))
+
+-- Open work by version: up to `$2` rows counted of those that nobody holds, and of those that each executor holds.
+-- Versions are found by hopping along the index from one to the next.
+-- name: unfinished
+with recursive free as (
+    (select version from perdure.workflow where app = $1 and owner is null and status < 5
+    order by owner, version, until limit 1)
+    union all
+    select (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
+        order by w.owner, w.version, w.until limit 1)
+    from free where free.version is not null),
+held as (
+    select i.id as owner, (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner = i.id and w.status < 5 order by w.version, w.until limit 1) as version
+    from perdure.incarnation i where i.app = $1
+    union all
+    select held.owner, (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner = held.owner and w.version > held.version and w.status < 5
+        order by w.version, w.until limit 1)
+    from held where held.version is not null),
+counted as (
+    select free.version, c.n, c.oldest
+    from free cross join lateral (
+        select count(*) as n, min(created) as oldest from (
+            select w.created from perdure.workflow w
+            where w.app = $1 and w.owner is null and w.version = free.version and w.status < 5
+            order by w.owner, w.version, w.until limit $2) x) c
+    where free.version <> ''
+    union all
+    select held.version, c.n, c.oldest
+    from held cross join lateral (
+        select count(*) as n, min(created) as oldest from (
+            select w.created from perdure.workflow w
+            where w.app = $1 and w.owner = held.owner and w.version = held.version and w.status < 5
+            order by w.version, w.until limit $2) x) c
+    where held.version <> '')
+select version, least(sum(n), $2)::bigint, min(oldest) from counted group by version order by 3, 1
+
+-- Gives version `$2` to up to `$3` workflows that go with the current version (`$4`: of these names) and that nobody
+-- holds, or one of `$8` does, unless they are of one in `$5`. What is held because the code did not match (`$6`) is queued with it.
+-- name: upgrade
+with recursive t as materialized (
+    select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+free as (
+    (select version from perdure.workflow where app = $1 and owner is null and status < 5
+    order by owner, version, until limit 1)
+    union all
+    select (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
+        order by w.owner, w.version, w.until limit 1)
+    from free where free.version is not null),
+picked as materialized (
+    select w.id
+    from free cross join lateral (
+        select id from perdure.workflow
+        where app = $1 and owner is null and version = free.version and status < 5 and versioning = 2
+            and name = any($4::text[])
+        order by owner, version, until limit $3 for no key update skip locked) w
+    where free.version not in ('', $2) and free.version <> all($5::text[]) limit $3),
+orphaned as materialized (
+    select w.id
+    from unnest($8::bytea[]) u (owner) cross join lateral (
+        select id from perdure.workflow
+        where app = $1 and owner = u.owner and status = 2 and versioning = 2 and name = any($4::text[])
+            and version not in ('', $2) and version <> all($5::text[])
+        order by version, until limit $3 for no key update skip locked) w
+    limit $3)
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
+select $1, x.id, 1, '', '', '', 1, 0, 0, '', ''
+from (select id from picked union all select id from orphaned order by id limit $3) x
+on conflict (app, id) do update
+set version = $2, updated = (select now from t),
+    status = case when w.reason = any($6::text[]) then 1 else w.status end,
+    until = case when w.reason = any($6::text[]) then (select now from t) else w.until end,
+    claim = case when w.reason = any($6::text[]) then null else w.claim end,
+    detail = case when w.reason = any($6::text[]) then '' else w.detail end,
+    reason = case when w.reason = any($6::text[]) then null else w.reason end
+returning w.id
+
+-- Notes what the code declares (`$4`) for workflows held under `$3` that were started without it.
+-- name: versioning_declared
+with held as materialized (
+    select w.id
+    from unnest($2::text[]) with ordinality u (id, n)
+    cross join lateral (
+        select id, claim, versioning from perdure.workflow where app = $1 and id = u.id for no key update) w
+    where w.claim = $3 and w.versioning = 0)
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
+select $1, held.id, 1, '', '', '', 1, 0, 0, '', '' from held
+on conflict (app, id) do update set versioning = $4::smallint
+returning w.id

@@ -1,0 +1,93 @@
+"""Routing: which version a start takes, and what a launch changes. Pure functions; the rules are tested as a table.
+
+Where it stands is one row per app (``Routing``). Executors and clients follow it; only launches and operators change
+it, each in one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from perdure.model.versions import Routing
+
+Rollout = Literal["auto", "manual"]
+FIRST_EVER = "the first version launched"
+FIRST_LAUNCH = "launched for the first time"
+RELAUNCH = "launched again, and no executor of the current version is alive"
+
+
+def ramps(app: str, id: str, percentage: float) -> bool:
+    """Whether this workflow id is among the ``percentage`` (0 to 100) that the ramping version gets.
+
+    The same for every process, and for ever: a larger percentage only adds ids.
+    """
+    point = int.from_bytes(hashlib.sha256(f"{app}{id}".encode()).digest()[:8]) / 2**64
+    return point * 100 < percentage
+
+
+def target(routing: Routing, app: str, id: str) -> str:
+    """The version that routing gives to a new workflow of this id."""
+    if routing.ramping is not None and ramps(app, id, routing.percentage):
+        return routing.ramping
+    return routing.current
+
+
+def version_for(
+    rollout: str,
+    app: str,
+    id: str,
+    *,
+    asked: str | None = None,
+    pinned_parent: str | None = None,
+    own: str | None = None,
+    routing: Routing | None = None,
+) -> str:
+    """The version that a start takes; "" for that of whoever claims it.
+
+    ``asked``: by ``options(version=)``. ``pinned_parent``: the version of its parent, if that is pinned. ``own``: the
+    executor's, if the start can run where it is made. ``routing``: None while nothing was ever launched.
+    """
+    if asked is not None:
+        return asked
+    if pinned_parent is not None:
+        return pinned_parent
+    if rollout == "auto" or routing is None:
+        return own or ""
+    return target(routing, app, id)
+
+
+def after_launch(
+    before: Routing | None, version: str, *, auto: bool, first: bool, withdrawn: bool, served: bool, now: int
+) -> Routing | None:
+    """Where new work goes after a launch of ``version``; None: where it went before.
+
+    ``auto``: of ``rollout``. ``first``: no executor was ever launched with this version. ``withdrawn``: an operator
+    took traffic from it. ``served``: an executor of the current version is alive, this one apart.
+    """
+    if before is None:
+        return Routing(current=version, changed=now, because=FIRST_EVER)
+    if not auto or withdrawn or before.current == version or (served and not first):
+        return None
+    return msgspec.structs.replace(
+        before,
+        current=version,
+        ramping=None if before.ramping == version else before.ramping,
+        revision=before.revision + 1,
+        changed=now,
+        because=FIRST_LAUNCH if first else RELAUNCH,
+    )
+
+
+def withdrawn_by(before: Routing, after: Routing) -> frozenset[str]:
+    """The versions that lose traffic by a change that an operator makes: no launch gives it back to them."""
+    had = {before.current} | ({before.ramping} if before.ramping is not None and before.percentage > 0 else set())
+    return frozenset(had - gets(after))
+
+
+def gets(routing: Routing) -> frozenset[str]:
+    """The versions that get new work."""
+    ramping = {routing.ramping} if routing.ramping is not None and routing.percentage > 0 else set()
+    return frozenset({routing.current} | ramping)
