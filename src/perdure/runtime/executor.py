@@ -28,10 +28,11 @@ from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowRow
-from perdure.model.states import Reason, Status
+from perdure.model.states import Reason
 from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
+from perdure.runtime.births import Newcomer, born
 from perdure.runtime.ends import child_start
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
@@ -91,6 +92,7 @@ class Executor:
         self.polling = polling
         self._grace = grace
         self._live_max = live_max
+        self.newcomers: set[Newcomer] = set()  # begun by blocking callers, and not told to the loop yet
         self._to_begin: deque[Execution] = deque()
         self._gates: list[threading.Lock] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -200,37 +202,23 @@ class Executor:
             parent.run.add_child(start)
 
     def _born(self, order: StartOrder, id: str, start: Start, newborn: bool = False) -> Execution:
-        """An execution that runs from the first moment; its start is written after its first burst."""
-        definition = self.registry.workflows[order.name]
-        now = self.line.clock.now()
-        timeout = order.options.timeout if order.options.timeout is not None else definition.timeout
-        deadline = start.deadline
-        if timeout is not None:
-            deadline = min(now + timeout, deadline) if deadline is not None else now + timeout
-        start = msgspec.structs.replace(
-            start, status=Status.RUNNING, claim=self.line.new_token(),
-            owner=self.me.id, version=self.version,
-            timeout=timeout, deadline=deadline, began=now,
-        )  # fmt: skip
-        row = WorkflowRow(
-            id=id, run=1, lineage=start.lineage, name=order.name, status=Status.RUNNING, version=self.version,
-            created=now, updated=now, claim=start.claim, owner=self.me.id, deadline=deadline, timeout=timeout,
-            parent=start.parent, parent_run=start.parent_run, parent_path=start.parent_path,
-            on_parent_close=start.on_parent_close, fingerprint=start.fingerprint, attributes=start.attributes,
-        )  # fmt: skip
-        run = Run(RunKey(id, 1), start.lineage, self.version, now, start=start)
-        execution = self._host(definition, run, row, order.input)
+        """It runs from the first moment."""
+        execution = born(self, order, id, start)
         execution.newborn = newborn
+        self._begin_soon(execution)
         return execution
 
     def _host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
         face = AsyncExecution if definition.is_async else SyncExecution
         execution = face(self, definition, run, row, input)
-        self.executions[row.id] = execution
+        self._begin_soon(execution)
+        return execution
+
+    def _begin_soon(self, execution: Execution) -> None:
+        self.executions[execution.id] = execution
         if not self._to_begin:
             self.line.loop.call_soon(self._begin_some)
         self._to_begin.append(execution)
-        return execution
 
     def _begin_some(self) -> None:
         """So many bodies in one turn of the loop that the journal's turn comes while thousands begin."""
@@ -246,11 +234,15 @@ class Executor:
         try:
             execution.begin_body()
         except Exception as error:
-            if not isinstance(error, Unserializable):
-                log.exception("workflow %s could not be begun", execution.id)
-            execution.hold(Reason.UNDECODABLE, in_words("its input", error, self.registry.codec))
+            self.not_begun(execution, error)
         if execution.unwritten:  # the start, and the intents of the first burst with it
             execution.first_burst_written()
+
+    def not_begun(self, execution: Execution, error: Exception) -> None:
+        """The input cannot be taken by the code that is here."""
+        if not isinstance(error, Unserializable):
+            log.error("workflow %s could not be begun", execution.id, exc_info=error)
+        execution.hold(Reason.UNDECODABLE, in_words("its input", error, self.registry.codec))
 
     # -- claims
 
