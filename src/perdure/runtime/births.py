@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -70,7 +71,7 @@ class Newcomer:
         id = order.options.id or host.line.new_id()
         execution = born(host, order, id, start_of(host.line, order, id))
         assert isinstance(execution, SyncExecution), "the sync face takes no async workflow"
-        execution.newcomer = self._tell
+        execution.newcomer = self._tell_and_call
         self._execution = execution
 
     def begin(self) -> tuple[Begun, Any] | None:
@@ -86,6 +87,11 @@ class Newcomer:
         if heard and not on_time:
             self._gate.acquire()
         return self._answer
+
+    def _tell_and_call(self, callback: Callable[..., None], *args: Any) -> None:
+        """On the loop: the body's first call."""
+        self._tell()
+        callback(*args)
 
     def _tell(self) -> None:
         """On the loop, before anything else that this run does there."""

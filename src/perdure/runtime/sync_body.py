@@ -50,7 +50,7 @@ class SyncExecution(answers.Answering):
 
     _handed_over = False  # the host has the baton
     _returned = False  # the body has ended, and the host is being told
-    newcomer: Callable[[], None] | None = None  # tells the host of a run that it does not know yet
+    newcomer: Callable[..., None] | None = None  # tells the host of a run that it does not know yet; then calls
     _looked_after = False  # the host looks, within its patience, for what the thread has written
     _overdue = False  # … and has done so: from here on the thread rings
     _let_go_at = 0.0
@@ -128,10 +128,11 @@ class SyncExecution(answers.Answering):
     # -- the baton
 
     def _to_host(self, callback: Callable[..., None], *args: Any) -> None:
-        if self.newcomer is not None:
+        if self.newcomer is None:
+            self.host.body_pool.call(callback, *args)
+        else:  # in one call, or the loop might wake up between two
             tell, self.newcomer = self.newcomer, None
-            self.host.body_pool.call(tell)
-        self.host.body_pool.call(callback, *args)
+            self.host.body_pool.call(tell, callback, *args)
 
     def dirty(self) -> None:
         """The thread goes on, to its next call or its end, which write what there is; the host looks if neither comes.
