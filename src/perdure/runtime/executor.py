@@ -14,7 +14,7 @@ import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Record, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.writes import Close, Hold, Park, Start, Unit, Verdict
+from perdure.model.writes import Close, Hold, Park, Send, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.births import Newcomer, born
@@ -38,10 +38,11 @@ from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
+from perdure.runtime.post import Post
 from perdure.runtime.recovery import CLAIM_BATCH, Unrun, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words, why_unread
-from perdure.runtime.wakes import read_mail, take_wakes
+from perdure.runtime.wakes import take_wakes
 from perdure.store.base import ClaimRequest
 
 log = logging.getLogger("perdure")
@@ -88,6 +89,7 @@ class Executor:
         self.body_pool = ThreadPool("workflow", threads, line.loop, self.bell)
         self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
         self.executions: dict[str, Execution] = {}
+        self.post = Post(self)
         self.fakes = fakes if fakes is not None else {}
         self.polling = polling
         self._grace = grace
@@ -502,18 +504,10 @@ class Executor:
 
     def mail(self, ids: Sequence[str]) -> None:
         """Messages for these were committed by this process."""
-        here = [id for id in ids if id in self.executions]
-        if len(here) < len(ids):
-            self.look()
-        if here:
-            task = asyncio.Task(self._read_mail_patiently(here), loop=self.line.loop)
-            self.keep(task)
+        self.post.announce(ids)
 
-    async def _read_mail_patiently(self, ids: Collection[str]) -> None:
-        try:
-            await read_mail(self, ids)
-        except DatabaseTrouble:
-            self.look()
+    def deliver(self, message: Send) -> None:
+        self.post.deliver(message)
 
     def cancel(self, id: str, reason: str, nonce: bytes) -> None:
         execution = self.executions.get(id)
@@ -552,6 +546,7 @@ class Executor:
     def forget(self, execution: Execution) -> None:
         if self.executions.get(execution.id) is execution:
             del self.executions[execution.id]
+            self.post.forget(execution.id)
             if execution.ended is not None and not isinstance(execution.closing, Close):
                 self.line.loop.call_soon(execution.tell_ended, None)
             if self.line.watcher.awaited(execution.id):
