@@ -352,8 +352,8 @@ async def test_a_message_that_comes_in_mid_burst_is_taken_with_its_record(
 
     real = Execution.mail
 
-    def mail(self: Execution, messages: list[Message]) -> None:
-        real(self, messages)
+    def mail(self: Execution, messages: list[Message], wake: bytes | None = None) -> None:
+        real(self, messages, wake)
         came.set()
 
     monkeypatch.setattr(Execution, "mail", mail)

@@ -96,6 +96,7 @@ class Journal:
         self._idle: list[asyncio.Future[None]] = []
         self.company = Company(loop)
         self.commits = 0  # counted for tests and metrics
+        self.tried_again = 0  # commits that may have been written by a first try, before their sources were told
         self.trouble: DatabaseTrouble | None = None  # what the database said last, while it is in trouble
 
     def put(self, source: Source) -> None:
@@ -169,6 +170,7 @@ class Journal:
 
     def _patiently(self, sources: list[Source], units: list[Unit]) -> None:
         """The longer way, in a task of its own: with back-off, and bisecting what cannot be written."""
+        self.tried_again += 1
         task = asyncio.Task(self._commit(units), loop=self._loop)
         self._flight = task
 

@@ -18,6 +18,7 @@ from perdure.client.watcher import Watcher
 from perdure.clock import Clock, SystemClock
 from perdure.model.ids import MessageIds, TokenMaker, WorkflowIds
 from perdure.model.records import Ended, WorkflowRow
+from perdure.model.writes import Send
 from perdure.store.base import Store
 
 
@@ -48,6 +49,10 @@ class Work(Protocol):
 
     def mail(self, ids: Sequence[str]) -> None:
         """Messages for these were committed by this process."""
+        ...
+
+    def deliver(self, message: Send) -> None:
+        """This message for a workflow that runs here was committed by this process, once, and by nobody else."""
         ...
 
     def cancel(self, id: str, reason: str, nonce: bytes) -> None:

@@ -323,13 +323,16 @@ async def cancel(line: Line, question: CancelOf) -> Status:
 async def send(line: Line, question: SendTo) -> None:
     """Send; returns when the message is durable."""
     message = Send(question.id, line.new_mid(), question.topic, question.data, line.new_token(), question.key)
+    tried_again = line.journal.tried_again
     verdict = await line.journal.write(Unit(key=RunKey("", 0), sends=[message]))
     if verdict.undelivered:
         raise undelivered(question.id, verdict.undelivered[message.mid], line.app)
-    if line.work is not None and line.work.has(question.id):
-        line.work.mail([question.id])
-    else:
+    if line.work is None or not line.work.has(question.id):
         _announce(line)
+    elif question.key is None and line.journal.tried_again == tried_again:
+        line.work.deliver(message)
+    else:  # another with this key may have been first; a first try may have been received before
+        line.work.mail([question.id])
 
 
 def undelivered(id: str, status: Status | None, app: str) -> Exception:

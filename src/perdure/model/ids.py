@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import threading
 import time
 import uuid
 from typing import NamedTuple
@@ -55,21 +56,23 @@ class MessageIds:
 
 
 class WorkflowIds:
-    """UUIDv7 text, strictly increasing within this process.
+    """UUIDv7 text, strictly increasing within this process. Any thread may ask.
 
     (RFC 9562, section 6.2, method 1: a counter after the time.)
     """
 
-    __slots__ = ("_last", "_tail")
+    __slots__ = ("_last", "_lock", "_tail")
 
     def __init__(self) -> None:
         self._last = 0
+        self._lock = threading.Lock()
         self._tail = os.urandom(6).hex()
 
     def __call__(self) -> str:
         # 48 bits of milliseconds and 26 bits of counter advance as one number; the rest is this process's random tail.
-        self._last = max(self._last + 1, (time.time_ns() // 1_000_000) << 26)
-        ms, counter = self._last >> 26, self._last & 0x3FFFFFF
+        with self._lock:
+            self._last = last = max(self._last + 1, (time.time_ns() // 1_000_000) << 26)
+        ms, counter = last >> 26, last & 0x3FFFFFF
         a, b = counter >> 14, counter & 0x3FFF
         return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{a:03x}-{0x8000 | b:04x}-{self._tail}"
 

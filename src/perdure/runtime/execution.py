@@ -409,11 +409,11 @@ class Execution:
         """Whether a message on this topic waits to be received."""
         return self.inbox is not None and self.inbox.first(topic) is not None
 
-    def mail(self, messages: list[Message]) -> None:
-        """Messages of this workflow, as read from the database; repeats are recognised."""
+    def mail(self, messages: list[Message], wake: bytes | None = None) -> None:
+        """Messages of this workflow; repeats are recognised. ``wake``: the nonce of the wake row of the one given."""
         if self.inbox is None:
             self.inbox = Inbox()
-        if self.inbox.put(messages) and not self.run.replaying:
+        if self.inbox.put(messages, wake) and not self.run.replaying:
             self._match_mail()
 
     def _match_mail(self) -> None:
@@ -426,8 +426,7 @@ class Execution:
                 continue
             message = self.inbox.first(op.what.topic)
             if message is not None and not unread(self, op, message.data):
-                self.inbox.drop_first(op.what.topic)
-                self.run.add_taken(message.mid)
+                self.inbox.receive(op.what.topic, self)
                 self.settle(op, Outcome.VALUE, message.data)
 
     # -- notes: what needs no verdict

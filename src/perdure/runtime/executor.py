@@ -14,7 +14,7 @@ import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,10 +28,11 @@ from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
-from perdure.model.states import Reason, Status
-from perdure.model.writes import Close, Park, Start, Unit, Verdict
+from perdure.model.states import Reason
+from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
+from perdure.runtime.births import Newcomer, born
 from perdure.runtime.claims import hold_broken, take_on
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.eviction import evict_if_idle, evict_longest
@@ -39,11 +40,12 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease
 from perdure.runtime.pool import ThreadPool
+from perdure.runtime.post import Post
 from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
-from perdure.runtime.wakes import read_mail, take_wakes
+from perdure.runtime.wakes import take_wakes
 from perdure.store.base import ClaimRequest
 
 log = logging.getLogger("perdure")
@@ -92,10 +94,12 @@ class Executor:
         self.body_pool = ThreadPool("workflow", threads, line.loop, self.bell)
         self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
         self.executions: dict[str, Execution] = {}
+        self.post = Post(self)
         self.fakes = fakes if fakes is not None else {}
         self.polling = polling
         self._grace = grace
         self._live_max = live_max
+        self.newcomers: set[Newcomer] = set()  # begun by blocking callers, and not told to the loop yet
         self._to_begin: deque[Execution] = deque()
         self._gates: list[threading.Lock] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -208,38 +212,23 @@ class Executor:
             parent.run.add_child(start)
 
     def _born(self, order: StartOrder, id: str, start: Start, newborn: bool = False) -> Execution:
-        """An execution that runs from the first moment; its start is written after its first burst."""
-        definition = self.registry.workflows[order.name]
-        now = self.line.clock.now()
-        timeout = order.options.timeout if order.options.timeout is not None else definition.timeout
-        deadline = start.deadline
-        if timeout is not None:
-            deadline = min(now + timeout, deadline) if deadline is not None else now + timeout
-        start = msgspec.structs.replace(
-            start, status=Status.RUNNING, claim=self.line.new_token(),
-            owner=self.me.id, version=self.version,
-            timeout=timeout, deadline=deadline, began=now, versioning=definition.versioning,
-        )  # fmt: skip
-        row = WorkflowRow(
-            id=id, run=1, lineage=start.lineage, name=order.name, status=Status.RUNNING, version=self.version,
-            created=now, updated=now, claim=start.claim, owner=self.me.id, deadline=deadline, timeout=timeout,
-            parent=start.parent, parent_run=start.parent_run, parent_path=start.parent_path,
-            on_parent_close=start.on_parent_close, fingerprint=start.fingerprint, attributes=start.attributes,
-            versioning=start.versioning,
-        )  # fmt: skip
-        run = Run(RunKey(id, 1), start.lineage, self.version, now, start=start)
-        execution = self.host(definition, run, row, order.input)
+        """It runs from the first moment."""
+        execution = born(self, order, id, start)
         execution.newborn = newborn
+        self._begin_soon(execution)
         return execution
 
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
         face = AsyncExecution if definition.is_async else SyncExecution
         execution = face(self, definition, run, row, input)
-        self.executions[row.id] = execution
+        self._begin_soon(execution)
+        return execution
+
+    def _begin_soon(self, execution: Execution) -> None:
+        self.executions[execution.id] = execution
         if not self._to_begin:
             self.line.loop.call_soon(self._begin_some)
         self._to_begin.append(execution)
-        return execution
 
     def _begin_some(self) -> None:
         """So many bodies in one turn of the loop that the journal's turn comes while thousands begin."""
@@ -255,11 +244,15 @@ class Executor:
         try:
             execution.begin_body()
         except Exception as error:
-            if not isinstance(error, Unserializable):
-                log.exception("workflow %s could not be begun", execution.id)
-            execution.hold(Reason.UNDECODABLE, in_words("its input", error, self.registry.codec))
+            self.not_begun(execution, error)
         if execution.unwritten:  # the start, and the intents of the first burst with it
             execution.first_burst_written()
+
+    def not_begun(self, execution: Execution, error: Exception) -> None:
+        """The input cannot be taken by the code that is here."""
+        if not isinstance(error, Unserializable):
+            log.error("workflow %s could not be begun", execution.id, exc_info=error)
+        execution.hold(Reason.UNDECODABLE, in_words("its input", error, self.registry.codec))
 
     # -- claims
 
@@ -472,18 +465,10 @@ class Executor:
 
     def mail(self, ids: Sequence[str]) -> None:
         """Messages for these were committed by this process."""
-        here = [id for id in ids if id in self.executions]
-        if len(here) < len(ids):
-            self.look()
-        if here:
-            task = asyncio.Task(self._read_mail_patiently(here), loop=self.line.loop)
-            self.keep(task)
+        self.post.announce(ids)
 
-    async def _read_mail_patiently(self, ids: Collection[str]) -> None:
-        try:
-            await read_mail(self, ids)
-        except DatabaseTrouble:
-            self.look()
+    def deliver(self, message: Send) -> None:
+        self.post.deliver(message)
 
     def cancel(self, id: str, reason: str, nonce: bytes) -> None:
         execution = self.executions.get(id)
@@ -528,6 +513,7 @@ class Executor:
     def forget(self, execution: Execution) -> None:
         if self.executions.get(execution.id) is execution:
             del self.executions[execution.id]
+            self.post.forget(execution.id)
             if execution.ended is not None and not isinstance(execution.closing, Close):
                 self.line.loop.call_soon(execution.tell_ended, None)
             if self.line.watcher.awaited(execution.id):

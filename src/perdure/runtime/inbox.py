@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
+from perdure.core.run import Run
 from perdure.model.records import Message
+
+
+class Receiver(Protocol):
+    """What receiving needs of an execution."""
+
+    run: Run
+    woken: Mapping[bytes, None]
+
+    def own(self, name: str) -> Any: ...
 
 
 class Inbox:
     """What was read of a run's mail; the database may be read again and again: each message counts once."""
 
-    __slots__ = ("_by_topic", "_seen")
+    __slots__ = ("_by_topic", "_seen", "_wakes")
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
+        self._wakes: dict[bytes, bytes] = {}  # nonces of their wake rows, of messages that were handed over unread
         self._by_topic: dict[str, deque[Message]] = {}
 
-    def put(self, messages: Iterable[Message]) -> bool:
-        """Whether any of them is new."""
+    def put(self, messages: Iterable[Message], wake: bytes | None = None) -> bool:
+        """Whether any of them is new. ``wake``: the nonce of the wake row of the one that is given."""
         fresh = False
         for message in messages:
             if message.mid not in self._seen:
                 self._seen.add(message.mid)
                 self._by_topic.setdefault(message.topic, deque()).append(message)
+                if wake is not None:
+                    self._wakes[message.mid] = wake
                 fresh = True
         return fresh
 
@@ -32,6 +46,11 @@ class Inbox:
         queue = self._by_topic.get(topic)
         return queue[0] if queue else None
 
-    def drop_first(self, topic: str) -> None:
-        """The body has received the oldest on this topic."""
-        self._by_topic[topic].popleft()
+    def receive(self, topic: str, by: Receiver) -> None:
+        """The body receives the oldest on this topic: taken, and its wake row gone, with the record that comes next."""
+        mid = self._by_topic[topic].popleft().mid
+        by.run.add_taken(mid)
+        wake = self._wakes.pop(mid, None)
+        if wake is not None and wake not in by.woken:
+            by.own("woken")[wake] = None
+            by.run.add_woken(wake)

@@ -19,6 +19,7 @@ from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outco
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled
 from perdure.model.records import Ended, WorkflowRow
+from perdure.runtime.births import Newcomer
 from perdure.runtime.context import outside, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
@@ -139,40 +140,12 @@ def start_many(home: Home, orders: Sequence[StartOrder]) -> list[verbs.Begun]:
 def _start_here(engine: Engine, order: StartOrder, *, until_end: bool) -> tuple[verbs.Begun, Any] | None:
     """The way of most starts: run in this process, with no task and one wake-up of this thread.
 
-    What the awaited future gave, beside who was started; None if it cannot run here.
+    What the awaited moment gave, beside who was started; None if it cannot run here.
     """
-    assert engine.loop is not None
-    gate = threading.Lock()
-    gate.acquire()
-    answer: list[tuple[verbs.Begun, Any] | None] = []
-
-    def go() -> None:
-        line, loop = engine.line, engine.loop
-        if line.work is None or loop is None or not line.work.can_run(order):
-            answer.append(None)
-            gate.release()
-            return
-        id = order.options.id or line.new_id()
-        local = line.work.start(order, id)
-        loop.call_soon(line.journal.company.back)
-        local.ended = loop.create_future()
-        if not until_end:
-            local.started = loop.create_future()
-        begun = verbs.Begun(id, local.ended)
-
-        def done(future: asyncio.Future[Any]) -> None:
-            answer.append((begun, future.result()))
-            line.journal.company.let_go()
-            gate.release()
-
-        awaited: asyncio.Future[Any] | None = local.ended if until_end else local.started
-        assert awaited is not None
-        awaited.add_done_callback(done)
-
-    if engine.executor is None or not engine.executor.bell.call(go):
+    host = engine.executor
+    if host is None or host.body_pool.crowded or not host.can_run(order):
         return None
-    gate.acquire()
-    return answer[0]
+    return Newcomer(host, order, until_end=until_end).begin()
 
 
 def start(home: Home, order: StartOrder) -> verbs.Begun:

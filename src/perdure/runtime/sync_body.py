@@ -50,6 +50,10 @@ class SyncExecution(answers.Answering):
 
     _handed_over = False  # the host has the baton
     _returned = False  # the body has ended, and the host is being told
+    newcomer: Callable[..., None] | None = None  # tells the host of a run that it does not know yet; then calls
+    _looked_after = False  # the host looks, within its patience, for what the thread has written
+    _overdue = False  # … and has done so: from here on the thread rings
+    _let_go_at = 0.0
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -74,7 +78,16 @@ class SyncExecution(answers.Answering):
         if self.host.body_pool.crowded:
             self.dirty()
         else:
-            self._dirty_soon()
+            self._look_soon()
+
+    def serve_newcomer(self) -> None:
+        """The thread of a run that the host does not know yet."""
+        try:
+            args, kwargs = self.definition.args.decode(self.input)
+        except Exception as error:
+            self._to_host(self.host.not_begun, self, error)
+        else:
+            self._serve(args, kwargs)
 
     def _serve(self, args: Any, kwargs: Any) -> None:
         """The thread: run the body, then hand its end to the host."""
@@ -115,20 +128,44 @@ class SyncExecution(answers.Answering):
     # -- the baton
 
     def _to_host(self, callback: Callable[..., None], *args: Any) -> None:
-        self.host.body_pool.call(callback, *args)
+        if self.newcomer is None:
+            self.host.body_pool.call(callback, *args)
+        else:  # in one call, or the loop might wake up between two
+            tell, self.newcomer = self.newcomer, None
+            self.host.body_pool.call(tell, callback, *args)
 
     def dirty(self) -> None:
+        """The thread goes on, to its next call or its end, which write what there is; the host looks if neither comes.
+
+        So a thread that is quick does not ring for what it has written, and one that takes its time does.
+        """
         if threading.current_thread() is self.host.thread:
             super().dirty()
+        elif self._overdue:
+            self._to_host(self._look_soon)
+
+    def _look_soon(self) -> None:
+        """The thread goes on: look after it, unless its next call comes first."""
+        self._overdue = False
+        self._let_go_at = self.line.loop.time()
+        if not self._looked_after:
+            self._looked_after = True
+            self.line.loop.call_later(PATIENCE_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looked_after = False
+        if self.gone or self._parked_op is not None or self._returned:
+            return
+        left = self._let_go_at + PATIENCE_SECONDS - self.line.loop.time()
+        if left > 0:  # it was let go again since
+            self._looked_after = True
+            self.line.loop.call_later(left, self._look)
         else:
-            self._to_host(self._dirty_soon)
+            self.look_after()
 
-    def _dirty_soon(self) -> None:
-        """The thread goes on, to its next call or its end, which writes what there is at once; or takes its time."""
-        if self._parked_op is None and not self._returned:
-            self.line.loop.call_later(PATIENCE_SECONDS, self._dirty_now)
-
-    def _dirty_now(self) -> None:
+    def look_after(self) -> None:
+        """The thread takes its time: write what it has written so far. From here on it rings."""
+        self._overdue = True  # first: what the thread writes after the next line finds it so
         if not self.gone and self.unwritten:
             super().dirty()
 
@@ -176,6 +213,8 @@ class SyncExecution(answers.Answering):
             self.host.threads_waiting.pop(self.id, None)
             self._answer = answer
             self.host.open_gate(self._gate)
+            if not self.gone:
+                self._look_soon()
 
     @property
     def at_work(self) -> bool:
@@ -326,6 +365,7 @@ class SyncExecution(answers.Answering):
                 answer[0] = call()
             except BaseException as error:
                 answer[1] = error
+            self._look_soon()
             done.release()
 
         self._to_host(run)

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from perdure.client.line import Line
 from perdure.client.questions import ResultOf
-from perdure.model.records import Message, Wake
+from perdure.model.records import Wake
 from perdure.runtime.execution import Execution
+from perdure.runtime.post import Post
 from perdure.runtime.waits import EventWait
 
 
@@ -21,6 +22,7 @@ class Host(Protocol):
 
     line: Line
     executions: dict[str, Execution]
+    post: Post
 
 
 async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
@@ -37,7 +39,7 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
             acted.setdefault(wake.dest, []).append(wake.nonce)
     if acted:
         await _tell_ends(host, acted)
-        await read_mail(host, acted)
+        await host.post.read(acted)
         # Only now: trouble with those reads leaves the wakes to the next look.
         _let_go(host, acted)
 
@@ -62,14 +64,3 @@ async def _tell_ends(host: Host, ids: Collection[str]) -> None:
     if targets or events:
         for ended in (await host.line.store.ended(targets | {id for id, _ in events})).values():
             host.line.watcher.tell_end(ended)
-
-
-async def read_mail(host: Host, ids: Collection[str]) -> None:
-    """Read the inboxes of these executions and hand over what is new."""
-    by_dest: dict[str, list[Message]] = {}
-    for message in await host.line.store.inbox(ids):
-        by_dest.setdefault(message.dest, []).append(message)
-    for id, messages in by_dest.items():
-        execution = host.executions.get(id)
-        if execution is not None and not execution.gone:
-            host.line.loop.call_soon(execution.mail, messages)

@@ -1,0 +1,127 @@
+"""Births: runs that begin in this process, from the first moment; and those that a blocking caller begins by itself.
+
+A blocking caller makes the run in its own thread and gives it to a thread of the pool, so that the host's loop is told
+once, of the body's first call: the start, and the intent of the step that it is about. Told of each, the loop would
+wake up twice for every start. Promises: what the loop does not know of yet has no effect and no record, and is dropped
+without a trace if it may not run here; a body that takes its time delays its start by the patience of ``sync_body``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from perdure.client.questions import StartOrder
+from perdure.client.verbs import Begun, start_of
+from perdure.core.run import Run
+from perdure.model.ids import RunKey
+from perdure.model.records import WorkflowRow
+from perdure.model.states import Status
+from perdure.model.writes import Start
+from perdure.runtime import sync_body
+from perdure.runtime.async_body import AsyncExecution
+from perdure.runtime.execution import Execution
+from perdure.runtime.sync_body import SyncExecution
+
+
+def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
+    """A run that begins here; its start is written after its first burst. The host does not know of it yet."""
+    definition = host.registry.workflows[order.name]
+    line = host.line
+    now = line.clock.now()
+    timeout = order.options.timeout if order.options.timeout is not None else definition.timeout
+    deadline = start.deadline
+    if timeout is not None:
+        deadline = min(now + timeout, deadline) if deadline is not None else now + timeout
+    start = msgspec.structs.replace(
+        start, status=Status.RUNNING, claim=line.new_token(),
+        owner=host.me.id, version=host.version,
+        timeout=timeout, deadline=deadline, began=now, versioning=definition.versioning,
+    )  # fmt: skip
+    row = WorkflowRow(
+        id=id, run=1, lineage=start.lineage, name=order.name, status=Status.RUNNING, version=host.version,
+        created=now, updated=now, claim=start.claim, owner=host.me.id, deadline=deadline, timeout=timeout,
+        parent=start.parent, parent_run=start.parent_run, parent_path=start.parent_path,
+        on_parent_close=start.on_parent_close, fingerprint=start.fingerprint, attributes=start.attributes,
+        versioning=start.versioning,
+    )  # fmt: skip
+    run = Run(RunKey(id, 1), start.lineage, host.version, now, start=start)
+    face = AsyncExecution if definition.is_async else SyncExecution
+    return face(host, definition, run, row, order.input)
+
+
+class Newcomer:
+    """One start by a blocking caller, and the run that it makes."""
+
+    __slots__ = ("_answer", "_ended", "_execution", "_gate", "_host", "_known", "_order", "_until_end")
+
+    _ended: asyncio.Future[Any]
+
+    def __init__(self, host: Any, order: StartOrder, *, until_end: bool) -> None:
+        self._host = host
+        self._order = order
+        self._until_end = until_end
+        self._known = False  # to the loop
+        self._answer: tuple[Begun, Any] | None = None
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        id = order.options.id or host.line.new_id()
+        execution = born(host, order, id, start_of(host.line, order, id))
+        assert isinstance(execution, SyncExecution), "the sync face takes no async workflow"
+        execution.newcomer = self._tell_and_call
+        self._execution = execution
+
+    def begin(self) -> tuple[Begun, Any] | None:
+        """In the caller's thread: who was started, and what the awaited moment gave. None: it cannot run here."""
+        host = self._host
+        host.newcomers.add(self)
+        host.body_pool.submit(self._execution.serve_newcomer)
+        on_time = False
+        try:
+            on_time = self._gate.acquire(timeout=sync_body.PATIENCE_SECONDS)
+        finally:  # an interrupted caller does not interrupt what it asked for
+            heard = on_time or host.bell.call(self._tell_late)
+        if heard and not on_time:
+            self._gate.acquire()
+        return self._answer
+
+    def _tell_and_call(self, callback: Callable[..., None], *args: Any) -> None:
+        """On the loop: the body's first call."""
+        self._tell()
+        callback(*args)
+
+    def _tell(self) -> None:
+        """On the loop, before anything else that this run does there."""
+        if self._known:
+            return
+        self._known = True
+        host, execution = self._host, self._execution
+        host.newcomers.discard(self)
+        if not host.can_run(self._order) or execution.row.owner != host.me.id:
+            execution.drop()
+            self._gate.release()
+            return
+        loop: asyncio.AbstractEventLoop = host.line.loop
+        awaited = self._ended = execution.ended = loop.create_future()
+        if not self._until_end:
+            awaited = execution.started = loop.create_future()
+        awaited.add_done_callback(self._done)
+        host.executions[execution.id] = execution
+        execution.arm_deadline()
+
+    def _tell_late(self) -> None:
+        """The body takes its time: its start goes without the intent of its first step."""
+        if not self._known:
+            self._tell()
+            self._execution.look_after()
+            if self._host.body_pool.crowded:
+                self._host.make_room_for_threads()
+
+    def _done(self, awaited: asyncio.Future[Any]) -> None:
+        self._answer = (Begun(self._execution.id, self._ended), awaited.result())
+        self._host.line.journal.company.let_go()
+        self._gate.release()

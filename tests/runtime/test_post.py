@@ -1,0 +1,171 @@
+"""Messages to runs of this process: handed over as sent where that is sound, read from the inbox where it is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+from perdure import App, recv
+from perdure.errors import DatabaseTrouble
+from tests.runtime.support import executor, until
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each store method was called, since it was watched."""
+    return Counter()
+
+
+def watch(app: App, reads: Counter[str], monkeypatch: pytest.MonkeyPatch, *names: str) -> Any:
+    """Count these calls of the store of an open app."""
+    store: Any = app._home.engine().line.store
+
+    def counted(name: str) -> Any:
+        real = getattr(store, name)
+
+        async def call(*args: Any, **options: Any) -> Any:
+            reads[name] += 1
+            return await real(*args, **options)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(store, name, counted(name))
+    return store
+
+
+def takes(app: App, count: int) -> Any:
+    """A workflow that receives so many."""
+
+    @app.workflow
+    async def body() -> list[int]:
+        return [int(await recv("n", timeout=60)) for _ in range(count)]
+
+    return body
+
+
+async def test_what_was_just_sent_is_not_asked_for(
+    app: App, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = takes(app, 20)
+    async with app:
+        handle = await body.start()
+        store = watch(app, reads, monkeypatch, "inbox", "commit")
+        for n in range(20):
+            await handle.send(n, "n")
+            await asyncio.sleep(0.01)  # waits: until it is received, so that each has commits of its own
+        assert await handle.result() == list(range(20))
+        assert reads["inbox"] <= 2, reads  # a poll in between may see a wake row before it goes
+        assert reads["commit"] <= 42, reads  # no commit for wake rows alone
+        poll = await store.poll(executor(app).me.id, None, now=None)
+        assert not poll.wakes, "the wake rows went with the records of what they were about"
+
+
+async def test_nothing_is_handed_over_past_a_read_that_is_to_come(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second message needs no read, but its sender's first does, which is slow."""
+    body = takes(app, 2)
+    async with app:
+        handle = await body.start()
+        store: Any = app._home.engine().line.store
+        inbox, slow = store.inbox, asyncio.Event()
+
+        async def late(ids: Collection[str]) -> Any:
+            await slow.wait()
+            return await inbox(ids)
+
+        monkeypatch.setattr(store, "inbox", late)
+        await handle.send(1, "n", key="first")
+        await handle.send(2, "n")
+        await asyncio.sleep(0.05)  # waits: for the second, which must not arrive
+        slow.set()
+        assert await handle.result() == [1, 2]
+
+
+async def test_the_same_after_a_read_that_failed(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = takes(app, 2)
+    async with app:
+        handle = await body.start()
+        store: Any = app._home.engine().line.store
+        inbox, broken = store.inbox, True
+
+        async def fails(ids: Collection[str]) -> Any:
+            if broken:
+                raise DatabaseTrouble("no answer")
+            return await inbox(ids)
+
+        monkeypatch.setattr(store, "inbox", fails)
+        await handle.send(1, "n", key="first")
+        await asyncio.sleep(0.05)  # waits: until the read has failed
+        await handle.send(2, "n")
+        await asyncio.sleep(0.05)  # waits: for the second, which must not arrive
+        broken = False
+        assert await handle.result() == [1, 2]
+
+
+async def test_a_key_that_another_has_used_delivers_once(app: App) -> None:
+    body = takes(app, 2)
+    async with app:
+        handle = await body.start()
+        await handle.send(1, "n", key="same")
+        await handle.send(2, "n", key="same")
+        await handle.send(3, "n")
+        assert await handle.result() == [1, 3]
+
+
+async def test_a_message_whose_commit_was_tried_twice_is_read(
+    app: App, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first try may have been received before, by a run of this id that has left memory since."""
+    body = takes(app, 1)
+    async with app:
+        handle = await body.start()
+        journal = app._home.engine().line.journal
+        await journal.drained()
+        store = watch(app, reads, monkeypatch, "inbox")
+        commit = store.commit
+
+        async def loses_the_answer(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(store, "commit", commit)
+            await commit(*args, **options)
+            raise DatabaseTrouble("the answer was lost")
+
+        monkeypatch.setattr(store, "commit", loses_the_answer)
+        handed: list[object] = []
+        monkeypatch.setattr(executor(app), "deliver", handed.append)
+        await handle.send(1, "n")
+        assert await handle.result() == [1]
+        assert not handed
+        assert reads["inbox"]
+
+
+async def test_what_was_handed_over_and_read_as_well_counts_once(app: App) -> None:
+    @app.workflow
+    async def body() -> list[Any]:
+        return [await recv("n", timeout=60), await recv("n", timeout=0.1)]
+
+    async with app:
+        handle = await body.start()
+        await until(lambda: executor(app).has(handle.id))
+        await handle.send(1, "n")
+        executor(app).mail([handle.id])
+        executor(app).look()
+        assert await handle.result() == [1, None]
+
+
+async def test_mail_for_nobody_waiting_is_found_again_after_an_eviction(app: App, quick_eviction: None) -> None:
+    """Handed over, but not received: its wake row stays, and so does the message."""
+
+    @app.workflow
+    async def body() -> list[str]:
+        return [await recv("first"), await recv("second")]
+
+    async with app:
+        handle = await body.start()
+        await handle.send("b", "second")
+        await until(lambda: not executor(app).has(handle.id))
+        await handle.send("a", "first")
+        assert await handle.result() == ["a", "b"]
