@@ -77,8 +77,8 @@ class Run:
 
     __slots__ = (
         "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_live", "_noted", "_pending_intents",
-        "_position", "_recorded_intents", "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now",
-        "origin", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "_position", "_recorded_intents", "_records", "asked", "change", "children", "events", "gone", "history", "key",
+        "lineage", "mismatch", "now", "origin", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(

@@ -121,9 +121,9 @@ class Rewind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """End this run as superseded, and begin the next run of the same id from its first ``keep`` records, in one commit.
 
     The kept records are copied as they stand (versions included), ``mark`` follows them (``model/cuts.py``). Messages
-    that the cut-off records had taken may be received again; events are as the kept records have set them. ``next`` with
-    a claim runs on at once, else it is queued. With ``began``, the body's first "now" of the kept records, a deadline
-    that ``next`` does not name is its ``timeout`` from this commit.
+    that the cut-off records had taken may be received again; events are as the kept records have set them. ``next``
+    with a claim runs on at once, else it is queued. With ``began``, the body's first "now" of the kept records, a
+    deadline that ``next`` does not name is its ``timeout`` from this commit.
     """
 
     next: Start

@@ -13,8 +13,8 @@ from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Reopen, Rewind, Start, Unit
 from perdure.store.sql import queries
-from perdure.store.sqlite import rows
 from perdure.store.sqlite import next as onward
+from perdure.store.sqlite import rows
 from perdure.store.sqlite.commit import commit, hears, past_nonce
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.next import begin_next

@@ -36,8 +36,8 @@ from perdure.model.writes import (
 )
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
-from perdure.store.sqlite.next import begin_next, placed, rewind
 from perdure.store.sqlite.driver import Bindings, Connection, Row
+from perdure.store.sqlite.next import begin_next, placed, rewind
 
 Q = queries("perdure.store.sqlite")
 SCHEDULED, QUEUED, RUNNING, WAITING, HELD = (

@@ -132,7 +132,7 @@ where app = $1 and id = $2
 -- others. `$7`: its last record.
 -- name: workflow_reopen
 update perdure.workflow set status = 1, reason = null, detail = '', claim = $3, owner = null,
-    until = case when $6::boolean then 0 else $4 end, updated = $4, attempts = 0, cause = 0,
+    until = case when $6::boolean then 0 else $4::bigint end, updated = $4, attempts = 0, cause = 0,
     version = coalesce($5, version), queue = case when $6 then null else queue end, last_seq = $7
 where app = $1 and id = $2
 
