@@ -13,12 +13,12 @@ import msgspec
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import plain, workflow_fields
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
-from perdure.client.questions import not_found
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.info import to_datetime
 from perdure.model.records import Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
+from perdure.operations.look import not_found
 from perdure.serde import Failure, describe_failure, is_coded, show_stored
 from perdure.store.base import Store
 
