@@ -12,6 +12,7 @@ from perdure.operations.resume import resume
 from perdure.store.base import Store
 
 Patiently = Callable[..., Awaitable[Any]]
+_TIMED = frozenset({"poll", "rewind", "reopen", "fork", "terminate"})
 
 
 class _Patient:
@@ -26,6 +27,8 @@ class _Patient:
         method = getattr(self._line.store, name)
 
         async def call(*args: Any, **named: Any) -> Any:
+            if name in _TIMED:
+                named["now"] = self._line.clock.stamp()
             return await self._patiently(self._line, lambda: method(*args, **named))
 
         return call

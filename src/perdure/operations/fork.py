@@ -37,7 +37,7 @@ async def restart(
     """
     row = await row_of(store, id)
     input = (await store.inputs([row.key]))[row.key]
-    start = _start_of(row, input, new_token, version="", kept=0)
+    start = _start_of(row, input, None, new_token, version="", kept=0)
     cut = Cut(row.id, row.run, 0)
     end = f"restarted {who_and_why(order.by, order.reason)}" if terminate else None
     return await _begin(store, row, start, cut, "restart", order, new_id, end)
@@ -65,16 +65,18 @@ async def fork(
     keep = records_before(row, history, step)
     stored = (await store.inputs([row.key]))[row.key]
     own = row.version if keep else ""
-    start = _start_of(row, stored if input is None else input, new_token, own if version is None else version, keep)
+    start = _start_of(row, stored, input, new_token, own if version is None else version, keep)
     return await _begin(store, row, start, Cut(row.id, row.run, keep), "fork", order, new_id, None)
 
 
-def _start_of(row: WorkflowRow, input: bytes, new_token: TokenMaker, version: str, kept: int) -> Start:
+def _start_of(
+    row: WorkflowRow, stored: bytes, input: bytes | None, new_token: TokenMaker, version: str, kept: int
+) -> Start:
     return Start(
-        id=row.id, lineage=new_token(), name=row.name, version=version, input=input,
-        fingerprint=fingerprint_data(row.name, input), nonce=new_token(), status=Status.QUEUED, timeout=row.timeout,
-        began=row.started if kept else None, queue=row.queue, priority=row.priority, attributes=row.attributes,
-        versioning=row.versioning,
+        id=row.id, lineage=new_token(), name=row.name, version=version, input=stored if input is None else input,
+        fingerprint=row.fingerprint if input is None else fingerprint_data(row.name, input), nonce=new_token(),
+        status=Status.QUEUED, timeout=row.timeout, began=row.started if kept else None, queue=row.queue,
+        priority=row.priority, attributes=row.attributes, versioning=row.versioning,
     )  # fmt: skip
 
 
