@@ -71,6 +71,12 @@ async def hold(app: Any, id: str, reason: Reason = Reason.POLICY) -> None:
     await until(lambda: held(app, id))
 
 
+async def at_rest(app: Any, id: str) -> None:
+    """It waits, and all that it wrote is durable."""
+    await until(lambda: executor(app).executions[id].waiting)
+    await executor(app).line.journal.drained()
+
+
 async def held(app: Any, id: str) -> bool:
     return (await row(app, id)).status is Status.HELD
 
@@ -84,7 +90,7 @@ async def test_held_work_goes_on_from_its_last_step_in_the_same_run(app: App, le
     async with app:
         handle = await workflow.options(id="a", priority=3).start("ann")
         await until(lambda: len(ledger) == 2 and in_memory(app, "a"))
-        await until(lambda: executor(app).executions["a"].waiting)
+        await at_rest(app, "a")
         await hold(app, "a", reason)
         assert await handle.resume(reason="looked at it") == "queued"
         await handle.send("now", go)
@@ -462,6 +468,7 @@ async def test_a_fork_keeps_what_came_before_the_step(
     async with app:
         old = await workflow.options(id="a").start("ann")
         await until(lambda: len(ledger) == 2)
+        await at_rest(app, "a")
         before, records = await row(app, "a"), await history(app, "a")
         source = await store_of(app).inputs([RunKey("a", 1)])
         if ran is None:
@@ -633,7 +640,7 @@ async def test_children_of_the_kept_part_are_the_sources_and_left_alone(app: App
     async with app:
         old = await parent.options(id="p").start()
         await until(lambda: sorted(ledger) == ["between", "first", "second"])
-        await until(lambda: executor(app).executions["p"].waiting)
+        await at_rest(app, "p")
         new = await old.fork("2", id="q")
         await new.send("enough", go)
         assert await new.result(timeout=15) == ["p:1", "q:3", "enough"]
@@ -641,6 +648,10 @@ async def test_children_of_the_kept_part_are_the_sources_and_left_alone(app: App
         assert await status(app, "p:1") == "running", "the source's child outlives the fork"
         assert await status(app, "q:3") == "cancelled", "its own does not"
     assert ledger.counts == {"between": 2, "first": 1, "second": 2}
+
+
+async def there(app: Any, id: str) -> bool:
+    return id in await store_of(app).rows([id])
 
 
 async def closed(app: Any, id: str) -> bool:
@@ -666,7 +677,7 @@ async def test_a_rewound_run_finds_the_children_that_it_had(app: App, ledger: Le
         await handle.resume()
         await handle.send("on", go)
         await until(lambda: ledger == ["one", "two"])
-        assert await row(app, "p:3")
+        await until(lambda: there(app, "p:3"))
         await handle.cancel()
         await handle.resume()
         await handle.send("off", go)
