@@ -93,7 +93,7 @@ async def fork(
         at = await _time(tx, place, now)
         before = await _get(tx, place, start.id)
         if before is None:
-            # A repeat of this has waited for the source's row; another start may begin the id just now, and is waited for.
+            # A repeat has waited for the source's row. Another start may begin the id just now, and is waited for.
             unit = Unit(key=RunKey("", 0), children=[start])
             if (await write(tx, place, Columns([unit]), at, watchers_seen=True)).took is None:
                 await onward.keep_records(tx, place, source, start, (mark,), at)
