@@ -19,6 +19,7 @@ from perdure.clock import Clock, SystemClock
 from perdure.model.ids import MessageIds, TokenMaker, WorkflowIds
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.writes import Send
+from perdure.operations.resume import Check
 from perdure.store.base import Store
 
 
@@ -79,6 +80,7 @@ class Line:
         self.new_mid = MessageIds()
         self.work: Work | None = None
         self.routes = Routes(store.app, self.new_id)
+        self.check_replay: Check | None = None  # who has the code can tell whether a history replays on it
         self.told_attached = False  # that a call was answered with the outcome of an earlier one
         self._on_hint: list[asyncio.Handle] = []
         store.on_hint(self._hinted)

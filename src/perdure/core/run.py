@@ -14,18 +14,21 @@ while the body runs; ``next_delivery`` until it answers None; then ``fresh`` for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import msgspec
 
 from perdure.errors import Evicted
+from perdure.model.cuts import cut_of
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Kind, Outcome, Record
 from perdure.model.states import Reason
 from perdure.model.writes import Change, Send, SetEvent, Start, Unit
 
-SILENT = frozenset({Kind.INTENT, Kind.DECISION})  # records that no call of the body answers to
+SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
+NOTHING: Mapping[str, None] = MappingProxyType({})
 
 
 class Op:
@@ -73,9 +76,9 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
-        "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now",
-        "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_live", "_noted", "_pending_intents",
+        "_position", "_recorded_intents", "_records", "asked", "change", "children", "events", "gone", "history", "key",
+        "lineage", "mismatch", "now", "origin", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +119,9 @@ class Run:
         self._by_path: dict[str, Record] = {}
         self._recorded_intents: dict[str, Intent] = {}
         self._intended: dict[str, None] = {}
+        self._begun_before: Mapping[str, None] = NOTHING
+        self._foreign = 0  # records up to this one were kept of another workflow
+        self.origin = key.run  # the run in which this lineage began: ids of children derive from it
         if history or intents:
             self._index(history, intents)
 
@@ -123,11 +129,23 @@ class Run:
         for intent in intents:
             self._recorded_intents[intent.path] = intent
         for record in history:
+            if record.kind is Kind.CUT:
+                self._cut(record)
+                continue
             for intent in record.intents:
                 self._recorded_intents[intent.path] = intent
             if record.kind is not Kind.ATTEMPT and record.kind not in SILENT:
                 self._by_path[record.path] = record
         self._intended.update(dict.fromkeys(self._recorded_intents))
+
+    def _cut(self, mark: Record) -> None:
+        """The history was cut here: what was about to run then binds nobody, but may have begun (``model/cuts.py``)."""
+        origin = cut_of(mark).origin
+        self.origin = self.key.run if origin is None else origin
+        if origin is None:
+            self._foreign = mark.seq
+        self._begun_before = dict.fromkeys(intent.path for intent in mark.intents)
+        self._recorded_intents.clear()
 
     # -- while the body runs
 
@@ -305,8 +323,8 @@ class Run:
         return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, None)
 
     def was_intended(self, path: str) -> bool:
-        """Whether history has the intent of this step: it may have begun before."""
-        return path in self._intended
+        """Whether history has the intent of this step: it may have begun before, be it in the run it was cut from."""
+        return path in self._intended or path in self._begun_before
 
     def intend(self, op: Op) -> bool:
         """The step is about to run. Answers whether that still has to become durable first."""
@@ -351,6 +369,10 @@ class Run:
     def recorded(self, path: str) -> bool:
         """Whether history has an answer for this path."""
         return path in self._by_path
+
+    def was_kept(self, record: Record) -> bool:
+        """Whether a record was made by another workflow, before this one was forked from it."""
+        return record.seq <= self._foreign
 
     def take_start(self) -> Start:
         """The start alone, with the intents of the first burst: it travels in the parent's unit."""

@@ -117,7 +117,40 @@ class Continue(msgspec.Struct, frozen=True, gc=False):
     wake: bytes
 
 
-Change = Close | Park | Hold | Release | Continue
+class Rewind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """End this run as superseded, and begin the next run of the same id from its first ``keep`` records, in one commit.
+
+    The kept records are copied as they stand (versions included), ``mark`` follows them (``model/cuts.py``). Messages
+    that the cut-off records had taken may be received again; events are as the kept records have set them. ``next``
+    with a claim runs on at once, else it is queued. With ``began``, the body's first "now" of the kept records, a
+    deadline that ``next`` does not name is its ``timeout`` from this commit.
+    """
+
+    next: Start
+    keep: int
+    mark: Record
+    wake: bytes  # nonce of the wake rows of those who watch
+    then: tuple[Record, ...] = ()  # what follows the mark: the decision that asked for it
+    attempts: int = 0  # deaths that go on being counted
+    uncancel: bool = False  # a command to cancel is taken back; else the next run is given it again
+
+
+class Reopen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A person's order: queue an open run that nobody holds, its deaths forgotten, to go on from its last record.
+
+    Kept in its history as a ``DECISION`` record.
+    """
+
+    nonce: bytes  # becomes the claim token, which nobody holds: a repeat of the order is recognised
+    verb: str
+    shown: str  # who and why
+    at: int
+    version: str | None = None  # moves it to this version
+    at_once: bool = False  # before all that is queued, and outside its queue
+
+
+Change = Close | Park | Hold | Release | Continue | Rewind
+Onward = Continue | Rewind  # what makes the row another run
 
 
 class Unit(msgspec.Struct, kw_only=True, gc=False):

@@ -18,21 +18,24 @@ from perdure.client import verbs
 from perdure.client.questions import (
     CancelOf,
     EventOf,
+    ForkOf,
     InfoOf,
+    RestartOf,
     ResultOf,
+    ResumeOf,
     SendTo,
     StartOrder,
     check_same,
-    not_found,
 )
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
 from perdure.core.run import Op
-from perdure.errors import WorkflowConflict
+from perdure.errors import Misuse, WorkflowConflict
 from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
+from perdure.operations.look import not_found
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.execution import Execution
 from perdure.runtime.unread import unread, value_of
@@ -59,6 +62,11 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
         case SendTo():
             digest = hashlib.blake2b(question.data, digest_size=8).digest()
             return Kind.SEND, f"{question.id} {question.topic}".rstrip(), digest
+        case ResumeOf() | RestartOf() | ForkOf():
+            raise Misuse(
+                f"a workflow asked for {type(question).__name__.removesuffix('Of').lower()} of {question.id!r}: what "
+                "an operator orders is not recorded, and a replay would order it again. Call it in a step, or outside"
+            )
         case _:
             raise TypeError(f"no such question: {question!r}")
 
@@ -79,7 +87,7 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return Status((record.data or b"").decode())
         case StartOrder():
             id = (record.data or b"").decode()
-            if record.attempt != FOUND:  # on replay nothing else tells that it is a child
+            if record.attempt != FOUND and not execution.run.was_kept(record):  # on replay nothing else tells
                 execution.own("children")[id] = question.options.on_parent_close
             return id
         case _:
@@ -137,6 +145,7 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
 
 
 async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[Ended], None]) -> bytes:
+    await _children_judged(execution)
     ended: dict[str, Ended] = await verbs.patiently(execution.line, execution.line.store.ended, [id])
     if id in ended:
         told(ended[id])
@@ -146,6 +155,12 @@ async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[E
     if op.is_open and not execution.gone:
         execution.begin_wait(op, execution.line.watcher.end(id, told))
     return b""
+
+
+async def _children_judged(execution: Execution) -> None:
+    """A rewound run must not observe a child from before the cut until its start is seen to be the same call."""
+    if execution.run.origin != execution.run.key.run:
+        await execution.line.journal.drained()
 
 
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
@@ -161,6 +176,7 @@ async def _look_for_event(
 ) -> bytes:
     line, id, name = execution.line, question.id, question.name
     deadline = None if question.timeout is None else execution.run.now + question.timeout
+    await _children_judged(execution)
     ended = await verbs.patiently(line, line.store.ended, [id])
     # Read after the end: an event that was set before it is then never missed.
     events = await verbs.patiently(line, line.store.events, [(id, name)])
@@ -308,7 +324,8 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
 
 def _is_mine(execution: Execution, op: Op, row: WorkflowRow) -> bool:
     """Whether this very call has begun what has the id: an earlier try of it, before a crash."""
-    return (row.parent, row.parent_run, row.parent_path) == (execution.id, execution.run.key.run, op.path)
+    run = execution.run
+    return (row.parent, row.parent_path) == (execution.id, op.path) and run.origin <= row.parent_run <= run.key.run
 
 
 async def _replace(execution: Execution, op: Op, order: StartOrder, row: WorkflowRow) -> bytes:

@@ -20,8 +20,8 @@ import msgspec
 
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Message, Record
-from perdure.model.writes import Change, Close, Continue, Receipt, Start, Unit
+from perdure.model.records import Claimed, Ended, Message, Record, WorkflowRow
+from perdure.model.writes import Change, Close, Continue, Receipt, Rewind, Start, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import ClaimRequest, Store
 
@@ -54,6 +54,14 @@ class CodedStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await self._store.replace(old, self._start(next), nonce, now=now)
 
+    async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
+        return await self._store.rewind(seen, self._rewind(change), now=now)
+
+    async def fork(
+        self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await self._store.fork(source, self._start(start), mark, end=end, now=now)
+
     def _unit(self, unit: Unit) -> Unit:
         encode = self._codec.encode
         return replaced(
@@ -65,6 +73,10 @@ class CodedStore:
             children=[self._start(child) for child in unit.children],
             change=self._change(unit.change),
         )
+
+    def _rewind(self, change: Rewind) -> Rewind:
+        then = tuple(self._record(record) for record in change.then)
+        return replaced(change, next=self._start(change.next), then=then)
 
     def _start(self, start: Start) -> Start:
         return replaced(start, input=self._codec.encode(start.input))
@@ -80,6 +92,8 @@ class CodedStore:
                 return replaced(change, data=self._codec.encode(data))
             case Continue(next=start):
                 return replaced(change, next=self._start(start))
+            case Rewind():
+                return self._rewind(change)
             case _:
                 return change
 
