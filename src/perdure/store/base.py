@@ -19,7 +19,7 @@ A store belongs to one event loop and one process; ``close`` may be called twice
 from __future__ import annotations
 
 import builtins  # `list` is a method here
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -113,12 +113,30 @@ class Store(Protocol):
         ...
 
     async def adopt(
-        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+        self,
+        gone: Collection[bytes],
+        want: ClaimRequest,
+        *,
+        death: bool = True,
+        suspects: bool = False,
+        spared: Collection[bytes] = (),
+        now: int | None = None,
     ) -> list[Claimed]:
         """Take up to ``limit`` running workflows of ``want.version`` owned by incarnations in ``gone``.
 
-        ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row.
+        ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row. The count begins anew if the claim that ended
+        got anywhere (an outcome was recorded under it). A *suspect* was in flight at two deaths or more in a row without
+        getting anywhere: only suspects are taken with ``suspects``, fewest deaths first, and none without. What the
+        incarnations in ``spared`` owned is taken without being counted.
         """
+        ...
+
+    async def with_suspects(self, gone: Collection[bytes], version: str) -> list[bytes]:
+        """Those of ``gone`` that still own a suspect of ``version``; see ``adopt``."""
+        ...
+
+    async def absent(self) -> list[bytes]:
+        """Owners of running workflows whose incarnation is not known any more."""
         ...
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
@@ -208,9 +226,29 @@ class Store(Protocol):
     async def incarnations(self) -> builtins.list[Incarnation]: ...
 
     async def bury(
-        self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
+        self,
+        ids: Collection[bytes],
+        *,
+        expired_only: bool = True,
+        beats: Mapping[bytes, int] | None = None,
+        now: int | None = None,
     ) -> builtins.list[bytes]:
-        """Mark alive or draining incarnations dead (``expired_only``: whose lease has run out); those marked."""
+        """Mark alive or draining incarnations dead; those marked.
+
+        ``expired_only``: whose lease has run out. By the database's own clock a lease is good for its length after the
+        start of the server, which may be why it was not renewed. ``beats``: who has renewed exactly so often.
+        """
+        ...
+
+    async def drain(self, id: bytes) -> None:
+        """Mark an alive incarnation as draining: it serves, and takes on nothing more."""
+        ...
+
+    async def hand_over(self, ids: Collection[bytes], heir: str | None) -> builtins.list[str]:
+        """Give what the dead and gone among ``ids`` own to the executor ``heir`` (None: to any): these workflows' ids.
+
+        Marks them released; to others than ``heir`` later, if called again. Who serves is left alone.
+        """
         ...
 
     async def leave(self, id: bytes) -> None:
