@@ -14,6 +14,8 @@
         ├── WorkflowConflict         the id is taken by another name or input
         ├── WorkflowNotFound         no workflow of that id
         ├── WorkflowClosed           a message to a workflow that has ended
+        ├── ExecutorNotFound         no executor of that name or id
+        ├── ExecutorAlive            what it holds is its own: it renews its lease
         ├── WorkflowFailed           the outcome of a workflow that did not complete
         │   ├── WorkflowCancelled
         │   ├── WorkflowTerminated
@@ -91,6 +93,14 @@ class WorkflowNotFound(PerdureError):
 
 class WorkflowClosed(PerdureError):
     """The workflow has ended and takes no more messages."""
+
+
+class ExecutorNotFound(PerdureError):
+    """No executor, and no incarnation of one, is known by that name."""
+
+
+class ExecutorAlive(PerdureError):
+    """Work was ordered to be taken from an executor whose lease still runs."""
 
 
 class WorkflowFailed(PerdureError):

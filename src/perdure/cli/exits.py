@@ -15,6 +15,8 @@ from perdure.errors import (
     ConfigError,
     DatabaseTrouble,
     DefinitionError,
+    ExecutorAlive,
+    ExecutorNotFound,
     PerdureError,
     ResultTimeout,
     SchemaMismatch,
@@ -39,7 +41,7 @@ MEANINGS: dict[Code, str] = {
     Code.OK: "done, and the answer is yes",
     Code.NO: "the answer is no: the workflow failed, a check found a fault, the command was refused",
     Code.USAGE: "the command or a setting cannot be understood",
-    Code.NOT_FOUND: "no such workflow, run or app",
+    Code.NOT_FOUND: "no such workflow, run, executor or app",
     Code.DATABASE: "the database is missing, cannot be reached, or has another schema",
     Code.NOT_YET: "the time to wait has passed; what was asked for goes on, or begins when an executor is there",
     Code.INTERRUPTED: "interrupted (Ctrl-C); what was asked for goes on",
@@ -47,6 +49,8 @@ MEANINGS: dict[Code, str] = {
 
 _CODES: tuple[tuple[type[PerdureError], Code], ...] = (
     (WorkflowNotFound, Code.NOT_FOUND),
+    (ExecutorNotFound, Code.NOT_FOUND),
+    (ExecutorAlive, Code.NO),
     (SchemaMismatch, Code.DATABASE),
     (DatabaseTrouble, Code.DATABASE),
     (ConfigError, Code.USAGE),

@@ -19,6 +19,7 @@ from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outco
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled
 from perdure.model.records import Ended, WorkflowRow
+from perdure.runtime import handover
 from perdure.runtime.context import outside, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
@@ -304,6 +305,14 @@ def run_blocking(home: Home) -> None:
         stop.wait()
     finally:
         close_home(home)
+
+
+def recover_executors(home: Home, executors: Sequence[str], by: str | None, force: bool) -> tuple[str, ...]:
+    """Give what executors that are gone have left to another."""
+    engine = home.engine()
+    order = partial(handover.recover, engine.line.store, executors, by, force=force)
+    ids: tuple[str, ...] = on_engine(engine, lambda: verbs.patiently(engine.line, order))
+    return ids
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:

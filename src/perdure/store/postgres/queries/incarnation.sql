@@ -29,7 +29,7 @@ where id = any($2::bytea[]) and app = $1 and state in ('alive', 'draining')
         or lease_until <= coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint)
             and ($4::bigint is not null
                 or (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint + lease
-                    <= (extract(epoch from statement_timestamp()) * 1000000)::bigint))
+                    <= coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint)))
     and ($5::bytea[] is null
         or exists (select from unnest($5::bytea[], $6::bigint[]) b (id, beats) where b.id = i.id and b.beats = i.beats))
 returning id
