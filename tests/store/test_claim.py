@@ -239,7 +239,8 @@ async def test_deaths_are_counted_anew_once_something_was_recorded(store: Store)
     claim = await running(store, "w")
     await one(store, unit("w", claim, records=[record(1)]))
     assert await died(store) == {"w": 1}
-    assert await died(store) == {"w": 2}
+    assert await died(store) == {}, "a second death in a row: it is a suspect"
+    assert await died(store, suspects=True) == {"w": 2}
     [c] = await store.adopt([ME], want(), suspects=True, now=T)
     assert c.row.attempts == 3
     assert c.row.claim is not None
@@ -257,17 +258,23 @@ async def test_deaths_are_counted_anew_once_something_was_recorded(store: Store)
 
 async def test_suspects_are_taken_apart_and_the_others_are_not_counted_with_them(store: Store) -> None:
     await running(store, "poison")
-    assert [await died(store) for _ in range(2)] == [{"poison": 1}, {"poison": 2}]
+    assert await died(store) == {"poison": 1}
+    assert await store.with_suspects([ME], "v1") == []
+    await running(store, "before")
+    [once] = await store.adopt([ME], want(owner=OTHER), now=T)
+    assert (once.row.id, once.row.attempts) == ("before", 1), "nobody knows yet which of the two it was"
+    assert await died(store, suspects=True) == {"poison": 2}
+    [back] = await store.adopt([OTHER], want(), death=False, now=T)
+    assert back.row.attempts == 1
     await running(store, "calm")
-    await running(store, "older")
     assert await store.with_suspects([ME, OTHER], "v1") == [ME]
     assert await store.with_suspects([ME], "v2") == []
     got = await store.adopt([ME], want(owner=OTHER), spared=[ME], now=T)
     assert {c.row.id: (c.row.attempts, c.row.cause) for c in got} == {
-        "calm": (0, Cause.CRASH), "older": (0, Cause.CRASH)
+        "calm": (0, Cause.CRASH), "before": (1, Cause.CRASH)
     }  # fmt: skip
-    assert await store.adopt([ME], want(1, owner=OTHER), now=T) == []
-    got = await store.adopt([ME], want(1, owner=OTHER), suspects=True, now=T)
+    assert await store.adopt([ME], want(1, owner=OTHER), spared=[ME], now=T) == []
+    got = await store.adopt([ME], want(1, owner=OTHER), suspects=True, spared=[ME], now=T)
     assert [(c.row.id, c.row.attempts) for c in got] == [("poison", 3)]
     assert await store.with_suspects([ME], "v1") == []
 
@@ -275,12 +282,11 @@ async def test_suspects_are_taken_apart_and_the_others_are_not_counted_with_them
 async def test_suspects_of_the_fewest_deaths_come_first(store: Store) -> None:
     await running(store, "a")
     await died(store)
-    await running(store, "b")
-    await died(store)
     await died(store, suspects=True)
-    await died(store)  # b has died twice by now, a three times
+    await running(store, "b")
+    await died(store)  # b has died once by now, a twice
     first, second = [(await store.adopt([ME], want(1, owner=OTHER), suspects=True, now=T))[0].row for _ in range(2)]
-    assert [(first.id, first.attempts), (second.id, second.attempts)] == [("b", 3), ("a", 4)]
+    assert [(first.id, first.attempts), (second.id, second.attempts)] == [("b", 2), ("a", 3)]
 
 
 async def test_a_wait_of_its_own_ends_the_count_and_a_hand_back_does_not(store: Store) -> None:

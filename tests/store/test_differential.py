@@ -234,7 +234,7 @@ class Stream:
             ("claim", lambda s: s.claim(want, now=now)),
             ("claim", lambda s: s.claim(want, now=now)),
             ("adopt", lambda s: s.adopt([other], want, death=death, spared=spared, now=now)),
-            ("adopt", lambda s: s.adopt([other], want, suspects=True, now=now)),
+            ("adopt", lambda s: s.adopt([other], want, suspects=True, death=death, spared=spared, now=now)),
             ("with_suspects", lambda s: s.with_suspects(OWNERS, want.version)),
             ("absent", lambda s: s.absent()),
             ("hand_over", lambda s: s.hand_over([other], heir)),

@@ -160,10 +160,12 @@ async def open_home(home: Home, *, works: bool) -> None:
     async def resources() -> None:
         for definition in home.registry.resources.values():
             await open_resource(definition)
+        home.opened(engine)  # what is recovered may begin at once, and use the app
 
     try:
         await engine.open(before_work=resources)
     except BaseException:
+        home.opened(None)
         await close_resources(home)
         raise
     home.opened(engine)

@@ -93,12 +93,13 @@ class Engine:
         try:
             if before_work is not None:
                 await before_work()
+            self.executor = executor  # what is recovered may begin at once, and use the app
             await executor.open()
         except BaseException:  # nobody may take this incarnation for alive
+            self.executor = None
             executor.stop()
             await line.store.leave(me.id)
             raise
-        self.executor = executor
         if leased:  # not for a test's engine, one of many
             self._calm_collector()
 

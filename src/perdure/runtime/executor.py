@@ -34,7 +34,7 @@ from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.claims import hold_broken, take_on
 from perdure.runtime.ends import child_start
-from perdure.runtime.eviction import evict_if_idle, evict_longest
+from perdure.runtime.eviction import evict_if_idle, evict_longest, is_waiting
 from perdure.runtime.execution import Execution
 from perdure.runtime.guards import Guards
 from perdure.runtime.leases import Lease, elapsed
@@ -359,8 +359,11 @@ class Executor:
         return max(0, self._live_max * 4 // 5 - len(self.executions))
 
     def has_suspect(self) -> bool:
-        """Whether a run is here that was in flight at two deaths in a row, and has not got anywhere since."""
-        return any(e.row.attempts >= SUSPECT_DEATHS and not e.progressed for e in self.executions.values())
+        """Whether a run is here that was in flight at two deaths in a row, has got nowhere since, and is at work."""
+        return any(
+            e.row.attempts >= SUSPECT_DEATHS and not e.progressed and not is_waiting(e)
+            for e in self.executions.values()
+        )
 
     # -- eviction
 

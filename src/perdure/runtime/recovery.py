@@ -24,6 +24,7 @@ log = logging.getLogger("perdure")
 CLAIM_BATCH = 200
 FULL_SECONDS = 0.5  # until the next round where there was more than fits into memory
 SUSPECT_SECONDS = 0.25  # … where suspects wait for their turn
+QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down
 BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
@@ -96,14 +97,26 @@ async def _take_over(host: Host, gone: list[bytes]) -> int:
     else:
         host.reaper.soon = FULL_SECONDS
         return taken
-    if spared:
-        host.reaper.soon = SUSPECT_SECONDS
+    return taken + await _take_suspects(host, gone, spared)
+
+
+async def _take_suspects(host: Host, gone: list[bytes], spared: list[bytes]) -> int:
+    """One at a time: the next when the one before has got somewhere, or has nothing left to do but wait."""
+    taken = 0
+    loop = host.line.loop
+    end = loop.time() + SUSPECT_SECONDS
+    while not host.has_suspect():
         async with host.taking:
-            if not host.has_suspect():
-                claimed = await store.adopt(gone, host.request(1), suspects=True, now=stamp())
-                if claimed:
-                    await host.take_on(claimed)
-                    taken += len(claimed)
+            claimed = await host.line.store.adopt(
+                gone, host.request(1), suspects=True, spared=spared, now=host.line.clock.stamp()
+            )
+            if not claimed:
+                return taken
+            await host.take_on(claimed)
+        taken += 1
+        while host.has_suspect() and loop.time() < end:
+            await asyncio.sleep(QUIET_SECONDS)
+    host.reaper.soon = SUSPECT_SECONDS
     return taken
 
 

@@ -246,13 +246,21 @@ def open_home(home: Home, *, works: bool) -> None:
         if works:
             for definition in home.registry.resources.values():
                 open_resource(definition)
-        portal.run(engine.open)
+        portal.run(lambda: engine.open(before_work=_open_for(home, engine)))
     except BaseException:
+        home.opened(None)
         close_resources(home)
         _portals.pop(id(engine)).close()
         raise
     home.opened(engine)
     atexit.register(close_home, home)
+
+
+def _open_for(home: Home, engine: Engine) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def before_work() -> None:
+        home.opened(engine)  # what is recovered may begin at once, and use the app
+
+    return before_work
 
 
 def close_home(home: Home) -> None:

@@ -125,14 +125,14 @@ class Store(Protocol):
         """Take up to ``limit`` running workflows of ``want.version`` owned by incarnations in ``gone``.
 
         ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row. The count begins anew if the claim that ended
-        got anywhere (an outcome was recorded under it). A *suspect* was in flight at two deaths or more in a row without
-        getting anywhere: only suspects are taken with ``suspects``, fewest deaths first, and none without. What the
-        incarnations in ``spared`` owned is taken without being counted.
+        got anywhere (an outcome was recorded under it). A *suspect* has been in flight at two deaths or more in a row
+        without getting anywhere, this one included: only suspects are taken with ``suspects``, fewest deaths first, and
+        none without. ``spared``: owners that died with a suspect; what they had beside it is not counted.
         """
         ...
 
     async def with_suspects(self, gone: Collection[bytes], version: str) -> list[bytes]:
-        """Those of ``gone`` that still own a suspect of ``version``; see ``adopt``."""
+        """Those of ``gone`` that own what had been a suspect of ``version`` before they died; see ``adopt``."""
         ...
 
     async def absent(self) -> list[bytes]:

@@ -40,23 +40,25 @@ c as (
     returning w.*)"""
 
 
-# What a claim does about a death ($8: whether it was one). The count begins anew where the claim that ended got anywhere:
-# where a record came after it that is more than an attempt, a cancel, an intent or a decision. What an owner in $9 had
-# is not counted. `last_seq` is noted, so that the next death can be judged.
-DEATH = """cause = case when $8::int > 0 then 1 else w.cause end,
-        attempts = case when w.attempts = 0 or exists (
-                select from perdure.history h where h.app = $1 and h.id = w.id and h.run = w.run and h.seq > w.last_seq
-                    and h.kind not in (2, 10, 11, 13)) then 0 else w.attempts end
-            + case when w.owner = any($9::bytea[]) then 0 else $8::int end,
+# The deaths in a row that a running workflow was in flight at: none if it got anywhere under the claim that ended, that
+# is, if a record came after it that is more than an attempt, a cancel, an intent or a decision.
+TRIES = """case when {w}.attempts = 0 or exists (
+                select from perdure.history h
+                where h.app = $1 and h.id = {w}.id and h.run = {w}.run and h.seq > {w}.last_seq
+                    and h.kind not in (2, 10, 11, 13)) then 0 else {w}.attempts end"""
+
+# What a claim does about a death ($8: whether it was one): it counts, except for what was beside a suspect (owners in
+# $9). `last_seq` is noted, so that the next death can be judged.
+DEATH = f"""cause = case when $8::int > 0 then 1 else w.cause end,
+        attempts = {TRIES.format(w="w")}
+            + case when w.owner = any($9::bytea[]) and {TRIES.format(w="w")} < 2 then 0 else $8::int end,
         last_seq = greatest(w.last_seq, (
             select h.seq from perdure.history h
             where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1)),"""
 
-# Whether a running workflow was in flight at two deaths or more in a row without getting anywhere.
-SUSPECT = """(attempts >= 2 and not exists (
-                select from perdure.history h
-                where h.app = $1 and h.id = workflow.id and h.run = workflow.run and h.seq > workflow.last_seq
-                    and h.kind not in (2, 10, 11, 13)))"""
+# Whether that makes two deaths or more of a workflow of `u.owner`.
+SUSPECT = f"""({TRIES.format(w="workflow")}
+                >= case when u.owner = any($9::bytea[]) or $8::int = 0 then 2 else 1 end)"""
 
 
 def quoted(schema: str) -> str:
@@ -81,6 +83,7 @@ def statements(schema: str) -> Mapping[str, str]:
         spelled = (
             sql.replace("@row", ROW)
             .replace("@suspect", SUSPECT)
+            .replace("@tries", TRIES.format(w="workflow"))
             .replace("@take_dead", TAKE.replace("@death", DEATH))
             .replace("@take", TAKE.replace("@death", ""))
         )

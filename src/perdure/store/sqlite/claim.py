@@ -16,6 +16,7 @@ from perdure.store.sqlite import rows
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
+SUSPECT = 2  # deaths in a row, without getting anywhere between them
 
 
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
@@ -47,16 +48,18 @@ def adopt(
     limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
     found: list[tuple[int, str, int]] = []
     for owner in sorted(gone):
-        counted = int(death and owner not in spared)
-        for id, tries in conn.execute(Q["workflow_orphans"], (app, owner, want.version, limit, int(suspects))):
-            found.append((tries if suspects else 0, id, tries + counted))
+        counted = death and owner not in spared
+        which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted)
+        for id, tries in conn.execute(Q["workflow_orphans"], which):
+            found.append((tries if suspects else 0, id, tries + int(counted or (death and tries >= SUSPECT))))
     taken = sorted(found)[: want.limit]
     return _take(conn, app, [id for _, id, _ in taken], want, now, attempts=[n for *_, n in taken], crash=death)
 
 
 def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: str) -> list[bytes]:
-    """Those of ``gone`` that own suspects."""
-    return [owner for owner in sorted(gone) if conn.execute(Q["workflow_orphans"], (app, owner, version, 1, 1)).get]
+    """Those of ``gone`` that died with a suspect."""
+    each = [(owner, conn.execute(Q["workflow_orphans"], (app, owner, version, 1, 1, SUSPECT))) for owner in sorted(gone)]
+    return [owner for owner, found in each if found.fetchone() is not None]
 
 
 def absent(conn: Connection, app: str) -> list[bytes]:

@@ -2,7 +2,7 @@
 -- Conditions on `status + 0` are for the lock alone: they must not bring in the index of open rows for a look-up by id.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
--- has picked and locked, `@suspect` for what tells a suspect: see text.py.
+-- has picked and locked, `@suspect` for what tells a suspect, `@tries` for its deaths so far: see text.py.
 
 -- Ready workflows, oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
 -- name: claim_ready
@@ -75,13 +75,13 @@ picked as materialized (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 
--- Those of the incarnations `$2` that own suspects of version `$3`.
+-- Those of the incarnations `$2` that died with a suspect of version `$3`.
 -- name: with_suspects
 select u.owner
 from unnest($2::bytea[]) u (owner)
 where exists (
     select from perdure.workflow
-    where app = $1 and owner = u.owner and version = $3 and status = 2 and @suspect order by until offset 0)
+    where app = $1 and owner = u.owner and version = $3 and status = 2 and @tries >= 2 order by until offset 0)
 
 -- Owners that are no incarnations, found by hopping from owner to owner.
 -- name: absent

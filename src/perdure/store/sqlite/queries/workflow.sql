@@ -73,13 +73,14 @@ order by until limit 1
 -- name: workflow_owned
 select id, run from workflow where app = ?1 and owner = ?2 and status < 5
 
--- The same of one version: how many deaths each was in flight at in a row, none if it got anywhere under its claim (a
--- record came after it that is more than an attempt, a cancel, an intent or a decision).
+-- The same of one version, of fewer than ?6 deaths (?5 = 0) or of so many (?5 = 1): how many deaths in a row each was in
+-- flight at, none if it got anywhere under its claim, that is, if a record came after it that is more than an attempt, a
+-- cancel, an intent or a decision.
 -- name: workflow_orphans
 select id, case when attempts = 0 or exists (
         select 1 from history h where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run
             and h.seq > workflow.last_seq and h.kind not in (2, 10, 11, 13)) then 0 else attempts end as tries
-from workflow where app = ?1 and owner = ?2 and version = ?3 and status < 5 and (tries >= 2) = ?5
+from workflow where app = ?1 and owner = ?2 and version = ?3 and status < 5 and (tries >= ?6) = ?5
 order by id limit ?4
 
 -- The next owner after ?2.
