@@ -123,6 +123,7 @@ async def recover(n: int) -> None:
             "new_work_ms_p50": round(statistics.median(pings), 1) if pings else None,
             "new_work_ms_max": round(max(pings), 1) if pings else None,
             "new_work": len(pings),
+            "cpu_seconds": round(sum(os.times()[:2]), 2),
             "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "rss_mb_before": base // 1024,
         }

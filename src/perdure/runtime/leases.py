@@ -28,6 +28,7 @@ from perdure.store.base import Store
 log = logging.getLogger("perdure")
 
 BEATS = 3  # renewals within one lease
+ANSWER_SECONDS = 2.0  # that a renewal may take at least
 LOOK_SECONDS = 1.0  # between two looks at the host's loop
 
 
@@ -138,6 +139,7 @@ class Lease:
         opened = False
         try:
             beat = self.seconds / BEATS
+            patience = max(beat, ANSWER_SECONDS)
             tried = elapsed()
             while not await asyncio.to_thread(self._stop.wait, min(beat, LOOK_SECONDS)):
                 self._on_look()
@@ -149,9 +151,11 @@ class Lease:
                         await store.open()
                         opened = True
                     lag = int(self._lag() * 1e6)
-                    now = await store.heartbeat(self.who.id, int(self.seconds * 1e6), lag=lag)
-                except DatabaseTrouble as trouble:
-                    log.warning("the lease could not be renewed: %s", trouble)
+                    async with asyncio.timeout(patience):  # the next try has a connection of its own: this one may be dead
+                        now = await store.heartbeat(self.who.id, int(self.seconds * 1e6), lag=lag)
+                except (DatabaseTrouble, TimeoutError) as trouble:
+                    why = str(trouble) or f"no answer within {patience:.0f} s"
+                    log.warning("the lease could not be renewed: %s", why)
                     continue
                 if now is None:
                     self.dead = True
