@@ -106,6 +106,10 @@ class Fleet:
         await member.serves()
         return member
 
+    def open_gate(self) -> None:
+        """Let the first step of ``gated`` end."""
+        Path(f"{self.ledger}.gate").touch()
+
     async def supervise(self, label: str) -> None:
         """Start a member again and again, as a supervisor of processes does."""
         while True:

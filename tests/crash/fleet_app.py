@@ -35,6 +35,16 @@ async def effect(id: str, n: int, seconds: float) -> int:
 
 
 @app.step
+async def at_gate(id: str) -> int:
+    """Ends once the gate is open: the file beside the ledger."""
+    note("begin", id, 1)
+    while not os.path.exists(os.environ["PERDURE_TEST_LEDGER"] + ".gate"):
+        await asyncio.sleep(0.02)
+    note("end", id, 1)
+    return 1
+
+
+@app.step
 async def die(id: str, how: str) -> None:
     note("begin", id, 0)
     if how == "exit":
@@ -54,6 +64,12 @@ async def job(id: str, steps: int = 3, seconds: float = 0.05) -> int:
     for n in range(1, steps + 1):
         total += await effect(id, n, seconds)
     return total
+
+
+@app.workflow
+async def gated(id: str) -> int:
+    """A step that is under way until the gate is open, and another."""
+    return await at_gate(id) + await effect(id, 2, 0)
 
 
 @app.workflow

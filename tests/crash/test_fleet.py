@@ -16,7 +16,6 @@ from tests.crash.fleet import Fleet, boot_seconds, fleet_over, until
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
 
 SAME_HOST_SECONDS = 2.0
-LONG = 4.0  # a step that is under way while a member is launched
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -29,7 +28,7 @@ async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def test_killed_on_this_machine_another_goes_on_within_two_seconds(fleet: Fleet) -> None:
     first = await fleet.launch("first")
-    await fleet.start("job", "w", 1, LONG)
+    await fleet.start("gated", "w")
     await fleet.begun("w", pid=first.pid)
     second = await fleet.launch("second")
     first.signal(signal.SIGKILL)
@@ -37,7 +36,8 @@ async def test_killed_on_this_machine_another_goes_on_within_two_seconds(fleet: 
     begun = await fleet.begun("w", pid=second.pid)
     print(f"\ntaken over after {begun.at - killed:.2f} s")
     assert begun.at - killed < SAME_HOST_SECONDS
-    assert await fleet.client.handle("w").result() == 1
+    fleet.open_gate()
+    assert await fleet.client.handle("w").result() == 3
     assert (await fleet.client.handle("w").info()).attempts == 1
 
 
@@ -119,7 +119,7 @@ async def test_a_poison_is_held_and_no_innocent_with_it(fleet: Fleet, how: str) 
 
 async def test_sigterm_drains_and_the_successor_goes_on_at_once(fleet: Fleet) -> None:
     first = await fleet.launch("first")
-    await fleet.start("job", "w", 2, LONG)
+    await fleet.start("gated", "w")
     await fleet.start("patient", "p")
     await fleet.begun("w", 1)
     second = await fleet.launch("second")
@@ -134,6 +134,7 @@ async def test_sigterm_drains_and_the_successor_goes_on_at_once(fleet: Fleet) ->
     await until(drains)
     await fleet.start("job", "new", 1, 0.0)
     assert (await fleet.begun("new")).pid == second.pid, "who drains takes on nothing"
+    fleet.open_gate()
     assert await first.process.wait() == 0
     ended = [e for e in fleet.effects("end") if (e.id, e.step) == ("w", 1)]
     assert [e.pid for e in ended] == [first.pid], "the step under way was finished"
@@ -148,7 +149,7 @@ async def test_sigterm_drains_and_the_successor_goes_on_at_once(fleet: Fleet) ->
 
 async def test_a_second_sigterm_hands_back_at_once(fleet: Fleet) -> None:
     first = await fleet.launch("first")
-    await fleet.start("job", "w", 1, 20.0)
+    await fleet.start("gated", "w")
     await fleet.begun("w", 1)
     first.signal(signal.SIGTERM)
     await until(lambda: "draining" in first.said())
@@ -164,7 +165,7 @@ async def test_a_second_sigterm_hands_back_at_once(fleet: Fleet) -> None:
 @pytest.mark.parametrize(("mode", "taken"), [("fleet", True), ("own", False), ("manual", False)])
 async def test_modes_of_those_who_live_when_one_dies(fleet: Fleet, mode: str, taken: bool) -> None:
     first = await fleet.launch("first")
-    await fleet.start("job", "w", 1, LONG)
+    await fleet.start("gated", "w")
     await fleet.begun("w", 1, pid=first.pid)
     second = await fleet.launch("second", PERDURE_RECOVERY=mode)
     first.signal(signal.SIGKILL)
@@ -176,12 +177,13 @@ async def test_modes_of_those_who_live_when_one_dies(fleet: Fleet, mode: str, ta
         assert [e.pid for e in fleet.effects()] == [first.pid]
         assert await fleet.client.recover_executors("first", by="second") == ("w",)
     assert await fleet.begun("w", 1, pid=second.pid)
-    assert await fleet.client.handle("w").result() == 1
+    fleet.open_gate()
+    assert await fleet.client.handle("w").result() == 3
 
 
 async def test_own_takes_its_own_back(fleet: Fleet) -> None:
     first = await fleet.launch("first", PERDURE_RECOVERY="own")
-    await fleet.start("job", "w", 1, LONG)
+    await fleet.start("gated", "w")
     await fleet.begun("w", 1, pid=first.pid)
     first.signal(signal.SIGKILL)
     await first.process.wait()
@@ -191,7 +193,7 @@ async def test_own_takes_its_own_back(fleet: Fleet) -> None:
 
 async def test_single_starts_alone_and_takes_everything(fleet: Fleet) -> None:
     first = await fleet.launch("first")
-    await fleet.start("job", "w", 1, LONG)
+    await fleet.start("gated", "w")
     await fleet.begun("w", 1, pid=first.pid)
     with pytest.raises(AssertionError, match="recovery='single' was asked for, but executor 'first'"):
         await fleet.launch("only", PERDURE_RECOVERY="single")
