@@ -159,9 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if "--role" in sys.argv:  # the app's steps are recorded under this module's importable name
-        from bench import interrupted
-
-        interrupted.main()
-    else:
-        main()
+    main()

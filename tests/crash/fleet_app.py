@@ -4,6 +4,8 @@ Each effect is a line of the file ``PERDURE_TEST_LEDGER``, written in one piece 
 ``begin|end WORKFLOW STEP PID INCARNATION NANOSECONDS`` (of a clock that counts suspension).
 """
 
+# waits: steps that take a while, so that a process can be killed in one; another process opens the gate by a file.
+
 from __future__ import annotations
 
 import asyncio
@@ -77,5 +79,3 @@ async def patient(id: str) -> str:
     """One step, then a wait in memory."""
     await effect(id, 1, 0)
     return str(await recv(go))
-
-

@@ -171,7 +171,9 @@ async def test_modes_of_those_who_live_when_one_dies(fleet: Fleet, mode: str, ta
     first.signal(signal.SIGKILL)
     await first.process.wait()
     if not taken:
-        with pytest.raises(ExecutorAlive, match=r"executor 'second' is alive: incarnation \w+ \(pid \d+ on .*lease runs"):
+        with pytest.raises(
+            ExecutorAlive, match=r"executor 'second' is alive: incarnation \w+ \(pid \d+ on .*lease runs"
+        ):
             await fleet.client.recover_executors("second")
         await asyncio.sleep(fleet.lease * 1.5)  # waits: that nothing happens takes its time
         assert [e.pid for e in fleet.effects()] == [first.pid]

@@ -23,6 +23,8 @@ def test_the_tests_that_a_page_names_exist(page: Path) -> None:
 
 def test_every_promise_to_operators_names_a_test() -> None:
     page = (ROOT / "docs" / "guide" / "operators.md").read_text(encoding="utf-8")
-    rows = [line for line in page.partition("## What happens when")[2].partition("\n## ")[0].splitlines() if "|" in line]
+    rows = [
+        line for line in page.partition("## What happens when")[2].partition("\n## ")[0].splitlines() if "|" in line
+    ]
     silent = [row for row in rows[2:] if not NAMED.search(row)]
     assert not silent, "no test is named for:\n" + "\n".join(silent)

@@ -265,7 +265,9 @@ async def test_a_live_executor_keeps_its_work_unless_it_is_forced(database: str)
         await start(app, "w")
         me = executor(app).me.id.hex()
         for asked in ("a", me[:31], me.upper()):
-            with pytest.raises(ExecutorAlive, match=rf"incarnation {me} \(pid \d+ on .*\), alive, its lease runs \d+ s"):
+            with pytest.raises(
+                ExecutorAlive, match=rf"incarnation {me} \(pid \d+ on .*\), alive, its lease runs \d+ s"
+            ):
                 await heir.client.recover_executors(asked)
         assert not executor(app).lease.dead
         assert await heir.client.recover_executors("a", by="b", force=True) == ("w",)
@@ -308,7 +310,9 @@ async def test_whoever_is_unknown_is_an_error_that_tells_who_is_known(database: 
         store = app._home.engine().line.store
         for n in (1, 2):
             await store.register(Incarnation(id=b"\xab\xcd\xef" + bytes(12) + bytes([n]), executor="x"), 1)
-        with pytest.raises(ExecutorNotFound, match=r"'abcd' is the beginning of several incarnations: abcdef0+1, abcdef"):
+        with pytest.raises(
+            ExecutorNotFound, match=r"'abcd' is the beginning of several incarnations: abcdef0+1, abcdef"
+        ):
             await app.client.recover_executors("abcd")
 
 

@@ -150,7 +150,7 @@ def test_when_most_look_dead_together_they_get_one_more_lease(caplog: pytest.Log
     world.stopped = {b"\0", b"\1", b"\2"}
     dead = world.run(90)
     assert set(dead) == world.stopped
-    assert 2 * LEASE - BEAT <= min(dead.values())
+    assert min(dead.values()) >= 2 * LEASE - BEAT
     assert max(dead.values()) <= 2 * LEASE + POLL
     assert [r.levelno for r in caplog.records] == [logging.ERROR], "an alarm, once"
     assert "3 of 5 executors look expired together" in caplog.text

@@ -1,5 +1,4 @@
-"""``perdure run MODULE:APP``: an executor in the foreground. SIGTERM or Ctrl-C drains; a second one hands back at
-once."""
+"""``perdure run MODULE:APP``: an executor in the foreground. SIGTERM or Ctrl-C drains, a second hands back at once."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Run:
     __slots__ = (
         "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
         "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now",
-        "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "progressed", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +108,7 @@ class Run:
         self.mismatch: Mismatch | None = None
         self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
+        self.progressed = False  # an outcome was recorded since this run was claimed
         self._position = 0
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
@@ -284,6 +285,7 @@ class Run:
     def settle(self, op: Op, at: int, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record:
         """An outcome arrived from outside: it is recorded now and may be delivered at once (output commit)."""
         op.is_open = False
+        self.progressed = True
         self.asked.pop(op.path, None)
         self.now = at = max(self.now, at)
         return self._append(

@@ -66,7 +66,6 @@ class Execution:
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
     started: asyncio.Future[WorkflowRow | None] | None = None
     ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
-    progressed = False  # an outcome was recorded under this claim
     _deadline: Timer | None = None
     _chance: Chance | None = None
 
@@ -234,10 +233,9 @@ class Execution:
         """Another holds the workflow now (or has its id): stop at once, adopt nothing."""
         if unit.start is not None:
             self._tell_started(verdict.exists.get(self.id, self.row))
-        else:
-            self.host.refused += 1
-        if unit.start is None and not self.gone:
+        elif not self.gone:
             log.warning("workflow %s was taken over by another executor; it stops here", self.id)
+        self.host.refused += unit.start is None
         self.drop()
 
     def drop(self) -> None:
@@ -285,7 +283,6 @@ class Execution:
         if self.gone or not op.is_open:
             return None
         self.end_wait(op.path)
-        self.progressed = True
         record = self.run.settle(op, self.line.clock.now(), outcome, data, name)
         self.dirty()
         op.deliver(record)

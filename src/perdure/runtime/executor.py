@@ -143,7 +143,9 @@ class Executor:
             if not execution.running and not execution.gone:
                 execution.release()
         deadline = self.line.loop.time() + grace
-        while any(e.running for e in self.executions.values()) and self.line.loop.time() < deadline and not self.hurried:
+        while (
+            any(e.running for e in self.executions.values()) and self.line.loop.time() < deadline and not self.hurried
+        ):
             await asyncio.sleep(0.01)
             for execution in list(self.executions.values()):
                 if not execution.running and not execution.gone:
@@ -361,7 +363,7 @@ class Executor:
     def has_suspect(self) -> bool:
         """Whether a run is here that was in flight at two deaths in a row, has got nowhere since, and is at work."""
         return any(
-            e.row.attempts >= SUSPECT_DEATHS and not e.progressed and not is_waiting(e)
+            e.row.attempts >= SUSPECT_DEATHS and not e.run.progressed and not is_waiting(e)
             for e in self.executions.values()
         )
 

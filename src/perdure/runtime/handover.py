@@ -54,7 +54,9 @@ def _named(asked: str, known: Sequence[Incarnation]) -> list[Incarnation]:
         return found
     if found:
         listed = ", ".join(who.id.hex() for who in found)
-        raise ExecutorNotFound(f"{asked!r} is the beginning of several incarnations: {listed}. Give more of the one meant")
+        raise ExecutorNotFound(
+            f"{asked!r} is the beginning of several incarnations: {listed}. Give more of the one meant"
+        )
     listed = ", ".join(sorted({who.executor for who in known})) or "none"
     raise ExecutorNotFound(
         f"no executor is called {asked!r}, and no incarnation's id begins so; known: {listed}. One that has left and "
@@ -65,7 +67,11 @@ def _named(asked: str, known: Sequence[Incarnation]) -> list[Incarnation]:
 def _alive(asked: str, live: Sequence[Incarnation], now: int) -> ExecutorAlive:
     told = "; ".join(
         f"incarnation {who.id.hex()} (pid {who.pid} on {who.host}), {who.state}, "
-        + (f"its lease runs {(who.lease_until - now) / 1e6:.0f} s more" if who.lease_until > now else "renewed just now")
+        + (
+            f"its lease runs {(who.lease_until - now) / 1e6:.0f} s more"
+            if who.lease_until > now
+            else "renewed just now"
+        )
         for who in live
     )
     return ExecutorAlive(

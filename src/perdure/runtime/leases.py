@@ -151,7 +151,9 @@ class Lease:
                         await store.open()
                         opened = True
                     lag = int(self._lag() * 1e6)
-                    async with asyncio.timeout(patience):  # the next try has a connection of its own: this one may be dead
+                    async with asyncio.timeout(
+                        patience
+                    ):  # the next try has a connection of its own: this one may be dead
                         now = await store.heartbeat(self.who.id, int(self.seconds * 1e6), lag=lag)
                 except (DatabaseTrouble, TimeoutError) as trouble:
                     why = str(trouble) or f"no answer within {patience:.0f} s"

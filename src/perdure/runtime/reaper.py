@@ -67,7 +67,7 @@ class Reaper:
         """Seconds until the next round."""
         if self.soon is not None:
             return self.soon
-        spread = random.uniform(0, SPREAD)  # noqa: S311  no secret
+        spread = random.uniform(0, SPREAD)
         regular = self._round * (1 - SPREAD + 2 * spread)
         if self.next_expiry is None:
             return regular

@@ -58,7 +58,9 @@ def adopt(
 
 def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: str) -> list[bytes]:
     """Those of ``gone`` that died with a suspect."""
-    each = [(owner, conn.execute(Q["workflow_orphans"], (app, owner, version, 1, 1, SUSPECT))) for owner in sorted(gone)]
+    each = [
+        (owner, conn.execute(Q["workflow_orphans"], (app, owner, version, 1, 1, SUSPECT))) for owner in sorted(gone)
+    ]
     return [owner for owner, found in each if found.fetchone() is not None]
 
 
