@@ -1,6 +1,6 @@
 """The app that a fleet of real processes runs: ``perdure run tests.crash.fleet_app:app``.
 
-Each effect is a line of the file ``PERDURE_TEST_LEDGER``, written in one piece as the step begins, and again as it ends:
+Each effect is a line of the file ``PERDURE_TEST_LEDGER``, written in one piece as the step begins, and as it ends:
 ``begin|end WORKFLOW STEP PID INCARNATION NANOSECONDS`` (of a clock that counts suspension).
 """
 
@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 
 from perdure import App, Topic, recv
 
@@ -40,7 +41,8 @@ async def effect(id: str, n: int, seconds: float) -> int:
 async def at_gate(id: str) -> int:
     """Ends once the gate is open: the file beside the ledger."""
     note("begin", id, 1)
-    while not os.path.exists(os.environ["PERDURE_TEST_LEDGER"] + ".gate"):
+    gate = Path(os.environ["PERDURE_TEST_LEDGER"] + ".gate")
+    while not gate.exists():  # noqa: ASYNC110, ASYNC240  another process opens it
         await asyncio.sleep(0.02)
     note("end", id, 1)
     return 1

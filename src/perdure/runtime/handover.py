@@ -75,6 +75,6 @@ def _alive(asked: str, live: Sequence[Incarnation], now: int) -> ExecutorAlive:
         for who in live
     )
     return ExecutorAlive(
-        f"executor {asked!r} is alive: {told}. Its work is its own while it renews. Stop it, or wait until the lease has "
-        "run out, or declare it dead: --force (force=True)"
+        f"executor {asked!r} is alive: {told}. Its work is its own while it renews. Stop it, or wait until the lease "
+        "has run out, or declare it dead: --force (force=True)"
     )

@@ -114,7 +114,7 @@ async def _take_suspects(host: Host, gone: list[bytes], spared: list[bytes]) -> 
                 return taken
             await host.take_on(claimed)
         taken += 1
-        while host.has_suspect() and loop.time() < end:
+        while host.has_suspect() and loop.time() < end:  # noqa: ASYNC110  calm is many things, none an event
             await asyncio.sleep(QUIET_SECONDS)
     host.reaper.soon = SUSPECT_SECONDS
     return taken

@@ -54,7 +54,7 @@ DEATH = f"""cause = case when $8::int > 0 then 1 else w.cause end,
             + case when w.owner = any($9::bytea[]) and {TRIES.format(w="w")} < 2 then 0 else $8::int end,
         last_seq = greatest(w.last_seq, (
             select h.seq from perdure.history h
-            where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1)),"""
+            where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1)),"""  # noqa: S608  constants
 
 # Whether that makes two deaths or more of a workflow of `u.owner`.
 SUSPECT = f"""({TRIES.format(w="workflow")}
