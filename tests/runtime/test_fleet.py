@@ -19,6 +19,7 @@ from perdure.errors import ConfigError, ExecutorAlive, ExecutorNotFound, NotOpen
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Incarnation
 from perdure.runtime.leases import new_incarnation
+from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import reap
 from tests.runtime.support import crash, executor, in_memory, row, until
 
@@ -217,6 +218,89 @@ async def test_what_is_recovered_at_launch_may_use_the_app(database: str) -> Non
     again, _ = build()
     async with again:
         assert await again.client.handle("w").result() == "running"
+
+
+# -- guards, with a store
+
+
+async def stranger(app: App, id: bytes, lease: float, ahead: float = 0.0) -> None:
+    """An executor of another machine that does not renew."""
+    engine = app._home.engine()
+    now = (await engine.line.store.poll(None, None)).now
+    who = Incarnation(id=id.ljust(16, b"."), executor=id.decode(), host="elsewhere", boot="b", pid=1, pid_started=1)
+    await engine.line.store.register(who, int(lease * 1e6), now=now + int(ahead * 1e6))
+
+
+class OwnClock:
+    """The seconds that an executor's reaper goes by."""
+
+    def __init__(self, app: App) -> None:
+        self.at = executor(app).reaper.elapsed()
+        self.app = app
+        executor(app).reaper.elapsed = lambda: self.at
+
+    async def rounds(self, seconds: float) -> None:
+        """Look every few seconds for so long."""
+        for _ in range(int(seconds / 5)):
+            self.at += 5
+            await reap(executor(self.app))
+
+
+async def test_who_lost_the_database_takes_no_silence_for_a_death_for_one_lease(database: str) -> None:
+    app = member(database, "b")
+    async with app:
+        clock = OwnClock(app)
+        await clock.rounds(5)
+        clock.at += 600
+        await stranger(app, b"silent", 1, ahead=-30)
+        await reap(executor(app))
+        await clock.rounds(LEASE - 5)
+        assert (await who_is(app, "silent")).state == "alive"
+        await clock.rounds(10)
+        assert (await who_is(app, "silent")).state == "dead"
+
+
+async def test_a_lease_far_in_the_future_keeps_no_dead_alive(database: str) -> None:
+    """As one is when the database's clock has jumped back since it was renewed."""
+    app = member(database, "b")
+    async with app:
+        clock = OwnClock(app)
+        await stranger(app, b"silent", 30, ahead=3600)
+        await stranger(app, b"renews", 30, ahead=3600)
+        store = app._home.engine().line.store
+        for _ in range(9):
+            await clock.rounds(5)
+            await store.heartbeat(b"renews".ljust(16, b"."), 30_000_000)
+        assert (await who_is(app, "silent")).state == "dead"
+        assert (await who_is(app, "renews")).state == "alive"
+
+
+async def test_when_most_are_silent_they_get_one_more_lease(database: str) -> None:
+    app = member(database, "b")
+    async with app:
+        clock = OwnClock(app)
+        for id in (b"x", b"y", b"z"):
+            await stranger(app, id, 1, ahead=-30)
+        await clock.rounds(LEASE)
+        assert {(await who_is(app, label)).state for label in "xyz"} == {"alive"}
+        await clock.rounds(10)
+        assert {(await who_is(app, label)).state for label in "xyz"} == {"dead"}
+
+
+def test_rounds_come_before_a_lease_that_runs_out_and_soon_where_something_is_left() -> None:
+    loop: Any = None
+    nothing: Any = None
+    reaper = Reaper(loop, nothing, 15, time.monotonic)
+    for _ in range(50):
+        reaper.soon, reaper.next_expiry = None, None
+        assert 4 <= reaper.pause() <= 6
+        reaper.next_expiry = 2.0
+        assert 2 <= reaper.pause() <= 3, "a second after it, at most"
+        reaper.soon = 0.25
+        assert reaper.pause() == 0.25
+    fast = Reaper(loop, nothing, 6, time.monotonic)
+    fast.next_expiry = 0.0
+    assert max(fast.pause() for _ in range(50)) <= 1.2
 
 
 # -- modes
