@@ -16,6 +16,8 @@
         ├── WorkflowClosed           a message to a workflow that has ended, or a resume of one that is final
         ├── WorkflowStranded         no live executor runs the version that a workflow's history needs
         ├── StepNotFound             a history has no such step, or several of that name
+        ├── ExecutorNotFound         no executor of that name or id
+        ├── ExecutorAlive            what it holds is its own: it renews its lease
         ├── WorkflowFailed           the outcome of a workflow that did not complete
         │   ├── WorkflowCancelled
         │   ├── WorkflowTerminated
@@ -101,6 +103,14 @@ class WorkflowStranded(PerdureError):
 
 class StepNotFound(PerdureError):
     """A history has no step of that name, path or number, or several of that name."""
+
+
+class ExecutorNotFound(PerdureError):
+    """No executor, and no incarnation of one, is known by that name."""
+
+
+class ExecutorAlive(PerdureError):
+    """Work was ordered to be taken from an executor whose lease still runs."""
 
 
 class WorkflowFailed(PerdureError):

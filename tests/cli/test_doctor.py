@@ -158,7 +158,9 @@ def test_executors(perdure: Cli, url: str) -> None:
 
     store_of(url, register)
     lines = perdure("executor", "list").stdout.splitlines()
-    assert lines[0].split() == ["EXECUTOR", "STATE", "VERSION", "PROCESS", "STARTED", "LEASE", "HOLDS"]
+    assert lines[0].split() == (
+        ["EXECUTOR", "STATE", "VERSION", "PROCESS", "STARTED", "LEASE", "LAG", "HOLDS", "INCARNATION"]
+    )
     assert {line.split()[0]: line.split()[1] for line in lines[1:]} == {"me": "alive", "far": "expired"}
     assert perdure("executor", "list", "-o", "ids").stdout.split() == ["me", "far"]
 

@@ -132,6 +132,35 @@ def test_a_lease_allows_less_than_it_lasts(monkeypatch: pytest.MonkeyPatch) -> N
     assert allowed == [True, True, False, False]
 
 
+async def test_a_renewal_that_is_not_answered_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection may be dead without a word."""
+    monkeypatch.setattr(leases, "ANSWER_SECONDS", 0.05)
+    renewed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    tries: list[int] = []
+
+    class Silent:
+        async def open(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def heartbeat(self, _id: bytes, _lease: int, *, lag: int) -> int:
+            tries.append(lag)
+            if len(tries) == 1:
+                await asyncio.Event().wait()
+            return 7
+
+    nothing: Any = None
+    make: Any = Silent
+    told = lambda _now: loop.call_soon_threadsafe(renewed.set)  # noqa: E731
+    lease = Lease(make, new_incarnation(b"i", "e", ""), 0.3, nothing, told, lambda: None, lambda: 0.5)
+    lease.begin()
+    await asyncio.wait_for(renewed.wait(), 10)
+    lease.end()
+    assert tries[:2] == [500_000, 500_000]
+    assert lease.allowed
+
+
 @pytest.mark.skipif(not leases.boot_id(), reason="this system does not tell one boot from another")
 @pytest.mark.parametrize(
     ("change", "gone"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import pytest
 
@@ -227,6 +227,76 @@ async def test_adoption_without_a_death_and_within_the_limit(store: Store) -> No
     assert [c.row.attempts for c in got] == [0, 0]
     rest = await store.adopt([ME], want(2, owner=OTHER), now=T)
     assert sorted(c.row.id for c in got + rest) == ["a", "b", "c"]
+
+
+async def died(store: Store, *ids: str, spared: Collection[bytes] = (), suspects: bool = False) -> dict[str, int]:
+    """``ME`` dies and gets it all back (as if by another's hand): attempts by id of what was taken."""
+    got = await store.adopt([ME], want(), spared=spared, suspects=suspects, now=T)
+    return {c.row.id: c.row.attempts for c in got if not ids or c.row.id in ids}
+
+
+async def test_deaths_are_counted_anew_once_something_was_recorded(store: Store) -> None:
+    claim = await running(store, "w")
+    await one(store, unit("w", claim, records=[record(1)]))
+    assert await died(store) == {"w": 1}
+    assert await died(store) == {}, "a second death in a row: it is a suspect"
+    assert await died(store, suspects=True) == {"w": 2}
+    [c] = await store.adopt([ME], want(), suspects=True, now=T)
+    assert c.row.attempts == 3
+    assert c.row.claim is not None
+    more = [record(2, Kind.ATTEMPT), record(3, Kind.INTENT), record(4, Kind.DECISION), record(5, Kind.CANCEL)]
+    await one(store, unit("w", c.row.claim, records=more))
+    assert await died(store) == {}, "still a suspect: none of these gets anywhere"
+    [c] = await store.adopt([ME], want(), suspects=True, now=T)
+    assert c.row.attempts == 4
+    assert c.row.claim is not None
+    await one(store, unit("w", c.row.claim, records=[record(6)]))
+    assert await store.with_suspects([ME], "v1") == []
+    assert await died(store, suspects=True) == {}
+    assert await died(store) == {"w": 1}
+
+
+async def test_suspects_are_taken_apart_and_the_others_are_not_counted_with_them(store: Store) -> None:
+    await running(store, "poison")
+    assert await died(store) == {"poison": 1}
+    assert await store.with_suspects([ME], "v1") == []
+    await running(store, "before")
+    [once] = await store.adopt([ME], want(owner=OTHER), now=T)
+    assert (once.row.id, once.row.attempts) == ("before", 1), "nobody knows yet which of the two it was"
+    assert await died(store, suspects=True) == {"poison": 2}
+    [back] = await store.adopt([OTHER], want(), death=False, now=T)
+    assert back.row.attempts == 1
+    await running(store, "calm")
+    assert await store.with_suspects([ME, OTHER], "v1") == [ME]
+    assert await store.with_suspects([ME], "v2") == []
+    got = await store.adopt([ME], want(owner=OTHER), spared=[ME], now=T)
+    assert {c.row.id: (c.row.attempts, c.row.cause) for c in got} == {
+        "calm": (0, Cause.CRASH), "before": (1, Cause.CRASH)
+    }  # fmt: skip
+    assert await store.adopt([ME], want(1, owner=OTHER), spared=[ME], now=T) == []
+    got = await store.adopt([ME], want(1, owner=OTHER), suspects=True, spared=[ME], now=T)
+    assert [(c.row.id, c.row.attempts) for c in got] == [("poison", 3)]
+    assert await store.with_suspects([ME], "v1") == []
+
+
+async def test_suspects_of_the_fewest_deaths_come_first(store: Store) -> None:
+    await running(store, "a")
+    await died(store)
+    await died(store, suspects=True)
+    await running(store, "b")
+    await died(store)  # b has died once by now, a twice
+    first, second = [(await store.adopt([ME], want(1, owner=OTHER), suspects=True, now=T))[0].row for _ in range(2)]
+    assert [(first.id, first.attempts), (second.id, second.attempts)] == [("b", 2), ("a", 3)]
+
+
+async def test_a_wait_of_its_own_ends_the_count_and_a_hand_back_does_not(store: Store) -> None:
+    await running(store, "parked", "drained")
+    got = {c.row.id: c.row for c in await store.adopt([ME], want(), now=T)}
+    for id, change in (("parked", Park(T, "waiting")), ("drained", Release())):
+        claim = got[id].claim
+        assert claim is not None
+        await one(store, unit(id, claim, change=change))
+    assert {c.row.id: c.row.attempts for c in await store.claim(want(), now=T)} == {"parked": 0, "drained": 1}
 
 
 async def test_mail_and_cancel_survive_an_adoption(store: Store) -> None:

@@ -254,7 +254,8 @@ class Stream:
         latest = next((r for r in self.rows if r.id == id), None)
         old = RunKey(id, 1 if latest is None else latest.run)
         following = start(id, run=old.run + 1)
-        death = self.chance(0.5)
+        beats = self.rng.randrange(3)
+        death, spared, heir = self.chance(0.5), self.rng.sample(OWNERS, 1), self.rng.choice([None, "e"])
         reasons = self.rng.sample(list(Reason), 2)
         # The true last seq: the row's own is behind while it runs, in each dialect by its own.
         seen = latest or WorkflowRow(
@@ -274,7 +275,12 @@ class Stream:
         calls: list[tuple[str, Act]] = [
             ("claim", lambda s: s.claim(want, now=now)),
             ("claim", lambda s: s.claim(want, now=now)),
-            ("adopt", lambda s: s.adopt([other], want, death=death, now=now)),
+            ("adopt", lambda s: s.adopt([other], want, death=death, spared=spared, now=now)),
+            ("adopt", lambda s: s.adopt([other], want, suspects=True, death=death, spared=spared, now=now)),
+            ("with_suspects", lambda s: s.with_suspects(OWNERS, want.version)),
+            ("absent", lambda s: s.absent()),
+            ("hand_over", lambda s: s.hand_over([other], heir)),
+            ("drain", lambda s: s.drain(other)),
             ("reclaim", lambda s: s.reclaim(keys, want, now=now)),
             ("cancel", lambda s: s.cancel(id, "enough", nonce, now=now)),
             ("terminate", lambda s: s.terminate(id, "by hand", nonce, now=now)),
@@ -288,6 +294,7 @@ class Stream:
             ("register", lambda s: s.register(who, lease, now=now)),
             ("heartbeat", lambda s: s.heartbeat(owner, lease, now=now)),
             ("bury", lambda s: s.bury(OWNERS, now=now)),
+            ("bury", lambda s: s.bury(OWNERS, expired_only=False, beats={owner: beats}, now=now)),
             ("leave", lambda s: s.leave(other)),
         ]
         self.called.append(self.rng.choice(calls))

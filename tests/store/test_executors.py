@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from perdure.model.records import Incarnation
 from perdure.store.base import Store
-from tests.store.build import ME, OTHER, SECOND, T, close, one, running, tok, unit
+from tests.store.build import ME, OTHER, SECOND, T, close, one, own, running, start, tok, unit
 
 
 def who(id: bytes, **more: object) -> Incarnation:
@@ -92,3 +92,50 @@ async def test_health_has_facts(store: Store) -> None:
     goods = [good for _, _, good in facts]
     assert goods == sorted(goods), "most severe first"
     assert all(goods), facts
+
+
+# -- guards and hand-over
+
+
+async def test_only_who_has_renewed_so_often_is_buried(store: Store) -> None:
+    for id in (ME, OTHER):
+        await store.register(who(id), SECOND, now=T)
+    await store.heartbeat(ME, SECOND, now=T)
+    assert await store.bury([ME, OTHER], expired_only=False, beats={ME: 0, OTHER: 0}, now=T) == [OTHER]
+    assert await store.bury([ME], expired_only=False, beats={OTHER: 1}, now=T) == []
+    assert await store.bury([ME], expired_only=False, beats={ME: 1}, now=T) == [ME]
+
+
+async def test_who_drains_serves_on(store: Store) -> None:
+    await store.register(who(ME), SECOND, now=T)
+    await store.drain(ME)
+    await store.drain(OTHER)
+    assert await states(store) == {ME: "draining"}
+    assert await store.heartbeat(ME, SECOND, now=T) == T
+    await store.bury([ME], expired_only=False, now=T)
+    await store.drain(ME)
+    assert await states(store) == {ME: "dead"}
+
+
+async def test_what_is_over_is_given_to_an_heir(store: Store) -> None:
+    for id in (ME, OTHER):
+        await store.register(who(id), SECOND, now=T)
+    await running(store, "b", "a")
+    assert await store.hand_over([ME, OTHER], "host-2") == [], "whoever serves keeps what it has"
+    await store.bury([ME], expired_only=False, now=T)
+    assert await store.hand_over([ME, OTHER, tok()], "host-2") == ["a", "b"]
+    assert await states(store) == {ME: "released", OTHER: "alive"}
+    assert {i.heir for i in await store.incarnations()} == {"host-2", None}
+    assert await store.heartbeat(ME, SECOND, now=T) is None
+    assert await store.hand_over([ME], None) == ["a", "b"]
+    assert {i.heir for i in await store.incarnations()} == {None}
+
+
+async def test_owners_that_nobody_knows_are_found(make_store: Callable[[str], Awaitable[Store]]) -> None:
+    store, elsewhere = await make_store("app"), await make_store("elsewhere")
+    await running(elsewhere, "x")
+    await store.register(who(OTHER), SECOND, now=T)
+    for n, owner in enumerate((OTHER, b"b".ljust(16, b"."), b"a".ljust(16, b"."), b"b".ljust(16, b"."))):
+        claim = tok("claim")
+        await one(store, own(f"w{n}", claim, start=start(f"w{n}", claim, owner=owner)))
+    assert sorted(await store.absent()) == [b"a".ljust(16, b"."), b"b".ljust(16, b".")]

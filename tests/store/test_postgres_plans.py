@@ -29,6 +29,7 @@ OF_THE_APP = {
     ("claim_ready", "wake_pkey"),
     ("poll", "wake_pkey"),
     ("app_next", "workflow_pkey"),  # hops from app to app
+    ("absent", "workflow_open"),  # hops from owner to owner
 }
 
 FILL = """

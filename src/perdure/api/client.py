@@ -78,3 +78,12 @@ class Client:
                     return
                 limit -= 1
             yield info_of(row)
+
+    async def recover_executors(self, *executors: str, by: str | None = None, force: bool = False) -> tuple[str, ...]:
+        """Give what executors that are gone have left to another; the ids of these workflows.
+
+        ``executors``: labels (all of that name that are gone), or beginnings of incarnations' ids. ``by``: the executor
+        that is to take the work, None for any. ``force``: declare dead first who is alive.
+        Raises ``ExecutorNotFound``, ``ExecutorAlive`` (saying how long the lease runs), before anything is changed.
+        """
+        return await aface.recover_executors(self._home, executors, by, force)

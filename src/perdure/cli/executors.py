@@ -1,4 +1,4 @@
-"""``perdure executor …``: who is there to work."""
+"""``perdure executor …``: who is there to work, and whose work others are to take."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections import Counter
 
 import click
 
-from perdure.cli.output import emit_many, instant, table
-from perdure.cli.rollcall import call_roll, executor_fields
+from perdure.cli.output import clean, emit_many, instant, note, table, took
+from perdure.cli.rollcall import call_roll, executor_fields, nobody
 from perdure.cli.target import Given, common, opened, run
 from perdure.model.states import Status
+from perdure.runtime.handover import recover
 from perdure.store.base import Filter, Store
 
 COUNT_MAX = 10_000  # workflows that are counted; more are "10000+"
@@ -33,13 +34,40 @@ async def _list(given: Given) -> None:
         holds = await holdings(store)
     cells = [
         (who.executor, roll.life(who), who.version, f"{who.host} {who.pid}".strip(), instant(who.started),
-         roll.lease(who) if roll.lives(who) else "", str(holds[who.id]))
+         roll.lease(who) if roll.lives(who) else "", took(who.lag) if roll.lives(who) else "", str(holds[who.id]),
+         who.id.hex())
         for who in roll.known
     ]  # fmt: skip
-    head = ("executor", "state", "version", "process", "started", "lease", "holds")
+    head = ("executor", "state", "version", "process", "started", "lease", "lag", "holds", "incarnation")
     lines = table(head, cells, "no executors: start one with perdure run MODULE:APP")
     emit_many(given.output, "executors", [executor_fields(roll, who, holds[who.id]) for who in roll.known], lines,
               id="executor")  # fmt: skip
+
+
+@executor.command("recover")
+@common
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@click.option("--by", metavar="EXECUTOR", help="The executor that is to take the work (default: any that may).")
+@click.option("--force", is_flag=True, help="Declare it dead if it is alive: its writes are refused from then on.")
+def recover_(given: Given, ids: tuple[str, ...], by: str | None, force: bool) -> None:
+    """Have others take over the work of executors that are gone.
+
+    ID is an executor's label (all of that name that are gone) or the beginning of an incarnation's id. A live one is
+    refused. Executors take the work within seconds, also those with recovery=manual or own.
+    """
+    run(_recover(given, ids, by, force))
+
+
+async def _recover(given: Given, ids: tuple[str, ...], by: str | None, force: bool) -> None:
+    async with opened(given) as store:
+        taken = await recover(store, ids, by, force=force)
+        store.hint()
+        roll = await call_roll(store)
+    if not any(by in (None, who.executor) for who in roll.live):
+        note(f"executor {by!r} is not alive; the work waits until it starts" if by else nobody(store.app))
+    count = f"{len(taken)} workflow{'' if len(taken) == 1 else 's'}"
+    lines = [f"released {count} to {by or 'any executor'}", *map(clean, taken)]
+    emit_many(given.output, "workflows", [{"id": id} for id in taken], lines)
 
 
 async def holdings(store: Store) -> Counter[bytes]:

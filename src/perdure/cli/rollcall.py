@@ -21,6 +21,8 @@ class Rollcall(msgspec.Struct, frozen=True):
 
     def life(self, who: Incarnation) -> str:
         """``alive`` or ``draining``, or how it is known not to be: ``dead``, ``gone``, ``killed``, ``expired``."""
+        if who.state == "released" and who.heir is not None:
+            return f"released to {who.heir}"
         if not who.serving:
             return who.state
         if provably_gone(who):
@@ -69,6 +71,7 @@ def executor_fields(roll: Rollcall, who: Incarnation, holds: int) -> dict[str, A
         "pid": who.pid,
         "started": to_datetime(who.started),
         "lease_until": to_datetime(who.lease_until),
+        "lag": who.lag / 1e6,
         "holds": holds,
     }
 

@@ -1,4 +1,4 @@
-"""``perdure run MODULE:APP``: an executor in the foreground. SIGTERM or Ctrl-C drains; a second one stops at once."""
+"""``perdure run MODULE:APP``: an executor in the foreground. SIGTERM or Ctrl-C drains, a second hands back at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_(given: Given, target: str, executor_id: str | None, log_level: str) -> 
     """Run an app's workflows until SIGTERM or Ctrl-C, then hand back what is unfinished.
 
     MODULE:APP names a module (the current directory is searched first) and the App in it; :APP may be left out if the
-    module has one app. A second signal stops at once: others then take over what was running.
+    module has one app. A second signal interrupts steps and hands back at once, a third ends the process.
     """
     _log(log_level)
     app = load_app(target)
@@ -147,10 +147,29 @@ def _announce(app: AnyApp) -> None:
     sys.stdout.flush()
 
 
-def _draining(_number: int, _frame: FrameType | None) -> None:
-    """The second signal."""
-    note("stopped at once; what was running is taken over by another executor, or by the next start")
-    os._exit(int(Code.INTERRUPTED))
+class Drain:
+    """What signals do once a drain is under way: the second hands back at once, the third ends the process."""
+
+    def __init__(self, app: AnyApp) -> None:
+        self.hurried = False
+        self._engine = home_of(app).engine()
+        for number in _SIGNALS:
+            signal.signal(number, self._again)
+        note("draining: steps under way are finished, the rest is handed back")
+
+    def _again(self, _number: int, _frame: FrameType | None) -> None:
+        if self.hurried:
+            note("stopped at once; what was running is taken over by another executor, or by the next start")
+            os._exit(int(Code.INTERRUPTED))
+        self.hurried = True
+        note("stopped at once: steps under way are interrupted, everything is handed back")
+        self._engine.hurry()
+
+    def over(self) -> None:
+        """Everything is handed back. Ends the process if a thread of an interrupted step would keep it."""
+        note("drained")
+        if self.hurried:
+            os._exit(int(Code.INTERRUPTED))
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -166,9 +185,8 @@ async def _serve(app: perdure.App) -> None:
         await stop.wait()
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
-            signal.signal(number, _draining)
-        note("draining: steps under way are finished, the rest is handed back")
-    note("drained")
+        drain = Drain(app)
+    drain.over()
 
 
 def _serve_sync(app: perdure.sync.App) -> None:
@@ -178,7 +196,5 @@ def _serve_sync(app: perdure.sync.App) -> None:
     with app:
         _announce(app)
         stop.wait()
-        for number in _SIGNALS:
-            signal.signal(number, _draining)
-        note("draining: steps under way are finished, the rest is handed back")
-    note("drained")
+        drain = Drain(app)
+    drain.over()

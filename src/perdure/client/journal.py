@@ -285,6 +285,12 @@ class Journal:
             self._idle.append(future)
             await future
 
+    def abandon(self) -> None:
+        """In a forked child: what waits is the parent's to write."""
+        self._closed = True
+        self._waiting.clear()
+        self._untold.clear()
+
     def abort(self) -> None:
         """Drop everything, as a crash would: what is under way may have happened or not."""
         self._closed = True

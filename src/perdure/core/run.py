@@ -78,7 +78,8 @@ class Run:
     __slots__ = (
         "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_live", "_noted", "_pending_intents",
         "_position", "_recorded_intents", "_records", "asked", "change", "children", "events", "gone", "history", "key",
-        "lineage", "mismatch", "now", "origin", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "lineage", "mismatch", "now", "origin", "progressed", "sends", "seq", "start", "taken", "unreadable", "version",
+        "woken",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +112,7 @@ class Run:
         self.mismatch: Mismatch | None = None
         self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
+        self.progressed = False  # an outcome was recorded since this run was claimed
         self._position = 0
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
@@ -302,6 +304,7 @@ class Run:
     def settle(self, op: Op, at: int, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record:
         """An outcome arrived from outside: it is recorded now and may be delivered at once (output commit)."""
         op.is_open = False
+        self.progressed = True
         self.asked.pop(op.path, None)
         self.now = at = max(self.now, at)
         return self._append(

@@ -13,6 +13,7 @@ from perdure.client import verbs
 from perdure.client.questions import ResultOf, StartOrder
 from perdure.definitions import ResourceDef, StepDef
 from perdure.model.records import WorkflowRow
+from perdure.runtime import handover
 from perdure.runtime.context import async_body, outside
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
@@ -159,10 +160,12 @@ async def open_home(home: Home, *, works: bool) -> None:
     async def resources() -> None:
         for definition in home.registry.resources.values():
             await open_resource(definition)
+        home.opened(engine)  # what is recovered may begin at once, and use the app
 
     try:
         await engine.open(before_work=resources)
     except BaseException:
+        home.opened(None)
         await close_resources(home)
         raise
     home.opened(engine)
@@ -220,6 +223,14 @@ async def run_until_signal(home: Home) -> None:
 
 def run_blocking(home: Home) -> None:
     asyncio.run(run_until_signal(home))
+
+
+async def recover_executors(home: Home, executors: Sequence[str], by: str | None, force: bool) -> tuple[str, ...]:
+    """Give what executors that are gone have left to another."""
+    engine = home.engine()
+    order = partial(handover.recover, engine.line.store, executors, by, force=force)
+    ids: tuple[str, ...] = await on_engine(engine, lambda: verbs.patiently(engine.line, order))
+    return ids
 
 
 async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:

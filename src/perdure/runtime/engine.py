@@ -22,8 +22,10 @@ from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.model.states import Status
 from perdure.runtime.executor import Executor
+from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, code_of
-from perdure.runtime.leases import Lease, new_incarnation
+from perdure.runtime.leases import BEATS, Lease, new_incarnation
+from perdure.runtime.reaper import ROUND_SECONDS_MAX
 from perdure.runtime.stalls import StallWatch
 from perdure.store.base import Filter, Store
 
@@ -51,6 +53,8 @@ class Engine:
         self.lease: Lease | None = None
         self._code: Code
         self._collector: tuple[int, int, int] | None = None
+        beat = settings.lease / BEATS
+        self._guards = Guards(settings.lease, min(ROUND_SECONDS_MAX, beat), beat)
 
     async def open(
         self,
@@ -87,26 +91,30 @@ class Engine:
             self.lease = lease
         executor = Executor(
             line, self.registry, executor_id=settings.executor_id, code=code, me=me, lease=self.lease,
-            recovery=settings.recovery, threads=settings.threads, grace=settings.grace,
-            polling=polling, fakes=self.fakes,
+            recovery=settings.recovery, threads=settings.threads, grace=settings.grace, polling=polling,
+            fakes=self.fakes, lease_seconds=settings.lease, guards=self._guards if leased else None,
         )  # fmt: skip
         try:
             if before_work is not None:
                 await before_work()
+            self.executor = executor  # what is recovered may begin at once, and use the app
             await executor.open()
         except BaseException:  # nobody may take this incarnation for alive
+            self.executor = None
             executor.stop()
             await line.store.leave(me.id)
             raise
-        self.executor = executor
         if leased:  # not for a test's engine, one of many
             self._calm_collector()
 
     async def _register(self) -> tuple[Incarnation, Lease]:
         settings, line = self.settings, self.line
         me = new_incarnation(line.new_token(), settings.executor_id, self._code.version)
-        look = StallWatch(line.loop).look
-        lease = Lease(self._make_store, me, settings.lease, self._declared_dead, self._told_time, look)
+        watch = StallWatch(line.loop)
+        lease = Lease(
+            self._make_store, me, settings.lease, self._declared_dead, self._told_time, watch.look,
+            watch.lateness, self._guards.saw,
+        )  # fmt: skip
         await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
         return me, lease
 
@@ -172,7 +180,12 @@ class Engine:
         """Hand back what is unfinished, write what waits, let go."""
         self._wake_collector()
         if self.executor is not None:
+            try:
+                await self.line.store.drain(self.executor.me.id)
+            except DatabaseTrouble as trouble:
+                log.info("the database is in trouble, others will not see this executor drain: %s", trouble)
             await self.executor.drain(drain)
+            self.line.store.hint()  # what was handed back can be claimed
             self.executor.stop()
             await self._say_unfinished()
         if self.lease is not None:
@@ -185,6 +198,11 @@ class Engine:
         self.executor = None
         self.line.work = None
         await self.line.close()
+
+    def hurry(self) -> None:
+        """A drain that is under way, or begins, waits for no step any more. From any thread."""
+        if self.executor is not None:
+            self.executor.hurried = True
 
     async def _say_unfinished(self) -> None:
         try:
@@ -202,6 +220,15 @@ class Engine:
                 "see: perdure workflow list --status open",
                 self.settings.app, count, "" if count == "1" else "s",
             )  # fmt: skip
+
+    def forked(self) -> None:
+        """In a forked child: not one call more to the parent's connections, whoever still holds a part of this."""
+        if self.lease is not None:
+            self.lease.dead = True
+            self.lease.end()
+        if self.executor is not None:
+            self.executor.alive = False
+        self.line.journal.abandon()
 
     def crash(self) -> None:
         """Stop as SIGKILL would: nothing more is written, nothing handed back. For tests."""

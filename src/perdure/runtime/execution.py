@@ -232,8 +232,8 @@ class Execution:
         """Another holds the workflow now (or has its id): stop at once, adopt nothing."""
         if unit.start is not None:
             self._tell_started(verdict.exists.get(self.id, self.row))
-        elif not self.gone:
-            self.host.refused(self)
+        else:
+            self.host.stale_write(self)
         self.drop()
 
     def drop(self) -> None:

@@ -35,12 +35,14 @@ from perdure.runtime.bell import Bell
 from perdure.runtime.births import Newcomer, born
 from perdure.runtime.claims import hold_broken, stop_at_another, take_on
 from perdure.runtime.ends import child_start, routed_child
-from perdure.runtime.eviction import evict_if_idle, evict_longest
+from perdure.runtime.eviction import evict_if_idle, evict_longest, is_waiting
 from perdure.runtime.execution import Execution
+from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
-from perdure.runtime.leases import Lease
+from perdure.runtime.leases import Lease, elapsed
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
+from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
@@ -55,7 +57,7 @@ GRACE_SECONDS = 5.0  # a wait longer than this is evicted
 BEGIN_BATCH = 256  # bodies begun in one turn of the loop
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
-REAP_SECONDS = 5.0
+SUSPECT_DEATHS = 2  # as in the stores' SQL
 LOST_EVERY = 20  # each so many looks also searches for rows of ours that nobody runs
 
 
@@ -77,6 +79,8 @@ class Executor:
         live_max: int = LIVE_MAX,
         polling: bool = True,
         fakes: dict[str, Callable[..., Any]] | None = None,
+        lease_seconds: float = 15.0,
+        guards: Guards | None = None,
     ) -> None:
         self.line = line
         self.registry = registry
@@ -109,7 +113,6 @@ class Executor:
         self.taking = asyncio.Lock()  # one at a time, or a look takes what the reaper adopts for rows that nobody runs
         self._interval = POLL_SECONDS_MIN
         self._poll: asyncio.TimerHandle | None = None
-        self._reaper: asyncio.TimerHandle | None = None
         self._due: Any = None
         self._closed = False
         self.draining = False
@@ -117,6 +120,11 @@ class Executor:
         self._disallowed: list[Callable[[], None]] = []
         self._hint_after = 0.0
         self.recovered = 0
+        self.refused = 0  # writes of runs whose claim another has by now
+        self.former: list[bytes] = []  # what this process was before it was declared dead
+        self.hurried = False  # a drain is to wait for no step any more
+        own_seconds = elapsed if lease is not None else lambda: line.clock.now() / 1e6  # a test's clock is its own
+        self.reaper = Reaper(line.loop, self._round, lease_seconds, own_seconds, guards)
         self.on_change: Callable[[], None] = lambda: None  # the test harness watches for quiet
 
     # -- life
@@ -134,7 +142,7 @@ class Executor:
         await say_unfinished(self)
         self.look()
         if self.polling:
-            self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
+            self.reaper.start()
             self.line.loop.call_later(self._grace, self._evict_idle)
 
     async def drain(self, grace: float) -> None:
@@ -145,7 +153,9 @@ class Executor:
             if not execution.running and not execution.gone:
                 execution.release()
         deadline = self.line.loop.time() + grace
-        while any(e.running for e in self.executions.values()) and self.line.loop.time() < deadline:
+        while (
+            any(e.running for e in self.executions.values()) and self.line.loop.time() < deadline and not self.hurried
+        ):
             await asyncio.sleep(0.01)
             for execution in list(self.executions.values()):
                 if not execution.running and not execution.gone:
@@ -168,9 +178,9 @@ class Executor:
         self.body_pool.close()
 
     def _stop_polling(self) -> None:
-        for handle in (self._poll, self._reaper):
-            if handle is not None:
-                handle.cancel()
+        self.reaper.stop()
+        if self._poll is not None:
+            self._poll.cancel()
         if self._due is not None:
             self._due.cancel()
         if self._looking is not None:
@@ -350,16 +360,23 @@ class Executor:
 
     # -- recovery
 
-    def _reap_again(self) -> None:
-        if self._closed or self.draining:
-            return
-        if self.alive:
-            self.keep(asyncio.Task(self._round(), loop=self.line.loop))
-        self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
+    def room(self) -> int:
+        """How many more runs may be taken over: some room is kept for new work, which would starve beside a crash."""
+        if self._closed or self.draining or not self.alive:
+            return 0
+        return max(0, self._live_max * 4 // 5 - len(self.executions))
+
+    def has_suspect(self) -> bool:
+        """Whether a run is here that was in flight at two deaths in a row, has got nowhere since, and is at work."""
+        return any(
+            e.row.attempts >= SUSPECT_DEATHS and not e.run.progressed and not is_waiting(e)
+            for e in self.executions.values()
+        )
 
     async def _round(self) -> None:
-        await follow(self)
-        await reap(self)
+        if self.alive:
+            await follow(self)
+            await reap(self)
 
     # -- eviction
 
@@ -510,11 +527,15 @@ class Executor:
             self._look_at(park.until)
         self.look()
 
-    def refused(self, execution: Execution) -> None:
+    def stale_write(self, execution: Execution) -> None:
         """The database took no more writes of a run: another holds it, or (after a failover) lost what it wrote."""
-        log.warning("workflow %s was taken over by another executor, or lost in a failover; it stops", execution.id)
-        self.looks = 0  # it may still be ours by its row
-        self.line.loop.call_soon(self.look)
+        self.refused += 1
+        if not execution.gone:
+            log.warning(
+                "workflow %s was taken over by another executor, or lost in a failover; it stops here", execution.id
+            )
+            self.looks = 0  # it may still be ours by its row
+            self.line.loop.call_soon(self.look)
 
     def forget(self, execution: Execution) -> None:
         if self.executions.get(execution.id) is execution:
@@ -533,9 +554,10 @@ class Executor:
 
     def reborn(self, me: Incarnation, lease: Lease) -> None:
         """Work again, under a new identity; what the old one left is taken over like anybody's."""
+        self.former.append(self.me.id)
         self.me, self.lease, self.alive = me, lease, True
         self.look()
-        self.keep(asyncio.Task(reap(self), loop=self.line.loop))
+        self.reaper.now()
 
 
 def _awaiting(fake: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from perdure.config import read_settings
 from perdure.definitions import Registry
 from perdure.errors import ConfigError, NotOpen, WrongFace
+from perdure.runtime import forks
 from perdure.runtime.context import async_body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.store.base import Store
@@ -39,6 +41,7 @@ class Home:
         self._with = "with" if face == "perdure.sync" else "async with"  # for messages
         self.modules: tuple[str, ...] = ()
         self._engine: Engine | None = None
+        self._forked = False
 
     @property
     def is_open(self) -> bool:
@@ -47,6 +50,11 @@ class Home:
     def engine(self) -> Engine:
         """Raises ``NotOpen`` naming the forms of opening."""
         if self._engine is None:
+            if self._forked:
+                raise NotOpen(
+                    f"app {self.name!r} was open when process {os.getppid()} forked this one ({os.getpid()}): the "
+                    f"connections and the executor are the parent's. Open it here: {self._with} app: …"
+                )
             raise NotOpen(
                 f"app {self.name!r} is not open. To work and call: {self._with} app: … (app.run(), "
                 f"perdure run module:app, FastAPI(lifespan=app.lifespan)); only to call: {self._with} app.connect(): …"
@@ -55,6 +63,15 @@ class Home:
 
     def opened(self, engine: Engine | None) -> None:
         self._engine = engine
+        self._forked = False
+        if engine is not None:
+            forks.mind(self)
+
+    def forked(self) -> None:
+        """In a forked child: what is open is the parent's."""
+        if self._engine is not None:
+            self._engine.forked()
+            self._engine, self._forked = None, True
 
     async def find_name(self) -> str:
         """The only app of the database, for a client that was given none. Raises ``ConfigError``: none, or several."""

@@ -6,7 +6,8 @@ connection, so that a blocked host loop or a full pool does not look like death.
 Promises:
 - ``allowed`` is False when no renewal was acknowledged for lease - margin, by a clock that counts suspension: then no
   new effect begins, until a renewal is acknowledged again;
-- a heartbeat that finds no row of ours means "declared dead": ``on_dead`` is called once, and this identity is over.
+- a heartbeat that finds no row of ours means "declared dead": ``on_dead`` is called once, and this identity is over;
+- each heartbeat tells how late the host's event loop is (``lag``), and what time the database has (``saw``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from perdure.store.base import Store
 log = logging.getLogger("perdure")
 
 BEATS = 3  # renewals within one lease
+ANSWER_SECONDS = 2.0  # that a renewal may take at least
 LOOK_SECONDS = 1.0  # between two looks at the host's loop
 
 
@@ -79,11 +81,14 @@ def new_incarnation(token: bytes, executor: str, version: str) -> Incarnation:
     )
 
 
+def same_place(who: Incarnation) -> bool:
+    """Whether its pid means the same here: same boot, same pid namespace."""
+    return bool(who.boot and who.boot == boot_id() and who.space and who.space == pid_space())
+
+
 def provably_gone(who: Incarnation) -> bool:
     """Same boot, same pid namespace, and no process of that pid and start time: it cannot be alive."""
-    if not who.boot or who.boot != boot_id() or not who.space or who.space != pid_space() or not who.pid_started:
-        return False
-    return process_started(who.pid) != who.pid_started
+    return same_place(who) and bool(who.pid_started) and process_started(who.pid) != who.pid_started
 
 
 class Lease:
@@ -97,6 +102,8 @@ class Lease:
         on_dead: Callable[[], None],
         on_time: Callable[[int], None],
         on_look: Callable[[], None],
+        lag: Callable[[], float] = lambda: 0.0,
+        saw: Callable[[int, float, float], None] = lambda _now, _asked, _answered: None,
     ) -> None:
         self._make_store = make_store
         self.who = who
@@ -104,6 +111,8 @@ class Lease:
         self._on_dead = on_dead
         self._on_time = on_time
         self._on_look = on_look
+        self._lag = lag
+        self._saw = saw
         self._acknowledged = elapsed()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="perdure-lease", daemon=True)
@@ -130,6 +139,7 @@ class Lease:
         opened = False
         try:
             beat = self.seconds / BEATS
+            patience = max(beat, ANSWER_SECONDS)
             tried = elapsed()
             while not await asyncio.to_thread(self._stop.wait, min(beat, LOOK_SECONDS)):
                 self._on_look()
@@ -140,15 +150,21 @@ class Lease:
                     if not opened:
                         await store.open()
                         opened = True
-                    now = await store.heartbeat(self.who.id, int(self.seconds * 1e6))
-                except DatabaseTrouble as trouble:
-                    log.warning("the lease could not be renewed: %s", trouble)
+                    lag = int(self._lag() * 1e6)
+                    async with asyncio.timeout(
+                        patience
+                    ):  # the next try has a connection of its own: this one may be dead
+                        now = await store.heartbeat(self.who.id, int(self.seconds * 1e6), lag=lag)
+                except (DatabaseTrouble, TimeoutError) as trouble:
+                    why = str(trouble) or f"no answer within {patience:.0f} s"
+                    log.warning("the lease could not be renewed: %s", why)
                     continue
                 if now is None:
                     self.dead = True
                     self._on_dead()
                     return
                 self._acknowledged = asked
+                self._saw(now, asked, elapsed())
                 self._on_time(now)
         finally:
             await store.close()

@@ -16,11 +16,15 @@ from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.records import Claimed, Incarnation
 from perdure.model.states import Reason
 from perdure.runtime.leases import provably_gone
+from perdure.runtime.reaper import Reaper
 from perdure.store.base import ClaimRequest
 
 log = logging.getLogger("perdure")
 
 CLAIM_BATCH = 200
+FULL_SECONDS = 0.5  # until the next round where there was more than fits into memory
+SUSPECT_SECONDS = 0.25  # … where suspects wait for their turn
+QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down
 BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
@@ -32,29 +36,39 @@ class Host(Protocol):
     version: str
     recovered: int
     recovery: str  # fleet | own | single | manual
+    executor_id: str
+    former: list[bytes]  # what this process was before it was declared dead
+    reaper: Reaper
     taking: asyncio.Lock
     looks: int  # at 0, the next look also searches for rows of ours that nobody runs
 
     def request(self, limit: int) -> ClaimRequest: ...
+
+    def room(self) -> int:
+        """How many more runs may be taken over now."""
+        ...
+
+    def may_begin(self) -> bool:
+        """Whether the lease is good: who may not begin a step takes nothing over."""
+        ...
+
+    def has_suspect(self) -> bool:
+        """Whether a suspect runs here that has not got anywhere yet."""
+        ...
 
     async def take_on(self, claimed: Sequence[Claimed]) -> None: ...
 
 
 async def reap(host: Host) -> int:
     """Take over what the gone have left, in bounded batches; how many workflows that were."""
-    if host.recovery == "manual":
+    host.reaper.soon = None
+    if not host.may_begin():
         return 0
     taken = 0
-    store, stamp = host.line.store, host.line.clock.stamp
     try:
         gone = await _bury_the_gone(host)
-        while gone:
-            async with host.taking:
-                claimed = await store.adopt(gone, host.request(CLAIM_BATCH), now=stamp())
-                if not claimed:
-                    break
-                taken += len(claimed)
-                await host.take_on(claimed)
+        if gone:
+            taken = await _take_over(host, gone)
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, recovery looks again later: %s", trouble)
         host.looks = 0  # an adoption's answer may be lost
@@ -64,30 +78,88 @@ async def reap(host: Host) -> int:
     return taken
 
 
-async def _bury_the_gone(host: Host) -> list[bytes]:
-    """Incarnations that own nothing rightfully any more: left, buried before, proven gone, or out of lease."""
+async def _take_over(host: Host, gone: list[bytes]) -> int:
+    """First what is calm, in batches; then one suspect, if none runs here.
+
+    Whoever died with a suspect in flight was most likely killed by it: the others are not counted. A suspect is taken
+    when nothing calm is left of its owner, so that until then everybody sees what that owner died with.
+    """
     store, stamp = host.line.store, host.line.clock.stamp
+    spared = await store.with_suspects(gone, host.version)
+    taken = 0
+    while room := host.room():
+        async with host.taking:
+            claimed = await store.adopt(gone, host.request(min(CLAIM_BATCH, room)), spared=spared, now=stamp())
+            if not claimed:
+                break
+            await host.take_on(claimed)
+        taken += len(claimed)
+    else:
+        host.reaper.soon = FULL_SECONDS
+        return taken
+    return taken + await _take_suspects(host, gone, spared)
+
+
+async def _take_suspects(host: Host, gone: list[bytes], spared: list[bytes]) -> int:
+    """One at a time: the next when the one before has got somewhere, or has nothing left to do but wait."""
+    taken = 0
+    loop = host.line.loop
+    end = loop.time() + SUSPECT_SECONDS
+    while not host.has_suspect():
+        async with host.taking:
+            claimed = await host.line.store.adopt(
+                gone, host.request(1), suspects=True, spared=spared, now=host.line.clock.stamp()
+            )
+            if not claimed:
+                return taken
+            await host.take_on(claimed)
+        taken += 1
+        while host.has_suspect() and loop.time() < end:  # noqa: ASYNC110  calm is many things, none an event
+            await asyncio.sleep(QUIET_SECONDS)
+    host.reaper.soon = SUSPECT_SECONDS
+    return taken
+
+
+async def _bury_the_gone(host: Host) -> list[bytes]:
+    """Incarnations whose work may be taken: left, dead, given to us by an operator, or known by their work alone."""
+    store, stamp, reaper = host.line.store, host.line.clock.stamp, host.reaper
     others = [who for who in await store.incarnations() if who.id != host.me.id]
+    given = [who.id for who in others if who.state == "released" and who.heir in (None, host.executor_id)]
+    if host.recovery == "manual":
+        return given
     if host.recovery == "own":
         others = [who for who in others if who.executor == host.me.executor]
+    asked = reaper.elapsed()
+    now = (await store.poll(None, None, now=stamp())).now
+    at = reaper.elapsed()
+    reaper.guards.saw(now, asked, at)
     seeming = [who for who in others if who.serving]
     proven = [who.id for who in seeming if provably_gone(who)]
     if proven:
         await store.bury(proven, expired_only=False, now=stamp())
-    expired = [who.id for who in seeming if who.id not in proven]
-    buried = await store.bury(expired, now=stamp()) if expired else []
-    return [*proven, *buried, *(who.id for who in others if who.state in ("dead", "gone"))]
+    serving = [who for who in seeming if who.id not in proven]
+    verdict = reaper.guards.judge(serving, now, at)
+    buried = await store.bury(verdict.expired, now=stamp()) if verdict.expired else []
+    if verdict.silent:
+        buried += await store.bury(list(verdict.silent), expired_only=False, beats=verdict.silent, now=stamp())
+    reaper.know(serving)
+    reaper.next_expiry = reaper.guards.next_expiry(serving, now)
+    stray = host.former if host.recovery == "own" else [id for id in await store.absent() if id != host.me.id]
+    over = [who.id for who in others if who.state in ("dead", "gone")]
+    return [*dict.fromkeys([*proven, *buried, *over, *given, *stray])]
 
 
 async def refuse_company(host: Host) -> None:
     """With ``recovery="single"``: raise ``ConfigError`` if another executor of this app seems to be alive."""
-    now = host.line.clock.now()
-    for who in await host.line.store.incarnations():
-        alive = who.leased(now) and not provably_gone(who)
-        if who.id != host.me.id and alive:
+    store, stamp = host.line.store, host.line.clock.stamp
+    others = [who for who in await store.incarnations() if who.id != host.me.id and who.serving]
+    maybe = [who for who in others if not provably_gone(who)]
+    buried = await store.bury([who.id for who in maybe], now=stamp()) if maybe else []
+    for who in maybe:
+        if who.id not in buried:
             raise ConfigError(
                 f"recovery='single' was asked for, but executor {who.executor!r} (pid {who.pid} on {who.host}) is "
-                "alive; stop it first, or use recovery='fleet'. See: perdure executor list"
+                f"{who.state}; stop it first, or use recovery='fleet'. See: perdure executor list"
             )
 
 

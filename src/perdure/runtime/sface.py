@@ -19,6 +19,7 @@ from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outco
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled
 from perdure.model.records import Ended, WorkflowRow
+from perdure.runtime import handover
 from perdure.runtime.births import Newcomer
 from perdure.runtime.context import outside, sync_body
 from perdure.runtime.engine import Engine
@@ -218,13 +219,21 @@ def open_home(home: Home, *, works: bool) -> None:
         if works:
             for definition in home.registry.resources.values():
                 open_resource(definition)
-        portal.run(engine.open)
+        portal.run(lambda: engine.open(before_work=_open_for(home, engine)))
     except BaseException:
+        home.opened(None)
         close_resources(home)
         _portals.pop(id(engine)).close()
         raise
     home.opened(engine)
     atexit.register(close_home, home)
+
+
+def _open_for(home: Home, engine: Engine) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def before_work() -> None:
+        home.opened(engine)  # what is recovered may begin at once, and use the app
+
+    return before_work
 
 
 def close_home(home: Home) -> None:
@@ -277,6 +286,14 @@ def run_blocking(home: Home) -> None:
         stop.wait()
     finally:
         close_home(home)
+
+
+def recover_executors(home: Home, executors: Sequence[str], by: str | None, force: bool) -> tuple[str, ...]:
+    """Give what executors that are gone have left to another."""
+    engine = home.engine()
+    order = partial(handover.recover, engine.line.store, executors, by, force=force)
+    ids: tuple[str, ...] = on_engine(engine, lambda: verbs.patiently(engine.line, order))
+    return ids
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:

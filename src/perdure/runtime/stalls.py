@@ -42,6 +42,11 @@ class StallWatch:
             self._told = True
             self._tell(self._clock() - asked)
 
+    def lateness(self) -> float:
+        """Seconds that the loop took to answer last, or has not answered for by now. From any thread."""
+        asked = self._asked
+        return self.lag if asked is None else max(self.lag, self._clock() - asked)
+
     def _answer(self) -> None:
         if self._asked is not None:
             self.lag = self._clock() - self._asked

@@ -114,12 +114,30 @@ class Store(Protocol):
         ...
 
     async def adopt(
-        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+        self,
+        gone: Collection[bytes],
+        want: ClaimRequest,
+        *,
+        death: bool = True,
+        suspects: bool = False,
+        spared: Collection[bytes] = (),
+        now: int | None = None,
     ) -> list[Claimed]:
         """Take up to ``limit`` running workflows of ``want.version`` owned by incarnations in ``gone``.
 
-        ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row.
+        ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row. The count begins anew if the claim that ended
+        got anywhere (an outcome was recorded under it). A *suspect* has been in flight at two deaths or more in a row
+        without getting anywhere, this one included: only suspects are taken with ``suspects``, fewest deaths first, and
+        none without. ``spared``: owners that died with a suspect; what they had beside it is not counted.
         """
+        ...
+
+    async def with_suspects(self, gone: Collection[bytes], version: str) -> list[bytes]:
+        """Those of ``gone`` that own what had been a suspect of ``version`` before they died; see ``adopt``."""
+        ...
+
+    async def absent(self) -> list[bytes]:
+        """Owners of running workflows whose incarnation is not known any more."""
         ...
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
@@ -234,9 +252,29 @@ class Store(Protocol):
     async def incarnations(self) -> builtins.list[Incarnation]: ...
 
     async def bury(
-        self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
+        self,
+        ids: Collection[bytes],
+        *,
+        expired_only: bool = True,
+        beats: Mapping[bytes, int] | None = None,
+        now: int | None = None,
     ) -> builtins.list[bytes]:
-        """Mark alive or draining incarnations dead (``expired_only``: whose lease has run out); those marked."""
+        """Mark alive or draining incarnations dead; those marked.
+
+        ``expired_only``: whose lease has run out. By the database's own clock a lease is good for its length after the
+        start of the server, which may be why it was not renewed. ``beats``: who has renewed exactly so often.
+        """
+        ...
+
+    async def drain(self, id: bytes) -> None:
+        """Mark an alive incarnation as draining: it serves, and takes on nothing more."""
+        ...
+
+    async def hand_over(self, ids: Collection[bytes], heir: str | None) -> builtins.list[str]:
+        """Give what the dead and gone among ``ids`` own to the executor ``heir`` (None: to any): these workflows' ids.
+
+        Marks them released; to others than ``heir`` later, if called again. Who serves is left alone.
+        """
         ...
 
     async def leave(self, id: bytes) -> None:

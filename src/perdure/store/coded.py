@@ -102,10 +102,8 @@ class CodedStore:
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return self._claimed(await self._store.claim(want, now=now))
 
-    async def adopt(
-        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
-    ) -> list[Claimed]:
-        return self._claimed(await self._store.adopt(gone, want, death=death, now=now))
+    async def adopt(self, gone: Collection[bytes], want: ClaimRequest, **how: Any) -> list[Claimed]:
+        return self._claimed(await self._store.adopt(gone, want, **how))
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return self._claimed(await self._store.reclaim(keys, want, now=now))

@@ -25,11 +25,19 @@ async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -
 
 
 async def adopt(
-    link: Link, place: Place, gone: Collection[bytes], want: ClaimRequest, now: int | None, *, death: bool
+    link: Link,
+    place: Place,
+    gone: Collection[bytes],
+    want: ClaimRequest,
+    now: int | None,
+    *,
+    death: bool,
+    suspects: bool,
+    spared: Collection[bytes],
 ) -> list[Claimed]:
     found = await link.fetch(
-        place.sql["claim_orphans"], place.app, now, want.limit, want.owner, want.token, want.version,
-        sorted(gone), int(death), writing=True,
+        place.sql["claim_suspects" if suspects else "claim_orphans"], place.app, now, want.limit, want.owner,
+        want.token, want.version, sorted(gone), int(death), sorted(spared), writing=True,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
 

@@ -30,7 +30,7 @@ SETTINGS = {
     "jit": "off",
     "statement_timeout": "30000",
     "lock_timeout": "10000",
-    "idle_in_transaction_session_timeout": "30000",
+    "idle_in_transaction_session_timeout": "10000",  # a stopped process must not keep its locks
 }
 _WRONG_URL = frozenset({"28000", "28P01", "3D000"})  # login refused, or no such database
 

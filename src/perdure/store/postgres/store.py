@@ -78,9 +78,25 @@ class PostgresStore:
         return await claim.claim(self._reading, self._place, want, now)
 
     async def adopt(
-        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+        self,
+        gone: Collection[bytes],
+        want: ClaimRequest,
+        *,
+        death: bool = True,
+        suspects: bool = False,
+        spared: Collection[bytes] = (),
+        now: int | None = None,
     ) -> builtins.list[Claimed]:
-        return await claim.adopt(self._reading, self._place, gone, want, now, death=death)
+        return await claim.adopt(
+            self._reading, self._place, gone, want, now, death=death, suspects=suspects, spared=spared
+        )
+
+    async def with_suspects(self, gone: Collection[bytes], version: str) -> builtins.list[bytes]:
+        sql = self._place.sql["with_suspects"]
+        return [row[0] for row in await self._reading.fetch(sql, self.app, sorted(gone), version)]
+
+    async def absent(self) -> builtins.list[bytes]:
+        return [row[0] for row in await self._reading.fetch(self._place.sql["absent"], self.app)]
 
     async def reclaim(
         self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None
@@ -158,11 +174,25 @@ class PostgresStore:
         return await reads.incarnations(self._reading, self._place)
 
     async def bury(
-        self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
+        self,
+        ids: Collection[bytes],
+        *,
+        expired_only: bool = True,
+        beats: Mapping[bytes, int] | None = None,
+        now: int | None = None,
     ) -> builtins.list[bytes]:
         sql = self._place.sql["incarnation_bury"]
-        found = await self._reading.fetch(sql, self.app, sorted(set(ids)), expired_only, now, writing=True)
+        renewed = (None, None) if beats is None else (list(beats), list(beats.values()))
+        found = await self._reading.fetch(sql, self.app, sorted(set(ids)), expired_only, now, *renewed, writing=True)
         return [row[0] for row in found]
+
+    async def drain(self, id: bytes) -> None:
+        await self._reading.fetch(self._place.sql["incarnation_drain"], self.app, id, writing=True)
+
+    async def hand_over(self, ids: Collection[bytes], heir: str | None) -> builtins.list[str]:
+        sql = self._place.sql["incarnation_release"]
+        over = [row[0] for row in await self._reading.fetch(sql, self.app, sorted(set(ids)), heir, writing=True)]
+        return [row[0] for row in await self._reading.fetch(self._place.sql["held_by"], self.app, over)]
 
     async def leave(self, id: bytes) -> None:
         await self._reading.fetch(self._place.sql["incarnation_leave"], self.app, id, writing=True)

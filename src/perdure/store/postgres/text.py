@@ -30,8 +30,7 @@ c as (
         fingerprint, nonce)
     select $1, picked.id, 1, '', '', '', 2, $4, 0, 0, '', '' from picked
     on conflict (app, id) do update
-    set status = 2, owner = $4, claim = $5, epoch = w.epoch + 1, attempts = w.attempts + @deaths,
-        cause = @cause,
+    set status = 2, owner = $4, claim = $5, epoch = w.epoch + 1, @death
         version = case when w.started is null and $6::text <> '' then $6::text else w.version end,
         deadline = case when w.started is null and w.timeout is not null
             then least(w.deadline, (select now from t) + w.timeout) else w.deadline end,
@@ -39,6 +38,27 @@ c as (
         until = null, reason = null, detail = '',
         cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k where k.app = $1 and k.dest = w.id))
     returning w.*)"""
+
+
+# The deaths in a row that a running workflow was in flight at: none if it got anywhere under the claim that ended, that
+# is, if a record came after it that is more than an attempt, a cancel, an intent or a decision.
+TRIES = """case when {w}.attempts = 0 or exists (
+                select from perdure.history h
+                where h.app = $1 and h.id = {w}.id and h.run = {w}.run and h.seq > {w}.last_seq
+                    and h.kind not in (2, 10, 11, 13)) then 0 else {w}.attempts end"""
+
+# What a claim does about a death ($8: whether it was one): it counts, except for what was beside a suspect (owners in
+# $9). `last_seq` is noted, so that the next death can be judged.
+DEATH = f"""cause = case when $8::int > 0 then 1 else w.cause end,
+        attempts = {TRIES.format(w="w")}
+            + case when w.owner = any($9::bytea[]) and {TRIES.format(w="w")} < 2 then 0 else $8::int end,
+        last_seq = greatest(w.last_seq, (
+            select h.seq from perdure.history h
+            where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1)),"""  # noqa: S608  constants
+
+# Whether that makes two deaths or more of a workflow of `u.owner`.
+SUSPECT = f"""({TRIES.format(w="workflow")}
+                >= case when u.owner = any($9::bytea[]) or $8::int = 0 then 2 else 1 end)"""
 
 
 def quoted(schema: str) -> str:
@@ -62,11 +82,10 @@ def statements(schema: str) -> Mapping[str, str]:
     for name, sql in queries("perdure.store.postgres").items():
         spelled = (
             sql.replace("@row", ROW)
-            .replace(
-                "@take_dead",
-                TAKE.replace("@deaths", "$8::int").replace("@cause", "case when $8::int > 0 then 1 else w.cause end"),
-            )
-            .replace("@take", TAKE.replace("@deaths", "0").replace("@cause", "w.cause"))
+            .replace("@suspect", SUSPECT)
+            .replace("@tries", TRIES.format(w="workflow"))
+            .replace("@take_dead", TAKE.replace("@death", DEATH))
+            .replace("@take", TAKE.replace("@death", ""))
         )
         found[name] = placed(spelled, schema)
     return MappingProxyType(found)

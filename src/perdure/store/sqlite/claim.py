@@ -16,6 +16,7 @@ from perdure.store.sqlite import rows
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
+SUSPECT = 2  # deaths in a row, without getting anywhere between them
 
 
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
@@ -33,15 +34,44 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
 
 
 def adopt(
-    conn: Connection, app: str, gone: Collection[bytes], want: ClaimRequest, now: int, *, death: bool
+    conn: Connection,
+    app: str,
+    gone: Collection[bytes],
+    want: ClaimRequest,
+    now: int,
+    *,
+    death: bool,
+    suspects: bool,
+    spared: Collection[bytes],
 ) -> list[Claimed]:
-    """Up to ``limit`` running workflows of owners that are gone."""
-    found: list[str] = [
-        id
-        for owner in sorted(gone)
-        for (id,) in conn.execute(Q["workflow_orphans"], (app, owner, want.version, want.limit)).fetchall()
+    """Up to ``limit`` running workflows of owners that are gone: suspects or others."""
+    limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
+    found: list[tuple[int, str, int]] = []
+    for owner in sorted(gone):
+        counted = death and owner not in spared
+        which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted)
+        for id, tries in conn.execute(Q["workflow_orphans"], which):
+            found.append((tries if suspects else 0, id, tries + int(counted or (death and tries >= SUSPECT))))
+    taken = sorted(found)[: want.limit]
+    return _take(conn, app, [id for _, id, _ in taken], want, now, attempts=[n for *_, n in taken], crash=death)
+
+
+def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: str) -> list[bytes]:
+    """Those of ``gone`` that died with a suspect."""
+    each = [
+        (owner, conn.execute(Q["workflow_orphans"], (app, owner, version, 1, 1, SUSPECT))) for owner in sorted(gone)
     ]
-    return _take(conn, app, sorted(found)[: want.limit], want, now, deaths=int(death))
+    return [owner for owner, found in each if found.fetchone() is not None]
+
+
+def absent(conn: Connection, app: str) -> list[bytes]:
+    """Owners that are no incarnations, found by hopping from owner to owner."""
+    found: list[bytes] = []
+    owner: bytes | None = b""
+    while (owner := conn.execute(Q["workflow_next_owner"], (app, owner)).get) is not None:
+        if conn.execute(Q["incarnation_known"], (owner, app)).get is None:
+            found.append(owner)
+    return found
 
 
 def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimRequest, now: int) -> list[Claimed]:
@@ -51,13 +81,24 @@ def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimReque
 
 
 def _take(
-    conn: Connection, app: str, ids: list[str], want: ClaimRequest, now: int, *, deaths: int = 0
+    conn: Connection,
+    app: str,
+    ids: list[str],
+    want: ClaimRequest,
+    now: int,
+    *,
+    attempts: Sequence[int] | None = None,
+    crash: bool = False,
 ) -> list[Claimed]:
     """Make ``want.owner`` the holder of each; what it gets, in the order of ``ids``."""
     if not ids:
         return []
     keys = [(app, id) for id in ids]
-    conn.executemany(Q["workflow_take"], [(app, id, want.owner, want.token, deaths, want.version, now) for id in ids])
+    deaths = [None] * len(ids) if attempts is None else attempts
+    took = [
+        (app, id, want.owner, want.token, n, want.version, now, int(crash)) for id, n in zip(ids, deaths, strict=True)
+    ]
+    conn.executemany(Q["workflow_take"], took)
     conn.executemany(Q["wake_clear"], keys)
     conn.executemany(Q["watch_clear"], keys)
     return [rows.claimed(row) for row in conn.executemany(Q["workflow_claimed"], keys)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from perdure.model.records import Incarnation
 from perdure.store.sql import queries
@@ -26,9 +26,27 @@ def heartbeat(conn: Connection, app: str, id: bytes, lease: int, lag: int, now: 
     return now if renewed else None
 
 
-def bury(conn: Connection, app: str, ids: Collection[bytes], now: int, *, expired_only: bool) -> list[bytes]:
+def bury(
+    conn: Connection,
+    app: str,
+    ids: Collection[bytes],
+    now: int,
+    *,
+    expired_only: bool,
+    beats: Mapping[bytes, int] | None,
+) -> list[bytes]:
     until = now if expired_only else None
-    return [row[0] for row in conn.executemany(Q["incarnation_bury"], [(id, app, until) for id in sorted(set(ids))])]
+    each = [(id, app, until, None if beats is None else beats.get(id, -1)) for id in sorted(set(ids))]
+    return [row[0] for row in conn.executemany(Q["incarnation_bury"], each)]
+
+
+def drain(conn: Connection, app: str, id: bytes) -> None:
+    conn.execute(Q["incarnation_drain"], (id, app))
+
+
+def hand_over(conn: Connection, app: str, ids: Collection[bytes], heir: str | None) -> list[str]:
+    over = [row[0] for id in sorted(set(ids)) for row in conn.execute(Q["incarnation_release"], (id, app, heir))]
+    return sorted(id for owner in over for id, _run in conn.execute(Q["workflow_owned"], (app, owner)))
 
 
 def leave(conn: Connection, app: str, id: bytes) -> None:

@@ -91,9 +91,26 @@ class SQLiteStore:
         return await self._write(lambda conn: claim.claim(conn, self.app, want, _clock(now)))
 
     async def adopt(
-        self, gone: Collection[bytes], want: ClaimRequest, *, death: bool = True, now: int | None = None
+        self,
+        gone: Collection[bytes],
+        want: ClaimRequest,
+        *,
+        death: bool = True,
+        suspects: bool = False,
+        spared: Collection[bytes] = (),
+        now: int | None = None,
     ) -> list[Claimed]:
-        return await self._write(lambda conn: claim.adopt(conn, self.app, gone, want, _clock(now), death=death))
+        return await self._write(
+            lambda conn: claim.adopt(
+                conn, self.app, gone, want, _clock(now), death=death, suspects=suspects, spared=spared
+            )
+        )
+
+    async def with_suspects(self, gone: Collection[bytes], version: str) -> list[bytes]:
+        return await self._read(lambda conn: claim.with_suspects(conn, self.app, gone, version))
+
+    async def absent(self) -> list[bytes]:
+        return await self._read(lambda conn: claim.absent(conn, self.app))
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await self._write(lambda conn: claim.reclaim(conn, self.app, keys, want, _clock(now)))
@@ -164,11 +181,22 @@ class SQLiteStore:
         return await self._read(lambda conn: reads.incarnations(conn, self.app))
 
     async def bury(
-        self, ids: Collection[bytes], *, expired_only: bool = True, now: int | None = None
+        self,
+        ids: Collection[bytes],
+        *,
+        expired_only: bool = True,
+        beats: Mapping[bytes, int] | None = None,
+        now: int | None = None,
     ) -> builtins.list[bytes]:
         return await self._write(
-            lambda conn: executors.bury(conn, self.app, ids, _clock(now), expired_only=expired_only)
+            lambda conn: executors.bury(conn, self.app, ids, _clock(now), expired_only=expired_only, beats=beats)
         )
+
+    async def drain(self, id: bytes) -> None:
+        await self._write(lambda conn: executors.drain(conn, self.app, id))
+
+    async def hand_over(self, ids: Collection[bytes], heir: str | None) -> builtins.list[str]:
+        return await self._write(lambda conn: executors.hand_over(conn, self.app, ids, heir))
 
     async def leave(self, id: bytes) -> None:
         await self._write(lambda conn: executors.leave(conn, self.app, id))

@@ -2,7 +2,7 @@
 -- Conditions on `status + 0` are for the lock alone: they must not bring in the index of open rows for a look-up by id.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
--- has picked and locked: see text.py.
+-- has picked and locked, `@suspect` for what tells a suspect, `@tries` for its deaths so far: see text.py.
 
 -- Ready workflows, oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
 -- name: claim_ready
@@ -37,7 +37,7 @@ picked as materialized (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.since, c.id
 
--- Running workflows of the incarnations in `$7`, of version `$6`; `$8` counts a death.
+-- Running workflows of the incarnations in `$7`, of version `$6`, but no suspects; `$8` and `$9`: see DEATH in text.py.
 -- name: claim_orphans
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -46,12 +46,61 @@ picked as materialized (
     from unnest($7::bytea[]) u (owner)
     cross join lateral (
         select id from perdure.workflow
-        where app = $1 and owner = u.owner and version = $6 and status = 2
+        where app = $1 and owner = u.owner and version = $6 and status = 2 and not @suspect
         order by until limit $3 for no key update skip locked) w
     limit $3),
 @take_dead
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
+
+-- The suspects among them, those of the fewest deaths first.
+-- name: claim_suspects
+with t as materialized (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+found as materialized (
+    select w.id
+    from unnest($7::bytea[]) u (owner)
+    cross join lateral (
+        select id, attempts from perdure.workflow
+        where app = $1 and owner = u.owner and version = $6 and status = 2 and @suspect order by until offset 0) w
+    order by w.attempts, w.id),
+picked as materialized (
+    select w.id
+    from found cross join lateral (
+        select id from perdure.workflow
+        where app = $1 and id = found.id and status + 0 = 2 and owner || '' = any($7::bytea[])
+        for no key update skip locked) w
+    limit $3),
+@take_dead
+select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+from c order by c.id
+
+-- Those of the incarnations `$2` that died with a suspect of version `$3`.
+-- name: with_suspects
+select u.owner
+from unnest($2::bytea[]) u (owner)
+where exists (
+    select from perdure.workflow
+    where app = $1 and owner = u.owner and version = $3 and status = 2 and @tries >= 2 order by until offset 0)
+
+-- Owners that are no incarnations, found by hopping from owner to owner.
+-- name: absent
+with recursive o as (
+    (select owner from perdure.workflow
+    where app = $1 and owner is not null and status < 5 order by owner limit 1)
+    union all
+    select (select w.owner from perdure.workflow w
+        where w.app = $1 and w.owner > o.owner and w.status < 5 order by w.owner limit 1)
+    from o where o.owner is not null)
+select o.owner from o left join perdure.incarnation i on i.id = o.owner where o.owner is not null and i.id is null
+
+-- What the incarnations in `$2` hold.
+-- name: held_by
+select w.id
+from unnest($2::bytea[]) u (owner)
+cross join lateral (
+    select id from perdure.workflow where app = $1 and owner = u.owner and status = 2 order by version, until offset 0) w
+order by 1
 
 -- Named runs (`$7`, `$8`) that the owner itself holds: the answer to their claim was lost.
 -- name: claim_again

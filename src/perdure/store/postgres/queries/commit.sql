@@ -131,6 +131,7 @@ c as (
     on conflict (app, id) do update
         set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
             cause = case when excluded.status = 1 then 2 else 0 end,
+            attempts = case when excluded.status = 3 then 0 else workflow.attempts end,
             updated = excluded.updated, until = excluded.until, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq)
         where workflow.status < 5 and workflow.status <> excluded.status
@@ -165,6 +166,7 @@ c as (
     on conflict (app, id) do update
         set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
             cause = case when excluded.status = 1 then 2 else 0 end,
+            attempts = case when excluded.status = 3 then 0 else workflow.attempts end,
             updated = excluded.updated, until = excluded.until, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq),
             cancel = coalesce(workflow.cancel, (select q.cancel from q where q.dest = workflow.id))

@@ -20,13 +20,28 @@ select id, executor, version, host, boot, space, pid, pid_started, state, starte
     heir
 from perdure.incarnation where app = $1 order by started, id
 
--- Declares incarnations dead, if `$3` only those whose lease has run out.
+-- Declares incarnations dead, if `$3` only those whose lease has run out, if `$5` those that have renewed so often (`$6`).
+-- Nobody could renew while the server was down: by its own clock a lease is good for its length after the start.
 -- name: incarnation_bury
-update perdure.incarnation set state = 'dead'
+update perdure.incarnation i set state = 'dead'
 where id = any($2::bytea[]) and app = $1 and state in ('alive', 'draining')
     and (not $3::boolean
-        or lease_until <= coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint))
+        or lease_until <= coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint)
+            and ($4::bigint is not null
+                or (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint + lease
+                    <= coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint)))
+    and ($5::bytea[] is null
+        or exists (select from unnest($5::bytea[], $6::bigint[]) b (id, beats) where b.id = i.id and b.beats = i.beats))
 returning id
+
+-- Marks one as draining.
+-- name: incarnation_drain
+update perdure.incarnation set state = 'draining' where id = $2 and app = $1 and state = 'alive'
+
+-- Marks those that are over as given to the heir `$3`.
+-- name: incarnation_release
+update perdure.incarnation set state = 'released', heir = $3
+where id = any($2::bytea[]) and app = $1 and state in ('dead', 'gone', 'released') returning id
 
 -- Marks one as gone by its own will.
 -- name: incarnation_leave

@@ -18,10 +18,25 @@ select id, executor, version, host, boot, space, pid, pid_started, state, starte
     heir
 from incarnation where app = ?1 order by started, id
 
--- Declares one dead, if its lease has run out at ?3 (null: in any case).
+-- Declares one dead, if its lease has run out at ?3 (null: in any case) and it has renewed ?4 times (null: ever so often).
 -- name: incarnation_bury
 update incarnation set state = 'dead'
-where id = ?1 and app = ?2 and state in ('alive', 'draining') and (?3 is null or lease_until <= ?3) returning id
+where id = ?1 and app = ?2 and state in ('alive', 'draining') and (?3 is null or lease_until <= ?3)
+    and (?4 is null or beats = ?4)
+returning id
+
+-- Marks one as draining.
+-- name: incarnation_drain
+update incarnation set state = 'draining' where id = ?1 and app = ?2 and state = 'alive'
+
+-- Marks one that is over as given to the heir ?3.
+-- name: incarnation_release
+update incarnation set state = 'released', heir = ?3
+where id = ?1 and app = ?2 and state in ('dead', 'gone', 'released') returning id
+
+-- Whether one is known.
+-- name: incarnation_known
+select 1 from incarnation where id = ?1 and app = ?2
 
 -- Marks one as gone by its own will.
 -- name: incarnation_leave

@@ -33,7 +33,7 @@ from workflow where app = ?1 and id = ?2
 -- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised.
 -- name: workflow_rest
 update workflow set updated = ?3, status = ?4, reason = ?5, detail = ?6, until = ?7, closed = ?8, owner = null,
-    cause = case when ?4 = 1 then 2 else 0 end,
+    cause = case when ?4 = 1 then 2 else 0 end, attempts = case when ?4 = 3 then 0 else attempts end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 
@@ -73,16 +73,27 @@ order by until limit 1
 -- name: workflow_owned
 select id, run from workflow where app = ?1 and owner = ?2 and status < 5
 
--- The same of one version.
+-- The same of one version, of fewer than ?6 deaths (?5 = 0) or of so many (?5 = 1): how many deaths in a row each was in
+-- flight at, none if it got anywhere under its claim, that is, if a record came after it that is more than an attempt, a
+-- cancel, an intent or a decision.
 -- name: workflow_orphans
-select id from workflow where app = ?1 and owner = ?2 and version = ?3 and status < 5 order by id limit ?4
+select id, case when attempts = 0 or exists (
+        select 1 from history h where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run
+            and h.seq > workflow.last_seq and h.kind not in (2, 10, 11, 13)) then 0 else attempts end as tries
+from workflow where app = ?1 and owner = ?2 and version = ?3 and status < 5 and (tries >= ?6) = ?5
+order by id limit ?4
+
+-- The next owner after ?2.
+-- name: workflow_next_owner
+select min(owner) from workflow where app = ?1 and owner > ?2 and status < 5
 
 -- Takes a workflow: a new holder and token; the first claim starts its clock and gives it the claimer's version.
 -- `last_seq` moves with changes of state only, not with each checkpoint; whoever takes a run learns the true one.
--- A command to cancel among its wakes, which go, stays known in the row.
+-- A command to cancel among its wakes, which go, stays known in the row. ?5: the deaths to be noted, null to leave them;
+-- ?8: whether whoever held it died.
 -- name: workflow_take
-update workflow set status = 2, owner = ?3, claim = ?4, epoch = epoch + 1, attempts = attempts + ?5,
-    cause = case when ?5 > 0 then 1 else cause end,
+update workflow set status = 2, owner = ?3, claim = ?4, epoch = epoch + 1, attempts = coalesce(?5, attempts),
+    cause = case when ?8 then 1 else cause end,
     version = case when started is null and ?6 <> '' then ?6 else version end,
     deadline = case when started is null and timeout is not null
         then min(coalesce(deadline, 9223372036854775807), ?7 + timeout) else deadline end,

@@ -1,0 +1,102 @@
+"""When this executor looks for the dead: often enough for each bound, seldom enough to cost nothing.
+
+A round (``recovery.reap``) is a few small queries. It comes
+
+- every third of a lease (5 s at most), 20 % sooner or later so that executors do not all look at once;
+- a moment after the next lease would run out, so that a silent death is found when it may be;
+- at once when a process of this machine that was serving is gone: its pid is looked at twice a second, without a query;
+- soon again while there was more to take than could be taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from perdure.model.records import Incarnation
+from perdure.runtime.guards import Guards
+from perdure.runtime.leases import BEATS, process_started, same_place
+
+ROUND_SECONDS_MAX = 5.0
+PEER_SECONDS = 0.5  # between two looks at the processes of this machine
+SPREAD = 0.2  # of a round
+
+
+class Reaper:
+    """The rounds of one executor, and what they remember. ``elapsed``: own seconds, counting suspension."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reap: Callable[[], Coroutine[Any, Any, object]],
+        lease: float,
+        elapsed: Callable[[], float],
+        guards: Guards | None = None,
+    ) -> None:
+        self._loop = loop
+        self._reap = reap
+        self._round = min(ROUND_SECONDS_MAX, lease / BEATS)
+        self.elapsed = elapsed
+        self.guards = guards if guards is not None else Guards(lease, self._round, lease / BEATS)
+        self.next_expiry: float | None = None  # in so many seconds the first lease runs out
+        self.soon: float | None = None  # the next round comes in so many seconds: something is left to take
+        self._peers: list[Incarnation] = []
+        self._task: asyncio.Task[object] | None = None
+        self._next: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._stopped = True
+
+    def start(self) -> None:
+        self._stopped = False
+        self._plan()
+        self._watch = self._loop.call_later(PEER_SECONDS, self._look_at_peers)
+
+    def stop(self) -> None:
+        self._stopped = True
+        for handle in (self._next, self._watch):
+            if handle is not None:
+                handle.cancel()
+
+    def know(self, serving: Sequence[Incarnation]) -> None:
+        """Who serves: the processes of this machine among them are watched."""
+        self._peers = [who for who in serving if who.pid_started and same_place(who)]
+
+    def pause(self) -> float:
+        """Seconds until the next round."""
+        if self.soon is not None:
+            return self.soon
+        spread = random.uniform(0, SPREAD)
+        regular = self._round * (1 - SPREAD + 2 * spread)
+        if self.next_expiry is None:
+            return regular
+        return min(regular, self.next_expiry + self._round * spread)
+
+    def now(self) -> None:
+        """Begin a round, unless one is under way."""
+        if self._task is not None:
+            return
+        if self._next is not None:
+            self._next.cancel()
+        self._task = asyncio.Task(self._reap(), loop=self._loop)
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "a round of recovery failed", "exception": error})
+        if not self._stopped:
+            self._plan()
+
+    def _plan(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_later(self.pause(), self.now)
+
+    def _look_at_peers(self) -> None:
+        gone = [who for who in self._peers if process_started(who.pid) != who.pid_started]
+        if gone:
+            self._peers = [who for who in self._peers if who not in gone]
+            self.now()
+        self._watch = self._loop.call_later(PEER_SECONDS, self._look_at_peers)

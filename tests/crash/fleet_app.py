@@ -1,0 +1,83 @@
+"""The app that a fleet of real processes runs: ``perdure run tests.crash.fleet_app:app``.
+
+Each effect is a line of the file ``PERDURE_TEST_LEDGER``, written in one piece as the step begins, and as it ends:
+``begin|end WORKFLOW STEP PID INCARNATION NANOSECONDS`` (of a clock that counts suspension).
+"""
+
+# waits: steps that take a while, so that a process can be killed in one; another process opens the gate by a file.
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from perdure import App, Topic, recv
+
+app = App("fleet")
+go = Topic[str]("go")
+
+
+def note(what: str, id: str, n: int) -> None:
+    executor = app._home.engine().executor
+    me = executor.me.id.hex() if executor is not None else "-"
+    line = f"{what} {id} {n} {os.getpid()} {me} {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}\n"
+    ledger = os.open(os.environ["PERDURE_TEST_LEDGER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(ledger, line.encode())
+    os.close(ledger)
+
+
+@app.step
+async def effect(id: str, n: int, seconds: float) -> int:
+    note("begin", id, n)
+    await asyncio.sleep(seconds)
+    note("end", id, n)
+    return n
+
+
+@app.step
+async def at_gate(id: str) -> int:
+    """Ends once the gate is open: the file beside the ledger."""
+    note("begin", id, 1)
+    gate = Path(os.environ["PERDURE_TEST_LEDGER"] + ".gate")
+    while not gate.exists():  # noqa: ASYNC110, ASYNC240  another process opens it
+        await asyncio.sleep(0.02)
+    note("end", id, 1)
+    return 1
+
+
+@app.step
+async def die(id: str, how: str) -> None:
+    note("begin", id, 0)
+    if how == "exit":
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.workflow(max_deaths=3)
+async def poison(id: str, how: str) -> None:
+    await die(id, how)
+
+
+@app.workflow(max_deaths=3)
+async def job(id: str, steps: int = 3, seconds: float = 0.05) -> int:
+    """So many steps of so many seconds: the first of a step is in flight as soon as it is claimed."""
+    total = 0
+    for n in range(1, steps + 1):
+        total += await effect(id, n, seconds)
+    return total
+
+
+@app.workflow
+async def gated(id: str) -> int:
+    """A step that is under way until the gate is open, and another."""
+    return await at_gate(id) + await effect(id, 2, 0)
+
+
+@app.workflow
+async def patient(id: str) -> str:
+    """One step, then a wait in memory."""
+    await effect(id, 1, 0)
+    return str(await recv(go))

@@ -1,0 +1,205 @@
+"""A fleet of real processes over one database: takeover, zombies, company under one name, poison, drains, modes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from perdure.errors import ExecutorAlive
+from tests.crash.fleet import Fleet, boot_seconds, fleet_over, until
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
+
+SAME_HOST_SECONDS = 2.0
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
+    postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres_url") if postgres else f"sqlite:///{tmp_path}/fleet.db"
+    async with fleet_over(url, tmp_path) as fleet:
+        yield fleet
+
+
+async def test_killed_on_this_machine_another_goes_on_within_two_seconds(fleet: Fleet) -> None:
+    first = await fleet.launch("first")
+    await fleet.start("gated", "w")
+    await fleet.begun("w", pid=first.pid)
+    second = await fleet.launch("second")
+    first.signal(signal.SIGKILL)
+    killed = boot_seconds()
+    begun = await fleet.begun("w", pid=second.pid)
+    print(f"\ntaken over after {begun.at - killed:.2f} s")
+    assert begun.at - killed < SAME_HOST_SECONDS
+    fleet.open_gate()
+    assert await fleet.client.handle("w").result() == 3
+    assert (await fleet.client.handle("w").info()).attempts == 1
+
+
+async def test_two_under_one_name_never_take_each_others_live_work(fleet: Fleet) -> None:
+    """Also where a mode goes by the name, and for several leases."""
+    for label, settings in (("same", {}), ("same", {"PERDURE_RECOVERY": "own"}), ("same", {})):
+        await fleet.launch(label, **settings)
+    ids = [f"w{n}" for n in range(12)]
+    for id in ids:
+        await fleet.start("job", id, 4, fleet.lease * 0.7)
+    for id in ids:
+        assert await fleet.client.handle(id).result(timeout=60) == 10
+    assert {who.executor for who in await fleet.incarnations()} == {"same"}
+    times = Counter((e.id, e.step) for e in fleet.effects())
+    assert set(times.values()) == {1}, "a step ran twice: somebody took work that was alive"
+    assert len({e.pid for e in fleet.effects()}) > 1, "not a fleet"
+    attempts = [(await fleet.client.handle(id).info()).attempts for id in ids]
+    assert attempts == [0] * len(ids)
+
+
+async def test_one_that_was_stopped_and_comes_back_writes_nothing_and_rejoins(fleet: Fleet) -> None:
+    zombie = await fleet.launch("zombie")
+    await fleet.start("job", "w", 3, fleet.lease / 2)
+    await fleet.begun("w", 1)
+    old = fleet.effects()[-1].incarnation
+    zombie.signal(signal.SIGSTOP)
+    await fleet.launch("other")
+
+    async def declared_dead() -> bool:
+        return any(who.id.hex() == old and who.state == "dead" for who in await fleet.incarnations())
+
+    await until(declared_dead)
+    dead_at = boot_seconds()
+    await fleet.begun("w", 2)  # by the other: it goes on meanwhile
+    zombie.signal(signal.SIGCONT)
+    await until(lambda: "was declared dead" in zombie.said())
+    await until(lambda: "was taken over by another executor; it stops here" in zombie.said())  # a write was refused
+    assert await fleet.client.handle("w").result() == 6
+
+    async def rejoined() -> bool:
+        return sum(who.serving and who.executor == "zombie" for who in await fleet.incarnations()) == 1
+
+    await until(rejoined)
+    late = [e for e in fleet.effects() if e.incarnation == old and e.at > dead_at]
+    assert late == [], "the dead began an effect"
+    assert Counter((e.id, e.step) for e in fleet.effects()) == {("w", 1): 2, ("w", 2): 1, ("w", 3): 1}
+    new = [who.id.hex() for who in await fleet.incarnations() if who.executor == "zombie" and who.serving]
+    fleet.members[1].signal(signal.SIGKILL)
+    await fleet.start("job", "again", 1, 0.0)
+    assert (await fleet.begun("again")).incarnation == new[0], "it works under a new identity"
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+async def test_a_poison_is_held_and_no_innocent_with_it(fleet: Fleet, how: str) -> None:
+    innocents = [f"job-{n:02}" for n in range(20)]
+    supervisors = [asyncio.create_task(fleet.supervise(f"e{n}")) for n in range(3)]
+    try:
+        for n, id in enumerate(innocents):
+            if n == 5:
+                await fleet.start("poison", "poison", how)
+            await fleet.start("job", id, 3, 0.4)  # slow enough to be there at several deaths
+        for id in innocents:
+            assert await fleet.client.handle(id).result(timeout=90) == 6
+
+        async def held() -> bool:
+            return (await fleet.statuses())["poison"] == "held"
+
+        await until(held, 60)
+    finally:
+        for supervisor in supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*supervisors, return_exceptions=True)
+    info = await fleet.client.handle("poison").info()
+    assert (str(info.reason), info.attempts) == ("recovery_limit", 4)  # max_deaths is 3
+    assert Counter((await fleet.statuses()).values()) == {"completed": 20, "held": 1}
+    deaths = sum(e.id == "poison" for e in fleet.effects())
+    assert deaths == 4, "each death was counted, and nothing else"
+
+
+async def test_sigterm_drains_and_the_successor_goes_on_at_once(fleet: Fleet) -> None:
+    first = await fleet.launch("first")
+    await fleet.start("gated", "w")
+    await fleet.start("patient", "p")
+    await fleet.begun("w", 1)
+    second = await fleet.launch("second")
+    first.signal(signal.SIGTERM)
+
+    async def state() -> str:
+        return next((who.state for who in await fleet.incarnations() if who.executor == "first"), "")
+
+    async def drains() -> bool:
+        return await state() == "draining"
+
+    await until(drains)
+    await fleet.start("job", "new", 1, 0.0)
+    assert (await fleet.begun("new")).pid == second.pid, "who drains takes on nothing"
+    fleet.open_gate()
+    assert await first.process.wait() == 0
+    ended = [e for e in fleet.effects("end") if (e.id, e.step) == ("w", 1)]
+    assert [e.pid for e in ended] == [first.pid], "the step under way was finished"
+    assert await state() == "", "its row is gone"
+    begun = await fleet.begun("w", 2)
+    assert begun.pid == second.pid
+    assert begun.at - ended[0].at < SAME_HOST_SECONDS
+    assert await fleet.client.handle("w").result() == 3
+    for id in ("w", "p"):
+        assert (await fleet.client.handle(id).info()).attempts == 0, "interrupted is not an attempt"
+
+
+async def test_a_second_sigterm_hands_back_at_once(fleet: Fleet) -> None:
+    first = await fleet.launch("first")
+    await fleet.start("gated", "w")
+    await fleet.begun("w", 1)
+    first.signal(signal.SIGTERM)
+    await until(lambda: "draining" in first.said())
+    second = await fleet.launch("second", PERDURE_RECOVERY="manual")  # it takes what was handed back, nothing else
+    asked = boot_seconds()
+    first.signal(signal.SIGTERM)
+    assert await first.process.wait() == 130
+    begun = await fleet.begun("w", 1, pid=second.pid)
+    assert begun.at - asked < SAME_HOST_SECONDS
+    assert (await fleet.client.handle("w").info()).attempts == 0
+
+
+@pytest.mark.parametrize(("mode", "taken"), [("fleet", True), ("own", False), ("manual", False)])
+async def test_modes_of_those_who_live_when_one_dies(fleet: Fleet, mode: str, taken: bool) -> None:
+    first = await fleet.launch("first")
+    await fleet.start("gated", "w")
+    await fleet.begun("w", 1, pid=first.pid)
+    second = await fleet.launch("second", PERDURE_RECOVERY=mode)
+    first.signal(signal.SIGKILL)
+    await first.process.wait()
+    if not taken:
+        with pytest.raises(
+            ExecutorAlive, match=r"executor 'second' is alive: incarnation \w+ \(pid \d+ on .*lease runs"
+        ):
+            await fleet.client.recover_executors("second")
+        await asyncio.sleep(fleet.lease * 1.5)  # waits: that nothing happens takes its time
+        assert [e.pid for e in fleet.effects()] == [first.pid]
+        assert await fleet.client.recover_executors("first", by="second") == ("w",)
+    assert await fleet.begun("w", 1, pid=second.pid)
+    fleet.open_gate()
+    assert await fleet.client.handle("w").result() == 3
+
+
+async def test_own_takes_its_own_back(fleet: Fleet) -> None:
+    first = await fleet.launch("first", PERDURE_RECOVERY="own")
+    await fleet.start("gated", "w")
+    await fleet.begun("w", 1, pid=first.pid)
+    first.signal(signal.SIGKILL)
+    await first.process.wait()
+    again = await fleet.launch("first", PERDURE_RECOVERY="own")
+    assert await fleet.begun("w", 1, pid=again.pid)
+
+
+async def test_single_starts_alone_and_takes_everything(fleet: Fleet) -> None:
+    first = await fleet.launch("first")
+    await fleet.start("gated", "w")
+    await fleet.begun("w", 1, pid=first.pid)
+    with pytest.raises(AssertionError, match="recovery='single' was asked for, but executor 'first'"):
+        await fleet.launch("only", PERDURE_RECOVERY="single")
+    first.signal(signal.SIGKILL)
+    await first.process.wait()
+    only = await fleet.launch("only", PERDURE_RECOVERY="single")
+    assert await fleet.begun("w", 1, pid=only.pid)
