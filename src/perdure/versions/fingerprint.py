@@ -18,7 +18,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from perdure.errors import ConfigError
@@ -247,15 +247,14 @@ def _fields(node: ast.AST) -> Iterable[Any]:
     if names is None:
         names = tuple(name for name in node._fields if name not in _NEVER)
     for name in names:
-        value = getattr(node, name, None)
+        value: Any = getattr(node, name, None)
         if isinstance(node, ast.Constant):  # whose value may well be None, or empty
             yield from (_Said(f" {name}"), value)
             continue
-        if isinstance(value, list):
-            if name in ("body", "orelse", "finalbody"):
-                value = _statements(value, of_class=isinstance(node, ast.ClassDef))
-            elif isinstance(node, ast.JoinedStr):
-                value = _joined(value)
+        if name in ("body", "orelse", "finalbody") and isinstance(value, list):  # an expression in some nodes
+            value = _statements(cast("list[Any]", value), of_class=isinstance(node, ast.ClassDef))
+        elif isinstance(node, ast.JoinedStr):
+            value = _joined(value)
         elif name == "format_spec" and isinstance(value, ast.JoinedStr) and not _joined(value.values):
             value = None
         if value is None or value == []:

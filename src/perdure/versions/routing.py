@@ -83,11 +83,11 @@ def after_launch(
 
 def withdrawn_by(before: Routing, after: Routing) -> frozenset[str]:
     """The versions that lose traffic by a change that an operator makes: no launch gives it back to them."""
-    had = {before.current} | ({before.ramping} if before.ramping is not None and before.percentage > 0 else set())
-    return frozenset(had - gets(after))
+    return gets(before) - gets(after)
 
 
 def gets(routing: Routing) -> frozenset[str]:
     """The versions that get new work."""
-    ramping = {routing.ramping} if routing.ramping is not None and routing.percentage > 0 else set()
-    return frozenset({routing.current} | ramping)
+    if routing.ramping is None or routing.percentage <= 0:
+        return frozenset({routing.current})
+    return frozenset({routing.current, routing.ramping})

@@ -36,32 +36,36 @@ select id from incarnation where app = ?1 and version = ?2 and state = 'alive' a
 
 -- The next version after ?2 by name that has open work which nobody holds; null if none.
 -- name: version_next_free
-select min(version) from workflow where app = ?1 and owner is null and version > ?2 and status < 5
+select min(version) from workflow indexed by workflow_open
+where app = ?1 and owner is null and version > ?2 and status < 5
 
 -- The same of work that ?3 holds.
 -- name: version_next_held
-select min(version) from workflow where app = ?1 and owner = ?3 and version > ?2 and status < 5
+select min(version) from workflow indexed by workflow_open
+where app = ?1 and owner = ?3 and version > ?2 and status < 5
 
 -- Counts open work of a version that nobody holds, up to ?3.
 -- name: unfinished_free
 select count(*), min(created) from (
-    select created from workflow where app = ?1 and owner is null and version = ?2 and status < 5 limit ?3)
+    select created from workflow indexed by workflow_open
+    where app = ?1 and owner is null and version = ?2 and status < 5 limit ?3)
 
 -- The same of work that ?4 holds.
 -- name: unfinished_held
 select count(*), min(created) from (
-    select created from workflow where app = ?1 and owner = ?4 and version = ?2 and status < 5 limit ?3)
+    select created from workflow indexed by workflow_open
+    where app = ?1 and owner = ?4 and version = ?2 and status < 5 limit ?3)
 
 -- Workflows of a version that go with the current one (of the names in ?3, a JSON array) and that nobody holds.
 -- name: upgradable
-select id from workflow
+select id from workflow indexed by workflow_open
 where app = ?1 and owner is null and version = ?2 and status < 5 and versioning = 2
     and name in (select value from json_each(?3))
 order by until limit ?4
 
 -- The same of those that ?5 holds.
 -- name: upgradable_held
-select id from workflow
+select id from workflow indexed by workflow_open
 where app = ?1 and owner = ?5 and version = ?2 and status < 5 and versioning = 2
     and name in (select value from json_each(?3))
 order by until limit ?4

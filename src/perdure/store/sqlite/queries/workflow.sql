@@ -71,7 +71,7 @@ order by until limit 1
 
 -- Running workflows of one owner.
 -- name: workflow_owned
-select id, run from workflow where app = ?1 and owner = ?2 and status < 5
+select id, run from workflow indexed by workflow_open where app = ?1 and owner = ?2 and status < 5
 
 -- The same of one version, of fewer than ?6 deaths (?5 = 0) or of so many (?5 = 1): how many deaths in a row each was in
 -- flight at, none if it got anywhere under its claim, that is, if a record came after it that is more than an attempt, a
@@ -80,12 +80,12 @@ select id, run from workflow where app = ?1 and owner = ?2 and status < 5
 select id, case when attempts = 0 or exists (
         select 1 from history h where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run
             and h.seq > workflow.last_seq and h.kind not in (2, 10, 11, 13)) then 0 else attempts end as tries
-from workflow where app = ?1 and owner = ?2 and version = ?3 and status < 5 and (tries >= ?6) = ?5
+from workflow indexed by workflow_open where app = ?1 and owner = ?2 and version = ?3 and status < 5 and (tries >= ?6) = ?5
 order by id limit ?4
 
 -- The next owner after ?2.
 -- name: workflow_next_owner
-select min(owner) from workflow where app = ?1 and owner > ?2 and status < 5
+select min(owner) from workflow indexed by workflow_open where app = ?1 and owner > ?2 and status < 5
 
 -- Takes a workflow: a new holder and token; the first claim starts its clock and gives it the claimer's version.
 -- `last_seq` moves with changes of state only, not with each checkpoint; whoever takes a run learns the true one.
@@ -122,7 +122,7 @@ where app = ?1 and id = ?2
 -- Queues what is of version ?4 and held for one of the reasons (a JSON array), to be claimed and replayed again. Without the token of who
 -- held it, so that a late second try of the hold is refused.
 -- name: workflow_release_held
-update workflow set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3
+update workflow indexed by workflow_open set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3
 where app = ?1 and owner is null and version = ?4 and status = 4 and status < 5 and reason in (select value from json_each(?2))
 returning id
 
@@ -164,7 +164,7 @@ where app = ?1 and id in (select value from json_each(?8))
     and (?3 is null or name in (select value from json_each(?3)))
     and (?4 is null or parent = ?4)
     and (?6 is null or (created, id) < (?6, ?7))
-order by created desc, id desc limit ?5
+order by +created desc, id desc limit ?5
 
 -- The next app after ?1 by name, null if none: apps are few, their workflows are not.
 -- name: app_next
