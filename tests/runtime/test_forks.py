@@ -113,6 +113,22 @@ async def test_a_fork_keeps_what_came_before_the_step(
         assert await again.result(timeout=15) == ["ann", "flight!", "hotel!", "now", "taxi!"]
 
 
+async def test_a_fork_of_all_is_the_same_fork_when_its_source_has_gone_on(app: App, ledger: Ledger) -> None:
+    workflow = trip(app, ledger)
+    async with app:
+        old = await workflow.options(id="a").start("ann")
+        await until(lambda: len(ledger) == 2)
+        await at_rest(app, "a")
+        await old.fork(id="b")
+        await old.send("now", go)
+        await old.result(timeout=15)
+        assert (await old.fork(id="b")).id == "b"
+        with pytest.raises(
+            WorkflowConflict, match=r"a fork of run 1 of 'a' with 4 records\); this is a fork .* with 2"
+        ):
+            await old.fork("3", id="b")
+
+
 async def test_a_name_that_several_steps_have_must_be_made_plain(app: App, ledger: Ledger) -> None:
     workflow = trip(app, ledger)
     async with app:

@@ -191,6 +191,29 @@ async def test_scheduled_work_starts_now(app: App, ledger: Ledger) -> None:
         await until(lambda: len(ledger) == 2)
 
 
+async def test_asked_for_twice_it_is_done_once(app: App) -> None:
+    """Held work that was resumed is queued; a second resume must not take it out of its queue."""
+    workflow = app.workflow(name="any")(_nothing)
+    async with app.connect():
+        store = store_of(app)
+        for id, status in (("held", Status.HELD), ("queued", Status.QUEUED), ("cancelled", Status.CANCELLED)):
+            start = Start(
+                id=id, lineage=b"l" * 16, name="any", version="", input=b"[]", fingerprint=b"", nonce=id.encode(),
+                queue="emails",
+            )  # fmt: skip
+            await store.commit([Unit(key=RunKey("", 0), children=[start])])
+            if status is Status.HELD:
+                await store.claim(ClaimRequest(owner=b"o" * 16, token=b"t" * 16, version="", limit=1))
+                await store.commit([Unit(key=RunKey(id, 1), claim=b"t" * 16, change=Hold(Reason.PAUSED, ""))])
+            elif status is Status.CANCELLED:
+                await workflow.handle(id).cancel()
+            assert await workflow.handle(id).resume() == "queued"
+            once = (await row(app, id), await history(app, id))
+            assert await workflow.handle(id).resume() == "queued"
+            assert (await row(app, id), await history(app, id)) == once
+            assert once[0].queue == (None if status is Status.QUEUED else "emails")
+
+
 async def test_what_runs_or_waits_is_left_alone(app: App, ledger: Ledger, quick_eviction: None) -> None:
     inside = asyncio.Event()
     leave = asyncio.Event()
