@@ -25,7 +25,7 @@ from typing import Protocol
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Receipt, Start, Unit
 
@@ -117,7 +117,7 @@ class Store(Protocol):
     ) -> list[Claimed]:
         """Take up to ``limit`` running workflows of ``want.version`` owned by incarnations in ``gone``.
 
-        ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row.
+        ``death`` counts an attempt, leaves ``Cause.CRASH`` in the row, and notes the default decision under the new token.
         """
         ...
 
@@ -178,6 +178,10 @@ class Store(Protocol):
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The latest value of each (workflow id, event name) that has been set by its latest run."""
+        ...
+
+    async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
+        """What was decided about any run of these ids, also of those deleted since; each id's in order."""
         ...
 
     async def list(self, which: Filter) -> Found: ...

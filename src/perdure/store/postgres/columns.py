@@ -79,6 +79,8 @@ class Columns:
                     self.unsound = True
             elif unit.claim is not None:
                 self.fences.append((key.id, unit.claim, key.run))
+                if unit.decision is not None:
+                    self.unsound = True
                 if unit.change is not None:
                     changes.append((unit, unit.change))
             records = unit.records

@@ -5,7 +5,8 @@
 - closing or setting events of a watched run: its watchers are read by a statement begun after its row was locked;
 - parking while watching others: their rows are locked and marked first, so that whoever closes one of them either has
   done so before (then the waiter is woken here) or will see the watch;
-- a run that continues as the next: two rows of the same id.
+- a run that continues as the next: two rows of the same id;
+- what a recovery policy decided, with its effect.
 
 All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat. The waves do not show:
 mail reaches whom it would have reached before the first of them, and of taken ids the rows are shown as the last left.
@@ -20,7 +21,8 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, VERSIONING, Status
-from perdure.model.writes import Close, Continue, Park, Receipt, Start, Unit, Verdict
+from perdure.model.writes import Close, Continue, Delete, Park, Receipt, Release, Start, Unit, Verdict
+from perdure.store.postgres import decisions
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
@@ -54,6 +56,7 @@ class Longer:
             await self._lock(tx, batch)
             if doubtful:
                 await self._refuse(tx, batch)
+            await self._recognise_deleted(tx, batch)
             await self._look_for_news(tx, batch)
             waiting = [(n, self._as_it_was(unit)) for n, unit in enumerate(batch) if n not in self.verdicts]
             while waiting:
@@ -86,6 +89,15 @@ class Longer:
             n = mine[nth - 1][0]
             if row[1] != batch[n].nonce:
                 self.verdicts[n] = Verdict(applied=False)
+
+    async def _recognise_deleted(self, tx: Transaction, batch: Sequence[Unit]) -> None:
+        """A unit whose first try has deleted its workflow stands, though nothing is there to fence it."""
+        for n, unit in enumerate(batch):
+            if isinstance(unit.change, Delete) and n not in self.verdicts:
+                row = self.locked.get(unit.key.id)
+                lost = row is None or (row["claim"], row["run"]) != (unit.claim, unit.key.run)
+                if lost and await decisions.deleted(tx, self.place, unit.key, unit.claim):
+                    self.verdicts[n] = Verdict(applied=True)
 
     async def _look_for_news(self, tx: Transaction, batch: Sequence[Unit]) -> None:
         """See whose events will change: a second try of what set them has nothing to tell."""
@@ -131,6 +143,8 @@ class Longer:
         for n, unit, _ in left:
             if self.verdicts[n].applied:
                 await self._tell_watchers(tx, unit)
+                if unit.decision is not None:
+                    await self._decide(tx, unit)
                 if isinstance(unit.change, Continue):
                     await self._continue(tx, unit, unit.change)
                 if unit.start is not None and unit.children:
@@ -197,6 +211,18 @@ class Longer:
                 await tx.fetch(sql["watch_mark"], app, target)
             await tx.fetch(sql["watch_missed"], app, targets, waiters, since_, nonces)
 
+    async def _decide(self, tx: Transaction, unit: Unit) -> None:
+        """Write down a decision, and what of its effect the one statement cannot do."""
+        assert unit.decision is not None
+        await decisions.put(tx, self.place, unit.key, unit.claim, unit.decision, self.stamp)
+        match unit.change:
+            case Release(version=str() as version):
+                await tx.fetch(self.place.sql["workflow_moved"], self.place.app, unit.key.id, version)
+            case Delete():
+                await decisions.forget(tx, self.place, unit.key.id)
+            case _:
+                pass
+
     async def _continue(self, tx: Transaction, unit: Unit, change: Continue) -> None:
         """Put the ended run away and begin the next in its row."""
         row = self.locked.get(unit.key.id)
@@ -234,7 +260,7 @@ def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
 
 def _plain(unit: Unit) -> Unit:
     """What of a unit the one statement can carry."""
-    if isinstance(unit.change, Continue):
+    if isinstance(unit.change, Continue | Delete):
         unit = msgspec.structs.replace(unit, change=None)
     elif isinstance(unit.change, Park) and unit.change.watching:
         unit = msgspec.structs.replace(unit, change=msgspec.structs.replace(unit.change, watching=()))

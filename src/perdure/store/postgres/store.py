@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, health, migrate, reads
+from perdure.store.postgres import claim, commands, decisions, health, migrate, reads
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -120,6 +120,9 @@ class PostgresStore:
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await reads.events(self._reading, self._place, wanted)
+
+    async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
+        return await decisions.decisions(self._reading, self._place, ids)
 
     async def list(self, which: Filter) -> Found:
         return await reads.listing(self._reading, self._place, which)

@@ -36,12 +36,16 @@ def adopt(
     conn: Connection, app: str, gone: Collection[bytes], want: ClaimRequest, now: int, *, death: bool
 ) -> list[Claimed]:
     """Up to ``limit`` running workflows of owners that are gone."""
-    found: list[str] = [
-        id
+    found: dict[str, bytes] = {
+        id: owner
         for owner in sorted(gone)
         for (id,) in conn.execute(Q["workflow_orphans"], (app, owner, want.version, want.limit)).fetchall()
-    ]
-    return _take(conn, app, sorted(found)[: want.limit], want, now, deaths=int(death))
+    }
+    ids = sorted(found)[: want.limit]
+    taken = _take(conn, app, ids, want, now, deaths=int(death))
+    if death and ids:
+        conn.executemany(Q["decision_default"], [(app, id, now, found[id]) for id in ids])
+    return taken
 
 
 def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimRequest, now: int) -> list[Claimed]:

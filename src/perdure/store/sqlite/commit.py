@@ -23,6 +23,7 @@ from perdure.model.writes import (
     Change,
     Close,
     Continue,
+    Delete,
     Hold,
     Park,
     Receipt,
@@ -33,7 +34,7 @@ from perdure.model.writes import (
     Verdict,
 )
 from perdure.store.sql import queries
-from perdure.store.sqlite import rows
+from perdure.store.sqlite import decisions, rows
 from perdure.store.sqlite.driver import Bindings, Connection, Row
 
 Q = queries("perdure.store.sqlite")
@@ -177,7 +178,8 @@ class _Batch:
     def _judge_claim(self, unit: Unit) -> tuple[bool, bool]:
         head = self.heads.get(unit.key.id)
         if head is None or head.run != unit.key.run or head.claim != unit.claim:
-            return False, False
+            gone = isinstance(unit.change, Delete) and decisions.deleted(self.conn, self.app, unit.key, unit.claim)
+            return gone, False  # or deleted by a first try
         return self._judge_records(unit) if unit.records else (True, True)
 
     def _has_continued(self, unit: Unit) -> bool:
@@ -273,6 +275,8 @@ class _Batch:
                     setters.append((app, id, unit.nonce))
             if unit.woken:
                 self._woken(id, unit.woken)
+            if unit.decision is not None:
+                decisions.put(self.conn, app, unit.key, unit.claim, unit.decision, now)
             if unit.change is not None and _moves(self.heads[id].status, unit.change):
                 changed.append((unit, unit.change))
         self._many("history_insert", self.records)
@@ -301,6 +305,7 @@ class _Batch:
         app, now = self.app, self.now
         rests: list[Bindings] = []
         closes: list[Bindings] = []
+        moved: list[Bindings] = []
         watches: list[Bindings] = []
         watched: list[Bindings] = []
         for unit, change in changed:
@@ -322,6 +327,11 @@ class _Batch:
                 case Release():
                     head.status = QUEUED
                     rests.append((app, id, now, QUEUED, None, "", now, None))
+                    if change.version is not None:
+                        moved.append((app, id, change.version))
+                case Delete():
+                    head.status = CODE[Status.TERMINATED]  # as far as wakes are concerned
+                    decisions.forget(self.conn, app, id)
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
@@ -329,6 +339,7 @@ class _Batch:
                     self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now)
                     watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
+        self._many("workflow_moved", moved)
         self._many("payload_close", closes)
         self._many("wake_clear", [binding[:2] for binding in closes])
         self._many("wake_watchers", watched)
@@ -409,5 +420,5 @@ def _moves(status: int, change: Change) -> bool:
             return status < FIRST_CLOSED and status != HELD
         case Release():
             return status < FIRST_CLOSED and status != QUEUED
-        case Close() | Continue():
+        case Close() | Continue() | Delete():
             return status < FIRST_CLOSED

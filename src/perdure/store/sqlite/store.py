@@ -15,11 +15,11 @@ from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads
+from perdure.store.sqlite import claim, commands, decisions, executors, file, health, migrate, reads
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
@@ -131,6 +131,9 @@ class SQLiteStore:
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await self._read(lambda conn: reads.events(conn, self.app, wanted))
+
+    async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
+        return await self._read(lambda conn: decisions.decisions(conn, self.app, ids))
 
     async def list(self, which: Filter) -> Found:
         return await self._read(lambda conn: reads.listing(conn, self.app, which))

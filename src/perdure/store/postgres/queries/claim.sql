@@ -37,19 +37,29 @@ picked as materialized (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.since, c.id
 
--- Running workflows of the incarnations in `$7`, of version `$6`; `$8` counts a death.
+-- Running workflows of the incarnations in `$7`, of version `$6`; `$8` counts a death, and notes the default decision.
 -- name: claim_orphans
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 picked as materialized (
-    select w.id
+    select w.id, u.owner
     from unnest($7::bytea[]) u (owner)
     cross join lateral (
         select id from perdure.workflow
         where app = $1 and owner = u.owner and version = $6 and status = 2
         order by until limit $3 for no key update skip locked) w
     limit $3),
-@take_dead
+@take_dead,
+noted as (
+    insert into perdure.decision (app, id, run, claim, at, cause, decision, policy, because, evidence, executor)
+    select $1, c.id, c.run, c.claim, c.updated, 1, 'resume', '', '',
+        '{"owner":"' || encode(picked.owner, 'hex') || '","executor":' || to_json(coalesce(
+            (select i.executor from perdure.incarnation i where i.id = picked.owner), ''))::text
+            || ',"attempt":' || c.attempts || '}',
+        coalesce((select i.executor from perdure.incarnation i where i.id = $4), '')
+    from c join picked on picked.id = c.id
+    where $8::int > 0
+    on conflict do nothing)
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 
