@@ -120,13 +120,7 @@ class Continue(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision.
-
-    Inserts a wake for ``parent`` (if any) and one for every watcher, as a close does.
-    """
-
-    wake: bytes
-    parent: str | None = None
+    """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision."""
 
 
 Change = Close | Park | Hold | Release | Continue | Delete
@@ -140,7 +134,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     policy: str
     because: str
     parameters: bytes | None
-    evidence: bytes
+    evidence: bytes  # JSON; {} leaves what the adoption noted
     executor: str
 
 

@@ -34,7 +34,7 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.runtime.ends import child_start
-from perdure.runtime.execution import Execution
+from perdure.runtime.deciding import Deciding
 from perdure.runtime.unread import unread, value_of
 from perdure.runtime.waits import EventWait
 from perdure.serde.failures import decode_failure, encode_failure
@@ -86,7 +86,7 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return None
 
 
-class Answering(Execution):
+class Answering(Deciding):
     """An execution whose body may ask questions of other workflows."""
 
     def begin_question(self, op: Op) -> None:

@@ -6,7 +6,8 @@ insert into perdure.decision (app, id, run, claim, at, cause, decision, policy, 
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 on conflict (app, id, run, claim) do update
 set cause = excluded.cause, decision = excluded.decision, policy = excluded.policy, because = excluded.because,
-    parameters = excluded.parameters, evidence = excluded.evidence, executor = excluded.executor
+    parameters = excluded.parameters, executor = excluded.executor,
+    evidence = case when excluded.evidence = '{}' then decision.evidence else excluded.evidence end
 
 -- All decisions about workflows, in order.
 -- name: decisions

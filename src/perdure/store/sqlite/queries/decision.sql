@@ -5,7 +5,8 @@
 insert into decision (app, id, run, claim, at, cause, decision, policy, because, parameters, evidence, executor)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
 on conflict do update set cause = excluded.cause, decision = excluded.decision, policy = excluded.policy,
-    because = excluded.because, parameters = excluded.parameters, evidence = excluded.evidence,
+    because = excluded.because, parameters = excluded.parameters,
+    evidence = case when excluded.evidence = cast('{}' as blob) then decision.evidence else excluded.evidence end,
     executor = excluded.executor
 
 -- The default decision about a run that was just taken over from the dead ?4.
