@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from perdure.model.cuts import Cut, mark
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Close, Receipt, Send, Start, Unit, Verdict
+from perdure.model.writes import Close, Receipt, Rewind, Send, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Store
 
 T = 1_800_000_000_000_000  # the tests' now: years ahead of real time, so that a forgotten `now` shows
@@ -66,6 +67,13 @@ def send(dest: str, **more: Any) -> Send:
 
 def close(status: Status = Status.COMPLETED, **more: Any) -> Close:
     return Close(status, Outcome.VALUE, b'"end"', tok("wake"), **more)
+
+
+def rewind(id: str, keep: int, claim: bytes | None = None, run: int = 1, **more: Any) -> Rewind:
+    """Go on as the next run from the first ``keep`` records."""
+    begun = more.pop("next", None) or start(id, claim, run=run + 1)
+    cut = mark(Cut(id, run, keep, 1), "rewind", at=T + 99, shown="by tests")
+    return Rewind(next=begun, keep=keep, mark=cut, wake=tok("wake"), **more)
 
 
 def want(limit: int = 10, owner: bytes = ME, token: bytes | None = None, version: str = "v1") -> ClaimRequest:

@@ -15,13 +15,28 @@ from typing import Any
 import msgspec
 import pytest
 
+from perdure.model.cuts import Cut, mark
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, CODES, Reason, Status
-from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Send, SetEvent, Start, Unit, Verdict
+from perdure.model.writes import (
+    Change,
+    Close,
+    Continue,
+    Hold,
+    Park,
+    Release,
+    Reopen,
+    Rewind,
+    Send,
+    SetEvent,
+    Start,
+    Unit,
+    Verdict,
+)
 from perdure.store.base import ClaimRequest, Filter, Store
 from perdure.store.sqlite import SQLiteStore
-from tests.store.build import ME, OTHER, SECOND, Dump, T, dump, start, tok
+from tests.store.build import ME, OTHER, SECOND, Dump, T, dump, rewind, start, tok
 from tests.store.conftest import make_postgres
 
 # Fixed, so that a landing is judged by what it changed.
@@ -209,8 +224,16 @@ class Stream:
                 Release,
                 lambda: Continue(start(id, run=run + 1), tok("wake")),
                 lambda: Continue(start(id, claim, run=run + 1), tok("wake")),
+                lambda: self.rewind(id, run, self.rng.choice([None, claim])),
             ]
         )()
+
+    def rewind(self, id: str, run: int, claim: bytes | None) -> Rewind:
+        keep = self.rng.randrange(self.tails.get(RunKey(id, run), 0) + 1)
+        timeout = self.rng.choice([None, SECOND])
+        began = self.rng.choice([None, self.now - SECOND])
+        following = start(id, claim, run=run + 1, timeout=timeout, began=began)
+        return rewind(id, keep, run=run, next=following, attempts=self.rng.randrange(3), uncancel=self.chance(0.5))
 
     # -- calls
 
@@ -229,6 +252,21 @@ class Stream:
         following = start(id, run=old.run + 1)
         death = self.chance(0.5)
         reasons = self.rng.sample(list(Reason), 2)
+        # The true last seq: the row's own is behind while it runs, in each dialect by its own.
+        seen = latest or WorkflowRow(
+            id=id, run=1, lineage=b"", name="", status=Status.QUEUED, version="", created=0, updated=0
+        )
+        seen = msgspec.structs.replace(seen, last_seq=self.tails.get(seen.key, 0))
+        if self.chance(0.1):
+            seen = msgspec.structs.replace(seen, claim=tok("stale"))
+        back = self.rewind(id, old.run, None)
+        order = Reopen(
+            nonce=tok("order"), verb="resume", shown="by tests", at=now,
+            version=self.rng.choice([None, "v3"]), at_once=self.chance(0.5),
+        )  # fmt: skip
+        start_of_fork = start(self.id(), began=back.next.began, timeout=back.next.timeout)
+        cut = mark(Cut(id, old.run, back.keep), "fork", at=now)
+        end = self.rng.choice([None, "by fork"])
         calls: list[tuple[str, Act]] = [
             ("claim", lambda s: s.claim(want, now=now)),
             ("claim", lambda s: s.claim(want, now=now)),
@@ -237,6 +275,10 @@ class Stream:
             ("cancel", lambda s: s.cancel(id, "enough", nonce, now=now)),
             ("terminate", lambda s: s.terminate(id, "by hand", nonce, now=now)),
             ("replace", lambda s: s.replace(old, following, nonce, now=now)),
+            ("rewind", lambda s: s.rewind(seen, back, now=now)),
+            ("rewind", lambda s: s.rewind(seen, back, now=now)),
+            ("reopen", lambda s: s.reopen(seen, order, now=now)),
+            ("fork", lambda s: s.fork(seen.key, start_of_fork, cut, end=end, now=now)),
             ("release_held", lambda s: s.release_held(reasons, "v1", now=now)),
             ("poll", lambda s: s.poll(owner, held, "v1", now=now)),
             ("register", lambda s: s.register(who, lease, now=now)),

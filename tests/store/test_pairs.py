@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from perdure.model import records
 from perdure.model.ids import RunKey
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Continue, Hold, Park, Release, SetEvent, Unit
@@ -18,11 +19,13 @@ from tests.store.build import (
     T,
     close,
     dump,
+    history,
     one,
     outside,
     own,
     queued,
     record,
+    rewind,
     row,
     running,
     send,
@@ -96,6 +99,10 @@ def _continue(u: Unit) -> None:
     u.change = Continue(start("w", run=2), tok("wake"))
 
 
+def _rewind(u: Unit) -> None:
+    u.change = rewind("w", 0)
+
+
 async def _mine(store: Store) -> Dump:
     return {table: [r for r in rows if r["app"] == store.app] for table, rows in (await dump(store)).items()}
 
@@ -143,7 +150,16 @@ async def _continued(store: Store) -> bool:
     return past is not None and past.status is Status.CONTINUED and (await row(store, "w")).run == 2
 
 
+async def _rewound(store: Store) -> bool:
+    past = await store.run(RunKey("w", 1))
+    if past is None or past.status is not Status.SUPERSEDED:
+        return False
+    return [r.kind for r in await history(store, "w", 2)] == [records.Kind.CUT] and (await row(store, "w")).run == 2
+
+
 async def _mail_taken(store: Store) -> bool:
+    if (await row(store, "w")).run == 2 and (await store.run(RunKey("w", 1))).status is Status.SUPERSEDED:  # type: ignore[union-attr]
+        return [m.mid for m in await store.inbox(["w"])] == [MAIL.mid]  # the record that took it was cut off
     return all(m.mid != MAIL.mid for m in await store.inbox(["w"]))
 
 
@@ -162,8 +178,9 @@ KINDS: dict[str, Kind] = {
     "hold": Kind(_hold, lambda s: _is(s, Status.HELD)),
     "release": Kind(_release, lambda s: _is(s, Status.QUEUED)),
     "continue": Kind(_continue, _continued),
+    "rewind": Kind(_rewind, _rewound),
 }
-CHANGES = {"close", "park", "hold", "release", "continue"}
+CHANGES = {"close", "park", "hold", "release", "continue", "rewind"}
 PAIRS = [p for p in itertools.combinations(KINDS, 2) if not set(p) <= CHANGES]
 
 
@@ -197,7 +214,7 @@ async def test_pairs_of_writes_of_one_workflow_in_one_batch(
 async def test_pairs_of_writes_between_two_workflows_in_one_batch(store: Store) -> None:
     """Whatever one workflow does to another in the batch in which the other moves, nobody sleeps with mail."""
     n = 0
-    for change in ("close", "park", "hold", "release", "continue", "record"):
+    for change in ("close", "park", "hold", "release", "continue", "rewind", "record"):
         for reverse in (False, True):
             n += 1
             a, b = f"a{n}", f"b{n}"
@@ -206,6 +223,8 @@ async def test_pairs_of_writes_between_two_workflows_in_one_batch(store: Store) 
             KINDS[change].apply(u)
             if isinstance(u.change, Continue):
                 u.change = Continue(start(a, run=2), tok("wake"))
+            elif change == "rewind":
+                u.change = rewind(a, 0)
             elif isinstance(u.change, Park):
                 u.change = Park(None, "mail", (b,))
             elif change == "close":

@@ -14,20 +14,23 @@ while the body runs; ``next_delivery`` until it answers None; then ``fresh`` for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import msgspec
 
 from perdure.errors import Evicted
+from perdure.model.cuts import cut_of
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Kind, Outcome, Record
 from perdure.model.states import Reason
 from perdure.model.writes import Change, Decided, Send, SetEvent, Start, Unit
 from perdure.policy.decisions import COMPENSATE, RUN_FROM
 
-SILENT = frozenset({Kind.INTENT, Kind.DECISION})  # records that no call of the body answers to
+SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
 _OBSERVED = frozenset({Kind.STEP, Kind.TIMER, Kind.RECV, Kind.RESULT, Kind.READ, Kind.CANCEL})  # always delivered
+NOTHING: Mapping[str, None] = MappingProxyType({})
 
 
 def arrives(record: Record) -> bool:
@@ -80,9 +83,10 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_by_path", "_fresh", "_intended", "_later", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
-        "_records", "asked", "change", "children", "decision", "events", "gone", "history", "key", "lineage", "mismatch",
-        "now", "parameters", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_pending_intents",
+        "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision", "events", "gone",
+        "history", "key", "lineage", "mismatch", "now", "origin", "parameters", "sends", "seq", "start", "taken",
+        "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +130,9 @@ class Run:
         self._intended: dict[str, None] = {}
         self.parameters: tuple[bytes, ...] = ()  # what decisions set, as far as the body may see it
         self._later: tuple[tuple[int, bytes], ...] = ()  # ... and from which record on it may see the rest
+        self._begun_before: Mapping[str, None] = NOTHING
+        self._foreign = 0  # records up to this one were kept of another workflow
+        self.origin = key.run  # the run in which this lineage began: ids of children derive from it
         if history or intents:
             self._index(history, intents)
 
@@ -133,6 +140,9 @@ class Run:
         for intent in intents:
             self._recorded_intents[intent.path] = intent
         for record in history:
+            if record.kind is Kind.CUT:
+                self._cut(record)
+                continue
             for intent in record.intents:
                 self._recorded_intents[intent.path] = intent
             if record.kind is not Kind.ATTEMPT and record.kind not in SILENT:
@@ -161,6 +171,15 @@ class Run:
     def decided(self) -> tuple[bytes, ...]:
         """All that decisions set so far: what a step may see, whose outcome is recorded."""
         return (*self.parameters, *(data for _, data in self._later)) if self._later else self.parameters
+
+    def _cut(self, mark: Record) -> None:
+        """The history was cut here: what was about to run then binds nobody, but may have begun (``model/cuts.py``)."""
+        origin = cut_of(mark).origin
+        self.origin = self.key.run if origin is None else origin
+        if origin is None:
+            self._foreign = mark.seq
+        self._begun_before = dict.fromkeys(intent.path for intent in mark.intents)
+        self._recorded_intents.clear()
 
     # -- while the body runs
 
@@ -357,8 +376,8 @@ class Run:
         return self._append("", Kind.DECISION, name, max(self.now, at), b"", outcome, data, shown=because)
 
     def was_intended(self, path: str) -> bool:
-        """Whether history has the intent of this step: it may have begun before."""
-        return path in self._intended
+        """Whether history has the intent of this step: it may have begun before, be it in the run it was cut from."""
+        return path in self._intended or path in self._begun_before
 
     def intend(self, op: Op) -> bool:
         """The step is about to run. Answers whether that still has to become durable first."""
@@ -403,6 +422,10 @@ class Run:
     def recorded(self, path: str) -> bool:
         """Whether history has an answer for this path."""
         return path in self._by_path
+
+    def was_kept(self, record: Record) -> bool:
+        """Whether a record was made by another workflow, before this one was forked from it."""
+        return record.seq <= self._foreign
 
     def take_start(self) -> Start:
         """The start alone, with the intents of the first burst: it travels in the parent's unit."""

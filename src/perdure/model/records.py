@@ -31,9 +31,10 @@ class Kind(IntEnum):
     PATCH = 12  # patched(name) answered
     DECISION = 13  # a recovery decision
     CANCEL_OTHER = 14  # another workflow was told to cancel
+    CUT = 15  # the records before were kept of an earlier run, or of another workflow
 
 
-_NAMING = frozenset({Kind.CHILD, Kind.CANCEL_OTHER})
+_NAMING = frozenset({Kind.CHILD, Kind.CANCEL_OTHER, Kind.CUT})
 
 
 class Outcome(IntEnum):
@@ -70,7 +71,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def holds_value(self) -> bool:
-        """Whether ``data`` is a value or a failure in JSON: of these two kinds it is a workflow's id, or a status."""
+        """Whether ``data`` is a value or a failure in JSON: of these kinds it is an id, a status, or whence."""
         return self.outcome is Outcome.ERROR or self.kind not in _NAMING
 
 

@@ -85,21 +85,17 @@ VERSIONINGS = tuple(Versioning)
 VERSIONING: dict[Versioning, int] = {versioning: code for code, versioning in enumerate(VERSIONINGS)}
 FIRST_CLOSED = CODE[Status.COMPLETED]  # in SQL: status < 5 is open
 
-_ANY_END = {Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT, Status.HELD}
+_ANY_END = {Status.CANCELLED, Status.TERMINATED, Status.TIMED_OUT, Status.HELD, Status.SUPERSEDED}
 MOVES: dict[Status, frozenset[Status]] = {
     Status.SCHEDULED: frozenset({Status.QUEUED, Status.RUNNING} | _ANY_END),
     Status.QUEUED: frozenset({Status.RUNNING} | _ANY_END),
     Status.RUNNING: frozenset(
-        {Status.QUEUED, Status.WAITING, Status.COMPLETED, Status.FAILED, Status.CONTINUED, Status.SUPERSEDED} | _ANY_END
+        {Status.QUEUED, Status.WAITING, Status.COMPLETED, Status.FAILED, Status.CONTINUED} | _ANY_END
     ),
-    Status.WAITING: frozenset({Status.RUNNING, Status.SUPERSEDED} | _ANY_END),
-    Status.HELD: frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING, Status.SUPERSEDED} | _ANY_END)
-    - {Status.HELD},
-    Status.COMPLETED: frozenset({Status.SUPERSEDED}),
-    Status.FAILED: frozenset({Status.SUPERSEDED}),
-    Status.CANCELLED: frozenset({Status.QUEUED, Status.SUPERSEDED}),
-    Status.TERMINATED: frozenset({Status.SUPERSEDED}),
-    Status.TIMED_OUT: frozenset({Status.QUEUED, Status.SUPERSEDED}),
+    Status.WAITING: frozenset({Status.QUEUED, Status.RUNNING} | _ANY_END),
+    Status.HELD: frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING} | _ANY_END) - {Status.HELD},
+    # Whoever goes on from an end does so as the next run.
+    **dict.fromkeys(CLOSED - {Status.SUPERSEDED, Status.CONTINUED}, frozenset({Status.SUPERSEDED})),
     Status.SUPERSEDED: frozenset(),
     Status.CONTINUED: frozenset(),
 }

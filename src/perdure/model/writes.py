@@ -123,9 +123,6 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
     """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision."""
 
 
-Change = Close | Park | Hold | Release | Continue | Delete
-
-
 class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was decided about an interrupted run: one row for each claim, in the commit of its effect."""
 
@@ -136,6 +133,42 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parameters: bytes | None
     evidence: bytes  # JSON; {} leaves what the adoption noted
     executor: str
+
+
+class Rewind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """End this run as superseded, and begin the next run of the same id from its first ``keep`` records, in one commit.
+
+    The kept records are copied as they stand (versions included), ``mark`` follows them (``model/cuts.py``). Messages
+    that the cut-off records had taken may be received again; events are as the kept records have set them. ``next``
+    with a claim runs on at once, else it is queued. With ``began``, the body's first "now" of the kept records, a
+    deadline that ``next`` does not name is its ``timeout`` from this commit.
+    """
+
+    next: Start
+    keep: int
+    mark: Record
+    wake: bytes  # nonce of the wake rows of those who watch
+    attempts: int = 0  # deaths that go on being counted
+    uncancel: bool = False  # a command to cancel is taken back; else the next run is given it again
+    decision: Record | None = None  # follows the mark: what a recovery decision sets for the next run
+
+
+class Reopen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A person's order: queue an open run that nobody holds, its deaths forgotten, to go on from its last record.
+
+    Kept in its history as a ``DECISION`` record.
+    """
+
+    nonce: bytes  # becomes the claim token, which nobody holds: a repeat of the order is recognised
+    verb: str
+    shown: str  # who and why
+    at: int
+    version: str | None = None  # moves it to this version
+    at_once: bool = False  # before all that is queued, and outside its queue
+
+
+Change = Close | Park | Hold | Release | Continue | Rewind | Delete
+Onward = Continue | Rewind  # what makes the row another run
 
 
 class Unit(msgspec.Struct, kw_only=True, gc=False):

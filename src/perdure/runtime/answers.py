@@ -79,7 +79,7 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return Status((record.data or b"").decode())
         case StartOrder():
             id = (record.data or b"").decode()
-            if record.attempt != FOUND:  # on replay nothing else tells that it is a child
+            if record.attempt != FOUND and not execution.run.was_kept(record):  # on replay nothing else tells
                 execution.own("children")[id] = question.options.on_parent_close
             return id
         case _:
@@ -308,7 +308,8 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
 
 def _is_mine(execution: Execution, op: Op, row: WorkflowRow) -> bool:
     """Whether this very call has begun what has the id: an earlier try of it, before a crash."""
-    return (row.parent, row.parent_run, row.parent_path) == (execution.id, execution.run.key.run, op.path)
+    run = execution.run
+    return (row.parent, row.parent_path) == (execution.id, op.path) and run.origin <= row.parent_run <= run.key.run
 
 
 async def _replace(execution: Execution, op: Op, order: StartOrder, row: WorkflowRow) -> bytes:

@@ -51,9 +51,9 @@ class Host(Protocol):
 async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     """Run what was claimed: the histories of the batch in one query, begun after the claim committed."""
     store = host.line.store
-    # The first claim of a first run cannot have a history: nobody held it before.
-    fresh = [c for c in claimed if c.row.epoch == 1 and c.row.run == 1]
-    old = [c for c in claimed if c.row.epoch != 1 or c.row.run != 1]
+    # Of most first claims the row tells that there is no history to read.
+    fresh = [c for c in claimed if c.row.epoch == 1 and c.row.run == 1 and not c.row.last_seq]
+    old = [c for c in claimed if c.row.epoch != 1 or c.row.run != 1 or c.row.last_seq]
     histories: dict[RunKey, list[Record]] = {}
     if old:
         histories = await store.histories([c.row.key for c in old])
@@ -101,7 +101,8 @@ def _begin(
         _hold(host, run, row, *refusal)
         return
     if row.deadline is None and definition.timeout is not None and row.started is not None:
-        row = msgspec.structs.replace(row, deadline=row.started + definition.timeout)  # the caller had no code
+        since = max(row.started, row.created)  # what goes on from kept records started before it was created
+        row = msgspec.structs.replace(row, deadline=since + definition.timeout)  # the caller had no code
     execution = host.host(definition, run, row, claimed.input)
     if row.cancel is not None and not any(r.kind is Kind.CANCEL for r in history):
         execution.cancel(row.cancel)
@@ -124,6 +125,17 @@ def _unable(
 def _no_code(host: Host, row: WorkflowRow) -> str:
     known = ", ".join(sorted(host.registry.workflows)) or "none"
     return f"this executor has no workflow {row.name!r} (it has: {known}); is its module in App(modules=[…])?"
+
+
+def stop_at_another(parent: Execution, child: WorkflowRow, exists: WorkflowRow) -> None:
+    """Hold a rewound run whose child has the id of one from before the cut, but is another call than that was."""
+    if (child.name, child.fingerprint) == (exists.name, exists.fingerprint) or parent.gone:
+        return
+    parent.hold(
+        Reason.NONDETERMINISM,
+        f"at {child.parent_path}: the code starts {child.name} as {child.id!r}, which is {exists.name} with another "
+        f"input, started before this run was rewound. Let that one be: perdure workflow fork {parent.id}",
+    )
 
 
 def hold_broken(host: Host, execution: Execution, error: Exception) -> None:

@@ -24,10 +24,10 @@ from perdure.core.chance import Chance
 from perdure.core.run import Op, Run
 from perdure.definitions import WorkflowDef
 from perdure.errors import Evicted
-from perdure.model.ids import child_id
+from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Ended, Kind, Message, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
-from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, SetEvent, Start, Unit, Verdict
+from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Rewind, SetEvent, Start, Unit, Verdict
 from perdure.runtime.context import Current
 from perdure.runtime.ends import conclude, next_start
 from perdure.runtime.inbox import Inbox
@@ -38,7 +38,6 @@ from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
-
 
 EMPTY: Mapping[Any, Any] = MappingProxyType({})
 
@@ -266,8 +265,8 @@ class Execution:
         match unit.change:
             case Close() as close:
                 self.host.closed(self, close)
-            case Continue():
-                self.host.look()
+            case Continue() | Rewind():
+                self.host.go_on()
             case Hold() as hold:
                 self.line.watcher.warn_held(self.id, self.row.name, str(hold.reason), hold.detail)
             case Park() as park:
@@ -434,17 +433,20 @@ class Execution:
 
     def note_event(self, path: str, name: str, data: bytes) -> None:
         """Publish an event; travels with the next barrier."""
-        _, new = self.run.note(path, Kind.EVENT, name, b"", None, self.line.clock.now())
+        # With its value: a run that is cut behind this record finds it here.
+        _, new = self.run.note(path, Kind.EVENT, name, b"", data, self.line.clock.now())
         if new:
             self.run.add_event(SetEvent(name, data))
             self.dirty()
 
     def note_child(self, path: str, order: StartOrder, fingerprint: bytes) -> str:
         """Start a child under its derived id."""
-        id = child_id(self.run.key, path)
-        _, new = self.run.note(
+        id = child_id(RunKey(self.id, self.run.origin), path)
+        record, new = self.run.note(
             path, Kind.CHILD, order.name, fingerprint, id.encode(), self.line.clock.now(), order.shown
         )
+        if self.run.was_kept(record):
+            return (record.data or b"").decode()  # another workflow's child, and its business
         self.own("children")[id] = order.options.on_parent_close
         if new:
             self.host.start_child(self, order, id, path)
@@ -453,7 +455,7 @@ class Execution:
 
     def cancel_child(self, id: str) -> None:
         """The body was cancelled while it waited for this child: so is the child. Repeating it changes nothing."""
-        if not self.gone and not self.run.replaying:
+        if not self.gone and not self.run.replaying and id in self.children:
             self.host.cancel_elsewhere(id, f"its parent {self.id} no longer waits for it")
 
     # -- ends

@@ -33,7 +33,7 @@ from perdure.model.writes import Close, Park, Start, Unit, Verdict
 from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
-from perdure.runtime.claims import hold_broken, take_on
+from perdure.runtime.claims import hold_broken, stop_at_another, take_on
 from perdure.runtime.ends import child_start
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
@@ -268,6 +268,11 @@ class Executor:
         self._looking = asyncio.Task(self._look_once(), loop=self.line.loop)
         self._looking.add_done_callback(self._looked)
 
+    def go_on(self) -> None:
+        """The next run of something that ran here has begun: queued, or ours already (found by the next look)."""
+        self.looks = 0
+        self.look()
+
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._looking = None
         if self._closed or self.draining or task.cancelled():
@@ -436,6 +441,7 @@ class Executor:
         for child in execution.born:
             if child.id in verdict.exists:
                 child.drop()
+                stop_at_another(execution, child.row, verdict.exists[child.id])
             else:
                 child.start_durable()
         execution.born = ()

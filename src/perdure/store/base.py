@@ -27,7 +27,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import Reason, Status
-from perdure.model.writes import Receipt, Start, Unit
+from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +138,31 @@ class Store(Protocol):
         """Queue every workflow of ``version`` that is held for one of these reasons; how many.
 
         Each is claimed and replayed again.
+        """
+        ...
+
+    async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
+        """Begin the next run of a workflow, open or closed, from records of its latest run: ``Rewind`` from outside.
+
+        Done only if the row still has the run, token and status that were ``seen``; whoever holds it can write no more.
+        False if not: read it again. Repeated with the same ``change.next.nonce``: True, and nothing is begun twice.
+        """
+        ...
+
+    async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
+        """Queue an open workflow, under another token, if the row still has the run, token and status that were seen.
+
+        Repeated with the same ``order.nonce``: True, and nothing is done twice.
+        """
+        ...
+
+    async def fork(
+        self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        """Begin another workflow from the records of ``source`` before ``mark.seq``, which the mark follows.
+
+        None if that is done, now or (by the same ``start.nonce``) before; else the row that has its id. ``end``: in the
+        same commit the source's latest run is terminated, if it is open, with this reason.
         """
         ...
 

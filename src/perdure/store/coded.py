@@ -20,8 +20,8 @@ import msgspec
 
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record
-from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Start, Unit
+from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
+from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import ClaimRequest, Store
 
@@ -54,6 +54,14 @@ class CodedStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await self._store.replace(old, self._start(next), nonce, now=now)
 
+    async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
+        return await self._store.rewind(seen, replaced(change, next=self._start(change.next)), now=now)
+
+    async def fork(
+        self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await self._store.fork(source, self._start(start), mark, end=end, now=now)
+
     def _unit(self, unit: Unit) -> Unit:
         encode = self._codec.encode
         return replaced(
@@ -79,7 +87,9 @@ class CodedStore:
         match change:
             case Close(data=bytes() as data):
                 return replaced(change, data=self._codec.encode(data))
-            case Continue(next=start):
+            case Rewind(next=start, decision=Record() as decision):
+                return replaced(change, next=self._start(start), decision=self._record(decision))
+            case Continue(next=start) | Rewind(next=start):
                 return replaced(change, next=self._start(start))
             case _:
                 return change

@@ -16,8 +16,11 @@ from perdure.errors import DatabaseTrouble, LostAnswer
 from perdure.model.records import Kind
 from perdure.store.base import Store
 
-NUMBERED = frozenset({"commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held"})
-PATIENT = frozenset({"commit", "replace", "cancel", "terminate"})  # made again until they are answered
+NUMBERED = frozenset({
+    "commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held", "rewind", "reopen", "fork",
+})  # fmt: skip
+# Made again until they are answered.
+PATIENT = frozenset({"commit", "replace", "cancel", "terminate", "rewind", "reopen", "fork"})
 AGAIN_SECONDS = 0.1  # a read that was refused is made again sooner than this, or not at all
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from perdure.model.records import Outcome, Record
 from perdure.model.states import CODE, VERSIONING, Status
-from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Start, Unit
+from perdure.model.writes import Change, Close, Hold, Onward, Park, Release, Start, Unit
 from perdure.store.postgres.rows import pack_intents
 
 WAITING, HELD, QUEUED = CODE[Status.WAITING], CODE[Status.HELD], CODE[Status.QUEUED]
@@ -75,7 +75,7 @@ class Columns:
                     self.telling.append((start.id, unit.change.wake))
                 elif unit.events:
                     self.telling.append((start.id, unit.nonce))
-                if isinstance(unit.change, Continue) or unit.children:
+                if isinstance(unit.change, Onward) or unit.children:
                     self.unsound = True
             elif unit.claim is not None:
                 self.fences.append((key.id, unit.claim, key.run))
@@ -314,5 +314,5 @@ def _placed(start: Start, unit: Unit | None) -> _Placed:
             return WAITING, None, change.detail, None, None, change.until, last, 0, None
         case Hold():
             return HELD, change.reason, change.detail, None, None, None, last, 0, None
-        case _:  # Release; a Continue takes the longer way before it comes here
+        case _:  # Release; an Onward takes the longer way before it comes here
             return QUEUED, None, "", None, None, None, last, 0, None

@@ -1,4 +1,4 @@
-"""Commands from outside: cancel, terminate, replace. Whoever waits for what they end is woken.
+"""Commands from outside: cancel, terminate, replace, rewind, reopen, fork. Whoever waits for what they end is woken.
 
 Each locks the row, then reads and writes by statements begun after the lock: watchers written before it are seen.
 """
@@ -9,13 +9,15 @@ from collections.abc import Collection
 from typing import Any
 
 from perdure.model.ids import RunKey
-from perdure.model.records import WorkflowRow
+from perdure.model.records import Kind, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
-from perdure.model.writes import Start
+from perdure.model.writes import Reopen, Rewind, Start, Unit
+from perdure.store.postgres import next as onward
 from perdure.store.postgres import rows
-from perdure.store.postgres.commit import Place
+from perdure.store.postgres.columns import Columns
+from perdure.store.postgres.commit import Place, write
 from perdure.store.postgres.connection import Link, Transaction
-from perdure.store.postgres.longer import begin_next, put_away
+from perdure.store.postgres.next import begin_next, put_away
 
 
 async def cancel(link: Link, place: Place, id: str, reason: str, nonce: bytes, now: int | None) -> WorkflowRow | None:
@@ -33,10 +35,96 @@ async def terminate(
     link: Link, place: Place, id: str, reason: str, nonce: bytes, now: int | None
 ) -> WorkflowRow | None:
     async with link.transaction() as tx:
-        row = await _locked(tx, place, id)
-        if row is None or not row.status.open:
-            return row
-        return await _end(tx, place, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason), nonce, now)
+        return await _terminate(tx, place, await _locked(tx, place, id), reason, nonce, now)
+
+
+async def _terminate(
+    tx: Transaction, place: Place, row: WorkflowRow | None, reason: str, nonce: bytes, now: int | None
+) -> WorkflowRow | None:
+    if row is None or not row.status.open:
+        return row
+    return await _end(tx, place, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason), nonce, now)
+
+
+async def rewind(link: Link, place: Place, seen: WorkflowRow, change: Rewind, now: int | None) -> bool:
+    """Begin the next run of what is still as it was seen; True if that is done, now or before."""
+    following, sql, app = change.next, place.sql, place.app
+    async with link.transaction() as tx:
+        row = await _locked(tx, place, seen.id)
+        if row is None:
+            return False
+        if row.run >= following.run:
+            return await _begun(tx, place, row, following.run) == following.nonce
+        if not _as_seen(row, seen):
+            return False
+        await onward.rewind(tx, place, seen.key, change, await _time(tx, place, now))
+        if row.closed is not None:
+            await tx.fetch(sql["wake_clear"], app, seen.id)  # a late command was for the run that closed
+        await tx.fetch(sql["watch_clear"], app, seen.id)
+        await tx.fetch(sql["wake_watchers"], app, [seen.id], [change.wake])
+        return True
+
+
+async def reopen(link: Link, place: Place, seen: WorkflowRow, order: Reopen, now: int | None) -> bool:
+    """Queue what is still as it was seen; True if that is done, now or before."""
+    sql, app = place.sql, place.app
+    async with link.transaction() as tx:
+        row = await _locked(tx, place, seen.id)
+        if row is None:
+            return False
+        if await tx.fetch(sql["history_has"], app, *seen.key, seen.last_seq, order.nonce):
+            return True
+        if not _as_seen(row, seen) or not row.status.open:
+            return False
+        record = Record(row.last_seq + 1, "", Kind.DECISION, order.verb, order.at, shown=order.shown)
+        version = row.version if order.version is None else order.version
+        await onward.write_record(tx, place, seen.key, record, version, order.nonce)
+        at = await _time(tx, place, now)
+        await tx.fetch(sql["workflow_reopen"], app, seen.id, order.nonce, at, order.version, order.at_once, record.seq)
+        return True
+
+
+async def fork(
+    link: Link, place: Place, source: RunKey, start: Start, mark: Record, end: str | None, now: int | None
+) -> WorkflowRow | None:
+    """Begin another workflow from the records of a run; None if that is done, now or before; else who has the id."""
+    async with link.transaction() as tx:
+        await tx.fetch(place.sql["lock"], place.app, sorted({source.id, start.id}))
+        at = await _time(tx, place, now)
+        before = await _get(tx, place, start.id)
+        if before is None:
+            # Another may begin the id just now: then this one waits for it, and nothing is inserted.
+            unit = Unit(key=RunKey("", 0), children=[start])
+            if (await write(tx, place, Columns([unit]), at, watchers_seen=True)).took is None:
+                mine = await tx.fetch(place.sql["history_has"], place.app, start.id, 1, mark.seq - 1, start.nonce)
+                if not mine:  # else a first try that was still under way has done this
+                    await onward.keep_records(tx, place, source, start, mark, at)
+            else:
+                before = await _get(tx, place, start.id)
+        if before is not None and await _begun(tx, place, before, 1) != start.nonce:
+            return before
+        if end is not None:
+            await _terminate(tx, place, await _get(tx, place, source.id), end, start.nonce, at)
+        return None
+
+
+async def _begun(tx: Transaction, place: Place, row: WorkflowRow, run: int) -> bytes | None:
+    """Who inserted a run of a workflow whose row is locked."""
+    if row.run == run:
+        nonce: bytes = (await tx.fetch(place.sql["lock"], place.app, [row.id]))[0]["nonce"]
+        return nonce
+    found = await tx.fetch(place.sql["past_run_nonces"], place.app, [row.id], [run])
+    return found[0][1] if found else None
+
+
+def _as_seen(row: WorkflowRow, seen: WorkflowRow) -> bool:
+    """Whether nobody has done anything with a row since: each claim has another token, each end another status."""
+    return (row.run, row.claim, row.status) == (seen.run, seen.claim, seen.status)
+
+
+async def _time(tx: Transaction, place: Place, now: int | None) -> int:
+    at: int = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
+    return at
 
 
 async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: bytes, now: int | None) -> bool:

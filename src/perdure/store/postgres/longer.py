@@ -5,7 +5,7 @@
 - closing or setting events of a watched run: its watchers are read by a statement begun after its row was locked;
 - parking while watching others: their rows are locked and marked first, so that whoever closes one of them either has
   done so before (then the waiter is woken here) or will see the watch;
-- a run that continues as the next: two rows of the same id;
+- a run that continues as the next, or goes on from records of its own as the next: two rows of the same id;
 - what a recovery policy decided, with its effect.
 
 All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat. The waves do not show:
@@ -19,14 +19,13 @@ from typing import Any
 
 import msgspec
 
-from perdure.model.ids import RunKey
-from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, VERSIONING, Status
-from perdure.model.writes import Close, Continue, Delete, Park, Receipt, Release, Start, Unit, Verdict
+from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
+from perdure.model.writes import Close, Delete, Onward, Park, Receipt, Release, Rewind, Unit, Verdict
 from perdure.store.postgres import decisions
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
-from perdure.store.postgres.rows import pack_intents
+from perdure.store.postgres.next import begin_next, put_away, rewind
 from perdure.store.postgres.trouble import sqlstate
 
 
@@ -145,22 +144,22 @@ class Longer:
                 await self._tell_watchers(tx, unit)
                 if unit.decision is not None:
                     await self._decide(tx, unit)
-                if isinstance(unit.change, Continue):
-                    await self._continue(tx, unit, unit.change)
+                if isinstance(unit.change, Onward):
+                    await self._go_on(tx, unit, unit.change)
                 if unit.start is not None and unit.children:
                     await self._children(tx, unit, self.verdicts[n])
 
     def _has_continued(self, unit: Unit) -> bool:
         """Whether a first try of this unit has begun the next run."""
         row = self.locked.get(unit.key.id)
-        if row is None or not isinstance(unit.change, Continue):
+        if row is None or not isinstance(unit.change, Onward):
             return False
         following = unit.change.next
         return bool(row["run"] == following.run and row["nonce"] == following.nonce)
 
     async def _second_try(self, tx: Transaction, unit: Unit) -> Verdict:
         """The verdict of a unit that has continued its run by a first try: it stands unless another holds the next."""
-        assert isinstance(unit.change, Continue)
+        assert isinstance(unit.change, Onward)
         claim = unit.change.next.claim
         verdict = Verdict(applied=claim in (None, self.locked[unit.key.id]["claim"]))
         if verdict.applied and (unit.children or unit.sends):
@@ -190,7 +189,7 @@ class Longer:
         if row is not None and row["status"] >= FIRST_CLOSED:
             return  # a first try has told them
         news = unit.nonce if unit.key.id in self.news else None
-        nonce = change.wake if isinstance(change, Close | Continue) else news
+        nonce = change.wake if isinstance(change, Close | Onward) else news
         if nonce is not None:
             await tx.fetch(self.place.sql["wake_watchers"], self.place.app, [unit.key.id], [nonce])
 
@@ -223,44 +222,21 @@ class Longer:
             case _:
                 pass
 
-    async def _continue(self, tx: Transaction, unit: Unit, change: Continue) -> None:
+    async def _go_on(self, tx: Transaction, unit: Unit, change: Onward) -> None:
         """Put the ended run away and begin the next in its row."""
         row = self.locked.get(unit.key.id)
-        if row is None or row["status"] < FIRST_CLOSED:
+        if row is not None and row["status"] >= FIRST_CLOSED:
+            return
+        if isinstance(change, Rewind):
+            await rewind(tx, self.place, unit.key, change, self.stamp)
+        else:
             await put_away(tx, self.place, unit.key, Status.CONTINUED, self.stamp)
             await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp)
 
 
-async def put_away(tx: Transaction, place: Place, key: RunKey, status: Status, now: int) -> None:
-    """Copy the latest run, which has ended, out of the hot row."""
-    await tx.fetch(place.sql["past_run_insert"], place.app, key.id, key.run, CODE[status], now)
-
-
-async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: Start, now: int) -> None:
-    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``."""
-    until, started, deadline = _times(start, now)
-    await tx.fetch(
-        place.sql["workflow_continue"], place.app, id, run, start.lineage, start.name, start.version,
-        CODE[start.status], start.claim, start.owner if start.claim is not None else None,
-        0 if start.claim is None else 1, until, start.timeout, deadline, now, started, start.parent, start.parent_run,
-        start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
-        None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
-        VERSIONING[start.versioning],
-    )  # fmt: skip
-    await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
-
-
-def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
-    """``until``, ``started`` and ``deadline`` of a run that begins now."""
-    if start.claim is None:
-        return (start.until if start.until is not None else now + (start.delay or 0)), None, start.deadline
-    bounds = [b for b in (start.deadline, None if start.timeout is None else now + start.timeout) if b is not None]
-    return None, now if start.began is None else start.began, min(bounds, default=None)
-
-
 def _plain(unit: Unit) -> Unit:
     """What of a unit the one statement can carry."""
-    if isinstance(unit.change, Continue | Delete):
+    if isinstance(unit.change, Onward | Delete):
         unit = msgspec.structs.replace(unit, change=None)
     elif isinstance(unit.change, Park) and unit.change.watching:
         unit = msgspec.structs.replace(unit, change=msgspec.structs.replace(unit.change, watching=()))

@@ -14,7 +14,7 @@ from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.writes import Receipt, Start, Unit
+from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.postgres import claim, commands, decisions, health, migrate, reads
 from perdure.store.postgres.commit import Place
@@ -91,6 +91,17 @@ class PostgresStore:
 
     async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
         return await commands.release_held(self._reading, self._place, reasons, version, now)
+
+    async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
+        return await commands.rewind(self._reading, self._place, seen, change, now)
+
+    async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
+        return await commands.reopen(self._reading, self._place, seen, order, now)
+
+    async def fork(
+        self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await commands.fork(self._reading, self._place, source, start, mark, end, now)
 
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await commands.cancel(self._reading, self._place, id, reason, nonce, now)

@@ -9,13 +9,15 @@ import json
 from collections.abc import Collection
 
 from perdure.model.ids import RunKey
-from perdure.model.records import WorkflowRow
+from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
-from perdure.model.writes import Start
+from perdure.model.writes import Reopen, Rewind, Start, Unit
 from perdure.store.sql import queries
+from perdure.store.sqlite import next as onward
 from perdure.store.sqlite import rows
-from perdure.store.sqlite.commit import begin_next, hears, past_nonce
+from perdure.store.sqlite.commit import commit, hears, past_nonce
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.next import begin_next
 
 Q = queries("perdure.store.sqlite")
 
@@ -58,6 +60,64 @@ def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes,
     conn.execute(Q["wake_clear"], (app, old.id))  # a late command was for the run before
     conn.execute(Q["wake_watchers"], (app, old.id, nonce))
     return True
+
+
+def rewind(conn: Connection, app: str, seen: WorkflowRow, change: Rewind, now: int) -> bool:
+    """Begin the next run of what is still as it was seen; True if that is done, now or before."""
+    row = _get(conn, app, seen.id)
+    following = change.next
+    if row is None:
+        return False
+    if row.run >= following.run:
+        head = conn.execute(Q["workflow_head"], (app, seen.id)).fetchone()
+        assert head is not None, "its row was read in this transaction"
+        nonce = head[4] if row.run == following.run else past_nonce(conn, app, seen.id, following.run)
+        return bool(nonce == following.nonce)
+    if not _as_seen(row, seen):
+        return False
+    onward.rewind(conn, app, seen.key, change, now, now if row.closed is None else row.closed)
+    if row.closed is not None:
+        conn.execute(Q["wake_clear"], (app, seen.id))  # a late command was for the run that closed
+    conn.execute(Q["watch_clear"], (app, seen.id))
+    conn.execute(Q["wake_watchers"], (app, seen.id, change.wake))
+    return True
+
+
+def reopen(conn: Connection, app: str, seen: WorkflowRow, order: Reopen, now: int) -> bool:
+    """Queue what is still as it was seen; True if that is done, now or before."""
+    row = _get(conn, app, seen.id)
+    if row is None:
+        return False
+    if conn.execute(Q["history_has"], (app, *seen.key, seen.last_seq, order.nonce)).get is not None:
+        return True
+    if not _as_seen(row, seen) or not row.status.open:
+        return False
+    conn.execute(Q["history_insert"], (
+        app, *seen.key, row.last_seq + 1, "", Kind.DECISION.value, order.verb, order.at, b"", Outcome.NONE.value, None,
+        1, order.shown, None, row.version if order.version is None else order.version, order.nonce,
+    ))  # fmt: skip
+    conn.execute(Q["workflow_reopen"], (app, seen.id, order.nonce, now, order.version, order.at_once))
+    return True
+
+
+def fork(
+    conn: Connection, app: str, source: RunKey, start: Start, mark: Record, end: str | None, now: int
+) -> WorkflowRow | None:
+    """Begin another workflow from the records of a run; None if that is done, now or before; else who has the id."""
+    head = conn.execute(Q["workflow_head"], (app, start.id)).fetchone()
+    if head is None:
+        commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
+        onward.keep_records(conn, app, source, start, mark, now)
+    elif start.nonce != (head[4] if head[1] == 1 else past_nonce(conn, app, start.id, 1)):
+        return _get(conn, app, start.id)
+    if end is not None:
+        terminate(conn, app, source.id, end, start.nonce, now)
+    return None
+
+
+def _as_seen(row: WorkflowRow, seen: WorkflowRow) -> bool:
+    """Whether nobody has done anything with a row since: each claim has another token, each end another status."""
+    return (row.run, row.claim, row.status) == (seen.run, seen.claim, seen.status)
 
 
 def _end(

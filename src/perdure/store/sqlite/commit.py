@@ -25,9 +25,11 @@ from perdure.model.writes import (
     Continue,
     Delete,
     Hold,
+    Onward,
     Park,
     Receipt,
     Release,
+    Rewind,
     Send,
     Start,
     Unit,
@@ -36,6 +38,7 @@ from perdure.model.writes import (
 from perdure.store.sql import queries
 from perdure.store.sqlite import decisions, rows
 from perdure.store.sqlite.driver import Bindings, Connection, Row
+from perdure.store.sqlite.next import begin_next, placed, rewind
 
 Q = queries("perdure.store.sqlite")
 SCHEDULED, QUEUED, RUNNING, WAITING, HELD = (
@@ -185,13 +188,13 @@ class _Batch:
     def _has_continued(self, unit: Unit) -> bool:
         """Whether a first try of this unit has begun the next run."""
         head = self.heads.get(unit.key.id)
-        if head is None or not isinstance(unit.change, Continue):
+        if head is None or not isinstance(unit.change, Onward):
             return False
         return head.run == unit.change.next.run and head.nonce == unit.change.next.nonce
 
     def _judge_continued(self, unit: Unit) -> bool:
         """A unit that has continued its run by a first try stands unless another holds the next."""
-        assert isinstance(unit.change, Continue)
+        assert isinstance(unit.change, Onward)
         return unit.change.next.claim in (None, self.heads[unit.key.id].claim)
 
     def _judge_records(self, unit: Unit) -> tuple[bool, bool]:
@@ -210,7 +213,7 @@ class _Batch:
 
     def _start(self, start: Start, last_seq: int) -> None:
         """Queue the insert of a workflow, and let the rest of the batch see it."""
-        at = _placed(start, self.now)
+        at = placed(start, self.now)
         self.heads[start.id] = Head(start.run, CODE[start.status], start.claim, start.nonce, self.now)
         self.inserts.append((
             self.app, start.id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim,
@@ -271,7 +274,7 @@ class _Batch:
             if unit.events:
                 latest = {event.name: event.data for event in unit.events}
                 events.extend((app, id, run, name, data, now) for name, data in latest.items())
-                if not isinstance(unit.change, Close | Continue):  # those wake the watchers anyway
+                if not isinstance(unit.change, Close | Onward):  # those wake the watchers anyway
                     setters.append((app, id, unit.nonce))
             if unit.woken:
                 self._woken(id, unit.woken)
@@ -338,6 +341,11 @@ class _Batch:
                     begin_next(self.conn, app, id, begun.run, begun, now)
                     self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now)
                     watched.append((app, id, change.wake))
+                case Rewind():
+                    begun = change.next
+                    rewind(self.conn, app, unit.key, change, now, now)
+                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now)
+                    watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
         self._many("workflow_moved", moved)
         self._many("payload_close", closes)
@@ -374,41 +382,10 @@ class _Batch:
                 return
 
 
-def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now: int) -> None:
-    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``."""
-    at = _placed(start, now)
-    conn.execute(Q["workflow_continue"], (
-        app, id, run, start.lineage, start.name, start.version, CODE[start.status], start.claim, start.owner,
-        at.epoch, 0, at.until, start.timeout, at.deadline, now, at.started, start.parent, start.parent_run,
-        start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
-        start.attributes, rows.pack_intents(start.intents), start.nonce, VERSIONING[start.versioning],
-    ))  # fmt: skip
-    conn.execute(Q["payload_insert"], (app, id, run, start.input))
-
-
 def past_nonce(conn: Connection, app: str, id: str, run: int) -> bytes | None:
     """Who inserted an earlier run."""
     found: bytes | None = conn.execute(Q["past_run_nonce"], (app, id, run)).get
     return found
-
-
-class _Placed(msgspec.Struct, gc=False):
-    """Where a start stands in time."""
-
-    epoch: int
-    until: int | None
-    started: int | None
-    deadline: int | None
-
-
-def _placed(start: Start, now: int) -> _Placed:
-    if start.claim is not None:
-        deadline = start.deadline
-        if start.timeout is not None:
-            deadline = now + start.timeout if deadline is None else min(deadline, now + start.timeout)
-        return _Placed(1, None, now if start.began is None else start.began, deadline)
-    until = now + (start.delay or 0) if start.until is None else start.until  # now: a queue is first in, first out
-    return _Placed(0, until, None, start.deadline)
 
 
 def _moves(status: int, change: Change) -> bool:
@@ -420,5 +397,5 @@ def _moves(status: int, change: Change) -> bool:
             return status < FIRST_CLOSED and status != HELD
         case Release():
             return status < FIRST_CLOSED and status != QUEUED
-        case Close() | Continue() | Delete():
+        case Close() | Continue() | Rewind() | Delete():
             return status < FIRST_CLOSED

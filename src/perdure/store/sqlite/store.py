@@ -17,7 +17,7 @@ from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.writes import Receipt, Start, Unit
+from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
 from perdure.store.sqlite import claim, commands, decisions, executors, file, health, migrate, reads
 from perdure.store.sqlite.commit import commit
@@ -102,6 +102,17 @@ class SQLiteStore:
 
     async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
         return await self._write(lambda conn: commands.release_held(conn, self.app, reasons, version, _clock(now)))
+
+    async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
+        return await self._write(lambda conn: commands.rewind(conn, self.app, seen, change, _clock(now)))
+
+    async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
+        return await self._write(lambda conn: commands.reopen(conn, self.app, seen, order, _clock(now)))
+
+    async def fork(
+        self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await self._write(lambda conn: commands.fork(conn, self.app, source, start, mark, end, _clock(now)))
 
     async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now)))

@@ -87,6 +87,55 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     reason = null, detail = '', attempts = 0, closed = null, cancel = null
 where app = $1 and id = $2
 
+-- Copies the first `$4` records of a run to the run `$6` of `$5`, as they stand.
+-- name: history_copy
+insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown,
+    intents, version, nonce)
+select app, $5, $6::int, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents, version, nonce
+from perdure.history where app = $1 and id = $2 and run = $3 and seq <= $4
+
+-- Writes a record of a run whose row is locked.
+-- name: history_mark
+insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown,
+    intents, version, nonce)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+
+-- Whether a record after `$4` was written with the nonce `$5`.
+-- name: history_has
+select 1 from perdure.history where app = $1 and id = $2 and run = $3 and seq > $4 and nonce = $5 limit 1
+
+-- Sets the events of a run as its records have set them (`$5` is their kind), as of `$4`.
+-- name: event_copy
+insert into perdure.event (app, id, run, name, data, at)
+select distinct on (name) app, id, run, name, data, $4::bigint from perdure.history
+where app = $1 and id = $2 and run = $3 and kind = $5 and data is not null order by name, seq desc
+
+-- What the run `$3` has received up to its record `$5` counts as received by the run `$4`; the rest by nobody.
+-- name: message_untake
+update perdure.message set taken_run = case when taken_seq <= $5 then $4::int end,
+    taken_seq = case when taken_seq <= $5 then taken_seq end
+where app = $1 and dest = $2 and taken_run = $3
+
+-- Lets a run that was just begun go on from `$3` records, with the time `$4` at which they began, until `$5` at most.
+-- name: workflow_kept
+update perdure.workflow set last_seq = $3, started = coalesce($4::bigint, started),
+    deadline = coalesce($5::bigint, deadline)
+where app = $1 and id = $2
+
+-- Takes over from the run `$3` before it the deaths `$4`, and a command to cancel unless `$5`.
+-- name: workflow_rewound
+update perdure.workflow set attempts = $4, cancel = case when not $5::boolean then (
+    select p.cancel from perdure.past_run p where p.app = $1 and p.id = $2 and p.run = $3) end
+where app = $1 and id = $2
+
+-- Queues an open workflow at `$4` under the token `$3`, of version `$5` from now on (null: its own); `$6`: before all
+-- others. `$7`: its last record.
+-- name: workflow_reopen
+update perdure.workflow set status = 1, reason = null, detail = '', claim = $3, owner = null,
+    until = case when $6::boolean then 0 else $4::bigint end, updated = $4, attempts = 0, cause = 0,
+    version = coalesce($5, version), queue = case when $6 then null else queue end, last_seq = $7
+where app = $1 and id = $2
+
 -- The input of the next run.
 -- name: payload_insert
 insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing

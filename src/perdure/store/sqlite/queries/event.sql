@@ -18,3 +18,10 @@ select exists (
 select e.id, e.name, e.data
 from workflow f join event e on e.app = f.app and e.id = f.id and e.run = f.run
 where f.app = ?1 and f.id = ?2 and e.name = ?3
+
+-- Sets the events of a run as its records have set them (?5 is their kind), as of ?4.
+-- name: event_copy
+insert into event (app, id, run, name, data, at)
+select ?1, ?2, ?3, name, data, ?4 from (
+    select name, data, max(seq) from history
+    where app = ?1 and id = ?2 and run = ?3 and kind = ?5 and data is not null group by name)

@@ -20,3 +20,14 @@ from json_each(?2) j cross join history h on h.app = ?1 and h.id = j.value ->> 0
 -- name: history_of
 select seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents, version
 from history where app = ?1 and id = ?2 and run = ?3 order by seq
+
+-- Copies the first ?4 records of a run to the run ?6 of ?5, as they stand.
+-- name: history_copy
+insert into history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents,
+    version, nonce)
+select app, ?5, ?6, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents, version, nonce
+from history where app = ?1 and id = ?2 and run = ?3 and seq <= ?4 order by seq
+
+-- Whether a record after ?4 was written with the nonce ?5.
+-- name: history_has
+select 1 from history where app = ?1 and id = ?2 and run = ?3 and seq > ?4 and nonce = ?5 limit 1

@@ -18,3 +18,9 @@ where app = ?1 and dest = ?2 and mid = ?3 and taken_seq is null
 -- name: message_inbox
 select dest, mid, topic, data, at, sender from message
 where app = ?1 and dest = ?2 and taken_seq is null order by mid
+
+-- What the run ?3 has received up to its record ?5 counts as received by the run ?4; the rest by nobody.
+-- name: message_untake
+update message set taken_run = case when taken_seq <= ?5 then ?4 end,
+    taken_seq = case when taken_seq <= ?5 then taken_seq end
+where app = ?1 and dest = ?2 and taken_run = ?3

@@ -158,3 +158,21 @@ order by created desc, id desc limit ?5
 -- The next app after ?1 by name, null if none: apps are few, their workflows are not.
 -- name: app_next
 select min(app) from workflow where app > ?1
+
+-- Lets a run that was just begun go on from ?3 records, with the time ?4 at which they began, until ?5 at most.
+-- name: workflow_kept
+update workflow set last_seq = ?3, started = coalesce(?4, started), deadline = coalesce(?5, deadline)
+where app = ?1 and id = ?2
+
+-- Takes over from the run ?3 before it the deaths ?4, and a command to cancel unless ?5.
+-- name: workflow_rewound
+update workflow set attempts = ?4, cancel = case when not ?5 then (
+    select p.cancel from past_run p where p.app = ?1 and p.id = ?2 and p.run = ?3) end
+where app = ?1 and id = ?2
+
+-- Queues an open workflow at ?4 under the token ?3, of version ?5 from now on (null: its own); ?6: before all others.
+-- name: workflow_reopen
+update workflow set status = 1, reason = null, detail = '', claim = ?3, owner = null, until = case when ?6 then 0 else ?4 end,
+    updated = ?4, attempts = 0, cause = 0, version = coalesce(?5, version), queue = case when ?6 then null else queue end,
+    last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
+where app = ?1 and id = ?2

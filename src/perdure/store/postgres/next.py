@@ -1,0 +1,78 @@
+"""Runs that follow another, in its row or beside it: continued, rewound, forked.
+
+To be called within a transaction that has locked the row and seen that it may become the next run.
+"""
+
+from __future__ import annotations
+
+from perdure.model.ids import RunKey
+from perdure.model.records import Kind, Record
+from perdure.model.states import CODE, VERSIONING, Status
+from perdure.model.writes import Rewind, Start
+from perdure.store.postgres.commit import Place
+from perdure.store.postgres.connection import Transaction
+from perdure.store.postgres.rows import pack_intents
+
+
+async def put_away(tx: Transaction, place: Place, key: RunKey, status: Status, now: int) -> None:
+    """Copy the latest run, which has ended, out of the hot row."""
+    await tx.fetch(place.sql["past_run_insert"], place.app, key.id, key.run, CODE[status], now)
+
+
+async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: Start, now: int) -> None:
+    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``."""
+    until, started, deadline = _times(start, now)
+    await tx.fetch(
+        place.sql["workflow_continue"], place.app, id, run, start.lineage, start.name, start.version,
+        CODE[start.status], start.claim, start.owner if start.claim is not None else None,
+        0 if start.claim is None else 1, until, start.timeout, deadline, now, started, start.parent, start.parent_run,
+        start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
+        None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
+        VERSIONING[start.versioning],
+    )  # fmt: skip
+    await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
+
+
+def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
+    """``until``, ``started`` and ``deadline`` of a run that begins now."""
+    if start.claim is None:
+        return (start.until if start.until is not None else now + (start.delay or 0)), None, start.deadline
+    return None, now if start.began is None else start.began, bound(start, now)
+
+
+def bound(start: Start, now: int) -> int | None:
+    """The deadline of what begins to run now."""
+    bounds = [b for b in (start.deadline, None if start.timeout is None else now + start.timeout) if b is not None]
+    return min(bounds, default=None)
+
+
+async def rewind(tx: Transaction, place: Place, old: RunKey, change: Rewind, now: int) -> None:
+    """Put the run away, and begin the next from the records that are kept."""
+    following, sql = change.next, place.sql
+    await put_away(tx, place, old, Status.SUPERSEDED, now)
+    await begin_next(tx, place, old.id, following.run, following, now)
+    await keep_records(tx, place, old, following, change.mark, now)
+    if change.decision is not None:
+        key = RunKey(old.id, following.run)
+        await write_record(tx, place, key, change.decision, following.version, following.nonce)
+    await tx.fetch(sql["message_untake"], place.app, old.id, old.run, following.run, change.keep)
+    await tx.fetch(sql["workflow_rewound"], place.app, old.id, old.run, change.attempts, change.uncancel)
+
+
+async def keep_records(tx: Transaction, place: Place, source: RunKey, start: Start, mark: Record, now: int) -> None:
+    """Give a run that was just begun the records of ``source`` before the mark, the mark, and the events they set."""
+    key, sql, app = RunKey(start.id, start.run), place.sql, place.app
+    await tx.fetch(sql["history_copy"], app, *source, mark.seq - 1, *key)
+    await write_record(tx, place, key, mark, start.version, start.nonce)
+    await tx.fetch(sql["event_copy"], app, *key, now, Kind.EVENT.value)
+    deadline = None if start.began is None else bound(start, now)  # else its time begins with its first claim
+    await tx.fetch(sql["workflow_kept"], app, start.id, mark.seq, start.began, deadline)
+
+
+async def write_record(tx: Transaction, place: Place, key: RunKey, r: Record, version: str, nonce: bytes) -> None:
+    """Write one record of a run whose row is locked."""
+    await tx.fetch(
+        place.sql["history_mark"], place.app, *key, r.seq, r.path, r.kind.value, r.name, r.at, r.fingerprint,
+        r.outcome.value, None if r.data is None else r.data.decode(), r.attempt, r.shown, pack_intents(r.intents),
+        version, nonce,
+    )  # fmt: skip
