@@ -13,7 +13,9 @@
         ├── Unserializable           a value that does not survive the round trip
         ├── WorkflowConflict         the id is taken by another name or input
         ├── WorkflowNotFound         no workflow of that id
-        ├── WorkflowClosed           a message to a workflow that has ended
+        ├── WorkflowClosed           a message to a workflow that has ended, or a resume of one that is final
+        ├── WorkflowStranded         no live executor runs the version that a workflow's history needs
+        ├── StepNotFound             a history has no such step, or several of that name
         ├── WorkflowFailed           the outcome of a workflow that did not complete
         │   ├── WorkflowCancelled
         │   ├── WorkflowTerminated
@@ -91,7 +93,15 @@ class WorkflowNotFound(PerdureError):
 
 
 class WorkflowClosed(PerdureError):
-    """The workflow has ended and takes no more messages."""
+    """The workflow has ended: it takes no more messages, and does not go on."""
+
+
+class WorkflowStranded(PerdureError):
+    """The workflow is of a version of the code that nobody runs, and could not be moved to another."""
+
+
+class StepNotFound(PerdureError):
+    """A history has no step of that name, path or number, or several of that name."""
 
 
 class WorkflowFailed(PerdureError):

@@ -233,7 +233,11 @@ class Stream:
         timeout = self.rng.choice([None, SECOND])
         began = self.rng.choice([None, self.now - SECOND])
         following = start(id, claim, run=run + 1, timeout=timeout, began=began)
-        return rewind(id, keep, run=run, next=following, attempts=self.rng.randrange(3), uncancel=self.chance(0.5))
+        decision = Record(keep + 2, "", Kind.DECISION, "run from", self.now, data=b"{}")
+        then = self.rng.choice([(), (decision,)])
+        return rewind(
+            id, keep, run=run, next=following, attempts=self.rng.randrange(3), then=then, uncancel=self.chance(0.5)
+        )
 
     # -- calls
 

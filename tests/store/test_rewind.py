@@ -91,6 +91,16 @@ async def test_with_a_claim_the_next_run_goes_on_at_once(store: Store) -> None:
     assert [r.seq for r in await history(store, "w", 2)] == [1, 2, 3]
 
 
+async def test_what_asked_for_it_may_follow_the_mark(store: Store) -> None:
+    claim = await three(store)
+    decision = Record(3, "", Kind.DECISION, "run from step", T, data=b'{"a":1}')
+    change = rewind("w", 1, tok("next"), then=(decision,))
+    assert (await one(store, unit("w", claim, change=change))).applied
+    assert [r.kind for r in await history(store, "w", 2)] == [Kind.STEP, Kind.CUT, Kind.DECISION]
+    assert (await row(store, "w")).last_seq == 3
+    assert (await one(store, unit("w", change.next.claim or b"", run=2, records=[record(4)]))).applied
+
+
 async def test_records_of_the_same_unit_are_written_before_it_is_rewound(store: Store) -> None:
     claim = await three(store)
     assert (await one(store, unit("w", claim, records=[record(4)], change=rewind("w", 4)))).applied

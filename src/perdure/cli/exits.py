@@ -18,6 +18,7 @@ from perdure.errors import (
     PerdureError,
     ResultTimeout,
     SchemaMismatch,
+    StepNotFound,
     Unserializable,
     WorkflowNotFound,
 )
@@ -39,7 +40,7 @@ MEANINGS: dict[Code, str] = {
     Code.OK: "done, and the answer is yes",
     Code.NO: "the answer is no: the workflow failed, a check found a fault, the command was refused",
     Code.USAGE: "the command or a setting cannot be understood",
-    Code.NOT_FOUND: "no such workflow, run or app",
+    Code.NOT_FOUND: "no such workflow, run, step or app",
     Code.DATABASE: "the database is missing, cannot be reached, or has another schema",
     Code.NOT_YET: "the time to wait has passed; what was asked for goes on, or begins when an executor is there",
     Code.INTERRUPTED: "interrupted (Ctrl-C); what was asked for goes on",
@@ -47,6 +48,7 @@ MEANINGS: dict[Code, str] = {
 
 _CODES: tuple[tuple[type[PerdureError], Code], ...] = (
     (WorkflowNotFound, Code.NOT_FOUND),
+    (StepNotFound, Code.NOT_FOUND),
     (SchemaMismatch, Code.DATABASE),
     (DatabaseTrouble, Code.DATABASE),
     (ConfigError, Code.USAGE),

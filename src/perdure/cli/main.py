@@ -12,6 +12,7 @@ from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
 from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
+from perdure.cli.moves import fork, restart, resume
 from perdure.cli.run import run_
 from perdure.cli.target import Given, options
 from perdure.cli.workflows import workflow
@@ -50,6 +51,9 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
 
 for command in (db, demo, doctor, executor, run_, workflow):
     cli.add_command(command)
+
+for verb in (resume, restart, fork):
+    workflow.add_command(verb)
 
 
 def main() -> None:

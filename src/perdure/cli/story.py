@@ -13,17 +13,18 @@ import msgspec
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import plain, workflow_fields
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
-from perdure.client.questions import not_found
 from perdure.errors import Unserializable
+from perdure.model.cuts import read_cut
 from perdure.model.ids import RunKey
 from perdure.model.info import to_datetime
 from perdure.model.records import Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
+from perdure.operations.look import not_found
 from perdure.serde import Failure, describe_failure, is_coded, show_stored
 from perdure.store.base import Store
 
 QUEUED_US_MIN = 100_000  # a shorter wait for an executor is not worth a line
-INSTANT = frozenset({Kind.EVENT, Kind.SEND, Kind.CHILD, Kind.PATCH, Kind.CANCEL, Kind.DECISION})
+INSTANT = frozenset({Kind.EVENT, Kind.SEND, Kind.CHILD, Kind.PATCH, Kind.CANCEL, Kind.DECISION, Kind.CUT})
 WORDS = {Kind.TIMER: "sleep", Kind.CANCEL_OTHER: "cancel of"}
 
 
@@ -194,7 +195,10 @@ def intents_open(story: Story) -> list[Intent]:
     if not story.row.status.open:
         return []
     settled = {record.path for record in story.records if record.kind is Kind.STEP}
-    intents = [*story.row.intents, *(intent for record in story.records for intent in record.intents)]
+    cut = max((record.seq for record in story.records if record.kind is Kind.CUT), default=0)  # binds nothing before it
+    intents = [intent for record in story.records[cut:] for intent in record.intents]
+    if not cut:
+        intents = [*story.row.intents, *intents]
     return [intent for intent in {i.path: i for i in intents}.values() if intent.path not in settled]
 
 
@@ -217,6 +221,9 @@ def outcome_text(span: Span, limit: int) -> str:
         failure = failure_of(span.data)
         text = f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name
         return text if len(text) <= limit else text[: limit - 1] + "…"
+    if span.kind == "cut" and span.data is not None:
+        cut = read_cut(span.data)
+        return f"{cut.kept} record{'' if cut.kept == 1 else 's'} kept of run {cut.run} of {cut.id}"
     if span.outcome is Outcome.VALUE and span.data is not None:
         return show_stored(span.data, limit)
     if span.kind == "recv":
@@ -258,7 +265,7 @@ _ADVICE = {
 def advice_of(story: Story) -> list[str]:
     """Why it does not go on, and what to do; nothing if all is well."""
     row = story.row
-    give_up = f"to give it up: perdure workflow cancel {row.id}"
+    give_up = f"to let it go on: perdure workflow resume {row.id}; to give it up: perdure workflow cancel {row.id}"
     if row.status is Status.HELD and row.reason is not None:
         return [_ADVICE[row.reason], give_up]
     if row.status is Status.RUNNING and not story.held_by_the_living:

@@ -190,6 +190,8 @@ def _call(span: Span) -> str:
             return repr(span.name) if span.name else "(no topic)"
         case "step" | "attempt" | "child":
             return f"{span.name}({shortened(span.shown, SHOWN)})"
+        case "decision" | "cut":  # what was ordered, by whom and why
+            return f"{span.name} {shortened(span.shown, SHOWN)}".rstrip()
         case "cancel":  # how it is to end, and why
             status, _, reason = span.name.partition(":")
             return f"({status}) {reason}".rstrip()

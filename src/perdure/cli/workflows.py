@@ -45,11 +45,12 @@ from perdure.cli.waiting import NotYet, wait_end
 from perdure.client import verbs
 from perdure.client.filters import read_filter
 from perdure.client.line import Line
-from perdure.client.questions import SendTo, StartOptions, StartOrder, not_found, outcome_of
+from perdure.client.questions import SendTo, StartOptions, StartOrder, outcome_of
 from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
+from perdure.operations.look import not_found
 from perdure.serde import ArgsShape, Shape, fingerprint_data, is_coded
 from perdure.store.base import Filter, Store
 

@@ -17,6 +17,7 @@ from perdure.client.watcher import Watcher
 from perdure.clock import Clock, SystemClock
 from perdure.model.ids import MessageIds, TokenMaker, WorkflowIds
 from perdure.model.records import Ended, WorkflowRow
+from perdure.operations.resume import Check
 from perdure.store.base import Store
 
 
@@ -73,6 +74,7 @@ class Line:
         self.new_mid = MessageIds()
         self.work: Work | None = None
         self.version = ""
+        self.check_replay: Check | None = None  # who has the code can tell whether a history replays on it
         self.told_attached = False  # that a call was answered with the outcome of an earlier one
         self._on_hint: list[asyncio.Handle] = []
         store.on_hint(self._hinted)

@@ -15,12 +15,12 @@ from perdure.errors import (
     WorkflowCancelled,
     WorkflowConflict,
     WorkflowFailed,
-    WorkflowNotFound,
     WorkflowTerminated,
     WorkflowTimedOut,
 )
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
+from perdure.operations.look import Order
 from perdure.serde.failures import decode_failure, encode_failure
 from perdure.serde.show import show_stored
 from perdure.serde.values import Shape
@@ -94,7 +94,37 @@ class EventOf(msgspec.Struct, frozen=True):
     timeout: int | None = None
 
 
-Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf
+class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Let a workflow go on: the answer is the status it then has. Only outside workflows, as the next two."""
+
+    id: str
+    version: str | None = None
+    force: bool = False
+    order: Order
+
+
+class RestartOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Begin a workflow of the same name and input: the answer is its id."""
+
+    id: str
+    new_id: str | None = None
+    terminate: bool = False
+    order: Order
+
+
+class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Begin a workflow that keeps what another has recorded before a step: the answer is its id."""
+
+    id: str
+    new_id: str | None = None
+    step: str | int | None = None
+    version: str | None = None
+    input: bytes | None = None
+    order: Order
+
+
+Move = ResumeOf | RestartOf | ForkOf
+Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | Move
 
 
 def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:
@@ -118,10 +148,6 @@ def decode_outcome(outcome: Outcome, data: bytes | None, shape: Shape) -> Any:
     if outcome is Outcome.ERROR:
         raise decode_failure(data or b"")
     return shape.decode(data) if data is not None else None
-
-
-def not_found(id: str, app: str) -> WorkflowNotFound:
-    return WorkflowNotFound(f"app {app!r} has no workflow {id!r}; see: perdure workflow list")
 
 
 def check_same(row: WorkflowRow, order: StartOrder, stored: bytes | None) -> None:

@@ -10,18 +10,21 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from perdure.client import moves
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
     EventOf,
+    ForkOf,
     InfoOf,
     Question,
+    RestartOf,
     ResultOf,
+    ResumeOf,
     SendTo,
     StartOrder,
     check_same,
     decode_outcome,
-    not_found,
     outcome_of,
 )
 from perdure.errors import DatabaseTrouble, ResultTimeout, WorkflowClosed, WorkflowConflict
@@ -30,6 +33,7 @@ from perdure.model.info import WorkflowInfo, info_of, to_datetime
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Start, Unit
+from perdure.operations.look import not_found
 from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
@@ -56,6 +60,8 @@ async def answer(line: Line, question: Question) -> Any:
             return await send(line, question)
         case EventOf():
             return await event(line, question)
+        case ResumeOf() | RestartOf() | ForkOf():
+            return await moves.answer(line, question, patiently)
 
 
 async def patiently(line: Line, read: Any, *args: Any) -> Any:

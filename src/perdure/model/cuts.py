@@ -40,9 +40,14 @@ class Cut(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Cut)
 
 
+def read_cut(data: bytes) -> Cut:
+    """What a mark's data say."""
+    return _decoder.decode(data)
+
+
 def cut_of(record: Record) -> Cut:
     """What the mark says."""
-    return _decoder.decode(record.data or b"")
+    return read_cut(record.data or b"")
 
 
 def latest_cut(history: Iterable[Record]) -> Cut | None:

@@ -148,9 +148,9 @@ class Rewind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     keep: int
     mark: Record
     wake: bytes  # nonce of the wake rows of those who watch
+    then: tuple[Record, ...] = ()  # what follows the mark: the decision that asked for it
     attempts: int = 0  # deaths that go on being counted
     uncancel: bool = False  # a command to cancel is taken back; else the next run is given it again
-    decision: Record | None = None  # follows the mark: what a recovery decision sets for the next run
 
 
 class Reopen(msgspec.Struct, frozen=True, kw_only=True, gc=False):

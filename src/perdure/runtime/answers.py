@@ -18,21 +18,24 @@ from perdure.client import verbs
 from perdure.client.questions import (
     CancelOf,
     EventOf,
+    ForkOf,
     InfoOf,
+    RestartOf,
     ResultOf,
+    ResumeOf,
     SendTo,
     StartOrder,
     check_same,
-    not_found,
 )
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
 from perdure.core.run import Op
-from perdure.errors import WorkflowConflict
+from perdure.errors import Misuse, WorkflowConflict
 from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
+from perdure.operations.look import not_found
 from perdure.runtime.ends import child_start
 from perdure.runtime.deciding import Deciding
 from perdure.runtime.unread import unread, value_of
@@ -59,6 +62,11 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
         case SendTo():
             digest = hashlib.blake2b(question.data, digest_size=8).digest()
             return Kind.SEND, f"{question.id} {question.topic}".rstrip(), digest
+        case ResumeOf() | RestartOf() | ForkOf():
+            raise Misuse(
+                f"a workflow asked for {type(question).__name__.removesuffix('Of').lower()} of {question.id!r}: what "
+                "an operator orders is not recorded, and a replay would order it again. Call it in a step, or outside"
+            )
         case _:
             raise TypeError(f"no such question: {question!r}")
 

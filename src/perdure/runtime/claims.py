@@ -17,7 +17,7 @@ import msgspec
 from perdure.client.line import Line
 from perdure.core.run import Run
 from perdure.definitions import Registry, WorkflowDef
-from perdure.model.ids import RunKey
+from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
 from perdure.model.states import Cause, Reason
 from perdure.model.writes import Decided, Hold, Unit, Verdict
@@ -129,7 +129,10 @@ def _no_code(host: Host, row: WorkflowRow) -> str:
 
 def stop_at_another(parent: Execution, child: WorkflowRow, exists: WorkflowRow) -> None:
     """Hold a rewound run whose child has the id of one from before the cut, but is another call than that was."""
-    if (child.name, child.fingerprint) == (exists.name, exists.fingerprint) or parent.gone:
+    run = parent.run
+    derived = child.id == child_id(RunKey(parent.id, run.origin), child.parent_path)  # else its start has a verdict
+    same = (child.name, child.fingerprint) == (exists.name, exists.fingerprint)
+    if run.origin == run.key.run or not derived or same or parent.gone:
         return
     parent.hold(
         Reason.NONDETERMINISM,

@@ -55,7 +55,7 @@ class CodedStore:
         return await self._store.replace(old, self._start(next), nonce, now=now)
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
-        return await self._store.rewind(seen, replaced(change, next=self._start(change.next)), now=now)
+        return await self._store.rewind(seen, self._rewind(change), now=now)
 
     async def fork(
         self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
@@ -75,6 +75,10 @@ class CodedStore:
             decision=None if unit.decision is None else self._decided(unit.decision),
         )
 
+    def _rewind(self, change: Rewind) -> Rewind:
+        then = tuple(self._record(record) for record in change.then)
+        return replaced(change, next=self._start(change.next), then=then)
+
     def _start(self, start: Start) -> Start:
         return replaced(start, input=self._codec.encode(start.input))
 
@@ -87,10 +91,10 @@ class CodedStore:
         match change:
             case Close(data=bytes() as data):
                 return replaced(change, data=self._codec.encode(data))
-            case Rewind(next=start, decision=Record() as decision):
-                return replaced(change, next=self._start(start), decision=self._record(decision))
-            case Continue(next=start) | Rewind(next=start):
+            case Continue(next=start):
                 return replaced(change, next=self._start(start))
+            case Rewind():
+                return self._rewind(change)
             case _:
                 return change
 

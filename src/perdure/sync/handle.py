@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar, cast
 
 from perdure.api.keys import Event, Topic, encode_message, name_and_shape
-from perdure.client.questions import CancelOf, EventOf, InfoOf, ResultOf, SendTo
+from perdure.api.options import check_id
+from perdure.client.questions import CancelOf, EventOf, ForkOf, InfoOf, RestartOf, ResultOf, ResumeOf, SendTo
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import WorkflowInfo
 from perdure.model.states import Status
+from perdure.operations.look import Order, who
 from perdure.runtime import sface
 from perdure.runtime.face import Home
 from perdure.serde.codec import seal
-from perdure.serde.values import Shape
+from perdure.serde.values import ArgsShape, Shape
+
+ANY_ARGS = ArgsShape.of(lambda *_args, **_named: None)  # the code need not be here: by their own types
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -78,6 +83,57 @@ class Handle(Generic[R]):
         name, shape = name_and_shape(event, "event")
         wait = None if timeout is None else to_us(timeout, "timeout")
         return cast("T | None", sface.ask(self._home, EventOf(self.id, name, shape, wait)))
+
+    @sface.at_the_call
+    def resume(self, *, version: str | None = None, force: bool = False, reason: str = "") -> Status:
+        """Let it go on from its last recorded step: held, cancelled, timed out; queued or scheduled, it starts now.
+
+        Answers with the status it then has; what runs or waits goes on already. ``version``: the code that goes on
+        with it; ``force``: even if nobody has checked that its history replays there. Not inside a workflow.
+
+        Raises ``WorkflowClosed`` for what is final (restart or fork it), ``WorkflowStranded``, ``WorkflowNotFound``.
+        """
+        question = ResumeOf(id=self.id, version=version, force=force, order=Order(by=who(), reason=reason))
+        status = cast("Status", sface.ask(self._home, question))
+        self._ended = None  # the end that was known is no longer the end
+        return status
+
+    @sface.at_the_call
+    def restart(self, *, id: str | None = None, terminate: bool = False, reason: str = "") -> Handle[R]:
+        """Begin anew under another id (default: this one with ``-2``, ``-3`` …), with the same name and input.
+
+        ``terminate``: ends this one at once, in the same commit. With an ``id`` it may be repeated. Not inside a
+        workflow. Raises ``WorkflowNotFound``, ``WorkflowConflict``.
+        """
+        new_id = None if id is None else check_id(id)
+        question = RestartOf(id=self.id, new_id=new_id, terminate=terminate, order=Order(by=who(), reason=reason))
+        return Handle(self._home, cast("str", sface.ask(self._home, question)), self._shape)
+
+    @sface.at_the_call
+    def fork(
+        self,
+        step: str | int | None = None,
+        *,
+        id: str | None = None,
+        version: str | None = None,
+        input: Sequence[Any] | None = None,
+        reason: str = "",
+    ) -> Handle[R]:
+        """Begin another workflow that keeps what this one has recorded before ``step``; this one stays as it is.
+
+        ``step``: a name, a path (``"2.1"``) or a record's number (an int, or ``"#7"``); None keeps all. ``id``: of the
+        new one (default: this one with ``-2``, ``-3`` …); given one, it may be repeated. ``version``: the code that
+        goes on. ``input``: other arguments, in order; if records are kept, a replay that does not fit holds it.
+        Not inside a workflow.
+
+        Raises ``StepNotFound``, ``WorkflowNotFound``, ``WorkflowConflict``, ``Unserializable``.
+        """
+        new_id = None if id is None else check_id(id)
+        data = None if input is None else seal(ANY_ARGS.encode(tuple(input), {}), "input", self._home.registry.codec)
+        question = ForkOf(
+            id=self.id, new_id=new_id, step=step, version=version, input=data, order=Order(by=who(), reason=reason)
+        )
+        return Handle(self._home, cast("str", sface.ask(self._home, question)), self._shape)
 
     def __repr__(self) -> str:
         return f"<Handle {self.id!r}>"

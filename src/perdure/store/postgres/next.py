@@ -51,22 +51,22 @@ async def rewind(tx: Transaction, place: Place, old: RunKey, change: Rewind, now
     following, sql = change.next, place.sql
     await put_away(tx, place, old, Status.SUPERSEDED, now)
     await begin_next(tx, place, old.id, following.run, following, now)
-    await keep_records(tx, place, old, following, change.mark, now)
-    if change.decision is not None:
-        key = RunKey(old.id, following.run)
-        await write_record(tx, place, key, change.decision, following.version, following.nonce)
+    await keep_records(tx, place, old, following, (change.mark, *change.then), now)
     await tx.fetch(sql["message_untake"], place.app, old.id, old.run, following.run, change.keep)
     await tx.fetch(sql["workflow_rewound"], place.app, old.id, old.run, change.attempts, change.uncancel)
 
 
-async def keep_records(tx: Transaction, place: Place, source: RunKey, start: Start, mark: Record, now: int) -> None:
-    """Give a run that was just begun the records of ``source`` before the mark, the mark, and the events they set."""
+async def keep_records(
+    tx: Transaction, place: Place, source: RunKey, start: Start, more: tuple[Record, ...], now: int
+) -> None:
+    """Give a run that was just begun the records of ``source`` before ``more``, then those, and the events they set."""
     key, sql, app = RunKey(start.id, start.run), place.sql, place.app
-    await tx.fetch(sql["history_copy"], app, *source, mark.seq - 1, *key)
-    await write_record(tx, place, key, mark, start.version, start.nonce)
+    await tx.fetch(sql["history_copy"], app, *source, more[0].seq - 1, *key)
+    for record in more:
+        await write_record(tx, place, key, record, start.version, start.nonce)
     await tx.fetch(sql["event_copy"], app, *key, now, Kind.EVENT.value)
     deadline = None if start.began is None else bound(start, now)  # else its time begins with its first claim
-    await tx.fetch(sql["workflow_kept"], app, start.id, mark.seq, start.began, deadline)
+    await tx.fetch(sql["workflow_kept"], app, start.id, more[-1].seq, start.began, deadline)
 
 
 async def write_record(tx: Transaction, place: Place, key: RunKey, r: Record, version: str, nonce: bytes) -> None:

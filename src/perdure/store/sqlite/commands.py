@@ -107,7 +107,7 @@ def fork(
     head = conn.execute(Q["workflow_head"], (app, start.id)).fetchone()
     if head is None:
         commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
-        onward.keep_records(conn, app, source, start, mark, now)
+        onward.keep_records(conn, app, source, start, (mark,), now)
     elif start.nonce != (head[4] if head[1] == 1 else past_nonce(conn, app, start.id, 1)):
         return _get(conn, app, start.id)
     if end is not None:

@@ -35,28 +35,23 @@ def rewind(conn: Connection, app: str, old: RunKey, change: Rewind, now: int, cl
     following = change.next
     conn.execute(Q["past_run_insert"], (app, old.id, old.run, CODE[Status.SUPERSEDED], now, closed))
     begin_next(conn, app, old.id, following.run, following, now)
-    keep_records(conn, app, old, following, change.mark, now)
-    if change.decision is not None:
-        write_record(conn, app, RunKey(old.id, following.run), change.decision, following)
+    keep_records(conn, app, old, following, (change.mark, *change.then), now)
     conn.execute(Q["message_untake"], (app, old.id, old.run, following.run, change.keep))
     conn.execute(Q["workflow_rewound"], (app, old.id, old.run, change.attempts, change.uncancel))
 
 
-def keep_records(conn: Connection, app: str, source: RunKey, start: Start, mark: Record, now: int) -> None:
-    """Give a run that was just begun the records of ``source`` before the mark, the mark, and the events they set."""
-    id, run, keep = start.id, start.run, mark.seq - 1
+def keep_records(conn: Connection, app: str, source: RunKey, start: Start, more: tuple[Record, ...], now: int) -> None:
+    """Give a run that was just begun the records of ``source`` before ``more``, then those, and the events they set."""
+    id, run, keep = start.id, start.run, more[0].seq - 1
     conn.execute(Q["history_copy"], (app, *source, keep, id, run))
-    write_record(conn, app, RunKey(id, run), mark, start)
+    for r in more:
+        conn.execute(Q["history_insert"], (
+            app, id, run, r.seq, r.path, r.kind.value, r.name, r.at, r.fingerprint, r.outcome.value, r.data, r.attempt,
+            r.shown, rows.pack_intents(r.intents), start.version, start.nonce,
+        ))  # fmt: skip
     conn.execute(Q["event_copy"], (app, id, run, now, Kind.EVENT.value))
-    conn.execute(Q["workflow_kept"], (app, id, mark.seq, start.began, resumed_bound(start, now)))
-
-
-def write_record(conn: Connection, app: str, key: RunKey, r: Record, start: Start) -> None:
-    """Write one record of a run that was just begun."""
-    conn.execute(Q["history_insert"], (
-        app, *key, r.seq, r.path, r.kind.value, r.name, r.at, r.fingerprint, r.outcome.value, r.data, r.attempt,
-        r.shown, rows.pack_intents(r.intents), start.version, start.nonce,
-    ))  # fmt: skip
+    deadline = None if start.began is None else bound(start, now)  # else its time begins with its first claim
+    conn.execute(Q["workflow_kept"], (app, id, more[-1].seq, start.began, deadline))
 
 
 class _Placed(msgspec.Struct, gc=False):
@@ -81,8 +76,3 @@ def bound(start: Start, now: int) -> int | None:
     if start.timeout is None:
         return start.deadline
     return now + start.timeout if start.deadline is None else min(start.deadline, now + start.timeout)
-
-
-def resumed_bound(start: Start, now: int) -> int | None:
-    """The deadline of what goes on from kept records; None if its time begins with its first claim."""
-    return None if start.began is None else bound(start, now)

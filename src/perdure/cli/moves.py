@@ -1,0 +1,173 @@
+"""``perdure workflow resume|restart|fork``: what recovery parked, a person lets go on.
+
+One id is done at once. Several are a plan first: what each is, and nothing is changed until ``--yes``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from perdure.api.options import check_id
+from perdure.cli.exits import Code, code_of
+from perdure.cli.output import clean, emit_many, note, redacted
+from perdure.cli.rollcall import call_roll, nobody
+from perdure.cli.target import Given, common, opened, run
+from perdure.errors import ConfigError, DatabaseTrouble, PerdureError
+from perdure.model.ids import TokenMaker
+from perdure.operations import fork as forks
+from perdure.operations.look import Order, not_found, who
+from perdure.operations.resume import resume as let_go_on
+from perdure.store.base import Store
+
+Do = Callable[[Store, str], Awaitable[tuple[str, str, str]]]  # the id it is about then, its status, and in words
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one id."""
+
+    id: str
+    status: str | None
+    answer: str
+    new: str | None = None
+    code: Code = Code.OK
+
+
+def _several(fn: Callable[..., None]) -> Callable[..., None]:
+    """What each of the three verbs takes."""
+    for option in (
+        click.option("--yes", is_flag=True, help="Do it: without it, several ids are only looked at."),
+        click.option("--reason", default="", metavar="TEXT", help="Why; kept in the history. Needed for several ids."),
+        click.argument("ids", nargs=-1, required=True, metavar="ID..."),
+    ):
+        fn = option(fn)
+    return fn
+
+
+@click.command()
+@common
+@_several
+@click.option("--version", metavar="V", help="The version of the code that goes on with it.")
+@click.option("--force", is_flag=True, help="Move it there even if nobody has checked that its history replays there.")
+def resume(given: Given, ids: Sequence[str], reason: str, yes: bool, version: str | None, force: bool) -> None:
+    """Let workflows go on from their last recorded step.
+
+    Held, cancelled and timed out ones are queued again; queued and scheduled ones start now; what runs or waits goes on
+    already. What is completed, failed or terminated is final: restart or fork it.
+    """
+    order, token = Order(by=who(), reason=reason), TokenMaker()
+
+    async def do(store: Store, id: str) -> tuple[str, str, str]:
+        status = await let_go_on(store, id, order, token, version=version, force=force)
+        return id, str(status), "it is queued and goes on" if status == "queued" else f"it goes on already: {status}"
+
+    run(_each(given, ids, reason, do, "resume", yes=yes))
+
+
+@click.command()
+@common
+@_several
+@click.option("--id", "new", metavar="NEW", help="The new workflow's id (default: the old one's with -2, -3 …).")
+@click.option("--terminate", is_flag=True, help="End the old one at once, in the same commit.")
+def restart(given: Given, ids: Sequence[str], reason: str, yes: bool, new: str | None, terminate: bool) -> None:
+    """Begin workflows anew, under other ids, with the same names and inputs. With --id it may be repeated."""
+    order, token, new_id = Order(by=who(), reason=reason), TokenMaker(), _one_new(ids, new)
+
+    async def do(store: Store, id: str) -> tuple[str, str, str]:
+        begun = await forks.restart(store, id, order, token, new_id=new_id, terminate=terminate)
+        return begun, "queued", f"begun anew as {begun}" + (", and terminated" if terminate else "")
+
+    run(_each(given, ids, reason, do, "restart", yes=yes))
+
+
+@click.command()
+@common
+@_several
+@click.option("--id", "new", metavar="NEW", help="The new workflow's id (default: the old one's with -2, -3 …).")
+@click.option("--from", "step", metavar="STEP", help="Keep what came before it: its name, path (2.1) or number (#7).")
+@click.option("--version", metavar="V", help="The version of the code that goes on (default: the one that wrote it).")
+@click.option("--input", "input_", metavar="JSON", help="Other arguments, as workflow show prints them: '[\"a\", 2]'.")
+def fork(
+    given: Given, ids: Sequence[str], reason: str, yes: bool, new: str | None, step: str | None, version: str | None,
+    input_: str | None,
+) -> None:  # fmt: skip
+    """Begin other workflows that keep what these have recorded before a step (default: all); these stay as they are.
+
+    With --id it may be repeated. A kept record that the code or the input does not repeat holds it, without effect.
+    """
+    order, token, new_id = Order(by=who(), reason=reason), TokenMaker(), _one_new(ids, new)
+    data = None if input_ is None else _arguments(input_)
+
+    async def do(store: Store, id: str) -> tuple[str, str, str]:
+        begun = await forks.fork(store, id, order, token, new_id=new_id, step=step, version=version, input=data)
+        return begun, "queued", f"forked as {begun}"
+
+    run(_each(given, ids, reason, do, "fork", yes=yes))
+
+
+def _one_new(ids: Sequence[str], new: str | None) -> str | None:
+    if new is not None and len(set(ids)) > 1:
+        raise ConfigError(f"--id {new} names one new workflow, but {len(set(ids))} ids were given; leave it out")
+    return None if new is None else check_id(new)
+
+
+def _arguments(text: str) -> bytes:
+    """Arguments as they are stored. Raises ``ConfigError`` for what is no JSON, or no arguments."""
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, list) and not (isinstance(value, dict) and "$args" in value):
+        raise ConfigError(
+            f"--input {text!r} is not a JSON array of arguments, such as '[\"order-42\", 1999]'; with arguments by "
+            'name: \'{"$args": ["order-42"], "express": true}\''
+        )
+    return msgspec.json.encode(value)
+
+
+async def _each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str, *, yes: bool) -> None:
+    """One after the other; what one is refused costs the others nothing."""
+    ids = list(dict.fromkeys(ids))
+    async with opened(given) as store:
+        if len(ids) > 1 and not (yes and reason):
+            answers = await _plan(store, ids, verb)
+        else:
+            answers = [await _answer(store, id, do) for id in ids]
+            store.hint()
+            if any(answer.status == "queued" for answer in answers) and not (await call_roll(store)).live:
+                note(nobody(store.app))
+    fields = [{"id": a.id, "status": a.status, "new": a.new, "answer": a.answer} for a in answers]
+    lines = [f"{clean(a.id)}: {clean(redacted(a.answer))}" for a in answers]
+    emit_many(given.output, "answers", fields, lines, id="new" if verb != "resume" else "id")
+    worst = max((answer.code for answer in answers), key=_RANK.index)
+    if worst is not Code.OK:
+        raise click.exceptions.Exit(int(worst))
+
+
+_RANK = (Code.OK, Code.NO, Code.USAGE, Code.NOT_FOUND)
+
+
+async def _plan(store: Store, ids: Sequence[str], verb: str) -> list[Answer]:
+    rows = await store.rows(ids)
+    note(f"nothing was changed: to {verb} {len(ids)} workflows, add --yes and --reason TEXT")
+    return [
+        Answer(id=id, status=str(rows[id].status), answer=f"is {rows[id].status}; would {verb}", code=Code.NO)
+        if id in rows
+        else Answer(id=id, status=None, answer=str(not_found(id, store.app)), code=Code.NOT_FOUND)
+        for id in ids
+    ]
+
+
+async def _answer(store: Store, id: str, do: Do) -> Answer:
+    try:
+        about, status, words = await do(store, id)
+    except DatabaseTrouble:
+        raise
+    except PerdureError as error:
+        code = code_of(error)
+        return Answer(id=id, status=None, answer=str(error), code=code if code in _RANK else Code.NO)
+    return Answer(id=id, status=status, answer=words, new=about)

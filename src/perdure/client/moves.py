@@ -1,0 +1,52 @@
+"""The verbs of an operator, from a process that has a line: resume, restart, fork."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from perdure.client.line import Line
+from perdure.client.questions import ForkOf, Move, RestartOf, ResumeOf
+from perdure.operations.fork import fork, restart
+from perdure.operations.resume import resume
+from perdure.store.base import Store
+
+Patiently = Callable[..., Awaitable[Any]]
+_TIMED = frozenset({"poll", "rewind", "reopen", "fork", "terminate"})
+
+
+class _Patient:
+    """The line's store, each call made again until it is answered."""
+
+    def __init__(self, line: Line, patiently: Patiently) -> None:
+        self.app = line.app
+        self._line = line
+        self._patiently = patiently
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._line.store, name)
+
+        async def call(*args: Any, **named: Any) -> Any:
+            if name in _TIMED:
+                named["now"] = self._line.clock.stamp()
+            return await self._patiently(self._line, lambda: method(*args, **named))
+
+        return call
+
+
+async def answer(line: Line, question: Move, patiently: Patiently) -> Any:
+    """Do it, and tell those who may run what it has queued."""
+    store = cast("Store", _Patient(line, patiently))
+    token, order = line.new_token, question.order
+    match question:
+        case ResumeOf(id=id, version=version, force=force):
+            done: Any = await resume(store, id, order, token, version=version, force=force, check=line.check_replay)
+        case RestartOf(id=id, new_id=new_id, terminate=terminate):
+            done = await restart(store, id, order, token, new_id=new_id, terminate=terminate)
+        case ForkOf(id=id, new_id=new_id, step=step, version=version, input=input):
+            done = await fork(store, id, order, token, new_id=new_id, step=step, version=version, input=input)
+    line.watcher.look()
+    if line.work is not None:
+        line.work.look()
+    line.store.hint()
+    return done
