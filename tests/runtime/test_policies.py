@@ -26,12 +26,13 @@ from perdure.recovery import (
     MoveTo,
     Rerun,
     Resume,
+    RunFrom,
     Skip,
     Terminate,
 )
 from perdure.store.base import Filter
 from perdure.testing import Harness, harness
-from tests.runtime.support import Ledger
+from tests.runtime.support import Ledger, crash, history, in_memory, status, until
 
 word = Topic[str]("word")
 
@@ -533,3 +534,181 @@ async def test_a_blocking_policy_that_hangs_is_left_alone(
 def test_what_can_never_be_asked_is_refused(app: App, declare: Callable[[App], Any], says: str) -> None:
     with pytest.raises(DefinitionError, match=says):
         declare(app)
+
+
+# -- the next run
+
+
+async def test_run_from_begins_the_next_run_with_what_came_before_the_step(shop: Shop, h: Harness) -> None:
+    shop.app.recovery_policy(shop.order)(
+        lambda incident: RunFrom("charge", set={"was_failed": True}, because="lost") if incident.run < 2 else Default()
+    )
+    await shop.interrupt(h)
+    shop.gate.set()
+    assert await shop.order.handle("a").result() == ["r-sku", 5, "shipped"]
+    assert shop.ledger.counts == {"reserve": 1, "charge": 2, "ship {'was_failed': True}": 1}
+    row = (await h.store.rows(["a"]))["a"]
+    assert (row.run, row.status, row.attempts) == (2, "completed", 1)
+    [decided] = await shop.decisions(h)
+    assert (decided.run, decided.decision, evidence(decided)["target"]) == (1, "run_from", "charge")
+    assert shop.seen[-1] == {"was_failed": True}
+
+
+async def test_run_from_the_first_step_sees_what_was_set_from_the_beginning(shop: Shop, h: Harness) -> None:
+    shop.app.recovery_policy(shop.order)(
+        lambda incident: RunFrom("reserve", set={"again": incident.run}) if incident.run < 2 else Default()
+    )
+    await shop.interrupt(h)
+    shop.gate.set()
+    await shop.order.handle("a").result()
+    await shop.order.handle("a").result()
+    assert shop.seen == [{}, {"again": 1}, {"again": 1}]
+    assert shop.ledger.counts["reserve"] == 2
+
+
+async def test_run_from_a_step_that_is_not_there_is_the_default(shop: Shop, h: Harness) -> None:
+    always(shop, RunFrom("nowhere"))
+    await shop.interrupt(h)
+    shop.gate.set()
+    assert await shop.order.handle("a").result() == ["r-sku", 5, "shipped"]
+    [row] = await shop.decisions(h)
+    assert row.decision == "resume"
+    assert "has no step 'nowhere'" in row.because
+
+
+# -- other causes
+
+
+async def test_an_error_may_be_held_back_and_the_code_mended(app: App, database: str, ledger: Ledger) -> None:
+    told: list[Incident] = []
+
+    @app.step(name="work")
+    async def work() -> int:
+        ledger.note("work")
+        return len(ledger)
+
+    @app.workflow(name="body")
+    async def body() -> int:
+        got = await work()
+        if got < 2:
+            raise ValueError("too little")
+        return got
+
+    @app.on_error(body)
+    async def policy(incident: Incident) -> Decision:
+        told.append(incident)
+        return RunFrom(work, because="once more")
+
+    async with harness(app, database=database) as h:
+        handle = await body.options(id="a").start()
+        assert await handle.result() == 2
+        [incident] = told
+        assert (incident.cause, incident.status, str(incident.error)) == ("error", "failed", "too little")
+        assert isinstance(incident.default, Default)
+        [row] = await h.store.decisions(["a"])
+        assert (row.cause, row.decision, row.because, row.run) == ("error", "run_from", "once more", 1)
+        assert evidence(row)["error"] == "ValueError: too little"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "decision", "because"),
+    [
+        (Hold(because="look at it"), "held", "hold", "look at it"),
+        (Terminate(because="no"), "terminated", "terminate", "no"),
+        (Default(because="as it is"), "failed", "default", "as it is"),
+        (Skip(result=1), "failed", "default", "answered skip, which cannot follow error"),
+        (Resume(), "failed", "default", "answered resume, which cannot follow error"),
+        (Default(), "failed", None, ""),
+    ],
+)
+async def test_what_may_follow_an_error(
+    app: App, database: str, answer: Decision, status: str, decision: str | None, because: str
+) -> None:
+    @app.workflow(name="body")
+    async def body() -> None:
+        raise ValueError("no")
+
+    @app.on_error()
+    def policy(incident: Incident) -> Decision:
+        return answer
+
+    async with harness(app, database=database) as h:
+        await body.options(id="a").start()
+        await h.settle()
+        assert (await h.store.rows(["a"]))["a"].status == status
+        found = [(row.decision, because in row.because) for row in await h.store.decisions(["a"])]
+        assert found == ([] if decision is None else [(decision, True)])
+
+
+async def test_work_that_was_drained_is_asked_about_where_it_goes_on(database: str, ledger: Ledger) -> None:
+    told: list[Incident] = []
+
+    def build() -> tuple[App, Any]:
+        app = App("shop", database=database)
+
+        @app.workflow(name="body")
+        async def body() -> str:
+            return str(await recv(word))
+
+        @app.recovery_policy(body, on={"drained"})
+        def policy(incident: Incident) -> Decision:
+            told.append(incident)
+            return Hold(because="not now")
+
+        return app, body
+
+    app, body = build()
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: in_memory(app, "a"))
+    app, body = build()
+    async with app:
+        await until(lambda: bool(told))
+        await until(lambda: is_held(app))
+        [row] = await app._home.engine().line.store.decisions(["a"])
+    assert (told[0].cause, told[0].attempt, told[0].executor) == ("drained", 0, "")
+    assert (row.cause, row.decision, row.because) == ("drained", "hold", "not now")
+
+
+async def is_held(app: App) -> bool:
+    return await status(app, "a") == "held"
+
+
+async def test_what_does_not_fit_the_code_is_asked_about(database: str, ledger: Ledger) -> None:
+    told: list[Incident] = []
+
+    def build(name: str) -> tuple[App, Any]:
+        app = App("shop", database=database)
+
+        @app.step(name=name)
+        async def first() -> str:
+            ledger.note(name)
+            return name
+
+        @app.workflow(name="body")
+        async def body() -> str:
+            done = await first()
+            return done + str(await recv(word))
+
+        @app.recovery_policy(body, on={"version"})
+        async def policy(incident: Incident) -> Decision:
+            told.append(incident)
+            return RunFrom("1", because="the step has another name") if incident.run == 1 else Default()
+
+        return app, body
+
+    app, body = build("old")
+    await app.open()
+    await body.options(id="a").start()
+    await until(lambda: history(app, "a"))
+    await crash(app)
+    app, body = build("new")
+    async with app:
+        await body.handle("a").send("!", word)
+        assert await body.handle("a").result(timeout=15) == "new!"
+        rows = await app._home.engine().line.store.decisions(["a"])
+    assert ledger == ["old", "new"]
+    assert told[0].cause == "version"
+    assert "history has step old" in str(told[0].error)
+    assert (told[0].status, type(told[0].default)) == ("held", Hold)
+    assert [(row.cause, row.decision) for row in rows] == [("version", "run_from")]

@@ -57,8 +57,8 @@ class Rerun(Decision):
 class RunFrom(Decision):
     """Begin the next run of the same id, which keeps what was recorded before ``step`` and runs the rest again.
 
-    ``step``: a step, its name (the first call of that name), or a path such as ``"3"``. ``version``: of the code that
-    is to run it, default the one that ran it. Raises ``TypeError`` for what names no step.
+    ``step``: a step, its name (if the run called it once), or a path such as ``"3"``. ``version``: of the code that is
+    to run it, default the one that ran it. Raises ``TypeError`` for what names no step.
     """
 
     name: ClassVar[str] = "run_from"
@@ -70,6 +70,11 @@ class RunFrom(Decision):
         if not isinstance(named, str) or not named:
             raise TypeError(f"RunFrom({self.step!r}): give a step, its name, or a path such as '3'")
         object.__setattr__(self, "step", named)
+
+    @property
+    def target_step(self) -> str:
+        """Name or path."""
+        return str(self.step)
 
     @property
     def target(self) -> str:

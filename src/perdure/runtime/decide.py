@@ -43,6 +43,7 @@ class Host(Protocol):
     on_change: Callable[[], None]
 
     def keep(self, task: asyncio.Task[Any]) -> None: ...
+    def look(self) -> None: ...
 
 
 class Question(NamedTuple):
@@ -112,7 +113,10 @@ async def _decide(host: Host, question: Question, history: Sequence[Record], beg
     written = await write(host, case, effect)
     if written and effect.change is None:
         begin([*history, *(msgspec.structs.replace(record, version=host.version) for record in effect.records)])
-    elif written and isinstance(effect.change, Hold):
+    elif written and not isinstance(effect.change, Hold):
+        host.line.watcher.look()  # who waits for its end
+        host.look()  # what has become claimable
+    elif written:
         row = case.row
         host.line.watcher.warn_held(row.id, row.name, str(effect.change.reason), effect.change.detail)
 
@@ -125,7 +129,7 @@ def case_of(question: Question, history: Sequence[Record]) -> Case:
         question.definition, question.claimed, history, cause=question.cause,
         default=default_of(question.definition, row), executor=executor,
     )  # fmt: skip
-    return Case(row, history, incident, question.cause, Reason.RECOVERY_LIMIT, owner)
+    return Case(row, question.claimed.input, history, incident, question.cause, Reason.RECOVERY_LIMIT, owner)
 
 
 def effect_or_default(host: Host, case: Case, answer: Answer) -> Effect:

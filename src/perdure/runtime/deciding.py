@@ -59,7 +59,7 @@ class Deciding(Execution):
         if self.running:
             return  # asked already
         fails = Default(because="the workflow fails with its exception")
-        self._ask(Cause.ERROR, policies, fails, error, lambda: super(Deciding, self).finish(value, error))
+        self._put_to_policies(Cause.ERROR, policies, fails, error, lambda: super(Deciding, self).finish(value, error))
 
     # -- when what it recorded does not fit the code
 
@@ -73,7 +73,7 @@ class Deciding(Execution):
         self._stop_all()
         self.put_away()
         stays = HoldIt(because=detail)
-        self._ask(Cause.VERSION, policies, stays, detail, lambda: self._end_as(Hold(reason, detail)))
+        self._put_to_policies(Cause.VERSION, policies, stays, detail, lambda: self._end_as(Hold(reason, detail)))
 
     # -- asking
 
@@ -81,7 +81,7 @@ class Deciding(Execution):
         known = self.host.registry.policies
         return fitting(known, self.row.name, cause) if known else ()
 
-    def _ask(
+    def _put_to_policies(
         self,
         cause: Cause,
         policies: Sequence[Policy],
@@ -126,7 +126,7 @@ class Deciding(Execution):
         self._settled = True
         effect = None
         if answer.spoken:
-            case = Case(row, history, incident, cause, Reason.NONDETERMINISM)
+            case = Case(row, self.input, history, incident, cause, Reason.NONDETERMINISM)
             effect = effect_or_default(self.host, case, answer)
             self.run.decision = effect.decision
             for record in effect.records:

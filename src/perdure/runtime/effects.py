@@ -8,21 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from perdure.client.line import Line
 from perdure.core.run import Run
 from perdure.definitions import Registry
-from perdure.errors import Unserializable
+from perdure.errors import StepNotFound, Unserializable
+from perdure.model.cuts import rewind
 from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Change, Close, Decided, Release
 from perdure.model.writes import Delete as Forget
 from perdure.model.writes import Hold as Park
+from perdure.operations.steps import records_before
 from perdure.policy.decisions import (
     COMPENSATE,
     Compensate,
     Delete,
     Hold,
     MoveTo,
+    RunFrom,
     Skip,
     Terminate,
 )
@@ -45,6 +50,7 @@ class Case(NamedTuple):
     """One interrupted run: what was found, and what is told of it."""
 
     row: WorkflowRow
+    input: bytes
     history: Sequence[Record]
     incident: Incident
     cause: Cause
@@ -74,8 +80,10 @@ def effect_of(host: Host, case: Case, answer: Answer) -> Effect:
     except Unserializable as error:
         raise Impossible(str(error)) from None
     run = Run(case.row.key, case.row.lineage, case.row.version, host.line.clock.now(), case.history)
-    change = _change(host, case, answer)
-    if isinstance(decision, Compensate):
+    change = _change(host, case, answer, data)
+    if isinstance(decision, RunFrom):
+        pass  # what it sets is told to the next run
+    elif isinstance(decision, Compensate):
         if any(record.kind is Kind.DECISION and record.name == COMPENSATE for record in case.history):
             because = because or "it is compensating already, and goes on with that"
             answer = answer._replace(because=because)
@@ -90,7 +98,7 @@ def effect_of(host: Host, case: Case, answer: Answer) -> Effect:
     return Effect(row, records, change)
 
 
-def _change(host: Host, case: Case, answer: Answer) -> Change | None:
+def _change(host: Host, case: Case, answer: Answer, data: bytes | None) -> Change | None:
     row = case.row
     match answer.decision:
         case Hold():
@@ -104,8 +112,29 @@ def _change(host: Host, case: Case, answer: Answer) -> Change | None:
             return Forget()
         case MoveTo(version=version):
             return Release(version)
+        case RunFrom() as again:
+            return _from(host, case, again, answer, data)
         case _:
             return None
+
+
+def _from(host: Host, case: Case, decision: RunFrom, answer: Answer, data: bytes | None) -> Change:
+    """The next run, from what was recorded before a step."""
+    row, at = case.row, host.line.clock.now()
+    try:
+        keep = records_before(row, case.history, decision.target_step)
+    except StepNotFound as error:
+        raise Impossible(f"answered {decision}: {error}") from None
+    change = rewind(
+        row, case.history, case.input, keep, host.line.new_token, at=at, by=f"policy {answer.policy}",
+        reason=answer.because, verb=RunFrom.name, version=decision.version, attempts=row.attempts,
+    )  # fmt: skip
+    if data is None:
+        return change
+    told = Record(
+        keep + 2, "", Kind.DECISION, RunFrom.name, at, b"", Outcome.VALUE, data, shown=answer.because
+    )
+    return msgspec.structs.replace(change, then=(told,))
 
 
 def _skip(host: Host, case: Case, decision: Skip, because: str, seq: int, at: int) -> Record:
