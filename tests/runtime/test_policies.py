@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -147,10 +146,10 @@ async def test_past_the_limit_the_default_is_to_hold_and_that_is_what_the_record
     await h.settle()
     info = await shop.order.handle("a").info()
     assert (info.status, info.reason) == ("held", "recovery_limit")
-    assert Counter(row.decision for row in await shop.decisions(h)) == {"resume": 2, "hold": 1}
     [held] = [row for row in await shop.decisions(h) if row.decision == "hold"]
-    assert held.because == "3 executors died while it was in flight (limit 2)"
-    assert evidence(held)["attempt"] == 3
+    assert (held.because, held.policy) == ("3 executors died while it was in flight (limit 2)", "")
+    first = [row for row in await shop.decisions(h) if evidence(row).get("attempt") == 1]
+    assert [row.decision for row in first] == ["resume"]
 
 
 # -- what a policy is told

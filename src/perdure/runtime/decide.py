@@ -76,10 +76,11 @@ async def questions(host: Host, claimed: Sequence[Claimed]) -> Mapping[str, Ques
         if policies:
             found[row.id] = Question(definition, one, policies, None)
     if found:
-        noted = {(row.id, row.run, row.claim): row for row in await host.line.store.decisions(list(found))}
+        # Of the claim, or of one whose answer was lost and that was made again under another token.
+        noted = {(row.id, row.run): row for row in await host.line.store.decisions(list(found)) if not row.policy}
         for id, question in found.items():
-            row = question.claimed.row
-            found[id] = question._replace(noted=noted.get((id, row.run, row.claim or b"")))
+            if question.cause is Cause.CRASH:
+                found[id] = question._replace(noted=noted.get((id, question.claimed.row.run)))
     return found
 
 
