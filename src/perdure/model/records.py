@@ -198,6 +198,14 @@ class DecisionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     executor: str  # who decided
 
 
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A question that only an executor with the code can answer."""
+
+    nonce: bytes
+    kind: str
+    body: bytes  # JSON
+
+
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A history record as people and programs see it."""
 

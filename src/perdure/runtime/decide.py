@@ -122,13 +122,13 @@ async def _decide(host: Host, question: Question, history: Sequence[Record], beg
         host.line.watcher.warn_held(row.id, row.name, str(effect.change.reason), effect.change.detail)
 
 
-def case_of(question: Question, history: Sequence[Record]) -> Case:
+def case_of(question: Question, history: Sequence[Record], executor: str = "") -> Case:
     """What is told of an interrupted workflow; also for a plan, which changes nothing."""
     row = question.claimed.row
-    executor, owner = executor_in(question.noted)
+    noted, owner = executor_in(question.noted)
     incident = incident_of(
         question.definition, question.claimed, history, cause=question.cause,
-        default=default_of(question.definition, row), executor=executor,
+        default=default_of(question.definition, row), executor=noted or executor,
     )  # fmt: skip
     return Case(row, question.claimed.input, history, incident, question.cause, Reason.RECOVERY_LIMIT, owner)
 

@@ -38,6 +38,7 @@ from perdure.runtime.ends import child_start
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.leases import Lease
+from perdure.runtime.plan import serve_plans
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
@@ -357,6 +358,7 @@ class Executor:
             return
         if self.alive:
             self.keep(asyncio.Task(reap(self), loop=self.line.loop))
+            self.keep(asyncio.Task(serve_plans(self), loop=self.line.loop))
         self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
 
     # -- eviction

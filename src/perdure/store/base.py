@@ -25,7 +25,7 @@ from typing import Protocol
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Wake, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 
@@ -244,6 +244,23 @@ class Store(Protocol):
 
     async def leave(self, id: bytes) -> None:
         """Mark an incarnation gone; then forget gone and dead ones that own nothing."""
+        ...
+
+    # -- questions to executors
+    async def ask(self, version: str, request: Request, patience: int, *, now: int | None = None) -> None:
+        """Ask executors of a version something that takes its code; who asks waits ``patience`` microseconds."""
+        ...
+
+    async def asked(self, version: str, *, now: int | None = None) -> builtins.list[Request]:
+        """What is asked of a version and not answered, oldest first."""
+        ...
+
+    async def answer(self, nonce: bytes, owner: bytes, text: bytes) -> None:
+        """Answer; the first answer counts."""
+        ...
+
+    async def answered(self, nonce: bytes) -> bytes | None:
+        """The answer, read once; None as long as there is none."""
         ...
 
     # -- hints (never needed for correctness)

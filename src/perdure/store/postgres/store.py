@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, decisions, health, migrate, reads
+from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -169,6 +169,20 @@ class PostgresStore:
     async def leave(self, id: bytes) -> None:
         await self._reading.fetch(self._place.sql["incarnation_leave"], self.app, id, writing=True)
         await self._reading.fetch(self._place.sql["incarnation_forget"], self.app, writing=True)
+
+    # -- questions to executors
+
+    async def ask(self, version: str, request: Request, patience: int, *, now: int | None = None) -> None:
+        await requests.ask(self._reading, self._place, version, request, patience, now)
+
+    async def asked(self, version: str, *, now: int | None = None) -> builtins.list[Request]:
+        return await requests.asked(self._reading, self._place, version, now)
+
+    async def answer(self, nonce: bytes, owner: bytes, text: bytes) -> None:
+        await requests.answer(self._reading, self._place, nonce, owner, text)
+
+    async def answered(self, nonce: bytes) -> bytes | None:
+        return await requests.answered(self._reading, self._place, nonce)
 
     # -- hints
 

@@ -15,11 +15,11 @@ from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.sqlite import claim, commands, decisions, executors, file, health, migrate, reads
+from perdure.store.sqlite import claim, commands, decisions, executors, file, health, migrate, reads, requests
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
@@ -174,6 +174,20 @@ class SQLiteStore:
 
     async def leave(self, id: bytes) -> None:
         await self._write(lambda conn: executors.leave(conn, self.app, id))
+
+    # -- questions to executors
+
+    async def ask(self, version: str, request: Request, patience: int, *, now: int | None = None) -> None:
+        await self._write(lambda conn: requests.ask(conn, self.app, version, request, patience, _clock(now)))
+
+    async def asked(self, version: str, *, now: int | None = None) -> builtins.list[Request]:
+        return await self._read(lambda conn: requests.asked(conn, self.app, version, _clock(now)))
+
+    async def answer(self, nonce: bytes, owner: bytes, text: bytes) -> None:
+        await self._write(lambda conn: requests.answer(conn, self.app, nonce, owner, text))
+
+    async def answered(self, nonce: bytes) -> bytes | None:
+        return await self._write(lambda conn: requests.answered(conn, self.app, nonce))
 
     # -- hints
 
