@@ -101,9 +101,7 @@ def test_without_code_and_without_an_executor_it_is_unknown(perdure: Cli, url: s
     assert "no workflow 'nope'" in perdure("recovery", "plan", "nope", "--database", url, code=3).stderr
 
 
-def test_a_live_executor_answers_for_its_code(
-    perdure: Cli, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_live_executor_answers_for_its_code(perdure: Cli, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perdure.runtime.executor.REAP_SECONDS", 0.05)
 
     async def main() -> Any:
@@ -111,9 +109,7 @@ def test_a_live_executor_answers_for_its_code(
         async with app:
             await checkout.options(id="hold").start("hold")
             await inside.wait()
-            found = await asyncio.to_thread(
-                perdure.json, "recovery", "plan", "--executor", "host-1", "--database", url
-            )
+            found = await asyncio.to_thread(perdure.json, "recovery", "plan", "--executor", "host-1", "--database", url)
             await crash(app)
             return found
 

@@ -62,9 +62,7 @@ def build(database: str, ledger: Ledger, **settings: Any) -> tuple[App, Any, asy
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", list(Mode), ids=lambda mode: mode.name.lower())
-async def test_a_crash_at_any_write_of_a_recovery_leaves_one_decision_for_each_claim(
-    database: str, mode: Mode
-) -> None:
+async def test_a_crash_at_any_write_of_a_recovery_leaves_one_decision_for_each_claim(database: str, mode: Mode) -> None:
     struck: Counter[str] = Counter()
     for after in AFTER:
         ledger = Ledger()

@@ -13,8 +13,26 @@ from perdure.model.records import Incarnation, Kind, Outcome, Record, Request
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Decided, Delete, Hold, Release, SetEvent, Unit
 from perdure.store.base import Store
-from tests.store.build import ME, OTHER, SECOND, T, close, commit, dump, history, one, record, row, running, send
-from tests.store.build import outside, queued, tok, unit, want
+from tests.store.build import (
+    ME,
+    OTHER,
+    SECOND,
+    T,
+    close,
+    commit,
+    dump,
+    history,
+    one,
+    outside,
+    queued,
+    record,
+    row,
+    running,
+    send,
+    tok,
+    unit,
+    want,
+)
 
 
 def decided(decision: str = "hold", **more: Any) -> Decided:
@@ -83,7 +101,9 @@ async def test_an_adoption_after_a_death_notes_the_default_and_a_decision_stands
         evidence = msgspec.json.decode(noted.evidence)
         assert evidence == {"owner": ME.hex(), "executor": "dead one", "attempt": 1}
     kept = decided(evidence=b"{}", because="the limit")
-    assert (await one(store, unit("w", OTHER, change=Hold(Reason.RECOVERY_LIMIT, ""), decision=kept), now=T + 9)).applied
+    assert (
+        await one(store, unit("w", OTHER, change=Hold(Reason.RECOVERY_LIMIT, ""), decision=kept), now=T + 9)
+    ).applied
     [noted] = await store.decisions(["w"])
     assert (noted.decision, noted.because, noted.at) == ("hold", "the limit", T + 7)
     assert msgspec.json.decode(noted.evidence)["executor"] == "dead one"

@@ -18,17 +18,17 @@ Asked = TypeVar("Asked", bound=Callable[[Incident], Decision | Awaitable[Decisio
 CAUSES = {cause.value: cause for cause in Cause if cause is not Cause.NONE}
 
 
-def declare(
-    fn: Any, target: object, on: Collection[str], order: int, scope: Container[str], face: str
-) -> Policy:
+def declare(fn: Any, target: object, on: Collection[str], order: int, scope: Container[str], face: str) -> Policy:
     """A policy from what its decorator was given. Raises ``DefinitionError`` for what can never be asked."""
     name = getattr(fn, "__qualname__", type(fn).__qualname__).replace("<locals>.", "")
     place = place_of(fn.decide) if hasattr(fn, "decide") else place_of(fn)
     needs, decide = None, fn
     if inspect.isclass(fn):
         if not (callable(getattr(fn, "needs", None)) and callable(getattr(fn, "decide", None))):
-            raise DefinitionError(f"policy {name} ({place}) is a class; it needs needs(name, status) and decide(incident)")
-        made = fn()
+            raise DefinitionError(
+                f"policy {name} ({place}) is a class; it needs needs(name, status) and decide(incident)"
+            )
+        made: Any = fn()
         needs, decide = made.needs, made.decide
         if inspect.iscoroutinefunction(needs):
             raise DefinitionError(f"needs() of policy {name} ({place}) must be a plain 'def'; decide() may be async")

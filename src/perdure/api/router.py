@@ -16,7 +16,6 @@ from perdure.client.questions import StartOptions
 from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
-from perdure.policy.incident import CauseName
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
 from perdure.serde.hints import call_hints
@@ -183,7 +182,7 @@ class Router:
     # -- recovery policies
 
     def recovery_policy(
-        self, target: object = None, /, *, on: Collection[CauseName] = ("crash",), order: int = 100
+        self, target: object = None, /, *, on: Collection[str] = ("crash",), order: int = 100
     ) -> Callable[[Asked], Asked]:
         """Declare what is asked when a workflow was interrupted: a function ``(incident) -> decision``.
 

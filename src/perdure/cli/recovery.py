@@ -74,9 +74,7 @@ async def _plan(
 Chosen = list[tuple[WorkflowRow, str]]
 
 
-async def _choose(
-    store: Store, roll: Rollcall, ids: Sequence[str], executors: Sequence[str], limit: int
-) -> Chosen:
+async def _choose(store: Store, roll: Rollcall, ids: Sequence[str], executors: Sequence[str], limit: int) -> Chosen:
     """Which workflows, each with the label of the executor that has it."""
     if ids:
         rows = await store.rows(ids)

@@ -458,7 +458,8 @@ class Run:
             change=self.change, decision=self.decision,
         )  # fmt: skip
         self._records = []
-        self.start = self.change = self.decision = self.events = self.sends = self.children = self.taken = self.woken = None
+        self.start = self.change = self.decision = None
+        self.events = self.sends = self.children = self.taken = self.woken = None
         return unit
 
     # -- what travels with the records

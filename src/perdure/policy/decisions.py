@@ -66,7 +66,9 @@ class RunFrom(Decision):
     version: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        named = self.step if isinstance(self.step, str) else getattr(getattr(self.step, "definition", self.step), "name", None)
+        named: object = self.step
+        if not isinstance(named, str):
+            named = getattr(getattr(named, "definition", named), "name", None)
         if not isinstance(named, str) or not named:
             raise TypeError(f"RunFrom({self.step!r}): give a step, its name, or a path such as '3'")
         object.__setattr__(self, "step", named)

@@ -36,8 +36,9 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.operations.look import not_found
-from perdure.runtime.ends import child_start
 from perdure.runtime.deciding import Deciding
+from perdure.runtime.ends import child_start
+from perdure.runtime.execution import Execution
 from perdure.runtime.unread import unread, value_of
 from perdure.runtime.waits import EventWait
 from perdure.serde.failures import decode_failure, encode_failure

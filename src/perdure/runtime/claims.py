@@ -86,9 +86,7 @@ def _drop_before(host: Host, claimed: Claimed, history: Sequence[Record]) -> Run
     return Run(row.key, row.lineage, host.version, host.line.clock.now(), history)
 
 
-def _begin(
-    host: Host, claimed: Claimed, mail: list[Message], history: Sequence[Record], decided: bool = False
-) -> None:
+def _begin(host: Host, claimed: Claimed, mail: list[Message], history: Sequence[Record], decided: bool = False) -> None:
     row = claimed.row
     previous = host.executions.get(row.id)
     if previous is not None:

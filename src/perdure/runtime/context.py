@@ -184,7 +184,14 @@ def current() -> Current:
     step = STEP.get()
     if step is not None and async_body() is None:
         return Current(
-            step.key, step.lineage, step.workflow, step.version, step.executor, step.attempt, False, step.path,
+            step.key,
+            step.lineage,
+            step.workflow,
+            step.version,
+            step.executor,
+            step.attempt,
+            False,
+            step.path,
             step.decided,
         )
     execution = need_body("current()")

@@ -114,12 +114,12 @@ async def _decide(host: Host, question: Question, history: Sequence[Record], beg
     written = await write(host, case, effect)
     if written and effect.change is None:
         begin([*history, *(msgspec.structs.replace(record, version=host.version) for record in effect.records)])
-    elif written and not isinstance(effect.change, Hold):
+    elif written and isinstance(effect.change, Hold):
+        held = effect.change
+        host.line.watcher.warn_held(case.row.id, case.row.name, str(held.reason), held.detail)
+    elif written:
         host.line.watcher.look()  # who waits for its end
         host.look()  # what has become claimable
-    elif written:
-        row = case.row
-        host.line.watcher.warn_held(row.id, row.name, str(effect.change.reason), effect.change.detail)
 
 
 def case_of(question: Question, history: Sequence[Record], executor: str = "") -> Case:
@@ -154,7 +154,7 @@ async def write(host: Host, case: Case, effect: Effect) -> bool:
         return (await line.journal.write(unit)).applied
     except Exception as error:
         # It can never be written: held with nothing but that, or it would be claimed and asked about for ever.
-        log.error("the decision about workflow %s could not be written: %s", row.id, error)
+        log.exception("the decision about workflow %s could not be written", row.id)
         words = plain_text(f"the decision {effect.decision.decision} could not be written: {error}")
         change = Hold(Reason.UNDECODABLE, words)
         await line.journal.write(msgspec.structs.replace(unit, records=(), change=change, decision=None))

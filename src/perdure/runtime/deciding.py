@@ -1,5 +1,6 @@
-"""A run that recovery policies may decide about while it is held here: before its exception fails it, and when what it
-recorded does not fit the code. And the arrival of a decision to compensate, in the order of history.
+"""A run that recovery policies may decide about while it is here, and the arrival of a decision to compensate.
+
+They are asked before an exception fails it, and when what it recorded does not fit the code.
 
 Promises: asked only once all that the run wrote is durable; nothing of the body is executed meanwhile; the decision
 travels in the unit of its effect. Without a fitting policy nothing here costs more than a look at an empty list.
@@ -116,12 +117,12 @@ class Deciding(Execution):
         key = self.run.key
         row = (await patiently(self.line, store.rows, [key.id])).get(key.id)
         history = (await patiently(self.line, store.histories, [key]))[key]
-        if row is None or row.claim != self.claim or not self._here:
+        if row is None or row.claim != self.claim or not self._is_here():
             return  # taken over meanwhile: whoever has it asks anew
         claimed = Claimed(row, self.input)
         incident = incident_of(self.definition, claimed, history, cause=cause, default=default, error=error)
         answer = await ask(self.host, policies, incident, cause)
-        if not self._here:
+        if not self._is_here():
             return
         self._settled = True
         effect = None
@@ -136,8 +137,7 @@ class Deciding(Execution):
         else:
             self._end_as(effect.change)
 
-    @property
-    def _here(self) -> bool:
+    def _is_here(self) -> bool:
         """Whether the run is still this process's, and nothing else has ended it."""
         return self.host.executions.get(self.id) is self and (not self.gone or isinstance(self.closing, Hold))
 
@@ -150,5 +150,3 @@ class Deciding(Execution):
             self.put_away()
         self.run.change = change
         self.dirty()
-
-

@@ -131,9 +131,7 @@ def _from(host: Host, case: Case, decision: RunFrom, answer: Answer, data: bytes
     )  # fmt: skip
     if data is None:
         return change
-    told = Record(
-        keep + 2, "", Kind.DECISION, RunFrom.name, at, b"", Outcome.VALUE, data, shown=answer.because
-    )
+    told = Record(keep + 2, "", Kind.DECISION, RunFrom.name, at, b"", Outcome.VALUE, data, shown=answer.because)
     return msgspec.structs.replace(change, then=(told,))
 
 

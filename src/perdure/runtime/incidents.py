@@ -12,12 +12,19 @@ from perdure.model.records import Claimed, DecisionRow, HistoryEntry, Kind, Outc
 from perdure.model.states import Cause
 from perdure.model.writes import Decided
 from perdure.policy.decisions import Decision, Hold, Resume
-from perdure.policy.incident import Incident, InFlight
+from perdure.policy.incident import CauseName, Incident, InFlight
 from perdure.runtime.asking import Answer
 from perdure.runtime.context import parameters_of
 from perdure.serde.codec import Codec, is_coded, seal
 from perdure.serde.values import Shape
 
+# A policy is never asked about a workflow to which nothing happened.
+_NAMES: dict[Cause, CauseName] = {
+    Cause.CRASH: "crash",
+    Cause.DRAINED: "drained",
+    Cause.ERROR: "error",
+    Cause.VERSION: "version",
+}
 _PARAMETERS = Shape.of(dict[str, Any])
 
 
@@ -54,7 +61,7 @@ def incident_of(
     row = claimed.row
     steps = [record.name for record in history if record.kind is Kind.STEP]
     return Incident(
-        cause=cause.value,  # type: ignore[arg-type]  never "none" here
+        cause=_NAMES[cause],
         name=row.name,
         version=row.version,
         id=row.id,

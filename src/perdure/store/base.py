@@ -117,7 +117,7 @@ class Store(Protocol):
     ) -> list[Claimed]:
         """Take up to ``limit`` running workflows of ``want.version`` owned by incarnations in ``gone``.
 
-        ``death`` counts an attempt, leaves ``Cause.CRASH`` in the row, and notes the default decision under the new token.
+        ``death`` counts an attempt, leaves ``Cause.CRASH`` in the row, notes the default decision under the new token.
         """
         ...
 

@@ -343,8 +343,10 @@ class Harness:
         if self._restart is not None or self._client_seat.under_way or self._work.seat.under_way:
             return True
         executor = self._work.engine.executor
-        return executor is None or bool(executor.deciding) or any(
-            e.running or (isinstance(e, SyncExecution) and e.at_work) for e in executor.executions.values()
+        return (
+            executor is None
+            or bool(executor.deciding)
+            or any(e.running or (isinstance(e, SyncExecution) and e.at_work) for e in executor.executions.values())
         )
 
     def _busy(self) -> bool:

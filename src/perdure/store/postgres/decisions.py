@@ -14,9 +14,7 @@ from perdure.store.postgres.connection import Link, Transaction
 FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message")
 
 
-async def put(
-    tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int
-) -> None:
+async def put(tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:
     await tx.fetch(
         place.sql["decision_put"], place.app, key.id, key.run, claim, now, CAUSE[decided.cause], decided.decision,
         decided.policy, decided.because, None if decided.parameters is None else decided.parameters.decode(),

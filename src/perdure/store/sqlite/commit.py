@@ -86,6 +86,7 @@ class _Batch:
         self.records: list[Bindings] = []
         self.mail: list[Bindings] = []
         self.wakes: list[Bindings] = []
+        self.forgotten: list[str] = []  # to be deleted when all else of the batch is done
 
     def commit(self) -> Receipt:
         self._look()
@@ -102,6 +103,8 @@ class _Batch:
         self._write([unit for unit, fresh in zip(self.units, self.fresh, strict=True) if fresh])
         for verdict, id in self.taken_ids:
             verdict.exists[id] = self._row(id)
+        for id in self.forgotten:
+            decisions.forget(self.conn, self.app, id)
         return Receipt(self.now, self.verdicts)
 
     # -- helpers
@@ -333,8 +336,7 @@ class _Batch:
                     if change.version is not None:
                         moved.append((app, id, change.version))
                 case Delete():
-                    head.status = CODE[Status.TERMINATED]  # as far as wakes are concerned
-                    decisions.forget(self.conn, app, id)
+                    self.forgotten.append(id)
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))

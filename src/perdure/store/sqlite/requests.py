@@ -11,10 +11,8 @@ OPEN_MAX = 100
 
 
 def ask(conn: Connection, app: str, version: str, request: Request, patience: int, now: int) -> None:
-    conn.execute(Q["request_expire"], (app, now))
-    conn.execute(
-        Q["request_put"], (app, request.nonce, version, request.kind, request.body, now, now + patience)
-    )
+    conn.execute(Q["request_expire"], (app, version, now))
+    conn.execute(Q["request_put"], (app, request.nonce, version, request.kind, request.body, now, now + patience))
 
 
 def asked(conn: Connection, app: str, version: str, now: int) -> list[Request]:

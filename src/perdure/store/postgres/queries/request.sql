@@ -6,7 +6,8 @@
 with t as materialized (
     select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 old as (
-    delete from perdure.request where app = $1 and until <= (select now from t))
+    delete from perdure.request
+    where app = $1 and version = $3 and answer is null and until <= (select now from t))
 insert into perdure.request (app, nonce, version, kind, body, at, until)
 select $1, $2, $3, $4, $5, t.now, t.now + $6::bigint from t
 on conflict do nothing
@@ -20,7 +21,7 @@ where app = $1 and version = $2 and answer is null and until > (select now from 
 
 -- Answers; the first answer counts.
 -- name: request_answer
-update perdure.request set owner = $3, answer = $4 where app = $1 and nonce = $2 and answer is null
+update perdure.request set owner = $3, answer = $4 where app = $1 and nonce = $2 and coalesce(answer, '') = ''
 
 -- The answer, which is read once.
 -- name: request_answer_of

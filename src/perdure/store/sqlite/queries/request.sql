@@ -24,4 +24,4 @@ delete from request where app = ?1 and nonce = ?2
 
 -- Forgets questions that nobody waits for any more.
 -- name: request_expire
-delete from request where app = ?1 and until <= ?2
+delete from request where app = ?1 and version = ?2 and answer is null and until <= ?3
