@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from perdure.errors import DefinitionError
 from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
+from perdure.policy.rules import Policy
 from perdure.serde.codec import Codec
 from perdure.serde.values import ArgsShape, Shape
 
@@ -122,6 +123,7 @@ class Registry:
     steps: dict[str, StepDef] = field(default_factory=lambda: {})
     resources: dict[str, ResourceDef] = field(default_factory=lambda: {})
     included_in: list[Registry] = field(default_factory=lambda: [])  # these also get what is added later
+    policies: list[Policy] = field(default_factory=lambda: [])  # as declared
     codec: Codec | None = None  # how values of the app are stored; None: as they are
 
     def add(self, definition: WorkflowDef | StepDef | ResourceDef) -> None:
@@ -136,9 +138,18 @@ class Registry:
         for registry in self.included_in:
             registry.add(definition)
 
+    def add_policy(self, policy: Policy) -> None:
+        """Take a recovery policy, once however often its router is included."""
+        if policy not in self.policies:
+            self.policies.append(policy)
+        for registry in self.included_in:
+            registry.add_policy(policy)
+
     def include(self, other: Registry, prefix: str = "") -> None:
         """Take another registry's definitions over (their names already carry their own prefix)."""
         other.included_in.append(self)
         everything: list[WorkflowDef | StepDef | ResourceDef] = [*other.workflows.values(), *other.steps.values()]
         for definition in [*everything, *other.resources.values()]:
             self.add(definition)
+        for policy in other.policies:
+            self.add_policy(policy)

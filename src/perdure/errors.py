@@ -33,7 +33,8 @@
 
     BaseException
     ├── Evicted                      the body is being put away; let it pass
-    └── Cancelled                    the workflow was cancelled (sync face; asyncio.CancelledError in the async face)
+    ├── Cancelled                    the workflow was cancelled (sync face; asyncio.CancelledError in the async face)
+    └── Compensating                 a recovery policy said to undo what was done
 
 Each message says what happened, shows the value, and says what to do.
 """
@@ -188,3 +189,7 @@ class Evicted(BaseException):
 
 class Cancelled(BaseException):
     """The workflow was cancelled (sync face). Raised once where the body stood; cleanup steps then run."""
+
+
+class Compensating(BaseException):
+    """A recovery policy decided to undo the workflow. Raised once where the body stood; cleanup steps then run."""

@@ -10,6 +10,8 @@ import pytest
 
 import perdure.sync
 from perdure import App
+from perdure.testing import Harness, harness
+from tests.runtime.interrupted import Shop
 from tests.runtime.support import Ledger
 
 
@@ -53,3 +55,14 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Everything that Perdure logs."""
     caplog.set_level(logging.INFO, logger="perdure")
     return caplog
+
+
+@pytest.fixture
+def shop(app: App, ledger: Ledger) -> Shop:
+    return Shop(app, ledger)
+
+
+@pytest.fixture
+async def h(shop: Shop, database: str, request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
+    async with harness(shop.app, database=database) as h:
+        yield h

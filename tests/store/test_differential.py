@@ -18,11 +18,13 @@ import pytest
 from perdure.model.cuts import Cut, mark
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
-from perdure.model.states import CODE, CODES, Reason, Status
+from perdure.model.states import CODE, CODES, Cause, Reason, Status
 from perdure.model.writes import (
     Change,
     Close,
     Continue,
+    Decided,
+    Delete,
     Hold,
     Park,
     Release,
@@ -63,6 +65,7 @@ class Stream:
 
     def __init__(self, seed: int, known: Store) -> None:
         self.rng = random.Random(seed)
+        self.fate = random.Random(-seed)  # of its own, so that the rest of a seed's stream stays
         self.known = known
         self.now = T
         self.mids = MessageIds()
@@ -149,6 +152,24 @@ class Stream:
         )
 
     def unit(self, r: WorkflowRow) -> Unit:
+        """What a run writes; now and then what recovery decided about it."""
+        unit = self.written(r)
+        name = self.fate.choice([*[None] * 12, "resume", "hold", "move_to", "delete"])
+        if name is None:
+            return unit
+        decision = Decided(
+            cause=self.fate.choice([Cause.CRASH, Cause.ERROR]), decision=name, policy="p", because="b",
+            parameters=self.fate.choice([None, b"{}"]), evidence=self.fate.choice([b"{}", b'{"attempt":1}']),
+            executor="e",
+        )  # fmt: skip
+        if name in ("delete", "move_to"):
+            change = Delete() if name == "delete" else Release("v3")
+            return Unit(
+                key=unit.key, claim=unit.claim, nonce=unit.nonce, version="v1", change=change, decision=decision
+            )
+        return msgspec.structs.replace(unit, decision=decision)
+
+    def written(self, r: WorkflowRow) -> Unit:
         claim, run = r.claim or b"", r.run
         lie = self.rng.random()
         if lie < 0.05:
@@ -317,6 +338,7 @@ class Stream:
             ("list by id", lambda s: s.list(Filter(statuses=statuses, ids=some, limit=1000))),
             ("list by name and parent", lambda s: s.list(Filter(names=frozenset({"flow"}), parent=parent, limit=1000))),
             ("list a page", lambda s: s.list(page)),
+            ("decisions", lambda s: s.decisions(IDS)),
             ("incarnations", lambda s: s.incarnations()),
             ("poll", lambda s: s.poll(ME, keys[::2], "v1", now=now)),
             *[("run", lambda s, key=key: s.run(key)) for key in past[:5]],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
+from perdure.api.policies import Asked, declare
 from perdure.api.resource import Resource
 from perdure.api.step import Step, StepDecorator, check_retry, check_step
 from perdure.api.workflow import Homes, Workflow
@@ -188,6 +189,27 @@ class Router:
         definition = ResourceDef(self._named(None, fn), fn, face == "perdure", place_of(fn))
         self._registry.add(definition)
         return Resource(definition)
+
+    # -- recovery policies
+
+    def recovery_policy(
+        self, target: object = None, /, *, on: Collection[str] = ("crash",), order: int = 100
+    ) -> Callable[[Asked], Asked]:
+        """Declare what is asked when a workflow was interrupted: a function ``(incident) -> decision``.
+
+        Or a class with ``needs(name, status)`` and ``decide(incident)``, made once, without arguments. ``target``: a
+        workflow, its name, or nothing for all that are declared here. ``on``: ``crash``, ``drained``, ``error``,
+        ``version``. The least ``order`` is asked first, and the first that answers anything but ``Default()`` decides.
+        """
+        return partial(self._recovery_policy, target, on, order)
+
+    def on_error(self, target: object = None, /, *, order: int = 100) -> Callable[[Asked], Asked]:
+        """Declare what is asked before an exception fails a workflow: ``recovery_policy(…, on={"error"})``."""
+        return partial(self._recovery_policy, target, ("error",), order)
+
+    def _recovery_policy(self, target: object, on: Collection[str], order: int, fn: Any) -> Any:
+        self._registry.add_policy(declare(fn, target, on, order, self._registry.workflows, aface.FACE))
+        return fn
 
     # -- the house
 

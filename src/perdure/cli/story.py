@@ -17,7 +17,7 @@ from perdure.errors import Unserializable
 from perdure.model.cuts import read_cut
 from perdure.model.ids import RunKey
 from perdure.model.info import to_datetime
-from perdure.model.records import Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
+from perdure.model.records import DecisionRow, Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.operations.look import not_found
 from perdure.serde import Failure, describe_failure, is_coded, show_stored
@@ -60,6 +60,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     ended: Ended | None
     roll: Rollcall
     latest: int
+    decisions: list[DecisionRow]  # about this run
 
     @property
     def origin(self) -> int:
@@ -109,6 +110,7 @@ async def read_story(store: Store, id: str, run: int | None = None) -> Story:
         ended=ended,
         roll=await call_roll(store),
         latest=latest.run,
+        decisions=[one for one in await store.decisions([id]) if one.run == row.run],
     )
 
 
@@ -328,6 +330,21 @@ def story_fields(story: Story) -> dict[str, Any]:
         "failed_at": None if source is None else {"seq": source.seq, "path": source.path, "name": source.name},
         "advice": advice_of(story),
         "timeline": [_span_fields(span) for span in spans_of(story)],
+        "decisions": [decision_fields(one) for one in story.decisions],
+    }
+
+
+def decision_fields(one: DecisionRow) -> dict[str, Any]:
+    """What recovery decided, as programs see it."""
+    return {
+        "at": to_datetime(one.at),
+        "cause": one.cause.value,
+        "decision": one.decision,
+        "policy": one.policy,
+        "because": one.because,
+        "parameters": plain(one.parameters),
+        "evidence": plain(one.evidence),
+        "executor": one.executor,
     }
 
 

@@ -20,7 +20,7 @@ from perdure.cli.story import (
     outcome_text,
     spans_of,
 )
-from perdure.model.records import Outcome
+from perdure.model.records import DecisionRow, Outcome
 from perdure.model.states import Status
 from perdure.serde import Failure, show_stored
 
@@ -119,6 +119,7 @@ def timeline(story: Story) -> Iterator[str]:
     spans = spans_of(story)
     if not spans and row.started is None:
         yield "  (not begun yet)"
+    decisions = [one for one in story.decisions if one.policy or one.decision != "resume"]
     for found in spans:
         span = found
         if span.again is not None:
@@ -127,12 +128,16 @@ def timeline(story: Story) -> Iterator[str]:
         if taken is not None and (span.end is None or span.end > taken):
             yield _taken(story, taken)
             taken = None
+        while decisions and (span.end is None or span.end > decisions[0].at):
+            yield _decided(story, decisions.pop(0))
         if version and span.version and span.version != version:
             yield _between(story, span.end or span.begin, f"from here on by version {span.version}")
         version = span.version or version
         yield _line(story, span)
     if taken is not None:
         yield _taken(story, taken)
+    for one in decisions:
+        yield _decided(story, one)
     if row.status is Status.WAITING:
         begin = max([span.end or row.created for span in spans], default=row.started or row.created)
         yield _between(story, begin, f"{row.detail or 'waits'}, for {took(story.until - begin)} now")
@@ -153,6 +158,13 @@ def _taken(story: Story, at: int) -> str:
     who = "another executor" if story.holder is None else describe(story.holder)
     text = f"{glyphs().again} its executor had died; taken over by {who}"
     return f"{_offset(at - story.origin)}  {click.style(clean(text), fg='yellow')}"
+
+
+def _decided(story: Story, one: DecisionRow) -> str:
+    by = f"by policy {one.policy}" if one.policy else "by default"
+    why = f": {one.because}" if one.because else ""
+    text = f"{glyphs().again} after {one.cause}: {one.decision}, {by}{why}"
+    return f"{_offset(one.at - story.origin)}  {click.style(clean(text), fg='yellow')}"
 
 
 def _lost(story: Story, span: Span) -> str:

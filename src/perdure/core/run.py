@@ -25,10 +25,17 @@ from perdure.model.cuts import cut_of
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Kind, Outcome, Record
 from perdure.model.states import Reason
-from perdure.model.writes import Change, Send, SetEvent, Start, Unit
+from perdure.model.writes import Change, Decided, Send, SetEvent, Start, Unit
+from perdure.policy.decisions import COMPENSATE, RUN_FROM
 
 SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
+_OBSERVED = frozenset({Kind.STEP, Kind.TIMER, Kind.RECV, Kind.RESULT, Kind.READ, Kind.CANCEL})  # always delivered
 NOTHING: Mapping[str, None] = MappingProxyType({})
+
+
+def arrives(record: Record) -> bool:
+    """Whether a record arrives by itself, unasked, at the main task: a cancel, or the decision to compensate."""
+    return record.kind is Kind.CANCEL or (record.kind is Kind.DECISION and record.name == COMPENSATE)
 
 
 class Op:
@@ -76,10 +83,10 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_live", "_noted", "_pending_intents",
-        "_position", "_recorded_intents", "_records", "asked", "change", "children", "events", "gone", "history", "key",
-        "lineage", "mismatch", "now", "origin", "progressed", "sends", "seq", "start", "taken", "unreadable", "version",
-        "woken",
+        "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_pending_intents",
+        "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision", "events", "gone",
+        "history", "key", "lineage", "mismatch", "now", "origin", "parameters", "progressed", "sends", "seq", "start",
+        "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +110,7 @@ class Run:
         # What waits to be taken by the journal; a list is made when first needed, since most runs need none.
         self.start = start
         self.change: Change | None = None
+        self.decision: Decided | None = None  # goes with the change
         self.events: list[SetEvent] | None = None
         self.sends: list[Send] | None = None
         self.children: list[Start] | None = None
@@ -121,6 +129,8 @@ class Run:
         self._by_path: dict[str, Record] = {}
         self._recorded_intents: dict[str, Intent] = {}
         self._intended: dict[str, None] = {}
+        self.parameters: tuple[bytes, ...] = ()  # what decisions set, as far as the body may see it
+        self._later: tuple[tuple[int, bytes], ...] = ()  # ... and from which record on it may see the rest
         self._begun_before: Mapping[str, None] = NOTHING
         self._foreign = 0  # records up to this one were kept of another workflow
         self.origin = key.run  # the run in which this lineage began: ids of children derive from it
@@ -138,7 +148,30 @@ class Run:
                 self._recorded_intents[intent.path] = intent
             if record.kind is not Kind.ATTEMPT and record.kind not in SILENT:
                 self._by_path[record.path] = record
+            elif record.kind is Kind.DECISION and record.data is not None:
+                self._later += ((self._seen_from(record), record.data),)
         self._intended.update(dict.fromkeys(self._recorded_intents))
+        if self._later:
+            self._reveal(0)
+
+    def _seen_from(self, decision: Record) -> int:
+        """The body sees what a decision set from the first outcome after this ``seq`` on, on every replay.
+
+        That is the decision's own, since what the body did before it must come out as it did then. Only of a run that
+        begins anew from a prefix the last burst was never lived through: there it is the outcome before that one.
+        """
+        if decision.name != RUN_FROM:
+            return decision.seq
+        return max((r.seq for r in self.history[: decision.seq - 1] if r.kind in _OBSERVED), default=0) - 1
+
+    def _reveal(self, seq: int) -> None:
+        self.parameters += tuple(data for since, data in self._later if since < seq)
+        self._later = tuple(item for item in self._later if item[0] >= seq)
+
+    @property
+    def decided(self) -> tuple[bytes, ...]:
+        """All that decisions set so far: what a step may see, whose outcome is recorded."""
+        return (*self.parameters, *(data for _, data in self._later)) if self._later else self.parameters
 
     def _cut(self, mark: Record) -> None:
         """The history was cut here: what was about to run then binds nobody, but may have begun (``model/cuts.py``)."""
@@ -193,10 +226,15 @@ class Run:
             self._noted[path] = None
             return recorded, False
         self._skip_noted()
-        if self.replaying:
+        if self.replaying and not self._about_to_compensate:
             self._refuse(path, self._describe_at(self._position), describe(kind, name, shown))
         outcome = Outcome.NONE if data is None else Outcome.VALUE
         return self._append(path, kind, name, at, fingerprint, outcome, data, shown=shown), True
+
+    @property
+    def _about_to_compensate(self) -> bool:
+        """History ends with the decision to compensate, and the notes of the burst before it were lost in the crash."""
+        return self._position == len(self.history) - 1 and self.history[-1].kind is Kind.DECISION
 
     def _compare(self, path: str, kind: Kind, name: str, fingerprint: bytes, shown: str) -> None:
         recorded = self._by_path.get(path)
@@ -246,13 +284,16 @@ class Run:
                     break
                 op.attempt = record.attempt + 1
                 op.failed_at = record.at
-            elif record.kind not in SILENT and record.path not in noted:
+            elif record.kind in SILENT:
+                if arrives(record):
+                    break
+            elif record.path not in noted:
                 break
             position += 1
         self._position = position
 
     def next_delivery(self) -> tuple[Op | None, Record] | None:
-        """The next recorded outcome to hand over; None when history is used up. An Op of None: a cancel arrived.
+        """The next recorded outcome to hand over; None when history is used up. An Op of None: it arrives by itself.
 
         Sets ``mismatch`` (and answers None) if history goes on with something that the quiet body did not ask for.
         """
@@ -264,7 +305,7 @@ class Run:
             self._check_intents()
             return None
         record = self.history[self._position]
-        if record.kind is Kind.CANCEL:
+        if arrives(record):
             op = None
         else:
             op = self.asked.pop(record.path, None)
@@ -275,6 +316,8 @@ class Run:
             op.is_open = False
         self._position += 1
         self.now = max(self.now, record.at)
+        if self._later:
+            self._reveal(record.seq)
         return op, record
 
     def _describe_asked(self) -> str:
@@ -307,6 +350,8 @@ class Run:
         self.progressed = True
         self.asked.pop(op.path, None)
         self.now = at = max(self.now, at)
+        if self._later:
+            self._reveal(self.seq + 1)
         return self._append(
             op.path, op.kind, op.name if name is None else name, at, op.fingerprint, outcome, data, op.attempt, op.shown
         )
@@ -323,7 +368,14 @@ class Run:
     def cancelled(self, at: int, reason: str) -> Record:
         """The workflow is told to cancel: an outcome of its own, delivered to the main task."""
         self.now = at = max(self.now, at)
+        if self._later:
+            self._reveal(self.seq + 1)
         return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, None)
+
+    def decide(self, name: str, at: int, data: bytes | None, because: str) -> Record:
+        """A recovery decision, where the run is told of it; ``data``: what it sets."""
+        outcome = Outcome.NONE if data is None else Outcome.VALUE
+        return self._append("", Kind.DECISION, name, max(self.now, at), b"", outcome, data, shown=because)
 
     def was_intended(self, path: str) -> bool:
         """Whether history has the intent of this step: it may have begun before, be it in the run it was cut from."""
@@ -406,10 +458,11 @@ class Run:
             key=self.key, version=self.version, after=self.seq - len(self._records), start=self.start,
             records=self._records, events=self.events or (),
             sends=self.sends or (), children=self.children or (), taken=self.taken or (), woken=self.woken or (),
-            change=self.change,
+            change=self.change, decision=self.decision,
         )  # fmt: skip
         self._records = []
-        self.start = self.change = self.events = self.sends = self.children = self.taken = self.woken = None
+        self.start = self.change = self.decision = None
+        self.events = self.sends = self.children = self.taken = self.woken = None
         return unit
 
     # -- what travels with the records

@@ -182,6 +182,30 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.serving and self.lease_until > now
 
 
+class DecisionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What was decided about an interrupted run, under the claim that decided."""
+
+    id: str
+    run: int
+    claim: bytes
+    at: int
+    cause: Cause
+    decision: str
+    policy: str  # "" where no policy was asked or none answered
+    because: str
+    parameters: bytes | None
+    evidence: bytes  # JSON: what was known of the former holder and of the run
+    executor: str  # who decided
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A question that only an executor with the code can answer."""
+
+    nonce: bytes
+    kind: str
+    body: bytes  # JSON
+
+
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A history record as people and programs see it."""
 

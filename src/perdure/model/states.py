@@ -48,6 +48,8 @@ class Cause(StrEnum):
     NONE = "none"
     CRASH = "crash"  # whoever held it died
     DRAINED = "drained"  # whoever held it was told to stop, and handed it back
+    ERROR = "error"  # an exception is about to fail it
+    VERSION = "version"  # what it recorded does not fit the code
 
 
 class Versioning(StrEnum):
@@ -78,6 +80,7 @@ CODES: tuple[Status, ...] = (
 )
 CODE: dict[Status, int] = {status: code for code, status in enumerate(CODES)}
 CAUSES = tuple(Cause)  # their order is stored, too
+CAUSE: dict[Cause, int] = {cause: code for code, cause in enumerate(CAUSES)}
 VERSIONINGS = tuple(Versioning)
 VERSIONING: dict[Versioning, int] = {versioning: code for code, versioning in enumerate(VERSIONINGS)}
 FIRST_CLOSED = CODE[Status.COMPLETED]  # in SQL: status < 5 is open

@@ -20,7 +20,7 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Intent, Outcome, Record, WorkflowRow
-from perdure.model.states import Reason, Status, Versioning
+from perdure.model.states import Cause, Reason, Status, Versioning
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -109,12 +109,30 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
 class Release(msgspec.Struct, frozen=True, gc=False):
     """Hand back (drain): queued again, for anyone; not an attempt."""
 
+    version: str | None = None  # moved there by a decision: then nothing is left to be decided
+
 
 class Continue(msgspec.Struct, frozen=True, gc=False):
     """End this run as continued and begin the next run of the same id, in one commit. Untaken messages stay."""
 
     next: Start
     wake: bytes
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False):
+    """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision."""
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What was decided about an interrupted run: one row for each claim, in the commit of its effect."""
+
+    cause: Cause
+    decision: str
+    policy: str
+    because: str
+    parameters: bytes | None
+    evidence: bytes  # JSON; {} leaves what the adoption noted
+    executor: str
 
 
 class Rewind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -149,7 +167,7 @@ class Reopen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at_once: bool = False  # before all that is queued, and outside its queue
 
 
-Change = Close | Park | Hold | Release | Continue | Rewind
+Change = Close | Park | Hold | Release | Continue | Rewind | Delete
 Onward = Continue | Rewind  # what makes the row another run
 
 
@@ -173,6 +191,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
     taken: Sequence[tuple[bytes, int]] = ()  # (message id, seq of the record)
     woken: Sequence[bytes] = ()  # nonces of wake rows that were acted on
     change: Change | None = None
+    decision: Decided | None = None  # of the holder of ``claim``
 
     @property
     def empty(self) -> bool:
@@ -185,6 +204,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
             or self.taken
             or self.woken
             or self.change
+            or self.decision
         )
 
 

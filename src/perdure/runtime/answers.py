@@ -36,6 +36,7 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.operations.look import not_found
+from perdure.runtime.deciding import Deciding
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.execution import Execution
 from perdure.runtime.unread import unread, value_of
@@ -94,7 +95,7 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return None
 
 
-class Answering(Execution):
+class Answering(Deciding):
     """An execution whose body may ask questions of other workflows."""
 
     def begin_question(self, op: Op) -> None:

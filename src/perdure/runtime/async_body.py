@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from perdure.core.run import Op
-from perdure.errors import NotDurable
+from perdure.errors import Compensating, NotDurable
 from perdure.model.records import Kind, Outcome, Record
 from perdure.runtime import answers
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
@@ -121,6 +121,9 @@ class AsyncExecution(answers.Answering):
 
     def deliver_cancel(self) -> None:
         self.loop.cancel_main()
+
+    def compensate(self, because: str) -> None:
+        self.loop.throw_into_main(Compensating(because))
 
     @property
     def in_mid_burst(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -19,9 +20,11 @@ from perdure.definitions import Registry, WorkflowDef
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
-from perdure.model.states import Reason, Versioning
-from perdure.model.writes import Hold, Unit, Verdict
+from perdure.model.states import Cause, Reason, Versioning
+from perdure.model.writes import Decided, Hold, Unit, Verdict
+from perdure.runtime.decide import decide_first, questions
 from perdure.runtime.execution import Execution
+from perdure.runtime.incidents import over_limit
 from perdure.runtime.unread import why_unread
 
 log = logging.getLogger("perdure")
@@ -34,9 +37,16 @@ class Host(Protocol):
     registry: Registry
     version: str
     executions: dict[str, Execution]
+    executor_id: str
+    context: Any
+    step_pool: Any
+    policy_limit: float
+    deciding: dict[str, asyncio.Task[None]]
     on_change: Callable[[], None]
 
     def keep(self, task: asyncio.Task[Any]) -> None: ...
+
+    def look(self) -> None: ...
 
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution: ...
 
@@ -50,12 +60,19 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     histories: dict[RunKey, list[Record]] = {}
     if old:
         histories = await store.histories([c.row.key for c in old])
+    asked = await questions(host, old)
     mail: dict[str, list[Message]] = {}
     for message in await store.inbox([c.row.id for c in claimed]):
         mail.setdefault(message.dest, []).append(message)
-    claimed = [_declared(host, c) for c in [*fresh, *old]]
-    for c in claimed:
-        _begin(host, c, histories.get(c.row.key, []), mail.get(c.row.id, []))
+    for c in (_declared(host, c) for c in [*fresh, *old]):
+        history, letters = histories.get(c.row.key, []), mail.get(c.row.id, [])
+        question = asked.get(c.row.id)
+        if question is None:
+            _begin(host, c, letters, history)
+        elif (before := _drop_before(host, c, history)) is not None:
+            _hold(host, before, c.row, Reason.UNDECODABLE, why_unread(c.input, history, host.registry.codec))
+        else:
+            decide_first(host, question, history, partial(_begin, host, c, letters, decided=True))
     host.on_change()
 
 
@@ -77,7 +94,18 @@ async def _note_declared(host: Host, id: str, declared: Versioning, claim: bytes
         log.info("the database is in trouble, what %s declares is noted at its next claim: %s", id, trouble)
 
 
-def _begin(host: Host, claimed: Claimed, history: list[Record], mail: list[Message]) -> None:
+def _drop_before(host: Host, claimed: Claimed, history: Sequence[Record]) -> Run | None:
+    """Drop what runs here of an earlier claim; the run to hold if no policy could read what it is asked about."""
+    row = claimed.row
+    previous = host.executions.get(row.id)
+    if previous is not None:
+        previous.drop()
+    if not why_unread(claimed.input, history, host.registry.codec):
+        return None
+    return Run(row.key, row.lineage, host.version, host.line.clock.now(), history)
+
+
+def _begin(host: Host, claimed: Claimed, mail: list[Message], history: Sequence[Record], decided: bool = False) -> None:
     row = claimed.row
     previous = host.executions.get(row.id)
     if previous is not None:
@@ -88,7 +116,7 @@ def _begin(host: Host, claimed: Claimed, history: list[Record], mail: list[Messa
     if definition is None:
         _hold(host, run, row, Reason.NO_CODE, _no_code(host, row))
         return
-    if refusal := _unable(host, definition, claimed, history):
+    if refusal := _unable(host, definition, claimed, history, decided=decided):
         _hold(host, run, row, *refusal)
         return
     if row.deadline is None and definition.timeout is not None and row.started is not None:
@@ -101,12 +129,13 @@ def _begin(host: Host, claimed: Claimed, history: list[Record], mail: list[Messa
         host.line.loop.call_soon(execution.mail, mail)
 
 
-def _unable(host: Host, definition: WorkflowDef, claimed: Claimed, history: list[Record]) -> tuple[Reason, str] | None:
+def _unable(
+    host: Host, definition: WorkflowDef, claimed: Claimed, history: Sequence[Record], *, decided: bool
+) -> tuple[Reason, str] | None:
     """Why a workflow whose code is here cannot be run all the same."""
     row = claimed.row
-    if row.attempts > definition.max_deaths:
-        detail = f"{row.attempts} executors died while it was in flight (limit {definition.max_deaths})"
-        return Reason.RECOVERY_LIMIT, detail
+    if row.attempts > definition.max_deaths and not decided:
+        return Reason.RECOVERY_LIMIT, over_limit(definition, row)
     if unread := why_unread(claimed.input, history, host.registry.codec):
         return Reason.UNDECODABLE, unread
     return None
@@ -141,6 +170,11 @@ def hold_broken(host: Host, execution: Execution, error: Exception) -> None:
 def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str) -> None:
     host.line.watcher.warn_held(row.id, row.name, str(reason), detail)
     run.change = Hold(reason, detail)
+    if reason is Reason.RECOVERY_LIMIT and row.cause is Cause.CRASH:
+        run.decision = Decided(
+            cause=row.cause, decision="hold", policy="", because=detail, parameters=None, evidence=b"{}",
+            executor=host.executor_id,
+        )  # fmt: skip
     host.line.journal.put(Unrun(run, row.claim, host.line.new_token()))
 
 

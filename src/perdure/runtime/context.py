@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import threading
 from asyncio import events
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from perdure.errors import Misuse, OutsideWorkflow
 from perdure.model.ids import RunKey, idempotency_key
 from perdure.runtime.loop import WorkflowLoop
+from perdure.serde.values import Shape
 from perdure.telemetry import ask_who_speaks
 
 
@@ -26,6 +28,18 @@ class StepContext(NamedTuple):
     path: str
     attempt: int
     executor: str
+    decided: tuple[bytes, ...] = ()  # what recovery decisions have set
+
+
+_PARAMETERS = Shape.of(dict[str, Any])
+
+
+def parameters_of(decided: Iterable[bytes]) -> dict[str, Any]:
+    """What decisions set, a later one over an earlier."""
+    merged: dict[str, Any] = {}
+    for data in decided:
+        merged.update(_PARAMETERS.decode(data, "parameters"))
+    return merged
 
 
 class Current:
@@ -35,6 +49,8 @@ class Current:
         id, run, name, version, executor: of the workflow.
         attempt: in a step, which attempt this is (1, 2, …); in a workflow, 1 + the deaths it survived.
         replaying: in a workflow, whether history is being replayed just now. For logging only.
+        parameters: what recovery decisions have set. A workflow sees it from the first outcome after the decision on,
+            a step at once.
         idempotency_key: in a step, the same at every attempt on every executor, different for every step.
     """
 
@@ -50,6 +66,7 @@ class Current:
         attempt: int,
         replaying: bool,
         path: str | None,
+        decided: tuple[bytes, ...] = (),
     ) -> None:
         self.id = key.id
         self.run = key.run
@@ -58,7 +75,7 @@ class Current:
         self.executor = executor
         self.attempt = attempt
         self.replaying = replaying
-        self.parameters: dict[str, Any] = {}
+        self.parameters = parameters_of(decided)
         self._lineage = lineage
         self._path = path
 
@@ -167,7 +184,15 @@ def current() -> Current:
     step = STEP.get()
     if step is not None and async_body() is None:
         return Current(
-            step.key, step.lineage, step.workflow, step.version, step.executor, step.attempt, False, step.path
+            step.key,
+            step.lineage,
+            step.workflow,
+            step.version,
+            step.executor,
+            step.attempt,
+            False,
+            step.path,
+            step.decided,
         )
     execution = need_body("current()")
     return execution.current()  # type: ignore[no-any-return]

@@ -577,7 +577,7 @@ class Execution:
     def current(self) -> Current:
         return Current(
             self.run.key, self.run.lineage, self.row.name, self.run.version, self.host.executor_id,
-            self.row.attempts + 1, self.run.replaying, None,
+            self.row.attempts + 1, self.run.replaying, None, self.run.parameters,
         )  # fmt: skip
 
     def end_of_child(self, ended: Ended) -> tuple[Outcome, bytes | None]:

@@ -30,6 +30,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
+from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.births import Newcomer, born
@@ -40,6 +41,7 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease, elapsed
+from perdure.runtime.plan import serve_plans
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
 from perdure.runtime.reaper import Reaper
@@ -99,6 +101,8 @@ class Executor:
         self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
         self.executions: dict[str, Execution] = {}
         self.post = Post(self)
+        self.deciding: dict[str, asyncio.Task[None]] = {}  # claimed here, and a policy is asked what becomes of it
+        self.policy_limit = LIMIT_SECONDS
         self.fakes = fakes if fakes is not None else {}
         self.polling = polling
         self._grace = grace
@@ -153,9 +157,9 @@ class Executor:
             if not execution.running and not execution.gone:
                 execution.release()
         deadline = self.line.loop.time() + grace
-        while (
-            any(e.running for e in self.executions.values()) and self.line.loop.time() < deadline and not self.hurried
-        ):
+        while not self.hurried and (self.deciding or any(e.running for e in self.executions.values())):
+            if self.line.loop.time() >= deadline:
+                break
             await asyncio.sleep(0.01)
             for execution in list(self.executions.values()):
                 if not execution.running and not execution.gone:
@@ -345,7 +349,7 @@ class Executor:
 
     async def _readopt(self, keys: Sequence[RunKey]) -> None:
         """Rows under our name that nobody here runs: a claim's answer was lost."""
-        missing = [key for key in keys if key.id not in self.executions]
+        missing = [key for key in keys if key.id not in self.executions and key.id not in self.deciding]
         if missing:
             await self.take_on(
                 await self.line.store.reclaim(missing, self.request(len(missing)), now=self.line.clock.stamp())
@@ -377,6 +381,7 @@ class Executor:
         if self.alive:
             await follow(self)
             await reap(self)
+            await serve_plans(self)
 
     # -- eviction
 
@@ -551,6 +556,8 @@ class Executor:
         """Declared dead: what runs here belongs to others now, and stops. Nothing more of it is written."""
         for execution in list(self.executions.values()):
             execution.drop()
+        for task in list(self.deciding.values()):
+            task.cancel()
 
     def reborn(self, me: Incarnation, lease: Lease) -> None:
         """Work again, under a new identity; what the old one left is taken over like anybody's."""

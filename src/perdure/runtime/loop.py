@@ -210,6 +210,14 @@ class WorkflowLoop(refused.RefusingLoop):
         if self.main is not None:
             self.main.cancel()
 
+    def throw_into_main(self, error: BaseException) -> None:
+        """Raise ``error`` where the main task stands; the next burst delivers it."""
+        waits_for = unwind.awaited(self.main)
+        while isinstance(waits_for, asyncio.Task):  # where that one stands: it is what main stands in
+            waits_for = unwind.awaited(waits_for)
+        if waits_for is not None and not waits_for.done():
+            waits_for.set_exception(error)
+
     def cancel_leftovers(self) -> list[asyncio.Task[Any]]:
         """When main has ended: cancel what still lives, in order of creation, and close abandoned async generators.
 

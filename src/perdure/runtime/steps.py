@@ -90,7 +90,14 @@ class StepCall:
         context: contextvars.Context = execution.host.context.copy()
         run = execution.run
         step = StepContext(
-            run.key, run.lineage, execution.row.name, run.version, op.path, op.attempt, execution.host.executor_id
+            run.key,
+            run.lineage,
+            execution.row.name,
+            run.version,
+            op.path,
+            op.attempt,
+            execution.host.executor_id,
+            run.decided,
         )
         context.run(STEP.set, step)
         return context

@@ -17,7 +17,7 @@ from typing import Any, cast
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
 from perdure.core.run import Op
-from perdure.errors import Cancelled, Evicted
+from perdure.errors import Cancelled, Compensating, Evicted
 from perdure.model.records import Kind, Outcome, Record
 from perdure.model.writes import Unit
 from perdure.runtime import answers
@@ -275,6 +275,8 @@ class SyncExecution(answers.Answering):
             return record
         # A recorded cancel: it was delivered where the body waited for this call.
         self.run.abandon(op)
+        if record.kind is Kind.DECISION:
+            raise Compensating(record.shown)
         status, _, reason = record.name.partition(":")
         self.cancelling = (type(self.row.status)(status), reason)
         self.cancel_delivered = True

@@ -86,8 +86,14 @@ def cut(future: asyncio.Future[Any] | None) -> None:
         cut(child)
 
 
+def awaited(task: asyncio.Task[Any] | None) -> asyncio.Future[Any] | None:
+    """What a task waits for."""
+    found: asyncio.Future[Any] | None = getattr(task, "_fut_waiter", None)  # private; the same in C and in Python
+    return found
+
+
 def cut_task(task: asyncio.Task[Any]) -> None:
-    cut(cast(Any, task)._fut_waiter)  # what it waits for: a private attribute, the same in C and in Python
+    cut(awaited(task))
     cut(task)
 
 

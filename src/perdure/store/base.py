@@ -25,7 +25,7 @@ from typing import Protocol
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, Wake, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
@@ -125,10 +125,11 @@ class Store(Protocol):
     ) -> list[Claimed]:
         """Take up to ``limit`` running workflows of ``want.version`` owned by incarnations in ``gone``.
 
-        ``death`` counts an attempt and leaves ``Cause.CRASH`` in the row. The count begins anew if the claim that ended
-        got anywhere (an outcome was recorded under it). A *suspect* has been in flight at two deaths or more in a row
-        without getting anywhere, this one included: only suspects are taken with ``suspects``, fewest deaths first, and
-        none without. ``spared``: owners that died with a suspect; what they had beside it is not counted.
+        ``death`` counts an attempt, leaves ``Cause.CRASH`` in the row and notes the default decision. The count begins
+        anew if the claim that ended got anywhere (an outcome was recorded under it). A *suspect* has been in flight at
+        two deaths or more in a row without getting anywhere, this one included: only suspects are taken with
+        ``suspects``, fewest deaths first, and none without. ``spared``: owners that died with a suspect; what they had
+        beside it is not counted.
         """
         ...
 
@@ -222,6 +223,10 @@ class Store(Protocol):
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The latest value of each (workflow id, event name) that has been set by its latest run."""
+        ...
+
+    async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
+        """What was decided about any run of these ids, also of those deleted since; each id's in order."""
         ...
 
     async def list(self, which: Filter) -> Found: ...
@@ -337,6 +342,22 @@ class Store(Protocol):
         Those of other versions (``apart`` not touched) that nobody holds, or that one of ``gone`` does; what is held
         for a reason in ``retry`` is queued with it. Skips rows that others have locked.
         """
+
+    # -- questions to executors
+    async def ask(self, version: str, request: Request, patience: int, *, now: int | None = None) -> None:
+        """Ask executors of a version something that takes its code; who asks waits ``patience`` microseconds."""
+        ...
+
+    async def asked(self, version: str, *, now: int | None = None) -> builtins.list[Request]:
+        """What is asked of a version and not answered, oldest first."""
+        ...
+
+    async def answer(self, nonce: bytes, owner: bytes, text: bytes) -> None:
+        """Answer; the first answer counts."""
+        ...
+
+    async def answered(self, nonce: bytes) -> bytes | None:
+        """The answer, read once; None as long as there is none."""
         ...
 
     # -- hints (never needed for correctness)

@@ -20,8 +20,8 @@ import msgspec
 
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Message, Record, WorkflowRow
-from perdure.model.writes import Change, Close, Continue, Receipt, Rewind, Start, Unit
+from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
+from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import ClaimRequest, Store
 
@@ -72,6 +72,7 @@ class CodedStore:
             sends=[replaced(send, data=encode(send.data)) for send in unit.sends],
             children=[self._start(child) for child in unit.children],
             change=self._change(unit.change),
+            decision=None if unit.decision is None else self._decided(unit.decision),
         )
 
     def _rewind(self, change: Rewind) -> Rewind:
@@ -96,6 +97,11 @@ class CodedStore:
                 return self._rewind(change)
             case _:
                 return change
+
+    def _decided(self, decided: Decided) -> Decided:
+        if decided.parameters is None:
+            return decided
+        return replaced(decided, parameters=self._codec.encode(decided.parameters))
 
     # -- out
 
@@ -126,6 +132,10 @@ class CodedStore:
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return {key: self._decode(data) for key, data in (await self._store.events(wanted)).items()}
+
+    async def decisions(self, ids: Collection[str]) -> list[DecisionRow]:
+        found = await self._store.decisions(ids)
+        return [r if r.parameters is None else replaced(r, parameters=self._decode(r.parameters)) for r in found]
 
     def _claimed(self, claimed: list[Claimed]) -> list[Claimed]:
         return [replaced(one, input=self._decode(one.input)) for one in claimed]

@@ -350,6 +350,7 @@ class Harness:
         return (
             executor is None
             or bool(executor.newcomers)
+            or bool(executor.deciding)
             or any(e.running or (isinstance(e, SyncExecution) and e.at_work) for e in executor.executions.values())
         )
 

@@ -65,8 +65,7 @@ class Columns:
         changes: list[tuple[Unit, Change]] = []
         rest: list[Unit] = []
         for unit in units:
-            key = unit.key
-            start = unit.start
+            key, start = unit.key, unit.start
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):
@@ -81,6 +80,7 @@ class Columns:
                 self.fences.append((key.id, unit.claim, key.run))
                 if unit.change is not None:
                     changes.append((unit, unit.change))
+                self.unsound |= unit.decision is not None
             records = unit.records
             if records:
                 n = len(records)

@@ -18,7 +18,7 @@ def is_checkpoint(batch: Sequence[Unit]) -> bool:
     if len(batch) != 1:
         return False
     u = batch[0]
-    if len(u.records) != 1 or u.claim is None or u.start is not None or u.change is not None:
+    if len(u.records) != 1 or u.claim is None or u.start is not None or u.change is not None or u.decision:
         return False
     return not (u.sends or u.events or u.children or u.taken or u.woken)
 

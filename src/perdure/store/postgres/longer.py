@@ -5,7 +5,8 @@
 - closing or setting events of a watched run: its watchers are read by a statement begun after its row was locked;
 - parking while watching others: their rows are locked and marked first, so that whoever closes one of them either has
   done so before (then the waiter is woken here) or will see the watch;
-- a run that continues as the next, or goes on from records of its own as the next: two rows of the same id.
+- a run that continues as the next, or goes on from records of its own as the next: two rows of the same id;
+- what a recovery policy decided, with its effect.
 
 All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat. The waves do not show:
 mail reaches whom it would have reached before the first of them, and of taken ids the rows are shown as the last left.
@@ -19,7 +20,8 @@ from typing import Any
 import msgspec
 
 from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
-from perdure.model.writes import Close, Onward, Park, Receipt, Rewind, Unit, Verdict
+from perdure.model.writes import Close, Delete, Onward, Park, Receipt, Release, Rewind, Unit, Verdict
+from perdure.store.postgres import decisions
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
@@ -46,6 +48,7 @@ class Longer:
         self.locked: dict[str, Any] = {}  # the batch's own rows as they were before it, and those that it watches
         self.news: set[str] = set()  # runs whose events this batch changes
         self.verdicts: dict[int, Verdict] = {}
+        self.forgotten: list[str] = []  # to be deleted when all else of the batch is done
 
     async def commit(self, batch: Sequence[Unit], *, doubtful: bool, unproven: Sequence[Unit] = ()) -> Receipt:
         """``doubtful``: some record was found taken, so units whose records are another's are refused first.
@@ -58,6 +61,7 @@ class Longer:
                 await self._refuse(tx, batch)
             if unproven:
                 await self._prove(tx, batch, unproven)
+            await self._recognise_deleted(tx, batch)
             await self._look_for_news(tx, batch)
             waiting = [(n, self._as_it_was(unit)) for n, unit in enumerate(batch) if n not in self.verdicts]
             while waiting:
@@ -65,6 +69,8 @@ class Longer:
                 await self._write(tx, wave)
             await self._watch(tx, batch)
             await self._show(tx)
+            for id in sorted(self.forgotten):
+                await decisions.forget(tx, self.place, id)
         return Receipt(self.stamp, [self.verdicts[n] for n in range(len(batch))])
 
     async def _lock(self, tx: Transaction, batch: Sequence[Unit]) -> None:
@@ -98,6 +104,15 @@ class Longer:
         for nth, unit in enumerate(unproven, 1):
             if ends.get(nth, 0) < unit.after:
                 self.verdicts[batch.index(unit)] = Verdict(applied=False)
+
+    async def _recognise_deleted(self, tx: Transaction, batch: Sequence[Unit]) -> None:
+        """A unit whose first try has deleted its workflow stands, though nothing is there to fence it."""
+        for n, unit in enumerate(batch):
+            if isinstance(unit.change, Delete) and n not in self.verdicts:
+                row = self.locked.get(unit.key.id)
+                lost = row is None or (row["claim"], row["run"]) != (unit.claim, unit.key.run)
+                if lost and await decisions.deleted(tx, self.place, unit.key, unit.claim):
+                    self.verdicts[n] = Verdict(applied=True)
 
     async def _look_for_news(self, tx: Transaction, batch: Sequence[Unit]) -> None:
         """See whose events will change: a second try of what set them has nothing to tell."""
@@ -143,6 +158,8 @@ class Longer:
         for n, unit, _ in left:
             if self.verdicts[n].applied:
                 await self._tell_watchers(tx, unit)
+                if unit.decision is not None:
+                    await self._decide(tx, unit)
                 if isinstance(unit.change, Onward):
                     await self._go_on(tx, unit, unit.change)
                 if unit.start is not None and unit.children:
@@ -209,6 +226,18 @@ class Longer:
                 await tx.fetch(sql["watch_mark"], app, target)
             await tx.fetch(sql["watch_missed"], app, targets, waiters, since_, nonces)
 
+    async def _decide(self, tx: Transaction, unit: Unit) -> None:
+        """Write down a decision, and what of its effect the one statement cannot do."""
+        assert unit.decision is not None
+        await decisions.put(tx, self.place, unit.key, unit.claim, unit.decision, self.stamp)
+        match unit.change:
+            case Release(version=str() as version):
+                await tx.fetch(self.place.sql["workflow_moved"], self.place.app, unit.key.id, version)
+            case Delete():
+                self.forgotten.append(unit.key.id)
+            case _:
+                pass
+
     async def _go_on(self, tx: Transaction, unit: Unit, change: Onward) -> None:
         """Put the ended run away and begin the next in its row."""
         row = self.locked.get(unit.key.id)
@@ -223,7 +252,7 @@ class Longer:
 
 def _plain(unit: Unit) -> Unit:
     """What of a unit the one statement can carry."""
-    if isinstance(unit.change, Onward):
+    if isinstance(unit.change, Onward | Delete):
         unit = msgspec.structs.replace(unit, change=None)
     elif isinstance(unit.change, Park) and unit.change.watching:
         unit = msgspec.structs.replace(unit, change=msgspec.structs.replace(unit.change, watching=()))

@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, health, migrate, reads, versions
+from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, versions
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -149,6 +149,9 @@ class PostgresStore:
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await reads.events(self._reading, self._place, wanted)
 
+    async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
+        return await decisions.decisions(self._reading, self._place, ids)
+
     async def list(self, which: Filter) -> Found:
         return await reads.listing(self._reading, self._place, which)
 
@@ -238,6 +241,20 @@ class PostgresStore:
         now: int | None = None,
     ) -> int:
         return await versions.upgrade(self._reading, self._place, version, names, limit, gone, apart, retry, now)
+
+    # -- questions to executors
+
+    async def ask(self, version: str, request: Request, patience: int, *, now: int | None = None) -> None:
+        await requests.ask(self._reading, self._place, version, request, patience, now)
+
+    async def asked(self, version: str, *, now: int | None = None) -> builtins.list[Request]:
+        return await requests.asked(self._reading, self._place, version, now)
+
+    async def answer(self, nonce: bytes, owner: bytes, text: bytes) -> None:
+        await requests.answer(self._reading, self._place, nonce, owner, text)
+
+    async def answered(self, nonce: bytes) -> bytes | None:
+        return await requests.answered(self._reading, self._place, nonce)
 
     # -- hints
 

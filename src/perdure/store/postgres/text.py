@@ -56,6 +56,18 @@ DEATH = f"""cause = case when $8::int > 0 then 1 else w.cause end,
             select h.seq from perdure.history h
             where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1)),"""  # noqa: S608  constants
 
+# The default decision about each, under its new token.
+NOTED = """noted as (
+    insert into perdure.decision (app, id, run, claim, at, cause, decision, policy, because, evidence, executor)
+    select $1, c.id, c.run, c.claim, c.updated, 1, 'resume', '', '',
+        '{"owner":"' || encode(picked.owner, 'hex') || '","executor":' || to_json(coalesce(
+            (select i.executor from perdure.incarnation i where i.id = picked.owner), ''))::text
+            || ',"attempt":' || c.attempts || '}',
+        coalesce((select i.executor from perdure.incarnation i where i.id = $4), '')
+    from c join picked on picked.id = c.id
+    where $8::int > 0
+    on conflict do nothing)"""
+
 # Whether that makes two deaths or more of a workflow of `u.owner`.
 SUSPECT = f"""({TRIES.format(w="workflow")}
                 >= case when u.owner = any($9::bytea[]) or $8::int = 0 then 2 else 1 end)"""
@@ -82,6 +94,7 @@ def statements(schema: str) -> Mapping[str, str]:
     for name, sql in queries("perdure.store.postgres").items():
         spelled = (
             sql.replace("@row", ROW)
+            .replace("@noted", NOTED)
             .replace("@suspect", SUSPECT)
             .replace("@tries", TRIES.format(w="workflow"))
             .replace("@take_dead", TAKE.replace("@death", DEATH))

@@ -46,14 +46,19 @@ def adopt(
 ) -> list[Claimed]:
     """Up to ``limit`` running workflows of owners that are gone: suspects or others."""
     limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
-    found: list[tuple[int, str, int]] = []
+    found: list[tuple[int, str, int, bytes]] = []
     for owner in sorted(gone):
         counted = death and owner not in spared
         which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted)
         for id, tries in conn.execute(Q["workflow_orphans"], which):
-            found.append((tries if suspects else 0, id, tries + int(counted or (death and tries >= SUSPECT))))
+            found.append((tries if suspects else 0, id, tries + int(counted or (death and tries >= SUSPECT)), owner))
     taken = sorted(found)[: want.limit]
-    return _take(conn, app, [id for _, id, _ in taken], want, now, attempts=[n for *_, n in taken], crash=death)
+    claimed = _take(
+        conn, app, [id for _, id, _, _ in taken], want, now, attempts=[n for *_, n, _ in taken], crash=death
+    )
+    if death and taken:
+        conn.executemany(Q["decision_default"], [(app, id, now, owner) for _, id, _, owner in taken])
+    return claimed
 
 
 def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: str) -> list[bytes]:

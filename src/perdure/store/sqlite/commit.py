@@ -23,6 +23,7 @@ from perdure.model.writes import (
     Change,
     Close,
     Continue,
+    Delete,
     Hold,
     Onward,
     Park,
@@ -35,7 +36,7 @@ from perdure.model.writes import (
     Verdict,
 )
 from perdure.store.sql import queries
-from perdure.store.sqlite import rows
+from perdure.store.sqlite import decisions, rows
 from perdure.store.sqlite.driver import Bindings, Connection, Row
 from perdure.store.sqlite.next import begin_next, placed, rewind
 
@@ -85,6 +86,7 @@ class _Batch:
         self.records: list[Bindings] = []
         self.mail: list[Bindings] = []
         self.wakes: list[Bindings] = []
+        self.forgotten: list[str] = []  # to be deleted when all else of the batch is done
 
     def commit(self) -> Receipt:
         self._look()
@@ -101,6 +103,8 @@ class _Batch:
         self._write([unit for unit, fresh in zip(self.units, self.fresh, strict=True) if fresh])
         for verdict, id in self.taken_ids:
             verdict.exists[id] = self._row(id)
+        for id in self.forgotten:
+            decisions.forget(self.conn, self.app, id)
         return Receipt(self.now, self.verdicts)
 
     # -- helpers
@@ -180,7 +184,8 @@ class _Batch:
     def _judge_claim(self, unit: Unit) -> tuple[bool, bool]:
         head = self.heads.get(unit.key.id)
         if head is None or head.run != unit.key.run or head.claim != unit.claim:
-            return False, False
+            gone = isinstance(unit.change, Delete) and decisions.deleted(self.conn, self.app, unit.key, unit.claim)
+            return gone, False  # or deleted by a first try
         return self._judge_records(unit) if unit.records else (True, True)
 
     def _has_continued(self, unit: Unit) -> bool:
@@ -276,6 +281,8 @@ class _Batch:
                     setters.append((app, id, unit.nonce))
             if unit.woken:
                 self._woken(id, unit.woken)
+            if unit.decision is not None:
+                decisions.put(self.conn, app, unit.key, unit.claim, unit.decision, now)
             if unit.change is not None and _moves(self.heads[id].status, unit.change):
                 changed.append((unit, unit.change))
         self._many("history_insert", self.records)
@@ -304,6 +311,7 @@ class _Batch:
         app, now = self.app, self.now
         rests: list[Bindings] = []
         closes: list[Bindings] = []
+        moved: list[Bindings] = []
         watches: list[Bindings] = []
         watched: list[Bindings] = []
         for unit, change in changed:
@@ -325,6 +333,10 @@ class _Batch:
                 case Release():
                     head.status = QUEUED
                     rests.append((app, id, now, QUEUED, None, "", now, None))
+                    if change.version is not None:
+                        moved.append((app, id, change.version))
+                case Delete():
+                    self.forgotten.append(id)
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
@@ -337,6 +349,7 @@ class _Batch:
                     self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now)
                     watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
+        self._many("workflow_moved", moved)
         self._many("payload_close", closes)
         self._many("wake_clear", [binding[:2] for binding in closes])
         self._many("wake_watchers", watched)
@@ -386,5 +399,5 @@ def _moves(status: int, change: Change) -> bool:
             return status < FIRST_CLOSED and status != HELD
         case Release():
             return status < FIRST_CLOSED and status != QUEUED
-        case Close() | Continue() | Rewind():
+        case Close() | Continue() | Rewind() | Delete():
             return status < FIRST_CLOSED

@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads, versions
+from perdure.store.sqlite import claim, commands, decisions, executors, file, health, migrate, reads, requests, versions
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
@@ -161,6 +161,9 @@ class SQLiteStore:
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await self._read(lambda conn: reads.events(conn, self.app, wanted))
 
+    async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
+        return await self._read(lambda conn: decisions.decisions(conn, self.app, ids))
+
     async def list(self, which: Filter) -> Found:
         return await self._read(lambda conn: reads.listing(conn, self.app, which))
 
@@ -245,6 +248,20 @@ class SQLiteStore:
         return await self._write(
             lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, apart, retry, _clock(now))
         )
+
+    # -- questions to executors
+
+    async def ask(self, version: str, request: Request, patience: int, *, now: int | None = None) -> None:
+        await self._write(lambda conn: requests.ask(conn, self.app, version, request, patience, _clock(now)))
+
+    async def asked(self, version: str, *, now: int | None = None) -> builtins.list[Request]:
+        return await self._read(lambda conn: requests.asked(conn, self.app, version, _clock(now)))
+
+    async def answer(self, nonce: bytes, owner: bytes, text: bytes) -> None:
+        await self._write(lambda conn: requests.answer(conn, self.app, nonce, owner, text))
+
+    async def answered(self, nonce: bytes) -> bytes | None:
+        return await self._write(lambda conn: requests.answered(conn, self.app, nonce))
 
     # -- hints
 

@@ -42,14 +42,15 @@ from c join picked on picked.id = c.id order by picked.since, c.id
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 picked as materialized (
-    select w.id
+    select w.id, u.owner
     from unnest($7::bytea[]) u (owner)
     cross join lateral (
         select id from perdure.workflow
         where app = $1 and owner = u.owner and version = $6 and status = 2 and not @suspect
         order by until limit $3 for no key update skip locked) w
     limit $3),
-@take_dead
+@take_dead,
+@noted
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 
@@ -58,20 +59,21 @@ from c order by c.id
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 found as materialized (
-    select w.id
+    select w.id, w.attempts, u.owner
     from unnest($7::bytea[]) u (owner)
     cross join lateral (
         select id, attempts from perdure.workflow
         where app = $1 and owner = u.owner and version = $6 and status = 2 and @suspect order by until offset 0) w
     order by w.attempts, w.id),
 picked as materialized (
-    select w.id
+    select w.id, found.owner
     from found cross join lateral (
         select id from perdure.workflow
         where app = $1 and id = found.id and status + 0 = 2 and owner || '' = any($7::bytea[])
         for no key update skip locked) w
     limit $3),
-@take_dead
+@take_dead,
+@noted
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 

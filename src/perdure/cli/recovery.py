@@ -1,0 +1,158 @@
+"""``perdure recovery …``: what recovery would decide, without deciding it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping, Sequence
+
+import click
+import msgspec
+
+from perdure.cli.output import emit_many, note, table
+from perdure.cli.rollcall import Rollcall, call_roll
+from perdure.cli.run import home_of, load_app
+from perdure.cli.target import Given, common, opened, run
+from perdure.model.ids import TokenMaker
+from perdure.model.records import Request, WorkflowRow
+from perdure.model.states import Cause, Status
+from perdure.operations.look import not_found
+from perdure.runtime.plan import KIND, Asker, Planned, cause_of, plan
+from perdure.store.base import Filter, Store
+from perdure.store.coded import coded
+
+PAGE = 500
+LOOK_SECONDS = 0.1  # between two looks for an answer
+
+
+@click.group()
+def recovery() -> None:
+    """What recovery policies would decide."""
+
+
+@recovery.command("plan")
+@common
+@click.argument("ids", nargs=-1, metavar="[WORKFLOW_ID]...")
+@click.option("--executor", "executors", multiple=True, metavar="ID", help="Work of this executor, be it alive.")
+@click.option("--code", metavar="MODULE:APP", help="Ask the policies of this code, here.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=15.0, show_default=True, metavar="SECONDS",
+              help="How long to wait for executors that have the code.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+def plan_(
+    given: Given, ids: Sequence[str], executors: Sequence[str], code: str | None, timeout: float, limit: int
+) -> None:
+    """Show what would be decided about unfinished work, and change nothing.
+
+    About the workflows that are named, or those of the executors that are named, or of all executors that are gone.
+    Policies are code: without --code, live executors of the same version are asked.
+    """
+    run(_plan(given, ids, executors, code, timeout, limit))
+
+
+async def _plan(
+    given: Given, ids: Sequence[str], executors: Sequence[str], code: str | None, timeout: float, limit: int
+) -> None:
+    async with opened(given) as store:
+        roll = await call_roll(store)
+        chosen = await _choose(store, roll, ids, executors, limit)
+        if code is not None:
+            planned = await _here(store, code, {row.id: label for row, label in chosen})
+        else:
+            planned = await _elsewhere(store, roll, chosen, timeout)
+    labels = {row.id: label for row, label in chosen}
+    cells = [
+        (one.id, one.name, one.cause, labels[one.id], one.decision, one.policy, one.because) for one in planned
+    ]  # fmt: skip
+    head = ("id", "type", "cause", "executor", "decision", "policy", "because")
+    lines = table(head, cells, "nothing to decide: no unfinished work of executors that are gone")
+    fields = [{**msgspec.structs.asdict(one), "executor": labels[one.id]} for one in planned]
+    emit_many(given.output, "decisions", fields, lines)
+    if unknown := sum(one.decision == "unknown" for one in planned):
+        note(f"{unknown} unknown: no live executor has that code; to ask it here: --code MODULE:APP")
+
+
+Chosen = list[tuple[WorkflowRow, str]]
+
+
+async def _choose(store: Store, roll: Rollcall, ids: Sequence[str], executors: Sequence[str], limit: int) -> Chosen:
+    """Which workflows, each with the label of the executor that has it."""
+    if ids:
+        rows = await store.rows(ids)
+        for id in ids:
+            if id not in rows:
+                raise not_found(id, store.app)
+        found = [rows[id] for id in dict.fromkeys(ids)]
+    else:
+        found = await _unfinished(store)
+    chosen: Chosen = []
+    for row in found:
+        if cause_of(row) is Cause.NONE:
+            continue
+        holder = roll.holder_of(row.owner, row.claim)
+        label = "" if holder is None else holder.executor
+        gone = row.owner is None or holder is None or not roll.lives(holder)
+        if ids or (label in executors if executors else gone):
+            chosen.append((row, label))
+    return chosen[:limit]
+
+
+async def _unfinished(store: Store) -> list[WorkflowRow]:
+    rows: list[WorkflowRow] = []
+    cursor: str | None = None
+    while True:
+        which = Filter(statuses=frozenset({Status.RUNNING, Status.QUEUED}), cursor=cursor, limit=PAGE)
+        found = await store.list(which)
+        rows += found.rows
+        cursor = found.cursor
+        if cursor is None:
+            return rows
+
+
+async def _here(store: Store, code: str, ids: Mapping[str, str]) -> list[Planned]:
+    """Ask the policies of code that is here."""
+    home = home_of(load_app(code))
+    for module in home.modules:
+        importlib.import_module(module)
+    asker = Asker(coded(store, home.registry.codec) if home.registry.codec is not None else store, home.registry, "")
+    try:
+        return await plan(asker, ids)
+    finally:
+        asker.close()
+
+
+async def _elsewhere(store: Store, roll: Rollcall, chosen: Chosen, timeout: float) -> list[Planned]:
+    """Ask live executors of each version; ``unknown`` where there is none, or none answers in time."""
+    served = {who.version for who in roll.live}
+    new_token = TokenMaker()
+    by_version: dict[str, dict[str, str]] = {}
+    for row, label in chosen:
+        by_version.setdefault(row.version, {})[row.id] = label
+    waiting: dict[bytes, dict[str, str]] = {}
+    unasked = {id for version, ids in by_version.items() if version not in served for id in ids}
+    for version, ids in by_version.items():
+        if version not in served:
+            continue
+        request = Request(new_token(), KIND, msgspec.json.encode(ids))
+        await store.ask(version, request, int(timeout * 1e6))
+        waiting[request.nonce] = ids
+    planned: dict[str, Planned] = {}
+    end = asyncio.get_running_loop().time() + timeout
+    while waiting:
+        for nonce in list(waiting):
+            answer = await store.answered(nonce)
+            if answer is not None:
+                planned.update((one.id, one) for one in msgspec.json.decode(answer, type=list[Planned]))
+                del waiting[nonce]
+        if not waiting or asyncio.get_running_loop().time() >= end:
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+    unasked |= {id for ids in waiting.values() for id in ids}
+    for row, _ in chosen:
+        if row.id in unasked:
+            cause = cause_of(row).value
+            planned[row.id] = Planned(id=row.id, name=row.name, cause=cause, decision="unknown", because=_nobody(row))
+    return [planned[row.id] for row, _ in chosen if row.id in planned]
+
+
+def _nobody(row: WorkflowRow) -> str:
+    return f"no live executor of version {row.version!r} answered" if row.version else "no live executor answered"

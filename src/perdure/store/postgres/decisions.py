@@ -1,0 +1,47 @@
+"""What was decided about interrupted runs: written with its effect, read for whoever looks later."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from perdure.model.ids import RunKey
+from perdure.model.records import DecisionRow
+from perdure.model.states import CAUSE, CAUSES
+from perdure.model.writes import Decided
+from perdure.store.postgres.commit import Place
+from perdure.store.postgres.connection import Link, Transaction
+
+FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message")
+
+
+async def put(tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:
+    await tx.fetch(
+        place.sql["decision_put"], place.app, key.id, key.run, claim, now, CAUSE[decided.cause], decided.decision,
+        decided.policy, decided.because, None if decided.parameters is None else decided.parameters.decode(),
+        decided.evidence.decode(), decided.executor,
+    )  # fmt: skip
+
+
+async def deleted(tx: Transaction, place: Place, key: RunKey, claim: bytes | None) -> bool:
+    """Whether a first try has deleted the workflow."""
+    return bool(await tx.fetch(place.sql["decision_deleted"], place.app, key.id, key.run, claim))
+
+
+async def forget(tx: Transaction, place: Place, id: str) -> None:
+    """Every run of the id goes; who waits for it is not told. The decision stays."""
+    for table in FORGOTTEN:
+        await tx.fetch(place.sql[f"forget_{table}"], place.app, id)
+    await tx.fetch(place.sql["wake_clear"], place.app, id)
+    await tx.fetch(place.sql["watch_clear"], place.app, id)
+
+
+async def decisions(link: Link, place: Place, ids: Collection[str]) -> list[DecisionRow]:
+    if not ids:
+        return []
+    return [
+        DecisionRow(
+            id=r[0], run=r[1], claim=r[2], at=r[3], cause=CAUSES[r[4]], decision=r[5], policy=r[6], because=r[7],
+            parameters=None if r[8] is None else r[8].encode(), evidence=r[9].encode(), executor=r[10],
+        )
+        for r in await link.fetch(place.sql["decisions"], place.app, sorted(set(ids)))
+    ]  # fmt: skip
