@@ -26,6 +26,7 @@ from perdure.model.states import Reason
 from perdure.model.writes import Change, Send, SetEvent, Start, Unit
 
 SILENT = frozenset({Kind.INTENT, Kind.DECISION})  # records that no call of the body answers to
+PATCH_PATH = "patch:"  # a patch takes no number among the calls: with it or without, those after it keep their paths
 
 
 class Op:
@@ -73,9 +74,9 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
-        "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now",
-        "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "_by_path", "_foreign", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position",
+        "_recorded_intents", "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage",
+        "mismatch", "now", "patches", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +109,8 @@ class Run:
         self.mismatch: Mismatch | None = None
         self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
+        self.patches: dict[str, bool] | None = None  # the answers of ``patched``, each given once
+        self._foreign = False  # the burst that is repeated was first run by the code of another version
         self._position = 0
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
@@ -178,6 +181,38 @@ class Run:
         outcome = Outcome.NONE if data is None else Outcome.VALUE
         return self._append(path, kind, name, at, fingerprint, outcome, data, shown=shown), True
 
+    def patched(self, name: str, at: int) -> bool:
+        """Whether the change ``name`` is for this run: False if it had passed this point before the change came.
+
+        One answer per run and name. True is recorded, False never: what tells it (that history goes on, that a step
+        not asked for yet was about to run, that other code was handed the latest outcome) is as durable.
+        """
+        if self.gone:
+            raise Evicted
+        if self.patches is None:
+            self.patches = {}
+        answer = self.patches.get(name)
+        if answer is None:
+            self.patches[name] = answer = self._patched(PATCH_PATH + name, name, at)
+        return answer
+
+    def _patched(self, path: str, name: str, at: int) -> bool:
+        if path in self._by_path:
+            self._noted[path] = None
+            return True
+        self._skip_noted()
+        if self.replaying or self._foreign or any(path not in self._by_path for path in self._recorded_intents):
+            return False
+        self._append(path, Kind.PATCH, name, at, b"", Outcome.NONE, None)
+        return True
+
+    def deprecate_patch(self, name: str) -> None:
+        """The code holds only what came with the change ``name``: a record of it is met, and none is missed."""
+        if self.gone:
+            raise Evicted
+        if PATCH_PATH + name in self._by_path:
+            self._noted[PATCH_PATH + name] = None
+
     def _compare(self, path: str, kind: Kind, name: str, fingerprint: bytes, shown: str) -> None:
         recorded = self._by_path.get(path)
         if recorded is not None:
@@ -240,7 +275,7 @@ class Run:
             return None
         self._skip_noted()
         if self._position >= len(self.history):
-            self._live = True
+            self._live, self._foreign = True, False
             self._check_intents()
             return None
         record = self.history[self._position]
@@ -255,6 +290,7 @@ class Run:
             op.is_open = False
         self._position += 1
         self.now = max(self.now, record.at)
+        self._foreign = record.version != self.version  # who records an outcome runs the burst that follows it
         return op, record
 
     def _describe_asked(self) -> str:
