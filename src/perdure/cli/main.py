@@ -12,6 +12,7 @@ from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
 from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
+from perdure.cli.replay import replay_
 from perdure.cli.run import run_
 from perdure.cli.target import Given, options
 from perdure.cli.workflows import workflow
@@ -48,7 +49,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (db, demo, doctor, executor, run_, workflow):
+for command in (db, demo, doctor, executor, replay_, run_, workflow):
     cli.add_command(command)
 
 
