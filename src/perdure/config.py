@@ -25,6 +25,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "executor_id": ("PERDURE_EXECUTOR_ID", "DBOS__VMID"),
     "version": ("PERDURE_VERSION", "DBOS__APPVERSION"),
     "recovery": ("PERDURE_RECOVERY",),
+    "adopt": ("PERDURE_ADOPT",),
     "lease": ("PERDURE_LEASE",),
     "schema": ("PERDURE_SCHEMA",),
     "threads": ("PERDURE_THREADS",),
@@ -34,6 +35,7 @@ OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_APP"})
 OF_TESTS = "PERDURE_TEST_"  # read by this project's own tests
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("fleet", "own", "single", "manual"),
+    "adopt": ("replay_safe", "never"),
 }
 
 
@@ -47,6 +49,7 @@ class Settings:
     executor_id: str
     version: str
     recovery: str = "fleet"
+    adopt: str = "replay_safe"
     lease: float = 15.0
     schema: str = "perdure"
     threads: int = 64

@@ -18,6 +18,7 @@ import pytest
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, CODES, Reason, Status
+from perdure.model.trials import Trial
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Send, SetEvent, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Filter, Store
 from perdure.store.sqlite import SQLiteStore
@@ -229,6 +230,10 @@ class Stream:
         following = start(id, run=old.run + 1)
         death = self.chance(0.5)
         reasons = self.rng.sample(list(Reason), 2)
+        seen = [r for r in self.rows if self.chance(0.3)]
+        trials = [
+            Trial(id=r.id, run=r.run, last_seq=r.last_seq, version="v3", reason="raised", detail="") for r in seen
+        ]
         calls: list[tuple[str, Act]] = [
             ("claim", lambda s: s.claim(want, now=now)),
             ("claim", lambda s: s.claim(want, now=now)),
@@ -243,6 +248,10 @@ class Stream:
             ("heartbeat", lambda s: s.heartbeat(owner, lease, now=now)),
             ("bury", lambda s: s.bury(OWNERS, now=now)),
             ("leave", lambda s: s.leave(other)),
+            ("cancel where nobody runs it", lambda s: s.cancel(id, "enough", nonce, unserved="v1", now=now)),
+            ("adopt strays", lambda s: s.adopt_strays(seen, "v3", now=now)),
+            ("release orphans", lambda s: s.release_orphans([other], ["v3"], 100, now=now)),
+            ("note trials", lambda s: s.note_trials(trials, now=now)),
         ]
         self.called.append(self.rng.choice(calls))
         return self.called[-1]
@@ -265,6 +274,11 @@ class Stream:
             ("list by name and parent", lambda s: s.list(Filter(names=frozenset({"flow"}), parent=parent, limit=1000))),
             ("list a page", lambda s: s.list(page)),
             ("incarnations", lambda s: s.incarnations()),
+            ("versions of strays", lambda s: s.stray_versions()),
+            ("strays", lambda s: s.strays(["v1", "v3"], None, 1000)),
+            ("strays not tried", lambda s: s.strays(["v1"], "v3", 1000)),
+            ("strays told to cancel", lambda s: s.strays_told_to_cancel(["v1", "v3"])),
+            ("trials", lambda s: s.trials(IDS)),
             ("poll", lambda s: s.poll(ME, keys[::2], "v1", now=now)),
             *[("run", lambda s, key=key: s.run(key)) for key in past[:5]],
         ]

@@ -28,7 +28,9 @@ class App(Router):
     silent before others take its work over. ``modules``: imported at launch, for the definitions in them.
     ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the
     default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
-    one (``single``), or of nobody (``manual``). ``codec``: encrypts or compresses the values that are stored.
+    one (``single``), or of nobody (``manual``). ``adopt``: unfinished work of versions that nobody runs any more goes
+    on here if its history replays on this code (``replay_safe``, the default), or ``never``. ``codec``: encrypts or
+    compresses the values that are stored.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class App(Router):
         database: str | None = None,
         executor_id: str | None = None,
         version: str | None = None,
+        adopt: Literal["replay_safe", "never"] | None = None,
         recovery: Literal["fleet", "own", "single", "manual"] | None = None,
         lease: Duration | None = None,
         modules: Collection[str] = (),
@@ -50,6 +53,7 @@ class App(Router):
         self.name = name
         arguments = {
             "database": database, "executor_id": executor_id, "version": version, "recovery": recovery, "lease": lease,
+            "adopt": adopt,
         }  # fmt: skip
         self._home = Home(name, arguments, self._registry, maker(codec), aface.FACE)
         self._home.modules = tuple(modules)

@@ -83,8 +83,8 @@ class Engine:
             self.lease = lease
         executor = Executor(
             line, self.registry, executor_id=settings.executor_id, version=settings.version, me=me, lease=self.lease,
-            recovery=settings.recovery, threads=settings.threads, grace=settings.grace, polling=polling,
-            fakes=self.fakes,
+            recovery=settings.recovery, adopt=settings.adopt, threads=settings.threads, grace=settings.grace,
+            polling=polling, fakes=self.fakes,
         )  # fmt: skip
         try:
             if before_work is not None:

@@ -30,6 +30,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Park, Start, Unit, Verdict
+from perdure.runtime.adoption import Adopter, Target
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.claims import hold_broken, take_on
@@ -68,6 +69,7 @@ class Executor:
         me: Incarnation,
         lease: Lease | None = None,
         recovery: str = "fleet",
+        adopt: str = "replay_safe",
         threads: int = 64,
         grace: float = GRACE_SECONDS,
         live_max: int = LIVE_MAX,
@@ -80,6 +82,8 @@ class Executor:
         self.version = version
         self.lease = lease
         self.recovery = recovery
+        self.adopt = adopt
+        self.adopter = Adopter(self)
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
@@ -123,6 +127,7 @@ class Executor:
         await retry_held(self)
         await reap(self)
         self.look()
+        self.keep(asyncio.Task(self.adopter.round(), loop=self.line.loop))
         if self.polling:
             self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
             self.line.loop.call_later(self._grace, self._evict_idle)
@@ -349,7 +354,12 @@ class Executor:
             return
         if self.alive:
             self.keep(asyncio.Task(reap(self), loop=self.line.loop))
+            self.keep(asyncio.Task(self.adopter.round(), loop=self.line.loop))
         self._reaper = self.line.loop.call_later(REAP_SECONDS, self._reap_again)
+
+    async def target(self) -> Target:
+        """Where new work goes, by workflow id."""
+        return lambda _id: self.version
 
     # -- eviction
 

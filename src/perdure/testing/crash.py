@@ -16,7 +16,10 @@ from perdure.errors import DatabaseTrouble, LostAnswer
 from perdure.model.records import Kind
 from perdure.store.base import Store
 
-NUMBERED = frozenset({"commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held"})
+NUMBERED = frozenset({
+    "commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held",
+    "adopt_strays", "note_trials", "release_orphans",
+})  # fmt: skip
 PATIENT = frozenset({"commit", "replace", "cancel", "terminate"})  # made again until they are answered
 AGAIN_SECONDS = 0.1  # a read that was refused is made again sooner than this, or not at all
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on

@@ -14,9 +14,10 @@ from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
+from perdure.model.trials import Trial
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, health, migrate, reads
+from perdure.store.postgres import claim, commands, health, migrate, reads, strays
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -92,8 +93,10 @@ class PostgresStore:
     async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
         return await commands.release_held(self._reading, self._place, reasons, version, now)
 
-    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
-        return await commands.cancel(self._reading, self._place, id, reason, nonce, now)
+    async def cancel(
+        self, id: str, reason: str, nonce: bytes, *, unserved: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await commands.cancel(self._reading, self._place, id, reason, nonce, now, unserved)
 
     async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await commands.terminate(self._reading, self._place, id, reason, nonce, now)
@@ -155,6 +158,33 @@ class PostgresStore:
     async def leave(self, id: bytes) -> None:
         await self._reading.fetch(self._place.sql["incarnation_leave"], self.app, id, writing=True)
         await self._reading.fetch(self._place.sql["incarnation_forget"], self.app, writing=True)
+
+    # -- work of versions that nobody runs any more
+
+    async def stray_versions(self) -> builtins.list[str]:
+        return await strays.versions(self._reading, self._place)
+
+    async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
+        return await strays.strays(self._reading, self._place, versions, untried, limit)
+
+    async def strays_told_to_cancel(self, versions: Collection[str]) -> builtins.list[tuple[str, str]]:
+        return await strays.commanded(self._reading, self._place, versions)
+
+    async def adopt_strays(
+        self, seen: Sequence[WorkflowRow], version: str, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await strays.adopt(self._reading, self._place, seen, version, now)
+
+    async def release_orphans(
+        self, gone: Collection[bytes], served: Collection[str], limit: int, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await strays.release(self._reading, self._place, gone, served, limit, now)
+
+    async def note_trials(self, trials: Sequence[Trial], *, now: int | None = None) -> None:
+        await strays.note(self._reading, self._place, trials, now)
+
+    async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
+        return await strays.trials(self._reading, self._place, ids)
 
     # -- hints
 

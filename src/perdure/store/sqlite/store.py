@@ -17,9 +17,10 @@ from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import Reason
+from perdure.model.trials import Trial
 from perdure.model.writes import Receipt, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads
+from perdure.store.sqlite import claim, commands, executors, file, health, migrate, reads, strays
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
@@ -103,8 +104,10 @@ class SQLiteStore:
     async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
         return await self._write(lambda conn: commands.release_held(conn, self.app, reasons, version, _clock(now)))
 
-    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
-        return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now)))
+    async def cancel(
+        self, id: str, reason: str, nonce: bytes, *, unserved: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now), unserved))
 
     async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await self._write(lambda conn: commands.terminate(conn, self.app, id, reason, nonce, _clock(now)))
@@ -160,6 +163,33 @@ class SQLiteStore:
 
     async def leave(self, id: bytes) -> None:
         await self._write(lambda conn: executors.leave(conn, self.app, id))
+
+    # -- work of versions that nobody runs any more
+
+    async def stray_versions(self) -> builtins.list[str]:
+        return await self._read(lambda conn: strays.versions(conn, self.app))
+
+    async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
+        return await self._read(lambda conn: strays.strays(conn, self.app, versions, untried, limit))
+
+    async def strays_told_to_cancel(self, versions: Collection[str]) -> builtins.list[tuple[str, str]]:
+        return await self._read(lambda conn: strays.commanded(conn, self.app, versions))
+
+    async def adopt_strays(
+        self, seen: Sequence[WorkflowRow], version: str, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await self._write(lambda conn: strays.adopt(conn, self.app, seen, version, _clock(now)))
+
+    async def release_orphans(
+        self, gone: Collection[bytes], served: Collection[str], limit: int, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await self._write(lambda conn: strays.release(conn, self.app, gone, served, limit, _clock(now)))
+
+    async def note_trials(self, trials: Sequence[Trial], *, now: int | None = None) -> None:
+        await self._write(lambda conn: strays.note(conn, self.app, trials, _clock(now)))
+
+    async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
+        return await self._read(lambda conn: strays.trials(conn, self.app, ids))
 
     # -- hints
 
