@@ -226,6 +226,39 @@ async def _tried_for(app: App, version: str) -> bool:
     return trial is not None and trial.version == version
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["drained", "killed"])
+async def test_a_patch_behind_the_recorded_part_is_for_new_runs_alone(
+    database: str, ledger: Ledger, killed: bool
+) -> None:
+    """The old run waits behind the change without a record of that: whose code was handed the last outcome tells."""
+
+    async def late(s: dict[str, Any]) -> list[str]:
+        done = [await s["reserve"]("sku", 1), await s["charge"](5)]
+        if patched("late"):
+            done.append(await s["charge"]("late"))
+        return [*done, await recv("go"), await s["ship"]()]
+
+    app = build(database, ledger, first, "v1")
+    await app.open()
+    await begun(app, "old")
+    await (crash(app) if killed else app.close())
+    app = build(database, ledger, late, "v2")
+    await app.open()
+    await until(lambda: _is(app, "v2", "old"))
+    await begun(app, "new")
+    await until(lambda: _has_patch(app, "new"))
+    await (crash(app) if killed else app.close())
+    async with build(database, ledger, late, "v2") as app:
+        assert await finish(app, "old") == ["reserve", "charge", "went", "ship"]
+        assert await finish(app, "new") == ["reserve", "charge", "charge", "went", "ship"]
+        assert not await _has_patch(app, "old")
+    assert ledger.counts["charge('late',)"] == 1
+
+
+async def _has_patch(app: App, id: str) -> bool:
+    return any(r.name == "late" for r in await history(app, id)) and len(await history(app, id)) >= 4
+
+
 # -- who, and when
 
 
@@ -252,10 +285,10 @@ class Fleet:
     def __init__(self, app: App) -> None:
         self.store = app._home.engine().line.store
 
-    async def put(self, label: str, version: str) -> bytes:
+    async def put(self, label: str, version: str, *, lease: int = 60_000_000, now: int | None = None) -> bytes:
         id = label.encode().ljust(16, b".")
         who = Incarnation(id=id, executor=label, version=version, host="elsewhere", boot="b", space="s", pid=1)
-        await self.store.register(who, 60_000_000)
+        await self.store.register(who, lease, now=now)
         return id
 
 
@@ -273,6 +306,23 @@ async def test_beside_another_executor_a_version_is_left_alone_for_a_lease(datab
         await adopter.round()
         assert await version_of(app) == "v1"
         adopter._unserved_since["v1"] -= 300_000_000  # the lease is ten minutes
+        await adopter.round()
+        assert await version_of(app) == "v2"
+
+
+async def test_a_lease_that_ran_out_counts_for_another_one(database: str, ledger: Ledger) -> None:
+    """After an outage every lease has run out, and most of their holders come back."""
+    async with build(database, ledger, first, "v1") as app:
+        await begun(app, "a")
+    async with build(database, ledger, comment, "v2", adopt="never") as app:
+        me = executor(app)
+        me.adopt = "replay_safe"
+        adopter = adoption.Adopter(me)
+        now = me.line.clock.now()
+        other = await Fleet(app).put("another", "v1", lease=60_000_000, now=now - 90_000_000)
+        await adopter.round()
+        assert await version_of(app) == "v1"
+        await me.line.store.bury([other])
         await adopter.round()
         assert await version_of(app) == "v2"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -81,7 +81,7 @@ def _left(roll: Rollcall, served: Collection[str], row: WorkflowRow) -> bool:
     return row.version not in ("", *served) and (holder is None or not roll.lives(holder))
 
 
-async def _some(store: Store, which: Filter, limit: int, wanted: Any) -> list[WorkflowRow]:
+async def _some(store: Store, which: Filter, limit: int, wanted: Callable[[WorkflowRow], bool]) -> list[WorkflowRow]:
     rows: list[WorkflowRow] = []
     which = msgspec.structs.replace(which, limit=PAGE)
     while len(rows) < limit:

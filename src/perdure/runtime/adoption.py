@@ -58,7 +58,7 @@ class Host(Protocol):
 class Fleet(NamedTuple):
     """Who is there, as one executor sees it."""
 
-    served: frozenset[str]  # versions that live executors run
+    served: frozenset[str]  # versions that executors run, as far as is known
     alone: bool
     first: bool  # of the live executors of this version, the asker was launched first
     lease: int
@@ -104,7 +104,8 @@ class Adopter:
         host = self._host
         now = host.line.clock.now()
         known = await host.line.store.incarnations()
-        live = [who for who in known if who.leased(now) and not provably_gone(who)]
+        # A lease that has run out counts once more: after an outage all have, and most come back.
+        live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
         me = next((who for who in live if who.id == host.me.id), None)
         if me is None:
             return None
