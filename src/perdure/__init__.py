@@ -6,6 +6,7 @@ from perdure.api.handle import Handle
 from perdure.api.keys import Event, Key, Topic
 from perdure.api.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.api.options import Options
+from perdure.api.patches import deprecate_patch, patched
 from perdure.api.resource import Resource
 from perdure.api.router import Router
 from perdure.api.step import Step
@@ -43,8 +44,10 @@ __all__ = [
     "Workflow",
     "WorkflowInfo",
     "current",
+    "deprecate_patch",
     "logger",
     "now",
+    "patched",
     "random",
     "recv",
     "set_event",

@@ -26,6 +26,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "version": ("PERDURE_VERSION", "DBOS__APPVERSION"),
     "recovery": ("PERDURE_RECOVERY",),
     "rollout": ("PERDURE_ROLLOUT",),
+    "adopt": ("PERDURE_ADOPT",),
     "lease": ("PERDURE_LEASE",),
     "schema": ("PERDURE_SCHEMA",),
     "threads": ("PERDURE_THREADS",),
@@ -36,6 +37,7 @@ OF_TESTS = "PERDURE_TEST_"  # read by this project's own tests
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("fleet", "own", "single", "manual"),
     "rollout": ("auto", "manual"),
+    "adopt": ("replay_safe", "never"),
 }
 
 
@@ -50,6 +52,7 @@ class Settings:
     version: str
     recovery: str = "fleet"
     rollout: str = "auto"
+    adopt: str = "replay_safe"
     lease: float = 15.0
     schema: str = "perdure"
     threads: int = 64

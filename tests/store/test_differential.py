@@ -19,6 +19,7 @@ from perdure.model.cuts import Cut, mark
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, CODES, Cause, Reason, Status
+from perdure.model.trials import Trial
 from perdure.model.writes import (
     Change,
     Close,
@@ -293,6 +294,10 @@ class Stream:
         start_of_fork = start(self.id(), began=back.next.began, timeout=back.next.timeout)
         cut = mark(Cut(id, old.run, back.keep), "fork", at=now)
         end = self.rng.choice([None, "by fork"])
+        some = [r for r in self.rows if self.chance(0.3)]
+        trials = [
+            Trial(id=r.id, run=r.run, last_seq=r.last_seq, version="v3", reason="raised", detail="") for r in some
+        ]
         calls: list[tuple[str, Act]] = [
             ("claim", lambda s: s.claim(want, now=now)),
             ("claim", lambda s: s.claim(want, now=now)),
@@ -317,6 +322,10 @@ class Stream:
             ("bury", lambda s: s.bury(OWNERS, now=now)),
             ("bury", lambda s: s.bury(OWNERS, expired_only=False, beats={owner: beats}, now=now)),
             ("leave", lambda s: s.leave(other)),
+            ("cancel where nobody runs it", lambda s: s.cancel(id, "enough", nonce, unserved="v1", now=now)),
+            ("adopt strays", lambda s: s.adopt_strays(some, "v3", now=now)),
+            ("release orphans", lambda s: s.release_orphans([other], ["v3"], 100, now=now)),
+            ("note trials", lambda s: s.note_trials(trials, now=now)),
         ]
         self.called.append(self.rng.choice(calls))
         return self.called[-1]
@@ -340,6 +349,11 @@ class Stream:
             ("list a page", lambda s: s.list(page)),
             ("decisions", lambda s: s.decisions(IDS)),
             ("incarnations", lambda s: s.incarnations()),
+            ("versions of strays", lambda s: s.stray_versions()),
+            ("strays", lambda s: s.strays(["v1", "v3"], None, 1000)),
+            ("strays not tried", lambda s: s.strays(["v1"], "v3", 1000)),
+            ("strays told to cancel", lambda s: s.strays_told_to_cancel(["v1", "v3"])),
+            ("trials", lambda s: s.trials(IDS)),
             ("poll", lambda s: s.poll(ME, keys[::2], "v1", now=now)),
             *[("run", lambda s, key=key: s.run(key)) for key in past[:5]],
         ]

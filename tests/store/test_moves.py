@@ -64,7 +64,7 @@ async def test_held_work_is_queued_under_another_token_with_who_and_why(store: S
 async def test_deaths_are_forgotten(store: Store) -> None:
     await running(store, "w")
     for n in range(3):
-        [got] = await store.adopt([(ME, OTHER)[n % 2]], want(owner=(OTHER, ME)[n % 2]), now=T)
+        [got] = await store.adopt([(ME, OTHER)[n % 2]], want(owner=(OTHER, ME)[n % 2]), suspects=n > 0, now=T)
     assert got.row.attempts == 3
     await one(store, unit("w", got.row.claim or b"", change=Hold(Reason.RECOVERY_LIMIT, "")))
     assert await store.reopen(await row(store, "w"), order(), now=T)

@@ -28,6 +28,7 @@ TABLES = {"workflow", "past_run", "payload", "history", "event", "message", "wak
 OF_THE_APP = {
     ("claim_ready", "wake_pkey"),
     ("poll", "wake_pkey"),
+    ("stray_commanded", "wake_pkey"),
     ("app_next", "workflow_pkey"),  # hops from app to app
     ("absent", "workflow_open"),  # hops from owner to owner
 }

@@ -30,7 +30,9 @@ class App(Router):
     (``auto``, the default), or only when an operator says so (``manual``).
     ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the
     default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
-    one (``single``), or of nobody (``manual``). ``codec``: encrypts or compresses the values that are stored.
+    one (``single``), or of nobody (``manual``). ``adopt``: unfinished work of versions that nobody runs any more goes
+    on here if its history replays on this code (``replay_safe``, the default), or ``never``. ``codec``: encrypts or
+    compresses the values that are stored.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class App(Router):
         executor_id: str | None = None,
         version: str | None = None,
         rollout: Literal["auto", "manual"] | None = None,
+        adopt: Literal["replay_safe", "never"] | None = None,
         recovery: Literal["fleet", "own", "single", "manual"] | None = None,
         lease: Duration | None = None,
         modules: Collection[str] = (),
@@ -54,6 +57,7 @@ class App(Router):
         arguments = {
             "database": database, "executor_id": executor_id, "version": version, "recovery": recovery, "lease": lease,
             "rollout": rollout,
+            "adopt": adopt,
         }  # fmt: skip
         self._home = Home(name, arguments, self._registry, maker(codec), aface.FACE)
         self._home.modules = tuple(modules)

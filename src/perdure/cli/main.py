@@ -15,6 +15,7 @@ from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
 from perdure.cli.moves import fork, restart, resume
 from perdure.cli.recovery import recovery
+from perdure.cli.replay import replay_
 from perdure.cli.run import run_
 from perdure.cli.target import Given, options
 from perdure.cli.workflows import workflow
@@ -51,7 +52,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (check, db, demo, doctor, executor, recovery, run_, workflow):
+for command in (check, db, demo, doctor, executor, recovery, replay_, run_, workflow):
     cli.add_command(command)
 
 for verb in (resume, restart, fork):

@@ -105,7 +105,7 @@ async def opened(
     """
     place = find_database(given)
     wanted = given.app or os.environ.get("PERDURE_APP") or ""
-    _must_exist(place)
+    must_exist(place)
     store = open_store(place.url, wanted, place.schema)
     await store.open()
     try:
@@ -122,7 +122,7 @@ async def opened(
         await store.close()
 
 
-def _must_exist(place: Place) -> None:
+def must_exist(place: Place) -> None:
     """A file that is not there is a mistake of the caller's, not a new database."""
     path = sqlite_path(place.url)
     if path is not None and not Path(path).exists():

@@ -39,6 +39,7 @@ from perdure.cli.story import (
     spans_of,
     story_fields,
 )
+from perdure.cli.stranded import list_stranded
 from perdure.cli.target import Given, common, opened, run
 from perdure.cli.timeline import draw, failure_lines
 from perdure.cli.waiting import NotYet, wait_end
@@ -75,8 +76,14 @@ def workflow() -> None:
 @click.option("--type", "names", multiple=True, metavar="NAME", help="Only workflows of this name.")
 @click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
 @click.option("--query", default="", metavar="TEXT", help='For example: "status = failed AND type = checkout".')
-def list_(given: Given, statuses: Sequence[str], names: Sequence[str], limit: int, query: str) -> None:
+@click.option("--stranded", is_flag=True, help="Only open ones that no live executor can run, with the reason.")
+def list_(given: Given, statuses: Sequence[str], names: Sequence[str], limit: int, query: str, stranded: bool) -> None:
     """Workflows, newest first."""
+    if stranded:
+        if query or statuses:
+            raise ConfigError("--stranded goes with --type and --limit, not with --status or --query")
+        run(list_stranded(given, names, limit))
+        return
     which = read_filter(query)
     if statuses:
         which = _narrow(which, statuses=read_filter(f"status IN ({', '.join(statuses)})").statuses)

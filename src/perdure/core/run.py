@@ -38,6 +38,9 @@ def arrives(record: Record) -> bool:
     return record.kind is Kind.CANCEL or (record.kind is Kind.DECISION and record.name == COMPENSATE)
 
 
+PATCH_PATH = "patch:"  # a patch takes no number among the calls: with it or without, those after it keep their paths
+
+
 class Op:
     """A call whose outcome is not known yet: asked by the body, settled by the outside or by history."""
 
@@ -83,10 +86,10 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_pending_intents",
-        "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision", "events", "gone",
-        "history", "key", "lineage", "mismatch", "now", "origin", "parameters", "progressed", "sends", "seq", "start",
-        "taken", "unreadable", "version", "woken",
+        "_begun_before", "_by_other_code", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted",
+        "_pending_intents", "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision",
+        "events", "gone", "history", "key", "lineage", "mismatch", "now", "origin", "parameters", "patches",
+        "progressed", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +124,8 @@ class Run:
         self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
         self.progressed = False  # an outcome was recorded since this run was claimed
+        self.patches: dict[str, bool] | None = None  # the answers of ``patched``, each given once
+        self._by_other_code = False  # the burst that is repeated was first run by the code of another version
         self._position = 0
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
@@ -236,6 +241,38 @@ class Run:
         """History ends with the decision to compensate, and the notes of the burst before it were lost in the crash."""
         return self._position == len(self.history) - 1 and self.history[-1].kind is Kind.DECISION
 
+    def patched(self, name: str, at: int) -> bool:
+        """Whether the change ``name`` is for this run: False if it had passed this point before the change came.
+
+        One answer per run and name. True is recorded, False never: what tells it (that history goes on, that a step
+        not asked for yet was about to run, that other code was handed the latest outcome) is as durable.
+        """
+        if self.gone:
+            raise Evicted
+        if self.patches is None:
+            self.patches = {}
+        answer = self.patches.get(name)
+        if answer is None:
+            self.patches[name] = answer = self._patched(PATCH_PATH + name, name, at)
+        return answer
+
+    def _patched(self, path: str, name: str, at: int) -> bool:
+        if path in self._by_path:
+            self._noted[path] = None
+            return True
+        self._skip_noted()
+        if self.replaying or self._by_other_code or any(path not in self._by_path for path in self._recorded_intents):
+            return False
+        self._append(path, Kind.PATCH, name, at, b"", Outcome.NONE, None)
+        return True
+
+    def deprecate_patch(self, name: str) -> None:
+        """The code holds only what came with the change ``name``: a record of it is met, and none is missed."""
+        if self.gone:
+            raise Evicted
+        if PATCH_PATH + name in self._by_path:
+            self._noted[PATCH_PATH + name] = None
+
     def _compare(self, path: str, kind: Kind, name: str, fingerprint: bytes, shown: str) -> None:
         recorded = self._by_path.get(path)
         if recorded is not None:
@@ -301,7 +338,7 @@ class Run:
             return None
         self._skip_noted()
         if self._position >= len(self.history):
-            self._live = True
+            self._live, self._by_other_code = True, False
             self._check_intents()
             return None
         record = self.history[self._position]
@@ -318,6 +355,7 @@ class Run:
         self.now = max(self.now, record.at)
         if self._later:
             self._reveal(record.seq)
+        self._by_other_code = record.version != self.version  # who records an outcome runs the burst that follows it
         return op, record
 
     def _describe_asked(self) -> str:

@@ -96,7 +96,15 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
 
 
 class Answering(Deciding):
-    """An execution whose body may ask questions of other workflows."""
+    """An execution whose body may ask questions of other workflows, and of its own past."""
+
+    def patched(self, name: str) -> bool:
+        """Whether a change of the code is for this run; the answer travels with the next barrier."""
+        before = self.run.seq
+        answer = self.run.patched(name, self.line.clock.now())
+        if self.run.seq != before:
+            self.dirty()
+        return answer
 
     def begin_question(self, op: Op) -> None:
         begin(self, op)

@@ -30,6 +30,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
+from perdure.runtime.adoption import Adopter, Target
 from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
@@ -51,6 +52,7 @@ from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
 from perdure.runtime.wakes import take_wakes
 from perdure.store.base import ClaimRequest
+from perdure.versions.routing import target
 
 log = logging.getLogger("perdure")
 
@@ -76,6 +78,7 @@ class Executor:
         me: Incarnation,
         lease: Lease | None = None,
         recovery: str = "fleet",
+        adopt: str = "replay_safe",
         threads: int = 64,
         grace: float = GRACE_SECONDS,
         live_max: int = LIVE_MAX,
@@ -92,6 +95,8 @@ class Executor:
         self.version = code.version
         self.lease = lease
         self.recovery = recovery
+        self.adopt = adopt
+        self.adopter = Adopter(self)
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
@@ -145,6 +150,7 @@ class Executor:
         await reap(self)
         await say_unfinished(self)
         self.look()
+        self.keep(asyncio.Task(self.adopter.round(), loop=self.line.loop))
         if self.polling:
             self.reaper.start()
             self.line.loop.call_later(self._grace, self._evict_idle)
@@ -382,6 +388,12 @@ class Executor:
             await follow(self)
             await reap(self)
             await serve_plans(self)
+            await self.adopter.round()
+
+    async def target(self) -> Target:
+        """Where new work goes, by workflow id."""
+        routing, app = await self.line.store.routing(), self.line.store.app
+        return lambda new: self.version if routing is None else target(routing, app, new)
 
     # -- eviction
 

@@ -350,6 +350,10 @@ class SyncExecution(answers.Answering):
         with self.lock:
             super().note_event(path, name, data)
 
+    def patched(self, name: str) -> bool:
+        with self.lock:
+            return super().patched(name)
+
     def note_child(self, path: str, order: Any, fingerprint: bytes) -> str:
         if self.run.recorded(path):
             return super().note_child(path, order, fingerprint)

@@ -27,8 +27,14 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
 from perdure.model.states import Reason, Status, Versioning
+from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
+
+
+def without_cleanup(version: str) -> str:
+    """What the row of a workflow says that was cancelled where no code could act on it."""
+    return f"cancelled without cleanup: no executor of its version {version} was there, and no other could take it"
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,11 +192,15 @@ class Store(Protocol):
         """
         ...
 
-    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
+    async def cancel(
+        self, id: str, reason: str, nonce: bytes, *, unserved: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
         """Ask a workflow to cancel; the row after it, None if unknown.
 
         Queued, scheduled and held ones become cancelled here, in one compare-and-set (parent and watchers woken).
         Running and waiting ones get a cancel wake: their holder acts on it. Closed ones are left.
+        ``unserved``: a version that nobody runs any more; a waiting one of it becomes cancelled here, too
+        (``without_cleanup``).
         """
         ...
 
@@ -358,6 +368,49 @@ class Store(Protocol):
 
     async def answered(self, nonce: bytes) -> bytes | None:
         """The answer, read once; None as long as there is none."""
+
+    # -- work of versions that nobody runs any more
+    async def stray_versions(self) -> builtins.list[str]:
+        """The versions of open workflows that nobody holds, sorted; those of no version left out. Cheap."""
+        ...
+
+    async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
+        """Up to ``limit`` open workflows of these versions that nobody holds, oldest due first within a version.
+
+        ``untried``: only those that may move to this version (none that is pinned, none that is held for another
+        reason than the code) and that have no trial for it as they stand.
+        """
+        ...
+
+    async def strays_told_to_cancel(self, versions: Collection[str]) -> builtins.list[tuple[str, str]]:
+        """Those of these versions that nobody holds and somebody has told to cancel: id and reason, by id."""
+        ...
+
+    async def adopt_strays(
+        self, seen: Sequence[WorkflowRow], version: str, *, now: int | None = None
+    ) -> builtins.list[str]:
+        """Move these to ``version``, each if it stands as it was seen; the ids of those moved, sorted.
+
+        Compared: version, run, claim token and last ``seq``; and that nobody holds it. Held ones are queued, waiting
+        ones due at once. Nothing that was written under the old token passes any more, and the trial is forgotten.
+        """
+        ...
+
+    async def release_orphans(
+        self, gone: Collection[bytes], served: Collection[str], limit: int, *, now: int | None = None
+    ) -> builtins.list[str]:
+        """Queue up to ``limit`` running workflows owned by ``gone`` whose version is not in ``served``; their ids.
+
+        A death each: attempt counted, ``Cause.CRASH``, claim token gone.
+        """
+        ...
+
+    async def note_trials(self, trials: Sequence[Trial], *, now: int | None = None) -> None:
+        """Note that these could not be adopted, and why; of each workflow the latest trial stands."""
+        ...
+
+    async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
+        """The latest trial of each of these that was tried."""
         ...
 
     # -- hints (never needed for correctness)

@@ -16,6 +16,7 @@ from perdure.sync.app import App
 from perdure.sync.client import Client
 from perdure.sync.handle import Handle
 from perdure.sync.messages import now, random, recv, set_event, sleep, uuid4
+from perdure.sync.patches import deprecate_patch, patched
 from perdure.sync.router import Router
 from perdure.sync.step import Step
 from perdure.sync.workflow import Workflow
@@ -44,8 +45,10 @@ __all__ = [
     "Workflow",
     "WorkflowInfo",
     "current",
+    "deprecate_patch",
     "logger",
     "now",
+    "patched",
     "random",
     "recv",
     "set_event",

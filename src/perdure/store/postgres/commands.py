@@ -12,6 +12,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Reopen, Rewind, Start, Unit
+from perdure.store.base import without_cleanup
 from perdure.store.postgres import next as onward
 from perdure.store.postgres import rows
 from perdure.store.postgres.columns import Columns
@@ -20,15 +21,19 @@ from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.next import begin_next, put_away
 
 
-async def cancel(link: Link, place: Place, id: str, reason: str, nonce: bytes, now: int | None) -> WorkflowRow | None:
+async def cancel(
+    link: Link, place: Place, id: str, reason: str, nonce: bytes, now: int | None, unserved: str | None = None
+) -> WorkflowRow | None:
     async with link.transaction() as tx:
         row = await _locked(tx, place, id)
         if row is None or not row.status.open:
             return row
-        if row.status in (Status.RUNNING, Status.WAITING):
+        stray = row.status is Status.WAITING and row.version == unserved
+        if row.status in (Status.RUNNING, Status.WAITING) and not stray:
             await tx.fetch(place.sql["wake_one"], place.app, id, nonce, reason)
             return row
-        return await _end(tx, place, row, (CODE[Status.CANCELLED], row.claim, reason, row.detail), nonce, now)
+        detail = row.detail if row.version != unserved else without_cleanup(row.version)
+        return await _end(tx, place, row, (CODE[Status.CANCELLED], row.claim, reason, detail), nonce, now)
 
 
 async def terminate(

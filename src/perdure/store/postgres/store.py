@@ -14,10 +14,11 @@ from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
+from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, versions
+from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, strays, versions
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -120,8 +121,10 @@ class PostgresStore:
     ) -> WorkflowRow | None:
         return await commands.fork(self._reading, self._place, source, start, mark, end, now)
 
-    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
-        return await commands.cancel(self._reading, self._place, id, reason, nonce, now)
+    async def cancel(
+        self, id: str, reason: str, nonce: bytes, *, unserved: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await commands.cancel(self._reading, self._place, id, reason, nonce, now, unserved)
 
     async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await commands.terminate(self._reading, self._place, id, reason, nonce, now)
@@ -255,6 +258,33 @@ class PostgresStore:
 
     async def answered(self, nonce: bytes) -> bytes | None:
         return await requests.answered(self._reading, self._place, nonce)
+
+    # -- work of versions that nobody runs any more
+
+    async def stray_versions(self) -> builtins.list[str]:
+        return await strays.versions(self._reading, self._place)
+
+    async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
+        return await strays.strays(self._reading, self._place, versions, untried, limit)
+
+    async def strays_told_to_cancel(self, versions: Collection[str]) -> builtins.list[tuple[str, str]]:
+        return await strays.commanded(self._reading, self._place, versions)
+
+    async def adopt_strays(
+        self, seen: Sequence[WorkflowRow], version: str, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await strays.adopt(self._reading, self._place, seen, version, now)
+
+    async def release_orphans(
+        self, gone: Collection[bytes], served: Collection[str], limit: int, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await strays.release(self._reading, self._place, gone, served, limit, now)
+
+    async def note_trials(self, trials: Sequence[Trial], *, now: int | None = None) -> None:
+        await strays.note(self._reading, self._place, trials, now)
+
+    async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
+        return await strays.trials(self._reading, self._place, ids)
 
     # -- hints
 

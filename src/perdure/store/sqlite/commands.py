@@ -12,6 +12,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Reopen, Rewind, Start, Unit
+from perdure.store.base import without_cleanup
 from perdure.store.sql import queries
 from perdure.store.sqlite import next as onward
 from perdure.store.sqlite import rows
@@ -26,14 +27,18 @@ def release_held(conn: Connection, app: str, reasons: Collection[Reason], versio
     return len(conn.execute(Q["workflow_release_held"], (app, json.dumps(sorted(reasons)), now, version)).fetchall())
 
 
-def cancel(conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int) -> WorkflowRow | None:
+def cancel(
+    conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int, unserved: str | None = None
+) -> WorkflowRow | None:
     row = _get(conn, app, id)
     if row is None or not row.status.open:
         return row
-    if row.status in (Status.RUNNING, Status.WAITING):
+    stray = row.status is Status.WAITING and row.version == unserved
+    if row.status in (Status.RUNNING, Status.WAITING) and not stray:
         conn.execute(Q["wake_insert"], (app, id, nonce, reason))
         return row
-    return _end(conn, app, row, (CODE[Status.CANCELLED], row.claim, reason, row.detail, now), nonce)
+    detail = row.detail if row.version != unserved else without_cleanup(row.version)
+    return _end(conn, app, row, (CODE[Status.CANCELLED], row.claim, reason, detail, now), nonce)
 
 
 def terminate(conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int) -> WorkflowRow | None:

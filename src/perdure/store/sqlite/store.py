@@ -17,10 +17,23 @@ from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
+from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.sqlite import claim, commands, decisions, executors, file, health, migrate, reads, requests, versions
+from perdure.store.sqlite import (
+    claim,
+    commands,
+    decisions,
+    executors,
+    file,
+    health,
+    migrate,
+    reads,
+    requests,
+    strays,
+    versions,
+)
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
@@ -132,8 +145,10 @@ class SQLiteStore:
     ) -> WorkflowRow | None:
         return await self._write(lambda conn: commands.fork(conn, self.app, source, start, mark, end, _clock(now)))
 
-    async def cancel(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
-        return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now)))
+    async def cancel(
+        self, id: str, reason: str, nonce: bytes, *, unserved: str | None = None, now: int | None = None
+    ) -> WorkflowRow | None:
+        return await self._write(lambda conn: commands.cancel(conn, self.app, id, reason, nonce, _clock(now), unserved))
 
     async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
         return await self._write(lambda conn: commands.terminate(conn, self.app, id, reason, nonce, _clock(now)))
@@ -262,6 +277,33 @@ class SQLiteStore:
 
     async def answered(self, nonce: bytes) -> bytes | None:
         return await self._write(lambda conn: requests.answered(conn, self.app, nonce))
+
+    # -- work of versions that nobody runs any more
+
+    async def stray_versions(self) -> builtins.list[str]:
+        return await self._read(lambda conn: strays.versions(conn, self.app))
+
+    async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
+        return await self._read(lambda conn: strays.strays(conn, self.app, versions, untried, limit))
+
+    async def strays_told_to_cancel(self, versions: Collection[str]) -> builtins.list[tuple[str, str]]:
+        return await self._read(lambda conn: strays.commanded(conn, self.app, versions))
+
+    async def adopt_strays(
+        self, seen: Sequence[WorkflowRow], version: str, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await self._write(lambda conn: strays.adopt(conn, self.app, seen, version, _clock(now)))
+
+    async def release_orphans(
+        self, gone: Collection[bytes], served: Collection[str], limit: int, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await self._write(lambda conn: strays.release(conn, self.app, gone, served, limit, _clock(now)))
+
+    async def note_trials(self, trials: Sequence[Trial], *, now: int | None = None) -> None:
+        await self._write(lambda conn: strays.note(conn, self.app, trials, _clock(now)))
+
+    async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
+        return await self._read(lambda conn: strays.trials(conn, self.app, ids))
 
     # -- hints
 

@@ -1,0 +1,101 @@
+"""``perdure workflow list --stranded``: open work that no live executor can run, why, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import msgspec
+
+from perdure.cli.output import emit_many, instant, table, workflow_fields
+from perdure.cli.rollcall import Rollcall, call_roll
+from perdure.cli.target import Given, opened
+from perdure.model.info import to_datetime
+from perdure.model.records import WorkflowRow
+from perdure.model.states import Reason, Status
+from perdure.model.trials import Trial
+from perdure.store.base import Filter, Store
+
+PAGE = 500
+NO_EXECUTOR = "no_executor"
+ADVICE = "they go on with an executor of their version, or with code that fits: perdure replay MODULE:APP tells which"
+
+
+class Stranded(msgspec.Struct, frozen=True):
+    """One of them: ``reason`` is ``no_executor``, or why it could not be adopted, or ``no_code``."""
+
+    row: WorkflowRow
+    reason: str
+    detail: str
+    since: int
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {
+            **workflow_fields(self.row),
+            "stranded": {"reason": self.reason, "detail": self.detail, "since": to_datetime(self.since)},
+        }
+
+
+async def list_stranded(given: Given, names: Collection[str], limit: int) -> None:
+    """Print them, by version."""
+    async with opened(given) as store:
+        found = await find_stranded(store, names, limit + 1)
+    more, found = len(found) > limit, found[:limit]
+    cells = [
+        (one.row.id, one.row.name, one.row.version, one.reason, instant(one.since), one.detail or str(one.row.status))
+        for one in found
+    ]
+    lines = table(("id", "type", "version", "reason", "since", ""), cells, "nothing is stranded")
+    if more:
+        lines.append(f"(the first {limit}; for more: --limit {limit * 10})")
+    if found:
+        lines.append(ADVICE)
+    emit_many(given.output, "workflows", [one.fields for one in found], lines, more=more)
+
+
+async def find_stranded(store: Store, names: Collection[str], limit: int) -> list[Stranded]:
+    """Up to ``limit`` of them: of versions that no live executor runs, or held because their version lacks them."""
+    roll = await call_roll(store)
+    served = {who.version for who in roll.live}
+    unserved = [version for version in await store.stray_versions() if version not in served]
+    rows = await store.strays(unserved, None, limit) if unserved and not names else []
+    if unserved and names:  # few, or not first: looked for among all
+        rows = await _some(store, Filter(names=frozenset(names)), limit, lambda row: row.version in unserved)
+    rows += await _some(store, _of(names, Status.RUNNING), limit, lambda row: _left(roll, served, row))
+    rows += await _some(
+        store, _of(names, Status.HELD), limit, lambda row: row.reason is Reason.NO_CODE and row.version in served
+    )
+    rows = sorted({row.id: row for row in rows}.values(), key=lambda row: (row.version, row.created, row.id))[:limit]
+    trials = await store.trials([row.id for row in rows])
+    return [_why(row, trials.get(row.id)) for row in rows]
+
+
+def _of(names: Collection[str], status: Status) -> Filter:
+    return Filter(names=frozenset(names), statuses=frozenset({status}))
+
+
+def _left(roll: Rollcall, served: Collection[str], row: WorkflowRow) -> bool:
+    """Whether it runs nowhere, whatever its status says, and nobody can take it over."""
+    holder = roll.holder_of(row.owner, None)
+    return row.version not in ("", *served) and (holder is None or not roll.lives(holder))
+
+
+async def _some(store: Store, which: Filter, limit: int, wanted: Callable[[WorkflowRow], bool]) -> list[WorkflowRow]:
+    rows: list[WorkflowRow] = []
+    which = msgspec.structs.replace(which, limit=PAGE)
+    while len(rows) < limit:
+        found = await store.list(which)
+        rows += [row for row in found.rows if row.status.open and wanted(row)]
+        if found.cursor is None:
+            break
+        which = msgspec.structs.replace(which, cursor=found.cursor)
+    return rows
+
+
+def _why(row: WorkflowRow, trial: Trial | None) -> Stranded:
+    if trial is not None and (trial.run, trial.last_seq) == (row.run, row.last_seq):
+        return Stranded(row, trial.reason, f"on version {trial.version}: {trial.detail}", trial.at)
+    if row.reason is not None:
+        return Stranded(row, str(row.reason), row.detail, row.updated)
+    return Stranded(row, NO_EXECUTOR, f"{row.status}; no live executor runs version {row.version}", row.updated)

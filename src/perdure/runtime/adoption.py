@@ -1,0 +1,218 @@
+"""Adoption: unfinished work of versions that nobody runs any more goes on here, if its history replays on this code.
+
+A loop over rows, as recovery is: it may be interrupted anywhere, and the next round does what is left. Each round, in
+every executor, after the reaper's:
+
+- what the gone were running, of versions that nobody runs, is queued (a death each);
+- a version that nobody runs is left alone for a lease, unless no other executor lives: one may be about to start;
+- then one executor of the version that new work goes to (the one that was launched first of those alive) tries each run
+  in bounded batches. Safe ones are moved by compare-and-set; of the others a trial is noted, so that they are tried
+  again only when their history or the code has changed;
+- what cannot move and was told to cancel is ended without cleanup, so that ``cancel()`` answers.
+
+That only one tries saves work and is no condition of safety: two at once move each run once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol
+
+from perdure.client.line import Line
+from perdure.definitions import Registry
+from perdure.errors import DatabaseTrouble
+from perdure.model.records import Incarnation, WorkflowRow
+from perdure.model.trials import Trial
+from perdure.runtime.leases import provably_gone
+from perdure.runtime.pasts import read_pasts
+from perdure.runtime.replay_check import Replayer
+
+log = logging.getLogger("perdure")
+
+BATCH = 50  # runs tried between two writes
+ORPHANS = 200  # released in one call
+
+Target = Callable[[str], str]  # the version that new work of this id goes to
+
+
+class Host(Protocol):
+    """What adoption needs of an executor."""
+
+    line: Line
+    registry: Registry
+    me: Incarnation
+    version: str
+    executor_id: str
+    recovery: str  # manual: nothing is touched
+    adopt: str  # replay_safe | never
+    alive: bool
+    draining: bool
+
+    async def target(self) -> Target: ...
+
+    def look(self) -> None: ...
+
+
+class Fleet(NamedTuple):
+    """Who is there, as one executor sees it."""
+
+    served: frozenset[str]  # versions that executors run, as far as is known
+    alone: bool
+    first: bool  # of the live executors of this version, the asker was launched first
+    lease: int
+    gone: list[bytes]  # incarnations that will not come back for what they ran
+
+
+class Adopter:
+    """The adopting part of one executor."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._unserved_since: dict[str, int] = {}
+        self._under_way = False
+
+    async def round(self) -> None:
+        """One round; nothing if one is under way. Trouble with the database is left to the next."""
+        if self._under_way or self._host.recovery == "manual" or not self._host.version:
+            return
+        self._under_way = True
+        try:
+            await self._round()
+        except DatabaseTrouble as trouble:
+            log.info("the database is in trouble, work of other versions is looked at again later: %s", trouble)
+        finally:
+            self._under_way = False
+
+    async def _round(self) -> None:
+        host, store = self._host, self._host.line.store
+        fleet = await self._see()
+        if fleet is None:
+            return
+        await self._release(fleet)
+        versions = self._unserved(await store.stray_versions(), fleet)
+        if not versions or not fleet.first:
+            return
+        target = await host.target()
+        if host.adopt != "never":
+            await self._try_all(versions, target)
+        await self._cancel(versions, target)
+
+    async def _see(self) -> Fleet | None:
+        """None if others take this executor for dead."""
+        host = self._host
+        now = host.line.clock.now()
+        known = await host.line.store.incarnations()
+        # A lease that has run out counts once more: after an outage all have, and most come back.
+        live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
+        me = next((who for who in live if who.id == host.me.id), None)
+        if me is None:
+            return None
+        peers = [who for who in live if who.version == me.version and who.state == "alive"]
+        first = min(peers, key=lambda who: (who.started, who.id), default=None)
+        gone = [who for who in known if not who.serving and who.heir is None]
+        if host.recovery == "own":
+            gone = [who for who in gone if who.executor == me.executor]
+        served = frozenset(who.version for who in live)
+        return Fleet(served, len(live) == 1, first is me, me.lease, [who.id for who in gone])
+
+    async def _release(self, fleet: Fleet) -> None:
+        """What the gone were running, and no live executor could take over, is left by nobody: queued."""
+        if not fleet.gone:
+            return
+        store, stamp = self._host.line.store, self._host.line.clock.stamp
+        count = 0
+        while released := await store.release_orphans(fleet.gone, fleet.served, ORPHANS, now=stamp()):
+            count += len(released)
+        if count:
+            log.info("%s of executors that are gone, of versions that nobody runs, queued", _many(count))
+
+    def _unserved(self, versions: Collection[str], fleet: Fleet) -> list[str]:
+        """The versions whose time has come."""
+        now = self._host.line.clock.now()
+        unserved = [version for version in versions if version not in fleet.served]
+        self._unserved_since = {version: self._unserved_since.get(version, now) for version in unserved}
+        return [v for v, since in self._unserved_since.items() if fleet.alone or now - since >= fleet.lease]
+
+    # -- trying
+
+    async def _try_all(self, versions: Sequence[str], target: Target) -> None:
+        host = self._host
+        replayer = Replayer(host.registry, version=host.version, executor_id=host.executor_id)
+        adopted: Counter[str] = Counter()
+        stranded: list[Trial] = []
+        seen: set[str] = set()
+        left = 0  # so many of those seen come again: another version's business, or not as they were seen
+        try:
+            while host.alive and not host.draining:
+                rows = await host.line.store.strays(versions, host.version, BATCH + left)
+                fresh = [row for row in rows if row.id not in seen]
+                if not fresh:
+                    break
+                seen.update(row.id for row in fresh)
+                mine = [row for row in fresh if target(row.id) == host.version]
+                moved, failed = await self._try(mine, replayer)
+                adopted.update(row.version for row in mine if row.id in moved)
+                stranded += failed
+                left += len(fresh) - len(moved) - len(failed)
+        finally:
+            replayer.close()
+            self._say(adopted, stranded)
+
+    async def _try(self, rows: Sequence[WorkflowRow], replayer: Replayer) -> tuple[frozenset[str], list[Trial]]:
+        host = self._host
+        store, stamp = host.line.store, host.line.clock.stamp
+        safe: list[WorkflowRow] = []
+        failed: list[Trial] = []
+        for past in await read_pasts(store, rows):
+            verdict = await replayer.check(*past)
+            row = past.row
+            if verdict.safe:
+                safe.append(row)
+            else:
+                failed.append(
+                    Trial(
+                        id=row.id, run=row.run, last_seq=row.last_seq, version=host.version,
+                        reason=str(verdict.finding), detail=verdict.detail,
+                    )
+                )  # fmt: skip
+        if failed:
+            await store.note_trials(failed, now=stamp())
+        moved = await store.adopt_strays(safe, host.version, now=stamp()) if safe else []
+        if moved:
+            host.look()
+        return frozenset(moved), failed
+
+    def _say(self, adopted: Counter[str], stranded: Sequence[Trial]) -> None:
+        version = self._host.version
+        for old, count in sorted(adopted.items()):
+            log.info("adopted %s of version %s, which replayed on version %s", _many(count), old, version)
+        if stranded:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(Counter(t.reason for t in stranded).items()))
+            log.warning(
+                "%s of versions that nobody runs would break on version %s and stay where they are, stranded (%s); for "
+                "example %s: %s. See: perdure workflow list --stranded",
+                _many(len(stranded)), version, reasons, stranded[0].id, stranded[0].detail,
+            )  # fmt: skip
+
+    # -- cancelling
+
+    async def _cancel(self, versions: Sequence[str], target: Target) -> None:
+        """End what was told to cancel and can run nowhere: its cleanup is code that is not here."""
+        host, line = self._host, self._host.line
+        told = [one for one in await line.store.strays_told_to_cancel(versions) if target(one[0]) == host.version]
+        if not told:
+            return
+        rows = await line.store.rows([id for id, _ in told])
+        for id, reason in told:
+            version = rows[id].version
+            if version in versions:
+                row = await line.store.cancel(id, reason, line.new_token(), unserved=version, now=line.clock.stamp())
+                log.warning("workflow %s was %s", id, row.detail if row is not None else "deleted")
+        line.watcher.look()
+        line.store.hint()
+
+
+def _many(count: int) -> str:
+    return f"{count} unfinished workflow{'' if count == 1 else 's'}"
