@@ -74,8 +74,8 @@ def workflow(r: Row) -> WorkflowRow:
         fingerprint=r[27],
         attributes=None if r[28] is None else r[28].encode(),
         intents=() if r[29] is None else _intents.decode(r[29]),
-        cause=CAUSES[r[30]],
-        versioning=VERSIONINGS[r[31]],
+        cause=CAUSES[int(r[30])],
+        versioning=VERSIONINGS[int(r[31])],
     )
 
 
