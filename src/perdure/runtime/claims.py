@@ -24,7 +24,7 @@ from perdure.model.states import Cause, Reason, Versioning
 from perdure.model.writes import Decided, Hold, Unit, Verdict
 from perdure.runtime.decide import decide_first, questions
 from perdure.runtime.execution import Execution
-from perdure.runtime.incidents import over_limit
+from perdure.runtime.incidents import is_over_limit, over_limit
 from perdure.runtime.unread import why_unread
 
 log = logging.getLogger("perdure")
@@ -42,7 +42,9 @@ class Host(Protocol):
     step_pool: Any
     policy_limit: float
     deciding: dict[str, asyncio.Task[None]]
-    on_change: Callable[[], None]
+
+    @property
+    def on_change(self) -> Callable[[], None]: ...
 
     def keep(self, task: asyncio.Task[Any]) -> None: ...
 
@@ -134,7 +136,7 @@ def _unable(
 ) -> tuple[Reason, str] | None:
     """Why a workflow whose code is here cannot be run all the same."""
     row = claimed.row
-    if row.attempts > definition.max_deaths and not decided:
+    if is_over_limit(definition, row) and not decided:
         return Reason.RECOVERY_LIMIT, over_limit(definition, row)
     if unread := why_unread(claimed.input, history, host.registry.codec):
         return Reason.UNDECODABLE, unread

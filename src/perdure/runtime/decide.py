@@ -40,7 +40,9 @@ class Host(Protocol):
     step_pool: Any
     policy_limit: float
     deciding: dict[str, asyncio.Task[None]]
-    on_change: Callable[[], None]
+
+    @property
+    def on_change(self) -> Callable[[], None]: ...
 
     def keep(self, task: asyncio.Task[Any]) -> None: ...
     def look(self) -> None: ...

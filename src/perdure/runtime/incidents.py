@@ -85,9 +85,14 @@ def parameters_in(history: Sequence[Record]) -> list[bytes]:
 
 def default_of(definition: WorkflowDef, row: WorkflowRow) -> Decision:
     """What happens after a crash or a drain unless a policy says otherwise."""
-    if row.attempts > definition.max_deaths:
+    if is_over_limit(definition, row):
         return Hold(because=over_limit(definition, row))
     return Resume()
+
+
+def is_over_limit(definition: WorkflowDef, row: WorkflowRow) -> bool:
+    """Whether one death too many has just happened. What went on since, by a decision, is not held for it later."""
+    return row.cause is Cause.CRASH and row.attempts > definition.max_deaths
 
 
 def over_limit(definition: WorkflowDef, row: WorkflowRow) -> str:

@@ -40,7 +40,7 @@ async def decisions(link: Link, place: Place, ids: Collection[str]) -> list[Deci
         return []
     return [
         DecisionRow(
-            id=r[0], run=r[1], claim=r[2], at=r[3], cause=CAUSES[r[4]], decision=r[5], policy=r[6], because=r[7],
+            id=r[0], run=r[1], claim=r[2], at=r[3], cause=CAUSES[int(r[4])], decision=r[5], policy=r[6], because=r[7],
             parameters=None if r[8] is None else r[8].encode(), evidence=r[9].encode(), executor=r[10],
         )
         for r in await link.fetch(place.sql["decisions"], place.app, sorted(set(ids)))
