@@ -323,6 +323,8 @@ class Executor:
         self._due = self.line.timers.at(when, self.look)
 
     async def _claim(self) -> None:
+        if not self.may_begin():
+            return  # it could not be run here
         free = self._live_max - len(self.executions)
         if free <= 0 and not evict_longest(self.executions.values(), self._live_max // 10, self.line.loop.time()):
             return

@@ -22,6 +22,7 @@ from perdure.runtime.leases import BEATS, process_started, same_place
 ROUND_SECONDS_MAX = 5.0
 PEER_SECONDS = 0.5  # between two looks at the processes of this machine
 SPREAD = 0.2  # of a round
+FORGET_EVERY = 12  # rounds
 
 
 class Reaper:
@@ -42,6 +43,7 @@ class Reaper:
         self.guards = guards if guards is not None else Guards(lease, self._round, lease / BEATS)
         self.next_expiry: float | None = None  # in so many seconds the first lease runs out
         self.soon: float | None = None  # the next round comes in so many seconds: something is left to take
+        self._rounds = 0
         self._peers: list[Incarnation] = []
         self._task: asyncio.Task[object] | None = None
         self._next: asyncio.TimerHandle | None = None
@@ -62,6 +64,11 @@ class Reaper:
     def know(self, serving: Sequence[Incarnation]) -> None:
         """Who serves: the processes of this machine among them are watched."""
         self._peers = [who for who in serving if who.pid_started and same_place(who)]
+
+    def may_forget(self) -> bool:
+        """Whether this round is one of those that forget the dead who hold nothing; they are shown for a while."""
+        self._rounds += 1
+        return self._rounds % FORGET_EVERY == 0
 
     def pause(self) -> float:
         """Seconds until the next round."""

@@ -69,6 +69,8 @@ async def reap(host: Host) -> int:
         gone = await _bury_the_gone(host)
         if gone:
             taken = await _take_over(host, gone)
+        if host.reaper.may_forget():
+            await host.line.store.forget()
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, recovery looks again later: %s", trouble)
         host.looks = 0  # an adoption's answer may be lost

@@ -189,6 +189,9 @@ class SQLiteStore:
     async def leave(self, id: bytes) -> None:
         await self._write(lambda conn: executors.leave(conn, self.app, id))
 
+    async def forget(self) -> None:
+        await self._write(lambda conn: executors.forget(conn, self.app))
+
     # -- hints
 
     def hint(self) -> None:
