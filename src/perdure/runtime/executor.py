@@ -40,7 +40,7 @@ from perdure.runtime.guards import Guards
 from perdure.runtime.leases import Lease, elapsed
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.reaper import Reaper
-from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
+from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.wakes import read_mail, take_wakes
@@ -54,6 +54,7 @@ BEGIN_BATCH = 256  # bodies begun in one turn of the loop
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
 SUSPECT_DEATHS = 2  # as in the stores' SQL
+ANSWER_SECONDS = 5.0  # that a drain waits for claims that are on their way
 LOST_EVERY = 20  # each so many looks also searches for rows of ours that nobody runs
 
 
@@ -116,7 +117,9 @@ class Executor:
         self.former: list[bytes] = []  # what this process was before it was declared dead
         self.hurried = False  # a drain is to wait for no step any more
         own_seconds = elapsed if lease is not None else lambda: line.clock.now() / 1e6  # a test's clock is its own
-        self.reaper = Reaper(line.loop, lambda: reap(self), lease_seconds, own_seconds, guards)
+        self.reaper = Reaper(
+            line.loop, lambda: reap(self), lambda: meet(self), lease_seconds, own_seconds, guards
+        )  # fmt: skip
         self.on_change: Callable[[], None] = lambda: None  # the test harness watches for quiet
 
     # -- life
@@ -139,6 +142,8 @@ class Executor:
         """No new claims; let steps end within ``grace`` seconds; hand the rest back in one commit."""
         self.draining = True
         self._stop_polling()
+        if asking := self._asking():  # cut off, what they claim would be left behind, and look like a death
+            await asyncio.wait(asking, timeout=min(grace, ANSWER_SECONDS))
         for execution in list(self.executions.values()):
             if not execution.running and not execution.gone:
                 execution.release()
@@ -162,7 +167,7 @@ class Executor:
         for execution in list(self.executions.values()):
             execution.drop()
         self._open_gates()  # the loop may not turn again
-        for task in list(self._tasks):
+        for task in [*self._tasks, *self._asking()]:
             task.cancel()
         self.step_pool.close()
         self.body_pool.close()
@@ -173,8 +178,10 @@ class Executor:
             self._poll.cancel()
         if self._due is not None:
             self._due.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+
+    def _asking(self) -> list[asyncio.Task[Any]]:
+        """Looks and rounds that are under way."""
+        return [*self.reaper.under_way, *([] if self._looking is None else [self._looking])]
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task of ours until it is done."""
@@ -274,6 +281,10 @@ class Executor:
             return
         self._looking = asyncio.Task(self._look_once(), loop=self.line.loop)
         self._looking.add_done_callback(self._looked)
+
+    def hinted(self) -> None:
+        self.look()
+        self.reaper.hinted()
 
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._looking = None

@@ -151,6 +151,18 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     return [*dict.fromkeys([*proven, *buried, *over, *given, *stray])]
 
 
+async def meet(host: Host) -> None:
+    """Learn who serves by now, between two rounds: a process that has just been launched may be killed at once, too."""
+    if host.recovery == "manual":
+        return
+    try:
+        known = await host.line.store.incarnations()
+    except DatabaseTrouble:
+        return
+    others = [who for who in known if who.id != host.me.id and who.serving]
+    host.reaper.know([who for who in others if host.recovery != "own" or who.executor == host.me.executor])
+
+
 async def refuse_company(host: Host) -> None:
     """With ``recovery="single"``: raise ``ConfigError`` if another executor of this app seems to be alive."""
     store, stamp = host.line.store, host.line.clock.stamp
