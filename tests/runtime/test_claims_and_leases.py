@@ -119,6 +119,26 @@ async def test_no_step_begins_while_the_lease_is_not_acknowledged(
     assert ledger == ["ran"]
 
 
+async def test_nothing_is_claimed_while_the_lease_is_not_acknowledged(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may: it could not be run here."""
+    allowed: list[bool] = []
+    monkeypatch.setattr(Lease, "allowed", property(lambda _: bool(allowed)))
+
+    @app.workflow
+    async def body() -> str:
+        return "done"
+
+    async with app:
+        await body.options(id="a", delay=0).start()
+        for _ in range(3):
+            await executor(app)._look_once()
+        assert (await row(app, "a")).status == "scheduled"
+        allowed.append(True)
+        assert await body.handle("a").result() == "done"
+
+
 def test_a_lease_allows_less_than_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that goes on while the machine sleeps."""
     now = [1000.0]

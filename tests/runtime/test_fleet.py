@@ -287,10 +287,19 @@ async def test_when_most_are_silent_they_get_one_more_lease(database: str) -> No
         assert {(await who_is(app, label)).state for label in "xyz"} == {"dead"}
 
 
+async def test_one_that_has_just_been_launched_is_known_at_a_hint(database: str) -> None:
+    app, other = member(database, "a"), member(database, "b")
+    async with app:
+        executor(app).reaper._met -= 10
+        async with other:
+            new = executor(other).me.id
+            await until(lambda: any(who.id == new for who in executor(app).reaper._peers))
+
+
 def test_rounds_come_before_a_lease_that_runs_out_and_soon_where_something_is_left() -> None:
     loop: Any = None
     nothing: Any = None
-    reaper = Reaper(loop, nothing, 15, time.monotonic)
+    reaper = Reaper(loop, nothing, nothing, 15, time.monotonic)
     for _ in range(50):
         reaper.soon, reaper.next_expiry = None, None
         assert 4 <= reaper.pause() <= 6
@@ -298,7 +307,7 @@ def test_rounds_come_before_a_lease_that_runs_out_and_soon_where_something_is_le
         assert 2 <= reaper.pause() <= 3, "a second after it, at most"
         reaper.soon = 0.25
         assert reaper.pause() == 0.25
-    fast = Reaper(loop, nothing, 6, time.monotonic)
+    fast = Reaper(loop, nothing, nothing, 6, time.monotonic)
     fast.next_expiry = 0.0
     assert max(fast.pause() for _ in range(50)) <= 1.2
 

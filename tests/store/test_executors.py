@@ -76,6 +76,18 @@ async def test_who_leaves_is_forgotten_once_it_owns_nothing(store: Store) -> Non
     assert await states(store) == {}
 
 
+async def test_the_dead_are_forgotten_once_they_own_nothing(store: Store) -> None:
+    for id in (ME, OTHER):
+        await store.register(who(id), SECOND, now=T)
+    claim = await running(store, "w")
+    await store.bury([ME, OTHER], expired_only=False, now=T)
+    await store.forget()
+    assert await states(store) == {ME: "dead"}
+    await one(store, unit("w", claim, change=close()))
+    await store.forget()
+    assert await states(store) == {}
+
+
 async def test_incarnations_belong_to_their_app(make_store: Callable[[str], Awaitable[Store]]) -> None:
     a, b = await make_store("a"), await make_store("b")
     await a.register(who(ME), SECOND, now=T)

@@ -64,6 +64,10 @@ class Work(Protocol):
         """Something may have become claimable."""
         ...
 
+    def hinted(self) -> None:
+        """Another process has done something."""
+        ...
+
 
 class Line:
     """See the head of this file."""
@@ -92,7 +96,7 @@ class Line:
     def _hinted(self) -> None:
         self.watcher.look()
         if self.work is not None:
-            self.work.look()
+            self.work.hinted()
 
     async def close(self) -> None:
         """Let what waits be written, then let go of the store."""

@@ -99,6 +99,7 @@ class Engine:
                 await before_work()
             self.executor = executor  # what is recovered may begin at once, and use the app
             await executor.open()
+            line.store.hint()  # who is there hears of one more
         except BaseException:  # nobody may take this incarnation for alive
             self.executor = None
             executor.stop()

@@ -46,7 +46,7 @@ from perdure.runtime.plan import serve_plans
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
 from perdure.runtime.reaper import Reaper
-from perdure.runtime.recovery import CLAIM_BATCH, reap, refuse_company, retry_held
+from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
@@ -62,6 +62,7 @@ BEGIN_BATCH = 256  # bodies begun in one turn of the loop
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
 SUSPECT_DEATHS = 2  # as in the stores' SQL
+ANSWER_SECONDS = 5.0  # that a drain waits for claims that are on their way
 LOST_EVERY = 20  # each so many looks also searches for rows of ours that nobody runs
 
 
@@ -133,7 +134,7 @@ class Executor:
         self.former: list[bytes] = []  # what this process was before it was declared dead
         self.hurried = False  # a drain is to wait for no step any more
         own_seconds = elapsed if lease is not None else lambda: line.clock.now() / 1e6  # a test's clock is its own
-        self.reaper = Reaper(line.loop, self._round, lease_seconds, own_seconds, guards)
+        self.reaper = Reaper(line.loop, self._round, lambda: meet(self), lease_seconds, own_seconds, guards)
         self.on_change: Callable[[], None] = lambda: None  # the test harness watches for quiet
 
     # -- life
@@ -159,6 +160,8 @@ class Executor:
         """No new claims; let steps end within ``grace`` seconds; hand the rest back in one commit."""
         self.draining = True
         self._stop_polling()
+        if asking := self._asking():  # cut off, what they claim would be left behind, and look like a death
+            await asyncio.wait(asking, timeout=min(grace, ANSWER_SECONDS))
         for execution in list(self.executions.values()):
             if not execution.running and not execution.gone:
                 execution.release()
@@ -182,7 +185,7 @@ class Executor:
         for execution in list(self.executions.values()):
             execution.drop()
         self._open_gates()  # the loop may not turn again
-        for task in list(self._tasks):
+        for task in [*self._tasks, *self._asking()]:
             task.cancel()
         self.step_pool.close()
         self.body_pool.close()
@@ -193,8 +196,10 @@ class Executor:
             self._poll.cancel()
         if self._due is not None:
             self._due.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+
+    def _asking(self) -> list[asyncio.Task[Any]]:
+        """Looks and rounds that are under way."""
+        return [*self.reaper.under_way, *([] if self._looking is None else [self._looking])]
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task of ours until it is done."""
@@ -291,6 +296,10 @@ class Executor:
         self.looks = 0
         self.look()
 
+    def hinted(self) -> None:
+        self.look()
+        self.reaper.hinted()
+
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._looking = None
         if self._closed or self.draining or task.cancelled():
@@ -339,6 +348,8 @@ class Executor:
         self._due = self.line.timers.at(when, self.look)
 
     async def _claim(self) -> None:
+        if not self.may_begin():
+            return  # it could not be run here
         free = self._live_max - len(self.executions)
         if free <= 0 and not evict_longest(self.executions.values(), self._live_max // 10, self.line.loop.time()):
             return

@@ -13,6 +13,7 @@ Promises:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -138,6 +139,9 @@ class Lease:
         store = self._make_store()
         opened = False
         try:
+            with contextlib.suppress(DatabaseTrouble):  # at once: where connections run out, this one is to be there
+                await store.open()
+                opened = True
             beat = self.seconds / BEATS
             patience = max(beat, ANSWER_SECONDS)
             tried = elapsed()

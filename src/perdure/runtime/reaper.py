@@ -21,7 +21,9 @@ from perdure.runtime.leases import BEATS, process_started, same_place
 
 ROUND_SECONDS_MAX = 5.0
 PEER_SECONDS = 0.5  # between two looks at the processes of this machine
+MEET_SECONDS = 1.0  # between two looks at who is there, when others hint
 SPREAD = 0.2  # of a round
+FORGET_EVERY = 12  # rounds
 
 
 class Reaper:
@@ -31,17 +33,23 @@ class Reaper:
         self,
         loop: asyncio.AbstractEventLoop,
         reap: Callable[[], Coroutine[Any, Any, object]],
+        meet: Callable[[], Coroutine[Any, Any, None]],
         lease: float,
         elapsed: Callable[[], float],
         guards: Guards | None = None,
     ) -> None:
         self._loop = loop
         self._reap = reap
+        self._meet = meet
+        self._meeting: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._met = 0.0  # when it was looked last who is there
         self._round = min(ROUND_SECONDS_MAX, lease / BEATS)
         self.elapsed = elapsed
         self.guards = guards if guards is not None else Guards(lease, self._round, lease / BEATS)
         self.next_expiry: float | None = None  # in so many seconds the first lease runs out
         self.soon: float | None = None  # the next round comes in so many seconds: something is left to take
+        self._rounds = 0
         self._peers: list[Incarnation] = []
         self._task: asyncio.Task[object] | None = None
         self._next: asyncio.TimerHandle | None = None
@@ -54,14 +62,46 @@ class Reaper:
         self._watch = self._loop.call_later(PEER_SECONDS, self._look_at_peers)
 
     def stop(self) -> None:
+        """No new round begins."""
         self._stopped = True
-        for handle in (self._next, self._watch):
+        for handle in (self._next, self._watch, self._later):
             if handle is not None:
                 handle.cancel()
 
+    @property
+    def under_way(self) -> list[asyncio.Task[Any]]:
+        """What has begun and not ended."""
+        return [task for task in (self._task, self._meeting) if task is not None]
+
+    def hinted(self) -> None:
+        """Another process has done something: it may be new. Who is there is read then, once a second at most."""
+        if self._stopped or self._meeting is not None or self._later is not None:
+            return
+        wait = self._met + MEET_SECONDS - self._loop.time()
+        if wait > 0:
+            self._later = self._loop.call_later(wait, self._hinted_before)
+            return
+        self._meeting = asyncio.Task(self._meet(), loop=self._loop)
+        self._meeting.add_done_callback(self._has_met)
+
+    def _hinted_before(self) -> None:
+        self._later = None
+        self.hinted()
+
+    def _has_met(self, task: asyncio.Task[None]) -> None:
+        self._meeting = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "who is there could not be read", "exception": error})
+
     def know(self, serving: Sequence[Incarnation]) -> None:
         """Who serves: the processes of this machine among them are watched."""
+        self._met = self._loop.time()
         self._peers = [who for who in serving if who.pid_started and same_place(who)]
+
+    def may_forget(self) -> bool:
+        """Whether this round is one of those that forget the dead who hold nothing; they are shown for a while."""
+        self._rounds += 1
+        return self._rounds % FORGET_EVERY == 0
 
     def pause(self) -> float:
         """Seconds until the next round."""

@@ -69,6 +69,8 @@ async def reap(host: Host) -> int:
         gone = await _bury_the_gone(host)
         if gone:
             taken = await _take_over(host, gone)
+        if host.reaper.may_forget():
+            await host.line.store.forget()
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, recovery looks again later: %s", trouble)
         host.looks = 0  # an adoption's answer may be lost
@@ -147,6 +149,18 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     stray = host.former if host.recovery == "own" else [id for id in await store.absent() if id != host.me.id]
     over = [who.id for who in others if who.state in ("dead", "gone")]
     return [*dict.fromkeys([*proven, *buried, *over, *given, *stray])]
+
+
+async def meet(host: Host) -> None:
+    """Learn who serves by now, between two rounds: a process that has just been launched may be killed at once, too."""
+    if host.recovery == "manual":
+        return
+    try:
+        known = await host.line.store.incarnations()
+    except DatabaseTrouble:
+        return
+    others = [who for who in known if who.id != host.me.id and who.serving]
+    host.reaper.know([who for who in others if host.recovery != "own" or who.executor == host.me.executor])
 
 
 async def refuse_company(host: Host) -> None:

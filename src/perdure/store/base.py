@@ -293,7 +293,11 @@ class Store(Protocol):
         ...
 
     async def leave(self, id: bytes) -> None:
-        """Mark an incarnation gone; then forget gone and dead ones that own nothing."""
+        """Mark an incarnation gone; then ``forget``."""
+        ...
+
+    async def forget(self) -> None:
+        """Forget the gone, dead and released that own nothing."""
         ...
 
     # -- versions of the code

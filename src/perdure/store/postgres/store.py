@@ -202,6 +202,9 @@ class PostgresStore:
 
     async def leave(self, id: bytes) -> None:
         await self._reading.fetch(self._place.sql["incarnation_leave"], self.app, id, writing=True)
+        await self.forget()
+
+    async def forget(self) -> None:
         await self._reading.fetch(self._place.sql["incarnation_forget"], self.app, writing=True)
 
     # -- versions of the code

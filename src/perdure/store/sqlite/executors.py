@@ -51,4 +51,8 @@ def hand_over(conn: Connection, app: str, ids: Collection[bytes], heir: str | No
 
 def leave(conn: Connection, app: str, id: bytes) -> None:
     conn.execute(Q["incarnation_leave"], (id, app))
+    forget(conn, app)
+
+
+def forget(conn: Connection, app: str) -> None:
     conn.execute(Q["incarnation_forget"], (app,))

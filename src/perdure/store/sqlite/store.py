@@ -305,6 +305,9 @@ class SQLiteStore:
     async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
         return await self._read(lambda conn: strays.trials(conn, self.app, ids))
 
+    async def forget(self) -> None:
+        await self._write(lambda conn: executors.forget(conn, self.app))
+
     # -- hints
 
     def hint(self) -> None:
