@@ -254,6 +254,18 @@ def test_start_queues_for_an_executor(perdure: Cli, day: str) -> None:
     assert play(day, wait) == ({"charge": "charge-b", "cents": 7}, {"charge": "charge-c", "cents": 8})
 
 
+def test_start_goes_where_the_rollout_says(perdure: Cli, day: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version_of(id: str) -> str:
+        fields: dict[str, str] = perdure.json("workflow", "start", "checkout", '"a"', "7", "--id", id)["workflow"]
+        return fields["version"]
+
+    assert version_of("o-8") == ""
+    monkeypatch.setenv("PERDURE_ROLLOUT", "manual")
+    current = perdure.json("workflow", "show", "o-1")["workflow"]["version"]
+    assert current != ""
+    assert version_of("o-9") == current
+
+
 def test_start_twice(perdure: Cli, day: str) -> None:
     again = perdure("workflow", "start", "checkout", '"a"', "1999", "--id", "o-1")
     assert "o-1 was there already (completed); this start is answered by it" in again.stderr

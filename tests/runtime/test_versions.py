@@ -267,6 +267,53 @@ async def test_under_manual_a_ramp_decides_by_the_id(replica: Replica) -> None:
     assert took == await versions_of(old, *ids)
 
 
+async def test_under_manual_a_client_is_routed_too(
+    replica: Replica, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERDURE_ROLLOUT", "manual")
+    async with Client(database, app="shop") as client:
+        quick = client.workflow("quick", returns=str)
+        early = await quick.options(id="early").start()  # nothing was launched yet: of whoever claims it
+        app = await replica("v1")
+        assert await early.result() == "v1"
+        client._home.engine().line.routes.saw(await routing(app))
+        await replica("v2")
+        assert [await quick() for _ in range(3)] == ["v1"] * 3
+
+
+async def test_under_manual_what_was_seen_of_routing_is_believed_for_a_second(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await replica("v1", rollout="manual")
+    routes, read = executor(app).line.routes, executor(app).line.store.routing
+    seen: list[Routing] = []
+
+    async def noted() -> Any:
+        seen.append(await read())
+        return seen[-1]
+
+    executor(app).line.store.routing = noted
+    at = routes._believed_until
+    monkeypatch.setattr("perdure.client.routes.monotonic", lambda: at - 0.01)
+    assert await app.quick() == "v1"  # type: ignore[attr-defined]
+    assert seen == []
+    monkeypatch.setattr("perdure.client.routes.monotonic", lambda: at)
+    assert [await app.quick() for _ in range(3)] == ["v1"] * 3  # type: ignore[attr-defined]
+    assert len(seen) == 1
+
+
+async def test_under_manual_children_are_routed_too(replica: Replica) -> None:
+    old = await replica("v1", rollout="manual")
+    new = await replica("v2", rollout="manual")
+    handle = await old.parent.options(id="p").start()  # type: ignore[attr-defined]
+    await operator(old, current="v2")
+    old._home.engine().line.routes.saw(await routing(old))
+    await handle.send(True, GO)
+    await handle.send(True, GO)
+    assert await handle.result() == "v2"
+    assert (await row(new, "child")).version == "v2"
+
+
 async def test_under_manual_blocking_code_is_routed_too(database: str) -> None:
     def open_one(version: str) -> Any:
         app = perdure.sync.App("shop", database=database, version=version, rollout="manual")

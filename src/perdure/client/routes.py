@@ -6,8 +6,8 @@ whoever claims it. Under ``"manual"`` the database says where; what it said is b
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from time import monotonic
 
 import msgspec
 
@@ -31,12 +31,12 @@ class Routes:
     def saw(self, routing: Routing | None) -> None:
         """What the database says now."""
         self.routing = routing
-        self._believed_until = time.monotonic() + BELIEVED_SECONDS
+        self._believed_until = monotonic() + BELIEVED_SECONDS
 
     @property
     def stale(self) -> bool:
         """Whether the database is to be asked before a start."""
-        return self.rollout != "auto" and time.monotonic() >= self._believed_until
+        return self.rollout != "auto" and monotonic() >= self._believed_until
 
     def routed(self, order: StartOrder, id: str | None = None, pinned_parent: str | None = None) -> StartOrder:
         """The order with the version that it takes, and with an id, if the version depends on that."""
