@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 
 from perdure import App, patched, recv, sleep
 from perdure.errors import ConfigError
-from perdure.model.records import Incarnation, WorkflowRow
+from perdure.model.records import Incarnation
 from perdure.model.states import Cause, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.writes import Unit
 from perdure.runtime import adoption
+from perdure.runtime.pasts import Past
 from perdure.store.base import without_cleanup
 from perdure.testing.crash import CrashStore, Mode, Plan
 from tests.runtime.support import Ledger, crash, executor, history, row, until
@@ -202,13 +203,13 @@ async def test_it_is_not_tried_again_until_its_history_or_the_code_changes(
     async with build(database, ledger, argument, "v2") as app:
         tried_at = (await until(lambda: trial_of(app))).at
     tried: list[str] = []
-    check = adoption.Replayer.check
+    check_all = adoption.Replayer.check_all
 
-    async def counted(self: Any, row: WorkflowRow, *rest: Any) -> Any:
-        tried.append(row.id)
-        return await check(self, row, *rest)
+    async def counted(self: Any, pasts: Sequence[Past]) -> Any:
+        tried.extend(past.row.id for past in pasts)
+        return await check_all(self, pasts)
 
-    monkeypatch.setattr(adoption.Replayer, "check", counted)
+    monkeypatch.setattr(adoption.Replayer, "check_all", counted)
     async with build(database, ledger, argument, "v2") as app:
         await executor(app).adopter.round()
         await executor(app).adopter.round()

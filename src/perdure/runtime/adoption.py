@@ -165,8 +165,8 @@ class Adopter:
         store, stamp = host.line.store, host.line.clock.stamp
         safe: list[WorkflowRow] = []
         failed: list[Trial] = []
-        for past in await read_pasts(store, rows):
-            verdict = await replayer.check(*past)
+        pasts = await read_pasts(store, rows)
+        for past, verdict in zip(pasts, await replayer.check_all(pasts), strict=True):
             row = past.row
             if verdict.safe:
                 safe.append(row)
