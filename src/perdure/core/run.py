@@ -74,7 +74,7 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_by_path", "_foreign", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position",
+        "_by_path", "_fresh", "_intended", "_live", "_noted", "_others_burst", "_pending_intents", "_position",
         "_recorded_intents", "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage",
         "mismatch", "now", "patches", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
@@ -110,7 +110,7 @@ class Run:
         self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
         self.patches: dict[str, bool] | None = None  # the answers of ``patched``, each given once
-        self._foreign = False  # the burst that is repeated was first run by the code of another version
+        self._others_burst = False  # the burst that is repeated was first run by the code of another version
         self._position = 0
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
@@ -201,7 +201,7 @@ class Run:
             self._noted[path] = None
             return True
         self._skip_noted()
-        if self.replaying or self._foreign or any(path not in self._by_path for path in self._recorded_intents):
+        if self.replaying or self._others_burst or any(path not in self._by_path for path in self._recorded_intents):
             return False
         self._append(path, Kind.PATCH, name, at, b"", Outcome.NONE, None)
         return True
@@ -275,7 +275,7 @@ class Run:
             return None
         self._skip_noted()
         if self._position >= len(self.history):
-            self._live, self._foreign = True, False
+            self._live, self._others_burst = True, False
             self._check_intents()
             return None
         record = self.history[self._position]
@@ -290,7 +290,7 @@ class Run:
             op.is_open = False
         self._position += 1
         self.now = max(self.now, record.at)
-        self._foreign = record.version != self.version  # who records an outcome runs the burst that follows it
+        self._others_burst = record.version != self.version  # who records an outcome runs the burst that follows it
         return op, record
 
     def _describe_asked(self) -> str:
