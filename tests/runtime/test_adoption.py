@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 
 from perdure import App, patched, recv, sleep
 from perdure.errors import ConfigError
-from perdure.model.records import Incarnation, WorkflowRow
+from perdure.model.records import Incarnation
 from perdure.model.states import Cause, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.writes import Unit
 from perdure.runtime import adoption
+from perdure.runtime.pasts import Past
 from perdure.store.base import without_cleanup
 from perdure.testing.crash import CrashStore, Mode, Plan
 from tests.runtime.support import Ledger, crash, executor, history, row, until
@@ -195,21 +196,23 @@ async def test_an_undone_edit_as_a_third_deploy(database: str, ledger: Ledger) -
 
 
 async def test_it_is_not_tried_again_until_its_history_or_the_code_changes(
-    database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
 ) -> None:
     async with build(database, ledger, first, "v1") as app:
         await begun(app, "a")
     async with build(database, ledger, argument, "v2") as app:
         tried_at = (await until(lambda: trial_of(app))).at
     tried: list[str] = []
-    check = adoption.Replayer.check
+    check_all = adoption.Replayer.check_all
 
-    async def counted(self: Any, row: WorkflowRow, *rest: Any) -> Any:
-        tried.append(row.id)
-        return await check(self, row, *rest)
+    async def counted(self: Any, pasts: Sequence[Past]) -> Any:
+        tried.extend(past.row.id for past in pasts)
+        return await check_all(self, pasts)
 
-    monkeypatch.setattr(adoption.Replayer, "check", counted)
+    monkeypatch.setattr(adoption.Replayer, "check_all", counted)
+    said.clear()
     async with build(database, ledger, argument, "v2") as app:
+        await until(lambda: "stranded (1 nondeterminism); for example a: at 2" in said.text)  # told at each launch
         await executor(app).adopter.round()
         await executor(app).adopter.round()
         assert tried == []
@@ -279,6 +282,20 @@ async def _status(app: App, status: str, id: str = "a") -> bool:
     return (await row(app, id)).status == status
 
 
+Round = Callable[[adoption.Adopter], Awaitable[None]]
+
+
+@pytest.fixture
+def a_round(monkeypatch: pytest.MonkeyPatch) -> Round:
+    """Rounds by hand only: no executor makes one of its own."""
+    real = adoption.Adopter.round
+
+    async def none(self: adoption.Adopter) -> None: ...
+
+    monkeypatch.setattr(adoption.Adopter, "round", none)
+    return real
+
+
 class Fleet:
     """Incarnations of a kind, put into the database by hand."""
 
@@ -292,50 +309,49 @@ class Fleet:
         return id
 
 
-async def test_beside_another_executor_a_version_is_left_alone_for_a_lease(database: str, ledger: Ledger) -> None:
+async def test_beside_another_executor_a_version_is_left_alone_for_a_lease(
+    database: str, ledger: Ledger, a_round: Round
+) -> None:
     async with build(database, ledger, first, "v1") as app:
         await begun(app, "a")
-    async with build(database, ledger, comment, "v2", adopt="never", lease=600) as app:
+    async with build(database, ledger, comment, "v2", lease=600) as app:
         await Fleet(app).put("another", "v9")
         me = executor(app)
         adopter = adoption.Adopter(me)
-        me.adopt = "replay_safe"
-        await adopter.round()
+        await a_round(adopter)
         assert await version_of(app) == "v1"
         adopter._unserved_since["v1"] -= 300_000_000
-        await adopter.round()
+        await a_round(adopter)
         assert await version_of(app) == "v1"
         adopter._unserved_since["v1"] -= 300_000_000  # the lease is ten minutes
-        await adopter.round()
+        await a_round(adopter)
         assert await version_of(app) == "v2"
 
 
-async def test_a_lease_that_ran_out_counts_for_another_one(database: str, ledger: Ledger) -> None:
+async def test_a_lease_that_ran_out_counts_for_another_one(database: str, ledger: Ledger, a_round: Round) -> None:
     """After an outage every lease has run out, and most of their holders come back."""
     async with build(database, ledger, first, "v1") as app:
         await begun(app, "a")
-    async with build(database, ledger, comment, "v2", adopt="never") as app:
+    async with build(database, ledger, comment, "v2", recovery="own") as app:  # whose reaper leaves others alone
         me = executor(app)
-        me.adopt = "replay_safe"
         adopter = adoption.Adopter(me)
         now = me.line.clock.now()
         other = await Fleet(app).put("another", "v1", lease=60_000_000, now=now - 90_000_000)
-        await adopter.round()
+        await a_round(adopter)
         assert await version_of(app) == "v1"
         await me.line.store.bury([other])
-        await adopter.round()
+        await a_round(adopter)
         assert await version_of(app) == "v2"
 
 
 async def test_one_executor_of_the_version_tries_the_first_that_lives(
-    database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    database: str, ledger: Ledger, a_round: Round, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with build(database, ledger, first, "v1") as app:
         await begun(app, "a")
-    async with build(database, ledger, comment, "v2", adopt="never") as app:
+    async with build(database, ledger, comment, "v2") as app:
         fleet = Fleet(app)
         me = executor(app)
-        me.adopt = "replay_safe"
         adopter = adoption.Adopter(me)
         adopter._unserved_since["v1"] = 0
         later = await fleet.put("later", "v2")
@@ -350,26 +366,27 @@ async def test_one_executor_of_the_version_tries_the_first_that_lives(
             ]  # fmt: skip
 
         monkeypatch.setattr(me.line.store, "incarnations", turned)
-        await adopter.round()
+        await a_round(adopter)
         assert await version_of(app) == "v1", "the other one's part"
         await me.line.store.bury([later], expired_only=False)
-        await adopter.round()
+        await a_round(adopter)
         assert await version_of(app) == "v2"
 
 
-async def test_adoption_follows_the_routing(database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_adoption_follows_the_routing(
+    database: str, ledger: Ledger, a_round: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with build(database, ledger, first, "v1") as app:
         await begun(app, "a", "b", "c")
     monkeypatch.setattr(adoption, "BATCH", 1)
-    async with build(database, ledger, comment, "v2", adopt="never") as app:
+    async with build(database, ledger, comment, "v2") as app:
         me = executor(app)
-        me.adopt = "replay_safe"
 
         async def target() -> adoption.Target:
             return {"a": "v3", "b": "v2", "c": "v3"}.__getitem__
 
         monkeypatch.setattr(me, "target", target)
-        await adoption.Adopter(me).round()
+        await a_round(adoption.Adopter(me))
         assert [await version_of(app, id) for id in "abc"] == ["v1", "v2", "v1"]
 
 

@@ -8,17 +8,17 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 import perdure.sync
 from perdure import App, deprecate_patch, now, patched, recv, set_event, sleep
-from perdure.model.records import Kind, Record, WorkflowRow
+from perdure.model.records import Kind, Record
+from perdure.runtime.pasts import Past
 from perdure.runtime.replay_check import Finding, Replayer, Verdict
 from perdure.runtime.sface import on_engine
 from tests.runtime.support import Ledger, executor, history, row, until
 from tests.runtime.test_mismatch import CHANGES, Body, build, first, removed, swallows_everything
-
-Past = tuple[WorkflowRow, bytes, list[Record]]
 
 
 async def past_of(app: App, id: str = "a", records: int = 1) -> Past:
@@ -37,13 +37,13 @@ async def _waits(app: App, id: str, records: int) -> bool:
 async def read(app: App, id: str) -> Past:
     store = app._home.engine().line.store
     found = await row(app, id)
-    return found, (await store.inputs([found.key]))[found.key], await history(app, id)
+    return Past(found, (await store.inputs([found.key]))[found.key], await history(app, id))
 
 
 async def verdict(app: Any, past: Past, seconds: float = 10.0) -> Verdict:
     replayer = Replayer(app._registry, seconds=seconds)
     try:
-        return await replayer.check(*past)
+        return await replayer.check(past)
     finally:
         replayer.close()
 
@@ -303,15 +303,14 @@ async def test_a_body_that_blocks_or_goes_round_is_given_up(tmp_path: Any, ledge
     ledger.clear()
     found = await verdict(build(database, ledger, goes_round), past, seconds=0.2)
     assert found.finding is Finding.UNKNOWN
-    replayer = Replayer(build(database, ledger, blocks)._registry, seconds=0.1)
+    replayer = Replayer(build(database, ledger, blocks)._registry, seconds=1)
     replayer._registry.workflows["fine"] = app._registry.workflows["order"]
-    found = await replayer.check(*past)
+    found = await replayer.check(past)
     assert found.finding is Finding.UNKNOWN
-    assert found.detail.startswith("the body did not come to rest within 0.1 s: it blocks, or goes round for ever")
+    assert found.detail.startswith("the body did not come to rest within 1 s: it blocks, or goes round for ever")
     assert found.line == "free.wait(30)  # it stands here"
-    fine = WorkflowRow(**{**{f: getattr(past[0], f) for f in past[0].__struct_fields__}, "name": "fine"})
-    replayer._seconds = 10
-    assert (await replayer.check(fine, *past[1:])).safe, "the next one has a thread of its own"
+    fine = past._replace(row=msgspec.structs.replace(past.row, name="fine"))
+    assert [v.finding for v in await replayer.check_all([fine, past, fine])] == ["safe", "unknown", "safe"]
     free.set()
     replayer.close()
     await until(lambda: not any(t.name == "perdure-replay" for t in threading.enumerate()))
@@ -485,8 +484,8 @@ async def test_a_blocking_body_that_is_over_too_early(tmp_path: Any, ledger: Led
     found = await verdict(app, raises)
     assert found.detail.startswith("past its history, the code has an exception: ValueError: no (")
     more = [Record(1, "1", Kind.STEP, "ship", 1)]
-    assert (await verdict(app, (*ends[:2], more))).finding is Finding.ENDED
-    assert (await verdict(app, (*raises[:2], more))).finding is Finding.RAISED
+    assert (await verdict(app, Past(*ends[:2], more))).finding is Finding.ENDED
+    assert (await verdict(app, Past(*raises[:2], more))).finding is Finding.RAISED
 
 
 async def _closed(app: Any, id: str) -> bool:

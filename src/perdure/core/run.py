@@ -86,7 +86,7 @@ class Run:
     """See the head of this file."""
 
     __slots__ = (
-        "_begun_before", "_by_other_code", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted",
+        "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_others_burst",
         "_pending_intents", "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision",
         "events", "gone", "history", "key", "lineage", "mismatch", "now", "origin", "parameters", "patches",
         "progressed", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
@@ -125,7 +125,7 @@ class Run:
         self.gone = False
         self.progressed = False  # an outcome was recorded since this run was claimed
         self.patches: dict[str, bool] | None = None  # the answers of ``patched``, each given once
-        self._by_other_code = False  # the burst that is repeated was first run by the code of another version
+        self._others_burst = False  # the burst that is repeated was first run by the code of another version
         self._position = 0
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
@@ -261,7 +261,7 @@ class Run:
             self._noted[path] = None
             return True
         self._skip_noted()
-        if self.replaying or self._by_other_code or any(path not in self._by_path for path in self._recorded_intents):
+        if self.replaying or self._others_burst or any(path not in self._by_path for path in self._recorded_intents):
             return False
         self._append(path, Kind.PATCH, name, at, b"", Outcome.NONE, None)
         return True
@@ -338,7 +338,7 @@ class Run:
             return None
         self._skip_noted()
         if self._position >= len(self.history):
-            self._live, self._by_other_code = True, False
+            self._live, self._others_burst = True, False
             self._check_intents()
             return None
         record = self.history[self._position]
@@ -355,7 +355,7 @@ class Run:
         self.now = max(self.now, record.at)
         if self._later:
             self._reveal(record.seq)
-        self._by_other_code = record.version != self.version  # who records an outcome runs the burst that follows it
+        self._others_burst = record.version != self.version  # who records an outcome runs the burst that follows it
         return op, record
 
     def _describe_asked(self) -> str:

@@ -33,6 +33,7 @@ log = logging.getLogger("perdure")
 
 BATCH = 50  # runs tried between two writes
 ORPHANS = 200  # released in one call
+KNOWN_MAX = 1000  # of those that are stranded already, told of at a launch
 
 Target = Callable[[str], str]  # the version that new work of this id goes to
 
@@ -72,6 +73,7 @@ class Adopter:
         self._host = host
         self._unserved_since: dict[str, int] = {}
         self._under_way = False
+        self._told = False  # of what earlier launches of this version have tried in vain
 
     async def round(self) -> None:
         """One round; nothing if one is under way. Trouble with the database is left to the next."""
@@ -158,15 +160,28 @@ class Adopter:
                 left += len(fresh) - len(moved) - len(failed)
         finally:
             replayer.close()
-            self._say(adopted, stranded)
+        if not self._told:
+            stranded, self._told = await self._known(versions), True
+        self._say(adopted, stranded)
+
+    async def _known(self, versions: Sequence[str]) -> list[Trial]:
+        """What is stranded, whoever tried it; the first thousand."""
+        store = self._host.line.store
+        rows = {row.id: row for row in await store.strays(versions, None, KNOWN_MAX)}
+        found = await store.trials(rows)
+        return [
+            trial
+            for id, trial in found.items()
+            if (trial.run, trial.last_seq, trial.version) == (rows[id].run, rows[id].last_seq, self._host.version)
+        ]
 
     async def _try(self, rows: Sequence[WorkflowRow], replayer: Replayer) -> tuple[frozenset[str], list[Trial]]:
         host = self._host
         store, stamp = host.line.store, host.line.clock.stamp
         safe: list[WorkflowRow] = []
         failed: list[Trial] = []
-        for past in await read_pasts(store, rows):
-            verdict = await replayer.check(*past)
+        pasts = await read_pasts(store, rows)
+        for past, verdict in zip(pasts, await replayer.check_all(pasts), strict=True):
             row = past.row
             if verdict.safe:
                 safe.append(row)

@@ -38,6 +38,7 @@ from perdure.model.states import Reason
 from perdure.runtime.async_body import NEVER_WAKES, AsyncExecution
 from perdure.runtime.context import THREAD
 from perdure.runtime.execution import Execution
+from perdure.runtime.pasts import Past
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import in_words, why_unread
@@ -391,25 +392,49 @@ class Replayer:
         self._work: queue.SimpleQueue[Callable[[], None] | None] | None = None
         self._thread: threading.Thread | None = None
 
-    async def check(self, row: WorkflowRow, input: bytes, history: Sequence[Record]) -> Verdict:
-        """One replay; ``unknown`` if it takes too long. Its thread is then left to itself, and the next has another."""
+    async def check(self, past: Past) -> Verdict:
+        """One replay; ``unknown`` if it takes too long."""
+        return (await self.check_all([past]))[0]
+
+    async def check_all(self, pasts: Sequence[Past]) -> list[Verdict]:
+        """Replays one after the other, each with its own time; the thread of one that takes too long is left to itself.
+
+        A batch is one hand-over between threads: the loop has other work, and may take its time to look.
+        """
+        found: list[Verdict] = []
+        while len(found) < len(pasts):
+            found += await self._run(pasts[len(found) :])
+        return found
+
+    async def _run(self, pasts: Sequence[Past]) -> list[Verdict]:
+        """The verdicts up to the first that is late, if one is."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Verdict] = loop.create_future()
-        trial = _Trial(self._registry, row, input, history, self._version, self._executor_id, self._seconds)
+        done: asyncio.Future[None] = loop.create_future()
+        trials = [_Trial(self._registry, *past, self._version, self._executor_id, self._seconds) for past in pasts]
+        found: list[Verdict] = []
 
         def work() -> None:
-            verdict = trial.run()
+            for trial in trials:
+                if done.cancelled():
+                    return
+                found.append(trial.run())
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_tell, done, verdict)
+                loop.call_soon_threadsafe(_tell, done)
 
         self._submit(work)
         try:
-            return await asyncio.wait_for(done, self._seconds + 1.0)
-        except TimeoutError:
-            return _late(self._seconds, self._stands_at())
+            while True:
+                before = len(found)
+                ready, _ = await asyncio.wait([done], timeout=self._seconds + 1.0)
+                if ready:
+                    return found
+                if len(found) == before:
+                    return [*found[:before], _late(self._seconds, self._stands_at())]
         finally:
-            if not done.done() or done.cancelled():
-                trial.abandon()
+            if not done.done():
+                done.cancel()
+                for trial in trials:
+                    trial.abandon()
                 self.close()
 
     def close(self) -> None:
@@ -432,9 +457,9 @@ class Replayer:
         return None if frame is None else _place(frame)
 
 
-def _tell(done: asyncio.Future[Verdict], verdict: Verdict) -> None:
+def _tell(done: asyncio.Future[None]) -> None:
     if not done.done():
-        done.set_result(verdict)
+        done.set_result(None)
 
 
 def _serve(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
