@@ -379,3 +379,17 @@ async def chances() -> list[str]:
     again = await add(int(second * 1000), 1)
     await sleep(5)
     return [str(len({first, uuid4()})), str(again == int(second * 1000) + 1), await act("drawn")]
+
+
+@app.workflow
+async def rewindable() -> list[str]:
+    """Of each kind something before and after the place where it is cut: a step, an event, a message, a child."""
+    out = [await act("before")]
+    await set_event(stage, "before")
+    out.append(await child("kept"))
+    out.append(await recv(letters))
+    out.append(await act("after"))
+    await set_event(stage, "after")
+    out.append(await child("cut off"))
+    out.append(await recv(letters))
+    return [*out, await act("last")]

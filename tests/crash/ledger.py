@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Kind
-from perdure.model.writes import Receipt, Unit
+from perdure.model.records import Kind, WorkflowRow
+from perdure.model.writes import Receipt, Rewind, Unit
 from perdure.runtime.context import STEP
 from perdure.store.base import Store
 
@@ -80,6 +80,12 @@ class Witness:
                 self._note(unit)
         return receipt
 
+    async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
+        done: bool = await self.store.rewind(seen, change, now=now)
+        if done:
+            _untake(seen.key, change.keep)
+        return done
+
     def _note(self, unit: Unit) -> None:
         for start in (*([unit.start] if unit.start else []), *unit.children):
             ledger.intended.update((RunKey(start.id, start.run), intent.path) for intent in start.intents)
@@ -92,6 +98,14 @@ class Witness:
                 ledger.attempts.add((unit.key, record.path, record.attempt))
         for mid, seq in unit.taken:
             ledger.taken.setdefault(mid, set()).add((unit.key, seq))
+        if isinstance(unit.change, Rewind):
+            _untake(unit.key, unit.change.keep)
+
+
+def _untake(key: RunKey, keep: int) -> None:
+    """What the records that were cut off have received may be received again."""
+    for places in ledger.taken.values():
+        places -= {place for place in places if place[0] == key and place[1] > keep}
 
 
 def for_app(store: Any, app: str) -> Any:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.errors import PerdureError
-from perdure.model.ids import RunKey
+from perdure.model.cuts import rewind
+from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.records import Kind
 from perdure.runtime.eviction import evict_if_idle
 from perdure.store.base import Filter
@@ -27,6 +28,8 @@ class Outside:
     async def __call__(self, call: Callable[[], Any]) -> Any:
         """A call that is answered at once."""
         while True:
+            while self.harness._direct and self.harness._restart is not None:
+                await asyncio.wait({self.harness._restart})  # until then the app's own line is that of the dead
             work = self.harness._work
             task = asyncio.ensure_future(asyncio.to_thread(call) if self.blocking else call())
             await asyncio.wait({task, work.crashed} if self.harness._direct else {task}, return_when="FIRST_COMPLETED")
@@ -241,6 +244,90 @@ async def many(io: Outside, harness: Harness) -> Any:
     return [await io.wait(handle.result) for handle in handles]
 
 
+def rewound(*, at_once: bool) -> Drive:
+    """Its holder rewinds it to before its first message, to go on at once or from the queue; again after a crash."""
+
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: canon.rewindable.options(id="main").start())
+        await io(lambda: handle.send("first", canon.letters, key="1"))
+        await harness.advance(30)
+        while (row := (await harness.store.rows(["main"]))["main"]).run == 1:
+            executor = harness._work.engine.executor
+            if executor is not None and "main" in executor.executions:
+                history = (await harness.store.histories([row.key]))[row.key]
+                keep = next(record.seq for record in history if record.kind is Kind.RECV) - 1
+                change = rewind(
+                    row, history, b"[]", keep, TokenMaker(), at=harness.clock.now(), by="its holder",
+                    hold=executor.me.id if at_once else None,
+                )  # fmt: skip
+                execution = executor.executions.get("main")
+                if execution is not None and not execution.gone and execution.run.key.run == 1:
+                    asyncio.get_running_loop().call_soon(_end_with, execution, change)
+            await harness.settle()
+        return await the_rest(io, harness, handle)
+
+    return drive
+
+
+def _end_with(execution: Any, change: Any) -> None:
+    """A plain callback of the loop, as an execution's every move."""
+    if not execution.gone:
+        execution._end_with(change, unwind=True)
+
+
+async def the_rest(io: Outside, harness: Harness, handle: Any) -> Any:
+    """The second letter, the result, and what was kept and what was done again."""
+    await io(lambda: handle.send("second", canon.letters, key="2"))
+    result = await io.wait(handle.result)
+    keys = [RunKey("main", 1), RunKey("main", 2)]
+    before, after = (await harness.store.histories(keys)).values()
+    [mark] = [record for record in after if record.kind is Kind.CUT]
+    assert before[: mark.seq - 1] == after[: mark.seq - 1], "the kept records are the same"
+    old = await harness.store.run(keys[0])
+    assert old is not None
+    assert (await harness.store.events([("main", "stage")])) == {("main", "stage"): b'"after"'}
+    children = await harness.store.list(Filter(parent="main"))
+    return [result, str(old.status), sorted(row.id for row in children.rows)]
+
+
+async def resumed(io: Outside, harness: Harness) -> Any:
+    """Cancelled in its second wait, and resumed."""
+    handle = await io(lambda: canon.rewindable.options(id="main").start())
+    await io(lambda: handle.send("first", canon.letters, key="1"))
+    await harness.advance(30)
+    out = str(await io.wait(lambda: handle.cancel(reason="a slip")))
+    # The one who asks again after a crash may find that it goes on already.
+    assert str(await io(handle.resume)) in {"queued", "running", "waiting"}
+    return [out, *(await the_rest(io, harness, handle))]
+
+
+async def forked(io: Outside, harness: Harness) -> Any:
+    """Forked before its second step, while it waits; the source is not touched."""
+    handle = await io(lambda: canon.rewindable.options(id="main").start())
+    await io(lambda: handle.send("first", canon.letters, key="1"))
+    await harness.advance(30)
+    before = (await harness.store.histories([RunKey("main", 1)]))[RunKey("main", 1)]
+    fork = await io(lambda: handle.fork("5", id="fork"))
+    await io(lambda: fork.send("fork's", canon.letters, key="3"))
+    result = await io.wait(fork.result)
+    after = (await harness.store.histories([RunKey("main", 1)]))[RunKey("main", 1)]
+    assert after[: len(before)] == before
+    assert str((await harness.store.rows(["main"]))["main"].status) in {"running", "waiting"}
+    await io(lambda: handle.send("second", canon.letters, key="2"))
+    return [result, await io.wait(handle.result)]
+
+
+async def restarted(io: Outside, harness: Harness) -> Any:
+    """Begun anew under another id while it waits, and terminated in the same commit."""
+    handle = await io(lambda: canon.rewindable.options(id="main").start())
+    await harness.settle()
+    again = await io(lambda: handle.restart(id="again", terminate=True))
+    ended = str((await harness.store.rows(["main"]))["main"].status)
+    for letter in ("first", "second"):
+        await io(lambda letter=letter: again.send(letter, canon.letters, key=letter))
+    return [ended, await io.wait(again.result)]
+
+
 async def evict(harness: Harness) -> None:
     """Let every run that only waits leave memory."""
     executor = harness._work.engine.executor
@@ -253,6 +340,8 @@ async def evict(harness: Harness) -> None:
 
 
 c, s = canon, canon_sync
+REWOUND = ["before", "kept/2", "first", "after", "cut off/2", "second", "last"]
+CHILDREN = ["main:3", "main:7"]
 IN_AND_OUT = [b'"first moved in"', b'"first moved out"']
 SCENARIOS = [
     plain(c.sequence, 3, result=["act 0", "act 1", "act 2"]),
@@ -287,6 +376,11 @@ SCENARIOS = [
     Scenario("replaced, running", replaced(c, running=True), ["second", "superseded", IN_AND_OUT]),
     Scenario("replaced, closed", replaced(c, running=False), ["second", "superseded", [b'"early moved in"']]),
     plain(c.landlord, result="second"),
+    Scenario("rewound, at once", rewound(at_once=True), [REWOUND, "superseded", CHILDREN]),
+    Scenario("rewound, queued", rewound(at_once=False), [REWOUND, "superseded", CHILDREN]),
+    Scenario("resumed", resumed, ["cancelled", REWOUND, "superseded", CHILDREN]),
+    Scenario("forked", forked, [[*REWOUND[:5], "fork's", "last"], REWOUND]),
+    Scenario("restarted", restarted, ["terminated", REWOUND]),
     plain(c.cautious, result="done"),
     Scenario("delayed", delayed, ["act 0", "act 1"]),
     Scenario("started twice", started_twice, [["act 0", "act 1"]] * 2),

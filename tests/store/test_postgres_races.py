@@ -15,7 +15,7 @@ from perdure.model.states import Status
 from perdure.model.writes import Park, SetEvent, Unit
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres.connection import driver
-from tests.store.build import close, commit, one, outside, own, record, running, send, start, tok, unit, want
+from tests.store.build import close, commit, one, outside, own, record, rewind, running, send, start, tok, unit, want
 
 pytestmark = pytest.mark.postgres
 Make = Callable[[], Awaitable[PostgresStore]]
@@ -268,3 +268,53 @@ async def test_schemas_of_one_database_do_not_meet(postgres_url: str) -> None:
     await running(stores[1], "w")
     for store in stores:
         await store.close()
+
+
+async def test_a_rewind_from_outside_that_meets_a_write_of_the_holder(make: Make, third: Third) -> None:
+    """Whichever locks the row first: the record is in the old run, or refused; never in the next."""
+    first, second = await make(), await make()
+    claim = await running(first, "w")
+    await one(first, unit("w", claim, records=[record(1)]))
+    seen = (await first.rows(["w"]))["w"]
+    await third.hold("w")
+    write = asyncio.create_task(one(first, unit("w", claim, records=[record(2)])))
+    back = asyncio.create_task(second.rewind(seen, rewind("w", 1)))
+    await third.waiting(2)
+    await third.let_go()
+    applied, done = (await write).applied, await back
+    assert done
+    histories = await first.histories([RunKey("w", 1), RunKey("w", 2)])
+    assert [len(records) for records in histories.values()] == [2 if applied else 1, 2]
+    assert not (await one(first, unit("w", claim, records=[record(3 if applied else 2)]))).applied
+
+
+async def test_two_orders_that_meet_are_one(make: Make, third: Third) -> None:
+    first, second = await make(), await make()
+    claim = await running(first, "w")
+    await one(first, unit("w", claim, change=close(Status.CANCELLED)))
+    seen = (await first.rows(["w"]))["w"]
+    await third.hold("w")
+    orders = [asyncio.create_task(s.rewind(seen, rewind("w", 0))) for s in (first, second)]
+    await third.waiting(2)
+    await third.let_go()
+    assert sorted([await order for order in orders]) == [False, True]
+    assert (await first.rows(["w"]))["w"].run == 2
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_two_forks_of_one_id_that_meet_are_one(make: Make, third: Third, same: bool) -> None:
+    """Also if the second is the repeat of a first that is still under way."""
+    first, second = await make(), await make()
+    claim = await running(first, "w")
+    await one(first, unit("w", claim, records=[record(1)]))
+    await third.hold("w")
+    begun = start("f")
+    forks = [
+        asyncio.create_task(s.fork(RunKey("w", 1), begun if same else start("f"), rewind("w", 1).mark))
+        for s in (first, second)
+    ]
+    await third.waiting(2)
+    await third.let_go()
+    answers = [await fork for fork in forks]
+    assert [answer is None for answer in answers].count(True) == (2 if same else 1)
+    assert await third.value("select count(*) from perdure.history where id = 'f'") == 2

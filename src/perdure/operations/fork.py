@@ -13,7 +13,7 @@ import msgspec
 from perdure.errors import WorkflowConflict
 from perdure.model.cuts import Cut, cut_of, mark, who_and_why
 from perdure.model.ids import RunKey, TokenMaker
-from perdure.model.records import Kind, Record, WorkflowRow
+from perdure.model.records import Kind, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Start
 from perdure.operations.look import Order, history_of, row_of
@@ -66,7 +66,8 @@ async def fork(
     stored = (await store.inputs([row.key]))[row.key]
     own = row.version if keep else ""
     start = _start_of(row, stored, input, new_token, own if version is None else version, keep)
-    return await _begin(store, row, start, Cut(row.id, row.run, keep), "fork", order, new_id, None)
+    cut = Cut(row.id, row.run, keep)
+    return await _begin(store, row, start, cut, "fork", order, new_id, None, moving=step is None)
 
 
 def _start_of(
@@ -81,9 +82,18 @@ def _start_of(
 
 
 async def _begin(
-    store: Store, row: WorkflowRow, start: Start, cut: Cut, verb: str, order: Order, new_id: str | None, end: str | None
+    store: Store,
+    row: WorkflowRow,
+    start: Start,
+    cut: Cut,
+    verb: str,
+    order: Order,
+    new_id: str | None,
+    end: str | None,
+    *,
+    moving: bool = False,
 ) -> str:
-    """Begin it under the id asked for, or the first that is free."""
+    """Begin it under the id asked for, or the first that is free. ``moving``: all was to be kept, which grows."""
     now = (await store.poll(None, None)).now
     sign = mark(cut, verb, at=now, shown=who_and_why(order.by, order.reason))
     for id in _ids(row.id) if new_id is None else (new_id,):
@@ -92,7 +102,7 @@ async def _begin(
         if taken is None:
             return id
         if new_id is not None:
-            await _check_same(store, taken, begun, cut, verb)
+            await _check_same(store, taken, begun, cut, verb, moving=moving)
             if end is not None:
                 await store.terminate(row.id, end, start.nonce)
             return id
@@ -103,13 +113,15 @@ def _ids(id: str) -> map[str]:
     return map(f"{id}-{{}}".format, itertools.count(2))
 
 
-async def _check_same(store: Store, taken: WorkflowRow, start: Start, cut: Cut, verb: str) -> None:
+async def _check_same(store: Store, taken: WorkflowRow, start: Start, cut: Cut, verb: str, *, moving: bool) -> None:
     """Raise ``WorkflowConflict`` unless the id was given to the very same operation before."""
     first = RunKey(taken.id, 1)
     found = [r for r in (await store.histories([first]))[first] if r.kind is Kind.CUT]
     input = (await store.inputs([first])).get(first)
-    if found and _says(found[-1], cut, verb) and (taken.name, input) == (start.name, start.input):
-        return
+    if found and found[-1].name == verb and (taken.name, input) == (start.name, start.input):
+        of = cut_of(found[-1])
+        if of == cut or (moving and of.source == cut.source):
+            return
     what = f"{taken.name}, {taken.status}"
     if found:
         of = cut_of(found[-1])
@@ -118,7 +130,3 @@ async def _check_same(store: Store, taken: WorkflowRow, start: Start, cut: Cut, 
         f"workflow id {taken.id!r} is taken ({what}); this is a {verb} of run {cut.run} of {cut.id!r} with {cut.kept} "
         "records. Choose another id"
     )
-
-
-def _says(record: Record, cut: Cut, verb: str) -> bool:
-    return record.name == verb and cut_of(record) == cut

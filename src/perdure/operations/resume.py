@@ -3,7 +3,7 @@
 | it is | what happens |
 |---|---|
 | running, waiting | nothing: it goes on already |
-| queued, scheduled | it starts now, outside its queue |
+| queued, scheduled | it starts now, outside its queue; if a resume has queued it, nothing |
 | held | it is queued again, and keeps its queue |
 | cancelled, timed out | its next run begins before the cancel: the command, and what cleaned up after it, are cut off |
 | completed, failed, terminated | refused, with the way out |
@@ -27,6 +27,7 @@ from perdure.store.base import Store
 Check = Callable[[WorkflowRow, str], Awaitable[str | None]]
 """Whether a run's history replays on a version's code: None if it does, else both sides in words."""
 
+VERB = "resume"
 GOES_ON = frozenset({Status.RUNNING, Status.WAITING})
 STARTS_NOW = frozenset({Status.QUEUED, Status.SCHEDULED})
 REOPENS = frozenset({Status.CANCELLED, Status.TIMED_OUT})
@@ -51,11 +52,11 @@ async def resume(
         row = await row_of(store, id)
         there = await served(store)
         target = await _target(store, row, there, version, force=force, check=check)
-        if row.status in GOES_ON and target is None:
+        if target is None and (row.status in GOES_ON or await _resumed_already(store, row)):
             return row.status
         if row.status.open:
             to = Reopen(
-                nonce=new_token(), verb="resume", shown=who_and_why(order.by, order.reason), at=there.now,
+                nonce=new_token(), verb=VERB, shown=who_and_why(order.by, order.reason), at=there.now,
                 version=target, at_once=row.status in STARTS_NOW,
             )  # fmt: skip
             done = await store.reopen(row, to)
@@ -65,6 +66,14 @@ async def resume(
             return Status.QUEUED
 
 
+async def _resumed_already(store: Store, row: WorkflowRow) -> bool:
+    """Whether it is queued by a resume, and nothing has happened since: asked for twice, it keeps its place."""
+    if row.status not in STARTS_NOW or not row.last_seq:
+        return False
+    last = (await history_of(store, row))[-1]
+    return last.kind in (Kind.DECISION, Kind.CUT) and last.name == VERB
+
+
 async def _reopen_closed(
     store: Store, row: WorkflowRow, order: Order, new_token: TokenMaker, now: int, target: str | None
 ) -> bool:
@@ -72,7 +81,7 @@ async def _reopen_closed(
     input = (await store.inputs([row.key]))[row.key]
     over = row.status is Status.TIMED_OUT or (row.deadline is not None and row.deadline <= now)
     change = rewind(
-        row, history, input, before_cancel(history), new_token, at=now, by=order.by, reason=order.reason, verb="resume",
+        row, history, input, before_cancel(history), new_token, at=now, by=order.by, reason=order.reason, verb=VERB,
         version=target, rearm=over, uncancel=True,
     )  # fmt: skip
     return await store.rewind(row, change)

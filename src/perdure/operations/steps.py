@@ -49,7 +49,7 @@ def _firsts(row: WorkflowRow, history: Sequence[Record]) -> dict[str, tuple[int,
     for record in history:
         if record.path:
             first.setdefault(record.path, (record.seq, record.name if record.kind in _CALLS else ""))
-    for carrier in (row, *history):
-        for intent in carrier.intents:
+    for intents in (row.intents, *(record.intents for record in history)):
+        for intent in intents:
             first.setdefault(intent.path, (len(history) + 1, intent.name))
     return first

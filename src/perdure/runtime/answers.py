@@ -146,6 +146,7 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
 
 
 async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[Ended], None]) -> bytes:
+    await _children_judged(execution)
     ended: dict[str, Ended] = await verbs.patiently(execution.line, execution.line.store.ended, [id])
     if id in ended:
         told(ended[id])
@@ -155,6 +156,12 @@ async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[E
     if op.is_open and not execution.gone:
         execution.begin_wait(op, execution.line.watcher.end(id, told))
     return b""
+
+
+async def _children_judged(execution: Execution) -> None:
+    """A rewound run must not observe a child from before the cut until its start is seen to be the same call."""
+    if execution.run.origin != execution.run.key.run:
+        await execution.line.journal.drained()
 
 
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
@@ -170,6 +177,7 @@ async def _look_for_event(
 ) -> bytes:
     line, id, name = execution.line, question.id, question.name
     deadline = None if question.timeout is None else execution.run.now + question.timeout
+    await _children_judged(execution)
     ended = await verbs.patiently(line, line.store.ended, [id])
     # Read after the end: an event that was set before it is then never missed.
     events = await verbs.patiently(line, line.store.events, [(id, name)])

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from perdure.model.writes import Close, Continue
+from perdure.model.writes import Close, Continue, Rewind
 from perdure.store.base import Store
 
 
@@ -103,4 +103,4 @@ class Seat:
 
 
 def _concerns_others(unit: Any) -> bool:
-    return bool(unit.events or unit.sends or unit.children or isinstance(unit.change, (Close, Continue)))
+    return bool(unit.events or unit.sends or unit.children or isinstance(unit.change, (Close, Continue, Rewind)))

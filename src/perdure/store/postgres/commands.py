@@ -93,12 +93,10 @@ async def fork(
         at = await _time(tx, place, now)
         before = await _get(tx, place, start.id)
         if before is None:
-            # Another may begin the id just now: then this one waits for it, and nothing is inserted.
+            # A repeat has waited for the source's row. Another start may begin the id just now, and is waited for.
             unit = Unit(key=RunKey("", 0), children=[start])
             if (await write(tx, place, Columns([unit]), at, watchers_seen=True)).took is None:
-                mine = await tx.fetch(place.sql["history_has"], place.app, start.id, 1, mark.seq - 1, start.nonce)
-                if not mine:  # else a first try that was still under way has done this
-                    await onward.keep_records(tx, place, source, start, (mark,), at)
+                await onward.keep_records(tx, place, source, start, (mark,), at)
             else:
                 before = await _get(tx, place, start.id)
         if before is not None and await _begun(tx, place, before, 1) != start.nonce:
