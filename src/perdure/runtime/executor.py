@@ -34,6 +34,7 @@ from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.claims import hold_broken, stop_at_another, take_on
+from perdure.runtime.decide import warn_idle
 from perdure.runtime.ends import child_start
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
@@ -124,6 +125,7 @@ class Executor:
         self.line.watcher.is_local = self.has
         if self.recovery == "single":
             await refuse_company(self)
+        warn_idle(self.registry)
         await retry_held(self)
         await reap(self)
         self.look()
