@@ -391,3 +391,33 @@ async def test_what_does_not_fit_the_code_is_asked_about(database: str, ledger: 
     assert "history has step old" in str(told[0].error)
     assert (told[0].status, type(told[0].default)) == ("held", Hold)
     assert [(row.cause, row.decision) for row in rows] == [("version", "run_from")]
+
+
+async def test_an_error_is_asked_about_while_another_step_is_still_being_stopped(app: App, database: str) -> None:
+    begun = asyncio.Event()
+    told: list[str] = []
+
+    @app.step(name="slow")
+    async def slow() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @app.step(name="fails")
+    async def fails() -> None:
+        await begun.wait()
+        raise ValueError("no")
+
+    @app.workflow(name="body")
+    async def body() -> None:
+        await asyncio.gather(slow(), fails())
+
+    @app.on_error(body)
+    async def policy(incident: Incident) -> Decision:
+        told.append(str(incident.error))
+        return Default()
+
+    async with harness(app, database=database) as h:
+        handle = await body.options(id="a").start()
+        with h.waiting(), pytest.raises(ValueError, match="no"):
+            await handle.result()
+    assert told == ["no"]

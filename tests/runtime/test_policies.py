@@ -245,3 +245,15 @@ async def test_a_blocking_policy_that_hangs_is_left_alone(
 def test_what_can_never_be_asked_is_refused(app: App, declare: Callable[[App], Any], says: str) -> None:
     with pytest.raises(DefinitionError, match=says):
         declare(app)
+
+
+async def test_a_launch_tells_of_a_policy_for_a_workflow_that_is_not_there(
+    app: App, said: pytest.LogCaptureFixture
+) -> None:
+    app.recovery_policy("ordre")(raises)
+
+    @app.workflow(name="order")
+    async def order() -> None: ...
+
+    async with app:
+        assert "is for workflow 'ordre', which this app does not have (it has: order)" in said.text

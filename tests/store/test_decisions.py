@@ -12,7 +12,9 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Incarnation, Kind, Outcome, Record, Request
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Decided, Delete, Hold, Release, SetEvent, Unit
+from perdure.serde.codec import Codec
 from perdure.store.base import Store
+from perdure.store.coded import coded
 from tests.store.build import (
     ME,
     OTHER,
@@ -176,3 +178,17 @@ async def test_a_question_is_for_one_version_and_answered_once(make_store: Calla
     assert await a.asked("v1", now=T + 20 * SECOND) == []
     await a.ask("v1", first, SECOND, now=T + 20 * SECOND)  # forgets what nobody waits for
     assert len((await dump(a))["request"]) == 1
+
+
+async def test_what_a_decision_sets_passes_the_codec(store: Store) -> None:
+    codec = Codec(encode=lambda data: data[::-1], decode=lambda data: data[::-1])
+    secret = coded(store, codec)
+    claim = await running(store, "w")
+    u = unit("w", claim, records=[told(1)], decision=decided("resume", parameters=b'{"card":"4111"}'))
+    assert (await one(secret, u)).applied
+    [found] = await secret.decisions(["w"])
+    assert found.parameters == b'{"card":"4111"}'
+    tables = await dump(store)
+    assert "4111" not in str(tables["decision"])
+    assert (await history(secret, "w"))[0].data == b'{"a":1}'
+    assert '"a"' not in str(tables["history"])

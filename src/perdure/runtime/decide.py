@@ -64,6 +64,17 @@ class Question(NamedTuple):
 Begin = Callable[[Sequence[Record]], None]
 
 
+def warn_idle(registry: Registry) -> None:
+    """At launch: say which policies can never be asked, since nothing here has the name that they are for."""
+    for policy in registry.policies:
+        if policy.target is not None and policy.target not in registry.workflows:
+            known = ", ".join(sorted(registry.workflows)) or "none"
+            log.warning(
+                "recovery policy %s (%s) is for workflow %r, which this app does not have (it has: %s)",
+                policy.name, policy.place, policy.target, known,
+            )  # fmt: skip
+
+
 async def questions(host: Host, claimed: Sequence[Claimed]) -> Mapping[str, Question]:
     """Which of these are to be decided upon, by id. Empty without a query where no policy fits."""
     if not host.registry.policies:

@@ -34,6 +34,7 @@ log = logging.getLogger("perdure")
 class Deciding(Execution):
     """See the head of this file."""
 
+    _asking = False
     _settled = False  # an exception of the body's has been decided about
 
     # -- compensation
@@ -57,8 +58,8 @@ class Deciding(Execution):
         if not policies or self._settled or self.cancel_delivered:
             super().finish(value, error)
             return
-        if self.running:
-            return  # asked already
+        if self._asking:
+            return
         fails = Default(because="the workflow fails with its exception")
         self._put_to_policies(Cause.ERROR, policies, fails, error, lambda: super(Deciding, self).finish(value, error))
 
@@ -90,12 +91,14 @@ class Deciding(Execution):
         error: BaseException | str | None,
         otherwise: Callable[[], None],
     ) -> None:
+        self._asking = True
         self.running += 1  # as a step would be: neither evicted nor handed back meanwhile
         task = asyncio.Task(self._decide(cause, policies, default, error, otherwise), loop=self.line.loop)
         self.host.keep(task)
         task.add_done_callback(self._asked_all)
 
     def _asked_all(self, task: asyncio.Task[None]) -> None:
+        self._asking = False
         self.running -= 1
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("deciding about workflow %s failed", self.id, exc_info=error)

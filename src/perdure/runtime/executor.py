@@ -36,6 +36,7 @@ from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.births import Newcomer, born
 from perdure.runtime.claims import hold_broken, stop_at_another, take_on
+from perdure.runtime.decide import warn_idle
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.eviction import evict_if_idle, evict_longest, is_waiting
 from perdure.runtime.execution import Execution
@@ -145,6 +146,7 @@ class Executor:
         self.line.watcher.is_local = self.has
         if self.recovery == "single":
             await refuse_company(self)
+        warn_idle(self.registry)
         await launch(self)
         await retry_held(self)
         await follow(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -66,8 +67,8 @@ def incident_of(
         version=row.version,
         id=row.id,
         run=row.run,
-        input=_input(definition, claimed.input),
-        parameters=parameters_of(parameters_in(history)),
+        input=MappingProxyType(_input(definition, claimed.input)),
+        parameters=MappingProxyType(parameters_of(parameters_in(history))),
         history=tuple(map(_entry, history)),
         last_step=steps[-1] if steps else None,
         in_flight=in_flight_of(row, history),
