@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.records import Claimed, Ended, Incarnation, Intent, Kind, Message, Outcome, Record, WorkflowRow
-from perdure.model.states import CAUSES, CODES, VERSIONINGS, Cause, Reason, Status, Versioning
+from perdure.model.states import CAUSES, CODES, VERSIONINGS, Reason, Status
 
 Row = Any  # of the driver, which has no types: a sequence of values
 
@@ -31,14 +31,6 @@ _OUTCOMES: tuple[Outcome, ...] = tuple(Outcome)
 
 def _status(code: int) -> Status:
     return CODES[code]
-
-
-def _cause(code: int) -> Cause:
-    return CAUSES[code]
-
-
-def _versioning(code: int) -> Versioning:
-    return VERSIONINGS[code]
 
 
 def _outcome(code: int) -> Outcome:
@@ -82,8 +74,8 @@ def workflow(r: Row) -> WorkflowRow:
         fingerprint=r[27],
         attributes=None if r[28] is None else r[28].encode(),
         intents=() if r[29] is None else _intents.decode(r[29]),
-        cause=_cause(r[30]),
-        versioning=_versioning(r[31]),
+        cause=CAUSES[int(r[30])],
+        versioning=VERSIONINGS[int(r[31])],
     )
 
 
