@@ -229,10 +229,11 @@ async def test_histories_of_all_that_is_recovered_are_read_at_once(url: str, cal
     calls.clear()
     second = counted(url, calls)
     async with second:
+        executor(second).reaper.stop()  # the round of the launch alone is counted
         await until(lambda: len(executor(second).executions) == len(handles))
         assert calls["histories"] == 1
         assert calls["inbox"] <= 1 + len(handles) // 200
-        assert calls["adopt"] <= 2  # the second finds nothing more
+        assert calls["adopt"] <= 3  # the second finds nothing more, the third no suspects
         for handle in handles:
             await second.client.handle(handle.id).send(1, "word")
         for handle in handles:
