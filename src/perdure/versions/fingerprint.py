@@ -18,7 +18,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from perdure.errors import ConfigError
@@ -252,7 +252,8 @@ def _fields(node: ast.AST) -> Iterable[Any]:
             yield from (_Said(f" {name}"), value)
             continue
         if name in ("body", "orelse", "finalbody") and isinstance(value, list):  # an expression in some nodes
-            value = _statements(cast("list[Any]", value), of_class=isinstance(node, ast.ClassDef))
+            statements: list[Any] = value
+            value = _statements(statements, of_class=isinstance(node, ast.ClassDef))
         elif isinstance(node, ast.JoinedStr):
             value = _joined(value)
         elif name == "format_spec" and isinstance(value, ast.JoinedStr) and not _joined(value.values):
