@@ -251,9 +251,8 @@ def _fields(node: ast.AST) -> Iterable[Any]:
         if isinstance(node, ast.Constant):  # whose value may well be None, or empty
             yield from (_Said(f" {name}"), value)
             continue
-        if name in ("body", "orelse", "finalbody") and isinstance(value, list):  # an expression in some nodes
-            statements: list[Any] = value
-            value = _statements(statements, of_class=isinstance(node, ast.ClassDef))
+        if name in ("body", "orelse", "finalbody") and value and not isinstance(value, ast.expr):
+            value = _statements(value, of_class=isinstance(node, ast.ClassDef))
         elif isinstance(node, ast.JoinedStr):
             value = _joined(value)
         elif name == "format_spec" and isinstance(value, ast.JoinedStr) and not _joined(value.values):
