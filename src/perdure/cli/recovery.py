@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Mapping, Sequence
 
 import click
@@ -16,13 +15,13 @@ from perdure.cli.target import Given, common, opened, run
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Request, WorkflowRow
 from perdure.model.states import Cause, Status
+from perdure.operations.ask import ask_executor
 from perdure.operations.look import not_found
 from perdure.runtime.plan import KIND, Asker, Planned, cause_of, plan
 from perdure.store.base import Filter, Store
 from perdure.store.coded import coded
 
 PAGE = 500
-LOOK_SECONDS = 0.1  # between two looks for an answer
 
 
 @click.group()
@@ -111,9 +110,8 @@ async def _unfinished(store: Store) -> list[WorkflowRow]:
 async def _here(store: Store, code: str, ids: Mapping[str, str]) -> list[Planned]:
     """Ask the policies of code that is here."""
     home = home_of(load_app(code))
-    for module in home.modules:
-        importlib.import_module(module)
-    asker = Asker(coded(store, home.registry.codec) if home.registry.codec is not None else store, home.registry, "")
+    registry = home.definitions()
+    asker = Asker(coded(store, registry.codec) if registry.codec is not None else store, registry, "")
     try:
         return await plan(asker, ids)
     finally:
@@ -127,26 +125,18 @@ async def _elsewhere(store: Store, roll: Rollcall, chosen: Chosen, timeout: floa
     by_version: dict[str, dict[str, str]] = {}
     for row, label in chosen:
         by_version.setdefault(row.version, {})[row.id] = label
-    waiting: dict[bytes, dict[str, str]] = {}
-    unasked = {id for version, ids in by_version.items() if version not in served for id in ids}
-    for version, ids in by_version.items():
-        if version not in served:
-            continue
-        request = Request(new_token(), KIND, msgspec.json.encode(ids))
-        await store.ask(version, request, int(timeout * 1e6))
-        waiting[request.nonce] = ids
     planned: dict[str, Planned] = {}
-    end = asyncio.get_running_loop().time() + timeout
-    while waiting:
-        for nonce in list(waiting):
-            answer = await store.answered(nonce)
-            if answer is not None:
-                planned.update((one.id, one) for one in msgspec.json.decode(answer, type=list[Planned]))
-                del waiting[nonce]
-        if not waiting or asyncio.get_running_loop().time() >= end:
-            break
-        await asyncio.sleep(LOOK_SECONDS)
-    unasked |= {id for ids in waiting.values() for id in ids}
+    unasked = {id for version, ids in by_version.items() if version not in served for id in ids}
+
+    async def ask(version: str, ids: dict[str, str]) -> None:
+        request = Request(new_token(), KIND, msgspec.json.encode(ids))
+        answer = await ask_executor(store, version, request, patience=timeout)
+        if answer is None:
+            unasked.update(ids)
+        else:
+            planned.update((one.id, one) for one in msgspec.json.decode(answer, type=list[Planned]))
+
+    await asyncio.gather(*(ask(version, ids) for version, ids in by_version.items() if version in served))
     for row, _ in chosen:
         if row.id in unasked:
             cause = cause_of(row).value

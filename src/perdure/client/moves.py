@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 from perdure.client.line import Line
 from perdure.client.questions import ForkOf, Move, RestartOf, ResumeOf
+from perdure.operations.ask import ask_replay
 from perdure.operations.fork import fork, restart
 from perdure.operations.resume import resume
 from perdure.store.base import Store
@@ -38,9 +40,10 @@ async def answer(line: Line, question: Move, patiently: Patiently) -> Any:
     """Do it, and tell those who may run what it has queued."""
     store = cast("Store", _Patient(line, patiently))
     token, order = line.new_token, question.order
+    check = line.check_replay or partial(ask_replay, store, token)
     match question:
         case ResumeOf(id=id, version=version, force=force):
-            done: Any = await resume(store, id, order, token, version=version, force=force, check=line.check_replay)
+            done: Any = await resume(store, id, order, token, version=version, force=force, check=check)
         case RestartOf(id=id, new_id=new_id, terminate=terminate):
             done = await restart(store, id, order, token, new_id=new_id, terminate=terminate)
         case ForkOf(id=id, new_id=new_id, step=step, version=version, input=input):

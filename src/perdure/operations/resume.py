@@ -101,6 +101,9 @@ async def _target(
     stranded = there.strands(row)
     if version == row.version or (version is None and not stranded):
         return None
+    if version is None:
+        routing = await store.routing()
+        version = routing.current if routing is not None and routing.current in there.versions else None
     if version is None and len(there.versions) > 1:
         listed = ", ".join(sorted(there.versions))
         raise WorkflowStranded(

@@ -71,9 +71,22 @@ class Adopter:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        host.line.check_replay = self.check
         self._unserved_since: dict[str, int] = {}
         self._under_way = False
         self._told = False  # of what earlier launches of this version have tried in vain
+
+    async def check(self, row: WorkflowRow, version: str) -> str | None:
+        """Why this run would not replay on the code that is here, of ``version``; None if it would."""
+        host = self._host
+        if version != host.version:
+            return f"this executor runs version {host.version!r}, not {version!r}"
+        replayer = Replayer(host.registry, version=host.version, executor_id=host.executor_id)
+        try:
+            verdicts = await replayer.check_all(await read_pasts(host.line.store, [row]))
+        finally:
+            replayer.close()
+        return next((verdict.detail for verdict in verdicts if not verdict.safe), None)
 
     async def round(self) -> None:
         """One round; nothing if one is under way. Trouble with the database is left to the next."""

@@ -43,11 +43,11 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease, elapsed
-from perdure.runtime.plan import serve_plans
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
+from perdure.runtime.requests import serve_requests
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
@@ -400,7 +400,7 @@ class Executor:
         if self.alive:
             await follow(self)
             await reap(self)
-            await serve_plans(self)
+            await serve_requests(self)
             await self.adopter.round()
 
     async def target(self) -> Target:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,7 +14,6 @@ import msgspec
 
 from perdure.client.line import Line
 from perdure.definitions import Registry
-from perdure.errors import DatabaseTrouble
 from perdure.model.records import Claimed, Incarnation, WorkflowRow
 from perdure.model.states import Cause, Status
 from perdure.policy.rules import fitting
@@ -27,8 +25,6 @@ from perdure.runtime.incidents import default_of
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.unread import why_unread
 from perdure.store.base import Store
-
-log = logging.getLogger("perdure")
 
 KIND = "plan"
 
@@ -97,19 +93,6 @@ async def _plan(host: decide.Host, claimed: Claimed, history: Sequence[Any], exe
     if answer.decision.target and decision == answer.decision.name:
         decision = str(answer.decision)
     return Planned(**words, decision=decision, policy=effect.decision.policy, because=effect.decision.because)
-
-
-async def serve_plans(host: Host) -> None:
-    """Answer what is asked of executors of this version. Trouble leaves it for the next round."""
-    store = host.line.store
-    try:
-        for request in await store.asked(host.version, now=host.line.clock.stamp()):
-            if request.kind == KIND:
-                ids = msgspec.json.decode(request.body, type=dict[str, str])
-                planned = await plan(host, ids)
-                await store.answer(request.nonce, host.me.id, msgspec.json.encode(planned))
-    except DatabaseTrouble as trouble:
-        log.info("the database is in trouble, plans wait: %s", trouble)
 
 
 class Asker:

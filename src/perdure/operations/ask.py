@@ -1,0 +1,37 @@
+"""Asking an executor: what takes the code is a request row, and a live executor of that version answers it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from perdure.model.ids import TokenMaker
+from perdure.model.records import Request, WorkflowRow
+from perdure.store.base import Store
+
+REPLAY = "replay"  # the kind of a request: would this run replay on the code of that version?
+LOOK_SECONDS = 0.05
+PATIENCE_SECONDS = 15.0  # an executor looks for requests in the rounds of its reaper, every 5 s at most
+
+
+async def ask_executor(
+    store: Store, version: str, request: Request, *, patience: float = PATIENCE_SECONDS
+) -> bytes | None:
+    """The answer, JSON; None if no executor of ``version`` gave one within ``patience`` seconds."""
+    await store.ask(version, request, int(patience * 1e6))
+    store.hint()
+    end = asyncio.get_running_loop().time() + patience
+    while (answer := await store.answered(request.nonce)) is None:
+        if asyncio.get_running_loop().time() >= end:
+            return None
+        await asyncio.sleep(LOOK_SECONDS)
+    return answer
+
+
+async def ask_replay(store: Store, new_token: TokenMaker, row: WorkflowRow, version: str) -> str | None:
+    """Why a run would not replay on the code of ``version``; None if it would."""
+    answer = await ask_executor(store, version, Request(new_token(), REPLAY, msgspec.json.encode(row.id)))
+    if answer is None:
+        return f"no live executor of version {version!r} answered whether its history replays there"
+    return msgspec.json.decode(answer, type=str) or None

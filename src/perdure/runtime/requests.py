@@ -1,0 +1,45 @@
+"""Requests: what others ask of executors of this version, since it takes the code. Nothing of a workflow is written."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import msgspec
+
+from perdure.errors import DatabaseTrouble
+from perdure.model.records import Request
+from perdure.operations.ask import REPLAY
+from perdure.runtime import plan
+from perdure.runtime.adoption import Adopter
+
+log = logging.getLogger("perdure")
+
+
+class Host(plan.Host, Protocol):
+    """What answering needs of an executor."""
+
+    adopter: Adopter
+
+
+async def serve_requests(host: Host) -> None:
+    """Answer what is asked of executors of this version. Trouble leaves it for the next round."""
+    store = host.line.store
+    try:
+        for request in await store.asked(host.version, now=host.line.clock.stamp()):
+            answer = await _answer(host, request)
+            if answer is not None:
+                await store.answer(request.nonce, host.me.id, answer)
+    except DatabaseTrouble as trouble:
+        log.info("the database is in trouble, who asks waits: %s", trouble)
+
+
+async def _answer(host: Host, request: Request) -> bytes | None:
+    """None: a kind that only a later Perdure knows."""
+    if request.kind == plan.KIND:
+        return msgspec.json.encode(await plan.plan(host, msgspec.json.decode(request.body, type=dict[str, str])))
+    if request.kind == REPLAY:
+        id = msgspec.json.decode(request.body, type=str)
+        row = (await host.line.store.rows([id])).get(id)
+        return msgspec.json.encode("it is gone" if row is None else await host.adopter.check(row, host.version) or "")
+    return None
