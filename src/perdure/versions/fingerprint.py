@@ -251,7 +251,7 @@ def _fields(node: ast.AST) -> Iterable[Any]:
         if isinstance(node, ast.Constant):  # whose value may well be None, or empty
             yield from (_Said(f" {name}"), value)
             continue
-        if name in ("body", "orelse", "finalbody") and value and not isinstance(value, ast.expr):
+        if name in ("body", "orelse", "finalbody") and not isinstance(node, ast.Lambda | ast.IfExp):
             value = _statements(value, of_class=isinstance(node, ast.ClassDef))
         elif isinstance(node, ast.JoinedStr):
             value = _joined(value)
