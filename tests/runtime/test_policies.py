@@ -257,3 +257,14 @@ async def test_a_launch_tells_of_a_policy_for_a_workflow_that_is_not_there(
 
     async with app:
         assert "is for workflow 'ordre', which this app does not have (it has: order)" in said.text
+
+
+async def test_a_default_that_holds_keeps_its_own_reason(shop: Shop, h: Harness) -> None:
+    shop.app.recovery_policy("order")(
+        lambda incident: Default(because="as it is") if incident.attempt > 2 else Resume()
+    )
+    await shop.interrupt(h, crashes=3)
+    await h.settle()
+    info = await shop.order.handle("a").info()
+    assert (info.reason, info.detail) == ("recovery_limit", "3 executors died while it was in flight (limit 2)")
+    assert ("hold", "as it is") in [(row.decision, row.because) for row in await shop.decisions(h)]

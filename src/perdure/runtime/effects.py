@@ -102,8 +102,9 @@ def _change(host: Host, case: Case, answer: Answer, data: bytes | None) -> Chang
     row = case.row
     match answer.decision:
         case Hold():
-            by = answer.because or f"by policy {answer.policy}"
-            return Park(case.reason if answer.by_default else Reason.POLICY, by)
+            if answer.by_default:  # whatever a policy said of it: what has to be mended is this
+                return Park(case.reason, case.incident.default.because)
+            return Park(Reason.POLICY, answer.because or f"by policy {answer.policy}")
         case Terminate():
             return Close(Status.TERMINATED, Outcome.NONE, None, host.line.new_token(), row.parent)
         case Delete():
