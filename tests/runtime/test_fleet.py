@@ -287,6 +287,27 @@ async def test_when_most_are_silent_they_get_one_more_lease(database: str) -> No
         assert {(await who_is(app, label)).state for label in "xyz"} == {"dead"}
 
 
+async def test_a_death_that_is_seen_in_mid_round_has_a_round_of_its_own() -> None:
+    rounds: list[int] = []
+    go = asyncio.Event()
+
+    async def reap_slowly() -> None:
+        rounds.append(1)
+        await go.wait()
+
+    nothing: Any = None
+    reaper = Reaper(asyncio.get_running_loop(), reap_slowly, nothing, 15, time.monotonic)
+    reaper.start()
+    for _ in range(3):
+        reaper.now()
+    await until(lambda: rounds)
+    go.set()
+    await until(lambda: len(rounds) == 2)
+    await until(lambda: not reaper.under_way)
+    reaper.stop()
+    assert len(rounds) == 2
+
+
 async def test_one_that_has_just_been_launched_is_known_at_a_hint(database: str) -> None:
     app, other = member(database, "a"), member(database, "b")
     async with app:

@@ -50,6 +50,7 @@ class Reaper:
         self.next_expiry: float | None = None  # in so many seconds the first lease runs out
         self.soon: float | None = None  # the next round comes in so many seconds: something is left to take
         self._rounds = 0
+        self._again = False
         self._peers: list[Incarnation] = []
         self._task: asyncio.Task[object] | None = None
         self._next: asyncio.TimerHandle | None = None
@@ -114,8 +115,9 @@ class Reaper:
         return min(regular, self.next_expiry + self._round * spread)
 
     def now(self) -> None:
-        """Begin a round, unless one is under way."""
+        """Begin a round, or another one right after the one that is under way: it may have looked too early."""
         if self._task is not None:
+            self._again = True
             return
         if self._next is not None:
             self._next.cancel()
@@ -126,7 +128,10 @@ class Reaper:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._loop.call_exception_handler({"message": "a round of recovery failed", "exception": error})
-        if not self._stopped:
+        again, self._again = self._again, False
+        if again and not self._stopped:
+            self.now()
+        elif not self._stopped:
             self._plan()
 
     def _plan(self) -> None:
