@@ -208,8 +208,8 @@ class Evidence:
         return at[-1] if at else None
 
     def struck(self, fault: str) -> set[str]:
-        """Whom a kind of fault hit."""
-        return {str(line["whom"]) for line in self.faults if line["fault"] == fault and line.get("effective", True)}
+        """Whom a kind of fault hit, whether they had work or not."""
+        return {str(line["whom"]) for line in self.faults if line["fault"] == fault}
 
 
 def _changes(lines: Iterable[Row]) -> list[Change]:

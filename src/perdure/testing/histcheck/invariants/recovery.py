@@ -42,13 +42,13 @@ def nobody_takes_from_the_living(of: Evidence, found: Findings) -> None:
             found.look()
             if states.at(old["owner"], change.n) in SERVING:
                 found.violated(f"{id} was taken from an incarnation that serves", change)
-    killed = of.struck("kill") | of.struck("crash") | of.struck("stop")
+    killed = of.struck("kill") | of.struck("exit")
     for change in of.of("incarnation"):
         old, new = change.old, change.new
         if old is None or new is None:
             continue
         found.look()
-        if old["state"] in OVER and (new["state"] in SERVING or new["lease_until"] > old["lease_until"]):
+        if old["state"] in OVER and (new["state"] in SERVING or new["beats"] > old["beats"]):
             found.violated("the dead came back", change)
         buried = old["state"] in SERVING and new["state"] == "dead" and old["lease_until"] > change.at
         if buried and of.faults and not killed & {new["id"], str(new["pid"]), new["executor"]}:
