@@ -65,6 +65,9 @@ class Engine:
             await store.migrate()
             self._say_where()
             self.line = Line(store, self.loop, clock)
+            # Until the database has told its time, ours would be that of this machine, whatever that is: and what
+            # recovery begins right away records times and sets deadlines.
+            self.line.clock.observe((await store.poll(None, None, now=self.line.clock.stamp())).now)
             if self.works:
                 await self._begin_work(before_work, leased=clock is None, polling=polling)
         except BaseException:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 import apsw
 
 from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded
+from perdure.model.writes import Receipt
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.migrate import migrate
 from perdure.store.sqlite.store import SQLiteStore
@@ -89,6 +90,7 @@ class Database:
         tables = self.conn.execute("select name from sqlite_schema where type = 'table' and name not like 'sqlite_%'")
         self._tables = [name for (name,) in tables.fetchall() if name not in ("meta", "audit_now", "audit")]
         self.tx = 0
+        self.begun: set[bytes] = set()  # nonces of starts
 
     def wipe(self) -> None:
         """Empty every table."""
@@ -97,6 +99,7 @@ class Database:
             self.conn.execute(f"delete from {table}")  # noqa: S608 - our own names
         self.conn.execute("commit")
         self.tx = 0
+        self.begun.clear()
 
     def write(self, job: Callable[[Connection], Any], now: int) -> Any:
         """One transaction, at this time."""
@@ -134,6 +137,7 @@ class SimulatedStore(SQLiteStore):
         self._way = way
         self._process = process
         self.op = ""
+        self.args: tuple[Any, ...] = ()
 
     async def open(self) -> None: ...
 
@@ -149,17 +153,17 @@ class SimulatedStore(SQLiteStore):
         self._process.on_hint.append(callback)
 
     async def _write(self, job: Any) -> Any:
-        return await _Call(self._way, self._process, self.op, job).answer
+        return await _Call(self._way, self._process, self, job).answer
 
     async def _read(self, job: Any) -> Any:
-        return await _Call(self._way, self._process, self.op, job).answer
+        return await _Call(self._way, self._process, self, job).answer
 
 
 def _named(name: str) -> Callable[..., Any]:
     method: Callable[..., Any] = getattr(SQLiteStore, name)
 
     async def call(self: SimulatedStore, *args: Any, **kwargs: Any) -> Any:
-        self.op = name  # read before anything else can run
+        self.op, self.args = name, args  # read before anything else can run
         return await method(self, *args, **kwargs)
 
     return call
@@ -174,15 +178,16 @@ for _name in (
 class _Call:
     """One call on its way."""
 
-    def __init__(self, way: Way, process: Any, op: str, job: Callable[[Connection], Any]) -> None:
+    def __init__(self, way: Way, process: Any, store: SimulatedStore, job: Callable[[Connection], Any]) -> None:
         if process.dead:
             raise asyncio.CancelledError  # in a task of the dead that does not know it yet
         self.answer: asyncio.Future[Any] = way.loop.create_future()
         self._way = way
         self._process = process
-        self._op = op
+        self._op = store.op
+        self._args = store.args
         self._job = job
-        self._fate = way.fate(process, op)
+        self._fate = way.fate(process, self._op)
         way.loop.later(way.latency(), self._arrive)
 
     def _arrive(self) -> None:
@@ -236,8 +241,19 @@ class _Call:
         except Exception as error:
             way.note(self._process, self._op, type(error).__name__)
             return None, error
+        if self._op == "commit":
+            self._look(value)
         way.note(self._process, self._op, database.tx)
         return value, None
+
+    def _look(self, receipt: Receipt) -> None:
+        begun = self._way.database.begun
+        for unit, verdict in zip(self._args[0], receipt.verdicts, strict=True):
+            if unit.start is None:
+                sometimes("a write was refused by the fence", not verdict.applied)
+            elif verdict.applied:
+                sometimes("a start met its own first try", unit.start.nonce in begun)
+                begun.add(unit.start.nonce)
 
     def _back(self, value: Any, error: Exception | None) -> None:
         self._way.loop.later(self._way.latency(), self._settle, value, error)

@@ -41,6 +41,7 @@ class Process:
         self.dead = False
         self.paused = False
         self.draining = False
+        self.opened = False
         self.stash: list[asyncio.Handle] = []
         self.cut_until = 0
         self.on_hint: list[Callable[[], None]] = []
@@ -52,7 +53,7 @@ class Process:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something in this process; it dies with it."""
-        task = self.world.loop.create_task(coroutine, context=self.context)
+        task = self.world.loop.create_task(coroutine, context=self.context, name=self.name)
         self.tasks.append(task)
         return task
 
@@ -69,12 +70,13 @@ class Process:
                 self.world.note(self, "cannot open", type(error).__name__)
                 await asyncio.sleep(0.2)
             else:
+                self.opened = True
                 return
 
     @property
     def open(self) -> bool:
         """Whether it is at work."""
-        return not self.dead and (self.engine.executor is not None if self.works else hasattr(self.engine, "line"))
+        return self.opened and not self.dead
 
     @property
     def busy(self) -> bool:

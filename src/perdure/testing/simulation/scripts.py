@@ -60,6 +60,10 @@ def _group(id: str, chance: Any) -> Script:
     return _plain("group", id, chance.randint(1, 3))
 
 
+def _stubborn(id: str, chance: Any) -> Script:
+    return _plain("stubborn", id, chance.randint(1, 4))
+
+
 def _hurried(id: str, chance: Any) -> Script:
     return _plain("hurried", id, 5.0, timeout=chance.choice((0.3, 1.0, 3.0)))
 
@@ -110,5 +114,5 @@ def _letters(id: str, chance: Any) -> Script:
 
 
 _KINDS: tuple[Callable[[str, Any], Script], ...] = (
-    _chain, _delayed, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
+    _chain, _delayed, _stubborn, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
 )  # fmt: skip

@@ -24,6 +24,7 @@ import perdure.store.sqlite.store
 from perdure.model.records import Incarnation
 from perdure.runtime.leases import Lease
 from perdure.testing.simulation.loop import PROCESS
+from perdure.testing.simulation.sometimes import sometimes
 
 START_US = 1_893_456_000_000_000  # the database's time when a simulation begins: 2030-01-01
 
@@ -93,6 +94,12 @@ class _Asyncio:
 
 class SimulatedLease(Lease):
     """The lease, renewed by a task of the loop instead of a thread."""
+
+    @property
+    def allowed(self) -> bool:
+        allowed = super().allowed
+        sometimes("a step waited for the lease", not allowed)
+        return allowed
 
     def begin(self) -> None:
         self._acknowledged = perdure.runtime.leases.elapsed()

@@ -31,7 +31,7 @@ RECORDS = (
 MOVES = (
     "queued to running", "scheduled to running", "running to waiting", "waiting to running", "running to completed",
     "running to failed", "running to cancelled", "running to timed_out", "running to queued", "queued to cancelled",
-    "waiting to cancelled",
+    "scheduled to cancelled",
 )  # fmt: skip
 POINTS = (
     *(f"the answer of {op} was lost" for op in WRITES),

@@ -150,12 +150,18 @@ class Simulated:
                 made = [tasks.create_task(chain_of_two(n)) for n in range(size)]
             return sum(task.result() for task in made)
 
+        @app.workflow
+        async def stubborn(times: int) -> int:
+            for n in range(times):
+                await flaky(f"stubborn {n}")
+            return times
+
         async def chain_of_two(n: int) -> int:
             first = await work(f"first of {n}")
             return first + await work(f"second of {n}", first)
 
         self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
-        self.sender, self.looper, self.hurried, self.group = sender, looper, hurried, group
+        self.sender, self.looper, self.hurried, self.group, self.stubborn = sender, looper, hurried, group, stubborn
 
 
 def _us(when: datetime) -> int:

@@ -254,12 +254,12 @@ class World:
 
         async def play() -> None:
             await asyncio.sleep(delay)
-            while not hasattr(PROCESS.get().engine, "line"):
+            while not PROCESS.get().opened:
                 await asyncio.sleep(0.05)
             await script(calls)
 
-        living = [process for process in self.processes if process.works]
-        if self.chance.random() < 0.5:
+        living = [process for process in self.processes if process.works and not process.dead]
+        if living and self.chance.random() < 0.5:
             host = self.chance.choice(living)
         return host.run(play())
 
@@ -282,7 +282,7 @@ class World:
         left = [task for task in tasks if not task.done()]
         return (
             f"{HEALED_SECONDS:g} s after the heal {self.database.open_workflows()} workflows are open, "
-            f"and {len(left)} clients wait: {[repr(task.get_stack()) for task in left][:2]}"
+            f"and {len(left)} clients wait: {'; '.join(_where(task) for task in left[:3])}"
         )
 
     def _result(self, stuck: str) -> Result:
@@ -297,6 +297,16 @@ class World:
             seed=self.seed, mode=self.mode, verdict=verdict, stuck=stuck, trace=self._trace.hexdigest(),
             virtual=self.loop.us / 1e6, workflows=len(evidence.workflows), evidence=evidence, lines=self.lines,
         )  # fmt: skip
+
+
+def _where(task: asyncio.Task[Any]) -> str:
+    """Who a task belongs to, and the calls that it waits in."""
+    names: list[str] = []
+    waits: Any = task.get_coro()
+    while waits is not None and hasattr(waits, "cr_code"):
+        names.append(f"{waits.cr_code.co_name}:{waits.cr_frame.f_lineno if waits.cr_frame else '-'}")
+        waits = waits.cr_await
+    return f"{task.get_name()} in {' '.join(names)}"
 
 
 @contextlib.contextmanager
