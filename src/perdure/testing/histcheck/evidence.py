@@ -184,6 +184,14 @@ class Evidence:
                 found.setdefault((line["w"], line["run"], line["path"]), []).append(line)
         return found
 
+    @cached_property
+    def begun_of(self) -> dict[str, list[tuple[tuple[str, int, str], list[Row]]]]:
+        """The same, by workflow."""
+        found: dict[str, list[tuple[tuple[str, int, str], list[Row]]]] = {}
+        for key, begun in self.begun.items():
+            found.setdefault(key[0], []).append((key, begun))
+        return found
+
     # -- clients
 
     @cached_property

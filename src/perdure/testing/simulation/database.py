@@ -123,6 +123,11 @@ class Database:
         """What happened, so far."""
         return lines(self.conn.execute(SQLITE_READ, (0,)).fetchall())
 
+    def held(self) -> list[tuple[str, str, str]]:
+        """(id, reason, detail) of what is held."""
+        rows = self.conn.execute("select id, reason, detail from workflow where status = 4 order by id")
+        return [(id, reason, detail) for id, reason, detail in rows.fetchall()]
+
     def open_workflows(self) -> int:
         """How many are open and not held."""
         return cast("int", self.conn.execute("select count(*) from workflow where status < 4").get)

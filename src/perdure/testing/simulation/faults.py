@@ -29,8 +29,10 @@ class Mix(NamedTuple):
     late: float
     dies: float
     deaf: float  # chance that a hint is lost
+    slow: float  # chance that an effect takes longer than a lease
     skewed: bool
     one_host: bool  # a death is proven there, and needs no lease
+    namesakes: bool  # all executors have one executor id
 
     @staticmethod
     def draw(chance: random.Random) -> Mix:
@@ -42,8 +44,19 @@ class Mix(NamedTuple):
         return Mix(
             kill=rate(0.8), stop=rate(0.8), cut=rate(0.6), drain=rate(0.4, 0.3), outage=rate(0.4, 0.3),
             stall=rate(0.4, 0.3), aborted=rate(0.15), lost=rate(0.15), late=rate(0.15), dies=rate(0.02),
-            deaf=rate(1.0), skewed=chance.random() < 0.5, one_host=chance.random() < 0.5,
+            deaf=rate(1.0), slow=rate(0.1, 0.3), skewed=chance.random() < 0.5, one_host=chance.random() < 0.5,
+            namesakes=chance.random() < 0.3,
         )  # fmt: skip
+
+    @staticmethod
+    def calm(**faults: float) -> Mix:
+        """No faults but these."""
+        return Mix(**{**dict.fromkeys(Mix._fields, 0.0), **faults})  # type: ignore[arg-type]
+
+    @property
+    def troubles_calls(self) -> bool:
+        """Whether calls fail of themselves."""
+        return bool(self.aborted or self.lost or self.late or self.dies)
 
     def fate(self, chance: random.Random, op: str, *, mortal: bool) -> Fate:
         """What becomes of one call."""

@@ -65,22 +65,29 @@ class Result(NamedTuple):
         return "\n".join(said)
 
 
-def simulate(seed: int, *, mode: str = "", trace: bool = False) -> Result:
-    """Run the world of one seed. ``mode``: ``safety`` or ``liveness``, else by the seed (every fourth is safety)."""
+def simulate(seed: int, *, mode: str = "", mix: Mix | None = None, trace: bool = False) -> Result:
+    """Run the world of one seed. ``mode``: ``safety`` or ``liveness``, else by the seed (every fourth is safety).
+
+    ``mix``: of faults, instead of the seed's own.
+    """
     if not _simulated:
         _simulated.append(Simulated())
         _database.append(Database())
-    return World(seed, mode or ("safety" if seed % 4 == 0 else "liveness"), _simulated[0], _database[0], trace).run()
+    mode = mode or ("safety" if seed % 4 == 0 else "liveness")
+    return World(seed, mode, mix, _simulated[0], _database[0], trace).run()
 
 
 class World:
     """See the head of this file."""
 
-    def __init__(self, seed: int, mode: str, app: Simulated, database: Database, trace: bool) -> None:
+    def __init__(
+        self, seed: int, mode: str, mix: Mix | None, app: Simulated, database: Database, trace: bool
+    ) -> None:
         self.seed = seed
         self.mode = mode
         self.chance = random.Random(seed)
-        self.mix = Mix.draw(self.chance)
+        drawn = Mix.draw(self.chance)
+        self.mix = mix or drawn
         self.app = app
         self.database = database
         self.loop = VirtualLoop()
@@ -92,6 +99,8 @@ class World:
         self.over = False
         self.ledger = WorldLedger(self)
         self.faults = WorldFaults(self)
+        if self.mix.troubles_calls:
+            self.faults.note("calls fail")
         self.histories: list[WorldHistory] = []
         self.lines: list[str] = []
         self._trace = hashlib.blake2b(digest_size=8)
@@ -109,6 +118,8 @@ class World:
         return START_US + self.loop.us
 
     def duration(self) -> float:
+        if self.chance.random() < self.mix.slow:
+            return self.lease * 1.5
         return self.chance.choice((0.001, 0.005, 0.02, 0.2))
 
     def latency(self) -> float:
@@ -166,7 +177,7 @@ class World:
         self.pids += 1
         host = "host" if self.mix.one_host else name
         settings = Settings(
-            app="sim", database="simulated", database_from="simulation", executor_id=name, version="",
+            app="sim", database="simulated", database_from="simulation", executor_id="x" if self.mix.namesakes else name, version="",
             lease=self.lease, grace=self.chance.choice((0.02, 0.1, 0.5, 2.0)),
         )  # fmt: skip
         process = Process(self, name, host, self.pids, settings, works=works)
@@ -238,7 +249,12 @@ class World:
             return ""
         nemesis.end()
         self._heal()
-        return await self._come_to_an_end(tasks)
+        return await self._come_to_an_end(tasks) or self._held()
+
+    def _held(self) -> str:
+        """The code never changes here, so that nothing is ever held for its sake."""
+        held = self.database.held()
+        return f"held: {held}" if held else ""
 
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:
         made: list[asyncio.Task[Any]] = []
