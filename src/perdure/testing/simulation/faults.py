@@ -28,10 +28,11 @@ class Mix(NamedTuple):
     lost: float
     late: float
     dies: float
-    deaf: float  # chance that a hint is lost
+    deaf: float  # chance that a hint is lost; it never heals, since nothing may need hints
     slow: float  # chance that an effect takes longer than a lease
     skewed: bool
     one_host: bool  # a death is proven there, and needs no lease
+    moving: bool  # who is begun again is on another host, which knows nothing of the death
     namesakes: bool  # all executors have one executor id
 
     @staticmethod
@@ -44,8 +45,8 @@ class Mix(NamedTuple):
         return Mix(
             kill=rate(0.8), stop=rate(0.8), cut=rate(0.6), drain=rate(0.4, 0.3), outage=rate(0.4, 0.3),
             stall=rate(0.4, 0.3), aborted=rate(0.15), lost=rate(0.15), late=rate(0.15), dies=rate(0.02),
-            deaf=rate(1.0), slow=rate(0.1, 0.3), skewed=chance.random() < 0.5, one_host=chance.random() < 0.5,
-            namesakes=chance.random() < 0.3,
+            deaf=rate(1.0), slow=rate(0.1, 0.3), skewed=chance.random() < 0.5, one_host=chance.random() < 0.4,
+            moving=chance.random() < 0.5, namesakes=chance.random() < 0.3,
         )  # fmt: skip
 
     @staticmethod
@@ -130,7 +131,7 @@ class Nemesis:
         seconds = lease * self._chance.uniform(0.1, 2.5)
         sometimes("a process was stopped")
         sometimes("a process was stopped for longer than its lease", seconds > lease)
-        self._world.faults.note("stop", process.name, effective=process.busy, seconds=seconds)
+        self._world.faults.note("stop", process.identity, effective=process.busy, seconds=seconds)
         process.paused = True
         self._world.loop.later(seconds, self._world.resume, process)
 
@@ -138,13 +139,13 @@ class Nemesis:
         if (process := self._one()) is not None:
             seconds = self._world.lease * self._chance.uniform(0.1, 2.0)
             sometimes("a process was cut off from the database")
-            self._world.faults.note("cut", process.name, effective=process.busy, seconds=seconds)
+            self._world.faults.note("cut", process.identity, effective=process.busy, seconds=seconds)
             process.cut_until = max(process.cut_until, self._world.loop.us + int(seconds * 1e6))
 
     def _drain(self) -> None:
         if (process := self._one()) is not None and not process.paused:
             sometimes("a process was drained")
-            self._world.faults.note("drain", process.name, effective=process.busy)
+            self._world.faults.note("drain", process.identity, effective=process.busy)
             process.drain()
 
     def _outage(self) -> None:

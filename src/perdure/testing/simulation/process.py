@@ -90,12 +90,14 @@ class Process:
             return
         sometimes("a process was killed")
         sometimes("a process was killed with work in flight", self.busy)
-        self.world.faults.note("kill", self._identity(), effective=self.busy, name=self.name)
+        self.world.faults.note("kill", self.identity, effective=self.busy, name=self.name)
         self.world.note(self, "killed")
         self._over()
         self.world.begin_again(self)
 
-    def _identity(self) -> str:
+    @property
+    def identity(self) -> str:
+        """What the fault log calls it."""
         return str(self.pid)
 
     def _over(self) -> None:
@@ -118,14 +120,14 @@ class Process:
             self.run(self._drain())
 
     async def _drain(self) -> None:
-        await self.engine.close(drain=2.0)
+        await self.engine.close(drain=self.world.lease * 3)
         self.world.note(self, "drained")
         if not self.dead:
             self._over_by_itself()
             self.world.begin_again(self)
 
     def _over_by_itself(self) -> None:
-        self.world.faults.note("exit", self._identity(), effective=True, name=self.name)
+        self.world.faults.note("exit", self.identity, effective=True, name=self.name)
         self.dead = True
         self.on_hint.clear()
         self.world.loop.call_soon(self._stop, context=self.context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from perdure.testing.simulation.sometimes import sometimes
@@ -12,11 +12,12 @@ from perdure.testing.simulation.workload import Client
 Script = Callable[[Client], Awaitable[None]]
 
 
-def scripts(chance: Any) -> list[tuple[Script, float]]:
-    """(script, delay in seconds before it begins)."""
+def scripts(chance: Any, kinds: Sequence[str] = ()) -> list[tuple[Script, float]]:
+    """(script, delay in seconds before it begins), of some kinds or of all."""
+    make = [kind for kind in _KINDS if not kinds or kind.__name__[1:] in kinds]
     made: list[tuple[Script, float]] = []
     for n in range(chance.randint(3, 6)):
-        script = chance.choice(_KINDS)(f"w{n}", chance)
+        script = chance.choice(make)(f"w{n}", chance)
         made.append((script, chance.uniform(0.0, 3.0)))
         if chance.random() < 0.3:  # the same again, from another client
             sometimes("two clients started one id at once")

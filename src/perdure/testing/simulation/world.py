@@ -12,6 +12,7 @@ import gc
 import hashlib
 import logging
 import random
+from collections.abc import Sequence
 from contextvars import Context
 from typing import Any, NamedTuple
 
@@ -65,27 +66,31 @@ class Result(NamedTuple):
         return "\n".join(said)
 
 
-def simulate(seed: int, *, mode: str = "", mix: Mix | None = None, trace: bool = False) -> Result:
+def simulate(
+    seed: int, *, mode: str = "", mix: Mix | None = None, kinds: Sequence[str] = (), trace: bool = False
+) -> Result:
     """Run the world of one seed. ``mode``: ``safety`` or ``liveness``, else by the seed (every fourth is safety).
 
-    ``mix``: of faults, instead of the seed's own.
+    ``mix``: of faults, instead of the seed's own. ``kinds``: of scripts, instead of all.
     """
     if not _simulated:
         _simulated.append(Simulated())
         _database.append(Database())
     mode = mode or ("safety" if seed % 4 == 0 else "liveness")
-    return World(seed, mode, mix, _simulated[0], _database[0], trace).run()
+    return World(seed, mode, mix, kinds, _simulated[0], _database[0], trace).run()
 
 
 class World:
     """See the head of this file."""
 
     def __init__(
-        self, seed: int, mode: str, mix: Mix | None, app: Simulated, database: Database, trace: bool
+        self, seed: int, mode: str, mix: Mix | None, kinds: Sequence[str], app: Simulated, database: Database,
+        trace: bool,
     ) -> None:
         self.seed = seed
         self.mode = mode
         self.chance = random.Random(seed)
+        self.kinds = kinds
         drawn = Mix.draw(self.chance)
         self.mix = mix or drawn
         self.app = app
@@ -119,7 +124,7 @@ class World:
 
     def duration(self) -> float:
         if self.chance.random() < self.mix.slow:
-            return self.lease * 1.5
+            return self.lease * self.chance.uniform(1.0, 3.0)
         return self.chance.choice((0.001, 0.005, 0.02, 0.2))
 
     def latency(self) -> float:
@@ -153,7 +158,7 @@ class World:
     def hint(self, process: Process) -> None:
         for other in self.processes:
             if other is not process and not other.dead and other.on_hint:
-                if not self.healed and self.chance.random() < self.mix.deaf:
+                if self.chance.random() < self.mix.deaf:
                     sometimes("a hint was lost")
                     continue
                 self.loop.call_later(self.latency(), self._hinted, other, context=other.context)
@@ -175,7 +180,7 @@ class World:
 
     def begin(self, name: str, *, works: bool = True) -> Process:
         self.pids += 1
-        host = "host" if self.mix.one_host else name
+        host = "host" if self.mix.one_host else f"{name}-{self.pids}" if self.mix.moving else name
         settings = Settings(
             app="sim", database="simulated", database_from="simulation", executor_id="x" if self.mix.namesakes else name, version="",
             lease=self.lease, grace=self.chance.choice((0.02, 0.1, 0.5, 2.0)),
@@ -258,7 +263,7 @@ class World:
 
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:
         made: list[asyncio.Task[Any]] = []
-        for n, (script, delay) in enumerate(scripts(self.chance)):
+        for n, (script, delay) in enumerate(scripts(self.chance, self.kinds)):
             history = WorldHistory(self, f"c{n}")
             self.histories.append(history)
             made.append(self._run_script(client, script, Client(self.app, history, self.chance), delay))
