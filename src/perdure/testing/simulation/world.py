@@ -183,7 +183,7 @@ class World:
         host = "host" if self.mix.one_host else f"{name}-{self.pids}" if self.mix.moving else name
         settings = Settings(
             app="sim", database="simulated", database_from="simulation", executor_id="x" if self.mix.namesakes else name, version="",
-            lease=self.lease, grace=self.chance.choice((0.02, 0.1, 0.5, 2.0)),
+            lease=self.lease, grace=self.chance.choice((0.1, 0.5, 2.0)),
         )  # fmt: skip
         process = Process(self, name, host, self.pids, settings, works=works)
         self.processes.append(process)
