@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,7 +20,7 @@ class Mutant:
     """One change. ``number``: in the list of the test programme; ``faults``: a mix that makes it matter."""
 
     number = ""
-    faults: dict[str, float] = {}
+    faults: ClassVar[dict[str, float]] = {}
     kinds: tuple[str, ...] = ()  # of scripts; all, if none is named
     seeds = 60  # in so many worlds it must be caught
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -18,7 +18,7 @@ class AckBeforeCommit(Mutant):
     """Writers are told that their writes are durable, and then they are made so."""
 
     number = "7"
-    faults = {**DEATHS, **CALLS}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, **CALLS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         kept: list[asyncio.Task[Any]] = []
@@ -41,7 +41,7 @@ class RetryUnderANewName(Mutant):
     """A batch whose answer was lost is sent again with other names, so that nobody knows it again."""
 
     number = "9"
-    faults = CALLS
+    faults: ClassVar[dict[str, float]] = CALLS
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         async def renamed(_store: Any, plain: Any, batch: Any, *, now: int | None = None) -> Any:
@@ -59,7 +59,7 @@ class ChildInItsOwnCommit(Mutant):
     """A child is inserted first, its parent's record of it after that."""
 
     number = "11"
-    faults = DEATHS
+    faults: ClassVar[dict[str, float]] = DEATHS
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         async def split(_store: Any, plain: Any, batch: Any, *, now: int | None = None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ class NoClaimTest(Mutant):
     """Whoever has the run's number may write."""
 
     number = "1"
-    faults = {"stop": 2.0, "slow": 0.4}
+    faults: ClassVar[dict[str, float]] = {"stop": 2.0, "slow": 0.4}
     kinds = ("chain", "group", "family")
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ class ReadThenWrite(Mutant):
     """The claim is compared in one transaction, and the write is made in the next."""
 
     number = "3"
-    faults = {**SLEEPS, **DEATHS, "stall": 2.0}
+    faults: ClassVar[dict[str, float]] = {**SLEEPS, **DEATHS, "stall": 2.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         plain_judge = commit._Batch._judge_claim
@@ -61,7 +61,7 @@ class NoKey(Mutant):
     """Two records may have one place in a history."""
 
     number = "4"
-    faults = CALLS
+    faults: ClassVar[dict[str, float]] = CALLS
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(commit._Batch, "_judge_records", lambda _self, _unit: (True, True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -19,7 +19,7 @@ class OneCounterForAll(Mutant):
     """Steps are numbered by one counter for all that runs in the process."""
 
     number = "20"
-    faults = DEATHS
+    faults: ClassVar[dict[str, float]] = DEATHS
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         count = itertools.count(1)
@@ -31,7 +31,7 @@ class OrderUnrecorded(Mutant):
 
     number = "21"
     kinds = ("race", "group")
-    faults = {**DEATHS, **SLEEPS}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, **SLEEPS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         async def by_path(_store: Any, plain: Any, keys: Any) -> Any:
@@ -48,7 +48,7 @@ class HintsOnly(Mutant):
     """Executors look when they are told to, and at no other time."""
 
     number = "22"
-    faults = {"deaf": 1.0}
+    faults: ClassVar[dict[str, float]] = {"deaf": 1.0}
     kinds = ("chain", "letters", "mailbox", "delayed")
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ class SleepsWithMail(Mutant):
     """A workflow that lies down is not woken by what came meanwhile."""
 
     number = "x4"
-    faults = {"deaf": 0.5, **DEATHS}
+    faults: ClassVar[dict[str, float]] = {"deaf": 0.5, **DEATHS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "workflow_woken", "f.status = 3", "f.status = 3 and f.until is null and 1 = 0")
@@ -93,7 +93,7 @@ class DeadlineRecomputed(Mutant):
     """Whoever takes a workflow over gives it its whole time again."""
 
     number = "29"
-    faults = {**DEATHS, **SLEEPS}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, **SLEEPS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "workflow_take", "when started is null and timeout is not null", "when timeout is not null")
@@ -105,7 +105,7 @@ class LastInFirstOut(Mutant):
     """Mail is read in another order than it was sent in."""
 
     number = "30"
-    faults = {"deaf": 0.5, "stop": 0.5}
+    faults: ClassVar[dict[str, float]] = {"deaf": 0.5, "stop": 0.5}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "message_inbox", "order by mid", "order by mid desc")
@@ -115,7 +115,7 @@ class WakesGoTooSoon(Mutant):
     """The wakes of an ended child's parent are never written."""
 
     number = "x5"
-    faults = {**DEATHS, **CALLS, "deaf": 0.5}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, **CALLS, "deaf": 0.5}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(commit._Batch, "_wake_family", lambda _self, _change: None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ class NameIsIdentity(Mutant):
     """An incarnation is known by its executor's name."""
 
     number = "12"
-    faults = {**DEATHS, "namesakes": 1.0}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, "namesakes": 1.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         plain = shims._sealed
@@ -37,7 +37,7 @@ class OneShotReaper(Mutant):
     """The dead are looked for at launch only."""
 
     number = "13"
-    faults = {**DEATHS, "moving": 1.0}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, "moving": 1.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(perdure.runtime.executor.Executor, "_reap_again", lambda _self: None)
@@ -47,7 +47,7 @@ class DeadRowsPruned(Mutant):
     """The rows of the dead are deleted before their work is found."""
 
     number = "14"
-    faults = {**DEATHS, "drain": 1.0}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, "drain": 1.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "incarnation_forget", "not exists", "1 or exists")
@@ -57,7 +57,7 @@ class DeathIsNotFinal(Mutant):
     """A heartbeat brings the dead back."""
 
     number = "15"
-    faults = {**SLEEPS, "cut": 1.0}
+    faults: ClassVar[dict[str, float]] = {**SLEEPS, "cut": 1.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "incarnation_renew", " and state in ('alive', 'draining')", "")
@@ -67,7 +67,7 @@ class HeartbeatStopsFirst(Mutant):
     """A draining executor stops renewing its lease before its steps have ended."""
 
     number = "16"
-    faults = {"drain": 1.5, "slow": 0.8}
+    faults: ClassVar[dict[str, float]] = {"drain": 1.5, "slow": 0.8}
     kinds = ("chain", "group")
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ class EveryClaimIsADeath(Mutant):
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         plain = claim._take
-        patch.setattr(claim, "_take", lambda *args, deaths=0: plain(*args, deaths=1))
+        patch.setattr(claim, "_take", lambda *args, **_deaths: plain(*args, deaths=1))
 
 
 class TakesFromTheLiving(Mutant):
@@ -107,7 +107,7 @@ class LostClaimsStayLost(Mutant):
     """Nobody looks for rows of ours that nobody runs."""
 
     number = "x2"
-    faults = CALLS
+    faults: ClassVar[dict[str, float]] = CALLS
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         async def nothing(_self: Any, _keys: Any) -> None: ...
@@ -119,7 +119,7 @@ class NoBarrier(Mutant):
     """A step begins before what it rests on is durable."""
 
     number = "x3"
-    faults = {**DEATHS, **CALLS}
+    faults: ClassVar[dict[str, float]] = {**DEATHS, **CALLS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         def at_once(self: Any, op: Any, has_news: bool) -> None:

@@ -356,17 +356,17 @@ def test_the_command_judges_files(day: Lines, tmp_path: Path) -> None:
     for name, lines in zip(names, day, strict=True):
         (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [sys.executable, "-m", "perdure.testing.histcheck", *names]
-    good = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    good = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert good.returncode == 0, good.stdout + good.stderr
     assert "I7  holds" in good.stdout
 
     text = (tmp_path / "audit").read_text().splitlines()
     kept = [line for line in text if not ('"table": "history"' in line and '"seq": 2,' in line)]
     (tmp_path / "audit").write_text("\n".join(kept))
-    bad = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    bad = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert bad.returncode == 1
     assert "I7 violated: record 3 of " in bad.stdout
 
-    missing = subprocess.run([*command[:-1], "nowhere"], cwd=tmp_path, capture_output=True, text=True)
+    missing = subprocess.run([*command[:-1], "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert missing.returncode == 2
     assert "no file 'nowhere'" in missing.stderr

@@ -239,10 +239,8 @@ class _Call:
     def _perform(self) -> tuple[Any, Exception | None]:
         way, database = self._way, self._way.database
         try:
-            if self._op in WRITES:
-                value = database.write(self._job, way.now())
-            else:
-                value = database.read(self._job)
+            writes = self._op in WRITES
+            value = database.write(self._job, way.now()) if writes else database.read(self._job)
         except Exception as error:
             way.note(self._process, self._op, type(error).__name__)
             return None, error

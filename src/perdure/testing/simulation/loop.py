@@ -1,8 +1,8 @@
 """An event loop in virtual time, shared by all simulated processes of one world.
 
-Time stands still while anything can run, and jumps to the next timer when nothing can. A callback belongs to the process
-in whose context it was made (``PROCESS``): while that is paused its callbacks wait, in order, as those of a stopped
-process do. Promises: no real time passes in a wait, no file or socket is touched, and the order of callbacks depends on
+Time stands still while anything can run, and jumps to the next timer when nothing can. A callback belongs to the
+process in whose context it was made (``PROCESS``): while that is paused its callbacks wait, in order, as those of a
+stopped process do. Promises: no real time passes in a wait, no file or socket is touched, and the order of callbacks depends on
 nothing but what was scheduled.
 """
 
@@ -34,7 +34,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """See the head of this file. ``us``: the time, microseconds since it began."""
 
     _ready: Any
-    _scheduled: list[asyncio.TimerHandle]
+    _scheduled: list[Any]
     _stopping: bool
 
     def __init__(self) -> None:
@@ -56,9 +56,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not self._ready and not self._stopping:
             if not scheduled:
                 raise Stuck("nothing is ready, and no timer is set")
-            self.us = max(self.us, round(scheduled[0]._when * 1e6))  # type: ignore[attr-defined]  # noqa: SLF001
+            self.us = max(self.us, round(scheduled[0]._when * 1e6))  # noqa: SLF001
         now = self.us
-        while scheduled and round(scheduled[0]._when * 1e6) <= now:  # type: ignore[attr-defined]  # noqa: SLF001
+        while scheduled and round(scheduled[0]._when * 1e6) <= now:  # noqa: SLF001
             handle = heapq.heappop(scheduled)
             handle._scheduled = False  # noqa: SLF001
             if not handle._cancelled:  # noqa: SLF001
@@ -68,7 +68,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             handle = self._ready.popleft()
             if handle._cancelled:  # noqa: SLF001
                 continue
-            process = handle._context.get(PROCESS)
+            process = handle._context.get(PROCESS)  # noqa: SLF001
             if process is not None and process.paused:
                 process.stash.append(handle)
                 continue

@@ -49,11 +49,11 @@ class Process:
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self)
         make_store: Callable[[], Store] = lambda: SimulatedStore(world, self, settings.app)  # noqa: E731
-        self.engine = SimulatedEngine(settings, world.app.app._home.registry, make_store, works=works)  # noqa: SLF001
+        self.engine = SimulatedEngine(settings, world.app.home.registry, make_store, works=works)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something in this process; it dies with it."""
-        task = self.world.loop.create_task(coroutine, context=self.context, name=self.name)
+        task: asyncio.Task[Any] = self.world.loop.create_task(coroutine, context=self.context, name=self.name)
         self.tasks.append(task)
         return task
 

@@ -54,7 +54,7 @@ def run(seeds: Sequence[int], jobs: int = 0) -> Report:
     """Run each seed once, in ``jobs`` processes (0: one for each processor)."""
     began = time.monotonic()
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
-    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    jobs = jobs or os.cpu_count() or 1
     if jobs == 1 or len(chunks) == 1:
         parts: Iterable[tuple[dict[int, str], Counter[str], float, float]] = map(_some, chunks)
         return _sum(len(seeds), parts, began)

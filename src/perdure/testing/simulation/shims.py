@@ -123,6 +123,9 @@ def installed(world: World) -> Generator[None, None, None]:
         box: Any = PROCESS.get()
         return box is not None and who.boot == box.host and not world.lives(who.host, who.pid)
 
+    def sealed(token: bytes, executor: str, version: str) -> Incarnation:
+        return _sealed(world, token, executor, version)
+
     replaced: list[tuple[Any, str, Any]] = [
         (perdure.clock, "time", here),
         (perdure.client.journal, "monotonic", here.monotonic),
@@ -130,7 +133,7 @@ def installed(world: World) -> Generator[None, None, None]:
         (perdure.runtime.leases, "elapsed", here.monotonic),
         (perdure.runtime.leases, "asyncio", _Asyncio()),
         (perdure.runtime.engine, "Lease", SimulatedLease),
-        (perdure.runtime.engine, "new_incarnation", lambda *args: _sealed(world, *args)),
+        (perdure.runtime.engine, "new_incarnation", sealed),
         (perdure.runtime.recovery, "provably_gone", gone),
         (perdure.model.ids, "time", here),
         (perdure.model.ids, "os", _Os(world.chance)),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from perdure import App, Event, Retry, Topic, current, now, recv, set_event, sleep
 from perdure.model.info import from_datetime
+from perdure.runtime.face import Home
 from perdure.testing.histcheck.streams import ClientHistory, Ledger
 
 NOTE = Topic[int]("note")
@@ -22,8 +23,10 @@ PROGRESS = Event[int]("progress")
 class Stage(Protocol):
     """What the app needs of the world that it runs in."""
 
-    ledger: Ledger
     chance: Any
+
+    @property
+    def ledger(self) -> Ledger: ...
 
     def duration(self) -> float:
         """How long an effect takes, in seconds."""
@@ -35,6 +38,7 @@ class Simulated:
 
     def __init__(self) -> None:
         self.app = App("sim")
+        self.home: Home = self.app._home  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the app's own line, which a world takes over
         self.stage: Stage
         self._declare()
 

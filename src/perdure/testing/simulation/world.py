@@ -57,8 +57,9 @@ class Result(NamedTuple):
         return self.verdict.good and not self.stuck
 
     def __str__(self) -> str:
-        said = [f"seed {self.seed} ({self.mode}): {'good' if self.good else 'FAILED'}, {self.workflows} workflows, "
-                f"{self.virtual:.1f} s, trace {self.trace}"]  # fmt: skip
+        how = "good" if self.good else "FAILED"
+        what = f"{self.workflows} workflows, {self.virtual:.1f} s, trace {self.trace}"
+        said = [f"seed {self.seed} ({self.mode}): {how}, {what}"]
         if self.stuck:
             said.append(f"stuck: {self.stuck}")
         if not self.verdict.good:
@@ -84,7 +85,13 @@ class World:
     """See the head of this file."""
 
     def __init__(
-        self, seed: int, mode: str, mix: Mix | None, kinds: Sequence[str], app: Simulated, database: Database,
+        self,
+        seed: int,
+        mode: str,
+        mix: Mix | None,
+        kinds: Sequence[str],
+        app: Simulated,
+        database: Database,
         trace: bool,
     ) -> None:
         self.seed = seed
@@ -182,7 +189,8 @@ class World:
         self.pids += 1
         host = "host" if self.mix.one_host else f"{name}-{self.pids}" if self.mix.moving else name
         settings = Settings(
-            app="sim", database="simulated", database_from="simulation", executor_id="x" if self.mix.namesakes else name, version="",
+            app="sim", database="simulated", database_from="simulation", version="",
+            executor_id="x" if self.mix.namesakes else name,
             lease=self.lease, grace=self.chance.choice((0.1, 0.5, 2.0)),
         )  # fmt: skip
         process = Process(self, name, host, self.pids, settings, works=works)
@@ -206,7 +214,7 @@ class World:
         """Run to the end; the result."""
         stuck = ""
         self.database.wipe()
-        home: Any = self.app.app._home  # noqa: SLF001  each process is the app's home to its own calls
+        home: Any = self.app.home
         quiet = logging.getLogger("perdure")
         level, quiet.level = quiet.level, logging.CRITICAL
         collecting = gc.isenabled()
