@@ -25,7 +25,7 @@ class AckBeforeCommit(Mutant):
 
         async def hasty(store: Any, plain: Any, batch: Any, *, now: int | None = None) -> Any:
             async def later() -> None:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # waits: in virtual time
                 try:
                     await plain(batch, now=now)
                 except DatabaseTrouble:

@@ -9,7 +9,7 @@ import pytest
 
 from perdure.model.writes import Unit
 from perdure.store.sqlite import commit
-from tests.mutants.base import CALLS, DEATHS, SLEEPS, Mutant, change_query, wrap
+from tests.mutants.base import CALLS, Mutant, change_query, wrap
 
 
 class NoClaimTest(Mutant):
@@ -33,7 +33,9 @@ class ReadThenWrite(Mutant):
     """The claim is compared in one transaction, and the write is made in the next."""
 
     number = "3"
-    faults: ClassVar[dict[str, float]] = {**SLEEPS, **DEATHS, "stall": 2.0}
+    faults: ClassVar[dict[str, float]] = {"stop": 2.0, "slow": 0.4, "stall": 2.0}
+    kinds = ("chain", "group", "family")
+    seeds = 150
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         plain_judge = commit._Batch._judge_claim

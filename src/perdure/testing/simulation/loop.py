@@ -2,8 +2,8 @@
 
 Time stands still while anything can run, and jumps to the next timer when nothing can. A callback belongs to the
 process in whose context it was made (``PROCESS``): while that is paused its callbacks wait, in order, as those of a
-stopped process do. Promises: no real time passes in a wait, no file or socket is touched, and the order of callbacks depends on
-nothing but what was scheduled.
+stopped process do. Promises: no real time passes in a wait, no file or socket is touched, and the order of callbacks
+depends on nothing but what was scheduled.
 """
 
 from __future__ import annotations

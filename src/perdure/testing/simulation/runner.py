@@ -44,8 +44,8 @@ class Report(NamedTuple):
             said.append(f"failed seeds: {seeds}\nagain: python -m perdure.testing.simulation --seed SEED --trace")
         said.append(
             f"simulator: {self.seeds} seeds, {len(self.failed)} failed; {len(POINTS) - len(self.missed)} of "
-            f"{len(POINTS)} points hit; {self.virtual:.0f} s in {self.wall:.0f} s: {self.virtual / self.wall:.0f} times "
-            f"real time (one processor: {self.speed:.0f} times)"
+            f"{len(POINTS)} points hit; {self.virtual:.0f} s in {self.wall:.0f} s: "
+            f"{self.virtual / self.wall:.0f} times real time (one processor: {self.speed:.0f} times)"
         )
         return "\n".join(said)
 

@@ -283,7 +283,7 @@ class World:
 
         async def play() -> None:
             await asyncio.sleep(delay)
-            while not PROCESS.get().opened:
+            while not PROCESS.get().opened:  # noqa: ASYNC110 - virtual time costs nothing
                 await asyncio.sleep(0.05)
             await script(calls)
 
