@@ -10,7 +10,7 @@ import pytest
 
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import MessageIds, RunKey
-from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.model.writes import Receipt, Send, Unit, Verdict
 from tests.mutants.base import CALLS, DEATHS, Mutant, wrap
 
 
@@ -41,15 +41,21 @@ class RetryUnderANewName(Mutant):
     """A batch whose answer was lost is sent again with other names, so that nobody knows it again."""
 
     number = "9"
-    faults: ClassVar[dict[str, float]] = CALLS
+    faults: ClassVar[dict[str, float]] = {"lost": 0.3}
+    kinds = ("mailbox", "letters")
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
+        make = MessageIds()
+        tried: set[bytes] = set()
+
+        def again(send: Send) -> Send:
+            if send.wake in tried:
+                return msgspec.structs.replace(send, mid=make(), key=None)
+            tried.add(send.wake)
+            return send
+
         async def renamed(_store: Any, plain: Any, batch: Any, *, now: int | None = None) -> Any:
-            make = MessageIds()
-            units = [
-                msgspec.structs.replace(unit, sends=[msgspec.structs.replace(s, mid=make()) for s in unit.sends])
-                for unit in batch
-            ]
+            units = [msgspec.structs.replace(unit, sends=[again(send) for send in unit.sends]) for unit in batch]
             return await plain(units, now=now)
 
         wrap(patch, "commit", renamed)
