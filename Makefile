@@ -1,7 +1,7 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test test-others pairs models lint types sync floors format bench bench-peers check lock clean
+.PHONY: help demo test test-others pairs models lint types sync floors format bench bench-peers simulate check lock clean
 
 help:      ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -56,6 +56,10 @@ bench:     ## the benchmarks beside the peers; results in bench/results (make be
 bench-peers:  ## the peers that `make bench` compares with, each in an environment of its own
 	@tools/setup.sh test
 	@tools/peers.sh
+
+simulate:  ## 2,000 seeds of the simulator; each point must be hit (make simulate S='--seed 42 --trace')
+	@tools/setup.sh test
+	@.venv/bin/python -m perdure.testing.simulation $(S)
 
 check: lint types test test-others  ## all of the above that can fail
 

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from perdure.client import verbs
@@ -72,6 +73,10 @@ class Engine:
             self._say_where()
             self.line = Line(store, self.loop, clock)
             self.line.routes.rollout = self.settings.rollout
+            # Until the database has told its time, ours would be that of this machine, whatever that is: and what
+            # recovery begins right away records times and sets deadlines.
+            ask = partial(store.poll, None, None, now=self.line.clock.stamp())
+            self.line.clock.observe((await verbs.patiently(self.line, ask)).now)
             if self.works:
                 await self._begin_work(before_work, leased=clock is None, polling=polling)
         except BaseException:

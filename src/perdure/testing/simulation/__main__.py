@@ -1,0 +1,44 @@
+"""``python -m perdure.testing.simulation --seeds 1..2000``: run seeds; ``--seed 42 --trace``: one, and what happened.
+
+Exit status: 0 if all went well and (from a thousand seeds on) every point was hit, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from perdure.testing.simulation.runner import run
+from perdure.testing.simulation.world import simulate
+
+POINTS_FROM = 1000  # seeds from which on each point must be hit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m perdure.testing.simulation", description=__doc__)
+    parser.add_argument("--seeds", default="1..2000", help="FIRST..LAST")
+    parser.add_argument("--jobs", type=int, default=0, help="processes; default: one for each processor")
+    parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--mode", choices=("", "safety", "liveness"), default="", help="with --seed; default: by seed")
+    parser.add_argument("--trace", action="store_true", help="with --seed: all that happened, by virtual microseconds")
+    given = parser.parse_args(arguments)
+    if given.seed is not None:
+        result = simulate(given.seed, mode=given.mode, trace=given.trace)
+        print("\n".join([*result.lines, str(result)]))  # noqa: T201 - a command
+        return 0 if result.good else 1
+    first, _, last = given.seeds.partition("..")
+    report = run(range(int(first), int(last or first) + 1), given.jobs)
+    print(report)  # noqa: T201 - a command
+    missed = report.missed if report.seeds >= POINTS_FROM else []
+    if missed:
+        print(f"points that were never hit: {'; '.join(missed)}")  # noqa: T201 - a command
+    return 1 if report.failed or missed else 0
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets of text must be the same in every process
+        command = [sys.executable, "-m", "perdure.testing.simulation", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONHASHSEED": "0"})  # noqa: S606 - the same again
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""The simulated database, and the wire to it.
+
+The transactions are those of the SQLite dialect, on a database in memory with the audit's triggers on it; what is
+simulated is everything around them: the time each sees, the way of a call to the database and back, and all that goes
+wrong there. A call that is on its way when its process dies still arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, Protocol, cast
+
+import apsw
+
+from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded
+from perdure.model.writes import Receipt
+from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.migrate import migrate
+from perdure.store.sqlite.store import SQLiteStore
+from perdure.testing.histcheck.audit import SQLITE_READ, Line, install_sqlite, lines
+from perdure.testing.simulation.loop import VirtualLoop
+from perdure.testing.simulation.sometimes import sometimes
+
+WRITES = frozenset(
+    {
+        "commit", "claim", "adopt", "reclaim", "replace", "release_held", "cancel", "terminate", "register",
+        "heartbeat", "bury", "leave",
+    }
+)  # fmt: skip
+
+
+class Fate(Enum):
+    """What becomes of one call."""
+
+    WELL = auto()
+    ABORTED = auto()  # nothing happened, and the caller is told
+    LOST = auto()  # it happened, the answer is lost
+    LATE = auto()  # the caller is told that the answer is lost; it happens after that
+    DIES_BEFORE = auto()  # the process dies before the call arrives
+    DIES_UNANSWERED = auto()  # … when it has happened
+    DIES_ANSWERED = auto()  # … right after the answer
+
+
+class Way(Protocol):
+    """What a call needs of the world."""
+
+    loop: VirtualLoop
+    database: Database
+
+    def fate(self, process: Any, op: str) -> Fate:
+        """What becomes of this call."""
+        ...
+
+    def now(self) -> int:
+        """The database's time, microseconds."""
+        ...
+
+    def latency(self) -> float:
+        """Seconds, one way."""
+        ...
+
+    def lateness(self) -> float:
+        """Seconds that a late call is late."""
+        ...
+
+    def reachable(self, process: Any) -> bool:
+        """Whether the process can reach the database."""
+        ...
+
+    def note(self, process: Any, *words: object) -> None:
+        """Part of the trace."""
+        ...
+
+    def hint(self, process: Any) -> None:
+        """Tell the others."""
+        ...
+
+
+class Database:
+    """One database in memory; ``wipe`` makes it a fresh one (opening and preparing anew would cost more)."""
+
+    def __init__(self) -> None:
+        self.conn = cast("Connection", apsw.Connection(":memory:"))
+        self.conn.execute("begin")
+        migrate(self.conn)
+        install_sqlite(self.conn)
+        self.conn.execute("commit")
+        tables = self.conn.execute("select name from sqlite_schema where type = 'table' and name not like 'sqlite_%'")
+        self._tables = [name for (name,) in tables.fetchall() if name not in ("meta", "audit_now", "audit")]
+        self.tx = 0
+        self.begun: set[bytes] = set()  # nonces of starts
+
+    def wipe(self) -> None:
+        """Empty every table."""
+        self.conn.execute("begin")
+        for table in [*self._tables, "audit"]:
+            self.conn.execute(f"delete from {table}")  # noqa: S608 - our own names
+        self.conn.execute("commit")
+        self.tx = 0
+        self.begun.clear()
+
+    def write(self, job: Callable[[Connection], Any], now: int) -> Any:
+        """One transaction, at this time."""
+        conn = self.conn
+        self.tx += 1
+        conn.execute("begin")
+        try:
+            conn.execute("update audit_now set tx = ?1, at = ?2", (self.tx, now))
+            value = job(conn)
+        except BaseException:
+            conn.execute("rollback")
+            raise
+        conn.execute("commit")
+        return value
+
+    def read(self, job: Callable[[Connection], Any]) -> Any:
+        """One snapshot; there is nobody else."""
+        return job(self.conn)
+
+    def audit(self) -> list[Line]:
+        """What happened, so far."""
+        return lines(self.conn.execute(SQLITE_READ, (0,)).fetchall())
+
+    def held(self) -> list[tuple[str, str, str]]:
+        """(id, reason, detail) of what is held."""
+        rows = self.conn.execute("select id, reason, detail from workflow where status = 4 order by id")
+        return [(id, reason, detail) for id, reason, detail in rows.fetchall()]
+
+    def open_workflows(self) -> int:
+        """How many are open and not held."""
+        return cast("int", self.conn.execute("select count(*) from workflow where status < 4").get)
+
+
+class SimulatedStore(SQLiteStore):
+    """A process's store: the dialect's own methods, each call over the wire."""
+
+    def __init__(self, way: Way, process: Any, app: str) -> None:
+        self.app = app
+        self.url = "simulated"
+        self._way = way
+        self._process = process
+        self.op = ""
+        self.args: tuple[Any, ...] = ()
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def migrate(self) -> list[str]:
+        return []
+
+    def hint(self) -> None:
+        self._way.hint(self._process)
+
+    def on_hint(self, callback: Callable[[], None]) -> None:
+        self._process.on_hint.append(callback)
+
+    async def _write(self, job: Any) -> Any:
+        return await _Call(self._way, self._process, self, job).answer
+
+    async def _read(self, job: Any) -> Any:
+        return await _Call(self._way, self._process, self, job).answer
+
+
+def _named(name: str) -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(SQLiteStore, name)
+
+    async def call(self: SimulatedStore, *args: Any, **kwargs: Any) -> Any:
+        self.op, self.args = name, args  # read before anything else can run
+        return await method(self, *args, **kwargs)
+
+    return call
+
+
+for _name in (
+    *WRITES, "histories", "inbox", "rows", "run", "inputs", "ended", "events", "list", "poll", "incarnations",
+):  # fmt: skip
+    setattr(SimulatedStore, _name, _named(_name))
+
+
+class _Call:
+    """One call on its way."""
+
+    def __init__(self, way: Way, process: Any, store: SimulatedStore, job: Callable[[Connection], Any]) -> None:
+        if process.dead:
+            raise asyncio.CancelledError  # in a task of the dead that does not know it yet
+        self.answer: asyncio.Future[Any] = way.loop.create_future()
+        self._way = way
+        self._process = process
+        self._op = store.op
+        self._args = store.args
+        self._job = job
+        self._fate = way.fate(process, self._op)
+        way.loop.later(way.latency(), self._arrive)
+
+    def _arrive(self) -> None:
+        way, process, op, fate = self._way, self._process, self._op, self._fate
+        if not way.reachable(process):
+            self._back(None, DatabaseTrouble(f"the database cannot be reached ({op})"))
+        elif fate is Fate.ABORTED:
+            sometimes(f"{op} was aborted")
+            self._back(None, Overloaded(f"the database is busy ({op})"))
+        elif fate is Fate.DIES_BEFORE and not process.dead:
+            sometimes(f"the process died before {op}")
+            way.note(process, op, "dies before")
+            process.crash()
+        elif fate is Fate.LATE:
+            way.note(process, op, "is late")
+            way.loop.later(way.lateness(), self._happen_late)
+            self._back(None, LostAnswer(f"the connection broke ({op}): whether it happened is unknown"))
+        else:
+            self._happen(fate)
+
+    def _happen(self, fate: Fate) -> None:
+        way, process, op = self._way, self._process, self._op
+        value, error = self._perform()
+        if fate is Fate.LOST:
+            sometimes(f"the answer of {op} was lost")
+            value, error = None, LostAnswer(f"the connection broke ({op}): whether it happened is unknown")
+        elif fate is Fate.DIES_UNANSWERED and not process.dead:
+            sometimes(f"the process died of an unanswered {op}")
+            process.crash()
+            return
+        self._back(value, error)
+        if fate is Fate.DIES_ANSWERED:
+            way.loop.later(way.latency() * 2, self._die, op)
+
+    def _die(self, op: str) -> None:
+        if not self._process.dead:
+            sometimes(f"the process died right after {op}")
+            self._process.crash()
+
+    def _happen_late(self) -> None:
+        sometimes(f"{self._op} came through after its caller was told that it was lost")
+        self._perform()
+
+    def _perform(self) -> tuple[Any, Exception | None]:
+        way, database = self._way, self._way.database
+        try:
+            writes = self._op in WRITES
+            value = database.write(self._job, way.now()) if writes else database.read(self._job)
+        except Exception as error:
+            way.note(self._process, self._op, type(error).__name__)
+            return None, error
+        if self._op == "commit":
+            self._look(value)
+        way.note(self._process, self._op, database.tx)
+        return value, None
+
+    def _look(self, receipt: Receipt) -> None:
+        begun = self._way.database.begun
+        for unit, verdict in zip(self._args[0], receipt.verdicts, strict=True):
+            if unit.start is None:
+                sometimes("a write was refused by the fence", not verdict.applied)
+            elif verdict.applied:
+                sometimes("a start met its own first try", unit.start.nonce in begun)
+                begun.add(unit.start.nonce)
+
+    def _back(self, value: Any, error: Exception | None) -> None:
+        self._way.loop.later(self._way.latency(), self._settle, value, error)
+
+    def _settle(self, value: Any, error: Exception | None) -> None:
+        if self._process.dead or self.answer.done():
+            self.answer.cancel()
+        elif error is not None:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(value)

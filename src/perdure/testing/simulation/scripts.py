@@ -1,0 +1,119 @@
+"""What the clients of a world ask for: drawn from the seed, a few workflows of different kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from perdure.testing.simulation.sometimes import sometimes
+from perdure.testing.simulation.workload import Client
+
+Script = Callable[[Client], Awaitable[None]]
+
+
+def scripts(chance: Any, kinds: Sequence[str] = ()) -> list[tuple[Script, float]]:
+    """(script, delay in seconds before it begins), of some kinds or of all."""
+    make = [kind for kind in _KINDS if not kinds or kind.__name__[1:] in kinds]
+    made: list[tuple[Script, float]] = []
+    for n in range(chance.randint(3, 6)):
+        script = chance.choice(make)(f"w{n}", chance)
+        made.append((script, chance.uniform(0.0, 3.0)))
+        if chance.random() < 0.3:  # the same again, from another client
+            sometimes("two clients started one id at once")
+            made.append((script, made[-1][1] + chance.choice((0.0, 0.0005, 0.5))))
+    return made
+
+
+def _plain(name: str, id: str, *args: Any, **options: Any) -> Script:
+    async def script(client: Client) -> None:
+        handle = await client.start(getattr(client.app, name), id, *args, **options)
+        await client.result(handle)
+
+    return script
+
+
+def _chain(id: str, chance: Any) -> Script:
+    return _plain("chain", id, chance.randint(1, 4))
+
+
+def _delayed(id: str, chance: Any) -> Script:
+    return _plain("chain", id, 2, delay=chance.uniform(0.1, 2.0))
+
+
+def _family(id: str, chance: Any) -> Script:
+    return _plain("family", id, chance.randint(1, 3))
+
+
+def _race(id: str, chance: Any) -> Script:
+    return _plain("race", id, chance.randint(1, 3))
+
+
+def _sleeper(id: str, chance: Any) -> Script:
+    return _plain("sleeper", id, chance.choice((0.01, 0.5, 2.5)))
+
+
+def _looper(id: str, chance: Any) -> Script:
+    return _plain("looper", id, chance.randint(1, 3))
+
+
+def _group(id: str, chance: Any) -> Script:
+    return _plain("group", id, chance.randint(1, 3))
+
+
+def _stubborn(id: str, chance: Any) -> Script:
+    return _plain("stubborn", id, chance.randint(1, 4))
+
+
+def _hurried(id: str, chance: Any) -> Script:
+    return _plain("hurried", id, 5.0, timeout=chance.choice((0.3, 1.0, 3.0)))
+
+
+def _cancelled(id: str, chance: Any) -> Script:
+    name, args = chance.choice((("chain", (4,)), ("sleeper", (5.0,)), ("family", (2,)), ("hurried", (3.0,))))
+    options = {"delay": 1.0} if chance.random() < 0.2 else {}
+    wait = chance.choice((0.0, 0.05, 0.5, 2.0))
+
+    async def script(client: Client) -> None:
+        handle = await client.start(getattr(client.app, name), id, *args, **options)
+        await asyncio.sleep(wait)
+        await client.cancel(handle)
+        await client.result(handle)
+
+    return script
+
+
+def _mailbox(id: str, chance: Any) -> Script:
+    count = chance.randint(1, 4)
+    waits = [chance.choice((0.0, 0.0, 0.1, 1.0)) for _ in range(count)]
+    keyed = chance.random() < 0.5
+
+    async def script(client: Client) -> None:
+        handle = await client.start(client.app.mailbox, id, count)
+        for n, wait in enumerate(waits):
+            await asyncio.sleep(wait)
+            await client.send(handle, n, f"{n}" if keyed else None)
+        await client.read(handle)
+        await client.result(handle)
+        await client.send(handle, 99)  # too late
+
+    return script
+
+
+def _letters(id: str, chance: Any) -> Script:
+    count = chance.randint(1, 3)
+    nobody = chance.random() < 0.2
+
+    async def script(client: Client) -> None:
+        dest = f"{id}-box"
+        if not nobody:
+            await client.start(client.app.mailbox, dest, count)
+        handle = await client.start(client.app.sender, id, dest, count)
+        await client.result(handle)
+
+    return script
+
+
+_KINDS: tuple[Callable[[str, Any], Script], ...] = (
+    _chain, _delayed, _stubborn, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
+)  # fmt: skip

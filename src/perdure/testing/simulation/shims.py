@@ -1,0 +1,149 @@
+"""What the engine reads of the machine it runs on (clocks, random bytes, process table), answered by the simulation.
+
+Each simulated process has clocks of its own, wrong by a fixed amount and running at a slightly wrong rate; the database
+has the right time. Promises: while ``installed``, the engine sees no real time and no real chance, and afterwards
+everything is as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import perdure.client.journal
+import perdure.clock
+import perdure.model.ids
+import perdure.runtime.engine
+import perdure.runtime.leases
+import perdure.runtime.loop
+import perdure.runtime.recovery
+import perdure.store.sqlite.store
+from perdure.model.records import Incarnation
+from perdure.runtime.leases import Lease
+from perdure.testing.simulation.loop import PROCESS
+from perdure.testing.simulation.sometimes import sometimes
+
+START_US = 1_893_456_000_000_000  # the database's time when a simulation begins: 2030-01-01
+
+
+class Box(Protocol):
+    """What a simulated process knows of its machine."""
+
+    host: str
+    pid: int
+    skew: int
+    rate: float
+
+
+class World(Protocol):
+    """What the shims ask."""
+
+    chance: random.Random
+
+    def now(self) -> int: ...
+    def elapsed(self) -> int: ...
+    def lives(self, host: str, pid: int) -> bool: ...
+
+
+class _Time:
+    """In place of the module ``time``, for code of a process (``right``: of the database)."""
+
+    def __init__(self, world: World, *, right: bool = False) -> None:
+        self._world = world
+        self._right = right
+
+    def _box(self) -> Box | None:
+        return None if self._right else PROCESS.get()
+
+    def time_ns(self) -> int:
+        box = self._box()
+        return (self._world.now() + (box.skew if box else 0)) * 1000
+
+    def monotonic_ns(self) -> int:
+        box = self._box()
+        return int(self._world.elapsed() * (box.rate if box else 1.0)) * 1000 + 1_000_000_000_000
+
+    def monotonic(self) -> float:
+        return self.monotonic_ns() / 1e9
+
+
+class _Os:
+    """In place of the module ``os``, for identities."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def urandom(self, size: int) -> bytes:
+        return self._chance.randbytes(size)
+
+
+class _Asyncio:
+    """In place of the module ``asyncio``, for the lease: its thread's waits are waits of the loop."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def to_thread(self, wait: Any, *args: Any) -> Any:
+        """Only ``Event.wait(timeout)`` is asked of a thread there."""
+        await asyncio.sleep(args[0])
+        return wait(0)
+
+
+class SimulatedLease(Lease):
+    """The lease, renewed by a task of the loop instead of a thread."""
+
+    @property
+    def allowed(self) -> bool:
+        allowed = super().allowed
+        sometimes("a step waited for the lease", not allowed)
+        return allowed
+
+    def begin(self) -> None:
+        self._acknowledged = perdure.runtime.leases.elapsed()
+        self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+
+def _sealed(world: World, token: bytes, executor: str, version: str) -> Incarnation:
+    box: Any = PROCESS.get()
+    return Incarnation(
+        id=token, executor=executor, version=version, host=box.host, boot=box.host, space=box.host, pid=box.pid,
+        pid_started=box.pid,
+    )  # fmt: skip
+
+
+@contextmanager
+def installed(world: World) -> Generator[None, None, None]:
+    """The engine lives in ``world`` while this is open. One world at a time."""
+    here: Any = _Time(world)
+
+    def gone(who: Incarnation) -> bool:
+        box: Any = PROCESS.get()
+        return box is not None and who.boot == box.host and not world.lives(who.host, who.pid)
+
+    def sealed(token: bytes, executor: str, version: str) -> Incarnation:
+        return _sealed(world, token, executor, version)
+
+    replaced: list[tuple[Any, str, Any]] = [
+        (perdure.clock, "time", here),
+        (perdure.client.journal, "monotonic", here.monotonic),
+        (perdure.runtime.loop, "time", here),
+        (perdure.runtime.leases, "elapsed", here.monotonic),
+        (perdure.runtime.leases, "asyncio", _Asyncio()),
+        (perdure.runtime.engine, "Lease", SimulatedLease),
+        (perdure.runtime.engine, "new_incarnation", sealed),
+        (perdure.runtime.recovery, "provably_gone", gone),
+        (perdure.model.ids, "time", here),
+        (perdure.model.ids, "os", _Os(world.chance)),
+        (perdure.store.sqlite.store, "time", _Time(world, right=True)),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in replaced]
+    try:
+        for module, name, value in replaced:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)

@@ -1,0 +1,72 @@
+"""Points that a simulation must reach *sometimes*: a fault that never met what it threatens has shown nothing.
+
+``sometimes("…")`` counts; ``POINTS`` names all that must be hit over the seeds of a run. One that is not is a failure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+_hits: Counter[str] = Counter()
+
+
+def sometimes(point: str, condition: object = True) -> None:
+    """This happens sometimes (if ``condition``)."""
+    if condition:
+        _hits[point] += 1
+
+
+def take_hits() -> Counter[str]:
+    """The counts since this was last asked."""
+    hits = Counter(_hits)
+    _hits.clear()
+    return hits
+
+
+WRITES = ("commit", "claim", "adopt", "heartbeat", "register", "cancel")
+READS = ("poll", "histories", "inbox", "ended", "rows", "incarnations")
+RECORDS = (
+    "STEP", "ATTEMPT", "TIMER", "RECV", "SEND", "EVENT", "CHILD", "RESULT", "READ", "CANCEL", "INTENT",
+)  # fmt: skip
+MOVES = (
+    "queued to running", "scheduled to running", "running to waiting", "waiting to running", "running to completed",
+    "running to failed", "running to cancelled", "running to timed_out", "running to queued", "queued to cancelled",
+    "scheduled to cancelled",
+)  # fmt: skip
+POINTS = (
+    *(f"the answer of {op} was lost" for op in WRITES),
+    *(f"{op} came through after its caller was told that it was lost" for op in ("commit", "claim", "adopt")),
+    *(f"{op} was aborted" for op in (*WRITES, *READS)),
+    *(f"the process died before {op}" for op in ("commit", "claim", "adopt")),
+    *(f"the process died of an unanswered {op}" for op in ("commit", "claim", "adopt")),
+    *(f"the process died right after {op}" for op in ("commit", "claim", "adopt")),
+    *(f"a {kind} was recorded" for kind in RECORDS),
+    *(f"a workflow went from {move}" for move in MOVES),
+    "a process was killed",
+    "a process was killed with work in flight",
+    "a process was stopped",
+    "a process was stopped for longer than its lease",
+    "a process was cut off from the database",
+    "a process was drained",
+    "the database was down",
+    "the database stood still",
+    "a clock was wrong by more than half an hour",
+    "a hint was lost",
+    "a write was refused by the fence",
+    "a start met its own first try",
+    "a message met nobody",
+    "work was taken over",
+    "one workflow was taken over twice",
+    "a death was proven on the same host",
+    "a death was known by the lease alone",
+    "who was declared dead came back as another",
+    "a step was run again",
+    "a step at most once was left unknown",
+    "a step waited for the lease",
+    "a lost claim was found",
+    "a receive timed out",
+    "a child outlived its parent",
+    "a workflow began its next run",
+    "two clients started one id at once",
+    "a late message met an ended workflow",
+)

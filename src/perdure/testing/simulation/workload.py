@@ -1,0 +1,211 @@
+"""The simulated app: one workflow of each kind of thing that a body can do, and clients that ask for them.
+
+Bodies are async; blocking bodies run in threads, which no virtual loop can hold, and are left to the crash tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from perdure import App, Event, Retry, Topic, current, now, recv, set_event, sleep
+from perdure.model.info import from_datetime
+from perdure.runtime.face import Home
+from perdure.testing.histcheck.streams import ClientHistory, Ledger
+
+NOTE = Topic[int]("note")
+PROGRESS = Event[int]("progress")
+
+
+class Stage(Protocol):
+    """What the app needs of the world that it runs in."""
+
+    chance: Any
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    def duration(self) -> float:
+        """How long an effect takes, in seconds."""
+        ...
+
+
+class Simulated:
+    """The app, made once; ``stage`` is the world of the moment."""
+
+    def __init__(self) -> None:
+        self.app = App("sim")
+        self.home: Home = self.app._home  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the app's own line, which a world takes over
+        self.stage: Stage
+        self._declare()
+
+    def _declare(self) -> None:  # long: one declaration after the other
+        app = self.app
+
+        @app.step
+        async def work(what: str, seen: Any = None) -> int:
+            with self.stage.ledger.effect(what, args=seen) as effect:
+                await asyncio.sleep(self.stage.duration())
+                effect.result = len(what)
+            return len(what)
+
+        @app.step(retry=Retry(attempts=4, delay=0.05))
+        async def flaky(what: str) -> int:
+            with self.stage.ledger.effect(what):
+                await asyncio.sleep(self.stage.duration())
+                if self.stage.chance.random() < 0.5:
+                    raise ConnectionError(what)
+            return 1
+
+        @app.step(at_most_once=True)
+        async def once(what: str) -> int:
+            with self.stage.ledger.effect(what, once=True):
+                await asyncio.sleep(self.stage.duration())
+            return 1
+
+        @app.workflow
+        async def chain(length: int) -> int:
+            total = 0
+            for n in range(length):
+                total += await work(f"link {n}", total)
+            with contextlib.suppress(ConnectionError):
+                total += await flaky("flaky")
+            with contextlib.suppress(Exception):  # unknown after a crash
+                await once("once")
+            return total
+
+        @app.workflow
+        async def family(size: int) -> int:
+            await work("before children")
+            first = await asyncio.gather(*(chain(1 + n % 2) for n in range(size)))
+            await sleeper.options(on_parent_close="abandon").start(0.3)
+            named = await chain.options(id=f"{current().id}-named").start(1)
+            await work("after children", len(first))
+            return size + await _or_zero(named.result())
+
+        @app.workflow
+        async def race(rounds: int) -> list[str]:
+            winners: list[str] = []
+            for n in range(rounds):
+                tasks = {asyncio.ensure_future(work(f"runner {n} {k}")): str(k) for k in range(2)}
+                tasks[asyncio.ensure_future(asyncio.sleep(0.02))] = "time"  # type: ignore[arg-type]
+                done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                winners.append(min(tasks[one] for one in done))
+                await work(f"winner {n}", list(winners))
+                for one in rest:
+                    one.cancel()
+                await asyncio.gather(*rest, return_exceptions=True)
+            return winners
+
+        @app.workflow
+        async def sleeper(seconds: float) -> int:
+            before = _us(now())
+            await sleep(seconds)
+            await work("slept", {"slept": [before, _us(now()), round(seconds * 1e6)]})
+            return 1
+
+        @app.workflow
+        async def mailbox(expected: int) -> list[int]:
+            got: list[int] = []
+            for _ in range(expected):
+                message = await recv(NOTE, timeout=3)
+                if message is None:
+                    break
+                got.append(message)
+                await set_event(PROGRESS, len(got))
+                await work(f"message {len(got)}", list(got))
+            return got
+
+        @app.workflow
+        async def sender(dest: str, count: int) -> int:
+            sent = 0
+            for n in range(count):
+                with contextlib.suppress(Exception):  # it has ended, or never was
+                    await mailbox.handle(dest).send(n, NOTE)
+                    sent += 1
+                await work(f"sent {n}", sent)
+            with contextlib.suppress(Exception):
+                await mailbox.handle(dest).get_event(PROGRESS, timeout=1)
+            return sent
+
+        @app.workflow
+        async def looper(rounds: int) -> int:
+            await work(f"round {rounds}")
+            if rounds:
+                looper.continue_as_new(rounds - 1)
+            return rounds
+
+        @app.workflow
+        async def hurried(seconds: float) -> int:
+            try:
+                await work("hurried")
+                await sleep(seconds)
+            finally:
+                await work("cleanup")
+            return 1
+
+        @app.workflow
+        async def group(size: int) -> int:
+            await asyncio.sleep(0)
+            async with asyncio.TaskGroup() as tasks:
+                made = [tasks.create_task(chain_of_two(n)) for n in range(size)]
+            return sum(task.result() for task in made)
+
+        @app.workflow
+        async def stubborn(times: int) -> int:
+            for n in range(times):
+                await flaky(f"stubborn {n}")
+            return times
+
+        async def chain_of_two(n: int) -> int:
+            first = await work(f"first of {n}")
+            return first + await work(f"second of {n}", first)
+
+        self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
+        self.sender, self.looper, self.hurried, self.group, self.stubborn = sender, looper, hurried, group, stubborn
+
+
+def _us(when: datetime) -> int:
+    return from_datetime(when)
+
+
+async def _or_zero(result: Awaitable[int]) -> int:
+    try:
+        return await result
+    except Exception:  # it was cancelled, or failed
+        return 0
+
+
+Script = Callable[["Client"], Awaitable[None]]
+
+
+class Client:
+    """One client's calls, each noted with what was answered."""
+
+    def __init__(self, simulated: Simulated, history: ClientHistory, chance: Any) -> None:
+        self.app = simulated
+        self.history = history
+        self.chance = chance
+
+    async def start(self, workflow: Any, id: str, *args: Any, **options: Any) -> Any:
+        with self.history.call("start", id, args=list(args)):
+            return await workflow.options(id=id, **options).start(*args)
+
+    async def result(self, handle: Any) -> None:
+        with contextlib.suppress(Exception), self.history.call("result", handle.id) as call:
+            call.value = await handle.result()
+
+    async def cancel(self, handle: Any) -> None:
+        with contextlib.suppress(Exception), self.history.call("cancel", handle.id) as call:
+            call.value = str(await handle.cancel())
+
+    async def send(self, handle: Any, value: int, key: str | None = None) -> None:
+        with contextlib.suppress(Exception), self.history.call("send", handle.id, args=value, key=key):
+            await handle.send(value, NOTE, key=key)
+
+    async def read(self, handle: Any) -> None:
+        with contextlib.suppress(Exception), self.history.call("get_event", handle.id, args="progress") as call:
+            call.value = await handle.get_event(PROGRESS, timeout=2)

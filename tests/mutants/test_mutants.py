@@ -1,0 +1,44 @@
+"""Each mutant of the engine is caught by the checker (or hangs, and is told so), in worlds where the engine is good."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.testing.simulation import simulate
+from perdure.testing.simulation.faults import Mix
+from tests.mutants import commits, fence, order, recovery
+from tests.mutants.base import Mutant
+
+MUTANTS: list[type[Mutant]] = [
+    one
+    for module in (fence, commits, recovery, order)
+    for one in vars(module).values()
+    if isinstance(one, type) and issubclass(one, Mutant) and one is not Mutant
+]
+CONTROLS = 4  # worlds of the same faults in which the engine as it is must be good
+
+
+def caught(mutant: Mutant, patch: pytest.MonkeyPatch) -> str:
+    """By what, in which world; "" if it survives."""
+    mix = Mix.calm(**mutant.faults)
+    for seed in range(1, CONTROLS + 1):
+        result = simulate(seed, mode="liveness", mix=mix, kinds=mutant.kinds)
+        assert result.good, f"without the mutant: {result}"
+    with patch.context() as patched:
+        mutant.apply(patched)
+        for seed in range(1, mutant.seeds + 1):
+            result = simulate(seed, mode="liveness", mix=mix, kinds=mutant.kinds)
+            if not result.good:
+                return f"{', '.join(sorted(result.verdict.broken)) or 'stuck'} at seed {seed}"
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_mutant_survives(monkeypatch: pytest.MonkeyPatch) -> None:
+    score = {one.__name__: caught(one(), monkeypatch) for one in MUTANTS}
+    for one in MUTANTS:
+        print(f"mutant {one.number:>3} {one.__name__:<22} {score[one.__name__] or 'SURVIVES'}")
+    print(f"mutants: {sum(map(bool, score.values()))}/{len(MUTANTS)}")
+    survivors = [name for name, by in score.items() if not by]
+    assert not survivors, f"no invariant that is judged tells of {', '.join(survivors)}: a workload is missing"
