@@ -75,7 +75,7 @@ class Run:
     __slots__ = (
         "_by_path", "_fresh", "_intended", "_live", "_noted", "_pending_intents", "_position", "_recorded_intents",
         "_records", "asked", "change", "children", "events", "gone", "history", "key", "lineage", "mismatch", "now",
-        "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "observed", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +108,7 @@ class Run:
         self.mismatch: Mismatch | None = None
         self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
+        self.observed = False  # outcomes from outside, since it began here
         self._position = 0
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
@@ -284,6 +285,7 @@ class Run:
     def settle(self, op: Op, at: int, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record:
         """An outcome arrived from outside: it is recorded now and may be delivered at once (output commit)."""
         op.is_open = False
+        self.observed = True
         self.asked.pop(op.path, None)
         self.now = at = max(self.now, at)
         return self._append(
@@ -301,6 +303,7 @@ class Run:
 
     def cancelled(self, at: int, reason: str) -> Record:
         """The workflow is told to cancel: an outcome of its own, delivered to the main task."""
+        self.observed = True
         self.now = at = max(self.now, at)
         return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, None)
 
@@ -353,10 +356,15 @@ class Run:
         return path in self._by_path
 
     def take_start(self) -> Start:
-        """The start alone, with the intents of the first burst: it travels in the parent's unit."""
+        """The start alone, with the intents of the first burst: it travels in the parent's unit.
+
+        A run that has observed something since (a timer, before the parent's unit was taken) keeps its intents for the
+        unit that holds the outcome: without it, nobody could say how the body came to those steps.
+        """
         start, self.start = self.start, None
         assert start is not None, "the start has been taken"
-        self._ride(start)
+        if not self.observed:
+            self._ride(start)
         return start
 
     def _ride(self, carrier: Record | Start) -> None:
