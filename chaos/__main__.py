@@ -29,6 +29,7 @@ from chaos.judge import Evidence, judge, operations, read_lines
 from chaos.nemesis import Nemesis
 from chaos.proxy import Proxy
 
+LAUNCH_SECONDS = 60.0
 SHOWN = 40  # violations that are printed
 
 
@@ -69,7 +70,8 @@ class Run:
         asyncio.run(migrate())
         self.database.watch()
 
-    def _fleet(self, began: float) -> Fleet:
+    def _fleet(self) -> Fleet:
+        """Executors at work; the clients are still to be started."""
         sizes, folder = self.sizes, self.folder
 
         def executor(n: int) -> Member:
@@ -77,19 +79,33 @@ class Run:
             command = ["chaos.executor", self._url(name), str(folder), name, str(sizes.lease)]
             return Member(name, command, folder, executor=True)
 
+        fleet = Fleet([executor(n) for n in range(sizes.executors)], [])
+        until = time.monotonic() + LAUNCH_SECONDS
+        while time.monotonic() < until and not all(self._serves(member) for member in fleet.executors):
+            fleet.see_to()
+            time.sleep(0.05)
+        return fleet
+
+    def _serves(self, member: Member) -> bool:
+        return any(line["said"] == "serves" for line in read_lines(self.folder / f"{member.name}.log"))
+
+    def _clients(self, began: float) -> list[Member]:
+        sizes, folder = self.sizes, self.folder
+
         def client(n: int) -> Member:
             name = f"client{n}"
             what = [self.seed, sizes.workflows, sizes.rate, began, f"{n}/{sizes.clients}"]
             command = ["chaos.client", self._url(name), str(folder), name, *map(str, what)]
             return Member(name, command, folder, executor=False)
 
-        return Fleet([executor(n) for n in range(sizes.executors)], [client(n) for n in range(sizes.clients)])
+        return [client(n) for n in range(sizes.clients)]
 
     def go(self) -> list[str]:
         """All of it; the violations."""
         self._prepare()
-        began = time.time() + 3
-        fleet = self._fleet(began)
+        fleet = self._fleet()
+        began = time.time() + 1
+        fleet.clients = self._clients(began)
         nemesis = Nemesis(fleet, self.database, self.proxies, self.background, self.folder)
         try:
             self._disturb(fleet, nemesis, began)

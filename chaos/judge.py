@@ -153,7 +153,7 @@ def ends(evidence: Evidence) -> Iterator[str]:
         if plan is None:
             yield f"{row.id}: nobody started it"
         elif row.open:
-            if not (row.id == row.root and plan.ends == "waiting" and row.shown in {"waiting", "running"}):
+            if not (row.id == row.root and plan.ends == "waiting" and row.shown != "held"):
                 yield f"{row.id}: is {row.shown} ({row.reason or ''} {row.detail}), owner {row.owner!r}, of {row.parent}"
         elif row.shown == "failed" and not (row.id == row.root and plan.ends == "failed"):
             yield f"{row.id}: failed"

@@ -11,6 +11,7 @@ import itertools
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,19 +57,24 @@ class Nemesis:
         with self.path.open("a") as file:
             file.write(f"{json.dumps(line)}\n")
 
-    def flying(self, pid: int | None = None) -> int:
-        """Running workflows of a process, or of all."""
+    def flying(self) -> Counter[int]:
+        """Running workflows by the pid of who runs them; none while the database is down."""
         schema = self.database.schema
-        whose = "" if pid is None else f" and i.pid = {pid}"
         try:
             found = self.database.query(
-                f"select count(*) from {schema}workflow w join {schema}incarnation i on i.id = w.owner "
-                f"where w.status = 2{whose}"
+                f"select i.pid, count(*) from {schema}workflow w join {schema}incarnation i on i.id = w.owner "
+                "where w.status = 2 group by i.pid"
             )
-        except Exception:  # the database is down just now
-            return 0
-        count: int = found[0][0]
-        return count
+        except Exception:  # it is down just now
+            return Counter()
+        return Counter(dict(found))
+
+    def choose(self, fault: Fault, members: list[Member]) -> tuple[Member, int]:
+        """Whom to hit, and how many workflows run there: one that works if one does, the same one by the same state."""
+        flying = self.flying()
+        working = [member for member in members if flying[member.pid] and not member.stopped and not member.told_to_die]
+        member = (working or members)[fault.whom % len(working or members)]
+        return member, flying[member.pid] if member in working else 0
 
     # -- faults
 
@@ -76,16 +82,14 @@ class Nemesis:
         getattr(self, f"_{fault.kind}")(fault)
 
     def _kill(self, fault: Fault) -> None:
-        member = self.fleet.executors[fault.whom]
-        flying = self.flying(member.pid) if member.pid else 0
+        member, flying = self.choose(fault, self.fleet.executors)
         pid = member.signal(signal.SIGKILL)
         if pid:
             member.again_at = time.monotonic() + fault.seconds
         self.note(fault, member, pid, flying)
 
     def _drain(self, fault: Fault) -> None:
-        member = self.fleet.executors[fault.whom]
-        flying = self.flying(member.pid) if member.pid else 0
+        member, flying = self.choose(fault, self.fleet.executors)
         pid = member.signal(signal.SIGTERM)
         if pid and fault.how != "SIGTERM":
 
@@ -95,7 +99,8 @@ class Nemesis:
                     self.note(fault, member, pid, flying)
 
             self.after(fault.seconds, in_its_drain)
-        self.note(fault, member, pid, flying)
+        else:
+            self.note(fault, member, pid, flying)
 
     def _client(self, fault: Fault) -> None:
         member = self.fleet.clients[fault.whom]
@@ -105,11 +110,10 @@ class Nemesis:
         self.note(fault, member, pid, int(bool(pid)))
 
     def _pause(self, fault: Fault) -> None:
-        member = self.fleet.executors[fault.whom]
+        member, flying = self.choose(fault, self.fleet.executors)
         if member.stopped or not member.pid:
             self.note(fault, member, 0, 0)
             return
-        flying = self.flying(member.pid)
         pid = member.signal(signal.SIGSTOP)
         self.note(fault, member, pid, flying, lasts=fault.seconds)
 
@@ -122,7 +126,7 @@ class Nemesis:
     def _restart(self, fault: Fault) -> None:
         database = self.database
         assert isinstance(database, PostgresDatabase)
-        flying, began = self.flying(), time.time()
+        flying, began = self.flying().total(), time.time()
         if fault.how == "terminate":
             database.terminate_backends()
         else:
@@ -138,7 +142,10 @@ class Nemesis:
         self.note(fault, None, 0, flying, begin=began, lasts=time.time() - began)
 
     def _cut(self, fault: Fault) -> None:
-        member = self.fleet.members[fault.whom]
+        if fault.whom < len(self.fleet.executors):
+            member, _ = self.choose(fault, self.fleet.executors)
+        else:
+            member = self.fleet.members[fault.whom]
         proxy = self.proxies[member.name]
         match fault.how:
             case "answer":
