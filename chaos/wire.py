@@ -16,7 +16,10 @@ READY = b"Z"
 
 
 class Frames:
-    """Cuts a stream of bytes into messages. ``typed``: each begins with a byte that says its type."""
+    """Cuts a stream of bytes into messages.
+
+    ``typed``: each begins with a byte that says its type. It may change between two messages.
+    """
 
     def __init__(self, *, typed: bool) -> None:
         self.typed = typed
@@ -24,7 +27,7 @@ class Frames:
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The messages that are complete now: (type, body)."""
-        buffer = self._rest + data
+        buffer = self._rest + data if self._rest else data
         at = 0
         try:
             while True:
@@ -61,6 +64,7 @@ class Conversation:
         self.open = False  # a transaction is open
         self.wrote = False  # … and something was written in it
         self.logged_in = False
+        self.listens = False  # for notifications
         self._plain_answers = 0  # one-byte answers that are due (to an SSLRequest)
 
     @property
@@ -70,19 +74,18 @@ class Conversation:
 
     def client_says(self, data: bytes) -> None:
         for kind, body in self._front.feed(data):
-            if not self._front.typed:
+            if not kind:
                 if int.from_bytes(body[:4], "big") in PLAIN_LENGTHS:
                     self._plain_answers += 1
                 else:
-                    rest, self._front = self._front._rest, Frames(typed=True)  # noqa: SLF001 - its own kind
-                    self.client_says(rest)
-                    return
+                    self._front.typed = True  # from here on
             elif kind == b"P":
                 self._statements[_text(body)] = _text(body, 1)
             elif kind == b"B":
                 self.asked.append(self._statements.get(_text(body, 1), ""))
             elif kind == b"Q":
                 self.asked.append(_text(body).strip().rstrip(";"))
+                self.listens = self.listens or self.asked[-1].lower().startswith("listen")
 
     def server_says(self, data: bytes) -> bool:
         """Whether this made the server ready again, with everything asked committed and nothing failed."""
