@@ -1,0 +1,304 @@
+"""The evidence, read and put in order: what each invariant looks at.
+
+Nothing here judges. Times are microseconds, identities hexadecimal, statuses names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from perdure.model.records import Kind, Outcome
+from perdure.model.states import CODES, Status
+
+Row = dict[str, Any]
+RunOf = tuple[str, int]  # workflow id and run
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "workflow": ("id",),
+    "past_run": ("id", "run"),
+    "payload": ("id", "run"),
+    "history": ("id", "run", "seq"),
+    "event": ("id", "run", "name"),
+    "message": ("dest", "mid"),
+    "wake": ("dest", "nonce"),
+    "watch": ("target", "waiter"),
+    "incarnation": ("id",),
+    "decision": ("id", "run", "claim"),
+}
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the audit. ``old`` is None for what the audit had not seen before."""
+
+    n: int
+    tx: int
+    at: int
+    table: str
+    op: str
+    old: Row | None
+    new: Row | None
+
+    @property
+    def row(self) -> Row:
+        row = self.new if self.new is not None else self.old
+        assert row is not None, "a change is of some row"
+        return row
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.table} {told(self.row)}"
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A span in which one token held a workflow."""
+
+    token: str
+    owner: str
+    run: int
+    n: int  # of the change that gave it
+    at: int
+    attempts: int
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[Row]:
+    """The lines of one stream; none if the file is missing. A last line cut short by a kill is left out."""
+    found: list[Row] = []
+    if Path(path).exists():
+        for line in Path(path).read_bytes().split(b"\n"):
+            try:
+                found.append(msgspec.json.decode(line))
+            except msgspec.DecodeError:
+                continue
+    return found
+
+
+class Evidence:
+    """All that is known of what happened to one app (``app`` may be left out if the audit tells of one only)."""
+
+    def __init__(
+        self,
+        audit: Sequence[Row],
+        ledger: Sequence[Row] = (),
+        history: Sequence[Row] = (),
+        faults: Sequence[Row] = (),
+        *,
+        app: str | None = None,
+    ) -> None:
+        apps = {line["row"].get("app") for line in audit} - {None}
+        if app is None and len(apps) > 1:
+            raise ValueError(f"the audit tells of several apps ({', '.join(sorted(apps))}); say which one: app=")
+        self.ledger = list(ledger)
+        self.calls = list(history)
+        self.faults = list(faults)
+        self.changes = _changes(line for line in audit if app is None or line["row"].get("app") in (app, None))
+        self.tables: dict[str, list[Change]] = {}
+        for change in self.changes:
+            self.tables.setdefault(change.table, []).append(change)
+
+    def of(self, table: str) -> list[Change]:
+        """The changes of one table, in order."""
+        return self.tables.get(table, [])
+
+    def final(self, table: str) -> dict[tuple[Any, ...], Row]:
+        """The rows of a table as they are in the end, by key."""
+        rows: dict[tuple[Any, ...], Row] = {}
+        for change in self.of(table):
+            key = _key(table, change.row)
+            if change.new is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = change.new
+        return rows
+
+    # -- workflows
+
+    @cached_property
+    def workflows(self) -> dict[str, list[Change]]:
+        """The changes of each workflow's row, in order of commit."""
+        found: dict[str, list[Change]] = {}
+        for change in self.of("workflow"):
+            found.setdefault(change.row["id"], []).append(change)
+        return found
+
+    @cached_property
+    def ends(self) -> dict[str, Row]:
+        """Each workflow's row as it is in the end."""
+        return {key[0]: row for key, row in self.final("workflow").items()}
+
+    @cached_property
+    def records(self) -> dict[RunOf, list[Change]]:
+        """What was inserted into the history of each run, in order of commit."""
+        found: dict[RunOf, list[Change]] = {}
+        for change in self.of("history"):
+            if change.op == "insert":
+                found.setdefault((change.row["id"], change.row["run"]), []).append(change)
+        return found
+
+    @cached_property
+    def claims(self) -> dict[str, list[Claim]]:
+        """Who held each workflow, one after the other."""
+        found: dict[str, list[Claim]] = {}
+        for id, changes in self.workflows.items():
+            spans = found.setdefault(id, [])
+            for change in changes:
+                row = change.new
+                if row is None or row["owner"] is None:
+                    continue
+                if spans and (spans[-1].token, spans[-1].run) == (row["claim"], row["run"]):
+                    continue
+                spans.append(
+                    Claim(
+                        token=row["claim"], owner=row["owner"], run=row["run"], n=change.n, at=change.at,
+                        attempts=row["attempts"],
+                    )
+                )  # fmt: skip
+        return found
+
+    @cached_property
+    def claim_of(self) -> dict[tuple[str, str], Claim]:
+        """Claims by workflow and token."""
+        return {(id, claim.token): claim for id, spans in self.claims.items() for claim in spans}
+
+    def row_at(self, id: str, n: int) -> Row | None:
+        """A workflow's row as it was right after the audit's line ``n``."""
+        row: Row | None = None
+        for change in self.workflows.get(id, ()):
+            if change.n > n:
+                break
+            row = change.new
+        return row
+
+    # -- effects
+
+    @cached_property
+    def begun(self) -> dict[tuple[str, int, str], list[Row]]:
+        """Begun effects by (workflow, run, path)."""
+        found: dict[tuple[str, int, str], list[Row]] = {}
+        for line in self.ledger:
+            if line["phase"] == "begin":
+                found.setdefault((line["w"], line["run"], line["path"]), []).append(line)
+        return found
+
+    # -- clients
+
+    @cached_property
+    def answers(self) -> list[tuple[Row, Row]]:
+        """Calls of clients that were answered: (invocation, answer)."""
+        invoked: dict[tuple[str, int], Row] = {}
+        found: list[tuple[Row, Row]] = []
+        for line in self.calls:
+            key = (line["c"], line["i"])
+            if line["type"] == "invoke":
+                invoked[key] = line
+            elif key in invoked:
+                found.append((invoked[key], line))
+        return found
+
+    # -- faults
+
+    @cached_property
+    def healed(self) -> int | None:
+        """Since when no more faults were made; None: they never ended, so nothing had to come to an end."""
+        at = [line["at"] for line in self.faults if line["fault"] == "heal"]
+        return at[-1] if at else None
+
+    def struck(self, fault: str) -> set[str]:
+        """Whom a kind of fault hit."""
+        return {str(line["whom"]) for line in self.faults if line["fault"] == fault and line.get("effective", True)}
+
+
+def _changes(lines: Iterable[Row]) -> list[Change]:
+    seen: dict[tuple[str, tuple[Any, ...]], Row] = {}
+    found: list[Change] = []
+    for line in lines:
+        table, op, row = line["table"], line["op"], line["row"]
+        key = (table, _key(table, row))
+        old = seen.get(key)
+        if op == "delete":
+            seen.pop(key, None)
+        else:
+            seen[key] = row
+        found.append(
+            Change(
+                n=line["n"], tx=line["tx"], at=line["at"], table=table, op=op,
+                old=old if op != "delete" else row, new=None if op == "delete" else row,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _key(table: str, row: Row) -> tuple[Any, ...]:
+    names = KEYS.get(table)
+    return tuple(row.values()) if names is None else tuple(row[name] for name in names)
+
+
+def status_of(row: Row) -> Status:
+    """The status of a workflow's row."""
+    return CODES[row["status"]]
+
+
+def kind_of(row: Row) -> Kind:
+    """What a history record tells."""
+    return Kind(row["kind"])
+
+
+def outcome_of(row: Row) -> Outcome:
+    """How what a history record tells of ended."""
+    return Outcome(row["outcome"])
+
+
+def told(row: Row) -> str:
+    """A row in few words, for a person."""
+    words: list[str] = []
+    for name, value in row.items():
+        if name in SHOWN and value not in (None, ""):
+            shown = _in_words(row, name, value)
+            words.append(f"{name}={shown}")
+    return " ".join(words)
+
+
+SHOWN = frozenset(
+    (
+        "id",
+        "run",
+        "seq",
+        "path",
+        "kind",
+        "name",
+        "outcome",
+        "status",
+        "owner",
+        "claim",
+        "epoch",
+        "attempts",
+        "dest",
+        "mid",
+        "topic",
+        "key",
+        "taken_run",
+        "taken_seq",
+        "state",
+        "lease_until",
+        "until",
+        "deadline",
+        "nonce",
+        "data",
+        "output",
+        "reason",
+        "parent",
+    )
+)
+
+
+def _in_words(row: Row, name: str, value: Any) -> str:
+    if name == "status":
+        return str(status_of(row))
+    if name == "kind":
+        return kind_of(row).name.lower()
+    text = str(value)
+    return f"{text[:8]}…{text[-6:]}" if len(text) == 32 and " " not in text else text[:60]
