@@ -184,6 +184,14 @@ class Evidence:
                 found.setdefault((line["w"], line["run"], line["path"]), []).append(line)
         return found
 
+    @cached_property
+    def begun_of(self) -> dict[str, list[tuple[tuple[str, int, str], list[Row]]]]:
+        """The same, by workflow."""
+        found: dict[str, list[tuple[tuple[str, int, str], list[Row]]]] = {}
+        for key, begun in self.begun.items():
+            found.setdefault(key[0], []).append((key, begun))
+        return found
+
     # -- clients
 
     @cached_property
@@ -208,8 +216,8 @@ class Evidence:
         return at[-1] if at else None
 
     def struck(self, fault: str) -> set[str]:
-        """Whom a kind of fault hit."""
-        return {str(line["whom"]) for line in self.faults if line["fault"] == fault and line.get("effective", True)}
+        """Whom a kind of fault hit, whether they had work or not."""
+        return {str(line["whom"]) for line in self.faults if line["fault"] == fault}
 
 
 def _changes(lines: Iterable[Row]) -> list[Change]:

@@ -83,18 +83,23 @@ class Verdict(NamedTuple):
         """The numbers of the invariants that do not hold."""
         return {violation.invariant for violation in self.violations}
 
-    def __str__(self) -> str:
-        """The violations in full (of one invariant the first), then a line for each invariant."""
-        shown: dict[str, Violation] = {}
+    @property
+    def shown(self) -> str:
+        """The violations alone: the first of each invariant."""
+        first: dict[str, Violation] = {}
         for violation in self.violations:
-            shown.setdefault(violation.invariant, violation)
+            first.setdefault(violation.invariant, violation)
+        return "\n".join(f"{one}\n" for one in first.values())
+
+    def __str__(self) -> str:
+        """The violations (of one invariant the first), then a line for each invariant."""
         counts = {number: sum(v.invariant == number for v in self.violations) for number in self.looked}
         table = [
             f"{number:>5}  {'holds' if not counts[number] else f'{counts[number]} violations':<14} "
             f"{cases:>7} cases  {INVARIANTS[number].states}"
             for number, cases in self.looked.items()
         ]
-        return "\n".join([*(str(one) + "\n" for one in shown.values()), *table])
+        return "\n".join([self.shown, *table])
 
 
 def check(evidence: Evidence, only: Collection[str] = ()) -> Verdict:

@@ -49,6 +49,11 @@ def _acknowledged(of: Evidence, found: Findings) -> None:
             said.setdefault(asked["w"], []).append(answer)
         elif (asked["w"], asked["key"]) not in keyed:
             found.violated("an acknowledged message is not there", asked, answer)
+    calls = [line for line in of.calls if line["op"] == "send" and line.get("key") is None]
+    for dest, count in there.items():
+        sent = sum(line["w"] == dest for line in calls if line["type"] == "invoke")
+        if calls and count > sent:
+            found.violated(f"{sent} messages were sent to {dest} by clients, {count} are there")
     for dest, answers in said.items():
         if there.get(dest, 0) < len(answers):
             found.violated(f"{len(answers)} messages to {dest} were acknowledged, {there.get(dest, 0)} are there",

@@ -10,6 +10,7 @@ from perdure.testing.histcheck.invariants.workflows import QUIET_US, States
 from perdure.testing.histcheck.judge import Findings, invariant
 
 OVER = frozenset({"dead", "gone", "released"})
+HARMLESS = frozenset({"drain", "heal"})  # keep nobody from renewing a lease
 SERVING = frozenset({"alive", "draining"})
 
 
@@ -42,17 +43,32 @@ def nobody_takes_from_the_living(of: Evidence, found: Findings) -> None:
             found.look()
             if states.at(old["owner"], change.n) in SERVING:
                 found.violated(f"{id} was taken from an incarnation that serves", change)
-    killed = of.struck("kill") | of.struck("crash") | of.struck("stop")
+    first = min((line["at"] for line in of.faults if line["fault"] not in HARMLESS), default=None)
+    killed = of.struck("kill") | of.struck("exit")
     for change in of.of("incarnation"):
         old, new = change.old, change.new
         if old is None or new is None:
             continue
         found.look()
-        if old["state"] in OVER and (new["state"] in SERVING or new["lease_until"] > old["lease_until"]):
+        if old["state"] in OVER and (new["state"] in SERVING or new["beats"] > old["beats"]):
             found.violated("the dead came back", change)
         buried = old["state"] in SERVING and new["state"] == "dead" and old["lease_until"] > change.at
         if buried and of.faults and not killed & {new["id"], str(new["pid"]), new["executor"]}:
             found.violated("declared dead while its lease was running, and nobody had killed it", change)
+        elif old["state"] in SERVING and new["state"] == "dead" and of.faults and (first is None or first > change.at):
+            found.violated("declared dead, and no fault had kept it from renewing its lease", change)
+
+
+@invariant("I58b")
+def an_identity_is_one_process(of: Evidence, found: Findings) -> None:
+    """An incarnation is one life of one process: all its claims bear the mark of one maker of tokens."""
+    makers: dict[str, str] = {}
+    for id, spans in of.claims.items():
+        for claim in spans:
+            found.look()
+            if makers.setdefault(claim.owner, claim.token[:16]) != claim.token[:16]:
+                given = [c for c in of.workflows[id] if c.n == claim.n]
+                found.violated(f"two processes claim as incarnation {claim.owner[:8]}…", *given)
 
 
 @invariant("I49")

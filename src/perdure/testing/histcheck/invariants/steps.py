@@ -124,12 +124,10 @@ def nothing_begins_after_the_end(of: Evidence, found: Findings) -> None:
             if old is None or new is None or new["closed"] is None or old["closed"] is not None:
                 continue
             found.look()
-            for (w, run, path), begun in _of_workflow(of, id):
+            for (w, run, path), begun in of.begun_of.get(id, ()):
                 for line in begun:
                     late = line["claim"] == old["claim"] and line["at"] > change.at + CLOSE_US
                     if (w, run) == (id, new["run"]) and late:
                         found.violated(f"path {path} of {id} began after the end", change, line)
 
 
-def _of_workflow(of: Evidence, id: str) -> list[tuple[tuple[str, int, str], list[Row]]]:
-    return [(key, begun) for key, begun in of.begun.items() if key[0] == id]
