@@ -22,12 +22,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from chaos import plan, programs
+from chaos import plan
 from chaos.database import Background, Database, PostgresDatabase, SqliteDatabase
 from chaos.fleet import Fleet, Member
-from chaos.judge import Evidence, judge, operations, read_lines
+from chaos.judge import Evidence, judge, operations
 from chaos.nemesis import Nemesis
 from chaos.proxy import Proxy
+from perdure.testing.histcheck import install_audit, read_lines
 
 LAUNCH_SECONDS = 60.0
 SHOWN = 40  # violations that are printed
@@ -56,19 +57,6 @@ class Run:
         proxy = self.proxies[name] = Proxy("127.0.0.1", database.cluster.port)
         port = self.background.do(proxy.start())
         return database.url.replace(f":{database.cluster.port}/", f":{port}/")
-
-    def _prepare(self) -> None:
-        """Migrate, so that the triggers find their tables."""
-
-        async def migrate() -> None:
-            for app in (programs.app, programs.sync_app):
-                store = app._home.make_store(self.database.url, app.name, "perdure")
-                await store.open()
-                await store.migrate()
-                await store.close()
-
-        asyncio.run(migrate())
-        self.database.watch()
 
     def _fleet(self) -> Fleet:
         """Executors at work; the clients are still to be started."""
@@ -102,14 +90,14 @@ class Run:
 
     def go(self) -> list[str]:
         """All of it; the violations."""
-        self._prepare()
+        asyncio.run(install_audit(self.database.url))
         fleet = self._fleet()
         began = time.time() + 1
         fleet.clients = self._clients(began)
         nemesis = Nemesis(fleet, self.database, self.proxies, self.background, self.folder)
         try:
             self._disturb(fleet, nemesis, began)
-            self._await_the_end(fleet)
+            self._await_the_end(fleet, nemesis)
         finally:
             nemesis.heal()
             fleet.end()
@@ -128,7 +116,8 @@ class Run:
             time.sleep(0.02)
         nemesis.heal()
 
-    def _await_the_end(self, fleet: Fleet) -> None:
+    def _await_the_end(self, fleet: Fleet, nemesis: Nemesis) -> None:
+        nemesis.rest()
         healed = time.monotonic()
         while time.monotonic() < healed + self.heal:
             fleet.see_to()
@@ -157,18 +146,18 @@ class Run:
     # -- floors
 
     def figures(self) -> dict[str, Any]:
-        faults = read_lines(self.folder / "faults")
+        faults = [line for line in read_lines(self.folder / "faults") if line["fault"] != "heal"]
         history = [line for path in self.folder.glob("*.history") for line in read_lines(path)]
         said = [line for path in self.folder.glob("*.log") for line in read_lines(path)]
-        answered = {(line["id"], line["op"], line["n"]) for line in history if line["event"] == "ok"}
-        invoked = Counter((line["id"], line["op"], line["n"]) for line in history if line["event"] == "invoke")
+        answered = {(line["w"], line["op"], line["n"]) for line in history if line["type"] in {"ok", "fail"}}
+        invoked = Counter((line["w"], line["op"], line["n"]) for line in history if line["type"] == "invoke")
         planned = sum(1 for p in self.planned.values() for _ in operations(p))
-        done = Counter(f"{f['kind']}" if f["kind"] != "cut" else f"cut: {f['how']}" for f in faults if f["flying"])
+        done = Counter(f["fault"] if f["fault"] != "cut" else f"cut: {f['how']}" for f in faults if f["effective"])
         return {
             "operations": planned,
             "answered": len(answered),
             "asked again": sum(count - 1 for count in invoked.values()),
-            "effects": len(read_lines(self.folder / "ledger")),
+            "effects": sum(line["phase"] == "begin" for p in self.folder.glob("*.ledger") for line in read_lines(p)),
             "faults": len(faults),
             "hit work": dict(sorted(done.items())),
             "stale writes refused": sum(line["said"] == "refused" for line in said),

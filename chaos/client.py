@@ -2,28 +2,28 @@
 
     python -m chaos.client URL FOLDER NAME SEED WORKFLOWS RATE BEGAN SHARE OF
 
-``FOLDER/NAME.history`` gets one JSON line when an operation is invoked and one when it was answered (``ok`` with the
-value, ``fail`` with the error). Killed and started again, it does what it has no answer to once more: what has only an
-``invoke`` is unknown, to it as to the judge.
+What it was told is in ``FOLDER/NAME.APP.history``. Killed and started again, it does what it has no answer to once more:
+what was only invoked is unknown, to it as to the judge.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from chaos import plan, programs
 from chaos.executor import Lines, Told
-from chaos.judge import read_lines
 from perdure import Client
-from perdure.errors import WorkflowCancelled, WorkflowFailed
+from perdure.testing.histcheck import ClientHistory, read_lines
 
+ENDS = ("ok", "fail")  # an answer; with less, whether it happened is unknown
 APPS = {False: "chaos", True: "chaos-sync"}
 TREES = {False: "tree", True: "sync_tree"}
 
@@ -32,26 +32,22 @@ class Teller:
     """One client's operations and its history."""
 
     def __init__(self, folder: Path, name: str, clients: dict[bool, Client]) -> None:
-        path = folder / f"{name}.history"
-        self.answered = {(line["id"], line["op"], line["n"]) for line in read_lines(path) if line["event"] != "invoke"}
-        self.lines = Lines(path)
         self.clients = clients
+        self.histories: dict[bool, ClientHistory] = {}
+        self.answered: set[tuple[str, str, int]] = set()
+        for face, app in APPS.items():
+            path = folder / f"{name}.{app}.history"
+            self.answered |= {(line["w"], line["op"], line["n"]) for line in read_lines(path) if line["type"] in ENDS}
+            self.histories[face] = ClientHistory(f"{name}/{os.getpid()}", path)
 
-    async def ask(self, id: str, op: str, call: Callable[[], Awaitable[Any]], n: int = 0) -> None:
-        """Do it, unless it was answered in an earlier life."""
-        if (id, op, n) in self.answered:
+    async def ask(
+        self, planned: plan.Planned, op: str, call: Callable[[], Awaitable[Any]], n: int = 0, **more: Any
+    ) -> None:
+        """Do it, unless it was answered in an earlier life. What the workflow itself raised is an answer, too."""
+        if (planned.id, op, n) in self.answered:
             return
-        self.lines.write(event="invoke", id=id, op=op, n=n)
-        try:
-            value = await call()
-        except (WorkflowCancelled, WorkflowFailed) as ended:
-            self.lines.write(event="ok", id=id, op=op, n=n, value=None, ended=ended.status)
-        except RuntimeError as error:  # of the workflow itself
-            self.lines.write(event="ok", id=id, op=op, n=n, value=str(error), ended="failed")
-        except Exception as error:
-            self.lines.write(event="fail", id=id, op=op, n=n, error=f"{type(error).__name__}: {error}")
-        else:
-            self.lines.write(event="ok", id=id, op=op, n=n, value=value, ended="completed")
+        with suppress(Exception), self.histories[planned.blocking].call(op, planned.id, n=n, **more) as told:
+            told.value = await call()
 
     async def serve(self, planned: plan.Planned) -> None:
         """All that is asked about one workflow."""
@@ -65,20 +61,23 @@ class Teller:
         async def cancel() -> str:
             return str(await handle.cancel(reason="chaos"))
 
-        await self.ask(planned.id, "start", start)
+        await self.ask(planned, "start", start)
         post = asyncio.create_task(self.send(planned, handle))
         if planned.cancel is not None:
             await asyncio.sleep(planned.cancel)
-            await self.ask(planned.id, "cancel", cancel)
+            await self.ask(planned, "cancel", cancel)
         await post
         if planned.ends != "waiting":
-            await self.ask(planned.id, "result", handle.result)
+            await self.ask(planned, "result", handle.result)
 
     async def send(self, planned: plan.Planned, handle: Any) -> None:
         for n, letter in enumerate(planned.mail):
-            await self.ask(
-                planned.id, "send", lambda n=n, letter=letter: handle.send(letter, programs.letters, key=str(n)), n
-            )
+            key = str(n)
+
+            async def post(letter: str = letter, key: str = key) -> None:
+                await handle.send(letter, programs.letters, key=key)
+
+            await self.ask(planned, "send", post, n, args=letter, key=key)
 
 
 async def main(url: str, folder: Path, name: str, seed: int, count: int, rate: float, began: float, share: str) -> None:
@@ -92,7 +91,6 @@ async def main(url: str, folder: Path, name: str, seed: int, count: int, rate: f
                 planned = plan.workflow(seed, n, rate)
                 await asyncio.sleep(max(0.0, began + planned.at - time.time()))
                 group.create_task(teller.serve(planned))
-    teller.lines.write(event="done", id="", op="done", n=0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The database of a chaos run: made empty, watched by triggers that the library knows nothing of, read at the end.
+"""The database of a chaos run: made empty, stopped and killed, read at the end.
 
 Both kinds answer ``query`` (rows as tuples) beside the run's own traffic, over connections of their own.
 """
@@ -19,22 +19,6 @@ from tests.postgres import Cluster
 T = TypeVar("T")
 R = TypeVar("R")
 SCHEMA = "perdure."
-
-# Each record as it is written, by the time of the machine: the ledger is by the same clock.
-POSTGRES_AUDIT = (
-    "create schema chaos",
-    "create table chaos.recorded (app text, id text, run int, path text, kind int, name text, at float8)",
-    "create function chaos.record() returns trigger language plpgsql as $$ begin "
-    "insert into chaos.recorded values (new.app, new.id, new.run, new.path, new.kind, new.name, "
-    "extract(epoch from clock_timestamp())); return null; end $$",
-    "create trigger chaos after insert on perdure.history for each row execute function chaos.record()",
-)
-SQLITE_AUDIT = (
-    "create table recorded (app text, id text, run int, path text, kind int, name text, at real)",
-    "create trigger chaos after insert on history begin insert into recorded values (new.app, new.id, new.run, "
-    "new.path, new.kind, new.name, (julianday('now') - 2440587.5) * 86400.0); end",
-)
-
 
 class Background:
     """An event loop on a thread of its own, for what must go on while the main thread waits."""
@@ -69,7 +53,6 @@ class PostgresDatabase:
 
     restartable = True
     schema = SCHEMA
-    recorded = "chaos.recorded"
 
     def __init__(self, background: Background) -> None:
         self.cluster = Cluster(settings={"max_connections": "300"}).start()
@@ -77,10 +60,6 @@ class PostgresDatabase:
         self.url = self.cluster.url(self.name)
         self._background = background
         self._conn: Any = None
-
-    def watch(self) -> None:
-        """After the migration: put the triggers in place."""
-        self.cluster.sql(*POSTGRES_AUDIT, db=self.name)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._background.do(self._query(sql))]
@@ -111,17 +90,10 @@ class SqliteDatabase:
 
     restartable = False
     schema = ""
-    recorded = "recorded"
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "chaos.db"
         self.url = f"sqlite:///{self.path}"
-
-    def watch(self) -> None:
-        with contextlib.closing(apsw.Connection(str(self.path))) as conn:
-            conn.set_busy_timeout(10_000)
-            for sql in SQLITE_AUDIT:
-                conn.execute(sql)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)) as conn:

@@ -78,7 +78,7 @@ def prepare(app: App | blocking.App, url: str, name: str, lease: float, lines: L
 def main(url: str, folder: str, name: str, lease: str) -> None:
     lines = Lines(Path(folder) / f"{name}.log")
     logging.getLogger("perdure").addHandler(Told(lines))
-    programs.ledger.append(os.open(Path(folder) / "ledger", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    programs.open_ledgers(Path(folder))
     for app in (programs.app, programs.sync_app):
         prepare(app, url, name, float(lease), lines)
     stop = threading.Event()

@@ -5,7 +5,7 @@ Plain checks, each a function that gives the violations it found. Nothing here a
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,6 +16,8 @@ from chaos.database import Database
 from chaos.plan import Planned, matches
 from perdure.model.records import Kind
 from perdure.model.states import CODES
+from perdure.testing import histcheck
+from perdure.testing.histcheck import read_lines
 
 STEP = int(Kind.STEP)
 STEP_SECONDS = 1.0  # longer than any step of the plan takes
@@ -50,11 +52,23 @@ class Row(NamedTuple):
         return self.id.partition(":")[0]
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file; [] if there is none."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+class Line(NamedTuple):
+    """An effect that began."""
+
+    name: str
+    key: str
+    attempt: int
+    id: str
+    run: int
+    path: str
+    pid: int
+    at: float
+
+
+def _line(of: dict[str, Any]) -> Line:
+    return Line(
+        of["name"], of["key"], of["attempt"], of["w"], of["run"], of["path"], of["pid"], of["at"] / 1e6
+    )
 
 
 class Evidence:
@@ -62,7 +76,10 @@ class Evidence:
 
     def __init__(self, folder: Path, database: Database, planned: dict[str, Planned]) -> None:
         self.planned = planned
-        self.ledger = [line for path in [folder / "ledger"] for line in read_lines(path)]
+        self.folder = folder
+        self.database = database
+        lines = [line for path in sorted(folder.glob("*.ledger")) for line in read_lines(path)]
+        self.ledger = [_line(line) for line in lines if line["phase"] == "begin"]
         self.faults = read_lines(folder / "faults")
         self.said = [line for path in sorted(folder.glob("*.log")) for line in read_lines(path)]
         self.history = [line for path in sorted(folder.glob("*.history")) for line in read_lines(path)]
@@ -80,14 +97,12 @@ class Evidence:
         )
         self.untaken = database.query(f"select dest, count(*) from {schema}message where taken_seq is null group by 1")
         self.recorded: dict[tuple[str, int, str], float] = {
-            (id, run, path): at
-            for id, run, path, at in database.query(
-                f"select id, run, path, at from {database.recorded} where kind = {STEP}"
-            )
+            (id, run, path): at / 1e6
+            for id, run, path, at in database.query(f"select id, run, path, at from {schema}history where kind = {STEP}")
         }
         self.interrupted: dict[int, list[tuple[float, float]]] = defaultdict(list)  # pid -> when
         for fault in self.faults:
-            if fault["pid"] and (fault["kind"] in {"kill", "pause"} or "SIGKILL" in fault["how"]):
+            if fault.get("pid") and (fault["fault"] in {"kill", "pause"} or "SIGKILL" in fault["how"]):
                 self.interrupted[fault["pid"]].append((fault["begin"], fault["end"]))
         for line in self.said:
             if "was declared dead" in line["said"]:
@@ -100,24 +115,24 @@ class Evidence:
 
 def judge(evidence: Evidence) -> list[str]:
     """All violations, in words."""
-    checks = (answers, ends, effects, no_effect_after_its_record, histories, messages, errors)
+    checks = (answers, ends, effects, no_effect_after_its_record, histories, messages, errors, invariants)
     return [violation for check in checks for violation in check(evidence)]
 
 
 def answers(evidence: Evidence) -> Iterator[str]:
     """Each client was told what the model says, and what the database holds."""
-    told = {(line["id"], line["op"], line["n"]): line for line in evidence.history if line["event"] != "invoke"}
+    told = {(line["w"], line["op"], line["n"]): line for line in evidence.history if line["type"] in {"ok", "fail"}}
     for id, plan in evidence.planned.items():
         for op, n in operations(plan):
             line = told.get((id, op, n))
             if line is None:
                 yield f"{id}: its client has no answer to {op} {n}"
-            elif line["event"] == "fail":
-                closed = line["error"].startswith("WorkflowClosed") and plan.ends in {"cancelled", "either"}
-                if op != "send" or not closed:
-                    yield f"{id}: {op} {n} failed: {line['error']}"
             elif op == "result":
                 yield from result(evidence, plan, line)
+            elif line["type"] == "fail":
+                closed = line["error"] == "WorkflowClosed" and plan.ends in {"cancelled", "either"}
+                if op != "send" or not closed:
+                    yield f"{id}: {op} {n} failed: {line['error']}: {line['value']}"
             elif op == "cancel" and id in evidence.rows and line["value"] != evidence.rows[id].shown:
                 yield f"{id}: cancel was answered {line['value']}, but it is {evidence.rows[id].shown}"
 
@@ -132,7 +147,7 @@ def operations(plan: Planned) -> Iterator[tuple[str, int]]:
 
 
 def result(evidence: Evidence, plan: Planned, line: dict[str, Any]) -> Iterator[str]:
-    ended = line["ended"]
+    ended = {"WorkflowCancelled": "cancelled", "RuntimeError": "failed"}.get(line.get("error", ""), "completed")
     wanted = {"either": {"cancelled", "completed"}}.get(plan.ends, {plan.ends})
     if ended not in wanted:
         yield f"{plan.id}: ended {ended} ({line['value']!r}), planned was {plan.ends}"
@@ -165,12 +180,12 @@ def ends(evidence: Evidence) -> Iterator[str]:
 
 def effects(evidence: Evidence) -> Iterator[str]:
     """Each effect happened, under one key, and again only if whoever had it was interrupted."""
-    seen: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    seen: dict[str, list[Line]] = defaultdict(list)
     for line in evidence.ledger:
-        seen[line["effect"]].append(line)
+        seen[line.name].append(line)
     for plan in evidence.planned.values():
         for name, attempts in plan.effects.items():
-            had = {line["attempt"] for line in seen.get(name, ())}
+            had = {line.attempt for line in seen.get(name, ())}
             missing = set(range(1, attempts + 1)) - had
             row = evidence.rows.get(plan.id)
             if missing and row is not None and not row.open and name not in plan.at_most_once:
@@ -182,33 +197,33 @@ def effects(evidence: Evidence) -> Iterator[str]:
         if plan is None or not (name in plan.effects or name in plan.maybe or name.endswith(" cleaned")):
             yield f"effect {name} was never planned"
             continue
-        if len({line["key"] for line in lines}) > 1:
+        if len({line.key for line in lines}) > 1:
             yield f"effect {name} happened under several keys"
         if name in plan.at_most_once and len(lines) > 1:
             yield f"effect {name} happened {len(lines)} times, at most once was promised"
         yield from repeats(evidence, name, lines)
 
 
-def repeats(evidence: Evidence, name: str, lines: list[dict[str, Any]]) -> Iterator[str]:
-    attempts: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for line in sorted(lines, key=lambda line: line["at"]):
-        attempts[line["attempt"]].append(line)
+def repeats(evidence: Evidence, name: str, lines: list[Line]) -> Iterator[str]:
+    attempts: dict[int, list[Line]] = defaultdict(list)
+    for line in sorted(lines, key=lambda line: line.at):
+        attempts[line.attempt].append(line)
     for attempt, each in attempts.items():
         for first, again in pairwise(each):
-            if not evidence.hit(first["pid"], first["at"] - STEP_SECONDS, again["at"] + DECLARED_SECONDS):
+            if not evidence.hit(first.pid, first.at - STEP_SECONDS, again.at + DECLARED_SECONDS):
                 yield (
-                    f"effect {name} (attempt {attempt}) happened at {first['at']:.3f} in {first['pid']} and again "
-                    f"{again['at'] - first['at']:.3f} s later in {again['pid']}, and nothing had interrupted the first"
+                    f"effect {name} (attempt {attempt}) happened at {first.at:.3f} in {first.pid} and again "
+                    f"{again.at - first.at:.3f} s later in {again.pid}, and nothing had interrupted the first"
                 )
 
 
 def no_effect_after_its_record(evidence: Evidence) -> Iterator[str]:
     """But of a process that was stopped, or cut off until its lease had run out, with the step in flight."""
     for line in evidence.ledger:
-        at = evidence.recorded.get((line["id"], line["run"], line["path"]))
-        if at is not None and line["at"] > at + SLACK_SECONDS:
-            if not evidence.hit(line["pid"], at - 2 * DECLARED_SECONDS, line["at"] + DECLARED_SECONDS):
-                yield f"effect {line['effect']} happened {line['at'] - at:.3f} s after its record, in {line['pid']}"
+        at = evidence.recorded.get((line.id, line.run, line.path))
+        if at is not None and line.at > at + SLACK_SECONDS:
+            if not evidence.hit(line.pid, at - 2 * DECLARED_SECONDS, line.at + DECLARED_SECONDS):
+                yield f"effect {line.name} happened {line.at - at:.3f} s after its record, in {line.pid}"
 
 
 def histories(evidence: Evidence) -> Iterator[str]:
@@ -235,3 +250,17 @@ def errors(evidence: Evidence) -> Iterator[str]:
             yield f"an error of the library in {line['pid']}: {line['said'][:2000]}"
         elif " is held" in line["said"]:
             yield f"held: {line['said'][:500]}"
+
+
+def invariants(evidence: Evidence) -> Iterator[str]:
+    """The numbered invariants, by the history checker: app by app, over audit, ledger, histories and faults."""
+    audit = asyncio.run(histcheck.read_audit(evidence.database.url))
+    for app in ("chaos", "chaos-sync"):
+        if not any(line["row"].get("app") == app for line in audit):
+            continue
+        calls = [line for path in sorted(evidence.folder.glob(f"*.{app}.history")) for line in read_lines(path)]
+        ledger = read_lines(evidence.folder / f"{app}.ledger")
+        verdict = histcheck.check(histcheck.Evidence(audit, ledger, calls, evidence.faults, app=app))
+        (evidence.folder / f"{app}.verdict").write_text(str(verdict))
+        for violation in verdict.violations:
+            yield f"{app}: {violation}"

@@ -1,14 +1,13 @@
 """Does the faults of a plan, each at its time, and logs what it hit.
 
-``faults`` gets one JSON line for each: ``kind``, ``how``, ``name`` and ``pid`` of whom, ``begin`` and ``end`` (seconds
-since 1970), ``flying``: how many running workflows it hit (for a cut: what it cut).
+The fault log says of each: ``how``, ``name`` and ``pid`` of whom, ``begin`` and ``end`` (seconds since 1970), ``flying``:
+how many running workflows it hit (for a cut: how many connections).
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import signal
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from chaos.database import Background, Database, PostgresDatabase
 from chaos.fleet import Fleet, Member
 from chaos.plan import Fault
 from chaos.proxy import Proxy
+from perdure.testing.histcheck import FaultLog
 
 NO_LEASES = r"^(?!.*\bincarnation\b)"  # the answer that is lost is one to a write of work
 
@@ -33,7 +33,7 @@ class Nemesis:
         self.database = database
         self.proxies = proxies
         self.background = background
-        self.path = folder / "faults"
+        self.log = FaultLog(folder / "faults")
         self.later: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
 
@@ -50,12 +50,10 @@ class Nemesis:
         self, fault: Fault, member: Member | None, pid: int, flying: int, *, begin: float = 0.0, lasts: float = 0.0
     ) -> None:
         begin = begin or time.time()
-        line = {
-            "kind": fault.kind, "how": fault.how, "name": member.name if member else "database", "pid": pid,
-            "begin": begin, "end": begin + lasts, "flying": flying,
-        }  # fmt: skip
-        with self.path.open("a") as file:
-            file.write(f"{json.dumps(line)}\n")
+        self.log.note(
+            fault.kind, str(pid or (member.name if member else "database")), effective=bool(flying), how=fault.how,
+            name=member.name if member else "", pid=pid, begin=begin, end=begin + lasts, flying=flying,
+        )  # fmt: skip
 
     def flying(self) -> Counter[int]:
         """Running workflows by the pid of who runs them; none while the database is down."""
@@ -174,4 +172,8 @@ class Nemesis:
             if member.stopped:
                 member.signal(signal.SIGCONT)
             member.again_at = 0.0
+
+    def rest(self) -> None:
+        """Note that all faults are over, and everybody is alive."""
+        self.log.heal()
 

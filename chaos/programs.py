@@ -1,20 +1,22 @@
 """The workflows of the chaos run: interpreters of the trees of ``plan``, one of each face.
 
-Every effect is one line in a ledger outside the database, written by one system call by the step itself.
+Every effect is noted in a ledger outside the database by the step itself, when it begins and when it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 import perdure.sync as blocking
 from perdure import App, Event, Retry, Topic, current, recv, set_event, sleep
 from perdure.errors import Cancelled, StepOutcomeUnknown
-from perdure.runtime.context import STEP
+from perdure.testing.histcheck import Ledger
 
 app = App("chaos")
 sync_app = blocking.App("chaos-sync")
@@ -22,19 +24,26 @@ letters = Topic[str]("letters")
 words = Topic[str]("words")
 never = Topic[str]("never")
 stage = Event[str]("stage")
-ledger: list[int] = []  # the file that effects are written to
 
 
-def effect(name: str) -> str:
-    """Have an effect that everybody can see, outside the database."""
-    now, step = current(), STEP.get()
-    assert step is not None
-    line = {
-        "effect": name, "key": now.idempotency_key, "attempt": now.attempt, "id": now.id, "run": now.run,
-        "path": step.path, "pid": os.getpid(), "at": time.time(),
-    }  # fmt: skip
-    os.write(ledger[0], f"{json.dumps(line)}\n".encode())
-    return name
+class Notes(Ledger):
+    """A ledger that the system's memory keeps: a killed process loses nothing of it, and no disk is waited for."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        t, at = self.now()
+        os.write(self.file, msgspec.json.encode({"t": t, "at": at, **line}) + b"\n")
+
+    def open(self, path: Path, app: Any) -> None:
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._app = app
+
+
+ledger, sync_ledger = Notes(), Notes()
+
+
+def open_ledgers(folder: Path) -> None:
+    ledger.open(folder / f"{app.name}.ledger", app)
+    sync_ledger.open(folder / f"{sync_app.name}.ledger", sync_app)
 
 
 # -- async
@@ -42,38 +51,36 @@ def effect(name: str) -> str:
 
 @app.step
 async def act(name: str, ms: int) -> str:
-    await asyncio.sleep(ms / 2000)
-    effect(name)
-    await asyncio.sleep(ms / 2000)
+    with ledger.effect(name):
+        await asyncio.sleep(ms / 1000)
     return name
 
 
 @app.step
 def act_in_thread(name: str, ms: int) -> str:
-    time.sleep(ms / 2000)
-    effect(name)
-    time.sleep(ms / 2000)
+    with ledger.effect(name):
+        time.sleep(ms / 1000)
     return name
 
 
 @app.step(retry=Retry(5, on=ConnectionError, delay=0.02))
 async def at_last(name: str, attempts: int) -> str:
-    effect(name)
-    if current().attempt < attempts:
-        raise ConnectionError(f"attempt {current().attempt}")
+    with ledger.effect(name):
+        if current().attempt < attempts:
+            raise ConnectionError(f"attempt {current().attempt}")
     return name
 
 
 @app.step
 async def refuse(name: str) -> str:
-    effect(name)
-    raise ValueError(name)
+    with ledger.effect(name):
+        raise ValueError(name)
 
 
 @app.step(at_most_once=True)
 async def shoot(name: str, ms: int) -> str:
-    effect(name)
-    await asyncio.sleep(ms / 1000)
+    with ledger.effect(name, once=True):
+        await asyncio.sleep(ms / 1000)
     return name
 
 
@@ -213,38 +220,36 @@ SIMPLE: dict[str, Any] = {
 
 @sync_app.step
 def sync_act(name: str, ms: int) -> str:
-    time.sleep(ms / 2000)
-    effect(name)
-    time.sleep(ms / 2000)
+    with sync_ledger.effect(name):
+        time.sleep(ms / 1000)
     return name
 
 
 @sync_app.step
 async def act_on_loop(name: str, ms: int) -> str:
-    await asyncio.sleep(ms / 2000)
-    effect(name)
-    await asyncio.sleep(ms / 2000)
+    with sync_ledger.effect(name):
+        await asyncio.sleep(ms / 1000)
     return name
 
 
 @sync_app.step(retry=Retry(5, on=ConnectionError, delay=0.02))
 def sync_at_last(name: str, attempts: int) -> str:
-    effect(name)
-    if current().attempt < attempts:
-        raise ConnectionError(f"attempt {current().attempt}")
+    with sync_ledger.effect(name):
+        if current().attempt < attempts:
+            raise ConnectionError(f"attempt {current().attempt}")
     return name
 
 
 @sync_app.step
 def sync_refuse(name: str) -> str:
-    effect(name)
-    raise ValueError(name)
+    with sync_ledger.effect(name):
+        raise ValueError(name)
 
 
 @sync_app.step(at_most_once=True)
 def sync_shoot(name: str, ms: int) -> str:
-    effect(name)
-    time.sleep(ms / 1000)
+    with sync_ledger.effect(name, once=True):
+        time.sleep(ms / 1000)
     return name
 
 
