@@ -34,6 +34,36 @@ LAUNCH_SECONDS = 60.0
 SHOWN = 40  # violations that are printed
 
 
+class Progress:
+    """Which share of the workflows has been started: read off the clients' histories as they grow."""
+
+    def __init__(self, folder: Path, workflows: int) -> None:
+        self._folder = folder
+        self._workflows = workflows
+        self._read: dict[Path, int] = {}
+        self._started: set[str] = set()
+        self._moved = time.monotonic()
+
+    def share(self) -> float:
+        before = len(self._started)
+        for path in self._folder.glob("*.history"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._read[path] = self._read.get(path, 0) + len(whole)
+            lines = map(json.loads, whole.splitlines())
+            self._started |= {line["w"] for line in lines if (line["op"], line["type"]) == ("start", "ok")}
+        if len(self._started) > before:
+            self._moved = time.monotonic()
+        return len(self._started) / self._workflows
+
+    @property
+    def stands_still(self) -> float:
+        """For so many seconds nothing has been started."""
+        return time.monotonic() - self._moved
+
+
 class Run:
     """One run, from an empty database to the verdict."""
 
@@ -45,7 +75,7 @@ class Run:
         self.background = Background()
         self.database: Database = SqliteDatabase(self.folder) if sqlite else PostgresDatabase(self.background)
         self.proxies: dict[str, Proxy] = {}
-        self.planned = {p.id: p for p in plan.workflows(seed, sizes.workflows, sizes.rate)}
+        self.planned = {p.id: p for p in plan.workflows(seed, sizes.workflows)}
         self.late: list[str] = []
         self.healed_after = 0.0
 
@@ -77,12 +107,12 @@ class Run:
     def _serves(self, member: Member) -> bool:
         return any(line["said"] == "serves" for line in read_lines(self.folder / f"{member.name}.log"))
 
-    def _clients(self, began: float) -> list[Member]:
+    def _clients(self) -> list[Member]:
         sizes, folder = self.sizes, self.folder
 
         def client(n: int) -> Member:
             name = f"client{n}"
-            what = [self.seed, sizes.workflows, sizes.rate, began, f"{n}/{sizes.clients}"]
+            what = [self.seed, sizes.workflows, sizes.flying, f"{n}/{sizes.clients}"]
             command = ["chaos.client", self._url(name), str(folder), name, *map(str, what)]
             return Member(name, command, folder, executor=False)
 
@@ -92,25 +122,37 @@ class Run:
         """All of it; the violations."""
         asyncio.run(install_audit(self.database.url))
         fleet = self._fleet()
-        began = time.time() + 1
-        fleet.clients = self._clients(began)
+        fleet.clients = self._clients()
         nemesis = Nemesis(fleet, self.database, self.proxies, self.background, self.folder)
         try:
-            self._disturb(fleet, nemesis, began)
+            self._disturb(fleet, nemesis)
             self._await_the_end(fleet, nemesis)
         finally:
             nemesis.heal()
             fleet.end()
         return [*fleet.findings, *self.late, *judge(Evidence(self.folder, self.database, self.planned))]
 
-    def _disturb(self, fleet: Fleet, nemesis: Nemesis, began: float) -> None:
-        for fault in plan.faults(self.seed, self.sizes):
-            while time.time() < began + fault.at:
+    def _disturb(self, fleet: Fleet, nemesis: Nemesis) -> None:
+        progress = Progress(self.folder, self.sizes.workflows)
+
+        def until(share: float) -> bool:
+            """Wait until so much has been started; False if nothing goes on."""
+            while progress.share() < share:
+                if progress.stands_still > self.heal:
+                    return False
                 fleet.see_to()
                 nemesis.due()
                 time.sleep(0.02)
+            return True
+
+        for fault in plan.faults(self.seed, self.sizes):
+            if not until(fault.at):
+                self.late.append(f"nothing was started for {self.heal:g} s, amid the faults")
+                break
             nemesis.do(fault)
-        while nemesis.later or time.time() < began + self.sizes.seconds:  # pauses and drains that are under way
+        else:
+            until(1.0)
+        while nemesis.later:  # pauses and drains that are under way
             fleet.see_to()
             nemesis.due()
             time.sleep(0.02)
@@ -196,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     seed = a.seed or random.SystemRandom().randrange(1, 10**9)
     sizes = plan.Sizes(
         workflows=a.workflows, executors=a.executors, clients=a.clients, kills=a.kills, pauses=a.pauses,
-        restarts=0 if a.sqlite else a.restarts, cuts=0 if a.sqlite else a.cuts, lease=a.lease, rate=a.rate,
+        restarts=0 if a.sqlite else a.restarts, cuts=0 if a.sqlite else a.cuts, lease=a.lease, flying=a.flying,
     )  # fmt: skip
     print(f"seed {seed}: {sizes}", flush=True)
     began = time.monotonic()
@@ -228,7 +270,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--restarts", type=int, default=10)
     parser.add_argument("--cuts", type=int, default=50)
     parser.add_argument("--lease", type=float, default=3.0, help="of each executor, in seconds")
-    parser.add_argument("--rate", type=float, default=40.0, help="starts in a second")
+    parser.add_argument("--flying", type=int, default=120, help="workflows under way at a time")
     parser.add_argument("--heal", type=float, default=60.0, help="seconds after the last fault until all must be done")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sqlite", action="store_true", help="on one file instead of a Postgres")

@@ -1,6 +1,6 @@
 """A client of the chaos run: starts, sends, cancels and waits as planned, and notes what it was told.
 
-    python -m chaos.client URL FOLDER NAME SEED WORKFLOWS RATE BEGAN SHARE OF
+    python -m chaos.client URL FOLDER NAME SEED WORKFLOWS FLYING SHARE/OF
 
 What it was told is in ``FOLDER/NAME.APP.history``. Killed and started again, it does what it has no answer to once more:
 what was only invoked is unknown, to it as to the judge.
@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -80,19 +79,27 @@ class Teller:
             await self.ask(planned, "send", post, n, args=letter, key=key)
 
 
-async def main(url: str, folder: Path, name: str, seed: int, count: int, rate: float, began: float, share: str) -> None:
+async def main(url: str, folder: Path, name: str, seed: int, count: int, flying: int, share: str) -> None:
     logging.getLogger("perdure").addHandler(Told(Lines(folder / f"{name}.log")))
     mine, of = map(int, share.split("/"))
+    room = asyncio.Semaphore(max(1, flying // of))
     async with AsyncExitStack() as stack:
         clients = {face: await stack.enter_async_context(Client(url, app=app)) for face, app in APPS.items()}
         teller = Teller(folder, name, clients)
+
+        async def serve(planned: plan.Planned) -> None:
+            try:
+                await teller.serve(planned)
+            finally:
+                room.release()
+
         async with asyncio.TaskGroup() as group:
             for n in range(mine, count, of):
-                planned = plan.workflow(seed, n, rate)
-                await asyncio.sleep(max(0.0, began + planned.at - time.time()))
-                group.create_task(teller.serve(planned))
+                planned = plan.workflow(seed, n)
+                await room.acquire()
+                group.create_task(serve(planned))
 
 
 if __name__ == "__main__":
-    url, folder, name, seed, count, rate, began, share = sys.argv[1:]
-    asyncio.run(main(url, Path(folder), name, int(seed), int(count), float(rate), float(began), share))
+    url, folder, name, seed, count, flying, share = sys.argv[1:]
+    asyncio.run(main(url, Path(folder), name, int(seed), int(count), int(flying), share))

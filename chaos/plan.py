@@ -29,7 +29,6 @@ class Planned:
 
     id: str
     blocking: bool  # of the sync face
-    at: float  # seconds from the beginning
     tree: list[Action]
     mail: tuple[str, ...]  # sent by the client, one after another
     cancel: float | None  # seconds after the start
@@ -154,8 +153,8 @@ ALL = (*SIMPLE, Grower.post, Grower.post, Grower.child, Grower.talk, Grower.told
 BLOCKING = (*SIMPLE, Grower.post, Grower.child, Grower.talk)
 
 
-def workflow(seed: int, n: int, rate: float) -> Planned:
-    """The n-th workflow of a seed; ``rate`` starts come in a second."""
+def workflow(seed: int, n: int) -> Planned:
+    """The n-th workflow of a seed."""
     rng = random.Random(f"{seed}/{n}")
     grower = Grower(f"w{n}", rng)
     blocking = rng.random() < 0.2
@@ -185,7 +184,6 @@ def workflow(seed: int, n: int, rate: float) -> Planned:
     return Planned(
         id=grower.id,
         blocking=blocking,
-        at=n / rate,
         tree=tree,
         mail=tuple(grower.mail),
         cancel=cancel,
@@ -197,8 +195,8 @@ def workflow(seed: int, n: int, rate: float) -> Planned:
     )
 
 
-def workflows(seed: int, count: int, rate: float) -> Iterator[Planned]:
-    return (workflow(seed, n, rate) for n in range(count))
+def workflows(seed: int, count: int) -> Iterator[Planned]:
+    return (workflow(seed, n) for n in range(count))
 
 
 def matches(pattern: Any, value: Any) -> bool:
@@ -217,7 +215,7 @@ def matches(pattern: Any, value: Any) -> bool:
 class Fault:
     """One thing that goes wrong: what, to whom (an executor's or client's number), when, for how long."""
 
-    at: float
+    at: float  # this share of the workflows has been started
     kind: str  # kill | drain | pause | restart | cut | client
     whom: int
     how: str
@@ -240,23 +238,18 @@ class Sizes:
     restarts: int
     cuts: int
     lease: float
-    rate: float
-
-    @property
-    def seconds(self) -> float:
-        """While starts come; the faults come in this time too."""
-        return self.workflows / self.rate
+    flying: int  # workflows that the clients have under way, all together
 
 
 def faults(seed: int, sizes: Sizes) -> list[Fault]:
-    """The schedule of a seed, by time."""
+    """The schedule of a seed, by progress: the same on a slow machine, and nothing is done to a fleet at rest."""
     rng = random.Random(f"{seed}/faults")
     found: list[Fault] = []
 
     def add(count: int, kind: str, whom: int, how: tuple[str, ...], seconds: tuple[float, float]) -> None:
         found.extend(
             Fault(
-                rng.uniform(0.04, 1.0) * sizes.seconds, kind, rng.randrange(whom), rng.choice(how),
+                rng.uniform(0.03, 1.0), kind, rng.randrange(whom), rng.choice(how),
                 rng.uniform(*seconds),
             )
             for _ in range(count)

@@ -82,10 +82,13 @@ class Conversation:
             elif kind == b"P":
                 self._statements[_text(body)] = _text(body, 1)
             elif kind == b"B":
-                self.asked.append(self._statements.get(_text(body, 1), ""))
+                self._asks(self._statements.get(_text(body, 1), ""))
             elif kind == b"Q":
-                self.asked.append(_text(body).strip().rstrip(";"))
-                self.listens = self.listens or self.asked[-1].lower().startswith("listen")
+                self._asks(_text(body).strip().rstrip(";"))
+
+    def _asks(self, sql: str) -> None:
+        self.asked.append(sql)
+        self.listens = self.listens or sql.lower().startswith("listen")
 
     def server_says(self, data: bytes) -> bool:
         """Whether this made the server ready again, with everything asked committed and nothing failed."""
