@@ -1,7 +1,7 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test test-others lint types sync floors format bench bench-peers check lock clean
+.PHONY: help demo test test-others lint types sync floors format bench bench-peers chaos check lock clean
 
 help:      ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -49,6 +49,10 @@ bench:     ## the benchmarks beside the peers; results in bench/results (make be
 bench-peers:  ## the peers that `make bench` compares with, each in an environment of its own
 	@tools/setup.sh test
 	@tools/peers.sh
+
+chaos:     ## everything fails, nothing may be lost: the long run (make chaos C='--workflows 3000 --kills 40 --pauses 20 --restarts 10')
+	@tools/setup.sh test
+	@.venv/bin/python -m chaos $(or $(C),--workflows 100000 --kills 1000 --pauses 500 --restarts 300 --cuts 2000 --heal 120)
 
 check: lint types test test-others  ## all of the above that can fail
 

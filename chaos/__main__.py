@@ -1,11 +1,12 @@
-"""The chaos run: real executors killed, stopped and cut off while they work on one database that is restarted under them.
+"""The chaos run: real executors killed, stopped, cut off, over one database that is restarted under them.
 
     python -m chaos --workflows 3000 --executors 8 --kills 40 --pauses 20 --restarts 10 --cuts 50
     python -m chaos --sqlite --workflows 500 --executors 4 --kills 10 --pauses 6
     python -m chaos … --seed 123        a run again: the same workflows and the same schedule of faults
 
-Ends with 0 if there is no violation, nothing is stuck ``--heal`` seconds after the last fault, and the floors hold: a run
-in which the faults hit nothing says nothing. With ``--keep`` the folder of evidence stays; of a failed run it always does.
+Ends with 0 if there is no violation, nothing is stuck ``--heal`` seconds after the last fault, and the floors hold: a
+run in which the faults hit nothing says nothing. With ``--keep`` the folder of evidence stays; of a failed run it does
+anyway. See docs/internals/chaos.md.
 """
 
 from __future__ import annotations
@@ -247,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         violations = run.go()
         figures = run.figures()
-        violations += run.below_the_floors(figures)
+        violations += [] if a.no_floors else run.below_the_floors(figures)
         print(json.dumps({**figures, "seconds": round(time.monotonic() - began, 1)}, indent=2))
     finally:
         keep = a.keep or bool(violations)
@@ -274,6 +275,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--heal", type=float, default=60.0, help="seconds after the last fault until all must be done")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sqlite", action="store_true", help="on one file instead of a Postgres")
+    parser.add_argument("--no-floors", action="store_true", help="for a run too small to promise what its faults hit")
     parser.add_argument("--keep", action="store_true", help="keep the evidence")
     return parser.parse_args(argv)
 

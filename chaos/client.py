@@ -2,8 +2,8 @@
 
     python -m chaos.client URL FOLDER NAME SEED WORKFLOWS FLYING SHARE/OF
 
-What it was told is in ``FOLDER/NAME.APP.history``. Killed and started again, it does what it has no answer to once more:
-what was only invoked is unknown, to it as to the judge.
+What it was told is in ``FOLDER/NAME.APP.history``. Killed and started again, it does once more what it has no answer
+to: what was only invoked is unknown, to it as to the judge.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 SCHEMA = "perdure."
 
+
 class Background:
     """An event loop on a thread of its own, for what must go on while the main thread waits."""
 

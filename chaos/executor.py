@@ -2,12 +2,15 @@
 
     python -m chaos.executor URL FOLDER NAME LEASE
 
-Beside the ledger it writes ``FOLDER/NAME.log``: every warning and error of the library, and one line for each write of a
-run that the fence refused (``refused``), as JSON with the pid.
+Beside the ledgers it writes ``FOLDER/NAME.log``, JSON lines: every warning and error of the library, and one for each
+write of a run that the fence refused (``refused``). SIGUSR1 and SIGUSR2 make it say where its threads and its tasks
+stand, in ``FOLDER/NAME.err``.
 """
 
 from __future__ import annotations
 
+import asyncio
+import faulthandler
 import json
 import logging
 import os
@@ -75,6 +78,11 @@ def prepare(app: App | blocking.App, url: str, name: str, lease: float, lines: L
     home.make_store = lambda *given: Counted(make(*given), lines)  # type: ignore[assignment,return-value]
 
 
+def show_tasks() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack()
+
+
 def main(url: str, folder: str, name: str, lease: str) -> None:
     lines = Lines(Path(folder) / f"{name}.log")
     logging.getLogger("perdure").addHandler(Told(lines))
@@ -84,10 +92,11 @@ def main(url: str, folder: str, name: str, lease: str) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     lines.write(level="LIFE", said="born")
+    faulthandler.register(signal.SIGUSR1)
     with programs.sync_app:
-        import asyncio
 
         async def serve() -> None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, show_tasks)
             async with programs.app:
                 lines.write(level="LIFE", said="serves")
                 await asyncio.to_thread(stop.wait)

@@ -92,7 +92,10 @@ class Member:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.findings.append(f"{self.name} did not drain within {seconds:g} s")
+            for number in (signal.SIGUSR2, signal.SIGUSR1) if self.executor else ():
+                self.process.send_signal(number)
+                time.sleep(0.5)
+            self.findings.append(f"{self.name} did not drain within {seconds:g} s: {self.last_words()}")
             self.process.kill()
             self.process.wait()
 

@@ -66,9 +66,7 @@ class Line(NamedTuple):
 
 
 def _line(of: dict[str, Any]) -> Line:
-    return Line(
-        of["name"], of["key"], of["attempt"], of["w"], of["run"], of["path"], of["pid"], of["at"] / 1e6
-    )
+    return Line(of["name"], of["key"], of["attempt"], of["w"], of["run"], of["path"], of["pid"], of["at"] / 1e6)
 
 
 class Evidence:
@@ -98,7 +96,9 @@ class Evidence:
         self.untaken = database.query(f"select dest, count(*) from {schema}message where taken_seq is null group by 1")
         self.recorded: dict[tuple[str, int, str], float] = {
             (id, run, path): at / 1e6
-            for id, run, path, at in database.query(f"select id, run, path, at from {schema}history where kind = {STEP}")
+            for id, run, path, at in database.query(
+                f"select id, run, path, at from {schema}history where kind = {STEP}"
+            )
         }
         self.interrupted: dict[int, list[tuple[float, float]]] = defaultdict(list)  # pid -> when
         for fault in self.faults:
@@ -169,7 +169,8 @@ def ends(evidence: Evidence) -> Iterator[str]:
             yield f"{row.id}: nobody started it"
         elif row.open:
             if not (row.id == row.root and plan.ends == "waiting" and row.shown != "held"):
-                yield f"{row.id}: is {row.shown} ({row.reason or ''} {row.detail}), owner {row.owner!r}, of {row.parent}"
+                why = f"{row.reason or ''} {row.detail}".strip()
+                yield f"{row.id}: is {row.shown} ({why}), owner {row.owner!r}, of {row.parent}"
         elif row.shown == "failed" and not (row.id == row.root and plan.ends == "failed"):
             yield f"{row.id}: failed"
         elif row.shown not in {"completed", "cancelled", "failed"}:
@@ -210,7 +211,9 @@ def repeats(evidence: Evidence, name: str, lines: list[Line]) -> Iterator[str]:
         attempts[line.attempt].append(line)
     for attempt, each in attempts.items():
         for first, again in pairwise(each):
-            if not evidence.hit(first.pid, first.at - STEP_SECONDS, again.at + DECLARED_SECONDS):
+            begin, end = first.at - STEP_SECONDS, again.at + DECLARED_SECONDS
+            # Either of the two may have been the one that stood still while the other took over.
+            if not (evidence.hit(first.pid, begin, end) or evidence.hit(again.pid, begin, end)):
                 yield (
                     f"effect {name} (attempt {attempt}) happened at {first.at:.3f} in {first.pid} and again "
                     f"{again.at - first.at:.3f} s later in {again.pid}, and nothing had interrupted the first"
@@ -221,9 +224,10 @@ def no_effect_after_its_record(evidence: Evidence) -> Iterator[str]:
     """But of a process that was stopped, or cut off until its lease had run out, with the step in flight."""
     for line in evidence.ledger:
         at = evidence.recorded.get((line.id, line.run, line.path))
-        if at is not None and line.at > at + SLACK_SECONDS:
-            if not evidence.hit(line.pid, at - 2 * DECLARED_SECONDS, line.at + DECLARED_SECONDS):
-                yield f"effect {line.name} happened {line.at - at:.3f} s after its record, in {line.pid}"
+        if at is None or line.at <= at + SLACK_SECONDS:
+            continue
+        if not evidence.hit(line.pid, at - 2 * DECLARED_SECONDS, line.at + DECLARED_SECONDS):
+            yield f"effect {line.name} happened {line.at - at:.3f} s after its record, in {line.pid}"
 
 
 def histories(evidence: Evidence) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Does the faults of a plan, each at its time, and logs what it hit.
 
-The fault log says of each: ``how``, ``name`` and ``pid`` of whom, ``begin`` and ``end`` (seconds since 1970), ``flying``:
-how many running workflows it hit (for a cut: how many connections).
+The fault log says of each: ``how``, ``name`` and ``pid`` of whom, ``begin`` and ``end`` (seconds since 1970), and
+``flying``: how many running workflows it hit (for a cut: how many connections).
 """
 
 from __future__ import annotations
@@ -176,4 +176,3 @@ class Nemesis:
     def rest(self) -> None:
         """Note that all faults are over, and everybody is alive."""
         self.log.heal()
-

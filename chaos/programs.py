@@ -119,7 +119,7 @@ async def race(names: list[str], ms: list[int]) -> str:
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
-    return await act(f"{sorted(task.result() for task in done)[0]} won", 1)
+    return await act(f"{min(task.result() for task in done)} won", 1)
 
 
 async def fail(name: str) -> str:

@@ -9,8 +9,8 @@
 - ``blackhole()`` accepts and forwards nothing, old connections and new ones, until ``resume()``; what came meanwhile is
   forwarded then, as a network that comes back would;
 - ``cut_after(n)`` ends the next connection once it has passed on n more bytes of the server's;
-- ``lose_answer(pattern)``: the next time the server has *committed* a write whose SQL matches, its answer is dropped and
-  the connection is reset: done, and the client never hears.
+- ``lose_answer(pattern)``: the next time the server has *committed* a write whose SQL matches, its answer is dropped
+  and the connection is reset: done, and the client never hears.
 
 One connection that fails costs the others nothing. Counters say what was hit.
 """

@@ -6,6 +6,7 @@ Nothing fails for it, nothing is lost, and all goes on by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from perdure import App, recv
@@ -146,13 +148,10 @@ class Full:
 
     def fill(self) -> None:
         if self.real:
-            with (self.disk / "filler").open("wb") as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                        file.flush()
-                except OSError:
-                    return
+            with (self.disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            return
         self.cluster.sql(
             "create function full_disk() returns trigger language plpgsql as $$ begin "
             "raise exception 'could not extend file' using errcode = '53100'; end $$",
@@ -224,6 +223,8 @@ async def test_the_disk_of_sqlite_is_full(tmp_path: Path, ledger: Ledger, said: 
 def holder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """Another process that is in the middle of a write."""
     path = tmp_path / "perdure.db"
+    with contextlib.closing(apsw.Connection(str(path))) as conn:
+        conn.pragma("journal_mode", "wal")  # as every launch before it has left the file
     command = [sys.executable, "-m", "tests.faults.holder", str(path), request.param]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -205,4 +205,3 @@ async def test_a_slow_answer_is_waited_for(proxied: Proxied, monkeypatch: pytest
         assert proxied.proxy.accepted >= 2  # it was asked about
     finally:
         await store.close()
-

@@ -76,7 +76,7 @@ async def test_half_closed_the_client_waits_and_the_server_is_free(proxied: Prox
     past = await asyncpg.connect(proxied.direct)
     backends = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     async with asyncio.timeout(10):
-        while await past.fetchval(backends):
+        while await past.fetchval(backends):  # noqa: ASYNC110 - see below
             await asyncio.sleep(0.01)  # waits: a backend that ends tells nobody
     await past.close()
 
@@ -175,6 +175,5 @@ def test_a_conversation_byte_by_byte() -> None:
 
 async def until_asked(proxied: Proxied, count: int) -> None:
     async with asyncio.timeout(10):
-        while sum(bool(pair.talk.asked) for pair in proxied.proxy.connections) < count:
+        while sum(bool(pair.talk.asked) for pair in proxied.proxy.connections) < count:  # noqa: ASYNC110 - see below
             await asyncio.sleep(0.005)  # waits: nobody is told when bytes arrive somewhere
-

@@ -200,7 +200,9 @@ class Link:
             finally:
                 other.terminate()
             if not known and conn is self._conn and not conn.is_closed():
-                log.warning("Postgres at %s no longer knows a connection that is open here; it is made anew", self.where)
+                log.warning(
+                    "Postgres at %s no longer knows a connection that is open here; it is made anew", self.where
+                )
                 conn.terminate()
 
     # -- the connection itself; the lock is held
