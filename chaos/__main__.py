@@ -225,7 +225,7 @@ class Run:
         for kind, count in wanted.items():
             if hit.get(kind, 0) < count * HIT:
                 below.append(f"only {hit.get(kind, 0)} of {count} faults of kind {kind} hit work in flight")
-        if figures["stale writes refused"] < sizes.pauses * STALE:
+        if figures["stale writes refused"] < int(sizes.pauses * STALE):
             below.append(f"only {figures['stale writes refused']} stale writes were refused")
         return [f"void: {line}" for line in below]
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DRAIN_SECONDS = 40.0
+DRAIN_SECONDS = 60.0  # of two apps, one after the other
+NOT_NOW = tuple(f"perdure.errors.{name}" for name in ("DatabaseTrouble", "LostAnswer", "Overloaded"))
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Member:
     def could_not_open(self) -> bool:
         """Whether it ended because the database did not answer at launch: who starts it is told, and tries again."""
         last = self.last_words().splitlines()[-1:]
-        return bool(last) and last[0].startswith(("perdure.errors.DatabaseTrouble", "perdure.errors.LostAnswer"))
+        return bool(last) and last[0].startswith(NOT_NOW)
 
     def end(self, seconds: float) -> None:
         """Drain, and kill what does not."""
