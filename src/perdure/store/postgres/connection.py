@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -170,7 +170,7 @@ class Link:
     # -- a server that is gone and did not say so (its end was lost on the way) leaves calls without an answer
 
     @contextmanager
-    def _doubted(self) -> Iterator[None]:
+    def _doubted(self) -> Generator[None]:
         """While a call is under way: every few seconds, make sure that the server knows of it."""
         self._doubts = asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt)
         try:
