@@ -36,7 +36,8 @@ def evidence(plan: Planned, **more: Any) -> Evidence:
     found = Evidence.__new__(Evidence)
     vars(found).update(
         planned={ID: plan}, ledger=[effect(10.0)], faults=[], said=[], rows={ID: row()},
-        counts=[("chaos", ID, 1, 2, 2, 1)], doubled=[], untaken=[], recorded={(ID, 1, "1"): 11.0}, interrupted=defaultdict(list),
+        counts=[("chaos", ID, 1, 2, 2, 1)], doubled=[], untaken=[],
+        recorded={(ID, 1, "1"): 11.0}, interrupted=defaultdict(list),
         history=[answer("start", ID), answer("result", ["a"])],
     )  # fmt: skip
     vars(found).update(more)

@@ -1,14 +1,62 @@
+"""The checker finds nothing in a good day, and each invariant's breach when the evidence of it is spoiled."""
+
 from __future__ import annotations
 
+import asyncio
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from perdure.testing.histcheck import check
+from perdure.model.records import Kind
+from perdure.model.states import CODE, Status
+from perdure.testing.histcheck import INVARIANTS, Evidence, check
 from tests.testing.histcheck_support import Shop
 
 # What an ordinary day has no case of: deaths, moves, decisions.
 NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I68"}
+ANOTHER = "f" * 32
+
+Lines = list[dict[str, Any]]
+
+
+class Streams:
+    """The four streams of a day, to be spoiled."""
+
+    def __init__(self, audit: Lines, ledger: Lines, history: Lines, faults: Lines) -> None:
+        self.audit, self.ledger, self.history, self.faults = audit, ledger, history, faults
+
+    def changes(self, table: str, **want: Any) -> Lines:
+        return [
+            line
+            for line in self.audit
+            if line["table"] == table and all((line | line["row"]).get(key) == value for key, value in want.items())
+        ]
+
+    def append(self, like: dict[str, Any], op: str = "", at: int = 0, **changed: Any) -> None:
+        """One more line of the audit, in a commit of its own, like another."""
+        last = self.audit[-1]
+        line = copy.deepcopy(like)
+        line |= {"n": last["n"] + 1, "tx": last["tx"] + 1, "at": at or last["at"] + 1, "op": op or like["op"]}
+        line["row"] |= changed
+        self.audit.append(line)
+
+    def last(self, id: str) -> dict[str, Any]:
+        return self.changes("workflow", id=id)[-1]
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    folder = tmp_path_factory.mktemp("day")
+    shop = Shop(f"sqlite:///{folder}/shop.db", folder)
+    asyncio.run(shop.day())
+    shop.faults.heal()
+    return asyncio.run(shop.streams())  # type: ignore[return-value]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -26,3 +74,299 @@ async def test_a_day_in_peace_breaks_no_invariant(database: str, tmp_path: Path)
     verdict = check(await shop.evidence())
     assert verdict.good, str(verdict)
     assert {number for number, cases in verdict.looked.items() if not cases} <= NOT_SEEN
+
+
+SPOILS: dict[str, Callable[[Streams], None]] = {}
+
+
+def breaks(number: str) -> Callable[[Callable[[Streams], None]], Callable[[Streams], None]]:
+    def register(spoil: Callable[[Streams], None]) -> Callable[[Streams], None]:
+        SPOILS[f"{number} {spoil.__name__}"] = spoil
+        return spoil
+
+    return register
+
+
+@breaks("I1")
+def a_record_is_changed(s: Streams) -> None:
+    s.append(s.changes("history", kind=Kind.STEP)[0], "update", data="0")
+
+
+@breaks("I1")
+def an_output_is_replaced(s: Streams) -> None:
+    s.append(s.changes("payload", outcome=1)[0], "update", output="0")
+
+
+@breaks("I2")
+def a_stranger_writes(s: Streams) -> None:
+    s.changes("history", id="order-1")[-1]["row"]["nonce"] = ANOTHER
+
+
+@breaks("I3")
+def an_acknowledged_start_is_not_there(s: Streams) -> None:
+    s.audit[:] = [line for line in s.audit if line["row"].get("id") != "order-2"]
+
+
+@breaks("I3")
+def a_workflow_hangs(s: Streams) -> None:
+    id = "order-3"
+    s.append(s.changes("workflow", id=id, status=CODE[Status.RUNNING])[0], "update")
+    s.append(s.audit[0], "update", at=s.audit[-1]["at"] + 60_000_000)
+
+
+@breaks("I4")
+def a_start_wins_twice(s: Streams) -> None:
+    s.append(s.changes("workflow", id="order-1", op="insert")[0], "insert")
+
+
+@breaks("I5")
+def the_dead_rise(s: Streams) -> None:
+    s.append(s.changes("workflow", id="order-1", status=CODE[Status.RUNNING])[0], "update")
+
+
+@breaks("I6")
+def a_path_is_two_calls(s: Streams) -> None:
+    s.changes("history", kind=Kind.ATTEMPT)[0]["row"]["name"] = "another"
+
+
+@breaks("I7")
+def a_record_is_missing(s: Streams) -> None:
+    s.audit.remove(s.changes("history", id="order-1", seq=2)[0])
+
+
+@breaks("I8")
+def a_reader_gets_another_result(s: Streams) -> None:
+    next(line for line in s.history if line["op"] == "result" and line["type"] == "ok")["value"] = 99
+
+
+@breaks("I9")
+def a_claim_counts_as_a_death(s: Streams) -> None:
+    s.last("order-1")["row"]["attempts"] = 1
+
+
+@breaks("I10")
+def another_life_calls_otherwise(s: Streams) -> None:
+    s.ledger.append(s.ledger[0] | {"args": "otherwise", "attempt": 2})
+
+
+@breaks("I11")
+def a_step_runs_after_its_record(s: Streams) -> None:
+    line = next(line for line in s.ledger if line["name"] == "ship")
+    s.ledger.append(line | {"at": s.audit[-1]["at"] + 10_000})
+
+
+@breaks("I11")
+def a_step_runs_too_often(s: Streams) -> None:
+    s.ledger += [s.ledger[0]] * 3
+
+
+@breaks("I12")
+def an_attempt_is_not_recorded(s: Streams) -> None:
+    s.audit.remove(s.changes("history", kind=Kind.ATTEMPT)[0])
+
+
+@breaks("I13")
+def once_is_twice(s: Streams) -> None:
+    s.ledger.append(next(line for line in s.ledger if line["once"]))
+
+
+@breaks("I15")
+def a_key_is_another(s: Streams) -> None:
+    s.ledger.append(s.ledger[0] | {"key": "another"})
+
+
+@breaks("I15")
+def two_steps_have_one_key(s: Streams) -> None:
+    s.ledger.append(s.ledger[0] | {"path": "77"})
+
+
+@breaks("I20")
+def a_child_has_no_record(s: Streams) -> None:
+    s.audit.remove(s.changes("history", kind=Kind.CHILD)[0])
+
+
+@breaks("I20")
+def a_call_makes_two_children(s: Streams) -> None:
+    child = next(line for line in s.changes("workflow", op="insert") if line["row"]["parent"])
+    s.append(child, "insert", id="a second one")
+
+
+@breaks("I21")
+def a_parent_saw_another_result(s: Streams) -> None:
+    s.changes("history", kind=Kind.RESULT)[0]["row"]["data"] = "77"
+
+
+@breaks("I22")
+def a_child_lives_on(s: Streams) -> None:
+    child = next(
+        line for line in s.changes("workflow", op="insert") if line["row"]["on_parent_close"] == "cancel"
+        and line["row"]["parent"]
+    )  # fmt: skip
+    s.append(child, "update")
+
+
+@breaks("I23")
+def a_message_is_received_twice(s: Streams) -> None:
+    s.append(s.changes("message", op="update")[0], "update", taken_seq=99)
+
+
+@breaks("I23")
+def an_acknowledged_message_is_not_there(s: Streams) -> None:
+    s.audit[:] = [line for line in s.audit if line["table"] != "message"]
+
+
+@breaks("I24")
+def a_send_leaves_no_message(s: Streams) -> None:
+    s.changes("message", op="insert")  # those of clients remain
+    record = s.changes("history", kind=Kind.EVENT)[0]["row"]
+    record |= {"kind": Kind.SEND, "name": "nobody note"}
+
+
+@breaks("I25")
+def the_later_comes_first(s: Streams) -> None:
+    first = s.changes("message", op="insert")[0]
+    earlier = copy.deepcopy(first)
+    earlier["row"] |= {"mid": "0" * 16 + first["row"]["mid"][16:], "key": None}
+    s.audit.insert(s.audit.index(first), earlier)
+
+
+@breaks("I26")
+def a_message_is_taken_without_a_record(s: Streams) -> None:
+    s.audit.remove(s.changes("history", kind=Kind.RECV)[0])
+
+
+@breaks("I26")
+def a_receipt_takes_nothing(s: Streams) -> None:
+    s.audit.remove(s.changes("message", op="update")[0])
+
+
+@breaks("I27")
+def a_message_to_nobody_is_acknowledged(s: Streams) -> None:
+    for line in [line for line in s.history if line["op"] == "send"][:2]:
+        line["w"] = "nobody"
+
+
+@breaks("I28")
+def an_event_never_had_that_value(s: Streams) -> None:
+    next(line for line in s.history if line["op"] == "get_event" and line["type"] == "ok")["value"] = "another"
+
+
+@breaks("I32")
+def a_sleep_is_short(s: Streams) -> None:
+    line = next(line for line in s.ledger if line["name"] == "ship")
+    line["args"]["slept"][2] = 10**9
+
+
+@breaks("I45")
+def a_cancel_was_not(s: Streams) -> None:
+    next(line for line in s.history if line["op"] == "cancel" and line["type"] == "ok")["value"] = "completed"
+
+
+@breaks("I45")
+def a_record_comes_after_the_end(s: Streams) -> None:
+    record = s.changes("history", id="order-1")[-1]
+    s.append(record, seq=record["row"]["seq"] + 1, path="88")
+
+
+@breaks("I46")
+def a_step_begins_after_the_end(s: Streams) -> None:
+    s.ledger.append(s.ledger[0] | {"path": "99", "at": s.audit[-1]["at"] + 10_000, "key": "99"})
+
+
+@breaks("I47")
+def a_deadline_is_put_off(s: Streams) -> None:
+    for line, deadline in zip(s.changes("workflow", id="order-1")[-2:], (10, 20), strict=True):
+        line["row"]["deadline"] = deadline
+
+
+@breaks("I49")
+def another_version_runs_it(s: Streams) -> None:
+    for line in s.changes("workflow", id="order-1"):
+        line["row"]["version"] = "another"
+
+
+@breaks("I52")
+def a_move_keeps_the_token(s: Streams) -> None:
+    running = s.changes("workflow", id="order-1", status=CODE[Status.RUNNING])[0]
+    running["row"]["version"] = "old"
+    s.append(running, "update", version="new")
+
+
+@breaks("I57")
+def the_dead_hold_work(s: Streams) -> None:
+    who = s.changes("incarnation", op="insert")[0]
+    s.append(s.changes("workflow", id="order-1", status=CODE[Status.RUNNING])[0], "update", owner=ANOTHER, version="")
+    s.append(who, "insert", id="e" * 32, version="", state="alive", at=s.audit[-1]["at"] + 60_000_000)
+
+
+@breaks("I58")
+def work_is_taken_from_the_living(s: Streams) -> None:
+    at = s.audit.index(s.changes("workflow", id="order-1", status=CODE[Status.RUNNING])[0])
+    taken = copy.deepcopy(s.audit[at])
+    taken["op"] = "update"
+    taken["row"] |= {"owner": ANOTHER, "claim": ANOTHER}
+    s.audit.insert(at + 1, taken)
+
+
+@breaks("I58")
+def death_is_not_final(s: Streams) -> None:
+    who = s.changes("incarnation", op="insert")[0]
+    s.append(who, "insert", id=ANOTHER, state="dead", lease_until=0)
+    s.append(who, "update", id=ANOTHER, state="alive")
+
+
+@breaks("I58b")
+def two_processes_are_one(s: Streams) -> None:
+    s.changes("workflow", id="order-1", status=CODE[Status.RUNNING])[0]["row"]["claim"] = ANOTHER
+
+
+@breaks("I59")
+def a_decision_is_of_nobody(s: Streams) -> None:
+    row = {"app": "shop", "id": "order-1", "run": 1, "claim": ANOTHER}
+    s.append({"n": 0, "tx": 0, "at": 0, "table": "decision", "op": "insert", "row": row})
+
+
+@breaks("I67")
+def trouble_is_called_failure(s: Streams) -> None:
+    next(line for line in s.history if line["type"] == "ok").update(type="fail", error="LostAnswer")
+
+
+@breaks("I68")
+def trouble_fails_a_workflow(s: Streams) -> None:
+    s.changes("payload", outcome=1)[-1]["row"] |= {"outcome": 2, "output": '{"type":"perdure.errors.Overloaded"}'}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_spoiled_evidence_is_noticed(day: Lines, spoil: str) -> None:
+    number = spoil.partition(" ")[0]
+    streams = Streams(*copy.deepcopy(day))  # type: ignore[arg-type]
+    SPOILS[spoil](streams)
+    verdict = check(Evidence(streams.audit, streams.ledger, streams.history, streams.faults))
+    assert number in verdict.broken, str(verdict)
+    shown = next(one for one in verdict.violations if one.invariant == number)
+    assert shown.what, "it is said what is wrong"
+
+
+def test_each_invariant_has_been_broken_once() -> None:
+    assert set(INVARIANTS) == {name.partition(" ")[0] for name in SPOILS}
+
+
+def test_the_command_judges_files(day: Lines, tmp_path: Path) -> None:
+    names = ("audit", "ledger", "history", "faults")
+    for name, lines in zip(names, day, strict=True):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = [sys.executable, "-m", "perdure.testing.histcheck", *names]
+    good = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "I7  holds" in good.stdout
+
+    text = (tmp_path / "audit").read_text().splitlines()
+    kept = [line for line in text if not ('"table": "history"' in line and '"seq": 2,' in line)]
+    (tmp_path / "audit").write_text("\n".join(kept))
+    bad = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1
+    assert "I7 violated: record 3 of " in bad.stdout
+
+    missing = subprocess.run([*command[:-1], "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert missing.returncode == 2
+    assert "no file 'nowhere'" in missing.stderr

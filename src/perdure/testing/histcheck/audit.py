@@ -14,7 +14,8 @@ A line: ``{"n": 17, "tx": 5, "at": 1900000000000000, "table": "history", "op": "
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from importlib import import_module
+from typing import Any
 
 import msgspec
 
@@ -151,10 +152,10 @@ def _sqlite_value(table: str, state: str, name: str, kind: str) -> str:
 
 async def _postgres(url: str) -> Any:
     try:
-        import asyncpg  # noqa: PLC0415 - an extra
+        asyncpg: Any = import_module("asyncpg")  # an extra
     except ImportError as missing:
         raise ConfigError("a Postgres database needs the extra: pip install 'perdure[postgres]'") from missing
-    return await cast("Any", asyncpg).connect(url)
+    return await asyncpg.connect(url)
 
 
 async def _install_postgres(url: str, schema: str) -> None:

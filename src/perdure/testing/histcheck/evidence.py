@@ -247,7 +247,8 @@ def _key(table: str, row: Row) -> tuple[Any, ...]:
 
 def status_of(row: Row) -> Status:
     """The status of a workflow's row."""
-    return CODES[row["status"]]
+    code: int = row["status"]
+    return CODES[code]
 
 
 def kind_of(row: Row) -> Kind:

@@ -7,7 +7,7 @@ invariant that looked at nothing is told apart from one that held.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from perdure.testing.histcheck.evidence import Change, Evidence
 
@@ -120,7 +120,6 @@ def _line(one: Any) -> str:
     if isinstance(one, Change):
         return f"audit {one.n}  at {one.at / 1e6:.6f}  tx {one.tx}  {one}"
     if isinstance(one, dict):
-        return "  ".join(
-            f"{key}={value}" for key, value in one.items() if value not in (None, "", False) and key != "e"
-        )
+        row = cast("dict[str, Any]", one)
+        return "  ".join(f"{key}={value}" for key, value in row.items() if value not in (None, "", False))
     return str(one)

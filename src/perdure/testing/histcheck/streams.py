@@ -111,9 +111,8 @@ class Ledger(Stream):
 
     def executor(self) -> Executor | None:
         """The executor that runs the step which asks."""
-        if self._app is None or not self._app._home.is_open:  # noqa: SLF001  the app's own line
-            return None
-        return self._app._home.engine().executor  # noqa: SLF001
+        home = None if self._app is None else self._app._home  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the app's own line
+        return home.engine().executor if home is not None and home.is_open else None
 
 
 class ClientHistory(Stream):

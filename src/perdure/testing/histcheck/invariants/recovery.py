@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.model.states import Status
-from perdure.testing.histcheck.evidence import Evidence, status_of
+from perdure.testing.histcheck.evidence import Evidence, Row, status_of
 from perdure.testing.histcheck.invariants.workflows import QUIET_US, States
 from perdure.testing.histcheck.judge import Findings, invariant
 
@@ -43,7 +43,6 @@ def nobody_takes_from_the_living(of: Evidence, found: Findings) -> None:
             found.look()
             if states.at(old["owner"], change.n) in SERVING:
                 found.violated(f"{id} was taken from an incarnation that serves", change)
-    first = min((line["at"] for line in of.faults if line["fault"] not in HARMLESS), default=None)
     killed = of.struck("kill") | of.struck("exit")
     for change in of.of("incarnation"):
         old, new = change.old, change.new
@@ -55,8 +54,16 @@ def nobody_takes_from_the_living(of: Evidence, found: Findings) -> None:
         buried = old["state"] in SERVING and new["state"] == "dead" and old["lease_until"] > change.at
         if buried and of.faults and not killed & {new["id"], str(new["pid"]), new["executor"]}:
             found.violated("declared dead while its lease was running, and nobody had killed it", change)
-        elif old["state"] in SERVING and new["state"] == "dead" and of.faults and (first is None or first > change.at):
+        elif old["state"] in SERVING and new["state"] == "dead" and of.faults and not _hindered(of, new, change.at):
             found.violated("declared dead, and no fault had kept it from renewing its lease", change)
+
+
+def _hindered(of: Evidence, who: Row, at: int) -> bool:
+    """Whether something kept an incarnation from renewing its lease: done to it, or to all."""
+    names = {"", who["id"], str(who["pid"]), who["executor"]}
+    return any(
+        line["fault"] not in HARMLESS and line["at"] <= at and str(line.get("whom", "")) in names for line in of.faults
+    )
 
 
 @invariant("I58b")

@@ -129,5 +129,3 @@ def nothing_begins_after_the_end(of: Evidence, found: Findings) -> None:
                     late = line["claim"] == old["claim"] and line["at"] > change.at + CLOSE_US
                     if (w, run) == (id, new["run"]) and late:
                         found.violated(f"path {path} of {id} began after the end", change, line)
-
-

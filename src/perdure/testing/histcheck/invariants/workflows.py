@@ -205,14 +205,15 @@ def attempts_count_deaths(of: Evidence, found: Findings) -> None:
             old, new = change.old, change.new
             if old is None or new is None or old["run"] != new["run"]:
                 continue
-            died = old["owner"] not in (None, new["owner"]) and new["owner"] is not None
+            former: str | None = old["owner"]
+            died = former is not None and former != new["owner"] and new["owner"] is not None
             if not died and new["attempts"] <= old["attempts"]:
                 continue
             found.look()
             more = new["attempts"] - old["attempts"]
             if more > int(died):
                 found.violated(f"{id} counts {more} more deaths", *_pair(changes, change))
-            elif died and not more and states.at(old["owner"], change.n) == "dead":
+            elif former is not None and died and not more and states.at(former, change.n) == "dead":
                 found.violated(f"the death of its holder is not counted for {id}", *_pair(changes, change))
 
 
