@@ -32,6 +32,7 @@ from chaos.proxy import Proxy
 from perdure.testing.histcheck import install_audit, read_lines
 
 LAUNCH_SECONDS = 60.0
+PREY_SECONDS = 15.0  # that a fault waits for somebody who works
 SHOWN = 40  # violations that are printed
 
 
@@ -150,6 +151,11 @@ class Run:
             if not until(fault.at):
                 self.late.append(f"nothing was started for {self.heal:g} s, amid the faults")
                 break
+            patience = time.monotonic() + PREY_SECONDS
+            while not nemesis.has_prey(fault) and time.monotonic() < patience:
+                fleet.see_to()
+                nemesis.due()
+                time.sleep(0.1)
             nemesis.do(fault)
         else:
             until(1.0)

@@ -40,6 +40,11 @@ class Member:
         """0 if it is not alive."""
         return self.process.pid if self.process is not None and self.process.poll() is None else 0
 
+    @property
+    def at_work(self) -> bool:
+        """Alive, as far as its faults go."""
+        return bool(self.pid) and not self.stopped and not self.told_to_die
+
     def start(self) -> None:
         with (self.folder / f"{self.name}.err").open("ab") as err:
             self.process = subprocess.Popen(

@@ -12,6 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from chaos.database import Background, Database, PostgresDatabase
@@ -67,10 +68,17 @@ class Nemesis:
             return Counter()
         return Counter(dict(found))
 
+    def has_prey(self, fault: Fault) -> bool:
+        """Whether a fault would hit work just now."""
+        if fault.kind in {"client", "cut"}:
+            return True
+        flying = self.flying()
+        return any(flying[member.pid] and member.at_work for member in self.fleet.executors)
+
     def choose(self, fault: Fault, members: list[Member]) -> tuple[Member, int]:
         """Whom to hit, and how many workflows run there: one that works if one does, the same one by the same state."""
         flying = self.flying()
-        working = [member for member in members if flying[member.pid] and not member.stopped and not member.told_to_die]
+        working = [member for member in members if flying[member.pid] and member.at_work]
         member = (working or members)[fault.whom % len(working or members)]
         return member, flying[member.pid] if member in working else 0
 
@@ -94,7 +102,7 @@ class Nemesis:
             def in_its_drain() -> None:
                 if member.pid == pid:
                     member.signal(signal.SIGKILL)
-                    self.note(fault, member, pid, flying)
+                    self.note(replace(fault, kind="kill"), member, pid, flying)
 
             self.after(fault.seconds, in_its_drain)
         else:
