@@ -86,8 +86,9 @@ class Member:
 
     def could_not_open(self) -> bool:
         """Whether it ended because the database did not answer at launch: who starts it is told, and tries again."""
-        last = self.last_words().splitlines()[-1:]
-        return bool(last) and last[0].startswith(NOT_NOW)
+        return any(
+            line.startswith(NOT_NOW) for line in self.last_words().splitlines()[-6:]
+        )  # its text may have several
 
     def end(self, seconds: float) -> None:
         """Drain, and kill what does not."""
