@@ -1,7 +1,8 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test test-others pairs models lint types sync floors format bench bench-peers simulate check lock clean
+.PHONY: help demo test test-others pairs models lint types sync floors format bench bench-peers simulate chaos check lock \
+	clean
 
 help:      ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -60,6 +61,10 @@ bench-peers:  ## the peers that `make bench` compares with, each in an environme
 simulate:  ## 2,000 seeds of the simulator; each point must be hit (make simulate S='--seed 42 --trace')
 	@tools/setup.sh test
 	@.venv/bin/python -m perdure.testing.simulation $(S)
+
+chaos:     ## everything fails, nothing may be lost: the long run (make chaos C='--workflows 3000 --kills 40 --pauses 20 --restarts 10')
+	@tools/setup.sh test
+	@.venv/bin/python -m chaos $(or $(C),--workflows 100000 --kills 1000 --pauses 500 --restarts 300 --cuts 2000 --heal 120)
 
 check: lint types test test-others  ## all of the above that can fail
 

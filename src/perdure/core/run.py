@@ -88,8 +88,8 @@ class Run:
     __slots__ = (
         "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_others_burst",
         "_pending_intents", "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision",
-        "events", "gone", "history", "key", "lineage", "mismatch", "now", "origin", "parameters", "patches",
-        "progressed", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "events", "gone", "history", "key", "lineage", "mismatch", "now", "observed", "origin", "parameters",
+        "patches", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -123,7 +123,7 @@ class Run:
         self.mismatch: Mismatch | None = None
         self.unreadable = ""  # which recorded value the code cannot take, and why
         self.gone = False
-        self.progressed = False  # an outcome was recorded since this run was claimed
+        self.observed = False  # outcomes were recorded since this run was claimed, or begun here
         self.patches: dict[str, bool] | None = None  # the answers of ``patched``, each given once
         self._others_burst = False  # the burst that is repeated was first run by the code of another version
         self._position = 0
@@ -385,7 +385,7 @@ class Run:
     def settle(self, op: Op, at: int, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record:
         """An outcome arrived from outside: it is recorded now and may be delivered at once (output commit)."""
         op.is_open = False
-        self.progressed = True
+        self.observed = True
         self.asked.pop(op.path, None)
         self.now = at = max(self.now, at)
         if self._later:
@@ -405,6 +405,7 @@ class Run:
 
     def cancelled(self, at: int, reason: str) -> Record:
         """The workflow is told to cancel: an outcome of its own, delivered to the main task."""
+        self.observed = True
         self.now = at = max(self.now, at)
         if self._later:
             self._reveal(self.seq + 1)
@@ -468,10 +469,15 @@ class Run:
         return record.seq <= self._foreign
 
     def take_start(self) -> Start:
-        """The start alone, with the intents of the first burst: it travels in the parent's unit."""
+        """The start alone, with the intents of the first burst: it travels in the parent's unit.
+
+        A run that has observed something since (a timer, before the parent's unit was taken) keeps its intents for the
+        unit that holds the outcome: without it, nobody could say how the body came to those steps.
+        """
         start, self.start = self.start, None
         assert start is not None, "the start has been taken"
-        self._ride(start)
+        if not self.observed:
+            self._ride(start)
         return start
 
     def _ride(self, carrier: Record | Start) -> None:

@@ -170,7 +170,8 @@ class Execution:
 
     def take_start(self) -> Start:
         """For the parent: this child's start, with the intents of its first burst."""
-        self._launch_blocked()
+        if not self.run.observed:  # else they go, as their intents do, with this child's own unit
+            self._launch_blocked()
         return self.run.take_start()
 
     def start_durable(self) -> None:

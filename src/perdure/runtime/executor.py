@@ -392,7 +392,7 @@ class Executor:
     def has_suspect(self) -> bool:
         """Whether a run is here that was in flight at two deaths in a row, has got nowhere since, and is at work."""
         return any(
-            e.row.attempts >= SUSPECT_DEATHS and not e.run.progressed and not is_waiting(e)
+            e.row.attempts >= SUSPECT_DEATHS and not e.run.observed and not is_waiting(e)
             for e in self.executions.values()
         )
 

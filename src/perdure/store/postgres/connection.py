@@ -2,15 +2,17 @@
 
 Promises: statements are prepared once per connection under plans that no later growth of a table spoils; a broken or
 cancelled call never leaves the connection in an unknown state, for it is dropped and the next call makes another;
-nothing depends on what a session remembers, so a transaction pooler in between (pgbouncer from 1.21 on) does no harm.
+nothing depends on what a session remembers, so a transaction pooler in between (pgbouncer from 1.21 on) does no harm;
+a connection that is open on this side only does not hold a call for longer than a few seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,9 +21,11 @@ from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate
 
 T = TypeVar("T")
+log = logging.getLogger("perdure")
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 40.0  # longer than the server's own bound, which is the one that should strike
+DOUBT_SECONDS = 4.0  # without an answer, until the server is asked whether it still knows the connection
 SETTINGS = {
     "application_name": "perdure",
     # A plan made for an empty table is ruinous for a full one, and a generic plan by key is right for both.
@@ -83,7 +87,7 @@ def place(url: str) -> str:
 class Link:
     """A connection and the lock that keeps its calls one after another."""
 
-    __slots__ = ("_conn", "_lock", "_made", "_open", "_statements", "url", "where")
+    __slots__ = ("_asking", "_conn", "_doubts", "_lock", "_made", "_open", "_statements", "url", "where")
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -91,6 +95,8 @@ class Link:
         self._conn: Connection | None = None
         self._statements: dict[str, Statement] = {}
         self._lock = asyncio.Lock()
+        self._doubts: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._open = False
         self._made: list[Callable[[Connection], Awaitable[None]]] = []
 
@@ -118,16 +124,18 @@ class Link:
     async def fetch(self, sql: str, *args: Any, writing: bool = False) -> list[Any]:
         async with self._lock:
             try:
-                statement = await self.prepare(sql)
-                return await statement.fetch(*args, timeout=ANSWER_SECONDS)
+                with self._doubted():
+                    statement = await self.prepare(sql)
+                    return await statement.fetch(*args, timeout=ANSWER_SECONDS)
             except BaseException as e:
                 self.fail(e, writing=writing)
 
     async def fetchrow(self, sql: str, *args: Any, writing: bool = False) -> Any:
         async with self._lock:
             try:
-                statement = await self.prepare(sql)
-                return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
+                with self._doubted():
+                    statement = await self.prepare(sql)
+                    return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
             except BaseException as e:
                 self.fail(e, writing=writing)
 
@@ -137,15 +145,16 @@ class Link:
         async with self._lock:
             try:
                 tx = Transaction(self, await self.connection())
-                await tx.execute("begin")
-                try:
-                    yield tx
-                    await tx.execute("commit")
-                except Exception as e:
-                    if not isinstance(e, OSError | asyncio.TimeoutError) and not tx.broken:
-                        with suppress(Exception):
-                            await tx.execute("rollback")
-                    raise
+                with self._doubted():
+                    await tx.execute("begin")
+                    try:
+                        yield tx
+                        await tx.execute("commit")
+                    except Exception as e:
+                        if not isinstance(e, OSError | asyncio.TimeoutError) and not tx.broken:
+                            with suppress(Exception):
+                                await tx.execute("rollback")
+                        raise
             except BaseException as e:
                 self.fail(e, writing=True)
 
@@ -153,9 +162,48 @@ class Link:
         """Something that is no prepared statement."""
         async with self._lock:
             try:
-                return await work(await self.connection())
+                with self._doubted():
+                    return await work(await self.connection())
             except BaseException as e:
                 self.fail(e, writing=writing)
+
+    # -- a server that is gone and did not say so (its end was lost on the way) leaves calls without an answer
+
+    @contextmanager
+    def _doubted(self) -> Generator[None]:
+        """While a call is under way: every few seconds, make sure that the server knows of it."""
+        self._doubts = asyncio.get_running_loop().call_later(DOUBT_SECONDS, self._doubt)
+        try:
+            yield
+        finally:
+            self._doubts.cancel()
+
+    def _doubt(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._doubts = loop.call_later(DOUBT_SECONDS, self._doubt)
+        if self._conn is not None and (self._asking is None or self._asking.done()):
+            self._asking = loop.create_task(self._ask_after(self._conn))
+
+    async def _ask_after(self, conn: Connection) -> None:
+        """Drop the connection if the server has no such session; a call under way then fails at once."""
+        with suppress(Exception):  # unreachable just now: nothing is known, and asked again later
+            other: Connection = await driver().connect(self.url, timeout=DOUBT_SECONDS, statement_cache_size=0)
+            try:
+                mine = await other.fetchval("select pg_backend_pid()", timeout=DOUBT_SECONDS)
+                if mine != other.get_server_pid():
+                    return  # a pooler in between: its sessions are not the server's
+                known = await other.fetchval(
+                    "select exists (select from pg_stat_activity where pid = $1)",
+                    conn.get_server_pid(),
+                    timeout=DOUBT_SECONDS,
+                )
+            finally:
+                other.terminate()
+            if not known and conn is self._conn and not conn.is_closed():
+                log.warning(
+                    "Postgres at %s no longer knows a connection that is open here; it is made anew", self.where
+                )
+                conn.terminate()
 
     # -- the connection itself; the lock is held
 

@@ -30,6 +30,7 @@ import apsw
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.store.sqlite import driver, file
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.health import lock_holder
 from perdure.store.sqlite.turn import Turn
 
 PATIENCE: Final = 4.5  # seconds that a call waits for locks
@@ -327,7 +328,8 @@ def breaks(e: BaseException) -> bool:
 def translate(e: Exception, path: Path) -> Exception:
     """What the house calls an error of SQLite's. What is left as it is, is a bug."""
     if isinstance(e, apsw.BusyError | apsw.LockedError):
-        return Overloaded(f"{path} is locked by another process: {e}")
+        who = lock_holder(path)
+        return Overloaded(f"{path} is locked by another process{f' ({who})' if 'process' in who else ''}: {e}")
     if isinstance(e, apsw.FullError):
         return Overloaded(f"no room to write {path}: {e}. Free some space; work goes on by itself then.")
     if breaks(e) or isinstance(e, apsw.InterruptError | apsw.PermissionsError | apsw.AuthError):

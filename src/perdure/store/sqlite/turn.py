@@ -28,6 +28,23 @@ class _Wait(Enum):
     ABANDONED = auto()  # it waits for the lock, but the writer has given up
 
 
+def flock_holder(path: Path, locks: str | None = None) -> str:
+    """`` (pid 4711)`` for who has the lock of a file now; "" where the kernel does not say."""
+    try:
+        file = os.stat(path)
+        if locks is None:
+            locks = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return ""
+    place = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    for line in locks.splitlines():
+        # 1: FLOCK  ADVISORY  WRITE 4711 08:02:123456 0 EOF; "->" marks one that waits
+        fields = line.split()
+        if len(fields) == 8 and fields[1] == "FLOCK" and fields[5] == place and fields[4] not in {"0", "-1"}:
+            return f" (pid {fields[4]})"
+    return ""
+
+
 class Turn:
     """The right to begin a write transaction, among all processes. For one writer thread."""
 
@@ -53,7 +70,8 @@ class Turn:
             granted = self._state.wait_for(lambda: self._wait is _Wait.GRANTED, timeout)
             self._wait = _Wait.NONE if granted else _Wait.ABANDONED
         if not granted:
-            raise Overloaded(f"another process has kept the turn to write ({self._path}) for {timeout:.1f} s")
+            who = flock_holder(self._path)
+            raise Overloaded(f"another process{who} has kept the turn to write ({self._path}) for {timeout:.1f} s")
 
     def release(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)

@@ -1,0 +1,1 @@
+"""The chaos run: random workflows on real executors over a real database, everything failing, everything judged."""
