@@ -194,7 +194,7 @@ class Router:
     # -- recovery policies
 
     def recovery_policy(
-        self, target: object = None, /, *, on: Collection[str] = ("crash",), order: int = 100
+        self, target: object = None, *, on: Collection[str] = ("crash",), order: int = 100
     ) -> Callable[[Asked], Asked]:
         """Declare what is asked when a workflow was interrupted: a function ``(incident) -> decision``.
 
@@ -204,7 +204,7 @@ class Router:
         """
         return partial(self._recovery_policy, target, on, order)
 
-    def on_error(self, target: object = None, /, *, order: int = 100) -> Callable[[Asked], Asked]:
+    def on_error(self, target: object = None, *, order: int = 100) -> Callable[[Asked], Asked]:
         """Declare what is asked before an exception fails a workflow: ``recovery_policy(…, on={"error"})``."""
         return partial(self._recovery_policy, target, ("error",), order)
 
