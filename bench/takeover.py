@@ -101,6 +101,12 @@ class Tail:
             self.steps.append((id, int(pid), int(at) / 1e9))
 
 
+async def all_serve(client: Client) -> None:
+    """Until every executor is there, whatever was killed before."""
+    while sum(who.serving for who in await client._home.engine().line.store.incarnations()) < EXECUTORS:
+        await asyncio.sleep(0.05)
+
+
 async def measure(a: argparse.Namespace, url: str, folder: Path) -> list[float]:
     tail = Tail(folder / "ledger")
     rng = random.Random(a.seed)
@@ -114,10 +120,11 @@ async def measure(a: argparse.Namespace, url: str, folder: Path) -> list[float]:
         try:
             for n in range(WORKFLOWS):
                 await client.workflow("walk", returns=object).options(id=f"w{n}").start(f"w{n}")
-            while len(tail.runs) < WORKFLOWS or len(set(tail.runs.values())) < 2:
-                await asyncio.sleep(0.05)
-                tail.read()
             for _ in range(a.kills):
+                await all_serve(client)
+                while len(tail.runs) < WORKFLOWS:
+                    await asyncio.sleep(0.05)
+                    tail.read()
                 await asyncio.sleep(rng.uniform(0.5, 2.0) if not a.lease_only else rng.uniform(0, a.lease / 2))
                 tail.read()
                 victim = next(n for n, who in enumerate(members) if who.pid in tail.runs.values())

@@ -74,7 +74,6 @@ async def test_one_that_was_stopped_and_comes_back_writes_nothing_and_rejoins(fl
     await fleet.begun("w", 2)  # by the other: it goes on meanwhile
     zombie.signal(signal.SIGCONT)
     await until(lambda: "was declared dead" in zombie.said())
-    await until(lambda: "was taken over by another executor; it stops here" in zombie.said())  # a write was refused
     assert await fleet.client.handle("w").result() == 6
 
     async def rejoined() -> bool:
@@ -88,6 +87,22 @@ async def test_one_that_was_stopped_and_comes_back_writes_nothing_and_rejoins(fl
     fleet.members[1].signal(signal.SIGKILL)
     await fleet.start("job", "again", 1, 0.0)
     assert (await fleet.begun("again")).incarnation == new[0], "it works under a new identity"
+
+
+async def test_what_one_declared_dead_still_has_to_write_is_refused(fleet: Fleet) -> None:
+    """Its lease is long, so it does not learn first that it is dead: the token alone stops it."""
+    zombie = await fleet.launch("zombie", PERDURE_LEASE="60")
+    await fleet.start("job", "w", 2, 2.0)
+    old = await fleet.begun("w", 1)
+    zombie.signal(signal.SIGSTOP)
+    other = await fleet.launch("other")
+    assert await fleet.client.recover_executors("zombie", force=True) == ("w",)
+    await fleet.begun("w", 1, pid=other.pid)
+    zombie.signal(signal.SIGCONT)
+    await until(lambda: "w was taken over by another executor; it stops here" in zombie.said())
+    assert await fleet.client.handle("w").result() == 3
+    assert [e.step for e in fleet.effects() if e.incarnation == old.incarnation] == [1], "it began nothing more"
+    assert Counter((e.id, e.step) for e in fleet.effects()) == {("w", 1): 2, ("w", 2): 1}
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
