@@ -95,6 +95,8 @@ class TakesFromTheLiving(Mutant):
     """The reaper takes everybody else for gone."""
 
     number = "x1"
+    faults: ClassVar[dict[str, float]] = {"kill": 1.0, "slow": 0.4}
+    kinds = ("chain", "group", "family")
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         async def all_gone(host: Any) -> list[bytes]:
