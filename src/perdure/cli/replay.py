@@ -5,7 +5,6 @@ It reads rows and histories and writes nothing; bodies are replayed here, withou
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from perdure.cli.target import Given, Place, check_schema, choose_app, common, f
 from perdure.config import Settings, read_settings
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Versioning
+from perdure.runtime.launch import code_of
 from perdure.runtime.pasts import open_pasts
 from perdure.runtime.replay_check import Finding, Replayer, Verdict
 from perdure.store.base import Store
@@ -49,8 +49,6 @@ def replay_(given: Given, target: str, names: Sequence[str], limit: int | None) 
     app = load_app(target)
     if given.app not in (None, app.name):
         raise Exit(Code.USAGE, f"{target} is the app {app.name!r}, not {given.app!r} as --app says")
-    for module in home_of(app).modules:
-        importlib.import_module(module)
     tally = run(_replay(given, app, names, limit))
     _report(given, target, tally)
     if tally.broken:
@@ -62,10 +60,11 @@ async def _replay(given: Given, app: AnyApp, names: Sequence[str], limit: int | 
     settings = read_settings(app.name, {**home.arguments, "database": given.database or home.arguments.get("database")})
     store = await _open(given, app, settings)
     tally = Tally()
-    replayer = Replayer(home.registry, version=settings.version, executor_id=settings.executor_id)
+    version = code_of(app.name, home.definitions(), settings.version).version
+    replayer = Replayer(home.registry, version=version, executor_id=settings.executor_id)
     try:
         async for page in open_pasts(store, names, limit):
-            met = [past for past in page if _meets(past.row, settings.version)]
+            met = [past for past in page if _meets(past.row, version)]
             tally.pinned += len(page) - len(met)
             tally.checked += len(met)
             verdicts = await replayer.check_all(met)

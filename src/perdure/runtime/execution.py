@@ -12,7 +12,6 @@ Promises:
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -36,8 +35,6 @@ from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
-
-log = logging.getLogger("perdure")
 
 EMPTY: Mapping[Any, Any] = MappingProxyType({})
 
