@@ -102,7 +102,7 @@ def test_without_code_and_without_an_executor_it_is_unknown(perdure: Cli, url: s
 
 
 def test_a_live_executor_answers_for_its_code(perdure: Cli, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perdure.runtime.executor.REAP_SECONDS", 0.05)
+    monkeypatch.setattr("perdure.runtime.reaper.ROUND_SECONDS_MAX", 0.05)
 
     async def main() -> Any:
         app, checkout, inside = build(url)

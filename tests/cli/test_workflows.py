@@ -52,7 +52,8 @@ def store_of(url: str, do: Callable[[Any], Any]) -> Any:
 
 def hold(url: str, id: str, reason: Reason, detail: str) -> None:
     async def do(store: Any) -> None:
-        (claimed,) = await store.claim(ClaimRequest(owner=b"o" * 16, token=b"t" * 16, version="", limit=1))
+        version = (await store.rows([id]))[id].version
+        (claimed,) = await store.claim(ClaimRequest(owner=b"o" * 16, token=b"t" * 16, version=version, limit=1))
         assert claimed.row.id == id
         unit = Unit(key=RunKey(id, 1), claim=b"t" * 16, nonce=b"n" * 16, change=Hold(reason, detail))
         assert (await store.commit([unit])).verdicts[0].applied

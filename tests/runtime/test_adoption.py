@@ -166,7 +166,7 @@ async def test_an_edit_is_adopted_or_stranded_with_its_message(
         assert words in trial.detail
         stranded = await row(changed, "a")
         assert (stranded.version, stranded.status, stranded.owner) == ("v1", "queued", None)
-        await until(lambda: "stranded" in said.text)
+        await until(lambda: "would break on version" in said.text)
         assert "1 unfinished workflow of versions that nobody runs would break on version v2 and stay" in said.text
         assert f"({reason.replace('no_code', '1 no_code').replace('nondet', '1 nondet')}); for example a: " in said.text
         assert "See: perdure workflow list --stranded" in said.text
@@ -339,7 +339,7 @@ async def test_a_lease_that_ran_out_counts_for_another_one(database: str, ledger
         other = await Fleet(app).put("another", "v1", lease=60_000_000, now=now - 90_000_000)
         await a_round(adopter)
         assert await version_of(app) == "v1"
-        await me.line.store.bury([other])
+        await me.line.store.bury([other], expired_only=False)
         await a_round(adopter)
         assert await version_of(app) == "v2"
 

@@ -19,6 +19,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Incarnation, Kind, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Hold, Start, Unit
+from perdure.operations import ask
 from perdure.store.base import ClaimRequest, Store
 from tests.runtime.moving import at_rest, go, hold, names, run_of, stage, store_of, trip
 from tests.runtime.support import Ledger, history, in_memory, row, status, until
@@ -54,7 +55,7 @@ async def test_resume_forgets_the_deaths(app: App) -> None:
         await store.claim(ClaimRequest(owner=owner, token=b"1" * 16, version="", limit=1))
         for n in range(3):
             (claimed,) = await store.adopt(
-                [owner], ClaimRequest(owner=owner, token=bytes([n]) * 16, version="", limit=1)
+                [owner], ClaimRequest(owner=owner, token=bytes([n]) * 16, version="", limit=1), suspects=n > 0
             )
         assert claimed.row.attempts == 3
         await store.commit(
@@ -301,7 +302,10 @@ async def stranded(app: Any) -> tuple[Store, Any]:
 
 
 @pytest.mark.parametrize("state", ["running", "held"])
-async def test_stranded_work_moves_if_somebody_has_checked_it_or_by_force(app: App, state: str) -> None:
+async def test_stranded_work_moves_if_somebody_has_checked_it_or_by_force(
+    app: App, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask, "PATIENCE_SECONDS", 0.1)
     workflow = app.workflow(name="any")(_nothing)
     async with app.connect():
         handle = await workflow.options(id="a").start()
@@ -309,7 +313,8 @@ async def test_stranded_work_moves_if_somebody_has_checked_it_or_by_force(app: A
         if state == "held":
             await store.commit([Unit(key=was.key, claim=b"t" * 16, change=Hold(Reason.NO_CODE, "none"))])
         line = app._home.engine().line
-        with pytest.raises(WorkflowStranded, match=r"version 'v1' and was not moved to 'v2': nobody here can replay"):
+        unanswered = r"version 'v1' and was not moved to 'v2': no live executor of version 'v2' answered"
+        with pytest.raises(WorkflowStranded, match=unanswered):
             await handle.resume()
 
         async def differs(_row: Any, version: str) -> str:

@@ -29,7 +29,8 @@ Declared = Literal["pinned", "auto_upgrade"] | None
 
 def shop(database: str, version: str | None, declared: Declared = None, **more: Any) -> App:
     """A replica: ``order`` waits for a message, then tells which versions ran its two steps."""
-    app = App("shop", database=database, version=version, **more)
+    # What a launch alone does with work of other versions; that it may be adopted is for test_adoption.py.
+    app = App("shop", database=database, version=version, **{"adopt": "never", **more})
 
     @app.step(name="step")
     async def step() -> str:

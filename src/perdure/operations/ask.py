@@ -15,10 +15,9 @@ LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 15.0  # an executor looks for requests in the rounds of its reaper, every 5 s at most
 
 
-async def ask_executor(
-    store: Store, version: str, request: Request, *, patience: float = PATIENCE_SECONDS
-) -> bytes | None:
-    """The answer, JSON; None if no executor of ``version`` gave one within ``patience`` seconds."""
+async def ask_executor(store: Store, version: str, request: Request, *, patience: float | None = None) -> bytes | None:
+    """The answer, JSON; None if no executor of ``version`` gave one within ``patience`` seconds (15)."""
+    patience = PATIENCE_SECONDS if patience is None else patience
     await store.ask(version, request, int(patience * 1e6))
     store.hint()
     end = asyncio.get_running_loop().time() + patience

@@ -111,7 +111,9 @@ class Adopter:
             return
         target = await host.target()
         if host.adopt != "never":
-            await self._try_all(versions, target)
+            # Whoever asks for a version that was never launched waits for its launch.
+            launched = {version.name for version in await store.versions()}
+            await self._try_all([version for version in versions if version in launched], target)
         await self._cancel(versions, target)
 
     async def _see(self) -> Fleet | None:
