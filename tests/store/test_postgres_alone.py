@@ -105,6 +105,11 @@ def told(**more: Any) -> Unit:
     return unit("w", CLAIM, records=[record(1, Kind.STEP, b"{}")], **more)
 
 
+def _two(**more: Any) -> Unit:
+    second = record(2, Kind.EVENT, None, shown="e = 1", intents=(Intent("3", "next", b"fp"),))
+    return unit("w", CLAIM, records=[record(1), second], **more)
+
+
 def ended(**more: Any) -> Unit:
     return unit("w", CLAIM, records=[record(1, intents=(Intent("2", "next", b"fp"),))], change=close(**more))
 
@@ -174,6 +179,17 @@ CASES: dict[str, tuple[str, Build]] = {
     ),
     "received and ended": ("told_end", lambda: [told(taken=[(MAIL.mid, 1)], woken=[MAIL.wake], change=close())]),
     "event and ended": ("told_end", lambda: [told(events=[SetEvent("e", b"1")], change=close())]),
+    "end of two": ("end_of_two", lambda: [_two(change=close())]),
+    "end of two and start": ("end_and_start_of_two", lambda: [_two(change=close()), begun()]),
+    "received, then an event": (
+        "told_of_two",
+        lambda: [_two(taken=[(MAIL.mid, 1)], woken=[MAIL.wake], events=[SetEvent("e", b"1")])],
+    ),
+    "received second": ("told_of_two", lambda: [_two(taken=[(MAIL.mid, 2)])]),
+    "received, then an event, then the end": (
+        "told_end_of_two",
+        lambda: [_two(taken=[(MAIL.mid, 1)], woken=[MAIL.wake], events=[SetEvent("e", b"1")], change=close())],
+    ),
     "cancelled and ended": ("told_end", lambda: [told(woken=[COMMAND], change=close(Status.CANCELLED))]),
 }
 
@@ -229,7 +245,8 @@ async def test_alone_or_by_the_batch_is_the_same(
         [told(woken=[tok(), tok()])],
         [told(sends=[send("friend")])],
         [told(children=[start("c")])],
-        [unit("w", CLAIM, records=[record(1), record(2)], change=close())],
+        [unit("w", CLAIM, records=[record(1), record(2), record(3)], change=close())],
+        [unit("w", CLAIM, records=[record(1), record(2)])],
         [unit("w", CLAIM, change=close())],
         [unit("w", CLAIM, records=[record(1)], change=Park(None, ""))],
         [own("n", CLAIM, records=[record(1)])],

@@ -193,7 +193,7 @@ async def test_each_batch_takes_the_smallest_shape_in_one_statement(store: Postg
     assert counter.shapes() == ["starts"]
     await one(store, own("e", tok("claim"), change=close()))
     assert counter.shapes() == ["starts_closed"]
-    begun, ended = own("f", tok("claim")), unit("c", claim, records=[record(1), record(2)], change=close())
+    begun, ended = own("f", tok("claim")), unit("c", claim, records=[record(n) for n in (1, 2, 3)], change=close())
     await store.commit([begun, ended])
     assert counter.shapes() == ["mixed"]
     await one(store, unit("d", claim, records=[record(1)], events=[SetEvent("e", b"1")], sends=[send("q")]))

@@ -23,7 +23,7 @@ from perdure.store.postgres.rows import pack_intents
 from perdure.store.postgres.shapes import numbered
 from perdure.store.postgres.text import statements
 
-PARTS: dict[str, tuple[str, ...]] = {
+_ONE: dict[str, tuple[str, ...]] = {
     "start": ("outside", "start", "answer_start"),
     "end": ("ending", "record", "answer"),
     "end_and_start": ("ending", "record", "start", "answer_start"),
@@ -32,6 +32,13 @@ PARTS: dict[str, tuple[str, ...]] = {
     "told": ("going_on", "record", "mail", "woken", "answer"),
     "told_end": ("ending", "record", "mail", "answer"),
 }
+# The same of a run that writes two records, as one does that set an event.
+_TWO = {
+    f"{form}_of_two": tuple("two_records" if part == "record" else part for part in parts)
+    for form, parts in _ONE.items()
+    if "record" in parts
+}
+PARTS = {**_ONE, **_TWO}
 
 
 class Lone(NamedTuple):
@@ -74,7 +81,7 @@ def fitting(batch: Sequence[Unit]) -> Lone | None:
             start = _start(batch[0])
             return Lone("start", of_start(start), start)
         case ["end" | "told" | "told_end" as form]:
-            return Lone(form, of_run(batch[0]))
+            return Lone(form + _count(batch[0]), of_run(batch[0]))
         case ["send"]:
             (send,) = batch[0].sends
             return Lone("send", of_send(send), send=send)
@@ -82,7 +89,7 @@ def fitting(batch: Sequence[Unit]) -> Lone | None:
             ended, begun = batch if kinds[0] == "end" else reversed(batch)
             start = _start(begun)
             if start.id != ended.key.id:  # else one row twice, which takes two statements
-                return Lone("end_and_start", {**of_run(ended), **of_start(start)}, start)
+                return Lone("end_and_start" + _count(ended), {**of_run(ended), **of_start(start)}, start)
         case _:
             pass
     return None
@@ -109,22 +116,26 @@ async def write(ways: Ways, place: Place, batch: Sequence[Unit], lone: Lone, now
 
 
 def _kind(unit: Unit) -> str | None:
-    """What a unit is if it may go alone: one thing of everything, and nobody else to be told."""
+    """What a unit is if it may go alone: one thing of everything (records: two), and nobody else to be told."""
     if unit.decision is not None:
         return None
     if unit.start is not None or unit.claim is None:
         return _newcomer(unit)
-    if len(unit.records) != 1 or unit.sends or unit.children:
+    if not 1 <= len(unit.records) <= 2 or unit.sends or unit.children:
         return None
     told = bool(unit.events or unit.taken or unit.woken)
     if told and (len(unit.events) > 1 or len(unit.taken) > 1 or len(unit.woken) > 1):
         return None
     change = unit.change
     if change is None:
-        return "told" if told else "checkpoint"
+        return "told" if told else "checkpoint" if len(unit.records) == 1 else None
     if not isinstance(change, Close) or change.parent is not None or change.children:
         return None
     return "told_end" if told else "end"
+
+
+def _count(unit: Unit) -> str:
+    return "_of_two" if len(unit.records) == 2 else ""
 
 
 def _newcomer(unit: Unit) -> str | None:

@@ -4,41 +4,54 @@ from __future__ import annotations
 
 from typing import Any
 
+from perdure.model.records import Record
 from perdure.model.states import CODE, VERSIONING
 from perdure.model.writes import Close, Send, Start, Unit
 from perdure.store.postgres.rows import pack_intents
 
 
 def of_run(unit: Unit) -> dict[str, Any]:
-    """The record of a run, what came with it, and its end."""
-    (r,) = unit.records
+    """The records of a run, what came with them, and its end."""
     values: dict[str, Any] = {
         "id": unit.key.id,
         "run": unit.key.run,
         "claim": unit.claim,
-        "h_seq": r.seq,
-        "h_path": r.path,
-        "h_kind": r.kind,
-        "h_name": r.name,
-        "h_at": r.at,
-        "h_fingerprint": r.fingerprint,
-        "h_outcome": r.outcome,
-        "h_data": None if r.data is None else r.data.decode(),
-        "h_attempt": r.attempt,
-        "h_shown": r.shown,
-        "h_intents": pack_intents(r.intents),
         "h_version": unit.version,
         "h_nonce": unit.nonce,
-        "r_mid": unit.taken[0][0] if unit.taken else None,
+        "r_mid": None,
+        "r_seq": None,
         "d_nonce": unit.woken[0] if unit.woken else None,
-        "e_name": unit.events[0].name if unit.events else None,
-        "e_data": unit.events[0].data.decode() if unit.events else None,
+        "e_name": None,
+        "e_data": None,
     }
-    if isinstance(unit.change, Close):
-        end = unit.change
+    for prefix, record in zip("hg", unit.records, strict=False):
+        values |= _of_record(prefix, record)
+    if unit.taken:
+        ((values["r_mid"], values["r_seq"]),) = unit.taken
+    if unit.events:
+        values |= {"e_name": unit.events[0].name, "e_data": unit.events[0].data.decode()}
+    end = unit.change
+    if isinstance(end, Close):
         output = None if end.data is None else end.data.decode()
-        values |= {"c_status": CODE[end.status], "c_outcome": end.outcome, "c_output": output}
+        last = unit.records[-1].seq
+        values |= {"c_status": CODE[end.status], "c_outcome": end.outcome, "c_output": output, "c_last": last}
     return values
+
+
+def _of_record(prefix: str, r: Record) -> dict[str, Any]:
+    return {
+        prefix + "_seq": r.seq,
+        prefix + "_path": r.path,
+        prefix + "_kind": r.kind,
+        prefix + "_name": r.name,
+        prefix + "_at": r.at,
+        prefix + "_fingerprint": r.fingerprint,
+        prefix + "_outcome": r.outcome,
+        prefix + "_data": None if r.data is None else r.data.decode(),
+        prefix + "_attempt": r.attempt,
+        prefix + "_shown": r.shown,
+        prefix + "_intents": pack_intents(r.intents),
+    }
 
 
 def of_start(s: Start) -> dict[str, Any]:

@@ -44,7 +44,7 @@ z as (
     set status = :c_status::smallint, reason = null, detail = '', owner = null, cause = 0, until = null,
         updated = coalesce(:now::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint),
         closed = coalesce(:now::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint),
-        last_seq = greatest(last_seq, :h_seq::int),
+        last_seq = greatest(last_seq, :c_last::int),
         cancel = coalesce(workflow.cancel, (
             select k.cancel from perdure.wake k
             where k.app = :app::text and k.dest = :id::text and k.nonce = :d_nonce::bytea))
@@ -69,10 +69,24 @@ h as (
     on conflict (app, id, run, seq) do update
         set nonce = case when history.nonce = excluded.nonce then excluded.nonce end)
 
+-- The same of two: what it received, or a step's, and the event that it then set.
+-- name: part_lone_two_records
+h as (
+    insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown,
+        intents, version, nonce)
+    select :app, :id, :run, u.*, :h_version::text, :h_nonce::bytea
+    from z cross join (values
+        (:h_seq::int, :h_path::text, :h_kind::smallint, :h_name::text, :h_at::bigint,
+            :h_fingerprint::bytea, :h_outcome::smallint, :h_data::text, :h_attempt::int, :h_shown::text, :h_intents::text),
+        (:g_seq::int, :g_path::text, :g_kind::smallint, :g_name::text, :g_at::bigint,
+            :g_fingerprint::bytea, :g_outcome::smallint, :g_data::text, :g_attempt::int, :g_shown::text, :g_intents::text)) u
+    on conflict (app, id, run, seq) do update
+        set nonce = case when history.nonce = excluded.nonce then excluded.nonce end)
+
 -- The message that the record received, and the latest value of an event; each may be none.
 -- name: part_lone_mail
 r as (
-    update perdure.message set taken_run = :run, taken_seq = :h_seq::int
+    update perdure.message set taken_run = :run, taken_seq = :r_seq::int
     where app = :app and dest = :id and mid = :r_mid::bytea and taken_seq is null and exists (select from z)),
 e as (
     insert into perdure.event (app, id, run, name, data, at)
