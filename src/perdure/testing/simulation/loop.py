@@ -48,6 +48,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.us / 1e6
 
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        """A timer takes time, if it is a microsecond: who waits for a rest too small to count would wait for ever."""
+        return super().call_at(max(when, (self.us + 1) / 1e6), callback, *args, context=context)
+
     def _run_once(self) -> None:
         """One turn: what is due, then all that is ready now."""
         scheduled = self._scheduled
