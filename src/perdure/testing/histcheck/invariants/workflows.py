@@ -203,7 +203,7 @@ def one_result_for_all(of: Evidence, found: Findings) -> None:
 def attempts_count_deaths(of: Evidence, found: Findings) -> None:
     """Attempts are deaths in a row: one more when the work of the dead is taken over, none when it got anywhere.
 
-    Nothing else counts. Beside a suspect (two deaths in a row) others are not counted, for it was most likely the cause.
+    Nothing else counts. Beside a suspect (two deaths in a row) others are not counted: it was most likely the cause.
     """
     states = _states(of)
     for id, changes in of.workflows.items():
@@ -231,9 +231,9 @@ def _deaths_in_a_row(of: Evidence, row: Row, before: int) -> int:
     """The deaths that a run has been through without getting anywhere, as its holder's row and records tell."""
     for change in of.records.get((row["id"], row["run"]), ()):
         record = change.new
-        if record is not None and change.n < before and record["seq"] > row["last_seq"]:
-            if kind_of(record) not in NOWHERE:
-                return 0
+        came = record is not None and change.n < before and record["seq"] > row["last_seq"]
+        if came and kind_of(change.row) not in NOWHERE:
+            return 0
     return int(row["attempts"])
 
 
