@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from perdure.store.sqlite import claim, commands, commit, executors, reads
+from perdure.store.sqlite import claim, commands, commit, decisions, executors, reads, requests, strays, versions
+from perdure.store.sqlite import next as next_run
 from perdure.testing.simulation.database import SimulatedStore
 
 CALLS = {"aborted": 0.03, "lost": 0.1, "late": 0.1}
 DEATHS = {"kill": 1.0}
 SLEEPS = {"stop": 1.5, "slow": 0.05}
-ALL_SQL: tuple[ModuleType, ...] = (claim, commands, commit, executors, reads)
+ALL_SQL: tuple[ModuleType, ...] = (
+    claim, commands, commit, decisions, executors, next_run, reads, requests, strays, versions,
+)  # fmt: skip
 
 
 class Mutant:
@@ -23,6 +26,7 @@ class Mutant:
     faults: ClassVar[dict[str, float]] = {}
     kinds: tuple[str, ...] = ()  # of scripts; all, if none is named
     seeds = 60  # in so many worlds it must be caught
+    known = 1  # the world in which it was caught when this was written: tried first
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         raise NotImplementedError
@@ -30,6 +34,7 @@ class Mutant:
 
 def change_query(patch: pytest.MonkeyPatch, name: str, old: str, new: str) -> None:
     """Change the text of a query of the SQLite dialect, wherever it is used."""
+    assert any(name in module.Q for module in ALL_SQL), f"there is no query {name} any more: the mutant must follow"
     for module in ALL_SQL:
         queries = dict(module.Q)
         if name in queries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,6 +17,7 @@ class NoClaimTest(Mutant):
     """Whoever has the run's number may write."""
 
     number = "1"
+    known = 3
     faults: ClassVar[dict[str, float]] = {"stop": 2.0, "slow": 0.4}
     kinds = ("chain", "group", "family")
 
@@ -42,6 +44,7 @@ class ReadThenWrite(Mutant):
 
         async def checked(store: Any, plain: Any, batch: Any, *, now: int | None = None) -> Any:
             rows = await store.rows([unit.key.id for unit in batch])
+            await asyncio.sleep(0.2)  # waits: in virtual time
             good = {id for id, row in rows.items() if any(u.key.id == id and u.claim == row.claim for u in batch)}
             receipt = await plain([unit for unit in batch if unit.claim is None or unit.key.id in good], now=now)
             verdicts = iter(receipt.verdicts)

@@ -48,6 +48,7 @@ class HintsOnly(Mutant):
     """Executors look when they are told to, and at no other time."""
 
     number = "22"
+    known = 2
     faults: ClassVar[dict[str, float]] = {"deaf": 1.0}
     kinds = ("chain", "letters", "mailbox", "delayed")
 
@@ -66,6 +67,7 @@ class SleepsWithMail(Mutant):
     """A workflow that lies down is not woken by what came meanwhile."""
 
     number = "x4"
+    known = 5
     faults: ClassVar[dict[str, float]] = {"deaf": 0.5, **DEATHS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -79,7 +81,9 @@ class CancelWithoutCompare(Mutant):
     kinds = ("cancelled",)
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
-        def cancel(conn: Any, app: str, id: str, reason: str, nonce: bytes, now: int) -> Any:
+        def cancel(
+            conn: Any, app: str, id: str, reason: str, nonce: bytes, now: int, _unserved: str | None = None
+        ) -> Any:
             row = commands._get(conn, app, id)
             if row is None or not row.status.open:
                 return row
@@ -105,6 +109,7 @@ class LastInFirstOut(Mutant):
     """Mail is read in another order than it was sent in."""
 
     number = "30"
+    known = 3
     faults: ClassVar[dict[str, float]] = {"deaf": 0.5, "stop": 0.5}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -115,6 +120,7 @@ class WakesGoTooSoon(Mutant):
     """The wakes of an ended child's parent are never written."""
 
     number = "x5"
+    known = 9
     faults: ClassVar[dict[str, float]] = {**DEATHS, **CALLS, "deaf": 0.5}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:

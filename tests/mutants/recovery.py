@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 import perdure.runtime.executor
+import perdure.runtime.reaper
 import perdure.runtime.recovery
 from perdure.runtime.engine import Engine
 from perdure.runtime.execution import Execution
+from perdure.runtime.reaper import Reaper
 from perdure.store.sqlite import claim
 from perdure.testing.simulation import shims
 from tests.mutants.base import CALLS, DEATHS, SLEEPS, Mutant, change_query
@@ -37,10 +39,12 @@ class OneShotReaper(Mutant):
     """The dead are looked for at launch only."""
 
     number = "13"
+    known = 14
     faults: ClassVar[dict[str, float]] = {**DEATHS, "moving": 1.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(perdure.runtime.executor.Executor, "_reap_again", lambda _self: None)
+        patch.setattr(Reaper, "start", lambda _self: None)
+        patch.setattr(Reaper, "now", lambda _self: None)
 
 
 class DeadRowsPruned(Mutant):
@@ -51,12 +55,15 @@ class DeadRowsPruned(Mutant):
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "incarnation_forget", "not exists", "1 or exists")
+        change_query(patch, "workflow_next_owner", "status < 5", "status < 0")  # else it is found by its work alone
+        patch.setattr(perdure.runtime.reaper, "FORGET_EVERY", 1)
 
 
 class DeathIsNotFinal(Mutant):
     """A heartbeat brings the dead back."""
 
     number = "15"
+    known = 2
     faults: ClassVar[dict[str, float]] = {**SLEEPS, "cut": 1.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -88,7 +95,11 @@ class EveryClaimIsADeath(Mutant):
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         plain = claim._take
-        patch.setattr(claim, "_take", lambda *args, **_deaths: plain(*args, deaths=1))
+
+        def take(conn: Any, app: str, ids: list[str], want: Any, now: int, **told: Any) -> Any:
+            return plain(conn, app, ids, want, now, **{**told, "attempts": [1] * len(ids)})
+
+        patch.setattr(claim, "_take", take)
 
 
 class TakesFromTheLiving(Mutant):
@@ -121,6 +132,7 @@ class NoBarrier(Mutant):
     """A step begins before what it rests on is durable."""
 
     number = "x3"
+    known = 9
     faults: ClassVar[dict[str, float]] = {**DEATHS, **CALLS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:

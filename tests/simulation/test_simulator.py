@@ -14,7 +14,7 @@ from perdure.testing.simulation import POINTS, simulate
 from perdure.testing.simulation.loop import Stuck, VirtualLoop
 from perdure.testing.simulation.runner import run
 
-SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "150"))  # `make simulate` runs 2,000, and asks for every point
+SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "120"))  # `make simulate` runs 600, and asks for every point
 
 
 @pytest.mark.slow

@@ -136,10 +136,11 @@ class Watcher:
         return [id for id in self._ends if not self.is_local(id)]
 
     async def _look_once(self) -> None:
-        ids = set(self._foreign())
+        ids = self._foreign()
         wanted = list(self._events)
+        asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
         try:
-            ended = await self._store.ended(ids | {id for id, _ in wanted}) if ids or wanted else {}
+            ended = await self._store.ended(asked) if asked else {}
             # Events are read after the ends: one that was set before the end is then never missed.
             values = await self._store.events(wanted) if wanted else {}
             self._looks += 1

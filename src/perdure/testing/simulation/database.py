@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
+from inspect import iscoroutinefunction
 from typing import Any, Protocol, cast
 
 import apsw
@@ -23,12 +24,7 @@ from perdure.testing.histcheck.audit import SQLITE_READ, Line, install_sqlite, l
 from perdure.testing.simulation.loop import VirtualLoop
 from perdure.testing.simulation.sometimes import sometimes
 
-WRITES = frozenset(
-    {
-        "commit", "claim", "adopt", "reclaim", "replace", "release_held", "cancel", "terminate", "register",
-        "heartbeat", "bury", "leave",
-    }
-)  # fmt: skip
+OF_PROCESS = frozenset({"open", "close", "migrate"})  # what a simulated store does for itself
 
 
 class Fate(Enum):
@@ -49,7 +45,7 @@ class Way(Protocol):
     loop: VirtualLoop
     database: Database
 
-    def fate(self, process: Any, op: str) -> Fate:
+    def fate(self, process: Any, *, writes: bool) -> Fate:
         """What becomes of this call."""
         ...
 
@@ -158,10 +154,10 @@ class SimulatedStore(SQLiteStore):
         self._process.on_hint.append(callback)
 
     async def _write(self, job: Any) -> Any:
-        return await _Call(self._way, self._process, self, job).answer
+        return await _Call(self._way, self._process, self, job, writes=True).answer
 
     async def _read(self, job: Any) -> Any:
-        return await _Call(self._way, self._process, self, job).answer
+        return await _Call(self._way, self._process, self, job, writes=False).answer
 
 
 def _named(name: str) -> Callable[..., Any]:
@@ -174,16 +170,17 @@ def _named(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in (
-    *WRITES, "histories", "inbox", "rows", "run", "inputs", "ended", "events", "list", "poll", "incarnations",
-):  # fmt: skip
-    setattr(SimulatedStore, _name, _named(_name))
+for _name, _method in vars(SQLiteStore).items():
+    if iscoroutinefunction(_method) and not _name.startswith("_") and _name not in OF_PROCESS:
+        setattr(SimulatedStore, _name, _named(_name))
 
 
 class _Call:
     """One call on its way."""
 
-    def __init__(self, way: Way, process: Any, store: SimulatedStore, job: Callable[[Connection], Any]) -> None:
+    def __init__(
+        self, way: Way, process: Any, store: SimulatedStore, job: Callable[[Connection], Any], *, writes: bool
+    ) -> None:
         if process.dead:
             raise asyncio.CancelledError  # in a task of the dead that does not know it yet
         self.answer: asyncio.Future[Any] = way.loop.create_future()
@@ -192,7 +189,8 @@ class _Call:
         self._op = store.op
         self._args = store.args
         self._job = job
-        self._fate = way.fate(process, self._op)
+        self._writes = writes
+        self._fate = way.fate(process, writes=writes)
         way.loop.later(way.latency(), self._arrive)
 
     def _arrive(self) -> None:
@@ -239,8 +237,7 @@ class _Call:
     def _perform(self) -> tuple[Any, Exception | None]:
         way, database = self._way, self._way.database
         try:
-            writes = self._op in WRITES
-            value = database.write(self._job, way.now()) if writes else database.read(self._job)
+            value = database.write(self._job, way.now()) if self._writes else database.read(self._job)
         except Exception as error:
             way.note(self._process, self._op, type(error).__name__)
             return None, error

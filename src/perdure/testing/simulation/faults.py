@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from perdure.testing.simulation.database import WRITES, Fate
+from perdure.testing.simulation.database import Fate
 from perdure.testing.simulation.sometimes import sometimes
 
 HOUR_US = 3_600_000_000
@@ -59,14 +59,14 @@ class Mix(NamedTuple):
         """Whether calls fail of themselves."""
         return bool(self.aborted or self.lost or self.late or self.dies)
 
-    def fate(self, chance: random.Random, op: str, *, mortal: bool) -> Fate:
+    def fate(self, chance: random.Random, *, writes: bool, mortal: bool) -> Fate:
         """What becomes of one call."""
         point = chance.random()
         for likely, fate in ((self.aborted, Fate.ABORTED), (self.lost, Fate.LOST), (self.late, Fate.LATE)):
             if point < likely:
-                return fate if fate is Fate.ABORTED or op in WRITES else Fate.WELL
+                return fate if fate is Fate.ABORTED or writes else Fate.WELL
             point -= likely
-        if mortal and op in WRITES and point < self.dies:
+        if mortal and writes and point < self.dies:
             return chance.choice((Fate.DIES_BEFORE, Fate.DIES_UNANSWERED, Fate.DIES_ANSWERED))
         return Fate.WELL
 

@@ -12,7 +12,7 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVarTuple
 
 
 class Pausable(Protocol):
@@ -22,6 +22,7 @@ class Pausable(Protocol):
     stash: list[asyncio.Handle]  # callbacks that wait for its resumption
 
 
+Ts = TypeVarTuple("Ts")
 PROCESS: ContextVar[Any] = ContextVar("perdure_simulated_process", default=None)
 NOBODY = Context()  # the network, the nemesis: of no process
 
@@ -47,6 +48,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return self.us / 1e6
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """A timer takes time, if it is a microsecond: who waits for a rest too small to count would wait for ever."""
+        return super().call_at(max(when, (self.us + 1) / 1e6), callback, *args, context=context)
 
     def _run_once(self) -> None:
         """One turn: what is due, then all that is ready now."""

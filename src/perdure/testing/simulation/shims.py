@@ -9,23 +9,40 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import perdure.client.journal
+import perdure.client.routes
 import perdure.clock
 import perdure.model.ids
+import perdure.runtime.adoption
 import perdure.runtime.engine
+import perdure.runtime.executor
+import perdure.runtime.handover
+import perdure.runtime.launch
 import perdure.runtime.leases
 import perdure.runtime.loop
+import perdure.runtime.reaper
 import perdure.runtime.recovery
+import perdure.runtime.upgrades
 import perdure.store.sqlite.store
+from perdure.definitions import Registry
 from perdure.model.records import Incarnation
+from perdure.runtime.launch import Code, code_of
 from perdure.runtime.leases import Lease
+from perdure.runtime.pasts import Past
+from perdure.runtime.replay_check import Replayer, Verdict, replay
+from perdure.runtime.stalls import StallWatch
 from perdure.testing.simulation.loop import PROCESS
 from perdure.testing.simulation.sometimes import sometimes
 
+ASK_WHO_IS_GONE = (
+    perdure.runtime.adoption, perdure.runtime.handover, perdure.runtime.launch, perdure.runtime.recovery,
+    perdure.runtime.upgrades,
+)  # fmt: skip
 START_US = 1_893_456_000_000_000  # the database's time when a simulation begins: 2030-01-01
 
 
@@ -106,6 +123,37 @@ class SimulatedLease(Lease):
         self._renewing = asyncio.get_running_loop().create_task(self._renew())
 
 
+class SimulatedWatch(StallWatch):
+    """All processes have one loop, and it never stands still."""
+
+    def look(self) -> None: ...
+
+
+class SimulatedReplayer(Replayer):
+    """Checks in a thread that the loop waits for: in the world no time passes."""
+
+    async def check_all(self, pasts: Sequence[Past]) -> list[Verdict]:
+        found: list[Verdict] = []
+
+        def work() -> None:
+            found.extend(replay(self._registry, *past, version=self._version) for past in pasts)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return found
+
+
+_codes: dict[int, tuple[Registry, Code]] = {}  # reading the source takes longer than most worlds
+
+
+def _code_of(app: str, registry: Registry, given: str) -> Code:
+    known = _codes.get(id(registry))
+    if known is None or known[0] is not registry:
+        known = _codes[id(registry)] = (registry, code_of(app, registry, given))
+    return known[1]
+
+
 def _sealed(world: World, token: bytes, executor: str, version: str) -> Incarnation:
     box: Any = PROCESS.get()
     return Incarnation(
@@ -126,15 +174,31 @@ def installed(world: World) -> Generator[None, None, None]:
     def sealed(token: bytes, executor: str, version: str) -> Incarnation:
         return _sealed(world, token, executor, version)
 
+    def same_place(who: Incarnation) -> bool:
+        box: Any = PROCESS.get()
+        return box is not None and who.boot == box.host
+
+    def process_started(pid: int) -> int:
+        box: Any = PROCESS.get()
+        return pid if box is not None and world.lives(box.host, pid) else 0
+
     replaced: list[tuple[Any, str, Any]] = [
         (perdure.clock, "time", here),
         (perdure.client.journal, "monotonic", here.monotonic),
+        (perdure.client.routes, "monotonic", here.monotonic),
         (perdure.runtime.loop, "time", here),
         (perdure.runtime.leases, "elapsed", here.monotonic),
         (perdure.runtime.leases, "asyncio", _Asyncio()),
         (perdure.runtime.engine, "Lease", SimulatedLease),
         (perdure.runtime.engine, "new_incarnation", sealed),
-        (perdure.runtime.recovery, "provably_gone", gone),
+        (perdure.runtime.engine, "StallWatch", SimulatedWatch),
+        (perdure.runtime.engine, "code_of", _code_of),
+        (perdure.runtime.executor, "elapsed", here.monotonic),
+        (perdure.runtime.adoption, "Replayer", SimulatedReplayer),
+        (perdure.runtime.reaper, "random", world.chance),
+        (perdure.runtime.reaper, "same_place", same_place),
+        (perdure.runtime.reaper, "process_started", process_started),
+        *((module, "provably_gone", gone) for module in ASK_WHO_IS_GONE),
         (perdure.model.ids, "time", here),
         (perdure.model.ids, "os", _Os(world.chance)),
         (perdure.store.sqlite.store, "time", _Time(world, right=True)),

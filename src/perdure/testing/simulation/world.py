@@ -145,10 +145,10 @@ class World:
     def reachable(self, process: Process) -> bool:
         return self.loop.us >= max(self.down_until, process.cut_until)
 
-    def fate(self, process: Process, op: str) -> Fate:
+    def fate(self, process: Process, *, writes: bool) -> Fate:
         if self.healed:
             return Fate.WELL
-        return self.mix.fate(self.chance, op, mortal=process.works)
+        return self.mix.fate(self.chance, writes=writes, mortal=process.works)
 
     def lives(self, host: str, pid: int) -> bool:
         """Whether a host's process table has it."""

@@ -7,10 +7,13 @@ from typing import Any
 
 import msgspec
 
+from perdure.model.records import Kind
 from perdure.model.states import MOVES, Status
 from perdure.testing.histcheck.evidence import Change, Evidence, Row, kind_of, outcome_of, status_of
 from perdure.testing.histcheck.judge import Findings, invariant
 
+NOWHERE = (Kind.ATTEMPT, Kind.CANCEL, Kind.INTENT, Kind.DECISION)  # records that come without getting anywhere
+SUSPECT_DEATHS = 2
 QUIET_US = 30_000_000  # once healed, whatever has not changed for so long is stuck
 OF_TROUBLE = ("DatabaseTrouble", "LostAnswer", "Overloaded")
 
@@ -198,7 +201,10 @@ def one_result_for_all(of: Evidence, found: Findings) -> None:
 
 @invariant("I9")
 def attempts_count_deaths(of: Evidence, found: Findings) -> None:
-    """Attempts go up by one when the work of the dead is taken over, and by nothing else."""
+    """Attempts are deaths in a row: one more when the work of the dead is taken over, none when it got anywhere.
+
+    Nothing else counts. Beside a suspect (two deaths in a row) others are not counted: it was most likely the cause.
+    """
     states = _states(of)
     for id, changes in of.workflows.items():
         for change in changes:
@@ -206,15 +212,40 @@ def attempts_count_deaths(of: Evidence, found: Findings) -> None:
             if old is None or new is None or old["run"] != new["run"]:
                 continue
             former: str | None = old["owner"]
-            died = former is not None and former != new["owner"] and new["owner"] is not None
+            left = former is not None and former != new["owner"]
+            state = states.at(former, change.n) if former is not None and left else ""
+            died = left and (new["owner"] is not None or state in ("dead", "gone"))  # else it was given back
             if not died and new["attempts"] <= old["attempts"]:
                 continue
             found.look()
             more = new["attempts"] - old["attempts"]
             if more > int(died):
                 found.violated(f"{id} counts {more} more deaths", *_pair(changes, change))
-            elif former is not None and died and not more and states.at(former, change.n) == "dead":
-                found.violated(f"the death of its holder is not counted for {id}", *_pair(changes, change))
+            elif former is not None and new["owner"] is not None and state == "dead":
+                tries = _deaths_in_a_row(of, old, change.n)
+                if new["attempts"] <= tries and not _held_a_suspect(of, former, change.n):
+                    found.violated(f"the death of its holder is not counted for {id}", *_pair(changes, change))
+
+
+def _deaths_in_a_row(of: Evidence, row: Row, before: int) -> int:
+    """The deaths that a run has been through without getting anywhere, as its holder's row and records tell."""
+    for change in of.records.get((row["id"], row["run"]), ()):
+        record = change.new
+        came = record is not None and change.n < before and record["seq"] > row["last_seq"]
+        if came and kind_of(change.row) not in NOWHERE:
+            return 0
+    return int(row["attempts"])
+
+
+def _held_a_suspect(of: Evidence, owner: str, before: int) -> bool:
+    """Whether an executor died with a run in its hands that had been through two deaths in a row already."""
+    deaths = [c.n for c in of.of("incarnation") if c.row["id"] == owner and c.row["state"] == "dead"]
+    for id in of.workflows:
+        for n in (*deaths[:1], before - 1):
+            row = of.row_at(id, n)
+            if row is not None and row["owner"] == owner and _deaths_in_a_row(of, row, n + 1) >= SUSPECT_DEATHS:
+                return True
+    return False
 
 
 @invariant("I47")
