@@ -120,7 +120,7 @@ async def test_the_answer_of_an_adoption_is_lost(proxied: Proxied, ledger: Ledge
         await begun.wait()
         first._home.engine().crash()
         await first._home.engine().line.store.bury([first._home.engine().executor.me.id], expired_only=False)
-        order = proxied.proxy.lose_answer("set attempts|attempts \\+ ", rows=1)
+        order = proxied.proxy.lose_answer("noted as ", rows=1)
         async with second:
             assert await second.client.handle("w").result(timeout=30) == "done"
             assert order.done()

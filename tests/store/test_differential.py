@@ -39,7 +39,7 @@ from perdure.model.writes import (
 )
 from perdure.store.base import ClaimRequest, Filter, Store
 from perdure.store.sqlite import SQLiteStore
-from tests.store.build import ME, OTHER, SECOND, Dump, T, dump, rewind, start, tok
+from tests.store.build import ME, OTHER, SECOND, Dump, T, close, dump, rewind, start, tok
 from tests.store.conftest import make_postgres
 
 # Fixed, so that a landing is judged by what it changed.
@@ -64,7 +64,8 @@ async def pair(postgres_url: str, tmp_path: Path) -> AsyncIterator[tuple[Store, 
 class Stream:
     """Makes the next thing to do, by chance, from what there is."""
 
-    def __init__(self, seed: int, known: Store) -> None:
+    def __init__(self, seed: int, known: Store, *, alone: bool = False) -> None:
+        self.alone = alone  # most batches are one or two units of one thing each
         self.rng = random.Random(seed)
         self.fate = random.Random(-seed)  # of its own, so that the rest of a seed's stream stays
         self.known = known
@@ -129,8 +130,33 @@ class Stream:
             u.sends = [m for m in u.sends if m.key is None or (m.dest, m.key) not in keyed]
             keyed.update(said)
         self.rng.shuffle(units)
+        if self.alone and self.fate.random() < 0.8:
+            units = [self.pared(u) for u in units][: self.fate.choice([1, 1, 2])]
         self.said.append(units)
         return units
+
+    def pared(self, u: Unit) -> Unit:
+        """What of a unit somebody may wait for alone."""
+        if u.decision is not None:
+            return u
+        if u.start is not None:
+            return Unit(key=u.key, claim=u.claim, nonce=u.nonce, version=u.version, start=u.start)
+        if u.claim is None:
+            sends = u.sends[: self.fate.randrange(2)]
+            return Unit(key=u.key, nonce=u.nonce, sends=sends, children=() if sends else u.children[:1])
+        records = u.records[: self.fate.choice([1, 1, 2])]
+        change = self.fate.choice([None, u.change, close(self.fate.choice([Status.COMPLETED, Status.FAILED]))])
+        return Unit(
+            key=u.key,
+            claim=u.claim,
+            nonce=u.nonce,
+            version=u.version,
+            records=records,
+            events=u.events[:1],
+            taken=[(mid, records[-1].seq) for mid, _ in u.taken[:1]] if records else (),
+            woken=u.woken[:1],
+            change=change,
+        )
 
     def own(self, id: str) -> Unit:
         claim = tok("claim")
@@ -402,11 +428,12 @@ def differences(a: Any, b: Any) -> str:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("alone", [False, True], ids=["batches", "alone"])
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store], seed: int) -> None:
+async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store], seed: int, alone: bool) -> None:
     print(f"PERDURE_SEED={seed}")
     first, second = pair
-    stream = Stream(seed, first)
+    stream = Stream(seed, first, alone=alone)
     for step in range(STEPS):
         await stream.look()
         if stream.chance(0.6):

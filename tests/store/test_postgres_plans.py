@@ -14,7 +14,7 @@ import pytest
 from perdure.model.records import Outcome
 from perdure.model.states import Status
 from perdure.model.writes import Close, Park, SetEvent
-from perdure.store.postgres import PostgresStore
+from perdure.store.postgres import PostgresStore, lone
 from perdure.store.postgres.connection import Connection, Link, Statement
 from perdure.store.postgres.shapes import PARTS, shape
 from perdure.store.postgres.text import statements
@@ -57,7 +57,8 @@ insert into perdure.wake (app, dest, nonce) select 'app', 'w' || i, int8send(i) 
 
 def every_statement() -> dict[str, str]:
     named = {n: sql for n, sql in statements("perdure").items() if not n.startswith(("part_", "answer_"))}
-    return named | {f"commit:{name}": shape(name, "perdure").sql for name in PARTS}
+    alone = {f"alone:{form}": lone.statement(form, "perdure")[0] for form in lone.PARTS}
+    return named | alone | {f"commit:{name}": shape(name, "perdure").sql for name in PARTS}
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -154,6 +155,7 @@ class Counter:
 
     def shapes(self) -> list[str]:
         names = {shape(name, "perdure").sql: name for name in PARTS}
+        names |= {lone.statement(form, "perdure")[0]: f"alone: {form}" for form in lone.PARTS}
         names[statements("perdure")["checkpoint"]] = "checkpoint"
         taken = [names.get(sql, sql) for sql in self.sent]
         self.sent.clear()
@@ -184,14 +186,14 @@ async def test_each_batch_takes_the_smallest_shape_in_one_statement(store: Postg
     await store.commit([unit("a", claim, records=[record(4)]), unit("b", claim)])
     assert counter.shapes() == ["records"]
     await one(store, unit("a", claim, records=[record(5)], change=close(parent="b")))
-    assert counter.shapes() == ["changes"]
+    assert counter.shapes() == ["changes"]  # the parent is told
     await one(store, unit("b", claim, change=Park(None, "")))
     assert counter.shapes() == ["changes"]
-    await one(store, outside(children=[start("q")]))
+    await one(store, outside(children=[start("q"), start("r")]))
     assert counter.shapes() == ["starts"]
     await one(store, own("e", tok("claim"), change=close()))
     assert counter.shapes() == ["starts_closed"]
-    begun, ended = own("f", tok("claim")), unit("c", claim, records=[record(1)], change=close())
+    begun, ended = own("f", tok("claim")), unit("c", claim, records=[record(n) for n in (1, 2, 3)], change=close())
     await store.commit([begun, ended])
     assert counter.shapes() == ["mixed"]
     await one(store, unit("d", claim, records=[record(1)], events=[SetEvent("e", b"1")], sends=[send("q")]))
@@ -205,7 +207,7 @@ async def test_a_one_step_workflow_costs_two_statements(store: PostgresStore, co
     await one(store, own("w", claim))
     end = Close(Status.COMPLETED, Outcome.VALUE, b"1", tok("wake"))
     await one(store, unit("w", claim, records=[record(1)], change=end))
-    assert counter.shapes() == ["starts", "changes"]
+    assert counter.shapes() == ["alone: start", "alone: end"]
 
 
 async def test_a_refused_unit_costs_one_statement_more(store: PostgresStore, counter: Counter) -> None:

@@ -118,6 +118,90 @@ async def test_a_run_begun_anew_while_the_batch_waits_is_fenced_by_its_number(ma
     assert await third.value("select count(*) from perdure.history") == 0
 
 
+@pytest.mark.parametrize("with_start", [False, True])
+@pytest.mark.parametrize(
+    "meanwhile",
+    ["update perdure.workflow set claim = 'x'", "update perdure.workflow set run = 2", "delete from perdure.workflow"],
+)
+async def test_a_row_that_is_lost_while_the_lone_end_waits(
+    make: Make, third: Third, meanwhile: str, with_start: bool
+) -> None:
+    store = await make()
+    claim = await running(store, "a")
+    await third.hold("a")
+    units = [unit("a", claim, records=[record(1)], change=close()), own("n", claim)][: 1 + with_start]
+    batch = asyncio.create_task(store.commit(units))
+    await third.waiting()
+    await third.conn.execute(f"{meanwhile} where id = 'a'")
+    await third.let_go()
+    assert [v.applied for v in (await batch).verdicts] == [False, True][: 1 + with_start]
+    assert await third.value("select count(*) from perdure.history") == 0
+    assert await third.value("select count(*) from perdure.payload where outcome <> 0") == 0
+
+
+@pytest.mark.parametrize(("cancel", "noted"), [("cancel", "enough"), ("'please'", "please")])
+async def test_a_row_that_changes_while_the_lone_end_waits(make: Make, third: Third, cancel: str, noted: str) -> None:
+    """The end is on top of what was changed meanwhile."""
+    store = await make()
+    claim = await running(store, "a")
+    await store.cancel("a", "enough", command := tok("command"))
+    await third.hold("a")
+    u = unit("a", claim, records=[record(1)], woken=[command], change=close(Status.CANCELLED))
+    batch = asyncio.create_task(one(store, u))
+    await third.waiting()
+    await third.conn.execute(f"update perdure.workflow set attempts = 7, cancel = {cancel} where id = 'a'")
+    await third.let_go()
+    assert (await batch).applied
+    row = (await store.rows(["a"]))["a"]
+    assert (row.status, row.attempts, row.cancel, row.last_seq) == (Status.CANCELLED, 7, noted, 1)
+    assert await third.value("select count(*) from perdure.wake") == 0
+    assert [r.seq for r in (await store.histories([row.key]))[row.key]] == [1]
+    assert (await store.ended(["a"]))["a"].data == b'"end"'
+
+
+async def test_a_repeated_end_and_start_that_meet_their_first_try_in_flight(make: Make, third: Third) -> None:
+    first, second = await make(), await make()
+    claim = await running(first, "a")
+    await third.hold("a")
+    units = [unit("a", claim, records=[record(1)], change=close()), own("n", claim)]
+    tries: list[asyncio.Task[Any]] = []
+    for count, store in enumerate((first, second), start=1):
+        tries.append(asyncio.create_task(store.commit(units)))
+        await third.waiting(count)
+    await third.let_go()
+    assert [[v.applied for v in (await t).verdicts] for t in tries] == [[True, True]] * 2
+    assert await third.value("select count(*) from perdure.history") == 1
+    assert await third.value("select count(*) from perdure.payload") == 2
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+@pytest.mark.parametrize("with_end", [False, True])
+async def test_a_lone_start_that_meets_another_of_its_id_in_flight(
+    make: Make, third: Third, with_end: bool, theirs: bool
+) -> None:
+    store = await make()
+    claim = await running(store, "a")
+    begun = own("n", tok("claim"))
+    assert begun.start is not None
+    await third.conn.execute("begin")
+    await third.conn.execute(
+        """insert into perdure.workflow (app, id, run, lineage, name, version, status, claim, owner, created, updated,
+            fingerprint, nonce)
+        values ('app', 'n', 1, '', 'flow', 'v1', 2, $1, 'owner', 1, 1, '', $2)""",
+        begun.claim, b"another's" if theirs else begun.start.nonce,
+    )  # fmt: skip
+    units = [begun, unit("a", claim, records=[record(1)], change=close())][: 1 + with_end]
+    batch = asyncio.create_task(store.commit(units))
+    await third.waiting()
+    await third.let_go()
+    verdict, *ended = (await batch).verdicts
+    assert verdict.applied is not theirs
+    assert set(verdict.exists) == ({"n"} if theirs else set())
+    assert all(v.applied for v in ended)
+    assert await third.value("select count(*) from perdure.payload where id = 'n'") == (0 if theirs else 1)
+    assert await third.value("select count(*) from perdure.history") == with_end
+
+
 async def test_a_cancel_that_commits_while_the_close_waits_does_not_reach_the_next_run(
     make: Make, third: Third
 ) -> None:

@@ -30,6 +30,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
+from perdure.runtime import suspects
 from perdure.runtime.adoption import Adopter, Target
 from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.async_body import AsyncExecution
@@ -38,7 +39,7 @@ from perdure.runtime.births import Newcomer, born
 from perdure.runtime.claims import hold_broken, stop_at_another, take_on
 from perdure.runtime.decide import warn_idle
 from perdure.runtime.ends import child_start, routed_child
-from perdure.runtime.eviction import evict_if_idle, evict_longest, is_waiting
+from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
@@ -62,7 +63,6 @@ GRACE_SECONDS = 5.0  # a wait longer than this is evicted
 BEGIN_BATCH = 256  # bodies begun in one turn of the loop
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
-SUSPECT_DEATHS = 2  # as in the stores' SQL
 ANSWER_SECONDS = 5.0  # that a drain waits for claims that are on their way
 LOST_EVERY = 20  # each so many looks also searches for rows of ours that nobody runs
 
@@ -391,10 +391,7 @@ class Executor:
 
     def has_suspect(self) -> bool:
         """Whether a run is here that was in flight at two deaths in a row, has got nowhere since, and is at work."""
-        return any(
-            e.row.attempts >= SUSPECT_DEATHS and not e.run.observed and not is_waiting(e)
-            for e in self.executions.values()
-        )
+        return suspects.at_work(self.executions.values())
 
     async def _round(self) -> None:
         if self.alive:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from perdure.client.line import Line
+from perdure.client.verbs import patiently
 from perdure.definitions import Registry
 from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.info import to_datetime
@@ -70,13 +72,13 @@ async def launch(host: Host) -> None:
 
 
 async def register(host: Host) -> Routing:
-    """Tell the database of the version that runs here; where new work goes now."""
+    """Tell the database of the version that runs here; where new work goes now. Waits out trouble with the database."""
     line, code = host.line, host.code
-    gone = [who.id for who in await line.store.incarnations() if who.id != host.me.id and provably_gone(who)]
+    known: list[Incarnation] = await patiently(line, line.store.incarnations)
+    gone = [who.id for who in known if who.id != host.me.id and provably_gone(who)]
     auto = line.routes.rollout == "auto"
-    routing = await line.store.launched(
-        code.version, code.fingerprints, [host.me.id, *gone], auto=auto, now=line.clock.stamp()
-    )
+    launched = partial(line.store.launched, auto=auto, now=line.clock.stamp())
+    routing: Routing = await patiently(line, launched, code.version, code.fingerprints, [host.me.id, *gone])
     line.routes.saw(routing)
     return routing
 

@@ -25,7 +25,7 @@ _ARRAY = re.compile(r":([a-z_]+)::([a-z]+)\[\]")
 _json = msgspec.json.Encoder()
 
 PARTS: dict[str, tuple[str, ...]] = {
-    # Checkpoints of running workflows, and nothing else (one alone has its own statement: lone.py).
+    # Checkpoints of running workflows, and nothing else (one alone has its own statement: lone.py, as have others).
     "records": ("lock", "fence", "history", "answer_fence"),
     # Runs that park, close or are handed back, most with a last record.
     "changes": (
@@ -68,6 +68,16 @@ def _array(match: re.Match[str]) -> str:
     return f"array(select {_cast('v', match[2])} from json_array_elements_text(:{match[1]}::json) v)"  # noqa: S608 - as above
 
 
+def numbered(text: str) -> tuple[str, tuple[str, ...]]:
+    """``:name`` as ``$1``, and the names in order."""
+    numbers: dict[str, int] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
+
+    return _PARAMETER.sub(number, text), tuple(numbers)
+
+
 class Shape:
     """One statement: its text and the names of its parameters in order."""
 
@@ -77,15 +87,8 @@ class Shape:
         texts = statements(schema)
         *parts, answer = PARTS[name]
         text = "with " + ",\n".join(texts["part_" + part] for part in parts) + "\n" + texts[answer]
-        text = _ARRAY.sub(_array, _UNNEST.sub(_unnested, text))
-        numbers: dict[str, int] = {}
-
-        def number(match: re.Match[str]) -> str:
-            return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
-
         self.name = name
-        self.sql = _PARAMETER.sub(number, text)
-        self.names = tuple(numbers)
+        self.sql, self.names = numbered(_ARRAY.sub(_array, _UNNEST.sub(_unnested, text)))
 
     def arguments(self, columns: Columns, app: str, now: int | None, *, watchers_seen: bool) -> list[Any]:
         values = columns.values

@@ -1,8 +1,8 @@
 """Writing a batch: one statement, one transaction, one round trip; the rare ones by a longer way.
 
-A lone checkpoint has a statement of its own (``lone.py``). What one statement cannot do soundly (``Columns.unsound``,
-and closing a run that others watch) goes through ``longer.py``. Promises: those of ``Store.commit``. A deadlock or
-serialization failure is retried whole, a few times.
+What a caller or a run waits for alone has statements of its own (``lone.py``). What one statement cannot do soundly
+(``Columns.unsound``, and closing a run that others watch) goes through ``longer.py``. Promises: those of
+``Store.commit``. A deadlock or serialization failure is retried whole, a few times.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.store.postgres import lone
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, Watched, fenced_in, finish, write
 from perdure.store.postgres.connection import Link
-from perdure.store.postgres.lone import checkpoint, is_checkpoint
 from perdure.store.postgres.longer import Longer, record_is_taken
 from perdure.store.postgres.timeline import Timeline
 from perdure.store.postgres.trouble import AGAIN, sqlstate
@@ -40,8 +40,8 @@ class Writer:
         doubtful = bool(self.timeline.unproven(batch))
         for tries in range(TRIES):
             try:
-                if not doubtful and is_checkpoint(batch):
-                    return await checkpoint(_Direct(self.link), self.place, batch[0], now)
+                if not doubtful and (receipt := await self._lone(batch, now)) is not None:
+                    return receipt
                 columns = Columns(batch)
                 if not (doubtful or columns.unsound):
                     try:
@@ -58,6 +58,11 @@ class Writer:
                 else:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    async def _lone(self, batch: Sequence[Unit], now: int | None) -> Receipt | None:
+        """A batch that has a statement of its own; None if it has none, or that would not do."""
+        fitting = lone.fitting(batch)
+        return None if fitting is None else await lone.write(_Direct(self.link), self.place, batch, fitting, now)
 
     async def _longer(self, batch: Sequence[Unit], now: int | None, *, doubtful: bool) -> Receipt:
         unproven = self.timeline.unproven(batch)
