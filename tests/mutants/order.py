@@ -120,7 +120,6 @@ class WakesGoTooSoon(Mutant):
     """The wakes of an ended child's parent are never written."""
 
     number = "x5"
-    known = 9
     faults: ClassVar[dict[str, float]] = {**DEATHS, **CALLS, "deaf": 0.5}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:

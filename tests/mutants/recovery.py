@@ -102,6 +102,21 @@ class EveryClaimIsADeath(Mutant):
         patch.setattr(claim, "_take", take)
 
 
+class DeathsAreForgotten(Mutant):
+    """What is taken over from the dead is as new."""
+
+    number = "x6"
+    faults: ClassVar[dict[str, float]] = DEATHS
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        plain = claim._take
+
+        def take(conn: Any, app: str, ids: list[str], want: Any, now: int, **told: Any) -> Any:
+            return plain(conn, app, ids, want, now, **{**told, "attempts": [0] * len(ids)})
+
+        patch.setattr(claim, "_take", take)
+
+
 class TakesFromTheLiving(Mutant):
     """The reaper takes everybody else for gone."""
 

@@ -36,7 +36,7 @@ def test_a_seed_is_the_same_world_again(seed: int) -> None:
 
 
 def test_a_seed_is_the_same_world_in_every_process() -> None:
-    program = "from perdure.testing.simulation import simulate; print(simulate(14).trace)"
+    program = "from perdure.testing.simulation import simulate; print(simulate(8).trace, simulate(14).trace)"
     traces = {
         subprocess.run(
             [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
@@ -70,6 +70,31 @@ def test_the_loop_skips_to_the_next_timer() -> None:
 
     assert loop.run_until_complete(sleep_long()) == 86_400
     assert time.monotonic() - began < 5
+    loop.close()
+
+
+def test_a_timer_takes_time_however_short_it_is() -> None:
+    """Who waits for the rest of a second, a rest too small to count, would wait for it for ever."""
+    loop = VirtualLoop()
+
+    async def wait() -> float:
+        await asyncio.sleep(1.0)  # waits: in virtual time
+        before = loop.time()
+        await asyncio.sleep(1e-17)  # waits: in virtual time
+        return loop.time() - before
+
+    assert loop.run_until_complete(wait()) > 0
+    loop.close()
+
+
+def test_timers_of_one_moment_come_in_the_order_in_which_they_were_made() -> None:
+    loop = VirtualLoop()
+    came: list[int] = []
+    for n in range(20):
+        loop.call_at(1.0, came.append, n)
+    loop.call_at(2.0, loop.stop)
+    loop.run_forever()
+    assert came == list(range(20))
     loop.close()
 
 

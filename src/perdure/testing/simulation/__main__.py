@@ -12,7 +12,7 @@ import sys
 from perdure.testing.simulation.runner import run
 from perdure.testing.simulation.world import simulate
 
-SEEDS = 600  # as many as two processors do in well under ninety seconds
+SEEDS = 600  # less than ninety seconds on two processors, with room for a slower machine
 POINTS_FROM = SEEDS  # seeds from which on each point must be hit
 
 

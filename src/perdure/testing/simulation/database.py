@@ -78,7 +78,7 @@ class Database:
     """One database in memory; ``wipe`` makes it a fresh one (opening and preparing anew would cost more)."""
 
     def __init__(self) -> None:
-        self.conn = cast("Connection", apsw.Connection(":memory:"))
+        self.conn = cast("Connection", apsw.Connection(":memory:", statementcachesize=1000))
         self.conn.execute("begin")
         migrate(self.conn)
         install_sqlite(self.conn)

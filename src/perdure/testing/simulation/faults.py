@@ -44,7 +44,7 @@ class Mix(NamedTuple):
 
         return Mix(
             kill=rate(0.8), stop=rate(0.8), cut=rate(0.6), drain=rate(0.4, 0.3), outage=rate(0.4, 0.3),
-            stall=rate(0.4, 0.3), aborted=rate(0.15), lost=rate(0.15), late=rate(0.15), dies=rate(0.02),
+            stall=rate(0.4, 0.3), aborted=rate(0.15), lost=rate(0.15), late=rate(0.15), dies=rate(0.04),
             deaf=rate(1.0), slow=rate(0.1, 0.3), skewed=chance.random() < 0.5, one_host=chance.random() < 0.4,
             moving=chance.random() < 0.5, namesakes=chance.random() < 0.3,
         )  # fmt: skip

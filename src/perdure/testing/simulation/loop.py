@@ -35,12 +35,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """See the head of this file. ``us``: the time, microseconds since it began."""
 
     _ready: Any
-    _scheduled: list[Any]
     _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self.us = 0
+        self._timers: list[tuple[int, int, Any]] = []  # due at, in the order made, what
+        self._made = 0
         self.turns = 0
         self.callbacks = 0
         self.set_exception_handler(self._note_trouble)
@@ -53,21 +54,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """A timer takes time, if it is a microsecond: who waits for a rest too small to count would wait for ever."""
-        return super().call_at(max(when, (self.us + 1) / 1e6), callback, *args, context=context)
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._made += 1
+        heapq.heappush(self._timers, (max(round(when * 1e6), self.us + 1), self._made, timer))
+        return timer
 
     def _run_once(self) -> None:
         """One turn: what is due, then all that is ready now."""
-        scheduled = self._scheduled
-        while scheduled and scheduled[0]._cancelled:  # noqa: SLF001  the loop's own handles
-            heapq.heappop(scheduled)._scheduled = False  # noqa: SLF001
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:  # noqa: SLF001  the loop's own handles
+            heapq.heappop(timers)
         if not self._ready and not self._stopping:
-            if not scheduled:
+            if not timers:
                 raise Stuck("nothing is ready, and no timer is set")
-            self.us = max(self.us, round(scheduled[0]._when * 1e6))  # noqa: SLF001
+            self.us = max(self.us, timers[0][0])
         now = self.us
-        while scheduled and round(scheduled[0]._when * 1e6) <= now:  # noqa: SLF001
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False  # noqa: SLF001
+        while timers and timers[0][0] <= now:
+            handle = heapq.heappop(timers)[2]
             if not handle._cancelled:  # noqa: SLF001
                 self._ready.append(handle)
         self.turns += 1
