@@ -356,6 +356,7 @@ class Store(Protocol):
         Those of other versions (``apart`` not touched) that nobody holds, or that one of ``gone`` does; what is held
         for a reason in ``retry`` is queued with it. Skips rows that others have locked.
         """
+        ...
 
     # -- questions to executors
     async def ask(self, version: str, request: Request, patience: int, *, now: int | None = None) -> None:
