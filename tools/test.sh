@@ -8,15 +8,15 @@ set -u
 cd "$(dirname "$0")/.."
 export PYTHONDONTWRITEBYTECODE=1
 jobs=${JOBS:-4}  # many tests wait: for a lease, a signal, a disk
-# Files in their own order: by the number of their tests, those of one long test would come last.
+order=--no-loadscope-reorder  # by the number of their tests, files of one long test would come last
 quick='not slow and not crash and not postgres'
-where='tests/serde tests/versions tests/lint tests/runtime/test_l* tests/runtime/test_re* tests/runtime/test_s*'  # what may differ
+where='tests/serde tests/versions tests/lint tests/runtime/test_loop*'  # what may differ
 
 tools/setup.sh test || exit 1
 first=$(.venv/bin/python -c 'import platform; print(platform.python_version())')
 if [ $# -eq 0 ]; then
   echo "== Python $first: all tests"
-  .venv/bin/python -m pytest -q -n "$jobs" --dist loadfile --no-loadscope-reorder || { echo "TESTS FAILED on Python $first"; exit 1; }
+  .venv/bin/python -m pytest -q -n "$jobs" --dist loadfile $order || { echo "TESTS FAILED on Python $first"; exit 1; }
   echo "tests passed on Python $first (all)"
   exit
 fi
@@ -28,7 +28,7 @@ for version in $(tools/pythons.sh 2>/dev/null | sed -n 's/^\(3\.1[123]\) .*/\1/p
   tools/setup.sh test "$version" || { failed="$failed $version"; continue; }
   full=$(".venv-$version/bin/python" -c 'import platform; print(platform.python_version())')
   echo "== Python $full: the quick tests ($quick)"
-  if ".venv-$version/bin/python" -m pytest -q -n "$jobs" --dist loadfile --no-loadscope-reorder -m "$quick" $where; then
+  if ".venv-$version/bin/python" -m pytest -q -n "$jobs" --dist loadfile $order -m "$quick" $where; then
     ran="$ran, $full (quick)"
   else
     failed="$failed $full"
