@@ -112,7 +112,7 @@ def modes(direct: bool, rng: random.Random) -> list[Mode]:
     In full every mode, and two where the same writes are struck again, called from another process; else a part of
     them, by chance. Every write is struck.
     """
-    count = (len(Mode) if direct else 2) if FULL else (2 if direct else 1)
+    count = (len(Mode) if direct else 2) if FULL else (3 if direct else 1)
     return rng.sample(list(Mode), count)
 
 
