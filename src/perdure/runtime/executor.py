@@ -2,8 +2,7 @@
 
 Three loops that are one: ``look`` runs when a hint arrives, when something was committed here, when a timer says that
 a parked workflow is due, and by an adaptive poll. Each look takes wakes for what runs here, claims what is ready, and
-re-adopts rows of ours that nobody runs. The reaper runs at launch and every few seconds for ever: recovery survives
-its own crash because it is a loop over rows.
+re-adopts rows of ours that nobody runs. Recovery runs at launch and in the rounds of the reaper (``_round``).
 """
 
 from __future__ import annotations
@@ -135,6 +134,7 @@ class Executor:
         self.former: list[bytes] = []  # what this process was before it was declared dead
         self.hurried = False  # a drain is to wait for no step any more
         own_seconds = elapsed if lease is not None else lambda: line.clock.now() / 1e6  # a test's clock is its own
+        self.answering = False  # somebody's question, which may take its time
         self.reaper = Reaper(line.loop, self._round, lambda: meet(self), lease_seconds, own_seconds, guards)
         self.on_change: Callable[[], None] = lambda: None  # the test harness watches for quiet
 
@@ -397,8 +397,8 @@ class Executor:
         if self.alive:
             await follow(self)
             await reap(self)
-            await serve_requests(self)
-            await self.adopter.round()
+            for aside in (serve_requests(self), self.adopter.round()):  # may take their time: recovery does not wait
+                self.keep(asyncio.Task(aside, loop=self.line.loop))
 
     async def target(self) -> Target:
         """Where new work goes, by workflow id."""

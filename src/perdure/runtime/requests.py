@@ -20,11 +20,18 @@ class Host(plan.Host, Protocol):
     """What answering needs of an executor."""
 
     adopter: Adopter
+    answering: bool
 
 
 async def serve_requests(host: Host) -> None:
-    """Answer what is asked of executors of this version. Trouble leaves it for the next round."""
+    """Answer what is asked of executors of this version. Trouble leaves it for the next round.
+
+    Nothing if answers are under way: a policy may take its time.
+    """
+    if host.answering:
+        return
     store = host.line.store
+    host.answering = True
     try:
         for request in await store.asked(host.version, now=host.line.clock.stamp()):
             answer = await _answer(host, request)
@@ -32,6 +39,8 @@ async def serve_requests(host: Host) -> None:
                 await store.answer(request.nonce, host.me.id, answer)
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, who asks waits: %s", trouble)
+    finally:
+        host.answering = False
 
 
 async def _answer(host: Host, request: Request) -> bytes | None:
