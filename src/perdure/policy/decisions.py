@@ -128,7 +128,7 @@ class MoveTo(Decision):
 
     def __post_init__(self) -> None:
         if not isinstance(self.version, str) or not self.version:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
-            raise TypeError(f"MoveTo({self.version!r}): give the name of a version; see: perdure version list")
+            raise TypeError(f"MoveTo({self.version!r}): give the name of a version; see: perdure executor list")
 
     @property
     def target(self) -> str:
