@@ -19,6 +19,7 @@ from perdure.store.open import open_store
 from perdure.testing.crash import CRASHES, Mode, Plan
 from tests.crash.ledger import ledger
 from tests.crash.scenarios import SCENARIOS, Scenario
+from tests.crash.scratch import scratch
 from tests.crash.test_every_write import SEED, Bench, Tried, once, quiet
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -62,13 +63,8 @@ async def all_pairs(url: str) -> Tried:
 
 
 async def test_on_sqlite(tmp_path: Path) -> None:
-    where = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
-    path = where / f"perdure-pairs-{os.getpid()}.db"
-    try:
-        tried = await all_pairs(f"sqlite:///{path}")
-    finally:
-        for file in where.glob(f"{path.name}*"):
-            file.unlink()
+    with scratch(tmp_path, "pairs") as url:
+        tried = await all_pairs(url)
     assert tried.crash_points >= PAIRS_MIN
 
 

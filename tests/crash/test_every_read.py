@@ -7,7 +7,6 @@ failed, was restarted, took a message twice or ran a body twice would be seen: s
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from perdure.store.base import Store
 from perdure.store.open import open_store
 from perdure.testing.crash import Mode, Plan
 from tests.crash.scenarios import READING, Scenario
+from tests.crash.scratch import scratch
 from tests.crash.test_every_write import SEED, Bench, quiet
 
 __all__ = ["quiet"]  # a fixture
@@ -96,13 +96,8 @@ async def one_scenario(scenario: Scenario, store: Store, struck: Counter[str], r
 
 
 async def test_on_sqlite(tmp_path: Path) -> None:
-    where = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
-    path = where / f"perdure-reads-{os.getpid()}.db"
-    try:
-        await all_scenarios(f"sqlite:///{path}")
-    finally:
-        for file in where.glob(f"{path.name}*"):
-            file.unlink()
+    with scratch(tmp_path, "reads") as url:
+        await all_scenarios(url)
 
 
 @pytest.mark.postgres

@@ -24,6 +24,7 @@ from perdure.testing import Harness
 from perdure.testing.crash import CRASHES, Mode, Plan
 from tests.crash.ledger import Witness, for_app, fresh, ledger
 from tests.crash.scenarios import SCENARIOS, Outside, Scenario
+from tests.crash.scratch import scratch
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -155,13 +156,8 @@ async def all_scenarios(url: str) -> Tried:
 
 
 async def test_on_sqlite(tmp_path: Path) -> None:
-    where = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
-    path = where / f"perdure-crash-{os.getpid()}.db"
-    try:
-        tried = await all_scenarios(f"sqlite:///{path}")
-    finally:
-        for file in where.glob(f"{path.name}*"):
-            file.unlink()
+    with scratch(tmp_path, "crash") as url:
+        tried = await all_scenarios(url)
     assert tried.crash_points >= POINTS_MIN
 
 

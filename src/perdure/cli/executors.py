@@ -12,6 +12,7 @@ from perdure.cli.target import Given, common, opened, run
 from perdure.model.states import Status
 from perdure.runtime.handover import recover
 from perdure.store.base import Filter, Store
+from perdure.store.pages import pages
 
 COUNT_MAX = 10_000  # workflows that are counted; more are "10000+"
 
@@ -73,11 +74,8 @@ async def _recover(given: Given, ids: tuple[str, ...], by: str | None, force: bo
 async def holdings(store: Store) -> Counter[bytes]:
     """How many running workflows each incarnation holds."""
     held: Counter[bytes] = Counter()
-    cursor: str | None = None
-    while held.total() < COUNT_MAX:
-        found = await store.list(Filter(statuses=frozenset({Status.RUNNING}), cursor=cursor, limit=1000))
-        held.update(row.owner for row in found.rows if row.owner is not None)
-        cursor = found.cursor
-        if cursor is None:
+    async for page in pages(store, Filter(statuses=frozenset({Status.RUNNING}), limit=1000)):
+        held.update(row.owner for row in page if row.owner is not None)
+        if held.total() >= COUNT_MAX:
             break
     return held

@@ -20,6 +20,7 @@ from perdure.operations.look import not_found
 from perdure.runtime.plan import KIND, Asker, Planned, cause_of, plan
 from perdure.store.base import Filter, Store
 from perdure.store.coded import coded
+from perdure.store.pages import pages
 
 PAGE = 500
 
@@ -96,15 +97,8 @@ async def _choose(store: Store, roll: Rollcall, ids: Sequence[str], executors: S
 
 
 async def _unfinished(store: Store) -> list[WorkflowRow]:
-    rows: list[WorkflowRow] = []
-    cursor: str | None = None
-    while True:
-        which = Filter(statuses=frozenset({Status.RUNNING, Status.QUEUED}), cursor=cursor, limit=PAGE)
-        found = await store.list(which)
-        rows += found.rows
-        cursor = found.cursor
-        if cursor is None:
-            return rows
+    which = Filter(statuses=frozenset({Status.RUNNING, Status.QUEUED}), limit=PAGE)
+    return [row async for page in pages(store, which) for row in page]
 
 
 async def _here(store: Store, code: str, ids: Mapping[str, str]) -> list[Planned]:

@@ -9,7 +9,7 @@ import msgspec
 from perdure.cli.output import took
 from perdure.model.info import to_datetime
 from perdure.model.records import Incarnation
-from perdure.runtime.leases import provably_gone
+from perdure.runtime.leases import lives, provably_gone
 from perdure.store.base import Store
 
 
@@ -30,7 +30,7 @@ class Rollcall(msgspec.Struct, frozen=True):
         return who.state if who.lease_until > self.now else "expired"
 
     def lives(self, who: Incarnation) -> bool:
-        return self.life(who) in ("alive", "draining")
+        return lives(who, self.now)
 
     @property
     def live(self) -> list[Incarnation]:

@@ -15,6 +15,7 @@ from perdure.model.records import WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.trials import Trial
 from perdure.store.base import Filter, Store
+from perdure.store.pages import pages
 
 PAGE = 500
 NO_EXECUTOR = "no_executor"
@@ -83,13 +84,10 @@ def _left(roll: Rollcall, served: Collection[str], row: WorkflowRow) -> bool:
 
 async def _some(store: Store, which: Filter, limit: int, wanted: Callable[[WorkflowRow], bool]) -> list[WorkflowRow]:
     rows: list[WorkflowRow] = []
-    which = msgspec.structs.replace(which, limit=PAGE)
-    while len(rows) < limit:
-        found = await store.list(which)
-        rows += [row for row in found.rows if row.status.open and wanted(row)]
-        if found.cursor is None:
+    async for page in pages(store, msgspec.structs.replace(which, limit=PAGE)):
+        rows += [row for row in page if row.status.open and wanted(row)]
+        if len(rows) >= limit:
             break
-        which = msgspec.structs.replace(which, cursor=found.cursor)
     return rows
 
 

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import msgspec
 
 from perdure.errors import Evicted
 from perdure.model.cuts import cut_of
 from perdure.model.ids import RunKey
-from perdure.model.records import Intent, Kind, Outcome, Record
+from perdure.model.records import Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Change, Decided, Send, SetEvent, Start, Unit
 from perdure.policy.decisions import COMPENSATE, RUN_FROM
@@ -141,6 +141,12 @@ class Run:
         self.origin = key.run  # the run in which this lineage began: ids of children derive from it
         if history or intents:
             self._index(history, intents)
+
+    @classmethod
+    def of(cls, row: WorkflowRow, version: str, history: Sequence[Record], *, again: bool) -> Self:
+        """The run that a row and its history tell of, for the code of ``version``; its time begins at its start."""
+        began = row.started if row.started is not None else row.created
+        return cls(row.key, row.lineage, version, began, history, row.intents, again=again)
 
     def _index(self, history: Sequence[Record], intents: Sequence[Intent]) -> None:
         for intent in intents:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from perdure.client.line import Line
 from perdure.core.run import Run
-from perdure.definitions import Registry, WorkflowDef
+from perdure.definitions import WorkflowDef
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Versioning
 from perdure.model.writes import Decided, Hold, Unit, Verdict
+from perdure.runtime import decide
 from perdure.runtime.decide import decide_first, questions
 from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import is_over_limit, over_limit
@@ -30,25 +30,10 @@ from perdure.runtime.unread import why_unread
 log = logging.getLogger("perdure")
 
 
-class Host(Protocol):
-    """What taking on needs of an executor."""
+class Host(decide.Host, Protocol):
+    """What taking on needs of an executor, beside what deciding does."""
 
-    line: Line
-    registry: Registry
-    version: str
     executions: dict[str, Execution]
-    executor_id: str
-    context: Any
-    step_pool: Any
-    policy_limit: float
-    deciding: dict[str, asyncio.Task[None]]
-
-    @property
-    def on_change(self) -> Callable[[], None]: ...
-
-    def keep(self, task: asyncio.Task[Any]) -> None: ...
-
-    def look(self) -> None: ...
 
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution: ...
 
@@ -113,8 +98,7 @@ def _begin(host: Host, claimed: Claimed, mail: list[Message], history: Sequence[
     if previous is not None:
         previous.drop()
     definition = host.registry.workflows.get(row.name)
-    now = row.started if row.started is not None else row.created
-    run = Run(row.key, row.lineage, host.version, now, history, row.intents, again=row.epoch > 1)
+    run = Run.of(row, host.version, history, again=row.epoch > 1)
     if definition is None:
         _hold(host, run, row, Reason.NO_CODE, _no_code(host, row))
         return

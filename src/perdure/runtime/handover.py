@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from perdure.errors import ExecutorAlive, ExecutorNotFound
 from perdure.model.records import Incarnation
-from perdure.runtime.leases import provably_gone
+from perdure.runtime.leases import lives, provably_gone
 from perdure.store.base import Store
 
 PREFIX_LEAST = 4
@@ -27,7 +27,7 @@ async def recover(store: Store, executors: Sequence[str], by: str | None, *, for
     over: dict[bytes, Incarnation] = {}
     for asked in executors:
         named = _named(asked, known)
-        live = [who for who in named if who.leased(now) and not provably_gone(who)]
+        live = [who for who in named if lives(who, now)]
         if live and not force and (len(live) == len(named)):
             raise _alive(asked, live, now)
         over |= {who.id: who for who in named if force or who not in live}

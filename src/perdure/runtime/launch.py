@@ -20,7 +20,7 @@ from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.info import to_datetime
 from perdure.model.records import Incarnation
 from perdure.model.versions import Routing
-from perdure.runtime.leases import provably_gone
+from perdure.runtime.leases import lives, provably_gone
 from perdure.versions.fingerprint import NoSource, Sources, app_version
 
 log = logging.getLogger("perdure")
@@ -87,7 +87,7 @@ async def living_versions(host: Host) -> frozenset[str]:
     """The versions that some executor serves, this one's among them."""
     now = host.line.clock.now()
     others = await host.line.store.incarnations()
-    return frozenset(who.version for who in others if who.leased(now) and not provably_gone(who))
+    return frozenset(who.version for who in others if lives(who, now))
 
 
 async def say_unfinished(host: Host) -> None:

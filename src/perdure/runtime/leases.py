@@ -92,6 +92,11 @@ def provably_gone(who: Incarnation) -> bool:
     return same_place(who) and bool(who.pid_started) and process_started(who.pid) != who.pid_started
 
 
+def lives(who: Incarnation, now: int) -> bool:
+    """Whether it serves under a lease that still runs, by the database's time, and nothing proves it gone."""
+    return who.leased(now) and not provably_gone(who)
+
+
 class Lease:
     """Renews one incarnation's lease; see the head of this file."""
 

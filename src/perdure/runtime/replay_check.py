@@ -32,8 +32,7 @@ from perdure.client.questions import StartOrder
 from perdure.core.run import Op, Run
 from perdure.definitions import Registry
 from perdure.errors import Evicted, NotDurable, Unserializable
-from perdure.model.ids import RunKey
-from perdure.model.records import Intent, Kind, Outcome, Record, WorkflowRow
+from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.runtime.async_body import NEVER_WAKES, AsyncExecution
 from perdure.runtime.context import THREAD
@@ -344,9 +343,7 @@ class _Trial:
         """The body over its history; every call that it makes here is made under this frame."""
         row, until = self._row, monotonic() + self._seconds
         definition = self._registry.workflows[row.name]
-        now = row.started if row.started is not None else row.created
-        intents: tuple[Intent, ...] = row.intents
-        run = _Run(RunKey(row.id, row.run), row.lineage, self._version, now, self._history, intents, again=True)
+        run = _Run.of(row, self._version, self._history, again=True)
         host = _Host(self._registry, self._executor_id)
         face = _CheckedAsync if definition.is_async else _CheckedSync
         execution = self._execution = face(host, definition, run, row, self._input)

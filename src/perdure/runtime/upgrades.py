@@ -19,7 +19,7 @@ from perdure.model.states import Versioning
 from perdure.model.versions import Routing
 from perdure.runtime.launch import Host as Launching
 from perdure.runtime.launch import register
-from perdure.runtime.leases import provably_gone
+from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.recovery import BY_CODE
 
 log = logging.getLogger("perdure")
@@ -97,7 +97,7 @@ async def _succeed(host: Host, routing: Routing, others: Sequence[Incarnation]) 
     """
     following, now = host.following, host.line.loop.time()
     clock = host.line.clock.now()
-    served = any(who.version == routing.current and who.leased(clock) and not provably_gone(who) for who in others)
+    served = any(who.version == routing.current and lives(who, clock) for who in others)
     if host.line.routes.rollout != "auto" or served:
         following.unserved_since = None
     elif following.unserved_since is None:

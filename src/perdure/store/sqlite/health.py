@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import apsw
@@ -10,6 +9,7 @@ import apsw
 from perdure.store.base import Health
 from perdure.store.sqlite import migrate
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.locks import locks_on
 
 SOUND = (3, 51, 3)  # before it, two connections that reset the write-ahead log at once could corrupt the file
 _WRITE_LOCK = 120  # the byte of the -shm file that a writer locks in WAL mode
@@ -37,21 +37,14 @@ def health(conn: Connection, path: Path) -> Health:
 
 
 def lock_holder(path: Path, locks: str | None = None) -> str:
-    """Who holds the write lock now, in words; read from the kernel, as opening the file again would drop our locks."""
+    """Who holds the write lock now, in words."""
     try:
-        shm = os.stat(path.with_name(path.name + "-shm"))
-        if locks is None:
-            locks = Path("/proc/locks").read_text(encoding="ascii")
+        for _, _, _, mode, pid, _, first, last in locks_on(path.with_name(path.name + "-shm"), locks):
+            covers = int(first) <= _WRITE_LOCK and (last == "EOF" or int(last) >= _WRITE_LOCK)
+            if mode == "WRITE" and covers:
+                return f"held by process {pid}"
     except OSError:
         return "unknown"
-    file = f"{os.major(shm.st_dev):02x}:{os.minor(shm.st_dev):02x}:{shm.st_ino}"
-    for line in locks.splitlines():
-        # 1: POSIX  ADVISORY  WRITE 4711 08:02:123456 120 120; "->" marks one that waits
-        fields = line.split()
-        if len(fields) == 8 and fields[3] == "WRITE" and fields[5] == file:
-            first, last = int(fields[6]), fields[7]
-            if first <= _WRITE_LOCK and (last == "EOF" or int(last) >= _WRITE_LOCK):
-                return f"held by process {fields[4]}"
     return "free"
 
 

@@ -17,6 +17,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from perdure.errors import Overloaded
+from perdure.store.sqlite.locks import locks_on
 
 
 class _Wait(Enum):
@@ -30,18 +31,10 @@ class _Wait(Enum):
 
 def flock_holder(path: Path, locks: str | None = None) -> str:
     """`` (pid 4711)`` for who has the lock of a file now; "" where the kernel does not say."""
-    try:
-        file = os.stat(path)
-        if locks is None:
-            locks = Path("/proc/locks").read_text(encoding="ascii")
-    except OSError:
-        return ""
-    place = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
-    for line in locks.splitlines():
-        # 1: FLOCK  ADVISORY  WRITE 4711 08:02:123456 0 EOF; "->" marks one that waits
-        fields = line.split()
-        if len(fields) == 8 and fields[1] == "FLOCK" and fields[5] == place and fields[4] not in {"0", "-1"}:
-            return f" (pid {fields[4]})"
+    with contextlib.suppress(OSError):
+        for _, kind, _, _, pid, *_ in locks_on(path, locks):
+            if kind == "FLOCK" and pid not in {"0", "-1"}:
+                return f" (pid {pid})"
     return ""
 
 
