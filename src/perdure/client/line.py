@@ -85,6 +85,7 @@ class Line:
         self.work: Work | None = None
         self.routes = Routes(store.app, self.new_id)
         self.check_replay: Check | None = None  # who has the code can tell whether a history replays on it
+        self.waiting_out = 0  # calls that the database refused, and that will be made again
         self.told_attached = False  # that a call was answered with the outcome of an earlier one
         self._on_hint: list[asyncio.Handle] = []
         store.on_hint(self._hinted)

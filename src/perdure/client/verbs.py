@@ -72,7 +72,11 @@ async def patiently(line: Line, read: Any, *args: Any) -> Any:
             return await read(*args)
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, a read waits: %s", trouble)
-            await asyncio.sleep(delay)
+            line.waiting_out += 1
+            try:
+                await asyncio.sleep(delay)
+            finally:
+                line.waiting_out -= 1
             delay = min(delay * 2, TROUBLE_SECONDS_MAX)
 
 

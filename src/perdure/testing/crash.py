@@ -20,9 +20,6 @@ NUMBERED = frozenset({
     "commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held", "rewind", "reopen", "fork",
     "adopt_strays", "note_trials", "release_orphans",
 })  # fmt: skip
-# Made again until they are answered.
-PATIENT = frozenset({"commit", "replace", "cancel", "terminate", "rewind", "reopen", "fork"})
-AGAIN_SECONDS = 0.1  # a read that was refused is made again sooner than this, or not at all
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on
 
 
@@ -92,7 +89,6 @@ class CrashStore:
         self._die = die
         self._mortal = mortal
         self.on_trouble: Callable[[], None] = lambda: None
-        self.owed: set[str] = set()  # calls that were refused, and that their callers will make again
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.store, name)
@@ -106,35 +102,20 @@ class CrashStore:
 
     async def _call(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         mode = self.plan.number(name)
-        self.owed -= {name, f"{name}{args}"}
         if mode is Mode.BEFORE:
             self._strike()
         elif mode is Mode.TROUBLE:
-            self._owe(name, args)
+            self.on_trouble()
             raise DatabaseTrouble(f"the database is in trouble (ordered at {name})")
         answer = await method(*args, **kwargs)
         if mode is Mode.LOST:
-            self._owe(name, args)
+            self.on_trouble()
             raise LostAnswer(f"the connection broke (ordered at {name}): whether it happened is unknown")
         if mode is Mode.UNANSWERED or (name == "commit" and self.plan.ends_step(args[0])):
             self._strike()
         elif mode is Mode.ANSWERED:
             self._strike_later(TURNS_AFTER)
         return answer
-
-    def _owe(self, name: str, args: Any) -> None:
-        if name in PATIENT:
-            self.owed.add(name)
-        elif name not in NUMBERED:
-            question = f"{name}{args}"  # another's question does not answer this one
-            self.owed.add(question)
-            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._forgive, question)
-        self.on_trouble()
-
-    def _forgive(self, question: str) -> None:
-        if question in self.owed:
-            self.owed.remove(question)
-            self.on_trouble()
 
     def _strike(self) -> None:
         self._die()

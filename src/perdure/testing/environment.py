@@ -136,7 +136,7 @@ class Harness:
                 seen = self.plan.writes
                 self._look()
                 await self._quiet()
-                if seen == self.plan.writes:
+                if seen == self.plan.writes and not await self._left_behind():
                     return
 
     async def crash(self) -> None:
@@ -355,11 +355,11 @@ class Harness:
         )
 
     def _busy(self) -> bool:
-        """Whether plain callbacks are still to come."""
+        """Whether plain callbacks are still to come, or calls that were refused are still to be made again."""
         executor = self._work.engine.executor
+        lines = (self._client.line, self._work.engine.line)
         return (
-            self._client.line.journal.busy
-            or self._work.engine.line.journal.busy
+            any(line.journal.busy or line.waiting_out for line in lines)
             or executor is None
             or any(e.busy for e in executor.executions.values())
         )
@@ -373,6 +373,19 @@ class Harness:
             else:
                 calm = 0 if self._busy() else calm + 1
                 await asyncio.sleep(0)
+
+    async def _left_behind(self) -> bool:
+        """Whether the store holds running work that nobody runs: the answer to a claim was lost. It is looked for."""
+        executor = self._work.engine.executor
+        if executor is None or self._restart is not None:
+            return True
+        running = (await self._store.list(Filter(statuses=frozenset({Status.RUNNING})))).rows
+        here = executor.executions.keys() | executor.deciding.keys()
+        if lost := [row for row in running if row.owner != executor.me.id or row.id not in here]:
+            executor.looks = 0
+            if any(row.owner != executor.me.id for row in lost):
+                executor.keep(asyncio.create_task(self._reap(executor)))
+        return bool(lost)
 
     # -- time
 
@@ -441,7 +454,7 @@ class Harness:
                 seen = self.plan.writes
                 self._look()
                 await self._quiet()
-                if seen != self.plan.writes:
+                if seen != self.plan.writes or await self._left_behind():
                     continue
                 when = self._next_timer()
                 if self._awaited and when is not None:  # that look may have been what they waited for

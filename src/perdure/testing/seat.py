@@ -31,8 +31,7 @@ class Seat:
 
     @property
     def under_way(self) -> int:
-        owed = () if self.vacant else getattr(self._store, "owed", ())
-        return len(self._calls) + len(owed)
+        return len(self._calls)
 
     async def open(self) -> None:
         """The store is open; who made it opens and closes it."""
