@@ -59,8 +59,9 @@ class Saga:
         async with harness(anything, database=database) as h:
             handle = await asyncio.to_thread(self.saga.options(id="a").start)
             await asyncio.to_thread(self.inside.wait, 20)
+            dead = h._work.crashed
             crash = asyncio.ensure_future(h.crash())
-            await asyncio.sleep(0)
+            await asyncio.wait([dead])
             self.leave.set()  # the dead process's thread ends, and nobody hears of it
             await crash
             with h.waiting():
