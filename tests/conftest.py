@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.databases import Databases
 from tests.postgres import Cluster, Server
 
 
@@ -25,12 +26,27 @@ def postgres_server(request: pytest.FixtureRequest) -> Server:
     return server
 
 
+@pytest.fixture(scope="session")
+def _databases(postgres_server: Server) -> Iterator[Databases]:
+    databases = Databases(postgres_server)
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def postgres_url(postgres_server: Server) -> Iterator[str]:
-    """The URL of an empty database that no other test uses."""
-    name = postgres_server.create_database()
+def postgres_url(postgres_server: Server, _databases: Databases) -> Iterator[str]:
+    """The URL of a database without rows that no other test uses meanwhile; its schema may be there already."""
+    name = _databases.take()
     yield postgres_server.url(name)
-    postgres_server.drop_database(name)
+    _databases.give_back(name)
+
+
+@pytest.fixture
+def bare_postgres_url(postgres_server: Server, _databases: Databases) -> Iterator[str]:
+    """The URL of a new database, with nothing in it."""
+    name = _databases.take(bare=True)
+    yield postgres_server.url(name)
+    _databases.give_back(name)
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from tests.cli.test_workflows import a_day
 pytestmark = pytest.mark.postgres
 
 
-def test_look_at_it(perdure: Cli, postgres_url: str) -> None:
-    at = ("--database", postgres_url)
+def test_look_at_it(perdure: Cli, bare_postgres_url: str) -> None:
+    at = ("--database", bare_postgres_url)
     assert "has no tables of Perdure yet" in perdure("workflow", "list", *at, code=4).stderr
     assert "schema version 0" in perdure("db", "status", *at, code=1).stdout
     assert perdure("db", "migrate", *at).stdout.startswith("applied 0001")
     assert "no app has used" in perdure("workflow", "list", *at, code=3).stderr
-    play(postgres_url, a_day)
+    play(bare_postgres_url, a_day)
     assert perdure("workflow", "list", "-o", "ids", *at).stdout.split() == ["p-1", "f-1:1", "f-1", "bad-1", "o-1"]
     assert 'result: {"charge":"charge-a","cents":1999}' in perdure("workflow", "show", "o-1", *at).stdout
     perdure("workflow", "result", "bad-1", *at, code=1)

@@ -324,8 +324,8 @@ async def test_a_deadlock_with_a_stranger_is_retried_whole(make: Make, third: Th
     assert await third.value("select count(*) from perdure.history") == 2
 
 
-async def test_two_processes_migrate_at_once_and_one_applies(postgres_url: str) -> None:
-    stores = [PostgresStore(postgres_url, "app") for _ in range(4)]
+async def test_two_processes_migrate_at_once_and_one_applies(bare_postgres_url: str) -> None:
+    stores = [PostgresStore(bare_postgres_url, "app") for _ in range(4)]
     for store in stores:
         await store.open()
     applied = await asyncio.gather(*(store.migrate() for store in stores))

@@ -31,7 +31,7 @@ from tests.store.build import (
 MakeStore = Callable[[str], Awaitable[Store]]
 
 
-async def test_a_fresh_database_migrates_once(make_store: MakeStore) -> None:
+async def test_a_database_migrates_once(make_store: MakeStore) -> None:
     store = await make_store("app")
     have, known = await store.schema_version()
     assert have == known > 0
