@@ -180,6 +180,22 @@ def test_a_forked_child_may_open_the_app_as_somebody_else(database: str) -> None
     assert done.stdout == "both worked\n", done.stderr
 
 
+async def test_the_dead_who_own_nothing_cost_no_write(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await leave_behind(database, "poor")
+    heir = member(database, "heir")
+    async with heir:
+        store = executor(heir).line.store
+        await store.bury([(await who_is(heir, "poor")).id], expired_only=False)
+
+        async def refuse(*_args: object, **_options: object) -> None:
+            raise AssertionError("nothing is left to take")
+
+        for write in ("adopt", "bury", "release_orphans"):
+            monkeypatch.setattr(store, write, refuse)
+        assert await reap(executor(heir)) == 0
+        await executor(heir).adopter.round()
+
+
 # -- owners that nobody knows
 
 

@@ -17,12 +17,13 @@ import apsw
 
 from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded
 from perdure.model.writes import Receipt
-from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.driver import Connection, steady
 from perdure.store.sqlite.migrate import migrate
 from perdure.store.sqlite.store import SQLiteStore
-from perdure.testing.histcheck.audit import SQLITE_READ, Line, install_sqlite, lines
+from perdure.testing.histcheck.audit import Line
 from perdure.testing.simulation.loop import VirtualLoop
 from perdure.testing.simulation.sometimes import sometimes
+from perdure.testing.simulation.trail import Trail
 
 OF_PROCESS = frozenset({"open", "close", "migrate"})  # what a simulated store does for itself
 
@@ -78,35 +79,28 @@ class Database:
     """One database in memory; ``wipe`` makes it a fresh one (opening and preparing anew would cost more)."""
 
     def __init__(self) -> None:
-        self.conn = cast("Connection", apsw.Connection(":memory:", statementcachesize=1000))
+        self.conn = steady(apsw.Connection(":memory:", statementcachesize=1000))
         self.conn.execute("begin")
         migrate(self.conn)
-        install_sqlite(self.conn)
         self.conn.execute("commit")
-        tables = self.conn.execute("select name from sqlite_schema where type = 'table' and name not like 'sqlite_%'")
-        self._tables = [name for (name,) in tables.fetchall() if name not in ("meta", "audit_now", "audit")]
-        self.tx = 0
+        self.trail = Trail(self.conn)
         self.begun: set[bytes] = set()  # nonces of starts
 
     def wipe(self) -> None:
         """Empty every table."""
-        self.conn.execute("begin")
-        for table in [*self._tables, "audit"]:
-            self.conn.execute(f"delete from {table}")  # noqa: S608 - our own names
-        self.conn.execute("commit")
-        self.tx = 0
+        self.trail.wipe()
         self.begun.clear()
 
     def write(self, job: Callable[[Connection], Any], now: int) -> Any:
         """One transaction, at this time."""
         conn = self.conn
-        self.tx += 1
+        mark = self.trail.begin(now)
         conn.execute("begin")
         try:
-            conn.execute("update audit_now set tx = ?1, at = ?2", (self.tx, now))
             value = job(conn)
         except BaseException:
             conn.execute("rollback")
+            self.trail.undo(mark)
             raise
         conn.execute("commit")
         return value
@@ -117,7 +111,7 @@ class Database:
 
     def audit(self) -> list[Line]:
         """What happened, so far."""
-        return lines(self.conn.execute(SQLITE_READ, (0,)).fetchall())
+        return self.trail.lines
 
     def held(self) -> list[tuple[str, str, str]]:
         """(id, reason, detail) of what is held."""
@@ -243,7 +237,7 @@ class _Call:
             return None, error
         if self._op == "commit":
             self._look(value)
-        way.note(self._process, self._op, database.tx)
+        way.note(self._process, self._op, database.trail.tx)
         return value, None
 
     def _look(self, receipt: Receipt) -> None:

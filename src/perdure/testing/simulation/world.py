@@ -33,7 +33,6 @@ from perdure.testing.simulation.workload import Client, Simulated
 LEASE_SECONDS = 2.0
 FAULTY_SECONDS = 6.0  # of each world
 HEALED_SECONDS = 60.0  # in which all must have come to an end, once healed
-TURNS_MAX = 400_000  # of the loop; more is a world that spins
 
 _simulated: list[Simulated] = []
 _database: list[Database] = []
@@ -304,8 +303,6 @@ class World:
         bound = self.loop.us + int(HEALED_SECONDS * 1e6)
         while self.loop.us < bound:
             await asyncio.sleep(0.25)
-            if self.loop.turns > TURNS_MAX:
-                return f"{self.loop.turns} turns of the loop: it spins"
             if not self.database.open_workflows() and all(task.done() for task in tasks):
                 return ""
         left = [task for task in tasks if not task.done()]
@@ -322,6 +319,8 @@ class World:
             self._trace.update(repr((line["n"], line["at"], line["table"], line["op"])).encode())
         verdict = check(evidence)
         seen.look(evidence)
+        if not stuck and self.loop.trouble:
+            stuck = "; ".join(f"{one.get('message')}: {one['exception']!r}" for one in self.loop.trouble[:3])
         return Result(
             seed=self.seed, mode=self.mode, verdict=verdict, stuck=stuck, trace=self._trace.hexdigest(),
             virtual=self.loop.us / 1e6, workflows=len(evidence.workflows), evidence=evidence, lines=self.lines,
