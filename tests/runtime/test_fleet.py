@@ -215,6 +215,24 @@ async def test_work_whose_owner_is_forgotten_is_taken_over(database: str) -> Non
         assert in_memory(heir, "late")
 
 
+async def test_what_was_started_while_forgotten_is_ones_own_in_every_mode(database: str) -> None:
+    """Nobody could name the owner to give it away: with ``manual`` it would stay for ever."""
+    app = member(database, "zombie", "manual")
+    async with app:
+        engine = app._home.engine()
+        store, me = engine.line.store, executor(app).me.id
+        await store.bury([me], expired_only=False)
+        await store.leave(me)
+        await start(app, "late")
+        assert engine.lease is not None
+        engine.lease.end()
+        engine._begin_anew()  # as its next heartbeat would
+        await until(lambda: executor(app).me.id != me and executor(app).alive)
+        await reap(executor(app))
+        await until(lambda: in_memory(app, "late"))
+        assert (await row(app, "late")).owner == executor(app).me.id
+
+
 async def test_what_is_recovered_at_launch_may_use_the_app(database: str) -> None:
     def build() -> tuple[App, Any]:
         app = App("shop", database=database, lease=LEASE)

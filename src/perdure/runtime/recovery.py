@@ -128,8 +128,9 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     owners = await store.owners()  # first: whoever owns something and is not known after that has been forgotten
     others = [who for who in await store.incarnations() if who.id != host.me.id]
     given = [who.id for who in others if who.state == "released" and who.heir in (None, host.executor_id)]
-    if host.recovery == "manual":
-        return given
+    known = {who.id for who in others} | {host.me.id}
+    if host.recovery == "manual":  # what this process was itself, and is forgotten, no person could give to anybody
+        return [*given, *(id for id in host.former if id in owners and id not in known)]
     if host.recovery == "own":
         others = [who for who in others if who.executor == host.me.executor]
     asked = reaper.elapsed()
@@ -148,7 +149,6 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     reaper.know(serving)
     reaper.next_expiry = reaper.guards.next_expiry(serving, now)
     over = [who.id for who in others if who.state in ("dead", "gone")]
-    known = {who.id for who in others} | {host.me.id}
     stray = host.former if host.recovery == "own" else [id for id in owners if id not in known]
     return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *stray]) if id in owners]
 
