@@ -22,6 +22,7 @@ from perdure.store.sqlite.migrate import migrate
 from perdure.store.sqlite.store import SQLiteStore
 from perdure.testing.histcheck.audit import Line
 from perdure.testing.simulation.loop import VirtualLoop
+from perdure.testing.simulation.rollout import UNFINISHED, Open
 from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.trail import Trail
 
@@ -117,6 +118,10 @@ class Database:
         """(id, reason, detail) of what is held."""
         rows = self.conn.execute("select id, reason, detail from workflow where status = 4 order by id")
         return [(id, reason, detail) for id, reason, detail in rows.fetchall()]
+
+    def unfinished(self) -> list[Open]:
+        """Those that are open and not held."""
+        return [Open(*row) for row in self.conn.execute(UNFINISHED)]
 
     def open_workflows(self) -> int:
         """How many are open and not held."""
