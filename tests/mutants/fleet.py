@@ -9,7 +9,8 @@ import pytest
 
 import perdure.runtime.recovery
 from perdure.runtime.replay_check import Finding, Verdict
-from perdure.testing.simulation import shims
+from perdure.store.sqlite import commit
+from perdure.testing.simulation import failover, shims
 from tests.mutants.base import DEATHS, SLEEPS, Mutant, change_query, wrap
 
 
@@ -54,7 +55,8 @@ class StrandedInSilence(Mutant):
 class SaidNotDone(Mutant):
     """A decision is written first, and done in a commit of its own."""
 
-    number = "x10"
+    number = "19"
+    known = 3
     faults: ClassVar[dict[str, Any]] = {**DEATHS, "drain": 1.0, "judged": 1.0}
     kinds = ("judged",)
 
@@ -112,6 +114,18 @@ class HeirIsAnybody(Mutant):
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "incarnation_list", "heir\nfrom", "null\nfrom")
+
+
+class NobodyNotices(Mutant):
+    """After a failover runs write on, whatever the new server has of them."""
+
+    number = "5"
+    known = 25
+    faults: ClassVar[dict[str, Any]] = {"failover": 1.0}
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(failover.Timeline, "_is_ahead", lambda *_: False)
+        patch.setattr(commit._Batch, "_judge_records", lambda _self, _unit: (True, True))
 
 
 def _as_fleet(patch: pytest.MonkeyPatch) -> None:

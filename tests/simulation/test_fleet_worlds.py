@@ -41,6 +41,11 @@ def test_a_policy_answers_anything() -> None:
     assert "a person let go on what a policy held" in found
 
 
+def test_a_failover_loses_what_is_done_again() -> None:
+    found = hits(Mix.calm(failover=1.0), seeds=12)
+    assert found >= {"a failover lost commits", "a run knew more than the database after a failover"}
+
+
 def test_each_answer_is_a_point() -> None:
     assert set(ANSWERS) == set(ALL)
 

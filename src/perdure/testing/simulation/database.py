@@ -8,7 +8,7 @@ wrong there. A call that is on its way when its process dies still arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from inspect import iscoroutinefunction
 from typing import Any, Protocol, cast
@@ -16,17 +16,16 @@ from typing import Any, Protocol, cast
 import apsw
 
 from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded
-from perdure.model.writes import Receipt
+from perdure.model.writes import Receipt, Unit
 from perdure.store.sqlite.driver import Connection, steady
 from perdure.store.sqlite.migrate import migrate
 from perdure.store.sqlite.store import SQLiteStore
 from perdure.testing.histcheck.audit import Line
+from perdure.testing.simulation.failover import Timeline
 from perdure.testing.simulation.loop import VirtualLoop
 from perdure.testing.simulation.rollout import UNFINISHED, Open
 from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.trail import Trail
-
-OF_PROCESS = frozenset({"open", "close", "migrate"})  # what a simulated store does for itself
 
 
 class Fate(Enum):
@@ -86,6 +85,19 @@ class Database:
         self.conn.execute("commit")
         self.trail = Trail(self.conn)
         self.begun: set[bytes] = set()  # nonces of starts
+        self.timeline = 0
+
+    def copy(self) -> tuple[bytes, int]:
+        """All that is there, and how much of the trail that is."""
+        return cast("Any", self.conn).serialize("main"), len(self.trail.lines)
+
+    def become(self, copy: tuple[bytes, int]) -> int:
+        """Be as it was then, on another timeline; how many changes are lost."""
+        lost = len(self.trail.lines) - copy[1]
+        cast("Any", self.conn).deserialize("main", copy[0])
+        self.trail.undo(copy[1])
+        self.timeline += 1
+        return lost
 
     def wipe(self) -> None:
         """Empty every table."""
@@ -136,6 +148,7 @@ class SimulatedStore(SQLiteStore):
         self.url = "simulated"
         self._way = way
         self._process = process
+        self.timeline = Timeline(way.database.timeline)
         self.op = ""
         self.args: tuple[Any, ...] = ()
 
@@ -151,6 +164,12 @@ class SimulatedStore(SQLiteStore):
 
     def on_hint(self, callback: Callable[[], None]) -> None:
         self._process.on_hint.append(callback)
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        self.op, self.args = "commit", (batch,)
+        return cast("Receipt", await self._write(lambda conn: self.timeline.commit(
+            conn, self.app, batch, self._way.now() if now is None else now
+        )))  # fmt: skip
 
     async def _write(self, job: Any) -> Any:
         return await _Call(self._way, self._process, self, job, writes=True).answer
@@ -170,7 +189,7 @@ def _named(name: str) -> Callable[..., Any]:
 
 
 for _name, _method in vars(SQLiteStore).items():
-    if iscoroutinefunction(_method) and not _name.startswith("_") and _name not in OF_PROCESS:
+    if iscoroutinefunction(_method) and not _name.startswith("_") and _name not in vars(SimulatedStore):
         setattr(SimulatedStore, _name, _named(_name))
 
 
@@ -187,6 +206,8 @@ class _Call:
         self._process = process
         self._op = store.op
         self._args = store.args
+        self._store = store
+        self._server = way.database.timeline  # that it is sent to
         self._job = job
         self._writes = writes
         self._fate = way.fate(process, writes=writes)
@@ -194,7 +215,9 @@ class _Call:
 
     def _arrive(self) -> None:
         way, process, op, fate = self._way, self._process, self._op, self._fate
-        if not way.reachable(process):
+        if self._gone():
+            self._back(None, DatabaseTrouble(f"the database failed over ({op})"))
+        elif not way.reachable(process):
             self._back(None, DatabaseTrouble(f"the database cannot be reached ({op})"))
         elif fate is Fate.ABORTED:
             sometimes(f"{op} was aborted")
@@ -229,7 +252,14 @@ class _Call:
             sometimes(f"the process died right after {op}")
             self._process.crash()
 
+    def _gone(self) -> bool:
+        """Whether the server that it was sent to is gone, or is seen to be another."""
+        now = self._way.database.timeline
+        return self._store.timeline.moved(now) or now != self._server
+
     def _happen_late(self) -> None:
+        if self._way.database.timeline != self._server:
+            return
         sometimes(f"{self._op} came through after its caller was told that it was lost")
         self._perform()
 

@@ -37,6 +37,7 @@ class Mix(NamedTuple):
     rollout: bool = False  # another edition of the code is deployed meanwhile
     judged: bool = False  # some work has a policy, which answers whatever it likes
     hand_over: float = 0.0  # chance that a person gives away an executor's work, at each look
+    failover: bool = False  # the newest commits are lost, once
     recovery: str = "fleet"
 
     @staticmethod
@@ -59,6 +60,7 @@ class Mix(NamedTuple):
         return self._replace(
             rollout=recovery == "fleet" and chance.random() < 0.4, judged=chance.random() < 0.4,
             hand_over=chance.random() * 0.5 if chance.random() < 0.2 else 0.0, recovery=recovery,
+            failover=chance.random() < 0.15,
         )  # fmt: skip
 
     @staticmethod

@@ -22,6 +22,7 @@ from perdure.testing.histcheck.judge import Verdict, check
 from perdure.testing.histcheck.streams import ClientHistory, FaultLog, Ledger
 from perdure.testing.simulation import modes, seen
 from perdure.testing.simulation.database import Database, Fate
+from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix, Nemesis
 from perdure.testing.simulation.loop import NOBODY, PROCESS, Stuck, VirtualLoop
 from perdure.testing.simulation.operator import Operator
@@ -104,6 +105,7 @@ class World:
         self.mix = mix or drawn.widened(wide)
         self.rollout = Rollout(self, wide)
         self._wide = wide
+        self.failover: Failover | None = None
         self.apps = apps
         self.database = database
         self.loop = VirtualLoop()
@@ -265,6 +267,8 @@ class World:
         self.loop.call_soon(nemesis.begin, context=NOBODY)
         if self.mix.rollout:
             self.rollout.begin(names)
+        if self.mix.failover:
+            self.failover = Failover(self, self._wide)
         if self.mix.judged or self.mix.hand_over or self.mix.recovery == "manual":
             client.run(Operator(self, self._wide, names).work(client))
         tasks = self._clients(client)
@@ -321,7 +325,9 @@ class World:
             await asyncio.sleep(0.25)
             if self.mix.rollout:
                 self.rollout.look()
-            if not self.database.open_workflows() and all(task.done() for task in tasks):
+            # Who was told that something had begun that is lost by now waits for it for ever.
+            failed_over = self.failover is not None and self.failover.lost
+            if not self.database.open_workflows() and (failed_over or all(task.done() for task in tasks)):
                 return ""
         left = [task for task in tasks if not task.done()]
         return (
@@ -332,7 +338,10 @@ class World:
     def _result(self, stuck: str) -> Result:
         audit = self.database.audit()
         calls = sorted((line for history in self.histories for line in history.lines), key=lambda line: line["at"])
-        evidence = Evidence(audit, self.ledger.lines, calls, self.faults.lines)
+        effects = self.ledger.lines
+        if self.failover is not None and self.failover.lost:
+            effects, calls = self.failover.effects(effects), self.failover.calls(calls)
+        evidence = Evidence(audit, effects, calls, self.faults.lines)
         for line in audit:
             self._trace.update(repr((line["n"], line["at"], line["table"], line["op"])).encode())
         verdict = check(evidence)
