@@ -23,7 +23,7 @@ class Mutant:
     """One change. ``number``: in the list of the test programme; ``faults``: a mix that makes it matter."""
 
     number = ""
-    faults: ClassVar[dict[str, float]] = {}
+    faults: ClassVar[dict[str, Any]] = {}
     kinds: tuple[str, ...] = ()  # of scripts; all, if none is named
     seeds = 60  # in so many worlds it must be caught
     known = 1  # the world in which it was caught when this was written: tried first

@@ -71,7 +71,8 @@ class SleepsWithMail(Mutant):
     faults: ClassVar[dict[str, float]] = {"deaf": 0.5, **DEATHS}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
-        change_query(patch, "workflow_woken", "f.status = 3", "f.status = 3 and f.until is null and 1 = 0")
+        for query in ("workflow_woken", "workflow_claimable"):
+            change_query(patch, query, "f.status = 3", "f.status = 3 and f.until is null and 1 = 0")
 
 
 class CancelWithoutCompare(Mutant):

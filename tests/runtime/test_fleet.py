@@ -180,6 +180,22 @@ def test_a_forked_child_may_open_the_app_as_somebody_else(database: str) -> None
     assert done.stdout == "both worked\n", done.stderr
 
 
+async def test_the_dead_who_own_nothing_cost_no_write(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await leave_behind(database, "poor")
+    heir = member(database, "heir")
+    async with heir:
+        store = executor(heir).line.store
+        await store.bury([(await who_is(heir, "poor")).id], expired_only=False)
+
+        async def refuse(*_args: object, **_options: object) -> None:
+            raise AssertionError("nothing is left to take")
+
+        for write in ("adopt", "bury", "release_orphans"):
+            monkeypatch.setattr(store, write, refuse)
+        assert await reap(executor(heir)) == 0
+        await executor(heir).adopter.round()
+
+
 # -- owners that nobody knows
 
 
@@ -194,9 +210,27 @@ async def test_work_whose_owner_is_forgotten_is_taken_over(database: str) -> Non
         await store.leave(me)
         assert me not in {who.id for who in await store.incarnations()}
         await start(app, "late")
-        assert await store.absent() == [me]
+        assert await store.owners() == [me]
         assert await reap(executor(heir)) == 1
         assert in_memory(heir, "late")
+
+
+async def test_what_was_started_while_forgotten_is_ones_own_in_every_mode(database: str) -> None:
+    """Nobody could name the owner to give it away: with ``manual`` it would stay for ever."""
+    app = member(database, "zombie", "manual")
+    async with app:
+        engine = app._home.engine()
+        store, me = engine.line.store, executor(app).me.id
+        await store.bury([me], expired_only=False)
+        await store.leave(me)
+        await start(app, "late")
+        assert engine.lease is not None
+        engine.lease.end()
+        engine._begin_anew()  # as its next heartbeat would
+        await until(lambda: executor(app).me.id != me and executor(app).alive)
+        await reap(executor(app))
+        await until(lambda: in_memory(app, "late"))
+        assert (await row(app, "late")).owner == executor(app).me.id
 
 
 async def test_what_is_recovered_at_launch_may_use_the_app(database: str) -> None:

@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
-from perdure.testing.simulation import POINTS, simulate
+from perdure.testing.histcheck.audit import SQLITE_READ, install_sqlite, lines
+from perdure.testing.simulation import POINTS, simulate, world
+from perdure.testing.simulation.database import Database
 from perdure.testing.simulation.loop import Stuck, VirtualLoop
 from perdure.testing.simulation.runner import run
 
-SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "120"))  # `make simulate` runs 600, and asks for every point
+SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "150"))  # `make simulate` runs 2,000, and asks for every point
 
 
 @pytest.mark.slow
@@ -46,6 +49,50 @@ def test_a_seed_is_the_same_world_in_every_process() -> None:
     }  # fmt: skip
     assert len(traces) == 1
     assert simulate(14).trace in traces.pop()
+
+
+def test_what_fails_is_told_with_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.World, "_come_to_an_end", _never)
+    report = run(range(7, 8), jobs=1)
+    assert list(report.failed) == [7]
+    assert "stuck: never" in str(report)
+    assert "again: python -m perdure.testing.simulation --seed 7 --trace" in str(report)
+
+
+async def _never(_self: object, _tasks: object) -> str:
+    return "never"
+
+
+def test_what_comes_of_it_does_not_depend_on_the_number_of_processes() -> None:
+    seeds = range(1, 51)
+    one, two = run(seeds, jobs=1), run(seeds, jobs=2)
+    assert (one.failed, one.hits, one.virtual) == (two.failed, two.hits, two.virtual)
+
+
+def test_the_trail_is_what_the_triggers_of_a_real_database_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database()
+    install_sqlite(database.conn)
+    monkeypatch.setattr(world, "_database", [database])
+    for seed in (1, 6):
+        database.wipe()
+        database.conn.execute("delete from audit")
+        assert simulate(seed).good
+        written = lines(database.conn.execute(SQLITE_READ, (0,)).fetchall())
+        assert written
+        told = [(line["table"], line["op"], line["row"]) for line in database.audit()]
+        assert told == [(line["table"], line["op"], line["row"]) for line in written]
+
+
+def test_a_trail_forgets_what_is_rolled_back() -> None:
+    database = Database()
+
+    def job(conn: Any) -> None:
+        conn.execute("insert into wake (app, dest, nonce) values ('app', 'w', x'00')")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        database.write(job, 5)
+    assert database.audit() == []
 
 
 @pytest.mark.parametrize("mode", ["safety", "liveness"])
@@ -95,6 +142,19 @@ def test_timers_of_one_moment_come_in_the_order_in_which_they_were_made() -> Non
     loop.call_at(2.0, loop.stop)
     loop.run_forever()
     assert came == list(range(20))
+    loop.close()
+
+
+def test_the_loop_says_when_no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.testing.simulation.loop.SPINS_MAX", 100)
+    loop = VirtualLoop()
+
+    def spin() -> None:
+        loop.call_soon(spin)
+
+    loop.call_soon(spin)
+    with pytest.raises(Stuck, match="spins"):
+        loop.run_forever()
     loop.close()
 
 

@@ -330,7 +330,7 @@ class Stream:
             ("adopt", lambda s: s.adopt([other], want, death=death, spared=spared, now=now)),
             ("adopt", lambda s: s.adopt([other], want, suspects=True, death=death, spared=spared, now=now)),
             ("with_suspects", lambda s: s.with_suspects(OWNERS, want.version)),
-            ("absent", lambda s: s.absent()),
+            ("owners", lambda s: s.owners()),
             ("hand_over", lambda s: s.hand_over([other], heir)),
             ("drain", lambda s: s.drain(other)),
             ("reclaim", lambda s: s.reclaim(keys, want, now=now)),

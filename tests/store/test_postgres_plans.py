@@ -30,7 +30,7 @@ OF_THE_APP = {
     ("poll", "wake_pkey"),
     ("stray_commanded", "wake_pkey"),
     ("app_next", "workflow_pkey"),  # hops from app to app
-    ("absent", "workflow_open"),  # hops from owner to owner
+    ("owners", "workflow_open"),  # hops from owner to owner
 }
 
 FILL = """

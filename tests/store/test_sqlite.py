@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -166,6 +167,23 @@ async def test_no_statement_of_the_hot_path_scans_a_table(store: SQLiteStore) ->
         assert not scans, (name, plan)
         whole = [p for p in plan if p.startswith("SEARCH") and "workflow" in p and p.endswith("(app=?)")]
         assert not whole or name == "workflow_list", (name, "reads all of an app", plan)
+    conn.close()
+
+
+@pytest.mark.parametrize("name", ["wake_held", "workflow_woken", "workflow_claimable", "workflow_due", "workflow_take"])
+async def test_a_statement_is_planned_once(store: SQLiteStore, name: str) -> None:
+    """SQLite asks its authorizer whenever it plans one."""
+    from perdure.store.sql import queries
+    from perdure.store.sqlite.driver import connect
+
+    conn: Any = connect(store.path)
+    asked: list[object] = []
+    conn.authorizer = lambda *what: asked.append(what) or apsw.SQLITE_OK
+    sql = queries("perdure.store.sqlite")[name]
+    for n in range(2):
+        asked.clear()
+        conn.execute(sql, (n,) * sql_parameters(sql)).fetchall()
+    assert not asked, asked
     conn.close()
 
 

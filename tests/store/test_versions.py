@@ -23,6 +23,7 @@ from tests.store.build import (
     one,
     own,
     queued,
+    record,
     row,
     running,
     start,
@@ -205,7 +206,11 @@ async def test_what_the_gone_hold_is_moved_where_it_is_and_taken_over_from_there
     assert await upgraded(store, gone=[OTHER]) == 0
     assert await upgraded(store, gone=[ME]) == 1
     after = await row(store, "w")
-    assert (after.version, after.status, after.owner, after.claim) == ("v2", Status.RUNNING, ME, claim)
+    assert (after.version, after.status, after.owner, after.claim) == ("v2", Status.RUNNING, ME, None)
+    late = await one(store, unit("w", claim, record(1)))
+    assert not late.applied, (
+        "who held it may only have been stopped: nothing of the old version is written after the move"
+    )
     [taken] = await store.adopt([ME], want(owner=OTHER, version="v2"), now=T + 9)
     assert (taken.row.id, taken.row.attempts) == ("w", 1)
 

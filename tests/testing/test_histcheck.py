@@ -19,7 +19,7 @@ from perdure.testing.histcheck import INVARIANTS, Evidence, check
 from tests.testing.histcheck_support import Shop
 
 # What an ordinary day has no case of: deaths, moves, decisions.
-NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I68"}
+NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I59b", "I68"}
 ANOTHER = "f" * 32
 
 Lines = list[dict[str, Any]]
@@ -324,6 +324,12 @@ def two_processes_are_one(s: Streams) -> None:
 def a_decision_is_of_nobody(s: Streams) -> None:
     row = {"app": "shop", "id": "order-1", "run": 1, "claim": ANOTHER}
     s.append({"n": 0, "tx": 0, "at": 0, "table": "decision", "op": "insert", "row": row})
+
+
+@breaks("I59b")
+def a_decision_is_only_said(s: Streams) -> None:
+    row = {"app": "shop", "id": "order-1", "run": 1, "claim": ANOTHER, "decision": "hold", "policy": "mine"}
+    s.append({"n": 0, "tx": 0, "at": 0, "table": "decision", "op": "update", "row": row})
 
 
 @breaks("I67")

@@ -136,11 +136,13 @@ class Adopter:
 
     async def _release(self, fleet: Fleet) -> None:
         """What the gone were running, and no live executor could take over, is left by nobody: queued."""
-        if not fleet.gone:
-            return
         store, stamp = self._host.line.store, self._host.line.clock.stamp
+        owners = await store.owners() if fleet.gone else []
+        gone = [id for id in fleet.gone if id in owners]
+        if not gone:
+            return
         count = 0
-        while released := await store.release_orphans(fleet.gone, fleet.served, ORPHANS, now=stamp()):
+        while released := await store.release_orphans(gone, fleet.served, ORPHANS, now=stamp()):
             count += len(released)
         if count:
             log.info("%s of executors that are gone, of versions that nobody runs, queued", _many(count))

@@ -123,12 +123,14 @@ async def _take_suspects(host: Host, gone: list[bytes], spared: list[bytes]) -> 
 
 
 async def _bury_the_gone(host: Host) -> list[bytes]:
-    """Incarnations whose work may be taken: left, dead, given to us by an operator, or known by their work alone."""
+    """Owners whose work may be taken: left, dead, given to us by an operator, or known by their work alone."""
     store, stamp, reaper = host.line.store, host.line.clock.stamp, host.reaper
+    owners = await store.owners()  # first: whoever owns something and is not known after that has been forgotten
     others = [who for who in await store.incarnations() if who.id != host.me.id]
     given = [who.id for who in others if who.state == "released" and who.heir in (None, host.executor_id)]
-    if host.recovery == "manual":
-        return given
+    known = {who.id for who in others} | {host.me.id}
+    if host.recovery == "manual":  # what this process was itself, and is forgotten, no person could give to anybody
+        return [*given, *(id for id in host.former if id in owners and id not in known)]
     if host.recovery == "own":
         others = [who for who in others if who.executor == host.me.executor]
     asked = reaper.elapsed()
@@ -146,9 +148,9 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
         buried += await store.bury(list(verdict.silent), expired_only=False, beats=verdict.silent, now=stamp())
     reaper.know(serving)
     reaper.next_expiry = reaper.guards.next_expiry(serving, now)
-    stray = host.former if host.recovery == "own" else [id for id in await store.absent() if id != host.me.id]
     over = [who.id for who in others if who.state in ("dead", "gone")]
-    return [*dict.fromkeys([*proven, *buried, *over, *given, *stray])]
+    stray = host.former if host.recovery == "own" else [id for id in owners if id not in known]
+    return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *stray]) if id in owners]
 
 
 async def meet(host: Host) -> None:

@@ -143,8 +143,8 @@ class Store(Protocol):
         """Those of ``gone`` that own what had been a suspect of ``version`` before they died; see ``adopt``."""
         ...
 
-    async def absent(self) -> list[bytes]:
-        """Owners of running workflows whose incarnation is not known any more."""
+    async def owners(self) -> list[bytes]:
+        """Who owns running workflows, be it known as an incarnation or not."""
         ...
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:

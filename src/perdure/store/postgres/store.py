@@ -96,8 +96,8 @@ class PostgresStore:
         sql = self._place.sql["with_suspects"]
         return [row[0] for row in await self._reading.fetch(sql, self.app, sorted(gone), version)]
 
-    async def absent(self) -> builtins.list[bytes]:
-        return [row[0] for row in await self._reading.fetch(self._place.sql["absent"], self.app)]
+    async def owners(self) -> builtins.list[bytes]:
+        return [row[0] for row in await self._reading.fetch(self._place.sql["owners"], self.app)]
 
     async def reclaim(
         self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None

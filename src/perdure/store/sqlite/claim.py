@@ -69,13 +69,12 @@ def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: 
     return [owner for owner, found in each if found.fetchone() is not None]
 
 
-def absent(conn: Connection, app: str) -> list[bytes]:
-    """Owners that are no incarnations, found by hopping from owner to owner."""
+def owners(conn: Connection, app: str) -> list[bytes]:
+    """Who owns anything, found by hopping from owner to owner."""
     found: list[bytes] = []
     owner: bytes | None = b""
     while (owner := conn.execute(Q["workflow_next_owner"], (app, owner)).get) is not None:
-        if conn.execute(Q["incarnation_known"], (owner, app)).get is None:
-            found.append(owner)
+        found.append(owner)
     return found
 
 

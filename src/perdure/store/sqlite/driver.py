@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -38,5 +38,14 @@ class Connection(Protocol):
 
 def connect(path: Path) -> Connection:
     """Open a file that is there. Nothing is read from it yet."""
-    make = cast("Callable[..., Connection]", apsw.Connection)
-    return make(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    return steady(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE))
+
+
+def steady(conn: Any) -> Connection:
+    """Let its statements keep their plans.
+
+    Otherwise SQLite plans a statement anew at each execution if a binding might change the plan. Where a partial index
+    could serve that is any parameter it is compared with: a look at what is due took ten times as long.
+    """
+    conn.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    return cast("Connection", conn)

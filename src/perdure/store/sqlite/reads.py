@@ -80,12 +80,10 @@ def poll(
             known = set(held)
             lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
             lost.sort()
-    claimable: int | None
-    if conn.execute(Q["workflow_woken"], (app, 1, version)).fetchone() is not None:
-        claimable = now
-    else:
-        times: list[int | None] = [conn.execute(Q["workflow_next_due"], (app, of)).get for of in {"", version}]
-        claimable = min((max(until, now) for until in times if until is not None), default=None)
+    claimable: int | None = None
+    for woken, *due in conn.execute(Q["workflow_claimable"], (app, version)):
+        times = [now] if woken else [max(until, now) for until in due if until is not None]
+        claimable = min(times, default=None)
     return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
 
 

@@ -122,8 +122,8 @@ class SQLiteStore:
     async def with_suspects(self, gone: Collection[bytes], version: str) -> list[bytes]:
         return await self._read(lambda conn: claim.with_suspects(conn, self.app, gone, version))
 
-    async def absent(self) -> list[bytes]:
-        return await self._read(lambda conn: claim.absent(conn, self.app))
+    async def owners(self) -> builtins.list[bytes]:
+        return await self._read(lambda conn: claim.owners(conn, self.app))
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await self._write(lambda conn: claim.reclaim(conn, self.app, keys, want, _clock(now)))

@@ -147,7 +147,7 @@ class Evidence:
             spans = found.setdefault(id, [])
             for change in changes:
                 row = change.new
-                if row is None or row["owner"] is None:
+                if row is None or row["owner"] is None or row["claim"] is None:  # moved, and not taken yet
                     continue
                 if spans and (spans[-1].token, spans[-1].run) == (row["claim"], row["run"]):
                     continue
@@ -158,6 +158,21 @@ class Evidence:
                     )
                 )  # fmt: skip
         return found
+
+    @cached_property
+    def lineages(self) -> dict[RunOf, str]:
+        """What each run descends from; a rewound run goes on with the lineage of the run before."""
+        return {
+            (id, row["run"]): row["lineage"]
+            for id, changes in self.workflows.items() for change in changes if (row := change.new) is not None
+        }  # fmt: skip
+
+    @cached_property
+    def decided(self) -> set[tuple[str, int, str]]:
+        """(workflow, run, decision) of what was decided."""
+        return {
+            (c.row["id"], c.row["run"], c.row.get("decision", "")) for c in self.of("decision") if c.new is not None
+        }
 
     @cached_property
     def claim_of(self) -> dict[tuple[str, str], Claim]:

@@ -8,7 +8,7 @@ wrong there. A call that is on its way when its process dies still arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from inspect import iscoroutinefunction
 from typing import Any, Protocol, cast
@@ -16,15 +16,16 @@ from typing import Any, Protocol, cast
 import apsw
 
 from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded
-from perdure.model.writes import Receipt
-from perdure.store.sqlite.driver import Connection
+from perdure.model.writes import Receipt, Unit
+from perdure.store.sqlite.driver import Connection, steady
 from perdure.store.sqlite.migrate import migrate
 from perdure.store.sqlite.store import SQLiteStore
-from perdure.testing.histcheck.audit import SQLITE_READ, Line, install_sqlite, lines
+from perdure.testing.histcheck.audit import Line
+from perdure.testing.simulation.failover import Timeline
 from perdure.testing.simulation.loop import VirtualLoop
+from perdure.testing.simulation.rollout import UNFINISHED, Open
 from perdure.testing.simulation.sometimes import sometimes
-
-OF_PROCESS = frozenset({"open", "close", "migrate"})  # what a simulated store does for itself
+from perdure.testing.simulation.trail import Trail
 
 
 class Fate(Enum):
@@ -78,35 +79,41 @@ class Database:
     """One database in memory; ``wipe`` makes it a fresh one (opening and preparing anew would cost more)."""
 
     def __init__(self) -> None:
-        self.conn = cast("Connection", apsw.Connection(":memory:", statementcachesize=1000))
+        self.conn = steady(apsw.Connection(":memory:", statementcachesize=1000))
         self.conn.execute("begin")
         migrate(self.conn)
-        install_sqlite(self.conn)
         self.conn.execute("commit")
-        tables = self.conn.execute("select name from sqlite_schema where type = 'table' and name not like 'sqlite_%'")
-        self._tables = [name for (name,) in tables.fetchall() if name not in ("meta", "audit_now", "audit")]
-        self.tx = 0
+        self.trail = Trail(self.conn)
         self.begun: set[bytes] = set()  # nonces of starts
+        self.timeline = 0
+
+    def copy(self) -> tuple[bytes, int]:
+        """All that is there, and how much of the trail that is."""
+        return cast("Any", self.conn).serialize("main"), len(self.trail.lines)
+
+    def become(self, copy: tuple[bytes, int]) -> int:
+        """Be as it was then, on another timeline; how many changes are lost."""
+        lost = len(self.trail.lines) - copy[1]
+        cast("Any", self.conn).deserialize("main", copy[0])
+        self.trail.undo(copy[1])
+        self.timeline += 1
+        return lost
 
     def wipe(self) -> None:
         """Empty every table."""
-        self.conn.execute("begin")
-        for table in [*self._tables, "audit"]:
-            self.conn.execute(f"delete from {table}")  # noqa: S608 - our own names
-        self.conn.execute("commit")
-        self.tx = 0
+        self.trail.wipe()
         self.begun.clear()
 
     def write(self, job: Callable[[Connection], Any], now: int) -> Any:
         """One transaction, at this time."""
         conn = self.conn
-        self.tx += 1
+        mark = self.trail.begin(now)
         conn.execute("begin")
         try:
-            conn.execute("update audit_now set tx = ?1, at = ?2", (self.tx, now))
             value = job(conn)
         except BaseException:
             conn.execute("rollback")
+            self.trail.undo(mark)
             raise
         conn.execute("commit")
         return value
@@ -117,12 +124,16 @@ class Database:
 
     def audit(self) -> list[Line]:
         """What happened, so far."""
-        return lines(self.conn.execute(SQLITE_READ, (0,)).fetchall())
+        return self.trail.lines
 
     def held(self) -> list[tuple[str, str, str]]:
         """(id, reason, detail) of what is held."""
         rows = self.conn.execute("select id, reason, detail from workflow where status = 4 order by id")
         return [(id, reason, detail) for id, reason, detail in rows.fetchall()]
+
+    def unfinished(self) -> list[Open]:
+        """Those that are open and not held."""
+        return [Open(*row) for row in self.conn.execute(UNFINISHED)]
 
     def open_workflows(self) -> int:
         """How many are open and not held."""
@@ -137,6 +148,7 @@ class SimulatedStore(SQLiteStore):
         self.url = "simulated"
         self._way = way
         self._process = process
+        self.timeline = Timeline(way.database.timeline)
         self.op = ""
         self.args: tuple[Any, ...] = ()
 
@@ -152,6 +164,12 @@ class SimulatedStore(SQLiteStore):
 
     def on_hint(self, callback: Callable[[], None]) -> None:
         self._process.on_hint.append(callback)
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        self.op, self.args = "commit", (batch,)
+        return cast("Receipt", await self._write(lambda conn: self.timeline.commit(
+            conn, self.app, batch, self._way.now() if now is None else now
+        )))  # fmt: skip
 
     async def _write(self, job: Any) -> Any:
         return await _Call(self._way, self._process, self, job, writes=True).answer
@@ -171,7 +189,7 @@ def _named(name: str) -> Callable[..., Any]:
 
 
 for _name, _method in vars(SQLiteStore).items():
-    if iscoroutinefunction(_method) and not _name.startswith("_") and _name not in OF_PROCESS:
+    if iscoroutinefunction(_method) and not _name.startswith("_") and _name not in vars(SimulatedStore):
         setattr(SimulatedStore, _name, _named(_name))
 
 
@@ -188,6 +206,8 @@ class _Call:
         self._process = process
         self._op = store.op
         self._args = store.args
+        self._store = store
+        self._server = way.database.timeline  # that it is sent to
         self._job = job
         self._writes = writes
         self._fate = way.fate(process, writes=writes)
@@ -195,7 +215,9 @@ class _Call:
 
     def _arrive(self) -> None:
         way, process, op, fate = self._way, self._process, self._op, self._fate
-        if not way.reachable(process):
+        if self._gone():
+            self._back(None, DatabaseTrouble(f"the database failed over ({op})"))
+        elif not way.reachable(process):
             self._back(None, DatabaseTrouble(f"the database cannot be reached ({op})"))
         elif fate is Fate.ABORTED:
             sometimes(f"{op} was aborted")
@@ -230,7 +252,14 @@ class _Call:
             sometimes(f"the process died right after {op}")
             self._process.crash()
 
+    def _gone(self) -> bool:
+        """Whether the server that it was sent to is gone, or is seen to be another."""
+        now = self._way.database.timeline
+        return self._store.timeline.moved(now) or now != self._server
+
     def _happen_late(self) -> None:
+        if self._way.database.timeline != self._server:
+            return
         sometimes(f"{self._op} came through after its caller was told that it was lost")
         self._perform()
 
@@ -243,7 +272,7 @@ class _Call:
             return None, error
         if self._op == "commit":
             self._look(value)
-        way.note(self._process, self._op, database.tx)
+        way.note(self._process, self._op, database.trail.tx)
         return value, None
 
     def _look(self, receipt: Receipt) -> None:

@@ -34,6 +34,11 @@ class Mix(NamedTuple):
     one_host: bool  # a death is proven there, and needs no lease
     moving: bool  # who is begun again is on another host, which knows nothing of the death
     namesakes: bool  # all executors have one executor id
+    rollout: bool = False  # another edition of the code is deployed meanwhile
+    judged: bool = False  # some work has a policy, which answers whatever it likes
+    hand_over: float = 0.0  # chance that a person gives away an executor's work, at each look
+    failover: bool = False  # the newest commits are lost, once
+    recovery: str = "fleet"
 
     @staticmethod
     def draw(chance: random.Random) -> Mix:
@@ -49,10 +54,19 @@ class Mix(NamedTuple):
             moving=chance.random() < 0.5, namesakes=chance.random() < 0.3,
         )  # fmt: skip
 
+    def widened(self, chance: random.Random) -> Mix:
+        """The same faults, and what else happens to a fleet: by a chance of its own, so that the faults stay."""
+        recovery = chance.choices(("fleet", "own", "manual", "single"), (70, 10, 10, 10))[0]
+        return self._replace(
+            rollout=recovery == "fleet" and chance.random() < 0.4, judged=chance.random() < 0.4,
+            hand_over=chance.random() * 0.5 if chance.random() < 0.2 else 0.0, recovery=recovery,
+            failover=chance.random() < 0.15,
+        )  # fmt: skip
+
     @staticmethod
-    def calm(**faults: float) -> Mix:
+    def calm(recovery: str = "fleet", **faults: float) -> Mix:
         """No faults but these."""
-        return Mix(**{**dict.fromkeys(Mix._fields, 0.0), **faults})  # type: ignore[arg-type]
+        return Mix(**{**dict.fromkeys(Mix._fields, 0.0), **faults, "recovery": recovery})  # type: ignore[arg-type]
 
     @property
     def troubles_calls(self) -> bool:

@@ -9,10 +9,12 @@ depends on nothing but what was scheduled.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, Protocol, TypeVarTuple
+
+SPINS_MAX = 100_000  # turns without a moment of time; more is a world that spins
 
 
 class Pausable(Protocol):
@@ -24,11 +26,38 @@ class Pausable(Protocol):
 
 Ts = TypeVarTuple("Ts")
 PROCESS: ContextVar[Any] = ContextVar("perdure_simulated_process", default=None)
-NOBODY = Context()  # the network, the nemesis: of no process
+NOBODY = Context()  # the nemesis: of no process
 
 
 class Stuck(Exception):
-    """Nothing can run, and no timer will ever change that."""
+    """Nothing can run, and no timer will ever change that; or something runs, and no time passes."""
+
+
+class _Handle(asyncio.Handle):
+    """A handle that is made at once: asyncio's own look first whether the loop is being debugged."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        self._callback, self._args, self._loop = callback, args, loop
+        self._context = copy_context() if context is None else context
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+
+
+class _Timer(asyncio.TimerHandle):
+    """The same, of a timer."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
+        self._callback, self._args, self._loop = callback, args, loop
+        self._context = copy_context() if context is None else context
+        self._cancelled, self._repr, self._source_traceback = False, None, None
+        self._when, self._scheduled = when, True
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback = self._args = None
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -36,64 +65,99 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     _ready: Any
     _stopping: bool
+    _closed: bool
 
     def __init__(self) -> None:
         super().__init__()
         self.us = 0
-        self._timers: list[tuple[int, int, Any]] = []  # due at, in the order made, what
+        # Due at, in the order made, what: a handle (and None), or a callback of nobody's (and its arguments).
+        self._timers: list[tuple[int, int, Any, Any]] = []
         self._made = 0
-        self.turns = 0
-        self.callbacks = 0
+        self._spins = 0
         self.set_exception_handler(self._note_trouble)
         self.trouble: list[dict[str, Any]] = []
 
     def time(self) -> float:
         return self.us / 1e6
 
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        if self._closed:
+            raise RuntimeError("the world has ended")
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.us / 1e6 + delay, callback, *args, context=context)
+
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """A timer takes time, if it is a microsecond: who waits for a rest too small to count would wait for ever."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        if self._closed:
+            raise RuntimeError("the world has ended")
+        timer = _Timer(when, callback, args, self, context)
         self._made += 1
-        heapq.heappush(self._timers, (max(round(when * 1e6), self.us + 1), self._made, timer))
+        heappush(self._timers, (max(round(when * 1e6), self.us + 1), self._made, timer, None))
         return timer
 
+    def later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> None:
+        """Call back as nobody's: the network, the nemesis. What it raises ends the run."""
+        self._made += 1
+        heappush(self._timers, (self.us + int(seconds * 1e6) + 1, self._made, callback, args))
+
     def _run_once(self) -> None:
-        """One turn: what is due, then all that is ready now."""
-        timers = self._timers
-        while timers and timers[0][2]._cancelled:  # noqa: SLF001  the loop's own handles
-            heapq.heappop(timers)
-        if not self._ready and not self._stopping:
+        """Turns until it is to stop: all that is ready now, or the next timer."""
+        timers, ready = self._timers, self._ready
+        while not self._stopping:
+            if ready:
+                self._turn()
+                continue
             if not timers:
                 raise Stuck("nothing is ready, and no timer is set")
-            self.us = max(self.us, timers[0][0])
-        now = self.us
-        while timers and timers[0][0] <= now:
-            handle = heapq.heappop(timers)[2]
-            if not handle._cancelled:  # noqa: SLF001
-                self._ready.append(handle)
-        self.turns += 1
-        for _ in range(len(self._ready)):
-            handle = self._ready.popleft()
+            due, _, what, args = heappop(timers)
+            if args is None and what._cancelled:  # noqa: SLF001  the loop's own handle
+                continue
+            if due > self.us:
+                self.us, self._spins = due, 0
+            if args is None:
+                ready.append(what)
+            else:
+                what(*args)
+        if ready:
+            self._turn()
+
+    def _turn(self) -> None:
+        ready = self._ready
+        self._spins += 1
+        if self._spins > SPINS_MAX:
+            self._spins = 0
+            raise Stuck(f"{SPINS_MAX} turns of the loop in one moment: it spins")
+        for _ in range(len(ready)):
+            handle = ready.popleft()
             if handle._cancelled:  # noqa: SLF001
                 continue
-            process = handle._context.get(PROCESS)  # noqa: SLF001
+            context = handle._context  # noqa: SLF001
+            process = context.get(PROCESS)
             if process is not None and process.paused:
                 process.stash.append(handle)
                 continue
-            self.callbacks += 1
-            handle._run()  # noqa: SLF001
+            try:
+                context.run(handle._callback, *handle._args)  # noqa: SLF001
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": "a callback failed", "exception": error, "handle": handle})
 
     def resume(self, process: Pausable) -> None:
         """Let the callbacks of a process run that waited for this."""
         process.paused = False
         stash, process.stash = process.stash, []
         self._ready.extend(stash)
-
-    def later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
-        """Call back as nobody's."""
-        return self.call_later(seconds, callback, *args, context=NOBODY)
 
     def _note_trouble(self, _loop: Any, context: dict[str, Any]) -> None:
         """What nobody awaited. The tasks of killed processes are cut short, and say so."""

@@ -31,8 +31,13 @@ class SimulatedEngine(Engine):
 class Process:
     """See the head of this file. ``works``: an executor; else a client, which no fault kills."""
 
-    def __init__(self, world: Any, name: str, host: str, pid: int, settings: Settings, *, works: bool) -> None:
+    def __init__(
+        self, world: Any, app: Any, name: str, host: str, pid: int, settings: Settings, *, works: bool
+    ) -> None:
         self.world = world
+        self.app = app.app  # the edition of the code that it runs
+        self.code = app
+        self.settings = settings
         self.name = name
         self.host = host
         self.pid = pid
@@ -49,7 +54,7 @@ class Process:
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self)
         make_store: Callable[[], Store] = lambda: SimulatedStore(world, self, settings.app)  # noqa: E731
-        self.engine = SimulatedEngine(settings, world.app.home.registry, make_store, works=works)
+        self.engine = SimulatedEngine(settings, app.home.registry, make_store, works=works)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something in this process; it dies with it."""

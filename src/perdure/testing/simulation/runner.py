@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,9 @@ from typing import NamedTuple
 from perdure.testing.simulation.sometimes import POINTS, take_hits
 from perdure.testing.simulation.world import simulate
 
+JOBS = 2  # real processes
 CHUNK = 25  # seeds that a worker takes at a time
+SPEED = 100  # seconds of a world, at least, in one second of the processes together
 SHOWN = 5  # failures that are told in full
 
 
@@ -26,6 +28,7 @@ class Report(NamedTuple):
     virtual: float  # seconds that passed in the worlds
     wall: float  # seconds that passed here
     busy: float  # seconds of processor time
+    jobs: int
 
     @property
     def missed(self) -> list[str]:
@@ -34,36 +37,47 @@ class Report(NamedTuple):
 
     @property
     def speed(self) -> float:
-        """Virtual seconds for one of processor time, which other load of the machine does not change."""
+        """Virtual seconds for one of processor time, which other load of the machine changes little."""
         return self.virtual / max(self.busy, 1e-9)
 
+    @property
+    def slow(self) -> bool:
+        """Whether the processes together are slower than they have to be, however long they waited for a processor."""
+        return self.speed * self.jobs < SPEED
+
     def __str__(self) -> str:
-        said = list(self.failed.values())[:SHOWN]
+        said = [f"{told}\nagain: {again(seed)}" for seed, told in list(self.failed.items())[:SHOWN]]
         if self.failed:
-            seeds = " ".join(map(str, list(self.failed)[:50]))
-            said.append(f"failed seeds: {seeds}\nagain: python -m perdure.testing.simulation --seed SEED --trace")
+            said.append(f"failed seeds: {' '.join(map(str, list(self.failed)[:50]))}")
         said.append(
             f"simulator: {self.seeds} seeds, {len(self.failed)} failed; {len(POINTS) - len(self.missed)} of "
-            f"{len(POINTS)} points hit; {self.virtual:.0f} s in {self.wall:.0f} s: "
-            f"{self.virtual / self.wall:.0f} times real time (one processor: {self.speed:.0f} times)"
+            f"{len(POINTS)} points hit; {self.virtual:.0f} s in {self.wall:.0f} s, {self.busy:.0f} s of them at work: "
+            f"{self.virtual / self.wall:.0f} times real time ({self.speed:.0f} times for each of {self.jobs} processes)"
         )
         return "\n".join(said)
 
 
-def run(seeds: Sequence[int], jobs: int = 0) -> Report:
-    """Run each seed once, in ``jobs`` processes (0: one for each processor)."""
+def again(seed: int) -> str:
+    """The command that runs a seed again, with all that happens in it."""
+    return f"python -m perdure.testing.simulation --seed {seed} --trace"
+
+
+def run(seeds: Sequence[int], jobs: int = JOBS) -> Report:
+    """Run each seed once, in ``jobs`` real processes. What comes of it does not depend on their number."""
     began = time.monotonic()
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
-    jobs = jobs or os.cpu_count() or 1
     if jobs == 1 or len(chunks) == 1:
         parts: Iterable[tuple[dict[int, str], Counter[str], float, float]] = map(_some, chunks)
-        return _sum(len(seeds), parts, began)
+        return _sum(len(seeds), parts, began, 1)
     # Fresh processes: a fork of one with threads (a test's) may inherit locks that nobody will open.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return _sum(len(seeds), pool.map(_some, chunks), began)
+    # What is there from the start is no garbage: the collector need not look at it again and again.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=gc.freeze) as pool:
+        return _sum(len(seeds), pool.map(_some, chunks), began, jobs)
 
 
-def _sum(seeds: int, parts: Iterable[tuple[dict[int, str], Counter[str], float, float]], began: float) -> Report:
+def _sum(
+    seeds: int, parts: Iterable[tuple[dict[int, str], Counter[str], float, float]], began: float, jobs: int
+) -> Report:
     failed: dict[int, str] = {}
     hits: Counter[str] = Counter()
     virtual = busy = 0.0
@@ -72,7 +86,7 @@ def _sum(seeds: int, parts: Iterable[tuple[dict[int, str], Counter[str], float, 
         hits += hit
         virtual += seconds
         busy += used
-    return Report(seeds, failed, hits, virtual, time.monotonic() - began, busy)
+    return Report(seeds, failed, hits, virtual, time.monotonic() - began, busy, jobs)
 
 
 def _some(seeds: Sequence[int]) -> tuple[dict[int, str], Counter[str], float, float]:

@@ -12,9 +12,10 @@ from perdure.testing.simulation.workload import Client
 Script = Callable[[Client], Awaitable[None]]
 
 
-def scripts(chance: Any, kinds: Sequence[str] = ()) -> list[tuple[Script, float]]:
-    """(script, delay in seconds before it begins), of some kinds or of all."""
-    make = [kind for kind in _KINDS if not kinds or kind.__name__[1:] in kinds]
+def scripts(chance: Any, kinds: Sequence[str] = (), *, judged: bool = False) -> list[tuple[Script, float]]:
+    """(script, delay in seconds before it begins), of some kinds or of all; ``judged``: also of those with a policy."""
+    known = (*_KINDS, _judged, _judged, _judged) if judged else _KINDS
+    make = [kind for kind in known if not kinds or kind.__name__[1:] in kinds]
     made: list[tuple[Script, float]] = []
     for n in range(chance.randint(3, 6)):
         script = chance.choice(make)(f"w{n}", chance)
@@ -63,6 +64,10 @@ def _group(id: str, chance: Any) -> Script:
 
 def _stubborn(id: str, chance: Any) -> Script:
     return _plain("stubborn", id, chance.randint(1, 4))
+
+
+def _judged(id: str, chance: Any) -> Script:
+    return _plain("judged", id, chance.randint(2, 4))
 
 
 def _hurried(id: str, chance: Any) -> Script:

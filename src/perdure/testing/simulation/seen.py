@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perdure.model.records import Kind
-from perdure.model.states import Status
+from perdure.model.states import VERSIONINGS, Status, Versioning
 from perdure.testing.histcheck.evidence import Evidence, kind_of, outcome_of, status_of
 from perdure.testing.simulation.sometimes import sometimes
 
@@ -19,6 +19,9 @@ def look(of: Evidence) -> None:
                 continue
             before, after = status_of(old), status_of(new)
             sometimes("a workflow began its next run", new["run"] > old["run"])
+            if old["version"] not in ("", new["version"]) and new["run"] == old["run"]:
+                upgraded = VERSIONINGS[new["versioning"]] is Versioning.AUTO_UPGRADE
+                sometimes("work was upgraded" if upgraded else "work was adopted by another version")
             if new["run"] == old["run"] and after is not before:
                 sometimes(f"a workflow went from {before} to {after}")
             taken += new["attempts"] > old["attempts"]

@@ -43,6 +43,7 @@ ASK_WHO_IS_GONE = (
     perdure.runtime.adoption, perdure.runtime.handover, perdure.runtime.launch, perdure.runtime.recovery,
     perdure.runtime.upgrades,
 )  # fmt: skip
+UNSERVED_SECONDS = 6.0  # a lease is shorter here than in a fleet, and so is what has to do with it
 START_US = 1_893_456_000_000_000  # the database's time when a simulation begins: 2030-01-01
 
 
@@ -144,13 +145,13 @@ class SimulatedReplayer(Replayer):
         return found
 
 
-_codes: dict[int, tuple[Registry, Code]] = {}  # reading the source takes longer than most worlds
+_codes: dict[tuple[int, str], tuple[Registry, Code]] = {}  # reading the source takes longer than most worlds
 
 
 def _code_of(app: str, registry: Registry, given: str) -> Code:
-    known = _codes.get(id(registry))
+    known = _codes.get((id(registry), given))
     if known is None or known[0] is not registry:
-        known = _codes[id(registry)] = (registry, code_of(app, registry, given))
+        known = _codes[id(registry), given] = (registry, code_of(app, registry, given))
     return known[1]
 
 
@@ -195,6 +196,7 @@ def installed(world: World) -> Generator[None, None, None]:
         (perdure.runtime.engine, "code_of", _code_of),
         (perdure.runtime.executor, "elapsed", here.monotonic),
         (perdure.runtime.adoption, "Replayer", SimulatedReplayer),
+        (perdure.runtime.upgrades, "UNSERVED_SECONDS", UNSERVED_SECONDS),
         (perdure.runtime.reaper, "random", world.chance),
         (perdure.runtime.reaper, "same_place", same_place),
         (perdure.runtime.reaper, "process_started", process_started),

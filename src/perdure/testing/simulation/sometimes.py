@@ -33,6 +33,9 @@ MOVES = (
     "running to failed", "running to cancelled", "running to timed_out", "running to queued", "queued to cancelled",
     "scheduled to cancelled",
 )  # fmt: skip
+ANSWERS = (
+    "default", "resume", "rerun", "skip", "hold", "compensate", "run_from", "terminate", "nonsense", "hang", "raise",
+)  # fmt: skip
 POINTS = (
     *(f"the answer of {op} was lost" for op in WRITES),
     *(f"{op} came through after its caller was told that it was lost" for op in ("commit", "claim", "adopt")),
@@ -69,4 +72,21 @@ POINTS = (
     "a workflow began its next run",
     "two clients started one id at once",
     "a late message met an ended workflow",
+    *(f"a policy was asked and answered: {answer}" for answer in ANSWERS),
+    "a policy was asked after a drain",
+    "a person let go on what a policy held",
+    "a person gave away the work of the gone",
+    "a person gave away the work of the living",
+    *(f"a world of recovery={mode}" for mode in ("fleet", "own", "manual", "single")),
+    "work was taken over by the order of a person",
+    "work was taken over by whom a person named",
+    "an executor took over its own work only",
+    "the database failed over",
+    "a failover lost commits",
+    "a run knew more than the database after a failover",
+    "a rollout was undone",
+    "work was adopted by another version",
+    "work was upgraded",
+    "work was stranded by a rollout",
+    "pinned work waited for its version",
 )

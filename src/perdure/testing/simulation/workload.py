@@ -13,8 +13,12 @@ from typing import Any, Protocol
 
 from perdure import App, Event, Retry, Topic, current, now, recv, set_event, sleep
 from perdure.model.info import from_datetime
+from perdure.recovery import Compensating, Incident
 from perdure.runtime.face import Home
 from perdure.testing.histcheck.streams import ClientHistory, Ledger
+from perdure.testing.simulation.judgement import decide
+from perdure.testing.simulation.loop import PROCESS
+from perdure.testing.simulation.rollout import OLD
 
 NOTE = Topic[int]("note")
 PROGRESS = Event[int]("progress")
@@ -34,9 +38,14 @@ class Stage(Protocol):
 
 
 class Simulated:
-    """The app, made once; ``stage`` is the world of the moment."""
+    """The app, made once for each edition of its code; ``stage`` is the world of the moment.
 
-    def __init__(self) -> None:
+    What the second edition changes: ``chain`` has one more step in the end, which replays; ``sleeper`` and ``stubborn``
+    begin with another step, which does not replay once they have begun.
+    """
+
+    def __init__(self, edition: int = OLD) -> None:
+        self.edited = edition != OLD
         self.app = App("sim")
         self.home: Home = self.app._home  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the app's own line, which a world takes over
         self.stage: Stage
@@ -75,6 +84,8 @@ class Simulated:
                 total += await flaky("flaky")
             with contextlib.suppress(Exception):  # unknown after a crash
                 await once("once")
+            if self.edited:
+                await work("audit", total)
             return total
 
         @app.workflow
@@ -102,6 +113,8 @@ class Simulated:
 
         @app.workflow
         async def sleeper(seconds: float) -> int:
+            if self.edited:
+                await work("about to sleep")
             before = _us(now())
             await sleep(seconds)
             await work("slept", {"slept": [before, _us(now()), round(seconds * 1e6)]})
@@ -131,14 +144,14 @@ class Simulated:
                 await mailbox.handle(dest).get_event(PROGRESS, timeout=1)
             return sent
 
-        @app.workflow
+        @app.workflow(versioning="auto_upgrade")
         async def looper(rounds: int) -> int:
             await work(f"round {rounds}")
             if rounds:
                 looper.continue_as_new(rounds - 1)
             return rounds
 
-        @app.workflow
+        @app.workflow(versioning="pinned")
         async def hurried(seconds: float) -> int:
             try:
                 await work("hurried")
@@ -156,15 +169,32 @@ class Simulated:
 
         @app.workflow
         async def stubborn(times: int) -> int:
+            if self.edited:
+                await work("about to try")
             for n in range(times):
                 await flaky(f"stubborn {n}")
             return times
+
+        @app.workflow
+        async def judged(length: int) -> int:
+            try:
+                for n in range(length):
+                    await work(f"judged {n}")
+            except Compensating:
+                await work("undone")
+                raise
+            return length
+
+        @app.recovery_policy(judged, on={"crash", "drained"})
+        async def judge(incident: Incident) -> Any:
+            return await decide(self.stage.chance, incident)
 
         async def chain_of_two(n: int) -> int:
             first = await work(f"first of {n}")
             return first + await work(f"second of {n}", first)
 
         self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
+        self.judged = judged
         self.sender, self.looper, self.hurried, self.group, self.stubborn = sender, looper, hurried, group, stubborn
 
 
@@ -185,10 +215,15 @@ Script = Callable[["Client"], Awaitable[None]]
 class Client:
     """One client's calls, each noted with what was answered."""
 
-    def __init__(self, simulated: Simulated, history: ClientHistory, chance: Any) -> None:
-        self.app = simulated
+    def __init__(self, history: ClientHistory, chance: Any) -> None:
         self.history = history
         self.chance = chance
+
+    @property
+    def app(self) -> Simulated:
+        """The edition of the code that the asking process has."""
+        code: Simulated = PROCESS.get().code
+        return code
 
     async def start(self, workflow: Any, id: str, *args: Any, **options: Any) -> Any:
         with self.history.call("start", id, args=list(args)):

@@ -20,11 +20,14 @@ from perdure.config import Settings
 from perdure.testing.histcheck.evidence import Evidence
 from perdure.testing.histcheck.judge import Verdict, check
 from perdure.testing.histcheck.streams import ClientHistory, FaultLog, Ledger
-from perdure.testing.simulation import seen
+from perdure.testing.simulation import modes, seen
 from perdure.testing.simulation.database import Database, Fate
+from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix, Nemesis
 from perdure.testing.simulation.loop import NOBODY, PROCESS, Stuck, VirtualLoop
+from perdure.testing.simulation.operator import Operator
 from perdure.testing.simulation.process import Process
+from perdure.testing.simulation.rollout import NEW, OLD, Rollout, version
 from perdure.testing.simulation.scripts import scripts
 from perdure.testing.simulation.shims import START_US, installed
 from perdure.testing.simulation.sometimes import sometimes
@@ -33,7 +36,6 @@ from perdure.testing.simulation.workload import Client, Simulated
 LEASE_SECONDS = 2.0
 FAULTY_SECONDS = 6.0  # of each world
 HEALED_SECONDS = 60.0  # in which all must have come to an end, once healed
-TURNS_MAX = 400_000  # of the loop; more is a world that spins
 
 _simulated: list[Simulated] = []
 _database: list[Database] = []
@@ -74,11 +76,11 @@ def simulate(
 
     ``mix``: of faults, instead of the seed's own. ``kinds``: of scripts, instead of all.
     """
-    if not _simulated:
-        _simulated.append(Simulated())
+    if not _database:
+        _simulated.extend((Simulated(OLD), Simulated(NEW)))
         _database.append(Database())
     mode = mode or ("safety" if seed % 4 == 0 else "liveness")
-    return World(seed, mode, mix, kinds, _simulated[0], _database[0], trace).run()
+    return World(seed, mode, mix, kinds, _simulated, _database[0], trace).run()
 
 
 class World:
@@ -90,7 +92,7 @@ class World:
         mode: str,
         mix: Mix | None,
         kinds: Sequence[str],
-        app: Simulated,
+        apps: Sequence[Simulated],
         database: Database,
         trace: bool,
     ) -> None:
@@ -99,8 +101,12 @@ class World:
         self.chance = random.Random(seed)
         self.kinds = kinds
         drawn = Mix.draw(self.chance)
-        self.mix = mix or drawn
-        self.app = app
+        wide = random.Random(f"wide {seed}")
+        self.mix = mix or drawn.widened(wide)
+        self.rollout = Rollout(self, wide)
+        self._wide = wide
+        self.failover: Failover | None = None
+        self.apps = apps
         self.database = database
         self.loop = VirtualLoop()
         self.lease = LEASE_SECONDS
@@ -188,12 +194,14 @@ class World:
     def begin(self, name: str, *, works: bool = True) -> Process:
         self.pids += 1
         host = "host" if self.mix.one_host else f"{name}-{self.pids}" if self.mix.moving else name
+        edition = self.rollout.edition(name)
         settings = Settings(
-            app="sim", database="simulated", database_from="simulation", version="",
+            app="sim", database="simulated", database_from="simulation",
+            version=version(edition) if self.mix.rollout and works else "", recovery=self.mix.recovery,
             executor_id="x" if self.mix.namesakes else name,
             lease=self.lease, grace=self.chance.choice((0.1, 0.5, 2.0)),
         )  # fmt: skip
-        process = Process(self, name, host, self.pids, settings, works=works)
+        process = Process(self, self.apps[edition - 1], name, host, self.pids, settings, works=works)
         self.processes.append(process)
         process.begin()
         return process
@@ -214,14 +222,14 @@ class World:
         """Run to the end; the result."""
         stuck = ""
         self.database.wipe()
-        home: Any = self.app.home
         quiet = logging.getLogger("perdure")
         level, quiet.level = quiet.level, logging.CRITICAL
         collecting = gc.isenabled()
         gc.disable()  # what it finds depends on real memory
         try:
-            with installed(self), _at_home(home):
-                self.app.stage = self
+            with installed(self), _at_home([app.home for app in self.apps]):
+                for app in self.apps:
+                    app.stage = self
                 task = Context().run(self.loop.create_task, self._live())
                 try:
                     stuck = self.loop.run_until_complete(task)
@@ -249,12 +257,20 @@ class World:
 
     async def _live(self) -> str:
         names = [f"x{n}" for n in range(self.chance.randint(2, 4))]
+        if self.mix.recovery == "single":
+            names = names[:2]  # one of them waits until the other is gone
         for name in names:
             self.begin(name)
         client = self.begin("client", works=False)
         await asyncio.sleep(0.05)
         nemesis = Nemesis(self, self.mix)
         self.loop.call_soon(nemesis.begin, context=NOBODY)
+        if self.mix.rollout:
+            self.rollout.begin(names)
+        if self.mix.failover:
+            self.failover = Failover(self, self._wide)
+        if self.mix.judged or self.mix.hand_over or self.mix.recovery == "manual":
+            client.run(Operator(self, self._wide, names).work(client))
         tasks = self._clients(client)
         await asyncio.sleep(FAULTY_SECONDS)
         if self.mode == "safety":
@@ -265,16 +281,19 @@ class World:
         return await self._come_to_an_end(tasks) or self._held()
 
     def _held(self) -> str:
-        """The code never changes here, so that nothing is ever held for its sake."""
+        """What does not replay is never moved but left where it was, so that nothing is ever held for the code's sake.
+
+        What a policy held, the operator has let go on.
+        """
         held = self.database.held()
         return f"held: {held}" if held else ""
 
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:
         made: list[asyncio.Task[Any]] = []
-        for n, (script, delay) in enumerate(scripts(self.chance, self.kinds)):
+        for n, (script, delay) in enumerate(scripts(self.chance, self.kinds, judged=self.mix.judged)):
             history = WorldHistory(self, f"c{n}")
             self.histories.append(history)
-            made.append(self._run_script(client, script, Client(self.app, history, self.chance), delay))
+            made.append(self._run_script(client, script, Client(history, self.chance), delay))
         return made
 
     def _run_script(self, client: Process, script: Any, calls: Client, delay: float) -> asyncio.Task[Any]:
@@ -288,7 +307,7 @@ class World:
             await script(calls)
 
         living = [process for process in self.processes if process.works and not process.dead]
-        if living and self.chance.random() < 0.5:
+        if living and self.chance.random() < 0.5 and self.mix.recovery != "single":
             host = self.chance.choice(living)
         return host.run(play())
 
@@ -304,9 +323,11 @@ class World:
         bound = self.loop.us + int(HEALED_SECONDS * 1e6)
         while self.loop.us < bound:
             await asyncio.sleep(0.25)
-            if self.loop.turns > TURNS_MAX:
-                return f"{self.loop.turns} turns of the loop: it spins"
-            if not self.database.open_workflows() and all(task.done() for task in tasks):
+            if self.mix.rollout:
+                self.rollout.look()
+            # Who was told that something had begun that is lost by now waits for it for ever.
+            failed_over = self.failover is not None and self.failover.lost
+            if not self.database.open_workflows() and (failed_over or all(task.done() for task in tasks)):
                 return ""
         left = [task for task in tasks if not task.done()]
         return (
@@ -317,11 +338,17 @@ class World:
     def _result(self, stuck: str) -> Result:
         audit = self.database.audit()
         calls = sorted((line for history in self.histories for line in history.lines), key=lambda line: line["at"])
-        evidence = Evidence(audit, self.ledger.lines, calls, self.faults.lines)
+        effects = self.ledger.lines
+        if self.failover is not None and self.failover.lost:
+            effects, calls = self.failover.effects(effects), self.failover.calls(calls)
+        evidence = Evidence(audit, effects, calls, self.faults.lines)
         for line in audit:
             self._trace.update(repr((line["n"], line["at"], line["table"], line["op"])).encode())
         verdict = check(evidence)
         seen.look(evidence)
+        stuck = stuck or modes.wrong(evidence, self.mix.recovery)
+        if not stuck and self.loop.trouble:
+            stuck = "; ".join(f"{one.get('message')}: {one['exception']!r}" for one in self.loop.trouble[:3])
         return Result(
             seed=self.seed, mode=self.mode, verdict=verdict, stuck=stuck, trace=self._trace.hexdigest(),
             virtual=self.loop.us / 1e6, workflows=len(evidence.workflows), evidence=evidence, lines=self.lines,
@@ -339,15 +366,17 @@ def _where(task: asyncio.Task[Any]) -> str:
 
 
 @contextlib.contextmanager
-def _at_home(home: Any) -> Any:
+def _at_home(homes: Sequence[Any]) -> Any:
     """Calls of the app's public face go through the process that makes them."""
-    home.opened(object())
-    home.engine = lambda: PROCESS.get().engine
+    for home in homes:
+        home.opened(object())
+        home.engine = lambda: PROCESS.get().engine
     try:
         yield
     finally:
-        del home.engine
-        home.opened(None)
+        for home in homes:
+            del home.engine
+            home.opened(None)
 
 
 # -- the streams of a world: in memory, in its time; the dead write nothing

@@ -85,8 +85,8 @@ where exists (
     select from perdure.workflow
     where app = $1 and owner = u.owner and version = $3 and status = 2 and @tries >= 2 order by until offset 0)
 
--- Owners that are no incarnations, found by hopping from owner to owner.
--- name: absent
+-- Who owns anything, found by hopping from owner to owner.
+-- name: owners
 with recursive o as (
     (select owner from perdure.workflow
     where app = $1 and owner is not null and status < 5 order by owner limit 1)
@@ -94,7 +94,7 @@ with recursive o as (
     select (select w.owner from perdure.workflow w
         where w.app = $1 and w.owner > o.owner and w.status < 5 order by w.owner limit 1)
     from o where o.owner is not null)
-select o.owner from o left join perdure.incarnation i on i.id = o.owner where o.owner is not null and i.id is null
+select o.owner from o where o.owner is not null
 
 -- What the incarnations in `$2` hold.
 -- name: held_by

@@ -77,7 +77,7 @@ counted as (
 select version, least(sum(n), $2)::bigint, min(oldest) from counted group by version order by 3, 1
 
 -- Gives version `$2` to up to `$3` workflows that go with the current version (`$4`: of these names) and that nobody
--- holds, or one of `$8` does, unless they are of one in `$5`. What is held because the code did not match (`$6`) is queued with it.
+-- holds, or one of `$8` does (which writes nothing any more), unless they are of one in `$5`. What is held because the code did not match (`$6`) is queued with it.
 -- name: upgrade
 with recursive t as materialized (
     select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -112,7 +112,7 @@ on conflict (app, id) do update
 set version = $2, updated = (select now from t),
     status = case when w.reason = any($6::text[]) then 1 else w.status end,
     until = case when w.reason = any($6::text[]) then (select now from t) else w.until end,
-    claim = case when w.reason = any($6::text[]) then null else w.claim end,
+    claim = case when w.status = 2 or w.reason = any($6::text[]) then null else w.claim end,
     detail = case when w.reason = any($6::text[]) then '' else w.detail end,
     reason = case when w.reason = any($6::text[]) then null else w.reason end
 returning w.id

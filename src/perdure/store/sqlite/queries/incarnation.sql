@@ -34,10 +34,6 @@ update incarnation set state = 'draining' where id = ?1 and app = ?2 and state =
 update incarnation set state = 'released', heir = ?3
 where id = ?1 and app = ?2 and state in ('dead', 'gone', 'released') returning id
 
--- Whether one is known.
--- name: incarnation_known
-select 1 from incarnation where id = ?1 and app = ?2
-
 -- Marks one as gone by its own will.
 -- name: incarnation_leave
 update incarnation set state = 'gone' where id = ?1 and app = ?2

@@ -70,12 +70,12 @@ where app = ?1 and owner = ?5 and version = ?2 and status < 5 and versioning = 2
     and name in (select value from json_each(?3))
 order by until limit ?4
 
--- Gives a workflow another version. What is held because the code did not match (?4) is queued with it.
+-- Gives a workflow another version; whoever held it writes nothing any more. What is held because the code did not match (?4) is queued with it.
 -- name: upgrade
 update workflow set version = ?3, updated = ?5,
     status = case when reason in (select value from json_each(?4)) then 1 else status end,
     until = case when reason in (select value from json_each(?4)) then ?5 else until end,
-    claim = case when reason in (select value from json_each(?4)) then null else claim end,
+    claim = case when status = 2 or reason in (select value from json_each(?4)) then null else claim end,
     detail = case when reason in (select value from json_each(?4)) then '' else detail end,
     reason = case when reason in (select value from json_each(?4)) then null else reason end
 where app = ?1 and id = ?2

@@ -63,11 +63,20 @@ from wake w cross join workflow f on f.app = w.app and f.id = w.dest
 where w.app = ?1 and f.version in ('', ?3) and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))
 order by f.updated, f.id limit ?2
 
--- When the next unclaimed workflow of one version becomes due.
--- name: workflow_next_due
-select until from workflow
-where app = ?1 and owner is null and version = ?2 and until is not null and status < 5
-order by until limit 1
+-- Whether one is woken (as above; no order is asked for), and when the next unclaimed one of no version and of version ?2
+-- becomes due.
+-- name: workflow_claimable
+select
+    exists (
+        select 1 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
+        where w.app = ?1 and f.version in ('', ?2)
+            and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))),
+    (select until from workflow
+    where app = ?1 and owner is null and version = '' and until is not null and status < 5
+    order by until limit 1),
+    (select until from workflow
+    where app = ?1 and owner is null and version = ?2 and until is not null and status < 5
+    order by until limit 1)
 
 -- Running workflows of one owner.
 -- name: workflow_owned

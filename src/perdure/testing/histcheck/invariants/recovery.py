@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from perdure.model.states import Status
@@ -11,6 +12,11 @@ from perdure.testing.histcheck.judge import Findings, invariant
 
 OVER = frozenset({"dead", "gone", "released"})
 HARMLESS = frozenset({"drain", "heal"})  # keep nobody from renewing a lease
+DONE: dict[str, Callable[[Row, Row], bool]] = {  # what a workflow's row looks like when it was done
+    "hold": lambda row, _: status_of(row) is Status.HELD,
+    "terminate": lambda row, _: status_of(row) is Status.TERMINATED,
+    "run_from": lambda row, decision: row["run"] == decision["run"] + 1,
+}
 SERVING = frozenset({"alive", "draining"})
 
 
@@ -43,7 +49,7 @@ def nobody_takes_from_the_living(of: Evidence, found: Findings) -> None:
             found.look()
             if states.at(old["owner"], change.n) in SERVING:
                 found.violated(f"{id} was taken from an incarnation that serves", change)
-    killed = of.struck("kill") | of.struck("exit")
+    killed = of.struck("kill") | of.struck("exit") | of.struck("force")
     for change in of.of("incarnation"):
         old, new = change.old, change.new
         if old is None or new is None:
@@ -121,3 +127,16 @@ def decisions_are_under_the_claim(of: Evidence, found: Findings) -> None:
         if key in seen or now is None or (earlier is None and now["claim"] != row["claim"]):
             found.violated(f"a decision about {row['id']} without its claim", change)
         seen.add(key)
+
+
+@invariant("I59b")
+def what_was_decided_was_done(of: Evidence, found: Findings) -> None:
+    """What a policy said stands in the commit that does it (judged where commits have names)."""
+    for change in of.of("decision"):
+        row = change.new
+        if row is None or not row.get("policy") or not change.tx or row["decision"] not in DONE:
+            continue
+        found.look()
+        done = [c for c in of.workflows.get(row["id"], ()) if c.tx == change.tx and c.new is not None]
+        if not any(DONE[row["decision"]](c.new, row) for c in done if c.new is not None):
+            found.violated(f"{row['decision']} of {row['id']} was decided, and not done in that commit", change, *done)

@@ -51,8 +51,16 @@ def never_after_its_record(of: Evidence, found: Findings) -> None:
     noted = _noted_names(of, outcomes)
     for (id, run, path), record in outcomes.items():
         missing = (id, run) in known and (id, run, path) not in of.begun and record.row["name"] in noted
+        if (id, run, "skip") in of.decided or _kept(of, id, run, record):
+            continue
         if missing and outcome_of(record.row).name == "VALUE":
             found.violated(f"path {path} of {id} has an outcome and never ran", record)
+
+
+def _kept(of: Evidence, id: str, run: int, record: Change) -> bool:
+    """Whether a rewound run has it of the run before."""
+    earlier = of.records.get((id, run - 1), ())
+    return any((c.row["path"], c.row["nonce"]) == (record.row["path"], record.row["nonce"]) for c in earlier)
 
 
 def _late(of: Evidence, line: Row, record: Change) -> bool:
@@ -105,11 +113,12 @@ def idempotency_keys(of: Evidence, found: Findings) -> None:
     """A step's idempotency key is the same at every attempt on every executor, and that of no other step."""
     owners: dict[str, tuple[Any, ...]] = {}
     lines: dict[str, Row] = {}
-    for place, begun in of.begun.items():
+    for (id, run, path), begun in of.begun.items():
         found.look()
+        place = (id, of.lineages.get((id, run), run), path)
         for line in begun:
             if line["key"] != begun[0]["key"]:
-                found.violated(f"two keys at path {place[2]} of {place[0]}", begun[0], line)
+                found.violated(f"two keys at path {path} of {id}", begun[0], line)
             if owners.setdefault(line["key"], place) != place:
                 found.violated("two steps have one key", lines[line["key"]], line)
             lines.setdefault(line["key"], line)

@@ -64,6 +64,8 @@ def only_the_holder_writes(of: Evidence, found: Findings) -> None:
             writer, holder = change.row["nonce"][:16], row["claim"][:16]
             if row["run"] == run + 1 and change.tx and _same_commit(of, id, change):
                 continue  # the last records of a run that continued as new
+            if kind_of(change.row) is Kind.DECISION and (moved := _after(of, id, change)) is not None:
+                holder = (moved["claim"] or "")[:16]  # a person's move, who takes the token with it
             if writer != holder or row["run"] != run:
                 claim = of.claim_of.get((id, row["claim"]))
                 given = [c for c in of.workflows[id] if claim is not None and c.n == claim.n]
@@ -207,14 +209,20 @@ def attempts_count_deaths(of: Evidence, found: Findings) -> None:
     """
     states = _states(of)
     for id, changes in of.workflows.items():
+        counted_on = (-1, 0)  # the commit that rewound it, and the deaths of the run before
         for change in changes:
             old, new = change.old, change.new
-            if old is None or new is None or old["run"] != new["run"]:
+            if old is None or new is None:
+                continue
+            if old["run"] != new["run"]:
+                counted_on = (change.tx, old["attempts"]) if old["lineage"] == new["lineage"] else (-1, 0)
+                continue
+            if counted_on[0] == change.tx and new["attempts"] <= counted_on[1]:
                 continue
             former: str | None = old["owner"]
             left = former is not None and former != new["owner"]
             state = states.at(former, change.n) if former is not None and left else ""
-            died = left and (new["owner"] is not None or state in ("dead", "gone"))  # else it was given back
+            died = left and (new["owner"] is not None or state in ("dead", "gone", "released"))  # else it gave it back
             if not died and new["attempts"] <= old["attempts"]:
                 continue
             found.look()

@@ -1,0 +1,96 @@
+"""A database that fails over to a standby that was behind: its newest commits are lost, acknowledged or not.
+
+As with Postgres (``store/postgres/timeline.py``), whoever connects anew learns that the server is on another timeline,
+and each run proves itself before its next write. Who was told of what is lost knows more than the database: that is
+taken out of the evidence, for nothing can be promised of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.store.sqlite.commit import commit
+from perdure.store.sqlite.driver import Connection
+from perdure.testing.simulation.sometimes import sometimes
+
+Lines = list[dict[str, Any]]
+
+
+class Failover:
+    """When it comes, and what it costs."""
+
+    def __init__(self, world: Any, chance: random.Random) -> None:
+        self._world = world
+        self._behind = chance.choice((0.02, 0.2, 1.0))
+        self.lost: tuple[int, int] | None = None  # between these moments, by the database's time
+        world.loop.later(chance.uniform(0.2, 3.5), self._fall_behind)
+
+    def _fall_behind(self) -> None:
+        world = self._world
+        world.loop.later(self._behind, self._fail_over, world.database.copy(), world.now())
+
+    def _fail_over(self, copy: tuple[bytes, int], since: int) -> None:
+        world = self._world
+        if world.healed or world.over:
+            return
+        lost = world.database.become(copy)
+        self.lost = (since, world.now())
+        sometimes("the database failed over")
+        sometimes("a failover lost commits", lost)
+        world.faults.note("failover", seconds=self._behind)
+
+    def effects(self, ledger: Lines) -> Lines:
+        """Without those that the database may have forgotten."""
+        since, until = self.lost or (0, 0)
+        return [line for line in ledger if not since <= line["at"] <= until]
+
+    def calls(self, calls: Lines) -> Lines:
+        """What was under way or answered meanwhile may have been lost with its answer."""
+        since, until = self.lost or (0, 0)
+        asked = {(line["c"], line["i"]): line["at"] for line in calls if line["type"] == "invoke"}
+        return [
+            {**line, "type": "unknown", "error": "failover"}
+            if line["type"] != "invoke" and line["at"] >= since and asked[line["c"], line["i"]] <= until
+            else line
+            for line in calls
+        ]
+
+
+class Timeline:
+    """What one store knows of the server that it talks to."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.proven: set[tuple[str, bytes | None]] | None = None  # since the failover; None: there was none
+
+    def moved(self, number: int) -> bool:
+        """Whether the server is another than the last time; from then on all is to be proven."""
+        if number == self.number:
+            return False
+        self.number, self.proven = number, set()
+        return True
+
+    def commit(self, conn: Connection, app: str, batch: Sequence[Unit], now: int) -> Receipt:
+        """Commit those whose run is where its history is."""
+        ahead = [n for n, unit in enumerate(batch) if self._is_ahead(conn, app, unit)]
+        sometimes("a run knew more than the database after a failover", ahead)
+        receipt = commit(conn, app, [unit for n, unit in enumerate(batch) if n not in ahead], now)
+        verdicts = list(receipt.verdicts)
+        for n in ahead:
+            verdicts.insert(n, Verdict(applied=False))
+        if self.proven is not None:
+            self.proven.update((u.key.id, u.claim) for u, v in zip(batch, verdicts, strict=True) if v.applied)
+        return Receipt(receipt.now, verdicts)
+
+    def _is_ahead(self, conn: Connection, app: str, unit: Unit) -> bool:
+        if self.proven is None or unit.claim is None or unit.start is not None:
+            return False
+        if (unit.key.id, unit.claim) in self.proven:
+            return False
+        return (conn.execute(LAST, (app, *unit.key)).get or 0) < unit.after
+
+
+LAST = "select max(seq) from history where app = ?1 and id = ?2 and run = ?3"
