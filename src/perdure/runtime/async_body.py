@@ -56,7 +56,7 @@ class AsyncExecution(answers.Answering):
         if not self._cut:
             loop.now = run.now
         for _ in range(REPLAY_DELIVERIES_MAX):
-            if not loop.burst():
+            if not loop.burst(self._hand_over if run.replaying else None):
                 self._cut = True  # where a burst is cut depends on the machine: nothing may enter the body here
                 self.line.loop.call_soon(self.pump)
                 return
@@ -88,6 +88,18 @@ class AsyncExecution(answers.Answering):
                 self.line.loop.call_soon(self.pump)
         elif self.cancelling is None or self.cancel_delivered:
             self._go_on()
+
+    def _hand_over(self) -> bool:
+        """In mid-replay, and the body is quiet: give it the next outcome that it has asked for."""
+        delivery = None if self.main.done() else self.run.next_delivery(only_asked=True)
+        if delivery is None:
+            return False
+        op, record = delivery
+        assert op is not None, "only what was asked for"
+        self.loop.now = self.run.now
+        self.end_wait(op.path)
+        op.deliver(record)
+        return True
 
     def _go_on(self) -> None:
         self.idle_since = self.line.loop.time()
