@@ -14,6 +14,7 @@ from typing import Any
 from perdure.core.run import Op
 from perdure.errors import Compensating, NotDurable
 from perdure.model.records import Kind, Outcome, Record
+from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
@@ -130,6 +131,10 @@ class AsyncExecution(answers.Answering):
         self.run.gone = True
         if hasattr(self, "loop"):
             self.loop.unwind()
+
+    def _ended(self, unit: Unit) -> None:
+        super()._ended(unit)
+        self.put_away()  # this and its loop hold each other: thousands would wait for the collector
 
     def deliver_cancel(self) -> None:
         self.loop.cancel_main()
