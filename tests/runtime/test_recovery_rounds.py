@@ -1,4 +1,4 @@
-"""How much is taken over at once: a launch waits for one batch, and nothing more comes while much waits for its turn."""
+"""How much is taken over at once: a launch waits for one batch; nothing more comes while much waits for its turn."""
 
 from __future__ import annotations
 
