@@ -1,31 +1,25 @@
-"""Many interrupted workflows, one fresh executor: ``python -m bench.interrupted [--store postgres] [--n 10000]``.
+"""Thousands of interrupted workflows and one fresh executor: ``python -m bench --only interrupted``.
 
-Each has 5 recorded steps and 3 to go when the process that ran all of them is killed. Measured by the fresh one: from
-its first claim to the last end, its memory, and how long new work took meanwhile. One JSON line.
+Each has 5 recorded steps and 3 to go when the process that ran all of them is killed. Measured in the fresh one, from
+its first claim to the last end; meanwhile somebody else asks for new work, ten times a second.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import resource
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from typing import Any
 
-from bench.takeover import database
+from bench.meter import Meter, contender_arguments, emit, two_lives
 from perdure import App
 from perdure.runtime.executor import Executor
 
 DONE, LEFT = 5, 3
-PINGS_EVERY = 0.1
+START_AT_ONCE = 500
+PINGS_EVERY = 0.1  # seconds
 app = App("interrupted", lease=60)
 blocked: set[str] = set()
 hang = False
@@ -54,108 +48,103 @@ async def ping() -> float:
     return await pong()
 
 
-async def prepare(n: int) -> None:
+async def first(n: int) -> None:
     """Bring all to where they are interrupted, then say so and wait to be killed."""
     global hang
     hang = True
     async with app:
-        for first in range(0, n, 500):
-            many = [job.options(id=f"w{i}").start(f"w{i}") for i in range(first, min(n, first + 500))]
+        for begin in range(0, n, START_AT_ONCE):
+            many = [job.options(id=f"w{i}").start(f"w{i}") for i in range(begin, min(n, begin + START_AT_ONCE))]
             await asyncio.gather(*many)
         while len(blocked) < n:
             await asyncio.sleep(0.05)
         await app._home.engine().line.journal.drained()
-        print("ready", flush=True)
+        print("REACHED", flush=True)
         await asyncio.Event().wait()
 
 
-async def recover(n: int) -> None:
-    ends: list[float] = []
-    claims: list[float] = []
-    over = asyncio.Event()
-    closed = Executor.closed
+class Watch:
+    """Notes the first claim and every end, without a wait of its own."""
 
-    def count(self: Executor, execution: Any, close: Any) -> None:
-        closed(self, execution, close)
-        if execution.row.name == "job":
-            ends.append(time.perf_counter())
-            if len(ends) == n:
-                over.set()
+    def __init__(self, n: int, meter: Meter) -> None:
+        self.n = n
+        self.meter = meter
+        self.ends: list[float] = []
+        self.over = asyncio.Event()
+        self.rss = 0
+        closed, make = Executor.closed, app._home.make_store
 
-    Executor.closed = count  # type: ignore[method-assign]
-    make = app._home.make_store
+        def end(executor: Executor, execution: Any, close: Any) -> None:
+            closed(executor, execution, close)
+            if execution.row.name == "job":
+                self.ends.append(time.perf_counter())
+                if len(self.ends) == n:
+                    self.result = meter.stop()
+                    self.over.set()
 
-    def timed(*given: Any) -> Any:
-        store: Any = make(*given)
-        adopt = store.adopt
+        def store(*given: Any) -> Any:
+            made: Any = make(*given)
+            adopt = made.adopt
 
-        async def adopted(*args: Any, **kwargs: Any) -> Any:
-            claims.append(time.perf_counter())
-            return await adopt(*args, **kwargs)
+            async def adopted(*args: Any, **kwargs: Any) -> Any:
+                if not meter.began:
+                    self.rss = rss_mb()
+                    meter.start()
+                return await adopt(*args, **kwargs)
 
-        store.adopt = adopted
-        return store
+            made.adopt = adopted
+            return made
 
-    app._home.make_store = timed
+        Executor.closed = end  # type: ignore[method-assign]
+        app._home.make_store = store
+
+
+def rss_mb() -> int:
+    """The most memory that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+async def second(n: int, server_pid: int) -> None:
+    watch = Watch(n, Meter(server_pid))
     pings: list[float] = []
 
-    async def new_work() -> None:
-        while not over.is_set():
+    async def others() -> None:
+        while not watch.over.is_set():
             began = time.perf_counter()
             await ping()
             pings.append((time.perf_counter() - began) * 1e3)
             await asyncio.sleep(PINGS_EVERY)
 
-    async def opened() -> None:
-        while not app._home.is_open or app._home.engine().line.work is None:
-            await asyncio.sleep(0.005)
-        await new_work()
-
-    others = asyncio.create_task(opened())
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    launched = time.perf_counter()
     async with app:
-        await over.wait()
-        await others
-        result = {
-            "seconds": round(ends[-1] - claims[0], 2),
-            "first_end": round(ends[0] - claims[0], 3),
-            "per_second": round(n / (ends[-1] - claims[0])),
-            "new_work_ms_p50": round(statistics.median(pings), 1) if pings else None,
-            "new_work_ms_max": round(max(pings), 1) if pings else None,
-            "new_work": len(pings),
-            "cpu_seconds": round(sum(os.times()[:2]), 2),
-            "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "rss_mb_before": base // 1024,
-        }
-    print(json.dumps(result), flush=True)
-
-
-def child(role: str, url: str, n: int, **more: Any) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-m", "bench.interrupted", "--role", role, "--n", str(n)]
-    environment = {**os.environ, "PERDURE_DATABASE_URL": url}
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True, **more)
+        opened = time.perf_counter()
+        new_work = asyncio.create_task(others())
+        await watch.over.wait()
+        await new_work
+    began = watch.meter.began
+    emit({
+        **watch.result,
+        "claim_to_all_s": watch.result["wall_s"],
+        "launch_to_all_s": round(watch.ends[-1] - launched, 3),
+        "claim_to_first_end_s": round(watch.ends[0] - began, 3),
+        "claim_to_open_s": round(opened - began, 3),
+        "wf_per_s": round(n / (watch.ends[-1] - began)),
+        "cpu_s_per_1000": round((watch.result["client_cpu_s"] + watch.result.get("server_cpu_s", 0)) / n * 1000, 4),
+        "new_work": len(pings),
+        "new_work_p50_ms": round(statistics.median(pings), 1) if pings else None,
+        "new_work_max_ms": round(max(pings), 1) if pings else None,
+        "rss_mb_before": watch.rss,
+        "rss_mb": rss_mb(),
+    })  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m bench.interrupted", description=__doc__)
-    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
-    parser.add_argument("--n", type=int, default=10_000)
-    parser.add_argument("--role", choices=["prepare", "recover"], help=argparse.SUPPRESS)
-    a = parser.parse_args()
-    if a.role is not None:
-        asyncio.run((prepare if a.role == "prepare" else recover)(a.n))
+    a = contender_arguments(__doc__, ["interrupted"]).parse_args()
+    os.environ["PERDURE_DATABASE_URL"] = a.db
+    if a.role:
+        asyncio.run(first(a.n) if a.role == "first" else second(a.n, a.server_pid))
         return
-    with ExitStack() as stack:
-        url = stack.enter_context(database(a.store, stack.enter_context(tempfile.TemporaryDirectory())))
-        first = stack.enter_context(child("prepare", url, a.n))
-        assert first.stdout is not None
-        said = first.stdout.readline()
-        first.send_signal(signal.SIGKILL)
-        assert said == "ready\n", said
-        first.wait()
-        second = stack.enter_context(child("recover", url, a.n))
-        out, _ = second.communicate(timeout=600)
-    print(json.dumps({"bench": "interrupted", "store": a.store, "n": a.n, **json.loads(out.splitlines()[-1])}))
+    emit(two_lives("bench.interrupted", a))
 
 
 if __name__ == "__main__":

@@ -175,6 +175,7 @@ def two_lives(module: str, arguments: argparse.Namespace) -> dict[str, Any]:
     time.sleep(0.3)
     first.send_signal(signal.SIGKILL)
     first.wait()
+    quiet(arguments.quiet)
     second = again(module, arguments, "second")
     result: dict[str, Any] = json.loads(wait_line(second, "{"))
     second.wait()

@@ -1,65 +1,47 @@
-"""From ``kill -9`` to the first new step elsewhere: ``python -m bench.takeover [--store postgres] [--kills 20]``.
+"""From ``kill -9`` to the first new step elsewhere: ``python -m bench --only takeover``.
 
-``--lease-only``: proof by pid is switched off, as between machines: the lease alone tells. ``--lease 6`` is the fast
-profile. Executors are restarted after each measurement. One JSON line, times in seconds.
+Three executors under load; one is killed, again and again, each time when all are there and all work moves. ``--n`` so
+many kills, ``--k`` the lease in seconds. Workload ``takeover``: a process of the same machine, whose pid proves its
+death. ``takeover_lease``: no boot id, as between machines, so that only the lease can tell.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
-import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.meter import Meter, contender_arguments, emit, percentile
 from perdure import App, Client
-from perdure.runtime import reaper, recovery
+from perdure.runtime import leases
 
 EXECUTORS = 3
 WORKFLOWS = 12
 STEP_SECONDS = 0.05
 ROOT = Path(__file__).resolve().parents[1]
+LEDGER = "BENCH_LEDGER"
+ALONE = "BENCH_NO_PROOF"
 app = App("takeover")
 
-if os.environ.get("PERDURE_TEST_NO_PROOF"):
-    recovery.provably_gone = lambda _who: False
-    reaper.same_place = lambda _who: False
+if os.environ.get(ALONE):
+    leases.boot_id = str
 
 
-@contextmanager
-def database(store: str, folder: str) -> Iterator[str]:
-    """The URL of an empty database."""
-    if store == "sqlite":
-        yield f"sqlite:///{folder}/bench.db"
-        return
-    from tests.postgres import Cluster, Server
-
-    if url := os.environ.get("PERDURE_TEST_POSTGRES"):
-        server = Server(url)
-        name = server.create_database(name=f"bench_{os.getpid()}")
-        try:
-            yield server.url(name)
-        finally:
-            server.drop_database(name)
-        return
-    with Cluster() as cluster:
-        yield cluster.url(cluster.create_database())
+def boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @app.step
 async def beat(id: str, n: int) -> None:
-    line = f"{id} {os.getpid()} {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}\n"
-    ledger = os.open(os.environ["PERDURE_TEST_LEDGER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    line = f"{id} {os.getpid()} {boottime():.6f}\n"
+    ledger = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(ledger, line.encode())
     os.close(ledger)
     await asyncio.sleep(STEP_SECONDS)
@@ -70,19 +52,6 @@ async def walk(id: str) -> None:
     for n in range(100):
         await beat(id, n)
     walk.continue_as_new(id)
-
-
-def launch(url: str, ledger: Path, label: str, lease: float, proof: bool) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ, "PERDURE_DATABASE_URL": url, "PERDURE_TEST_LEDGER": str(ledger), "PERDURE_LEASE": str(lease),
-        "PERDURE_EXECUTOR_ID": label,
-    }  # fmt: skip
-    if not proof:
-        environment["PERDURE_TEST_NO_PROOF"] = "1"
-    return subprocess.Popen(
-        [sys.executable, "-m", "perdure.cli", "run", "bench.takeover:app", "--log-level", "error"],
-        cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 class Tail:
@@ -98,7 +67,39 @@ class Tail:
         for line in self._file.read().splitlines():
             id, pid, at = line.split()
             self.runs[id] = int(pid)
-            self.steps.append((id, int(pid), int(at) / 1e9))
+            self.steps.append((id, int(pid), float(at)))
+
+
+class Fleet:
+    """Executors that are killed and replaced."""
+
+    def __init__(self, a: argparse.Namespace, ledger: Path) -> None:
+        self.environment = {
+            **os.environ, "PERDURE_DATABASE_URL": a.db, "PERDURE_LEASE": str(a.k), LEDGER: str(ledger),
+        }  # fmt: skip
+        if a.workload == "takeover_lease":
+            self.environment[ALONE] = "1"
+        self.members = [self._start(n) for n in range(EXECUTORS)]
+
+    def _start(self, n: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "perdure.cli", "run", "bench.takeover:app", "--log-level", "error"],
+            cwd=ROOT, env={**self.environment, "PERDURE_EXECUTOR_ID": f"e{n}"}, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def kill(self, n: int) -> float:
+        """SIGKILL one; when."""
+        self.members[n].kill()
+        return boottime()
+
+    def replace(self, n: int) -> None:
+        self.members[n].wait()
+        self.members[n] = self._start(n)
+
+    def end(self) -> None:
+        for who in self.members:
+            who.kill()
+            who.wait()
 
 
 async def all_serve(client: Client) -> None:
@@ -107,67 +108,55 @@ async def all_serve(client: Client) -> None:
         await asyncio.sleep(0.05)
 
 
-async def measure(a: argparse.Namespace, url: str, folder: Path) -> list[float]:
-    tail = Tail(folder / "ledger")
-    rng = random.Random(a.seed)
+async def one_kill(fleet: Fleet, tail: Tail, wait: float) -> float:
+    """How long it takes until another process begins a step of the killed one's work."""
+    while len(tail.runs) < WORKFLOWS:
+        await asyncio.sleep(0.05)
+        tail.read()
+    await asyncio.sleep(wait)
+    tail.read()
+    victim = next(n for n, who in enumerate(fleet.members) if who.pid in tail.runs.values())
+    pid = fleet.members[victim].pid
+    mine = {id for id, runner in tail.runs.items() if runner == pid}
+    tail.steps.clear()
+    killed = fleet.kill(victim)
+    while not (new := [at for id, who, at in tail.steps if id in mine and who != pid]):
+        await asyncio.sleep(0.005)
+        tail.read()
+    fleet.replace(victim)
+    while pid in tail.runs.values():
+        await asyncio.sleep(0.02)
+        tail.read()
+    return min(new) - killed
 
-    def start(n: int) -> subprocess.Popen[bytes]:
-        return launch(url, folder / "ledger", f"e{n}", a.lease, not a.lease_only)
 
-    async with Client(url, app="takeover") as client:
-        members = [start(n) for n in range(EXECUTORS)]
-        took: list[float] = []
-        try:
+async def measure(a: argparse.Namespace, folder: Path) -> list[float]:
+    ledger = folder / "ledger"
+    tail = Tail(ledger)
+    rng = random.Random(a.n)
+    longest = a.k / 2 if a.workload == "takeover_lease" else 2.0
+    fleet = Fleet(a, ledger)
+    try:
+        async with Client(a.db, app="takeover") as client:
             for n in range(WORKFLOWS):
                 await client.workflow("walk", returns=object).options(id=f"w{n}").start(f"w{n}")
-            for _ in range(a.kills):
+            took: list[float] = []
+            for _ in range(a.n):
                 await all_serve(client)
-                while len(tail.runs) < WORKFLOWS:
-                    await asyncio.sleep(0.05)
-                    tail.read()
-                await asyncio.sleep(rng.uniform(0.5, 2.0) if not a.lease_only else rng.uniform(0, a.lease / 2))
-                tail.read()
-                victim = next(n for n, who in enumerate(members) if who.pid in tail.runs.values())
-                pid = members[victim].pid
-                mine = {id for id, runner in tail.runs.items() if runner == pid}
-                members[victim].send_signal(signal.SIGKILL)
-                killed = time.clock_gettime_ns(time.CLOCK_BOOTTIME) / 1e9
-                while True:
-                    await asyncio.sleep(0.005)
-                    tail.read()
-                    new = [at for id, who, at in tail.steps if id in mine and who != pid and at > killed]
-                    if new:
-                        break
-                took.append(min(new) - killed)
-                tail.steps.clear()
-                members[victim].wait()
-                members[victim] = start(victim)
-                while any(pid == runner for runner in tail.runs.values()):
-                    await asyncio.sleep(0.02)
-                    tail.read()
-        finally:
-            for who in members:
-                who.kill()
-                who.wait()
-    return took
+                took.append(await one_kill(fleet, tail, rng.uniform(0.2, longest)))
+            return took
+    finally:
+        fleet.end()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m bench.takeover", description=__doc__)
-    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--lease", type=float, default=15)
-    parser.add_argument("--lease-only", action="store_true")
-    parser.add_argument("--seed", type=int, default=random.randrange(1, 10**6))
-    a = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, database(a.store, folder) as url:
-        took = sorted(asyncio.run(measure(a, url, Path(folder))))
-    result: dict[str, Any] = {
-        "bench": "takeover", "store": a.store, "lease": a.lease, "proof": "lease" if a.lease_only else "pid",
-        "kills": len(took), "seed": a.seed, "p50": round(statistics.median(took), 3),
-        "p99": round(took[min(len(took) - 1, int(len(took) * 0.99))], 3), "max": round(took[-1], 3),
-    }  # fmt: skip
-    print(json.dumps(result))
+    a = contender_arguments(__doc__, ["takeover", "takeover_lease"]).parse_args()
+    meter = Meter(a.server_pid).start()
+    with tempfile.TemporaryDirectory() as folder:
+        took = asyncio.run(measure(a, Path(folder)))
+    result: dict[str, Any] = meter.stop()
+    seconds = {f"p{p}_s": round(percentile(took, p), 3) for p in (50, 90, 99)}
+    emit({**result, "kills": len(took), **seconds, "max_s": round(max(took), 3)})
 
 
 if __name__ == "__main__":

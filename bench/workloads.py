@@ -53,6 +53,7 @@ def only(workload: str, n: int, k: int = 1, *others: str, **different: Run) -> d
     return {**{name: Run(workload, n, k) for name in ("perdure", *others)}, **different}
 
 
+P99_S = ("p99_s", "s", "less")
 MS, RATE_W, RATE_S = ("p50_ms", "ms", "less"), ("wf_per_s", "wf/s", "more"), ("steps_per_s", "steps/s", "more")
 
 
@@ -131,14 +132,54 @@ LINES: tuple[Line, ...] = (
     ),
     line(
         "recover_many", "2,000 x 5 steps done: launch -> all", ("launch_to_all_s", "s", "less"),
-        only("recover_many", 2000, 5, "dbos"), most_runs=1, group="recover",
+        only("recover_many", 2000, 5, "dbos"), T("dbos", 1 / 20), most_runs=1, group="recover",
+    ),
+    line(
+        "interrupted", "10,000 x 5 steps done, 3 to go: claim -> all", ("claim_to_all_s", "s", "less"),
+        only("interrupted", 10_000), at_most=5.0, group="recover",
+    ),
+    line(
+        "interrupted_new", "new work meanwhile, p50", ("new_work_p50_ms", "ms", "less"), {}, of="interrupted",
+        group="recover",
+    ),
+    line(
+        "interrupted_sqlite", "SQLite: the same 10,000", ("claim_to_all_s", "s", "less"), only("interrupted", 10_000),
+        at_most=5.0, store="sqlite", group="recover",
+    ),
+    line(
+        "interrupted_sqlite_new", "SQLite: new work meanwhile, p50", ("new_work_p50_ms", "ms", "less"), {},
+        of="interrupted_sqlite", group="recover",
+    ),
+    line(
+        "takeover", "kill -9 -> next step elsewhere, same machine, p99", P99_S, only("takeover", 100, 15),
+        at_most=2.0, most_runs=1, group="takeover",
+    ),
+    line(
+        "takeover_sqlite", "SQLite: the same", P99_S, only("takeover", 100, 15), at_most=2.0, store="sqlite",
+        most_runs=1, group="takeover",
+    ),
+    line(
+        "takeover_lease", "only the lease can tell (15 s), p99", P99_S, only("takeover_lease", 10, 15), at_most=21.0,
+        most_runs=1, group="takeover",
+    ),
+    line(
+        "takeover_fast", "the same with a lease of 6 s, p99", P99_S, only("takeover_lease", 20, 6), at_most=7.0,
+        most_runs=1, group="takeover",
+    ),
+    line(
+        "takeover_fast_sqlite", "SQLite: the same with a lease of 6 s, p99", P99_S, only("takeover_lease", 20, 6),
+        at_most=7.0, store="sqlite", most_runs=1, group="takeover",
     ),
 )  # fmt: skip
 
 QUICK = {  # the parts of n and k that a short pass takes
     "latency": 0.1, "burst": 0.2, "sequential": 0.15, "wake": 0.1, "sync_start": 0.1, "sync_many": 0.2,
     "sync_threads": 0.2, "sync_sequential": 0.15, "sync_burst": 1.0, "recover_one": 1.0, "recover_many": 0.1,
+    "interrupted": 0.1, "takeover": 0.05, "takeover_lease": 0.2,
 }  # fmt: skip
+
+
+K_IS_NO_SIZE = ("recover_many", "takeover", "takeover_lease")
 
 
 def selected(names: list[str], quick: bool) -> list[Line]:
@@ -146,7 +187,7 @@ def selected(names: list[str], quick: bool) -> list[Line]:
     wanted = {one.name for one in LINES if not names or one.name in names or one.group in names}
     unknown = [name for name in names if all(name not in (one.name, one.group) for one in LINES)]
     if unknown:
-        known = ", ".join([*(one.name for one in LINES), "sync, sqlite, wake, slow, recover"])
+        known = ", ".join([*(one.name for one in LINES), "sync, sqlite, wake, slow, recover, takeover"])
         raise SystemExit(f"no such workload: {', '.join(unknown)}; there are: {known}")
     for one in LINES[::-1]:
         if one.name in wanted:
@@ -158,6 +199,6 @@ def selected(names: list[str], quick: bool) -> list[Line]:
 def _shorter(one: Line) -> Line:
     runs = {}
     for who, run in one.runs.items():
-        part = QUICK[run.workload] if run.k == 1 or run.workload == "recover_many" else 0.5
-        runs[who] = Run(run.workload, max(10, int(run.n * part)), run.k)
+        part = QUICK[run.workload] if run.k == 1 or run.workload in K_IS_NO_SIZE else 0.5
+        runs[who] = Run(run.workload, max(2, int(run.n * part)), run.k)
     return Line(**{**vars(one), "runs": runs})

@@ -227,3 +227,22 @@ async def test_the_collector_leaves_alone_what_launch_made(app: App) -> None:
         assert gc.get_freeze_count() > frozen
         assert gc.get_threshold()[0] >= before[0]
     assert gc.get_threshold() == before
+
+
+async def test_the_collector_is_calm_before_recovery_begins_thousands(app: App) -> None:
+    seen: list[int] = []
+
+    @app.workflow
+    async def body() -> None:
+        seen.append(gc.get_threshold()[0])
+        await recv()
+
+    before = gc.get_threshold()
+    await app.open()
+    await body.options(id="a").start()
+    await app._home.engine().line.journal.drained()
+    await crash(app)
+    assert gc.get_threshold() == before
+    async with app:
+        await until(lambda: len(seen) == 2)
+    assert seen[1] > before[0]

@@ -286,3 +286,18 @@ async def test_on_the_wire_a_commit_is_one_statement(postgres_url: str, statemen
         assert len(writing) + len(hints) <= 3 * workflows
         own = [text for text in statements if text.strip().lower() in ("begin", "commit", "rollback")]
         assert not own  # no transaction around one statement
+
+
+WRITES = frozenset({"commit", "claim", "adopt", "reclaim", "upgrade", "adopt_strays", "release_orphans", "note_trials"})
+
+
+async def test_an_idle_executor_writes_nothing_but_its_heartbeats(url: str, calls: Counter[str]) -> None:
+    app: Any = App("counted", database=url, lease=1)
+    make = app._home.make_store
+    app._home.make_store = lambda *args: Counting(make(*args), calls)
+    async with app:
+        before = calls["heartbeat"]
+        await until(lambda: calls["heartbeat"] >= before + 3)
+        [me] = await app._home.engine().line.store.incarnations()
+        assert me.beats in (calls["heartbeat"] - 1, calls["heartbeat"])  # one write each; the last may be on its way
+        assert {name: calls[name] for name in WRITES if calls[name]} == {}

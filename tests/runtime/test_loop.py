@@ -249,6 +249,53 @@ def test_bursts_are_bounded_in_callbacks() -> None:
     assert bursts >= 3
 
 
+def test_one_burst_hands_over_outcomes_in_order_each_when_all_is_quiet() -> None:
+    log: list[object] = []
+
+    async def body(driver: Driver) -> int:
+        first, second = driver.call("first", 1), driver.call("second", 2)
+        log.append(await first + await second)
+        await asyncio.sleep(0)
+        log.append("quiet")
+        return int(await driver.call("third", 3))
+
+    driver = Driver()
+    main = driver.loop.start(body(driver))
+
+    def more() -> bool:
+        if not driver.waiting:
+            return False
+        name, value, future = driver.waiting.pop(0)
+        log.append(name)
+        future.set_result(value)
+        return True
+
+    assert driver.loop.burst(more)
+    assert main.result() == 3
+    assert log == ["first", "second", 3, "quiet", "third"]
+
+
+def test_a_long_replay_gives_the_host_back_within_its_bounds() -> None:
+    async def body(driver: Driver) -> int:
+        return sum([await driver.call("one", 1) for _ in range(25_000)])
+
+    driver = Driver()
+    main = driver.loop.start(body(driver))
+    bursts = 1
+
+    def more() -> bool:
+        if driver.waiting:
+            _, value, future = driver.waiting.pop()
+            future.set_result(value)
+            return True
+        return False
+
+    while not driver.loop.burst(more):
+        bursts += 1
+    assert main.result() == 25_000
+    assert bursts >= 3
+
+
 def test_bursts_are_bounded_in_time() -> None:
     async def body() -> None:
         while True:

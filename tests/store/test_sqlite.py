@@ -17,6 +17,7 @@ import pytest
 
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.model.ids import RunKey
+from perdure.store.base import ClaimRequest
 from perdure.store.sqlite import SQLiteStore, connection, file, health
 from tests.store.build import ME, T, close, dump, history, one, outside, queued, record, running, send, start, tok, unit
 
@@ -150,6 +151,31 @@ async def test_the_hot_row_has_at_most_three_indexes(store: SQLiteStore) -> None
     conn = apsw.Connection(str(store.path))
     assert len(conn.execute("pragma index_list(workflow)").fetchall()) <= 3
     conn.close()
+
+
+async def test_a_statement_is_planned_once_whatever_its_rows(store: SQLiteStore) -> None:
+    planned: list[tuple[object, ...]] = []  # SQLite asks the authorizer while it plans, and only then
+
+    def authorized(*what: object) -> int:
+        planned.append(what)
+        return apsw.SQLITE_OK
+
+    async def adopt_and_close(*ids: str) -> None:
+        claim = await running(store, *ids)
+        for id in ids:
+            await one(store, unit(id, claim, records=[record(1)]))
+        want = ClaimRequest(owner=tok("new"), token=tok("token"), version="v1", limit=10)
+        for c in await store.adopt([ME], want, now=T):
+            await one(store, unit(c.row.id, want.token, change=close()))
+
+    raw: Any = await store._write(lambda conn: conn)
+    raw.authorizer = authorized
+    await adopt_and_close("a")
+    assert planned
+    planned.clear()
+    await adopt_and_close("b", "c", "d")
+    raw.authorizer = None
+    assert planned == []
 
 
 FEW = ("VIRTUAL TABLE", "CONSTANT", "(subquery-")  # and what a subquery found, by a search of its own

@@ -89,6 +89,7 @@ class Journal:
         self._waiting: deque[Source] = deque()
         self._scheduled = False
         self._flight: asyncio.Task[list[Verdict | Exception]] | Drive[Receipt] | None = None
+        self._aboard = 0  # units of the commit that was sent last
         self._untold: dict[int, tuple[Source, Unit, Verdict | Exception]] = {}  # durable, not handed over yet
         self._began = 0.0
         self._units_max = UNITS_MAX
@@ -154,6 +155,7 @@ class Journal:
     def _send(self, sources: list[Source], units: list[Unit]) -> None:
         """Begin the commit now, within this very turn of the loop: the database works while others get theirs."""
         self._began = monotonic()
+        self._aboard = len(units)
 
         def done(receipt: Receipt | None, error: BaseException | None) -> None:
             if receipt is not None:
@@ -277,6 +279,11 @@ class Journal:
     def busy(self) -> bool:
         """Whether anything waits to be written, or is under way."""
         return bool(self._waiting) or self._flight is not None or self._scheduled
+
+    @property
+    def backlog(self) -> int:
+        """How many units wait to be durable."""
+        return len(self._waiting) + (0 if self._flight is None else self._aboard)
 
     async def drained(self) -> None:
         """Returns when nothing waits and nothing is under way."""

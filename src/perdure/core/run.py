@@ -335,8 +335,10 @@ class Run:
             position += 1
         self._position = position
 
-    def next_delivery(self) -> tuple[Op | None, Record] | None:
+    def next_delivery(self, *, only_asked: bool = False) -> tuple[Op | None, Record] | None:
         """The next recorded outcome to hand over; None when history is used up. An Op of None: it arrives by itself.
+
+        ``only_asked``: also None where the next one arrives by itself; it stays the next one.
 
         Sets ``mismatch`` (and answers None) if history goes on with something that the quiet body did not ask for.
         """
@@ -349,6 +351,8 @@ class Run:
             return None
         record = self.history[self._position]
         if arrives(record):
+            if only_asked:
+                return None
             op = None
         else:
             op = self.asked.pop(record.path, None)

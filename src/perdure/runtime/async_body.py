@@ -14,6 +14,7 @@ from typing import Any
 from perdure.core.run import Op
 from perdure.errors import Compensating, NotDurable
 from perdure.model.records import Kind, Outcome, Record
+from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
@@ -56,7 +57,7 @@ class AsyncExecution(answers.Answering):
         if not self._cut:
             loop.now = run.now
         for _ in range(REPLAY_DELIVERIES_MAX):
-            if not loop.burst():
+            if not loop.burst(self._hand_over if run.replaying else None):
                 self._cut = True  # where a burst is cut depends on the machine: nothing may enter the body here
                 self.line.loop.call_soon(self.pump)
                 return
@@ -89,6 +90,18 @@ class AsyncExecution(answers.Answering):
         elif self.cancelling is None or self.cancel_delivered:
             self._go_on()
 
+    def _hand_over(self) -> bool:
+        """In mid-replay, and the body is quiet: give it the next outcome that it has asked for."""
+        delivery = None if self.main.done() else self.run.next_delivery(only_asked=True)
+        if delivery is None:
+            return False
+        op, record = delivery
+        assert op is not None, "only what was asked for"
+        self.loop.now = self.run.now
+        self.end_wait(op.path)
+        op.deliver(record)
+        return True
+
     def _go_on(self) -> None:
         self.idle_since = self.line.loop.time()
         for op in self.run.fresh():
@@ -118,6 +131,10 @@ class AsyncExecution(answers.Answering):
         self.run.gone = True
         if hasattr(self, "loop"):
             self.loop.unwind()
+
+    def _ended(self, unit: Unit) -> None:
+        super()._ended(unit)
+        self.put_away()  # this and its loop hold each other: thousands would wait for the collector
 
     def deliver_cancel(self) -> None:
         self.loop.cancel_main()

@@ -99,6 +99,8 @@ class Engine:
             recovery=settings.recovery, adopt=settings.adopt, threads=settings.threads, grace=settings.grace,
             polling=polling, fakes=self.fakes, lease_seconds=settings.lease, guards=self._guards if leased else None,
         )  # fmt: skip
+        if leased:  # not for a test's engine, one of many
+            self._calm_collector()  # before recovery, which may begin thousands of runs
         try:
             if before_work is not None:
                 await before_work()
@@ -109,9 +111,8 @@ class Engine:
             self.executor = None
             executor.stop()
             await line.store.leave(me.id)
+            self._wake_collector()
             raise
-        if leased:  # not for a test's engine, one of many
-            self._calm_collector()
 
     async def _register(self) -> tuple[Incarnation, Lease]:
         settings, line = self.settings, self.line

@@ -114,7 +114,7 @@ class Executor:
         self._grace = grace
         self._live_max = live_max
         self.newcomers: set[Newcomer] = set()  # begun by blocking callers, and not told to the loop yet
-        self._to_begin: deque[Execution] = deque()
+        self.to_begin: deque[Execution] = deque()
         self._gates: list[threading.Lock] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -150,7 +150,7 @@ class Executor:
         await launch(self)
         await retry_held(self)
         await follow(self)
-        await reap(self)
+        await reap(self, batches=1)  # the rounds go on with what is left, while this one works already
         await say_unfinished(self)
         self.look()
         self.keep(asyncio.Task(self.adopter.round(), loop=self.line.loop))
@@ -253,15 +253,15 @@ class Executor:
 
     def _begin_soon(self, execution: Execution) -> None:
         self.executions[execution.id] = execution
-        if not self._to_begin:
+        if not self.to_begin:
             self.line.loop.call_soon(self._begin_some)
-        self._to_begin.append(execution)
+        self.to_begin.append(execution)
 
     def _begin_some(self) -> None:
         """So many bodies in one turn of the loop that the journal's turn comes while thousands begin."""
-        for _ in range(min(len(self._to_begin), BEGIN_BATCH)):
-            self._begin(self._to_begin.popleft())
-        if self._to_begin:
+        for _ in range(min(len(self.to_begin), BEGIN_BATCH)):
+            self._begin(self.to_begin.popleft())
+        if self.to_begin:
             self.line.loop.call_soon(self._begin_some)
 
     def _begin(self, execution: Execution) -> None:

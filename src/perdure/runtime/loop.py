@@ -142,13 +142,17 @@ class WorkflowLoop(refused.RefusingLoop):
         self._tasks.append(task)
         return task
 
-    def burst(self) -> bool:
+    def burst(self, more: Callable[[], bool] | None = None) -> bool:
         """Run what is ready until nothing is (True) or the bound on callbacks or time is reached (False).
+
+        ``more`` is called whenever nothing is ready: it hands over one outcome and answers True, or answers False. To
+        enter and leave costs as much as a short burst does, so a replay does it once. It schedules nothing itself: its
+        context is the host's.
 
         Only from a plain callback of the host's loop: inside a host task, asyncio would see two tasks run at once.
         """
         ready = self._ready
-        if not ready:
+        if not ready and more is None:
             return True
         host = get_running_loop()
         if self._bursting or (host is not None and _current_task(host) is not None):
@@ -161,7 +165,9 @@ class WorkflowLoop(refused.RefusingLoop):
         _set_hooks(_generator_started, None)
         set_running_loop(self)
         try:
-            while ready:
+            while ready or (more is not None and more()):
+                if not ready:
+                    continue
                 handle: LoopHandle = ready.popleft()
                 if handle.dropped:
                     continue
@@ -176,7 +182,7 @@ class WorkflowLoop(refused.RefusingLoop):
                     left = CHECK_EVERY
                     callbacks -= CHECK_EVERY
                     if callbacks <= 0 or time.monotonic() > until:
-                        return not ready
+                        return not ready and more is None
             return True
         finally:
             self._bursting = False

@@ -40,6 +40,11 @@ class ThreadPool:
         return self._unserved > 0
 
     @property
+    def backlog(self) -> int:
+        """How many calls wait for a thread."""
+        return self._unserved
+
+    @property
     def used(self) -> bool:
         """Whether any thread was ever needed."""
         return bool(self._threads)

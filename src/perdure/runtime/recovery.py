@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Protocol
 
 from perdure.client.line import Line
@@ -16,15 +16,18 @@ from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.records import Claimed, Incarnation
 from perdure.model.states import Reason
 from perdure.runtime.leases import provably_gone
+from perdure.runtime.pool import ThreadPool
 from perdure.runtime.reaper import Reaper
 from perdure.store.base import ClaimRequest
 
 log = logging.getLogger("perdure")
 
 CLAIM_BATCH = 200
+BATCHES_MAX = 10  # of one round: then the dead are looked at anew, since there may be more of them
+AHEAD = 400  # runs and writes that wait for their turn here; with so many of them nothing more is taken over
 FULL_SECONDS = 0.5  # until the next round where there was more than fits into memory
 SUSPECT_SECONDS = 0.25  # … where suspects wait for their turn
-QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down
+QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down, or the backlog is gone
 BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
@@ -40,6 +43,9 @@ class Host(Protocol):
     former: list[bytes]  # what this process was before it was declared dead
     reaper: Reaper
     taking: asyncio.Lock
+    to_begin: Sized  # runs that are here and have not begun
+    step_pool: ThreadPool
+    body_pool: ThreadPool
     looks: int  # at 0, the next look also searches for rows of ours that nobody runs
 
     def request(self, limit: int) -> ClaimRequest: ...
@@ -59,8 +65,11 @@ class Host(Protocol):
     async def take_on(self, claimed: Sequence[Claimed]) -> None: ...
 
 
-async def reap(host: Host) -> int:
-    """Take over what the gone have left, in bounded batches; how many workflows that were."""
+async def reap(host: Host, batches: int = BATCHES_MAX) -> int:
+    """Take over what the gone have left, so many batches at most; how many workflows that were.
+
+    What is left then is for the next round, which comes at once.
+    """
     host.reaper.soon = None
     if not host.may_begin():
         return 0
@@ -68,7 +77,7 @@ async def reap(host: Host) -> int:
     try:
         gone = await _bury_the_gone(host)
         if gone:
-            taken = await _take_over(host, gone)
+            taken = await _take_over(host, gone, batches)
         if host.reaper.may_forget():
             await host.line.store.forget()
     except DatabaseTrouble as trouble:
@@ -80,7 +89,7 @@ async def reap(host: Host) -> int:
     return taken
 
 
-async def _take_over(host: Host, gone: list[bytes]) -> int:
+async def _take_over(host: Host, gone: list[bytes], batches: int) -> int:
     """First what is calm, in batches; then one suspect, if none runs here.
 
     Whoever died with a suspect in flight was most likely killed by it: the others are not counted. A suspect is taken
@@ -90,6 +99,11 @@ async def _take_over(host: Host, gone: list[bytes]) -> int:
     spared = await store.with_suspects(gone, host.version)
     taken = 0
     while room := host.room():
+        if not batches:
+            host.reaper.soon = 0.0
+            return taken
+        batches -= 1
+        await _caught_up(host)
         async with host.taking:
             claimed = await store.adopt(gone, host.request(min(CLAIM_BATCH, room)), spared=spared, now=stamp())
             if not claimed:
@@ -100,6 +114,20 @@ async def _take_over(host: Host, gone: list[bytes]) -> int:
         host.reaper.soon = FULL_SECONDS
         return taken
     return taken + await _take_suspects(host, gone, spared)
+
+
+async def _caught_up(host: Host) -> None:
+    """Until little that was taken over waits for its turn: new work waits behind it, and memory holds it all.
+
+    The next batch is asked for while there is still something to do, so that neither the database nor this loop idles.
+    """
+    while backlog(host) > AHEAD and host.room():  # noqa: ASYNC110  a backlog is many things, none an event
+        await asyncio.sleep(QUIET_SECONDS)
+
+
+def backlog(host: Host) -> int:
+    """What waits here: runs for their first turn, writes for their commit, blocking calls for a thread."""
+    return len(host.to_begin) + host.line.journal.backlog + host.step_pool.backlog + host.body_pool.backlog
 
 
 async def _take_suspects(host: Host, gone: list[bytes], spared: list[bytes]) -> int:

@@ -161,8 +161,8 @@ class _Run(Run):
         self.noticed(op.path, _place())
         super().ask(op)
 
-    def next_delivery(self) -> tuple[Op | None, Record] | None:
-        delivery = super().next_delivery()
+    def next_delivery(self, *, only_asked: bool = False) -> tuple[Op | None, Record] | None:
+        delivery = super().next_delivery(only_asked=only_asked)
         if delivery is not None:
             self.last = delivery[1]
         return delivery
