@@ -52,11 +52,11 @@ from unnest($2::text[], $3::bytea[]) u (target, nonce)
 cross join lateral (select waiter from perdure.watch where app = $1 and target = u.target offset 0) w
 on conflict do nothing
 
--- Wakes one workflow unless it is closed.
+-- Wakes one workflow if it is open.
 -- name: wake_one
 insert into perdure.wake (app, dest, nonce, cancel)
 select $1, $2, $3, $4
-where coalesce((select w.status from perdure.workflow w where w.app = $1 and w.id = $2), 0) < 5
+where (select w.status from perdure.workflow w where w.app = $1 and w.id = $2) < 5
 on conflict do nothing
 
 -- Deletes all wakes of a workflow that has closed.
