@@ -368,6 +368,7 @@ class Stream:
             ("inbox", lambda s: s.inbox(IDS)),
             ("inputs", lambda s: s.inputs(past)),
             ("ended", lambda s: s.ended(IDS)),
+            ("fates", lambda s: s.fates(IDS)),
             ("events", lambda s: s.events([(id, name) for id in IDS for name in "ef"])),
             ("list", lambda s: s.list(Filter(statuses=statuses, limit=1000))),
             ("list by id", lambda s: s.list(Filter(statuses=statuses, ids=some, limit=1000))),

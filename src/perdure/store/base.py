@@ -73,6 +73,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 100
 
 
+class Fates(msgspec.Struct, frozen=True):
+    """What has become of awaited workflows, as far as there is nothing more to wait for."""
+
+    ended: dict[str, Ended]
+    gone: list[str]  # no workflow has these ids: they were deleted, or never were
+
+
 class Health(msgspec.Struct, frozen=True):
     """What ``doctor`` wants to know: facts with a verdict, most severe first."""
 
@@ -229,6 +236,10 @@ class Store(Protocol):
 
     async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
         """Those of the ids whose latest run is closed, with their outcome."""
+        ...
+
+    async def fates(self, ids: Collection[str]) -> Fates:
+        """The same, and those of the ids that no workflow has, in one snapshot: what whoever waits asks."""
         ...
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:

@@ -17,7 +17,7 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
-from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
+from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, strays, versions
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
@@ -148,6 +148,9 @@ class PostgresStore:
 
     async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
         return await reads.ended(self._reading, self._place, ids)
+
+    async def fates(self, ids: Collection[str]) -> Fates:
+        return await reads.fates(self._reading, self._place, ids)
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await reads.events(self._reading, self._place, wanted)

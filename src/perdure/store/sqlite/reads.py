@@ -9,7 +9,7 @@ from typing import Any
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import CODE
-from perdure.store.base import Filter, Found, Poll
+from perdure.store.base import Fates, Filter, Found, Poll
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
 from perdure.store.sqlite.driver import Connection, Row
@@ -42,6 +42,13 @@ def inputs(conn: Connection, app: str, keys: Collection[RunKey]) -> dict[RunKey,
 
 def ended(conn: Connection, app: str, ids: Collection[str]) -> dict[str, Ended]:
     return {r[0]: rows.ended(r) for r in _many(conn, "workflow_ended", ((app, id) for id in ids))}
+
+
+def fates(conn: Connection, app: str, ids: Collection[str]) -> Fates:
+    found = ended(conn, app, ids)
+    others = sorted(set(ids) - found.keys())
+    there = {r[0] for r in _many(conn, "workflow_head", ((app, id) for id in others))}
+    return Fates(found, [id for id in others if id not in there])
 
 
 def events(conn: Connection, app: str, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
