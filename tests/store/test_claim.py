@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
+import msgspec
 import pytest
 
 from perdure.model.ids import RunKey
@@ -68,6 +69,23 @@ async def test_a_claim_takes_what_is_of_its_version_or_of_none(store: Store) -> 
     assert (await store.poll(None, [], "v9", now=T)).claimable is None
     assert (await store.poll(None, [], "v0", now=T)).claimable == T
     assert await store.claim(want(version=""), now=T) == [], "who has no version takes nothing of another"
+
+
+async def test_a_claim_may_leave_what_has_no_version_to_others(store: Store) -> None:
+    await queued(store, "mine", version="v1")
+    await queued(store, "anybody's", version="", now=T - 1)
+    await queued(store, "told", version="", now=T - 1)
+    await store.cancel("told", "", tok("n"), now=T)  # nobody holds it: that is its end
+    for id in ("later", "later and told"):
+        await queued(store, id, version="", status=Status.SCHEDULED, delay=9 * SECOND)
+    await one(store, outside(sends=[send("later and told", known=True)]))
+    assert (await store.poll(None, [], "v9", fresh=False, now=T)).claimable is None
+    assert (await store.poll(None, [], "v1", fresh=False, now=T)).claimable == T
+    mine = msgspec.structs.replace(want(version="v1"), fresh=False)
+    assert [c.row.id for c in await store.claim(mine, now=T + 20 * SECOND)] == ["mine"]
+    assert await store.claim(mine, now=T + 20 * SECOND) == []
+    got = await store.claim(want(version="v1"), now=T + 20 * SECOND)
+    assert sorted(c.row.id for c in got) == ["anybody's", "later", "later and told"]
 
 
 async def test_what_is_woken_is_of_its_version_too(store: Store) -> None:

@@ -294,7 +294,10 @@ class Stream:
             return self.called[-1]  # its answer was lost, or so it seems
         now, id, nonce = self.now, self.id(), tok("n")
         owner, other = self.rng.choice(OWNERS), self.rng.choice(OWNERS)
-        want = ClaimRequest(owner=owner, token=tok("claim"), version=self.rng.choice(["", "v1", "v3"]), limit=100)
+        fresh = self.fate.random() < 0.8
+        want = ClaimRequest(
+            owner=owner, token=tok("claim"), version=self.rng.choice(["", "v1", "v3"]), limit=100, fresh=fresh
+        )
         lease = self.rng.randrange(1, 5) * SECOND
         held = [r.key for r in self.rows if r.owner == owner and self.chance(0.7)]
         keys = [r.key for r in self.rows if self.chance(0.3)]
@@ -342,7 +345,7 @@ class Stream:
             ("reopen", lambda s: s.reopen(seen, order, now=now)),
             ("fork", lambda s: s.fork(seen.key, start_of_fork, cut, end=end, now=now)),
             ("release_held", lambda s: s.release_held(reasons, "v1", now=now)),
-            ("poll", lambda s: s.poll(owner, held, "v1", now=now)),
+            ("poll", lambda s: s.poll(owner, held, "v1", fresh=fresh, now=now)),
             ("register", lambda s: s.register(who, lease, now=now)),
             ("heartbeat", lambda s: s.heartbeat(owner, lease, now=now)),
             ("bury", lambda s: s.bury(OWNERS, now=now)),

@@ -326,7 +326,7 @@ class Executor:
         stamp = self.line.clock.stamp
         try:
             held = [e.run.key for e in self.executions.values()] if self.looks % LOST_EVERY == 1 else None
-            poll = await self.line.store.poll(self.me.id, held, self.version, now=stamp())
+            poll = await self.line.store.poll(self.me.id, held, self.version, fresh=self.following.fresh, now=stamp())
             self.line.clock.observe(poll.now)
             if poll.wakes:
                 self._interval = POLL_SECONDS_MIN
@@ -364,7 +364,8 @@ class Executor:
             self._again = True
 
     def request(self, limit: int) -> ClaimRequest:
-        return ClaimRequest(owner=self.me.id, token=self.line.new_token(), version=self.version, limit=limit)
+        new = self.line.new_token()
+        return ClaimRequest(owner=self.me.id, token=new, version=self.version, limit=limit, fresh=self.following.fresh)
 
     async def _readopt(self, keys: Sequence[RunKey]) -> None:
         """Rows under our name that nobody here runs: a claim's answer was lost."""

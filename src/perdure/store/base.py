@@ -44,6 +44,7 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     token: bytes  # becomes the claim token of every row claimed by this call
     version: str
     limit: int
+    fresh: bool = True  # also what has no version yet
 
 
 class Poll(msgspec.Struct, frozen=True):
@@ -116,7 +117,7 @@ class Store(Protocol):
         ...
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
-        """Take ready workflows of ``want.version`` or of none.
+        """Take ready workflows of ``want.version`` or, if ``want.fresh``, of none.
 
         Sets running, owner, token, epoch + 1; at the first claim also ``started``, ``deadline`` and ``version``.
 
@@ -253,11 +254,17 @@ class Store(Protocol):
     async def list(self, which: Filter) -> Found: ...
 
     async def poll(
-        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+        self,
+        owner: bytes | None,
+        held: Collection[RunKey] | None,
+        version: str = "",
+        *,
+        fresh: bool = True,
+        now: int | None = None,
     ) -> Poll:
         """One cheap look for all waits together: wakes for what ``owner`` holds, when something becomes claimable.
 
-        Of ``version`` or of none is what may become claimable.
+        Of ``version`` or, if ``fresh``, of none is what may become claimable.
 
         ``held`` None: do not search for lost claims (the search reads all that ``owner`` holds).
         """

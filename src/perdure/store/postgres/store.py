@@ -162,9 +162,15 @@ class PostgresStore:
         return await reads.listing(self._reading, self._place, which)
 
     async def poll(
-        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+        self,
+        owner: bytes | None,
+        held: Collection[RunKey] | None,
+        version: str = "",
+        *,
+        fresh: bool = True,
+        now: int | None = None,
     ) -> Poll:
-        return await claim.poll(self._reading, self._place, owner, held, version, now)
+        return await claim.poll(self._reading, self._place, owner, held, version, now, fresh=fresh)
 
     # -- executors
 

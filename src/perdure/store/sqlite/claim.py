@@ -22,10 +22,11 @@ SUSPECT = 2  # deaths in a row, without getting anywhere between them
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
     due: dict[str, int] = {}
+    other = "" if want.fresh else want.version
     for query, bindings in (
-        ("workflow_due", (app, now, want.limit, "")),
+        ("workflow_due", (app, now, want.limit, other)),
         ("workflow_due", (app, now, want.limit, want.version)),
-        ("workflow_woken", (app, want.limit, want.version)),
+        ("workflow_woken", (app, want.limit, want.version, other)),
     ):
         for at, id in conn.execute(Q[query], bindings):
             due[id] = min(at, due.get(id, at))

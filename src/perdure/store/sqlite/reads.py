@@ -77,7 +77,14 @@ def listing(conn: Connection, app: str, which: Filter) -> Found:
 
 
 def poll(
-    conn: Connection, app: str, owner: bytes | None, held: Collection[RunKey] | None, version: str, now: int
+    conn: Connection,
+    app: str,
+    owner: bytes | None,
+    held: Collection[RunKey] | None,
+    version: str,
+    now: int,
+    *,
+    fresh: bool,
 ) -> Poll:
     wakes: list[Wake] = []
     lost: list[RunKey] = []
@@ -88,10 +95,11 @@ def poll(
             lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
             lost.sort()
     claimable: int | None
-    if conn.execute(Q["workflow_woken"], (app, 1, version)).fetchone() is not None:
+    other = "" if fresh else version
+    if conn.execute(Q["workflow_woken"], (app, 1, version, other)).fetchone() is not None:
         claimable = now
     else:
-        times: list[int | None] = [conn.execute(Q["workflow_next_due"], (app, of)).get for of in {"", version}]
+        times: list[int | None] = [conn.execute(Q["workflow_next_due"], (app, of)).get for of in {other, version}]
         claimable = min((max(until, now) for until in times if until is not None), default=None)
     return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
 

@@ -186,9 +186,15 @@ class SQLiteStore:
         return await self._read(lambda conn: reads.listing(conn, self.app, which))
 
     async def poll(
-        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+        self,
+        owner: bytes | None,
+        held: Collection[RunKey] | None,
+        version: str = "",
+        *,
+        fresh: bool = True,
+        now: int | None = None,
     ) -> Poll:
-        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, version, _clock(now)))
+        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, version, _clock(now), fresh=fresh))
 
     # -- executors
 

@@ -60,7 +60,7 @@ order by until, id limit ?3
 -- name: workflow_woken
 select distinct f.updated, f.id
 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-where w.app = ?1 and f.version in ('', ?3) and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))
+where w.app = ?1 and f.version in (?4, ?3) and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))
 order by f.updated, f.id limit ?2
 
 -- When the next unclaimed workflow of one version becomes due.
