@@ -307,6 +307,43 @@ async def test_suspects_of_the_fewest_deaths_come_first(store: Store) -> None:
     assert [(first.id, first.attempts), (second.id, second.attempts)] == [("b", 2), ("a", 3)]
 
 
+async def suspected(store: Store, *ids: str) -> bytes:
+    """Each has been in flight at two deaths; their token."""
+    await running(store, *ids)
+    await died(store)
+    got = await store.adopt([ME], want(), suspects=True, now=T)
+    assert {c.row.id: c.row.attempts for c in got} == dict.fromkeys(ids, 2)
+    assert got[0].row.claim is not None
+    return got[0].row.claim
+
+
+async def test_suspects_that_were_handed_back_are_claimed_one_at_a_time(store: Store) -> None:
+    claim = await suspected(store, "s1", "s2", "s3")
+    for n, id in enumerate(("s2", "s1", "s3")):
+        assert (await one(store, unit(id, claim, change=Release()), now=T + n)).applied
+    await store.cancel("s3", "", tok("n"), now=T + 3)
+    await queued(store, "calm", "calm too", now=T + 4)
+    none = msgspec.structs.replace(want(1), suspect=False)
+    assert [c.row.id for c in await store.claim(none, now=T + 5)] == ["calm"], "suspects are in nobody's way"
+    assert [c.row.id for c in await store.claim(want(), now=T + 5)] == ["s2", "calm too"]
+    assert await store.claim(none, now=T + 5) == []
+    assert (await store.poll(None, [], "v1", now=T + 5)).claimable == T + 5
+    assert [(c.row.id, c.row.attempts) for c in await store.claim(want(), now=T + 5)] == [("s1", 2)]
+    assert await store.claim(want(), now=T + 5) == []
+
+
+async def test_a_suspect_that_got_somewhere_is_handed_back_as_calm(store: Store) -> None:
+    claim = await suspected(store, "s1", "s2")
+    for id in ("s1", "s2"):
+        release = unit(id, claim, records=[record(1)], change=Release(anew=True))
+        assert (await one(store, release, now=T)).applied
+        assert (await one(store, release, now=T)).applied
+    got = await store.claim(want(), now=T)
+    assert [(c.row.id, c.row.attempts, c.row.cause) for c in got] == [
+        ("s1", 0, Cause.DRAINED), ("s2", 0, Cause.DRAINED)
+    ]  # fmt: skip
+
+
 async def test_a_wait_of_its_own_ends_the_count_and_a_hand_back_does_not(store: Store) -> None:
     await running(store, "parked", "drained")
     got = {c.row.id: c.row for c in await store.adopt([ME], want(), now=T)}

@@ -548,7 +548,7 @@ class Execution:
 
     def release(self) -> None:
         """Hand back, for another executor."""
-        self._end_with(Release(), unwind=True)
+        self._end_with(Release(anew=self.row.attempts > 0 and self.run.observed), unwind=True)
 
     def _end_with(self, change: Change, unwind: bool = False) -> None:
         self.closing = change

@@ -45,6 +45,7 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     limit: int
     fresh: bool = True  # also what has no version yet
+    suspect: bool = True  # also one that was in flight at two deaths in a row, but not two of them at once
 
 
 class Poll(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from perdure.store.postgres.connection import Link
 async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -> list[Claimed]:
     found = await link.fetch(
         place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version,
-        "" if want.fresh else want.version, writing=True,
+        "" if want.fresh else want.version, want.suspect, writing=True,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
 

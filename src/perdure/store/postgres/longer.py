@@ -162,6 +162,8 @@ class Longer:
                     await self._decide(tx, unit)
                 if isinstance(unit.change, Onward):
                     await self._go_on(tx, unit, unit.change)
+                elif isinstance(unit.change, Release) and unit.change.anew:
+                    await tx.fetch(self.place.sql["workflow_anew"], self.place.app, unit.key.id)
                 if unit.start is not None and unit.children:
                     await self._children(tx, unit, self.verdicts[n])
 

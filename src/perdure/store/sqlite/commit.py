@@ -312,6 +312,7 @@ class _Batch:
         rests: list[Bindings] = []
         closes: list[Bindings] = []
         moved: list[Bindings] = []
+        anew: list[Bindings] = []
         watches: list[Bindings] = []
         watched: list[Bindings] = []
         for unit, change in changed:
@@ -335,6 +336,8 @@ class _Batch:
                     rests.append((app, id, now, QUEUED, None, "", now, None))
                     if change.version is not None:
                         moved.append((app, id, change.version))
+                    if change.anew:
+                        anew.append((app, id))
                 case Delete():
                     self.forgotten[id] = unit.nonce
                 case Continue():
@@ -350,6 +353,7 @@ class _Batch:
                     watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
         self._many("workflow_moved", moved)
+        self._many("workflow_anew", anew)
         self._many("payload_close", closes)
         self._many("wake_clear", [binding[:2] for binding in closes])
         self._many("wake_watchers", watched)

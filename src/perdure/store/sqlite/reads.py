@@ -96,7 +96,7 @@ def poll(
             lost.sort()
     claimable: int | None
     other = "" if fresh else version
-    if conn.execute(Q["workflow_woken"], (app, 1, version, other)).fetchone() is not None:
+    if conn.execute(Q["workflow_woken"], (app, 1, version, other, True)).fetchone() is not None:
         claimable = now
     else:
         times: list[int | None] = [conn.execute(Q["workflow_next_due"], (app, of)).get for of in {other, version}]

@@ -5,20 +5,22 @@
 -- has picked and locked, `@suspect` for what tells a suspect, `@tries` for its deaths so far: see text.py.
 
 -- Ready workflows of versions `$6` and `$7` (that of what has none yet, or the same again), oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
+-- If `$8` one suspect may be among them (see docs/internals/recovery.md), else none: the first that is due.
 -- name: claim_ready
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 due as materialized (
-    select w.id, w.since
+    select w.id, w.since, w.suspect
     from unnest(array[$7::text, $6::text]) v (version)
     cross join lateral (
-        select id, until as since from perdure.workflow
+        select id, until as since, attempts >= 2 as suspect from perdure.workflow
         where app = $1 and owner is null and version = v.version and until <= (select now from t) and status < 5
+            and (attempts < 2 or $8::boolean)
         order by owner, version, until limit $3 for no key update skip locked) w),
 mail as materialized (
     select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
 woken as materialized (
-    select w.id, w.updated as since
+    select w.id, w.updated as since, w.suspect
     from (
         select r.id, r.updated, mail.command
         from mail cross join lateral (
@@ -26,12 +28,14 @@ woken as materialized (
         where r.version in ($7, $6) and (r.status = 3 or mail.command and r.status in (0, 1))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
-        select id, updated from perdure.workflow
-        where app = $1 and id = x.id and version || '' in ($7, $6)
+        select id, updated, attempts >= 2 as suspect from perdure.workflow
+        where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6)
             and (status + 0 = 3 or x.command and status + 0 in (0, 1))
         for no key update skip locked) w),
+ready as materialized (select * from due union all select * from woken),
 picked as materialized (
-    select id, min(since) as since from (select id, since from due union all select id, since from woken) x
+    select id, min(since) as since from ready
+    where not suspect or id = (select id from ready where suspect order by since, id limit 1)
     group by id order by 2, 1 limit $3),
 @take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)

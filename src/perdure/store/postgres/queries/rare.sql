@@ -144,6 +144,10 @@ update perdure.workflow set status = 1, reason = null, detail = '', claim = $3, 
     version = coalesce($5, version), queue = case when $6 then null else queue end, last_seq = $7
 where app = $1 and id = $2
 
+-- Counts the deaths of what was just released anew.
+-- name: workflow_anew
+update perdure.workflow set attempts = 0 where app = $1 and id = $2
+
 -- The input of the next run.
 -- name: payload_insert
 insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing
