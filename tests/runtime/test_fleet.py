@@ -564,7 +564,9 @@ async def test_suspects_that_a_drain_handed_back_stay_suspects(database: str, wa
         taken = await line.store.adopt(gone, want, suspects=True)
         assert [c.row.attempts for c in taken] == [2] * 4
         for c in taken:  # what a drain writes for each
-            unit = Unit(key=c.row.key, claim=c.row.claim, nonce=line.new_token(), version=c.row.version, change=Release())
+            unit = Unit(
+                key=c.row.key, claim=c.row.claim, nonce=line.new_token(), version=c.row.version, change=Release()
+            )
             assert (await line.store.commit([unit])).verdicts[0].applied
     again = build("c")
     async with again:
