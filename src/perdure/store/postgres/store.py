@@ -65,7 +65,7 @@ class PostgresStore:
     # -- schema
 
     async def migrate(self) -> builtins.list[str]:
-        return await self._writing.raw(lambda conn: migrate.migrate(conn, self.schema), writing=True)
+        return await self._writing.raw(lambda conn: migrate.migrate(conn, self.schema), writing=True, transacts=True)
 
     async def schema_version(self) -> tuple[int, int]:
         return await self._reading.raw(lambda conn: migrate.version(conn, self.schema)), migrate.known()
