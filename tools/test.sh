@@ -15,6 +15,7 @@ where='tests/serde tests/versions tests/lint tests/runtime/test_loop*'  # what m
 tools/setup.sh test || exit 1
 first=$(.venv/bin/python -c 'import platform; print(platform.python_version())')
 if [ $# -eq 0 ]; then
+  tools/debian.sh pgbouncer=pgbouncer
   echo "== Python $first: all tests"
   .venv/bin/python -m pytest -q -n "$jobs" --dist loadfile $order || { echo "TESTS FAILED on Python $first"; exit 1; }
   echo "tests passed on Python $first (all)"

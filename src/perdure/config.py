@@ -28,6 +28,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "rollout": ("PERDURE_ROLLOUT",),
     "adopt": ("PERDURE_ADOPT",),
     "lease": ("PERDURE_LEASE",),
+    "max_stall": ("PERDURE_MAX_STALL",),
     "schema": ("PERDURE_SCHEMA",),
     "threads": ("PERDURE_THREADS",),
     "grace": ("PERDURE_GRACE",),
@@ -54,6 +55,7 @@ class Settings:
     rollout: str = "auto"
     adopt: str = "replay_safe"
     lease: float = 15.0
+    max_stall: float = 0.0  # 0: an event loop that stands still is told of, and keeps its lease
     schema: str = "perdure"
     threads: int = 64
     grace: float = 5.0
@@ -118,6 +120,8 @@ def _guess(name: str, known: Any) -> str:
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value not in CHOICES[key]:
         raise ConfigError(f"{key}={value!r} (from {where}) is none of {', '.join(CHOICES[key])}")
+    if key == "max_stall":
+        return 0.0 if value in (0, "0") else _number(key, value, where, least=1.0)
     if key in ("lease", "grace"):
         return _number(key, value, where, least=1.0 if key == "lease" else 0.0)
     if key == "threads":

@@ -44,6 +44,17 @@ def first_at(mark: Path) -> bool:
     return True
 
 
+@app.step(at_most_once=True)
+async def dare(mark: str) -> None:
+    if first_at(Path(mark)):
+        await asyncio.Event().wait()
+
+
+@app.workflow
+async def risky(mark: str) -> None:
+    await dare(mark)
+
+
 @app.step(retry=Retry(attempts=3, delay=3600))
 async def deliver(order: str) -> None:
     raise ConnectionError("no road")

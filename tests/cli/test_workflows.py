@@ -349,6 +349,22 @@ def test_cancel_with_nobody_there_says_so(perdure: Cli, url: str, run_shop: Call
     assert "survived  the death of an executor" in text
 
 
+def test_a_step_that_is_not_run_again_is_shown_as_that(
+    perdure: Cli, url: str, run_shop: Callable[..., Running], here: Path
+) -> None:
+    running = run_shop()
+    perdure("workflow", "start", "risky", f'"{here}/mark"', "--id", "r-1")
+    until((here / "mark").exists)
+    running.process.kill()
+    running.process.wait()
+    text = perdure("workflow", "show", "r-1").stdout
+    assert "▸ dare() → was in flight; not run again: raises StepOutcomeUnknown" in text
+    assert "runs again" not in text
+    assert perdure.json("workflow", "show", "r-1")["workflow"]["timeline"][-1]["at_most_once"] is True
+    run_shop()
+    assert "StepOutcomeUnknown" in perdure("workflow", "result", "r-1", code=1).stderr
+
+
 def test_with_a_live_executor(perdure: Cli, url: str, run_shop: Callable[..., Running], here: Path) -> None:
     run_shop()
     perdure("workflow", "start", "checkout", '"a"', "--id", "o-1")

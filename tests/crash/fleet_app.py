@@ -4,7 +4,7 @@ Each effect is a line of the file ``PERDURE_TEST_LEDGER``, written in one piece 
 ``begin|end WORKFLOW STEP PID INCARNATION NANOSECONDS`` (of a clock that counts suspension).
 """
 
-# waits: steps that take a while, so that a process can be killed in one; another process opens the gate by a file.
+# waits: steps that take a while, or block, so that a process can be killed in one; another opens the gate by a file.
 
 from __future__ import annotations
 
@@ -54,6 +54,24 @@ async def die(id: str, how: str) -> None:
     if how == "exit":
         os._exit(1)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.step
+async def block(id: str) -> int:
+    """Stands in the way of everything else of its process until the gate is open, at its first try only."""
+    note("begin", id, 1)
+    mark, gate = Path(os.environ["PERDURE_TEST_LEDGER"] + ".blocked"), Path(os.environ["PERDURE_TEST_LEDGER"] + ".gate")
+    if not mark.exists():  # noqa: ASYNC240  that is the point
+        mark.touch()  # noqa: ASYNC240
+        while not gate.exists():  # noqa: ASYNC240
+            time.sleep(0.02)  # noqa: ASYNC251
+    note("end", id, 1)
+    return 1
+
+
+@app.workflow
+async def blocking(id: str) -> int:
+    return await block(id) + await effect(id, 2, 0)
 
 
 @app.workflow(max_deaths=3)

@@ -105,6 +105,26 @@ async def test_what_one_declared_dead_still_has_to_write_is_refused(fleet: Fleet
     assert Counter((e.id, e.step) for e in fleet.effects()) == {("w", 1): 2, ("w", 2): 1}
 
 
+async def test_an_executor_whose_loop_stands_still_loses_its_work_if_asked_for(fleet: Fleet) -> None:
+    """Its pid is there, its lease's thread runs: only ``max_stall`` gives it up. What it comes back with is refused."""
+    stuck = await fleet.launch("stuck", PERDURE_MAX_STALL="1")
+    await fleet.start("blocking", "w")
+    old = await fleet.begun("w", 1, pid=stuck.pid)
+    other = await fleet.launch("other")
+    await fleet.begun("w", 2, pid=other.pid)
+    assert await fleet.client.handle("w").result() == 3
+    assert "max_stall is 1 s): the lease is not renewed" in stuck.said()
+    fleet.open_gate()
+    await until(lambda: "was declared dead" in stuck.said())
+
+    async def rejoined() -> bool:
+        return sum(who.serving and who.executor == "stuck" for who in await fleet.incarnations()) == 1
+
+    await until(rejoined)
+    assert [e.step for e in fleet.effects() if e.incarnation == old.incarnation] == [1], "it began nothing more"
+    assert Counter((e.id, e.step) for e in fleet.effects()) == {("w", 1): 2, ("w", 2): 1}
+
+
 @pytest.mark.parametrize("how", ["exit", "kill"])
 async def test_a_poison_is_held_and_no_innocent_with_it(fleet: Fleet, how: str) -> None:
     innocents = [f"job-{n:02}" for n in range(20)]

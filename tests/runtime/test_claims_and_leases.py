@@ -181,6 +181,45 @@ async def test_a_renewal_that_is_not_answered_is_tried_again(monkeypatch: pytest
     assert lease.allowed
 
 
+@pytest.mark.parametrize("max_stall", [0.0, 5.0])
+async def test_a_loop_that_stands_still_is_renewed_no_more_only_if_asked_for(
+    max_stall: float, said: pytest.LogCaptureFixture
+) -> None:
+    loop, renewed, looked = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    beats: list[int] = []
+    lag = 7.0
+
+    class Counting:
+        async def open(self) -> None: ...
+        async def close(self) -> None: ...
+
+        async def heartbeat(self, _id: bytes, _lease: int, *, lag: int) -> int:
+            beats.append(lag)
+            return 7
+
+    nothing: Any = None
+    make: Any = Counting
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) >= 5:
+            loop.call_soon_threadsafe(looked.set)
+
+    told = lambda _now: loop.call_soon_threadsafe(renewed.set)  # noqa: E731
+    who = new_incarnation(b"i", "e", "")
+    lease = Lease(make, who, 0.3, nothing, told, look, lambda: lag, max_stall=max_stall)
+    lease.begin()
+    await asyncio.wait_for(looked.wait(), 10)
+    assert bool(beats) is not bool(max_stall)
+    assert said.text.count("the event loop has stood still for 7 s (max_stall is 5 s)") == bool(max_stall)
+    lag = 0.1
+    renewed.clear()
+    await asyncio.wait_for(renewed.wait(), 10)
+    lease.end()
+    assert lease.allowed
+
+
 @pytest.mark.skipif(not leases.boot_id(), reason="this system does not tell one boot from another")
 @pytest.mark.parametrize(
     ("change", "gone"),

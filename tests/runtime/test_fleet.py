@@ -20,9 +20,11 @@ from perdure import App, recv
 from perdure.errors import ConfigError, ExecutorAlive, ExecutorNotFound, NotOpen
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Incarnation
+from perdure.model.writes import Release, Unit
 from perdure.runtime.leases import new_incarnation
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import reap
+from perdure.store.base import ClaimRequest
 from tests.runtime.support import crash, executor, in_memory, row, until
 
 LEASE = 60.0
@@ -553,6 +555,69 @@ async def test_an_executor_runs_one_suspect_at_a_time(database: str) -> None:
             assert await again.client.handle(id).result() == id
         assert await calm.result() == "calm"
         assert [(await row(again, id)).attempts for id in ids] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["at work", "waiting"])
+async def test_suspects_that_a_drain_handed_back_stay_suspects(database: str, waiting: bool) -> None:
+    """One at a time; those that only wait follow each other soon."""
+    began: list[str] = []
+    go = asyncio.Event()
+
+    def build(label: str) -> App:
+        app = App("shop", database=database, executor_id=label, lease=LEASE)
+
+        @app.step
+        async def work(id: str) -> str:
+            began.append(id)
+            await go.wait()
+            return id
+
+        @app.workflow(name="order", max_deaths=3)
+        async def order(id: str) -> str:
+            if waiting:
+                await recv("go")
+            return await work(id)
+
+        return app
+
+    ids = [f"s{n}" for n in range(4)]
+    for label in ("a", "b"):
+        app = build(label)
+        await app.open()
+        if label == "a":
+            for id in ids:
+                await app.client.workflow("order", returns=str).options(id=id).start(id)
+        await until(lambda app=app: all(in_memory(app, id) for id in ids) and (waiting or len(began) == 4))
+        began.clear()
+        await crash(app)
+    store = build("hand")
+    async with store.connect():
+        line = store._home.engine().line
+        gone = [who.id for who in await line.store.incarnations()]
+        want = ClaimRequest(owner=b"h" * 16, token=b"t" * 16, version=(await row(store, "s0")).version, limit=9)
+        taken = await line.store.adopt(gone, want, suspects=True)
+        assert [c.row.attempts for c in taken] == [2] * 4
+        for c in taken:  # what a drain writes for each
+            unit = Unit(
+                key=c.row.key, claim=c.row.claim, nonce=line.new_token(), version=c.row.version, change=Release()
+            )
+            assert (await line.store.commit([unit])).verdicts[0].applied
+    again = build("c")
+    async with again:
+        if waiting:
+            await until(lambda: all(in_memory(again, id) for id in ids))
+            for id in ids:
+                await again.client.handle(id).send("on", "go")
+            go.set()
+        else:
+            await until(lambda: began)
+            for _ in range(5):
+                executor(again).look()
+                await executor(again)._looking
+            assert len(began) == 1, "one at a time"
+            go.set()
+        for id in ids:
+            assert await again.client.handle(id).result() == id
 
 
 async def test_suspects_that_only_wait_are_soon_all_back(database: str) -> None:

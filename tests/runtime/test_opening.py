@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 import perdure.sync
 from perdure import App, Client, Router, recv
 from perdure.errors import ConfigError, DatabaseTrouble, DefinitionError, NotOpen, WorkflowNotFound
-from tests.runtime.support import until
+from tests.runtime.support import in_memory, status, until
 
 NOT_OPEN = r"app 'shop' is not open\. To work and call: async with app: .*app\.run\(\).*lifespan.*app\.connect\(\)"
 
@@ -264,7 +265,52 @@ async def test_exit_says_what_is_left_unfinished(app: App, said: pytest.LogCaptu
     async with app:
         await body.options(id="a").start()
         await body.options(id="b").start()
-    assert "app shop closed with 2 unfinished workflows; the next start of an executor goes on with them" in said.text
+    assert re.search(
+        r"app shop closed with 2 unfinished workflows: 2 of version \w{12}, for the next start of an executor of it; "
+        "see: perdure workflow list --status open",
+        said.text,
+    )
+
+
+async def status_is(app: App, id: str, wanted: str) -> bool:
+    return await status(app, id) == wanted
+
+
+async def test_exit_says_of_each_kind_what_becomes_of_it(database: str, said: pytest.LogCaptureFixture) -> None:
+    def replica(version: str) -> App:
+        replica = App("shop", database=database, version=version, adopt="never")
+
+        @replica.workflow(name="body")
+        async def body() -> None:
+            await recv()
+
+        @replica.workflow(name="broken")
+        async def broken(number: int) -> None:
+            await recv()
+
+        replica.body, replica.broken = body, broken  # type: ignore[attr-defined]
+        return replica
+
+    for version in ("v1", "v2", "v3"):
+        async with replica(version) as app:
+            await app.body.options(id=f"of {version}").start()  # type: ignore[attr-defined]
+            if version == "v1":
+                await app.body.options(id="later", delay=3600).start()  # type: ignore[attr-defined]
+    async with Client(database, app="shop") as client:
+        await client.workflow("broken", returns=int).options(id="held", version="v3").start("no number")
+    async with replica("v2"):
+        app = replica("v3")
+        await app.open()
+        await until(lambda: in_memory(app, "of v3"))
+        await until(lambda: status_is(app, "held", "held"))
+        said.clear()
+        await app.close()
+        assert (
+            "app shop closed with 5 unfinished workflows: 1 of version v3, for the next start of an executor of it; "
+            "1 not begun, for an executor that is alive; 1 of version v2, for its executors that are alive; "
+            "1 of version v1, stranded: no executor of it is alive (perdure workflow list --stranded); "
+            "1 held, for a person or other code (perdure workflow list --status held); see: "
+        ) in said.text
 
 
 async def test_attaching_to_what_finished_says_when_and_how_to_run_it_again(

@@ -235,6 +235,42 @@ async def test_a_start_from_outside_takes_the_version_of_its_claimer(replica: Re
         assert (await row(app, "w")).version == "v1"
 
 
+async def test_executors_that_an_operator_took_traffic_from_leave_new_work_to_those_of_the_current_version(
+    replica: Replica, database: str
+) -> None:
+    """While one of them lives. Their own work, and what they start themselves, goes on."""
+    new, old = await replica("v2"), await replica("v1", recovery="manual")
+    kept = await old.order.options(id="kept").start()  # type: ignore[attr-defined]
+    assert await now_current(old) == "v1"
+    await operator(old, current="v2")
+    await follow(executor(old))
+    async with Client(database, app="shop") as client:
+        begun = [await client.workflow("quick", returns=str).options(id=f"w{n}").start() for n in range(20)]
+        assert {await handle.result() for handle in begun} == {"v2"}
+        await kept.send(True, GO)
+        assert await kept.result() == ["v1", "v1", "v1"]
+        assert await old.quick() == "v1"  # type: ignore[attr-defined]
+        await new.close()
+        late = await client.workflow("quick", returns=str).options(id="late").start()
+        await follow(executor(old))
+        assert await late.result() == "v1", "nobody else is there"
+        again = await replica("v2")
+        await follow(executor(old))
+        assert not executor(old).following.fresh
+        await operator(again, ramping="v1", percentage=10.0)
+        await follow(executor(old))
+        assert executor(old).following.fresh, "it gets traffic again"
+
+
+async def test_a_replica_of_a_withdrawn_version_that_restarts_takes_no_new_work(replica: Replica) -> None:
+    await replica("v1")
+    old = await replica("v2")
+    await operator(old, current="v1")
+    await old.close()
+    again = await replica("v2")
+    assert not executor(again).following.fresh
+
+
 async def test_an_explicit_version_waits_for_its_executor(replica: Replica) -> None:
     old = await replica("v1")
     handle = await old.quick.options(id="w", version="v2").start()  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
+import msgspec
 import pytest
 
 from perdure.model.ids import RunKey
@@ -68,6 +69,23 @@ async def test_a_claim_takes_what_is_of_its_version_or_of_none(store: Store) -> 
     assert (await store.poll(None, [], "v9", now=T)).claimable is None
     assert (await store.poll(None, [], "v0", now=T)).claimable == T
     assert await store.claim(want(version=""), now=T) == [], "who has no version takes nothing of another"
+
+
+async def test_a_claim_may_leave_what_has_no_version_to_others(store: Store) -> None:
+    await queued(store, "mine", version="v1")
+    await queued(store, "anybody's", version="", now=T - 1)
+    await queued(store, "told", version="", now=T - 1)
+    await store.cancel("told", "", tok("n"), now=T)  # nobody holds it: that is its end
+    for id in ("later", "later and told"):
+        await queued(store, id, version="", status=Status.SCHEDULED, delay=9 * SECOND)
+    await one(store, outside(sends=[send("later and told", known=True)]))
+    assert (await store.poll(None, [], "v9", fresh=False, now=T)).claimable is None
+    assert (await store.poll(None, [], "v1", fresh=False, now=T)).claimable == T
+    mine = msgspec.structs.replace(want(version="v1"), fresh=False)
+    assert [c.row.id for c in await store.claim(mine, now=T + 20 * SECOND)] == ["mine"]
+    assert await store.claim(mine, now=T + 20 * SECOND) == []
+    got = await store.claim(want(version="v1"), now=T + 20 * SECOND)
+    assert sorted(c.row.id for c in got) == ["anybody's", "later", "later and told"]
 
 
 async def test_what_is_woken_is_of_its_version_too(store: Store) -> None:
@@ -287,6 +305,43 @@ async def test_suspects_of_the_fewest_deaths_come_first(store: Store) -> None:
     await died(store)  # b has died once by now, a twice
     first, second = [(await store.adopt([ME], want(1, owner=OTHER), suspects=True, now=T))[0].row for _ in range(2)]
     assert [(first.id, first.attempts), (second.id, second.attempts)] == [("b", 2), ("a", 3)]
+
+
+async def suspected(store: Store, *ids: str) -> bytes:
+    """Each has been in flight at two deaths; their token."""
+    await running(store, *ids)
+    await died(store)
+    got = await store.adopt([ME], want(), suspects=True, now=T)
+    assert {c.row.id: c.row.attempts for c in got} == dict.fromkeys(ids, 2)
+    assert got[0].row.claim is not None
+    return got[0].row.claim
+
+
+async def test_suspects_that_were_handed_back_are_claimed_one_at_a_time(store: Store) -> None:
+    claim = await suspected(store, "s1", "s2", "s3")
+    for n, id in enumerate(("s2", "s1", "s3")):
+        assert (await one(store, unit(id, claim, change=Release()), now=T + n)).applied
+    await store.cancel("s3", "", tok("n"), now=T + 3)
+    await queued(store, "calm", "calm too", now=T + 4)
+    none = msgspec.structs.replace(want(1), suspect=False)
+    assert [c.row.id for c in await store.claim(none, now=T + 5)] == ["calm"], "suspects are in nobody's way"
+    assert [c.row.id for c in await store.claim(want(), now=T + 5)] == ["s2", "calm too"]
+    assert await store.claim(none, now=T + 5) == []
+    assert (await store.poll(None, [], "v1", now=T + 5)).claimable == T + 5
+    assert [(c.row.id, c.row.attempts) for c in await store.claim(want(), now=T + 5)] == [("s1", 2)]
+    assert await store.claim(want(), now=T + 5) == []
+
+
+async def test_a_suspect_that_got_somewhere_is_handed_back_as_calm(store: Store) -> None:
+    claim = await suspected(store, "s1", "s2")
+    for id in ("s1", "s2"):
+        release = unit(id, claim, records=[record(1)], change=Release(anew=True))
+        assert (await one(store, release, now=T)).applied
+        assert (await one(store, release, now=T)).applied
+    got = await store.claim(want(), now=T)
+    assert [(c.row.id, c.row.attempts, c.row.cause) for c in got] == [
+        ("s1", 0, Cause.DRAINED), ("s2", 0, Cause.DRAINED)
+    ]  # fmt: skip
 
 
 async def test_a_wait_of_its_own_ends_the_count_and_a_hand_back_does_not(store: Store) -> None:

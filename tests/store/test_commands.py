@@ -14,6 +14,7 @@ from tests.store.build import (
     SECOND,
     T,
     close,
+    commit,
     dump,
     history,
     one,
@@ -196,3 +197,23 @@ async def test_a_run_that_replaces_another_hears_nothing_that_was_meant_for_it(s
     await one(store, own("w", claim, change=close()))
     assert await store.replace(RunKey("w", 1), start("w", claim, run=2), tok("n"), now=T)
     assert (await store.poll(ME, None, "v1", now=T)).wakes == []
+
+
+# -- what nobody is there to hear
+
+
+@pytest.mark.parametrize("how", ["close", "close at once", "close in company", "terminate"])
+async def test_the_end_of_a_child_leaves_no_wake_for_a_parent_that_was_deleted(store: Store, how: str) -> None:
+    """The next workflow of the parent's id would hear it."""
+    claim = await running(store, "w") if how != "close at once" else tok("claim")
+    if how == "close":
+        await one(store, unit("w", claim, change=close(parent="gone", children=("gone too",))))
+    elif how == "close at once":
+        await one(store, own("w", claim, change=close(parent="gone", children=("gone too",))))
+    elif how == "close in company":
+        end = unit("w", claim, change=close(parent="gone", children=("gone too",)))
+        await commit(store, end, own("other", tok("claim"), change=close(parent="gone")))
+    else:
+        await queued(store, "child", parent="gone", parent_run=1)
+        await store.terminate("child", "", tok("n"), now=T)
+    assert (await dump(store))["wake"] == []

@@ -11,7 +11,7 @@ import pytest
 from perdure.model.ids import RunKey
 from perdure.model.records import Incarnation, Kind, Outcome, Record, Request
 from perdure.model.states import Cause, Reason, Status
-from perdure.model.writes import Decided, Delete, Hold, Release, SetEvent, Unit
+from perdure.model.writes import Decided, Delete, Hold, Park, Release, SetEvent, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import Store
 from perdure.store.coded import coded
@@ -132,6 +132,19 @@ async def test_delete_forgets_every_trace_but_the_decision(store: Store) -> None
     late = unit("w", claim, change=Delete(), decision=decided("delete"))
     assert (await one(store, late)).applied  # recognised as a repeat, and touches nothing
     assert (await row(store, "w")).status is Status.QUEUED
+
+
+@pytest.mark.parametrize("parks", ["before", "in the same batch", "afterwards"])
+async def test_who_parked_to_wait_for_what_is_deleted_is_woken(store: Store, parks: str) -> None:
+    claim = await running(store, "w", "waiter")
+    park = unit("waiter", claim, change=Park(None, "", ("w",)))
+    delete = unit("w", claim, change=Delete(), decision=decided("delete"))
+    batches = {"before": [[park], [delete]], "in the same batch": [[delete, park]], "afterwards": [[delete], [park]]}
+    for batch in batches[parks]:
+        assert all(v.applied for v in (await commit(store, *batch)).verdicts)
+    assert [c.row.id for c in await store.claim(want(), now=T)] == ["waiter"]
+    left = await dump(store)
+    assert (left["wake"], left["watch"]) == ([], [])
 
 
 async def test_moved_work_is_claimed_by_the_other_version_with_nothing_left_to_decide(store: Store) -> None:

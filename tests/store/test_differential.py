@@ -73,6 +73,7 @@ class Stream:
         self.mids = MessageIds()
         self.said: list[list[Unit]] = []
         self.called: list[tuple[str, Act]] = []
+        self.asking: list[ClaimRequest] = []  # by the latest call
         self.rows: list[WorkflowRow] = []
         self.tails: dict[RunKey, int] = {}
         self.mail: dict[str, list[bytes]] = {}
@@ -269,7 +270,7 @@ class Stream:
                 lambda: Close(self.rng.choice(ends), Outcome.VALUE, b'"end"', tok("wake"), parent, others),
                 lambda: Park(self.rng.choice([None, self.now + 2 * SECOND]), "waiting", others),
                 lambda: Hold(self.rng.choice(list(Reason)), "held"),
-                Release,
+                lambda: Release(anew=self.fate.random() < 0.3),
                 lambda: Continue(start(id, run=run + 1), tok("wake")),
                 lambda: Continue(start(id, claim, run=run + 1), tok("wake")),
                 lambda: self.rewind(id, run, self.rng.choice([None, claim])),
@@ -291,10 +292,16 @@ class Stream:
 
     def call(self) -> tuple[str, Act]:
         if self.called and self.chance(0.1):
+            self.asking[0] = msgspec.structs.replace(self.asking[0], token=tok("claim"))  # never the same twice
             return self.called[-1]  # its answer was lost, or so it seems
         now, id, nonce = self.now, self.id(), tok("n")
         owner, other = self.rng.choice(OWNERS), self.rng.choice(OWNERS)
-        want = ClaimRequest(owner=owner, token=tok("claim"), version=self.rng.choice(["", "v1", "v3"]), limit=100)
+        fresh = self.fate.random() < 0.8
+        want = ClaimRequest(
+            owner=owner, token=tok("claim"), version=self.rng.choice(["", "v1", "v3"]), limit=100, fresh=fresh,
+            suspect=self.fate.random() < 0.7,
+        )  # fmt: skip
+        asking = self.asking = [want]
         lease = self.rng.randrange(1, 5) * SECOND
         held = [r.key for r in self.rows if r.owner == owner and self.chance(0.7)]
         keys = [r.key for r in self.rows if self.chance(0.3)]
@@ -325,15 +332,15 @@ class Stream:
             Trial(id=r.id, run=r.run, last_seq=r.last_seq, version="v3", reason="raised", detail="") for r in some
         ]
         calls: list[tuple[str, Act]] = [
-            ("claim", lambda s: s.claim(want, now=now)),
-            ("claim", lambda s: s.claim(want, now=now)),
-            ("adopt", lambda s: s.adopt([other], want, death=death, spared=spared, now=now)),
-            ("adopt", lambda s: s.adopt([other], want, suspects=True, death=death, spared=spared, now=now)),
+            ("claim", lambda s: s.claim(asking[0], now=now)),
+            ("claim", lambda s: s.claim(asking[0], now=now)),
+            ("adopt", lambda s: s.adopt([other], asking[0], death=death, spared=spared, now=now)),
+            ("adopt", lambda s: s.adopt([other], asking[0], suspects=True, death=death, spared=spared, now=now)),
             ("with_suspects", lambda s: s.with_suspects(OWNERS, want.version)),
             ("owners", lambda s: s.owners()),
             ("hand_over", lambda s: s.hand_over([other], heir)),
             ("drain", lambda s: s.drain(other)),
-            ("reclaim", lambda s: s.reclaim(keys, want, now=now)),
+            ("reclaim", lambda s: s.reclaim(keys, asking[0], now=now)),
             ("cancel", lambda s: s.cancel(id, "enough", nonce, now=now)),
             ("terminate", lambda s: s.terminate(id, "by hand", nonce, now=now)),
             ("replace", lambda s: s.replace(old, following, nonce, now=now)),
@@ -342,7 +349,7 @@ class Stream:
             ("reopen", lambda s: s.reopen(seen, order, now=now)),
             ("fork", lambda s: s.fork(seen.key, start_of_fork, cut, end=end, now=now)),
             ("release_held", lambda s: s.release_held(reasons, "v1", now=now)),
-            ("poll", lambda s: s.poll(owner, held, "v1", now=now)),
+            ("poll", lambda s: s.poll(owner, held, "v1", fresh=fresh, now=now)),
             ("register", lambda s: s.register(who, lease, now=now)),
             ("heartbeat", lambda s: s.heartbeat(owner, lease, now=now)),
             ("bury", lambda s: s.bury(OWNERS, now=now)),
@@ -368,6 +375,7 @@ class Stream:
             ("inbox", lambda s: s.inbox(IDS)),
             ("inputs", lambda s: s.inputs(past)),
             ("ended", lambda s: s.ended(IDS)),
+            ("fates", lambda s: s.fates(IDS)),
             ("events", lambda s: s.events([(id, name) for id in IDS for name in "ef"])),
             ("list", lambda s: s.list(Filter(statuses=statuses, limit=1000))),
             ("list by id", lambda s: s.list(Filter(statuses=statuses, ids=some, limit=1000))),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.states import Status
 from perdure.model.writes import Continue, SetEvent
-from perdure.store.base import Filter, Store
+from perdure.store.base import Fates, Filter, Store
 from tests.store.build import (
     ME,
     T,
@@ -109,6 +109,14 @@ async def test_ended_answers_for_closed_latest_runs_only(store: Store) -> None:
     got = await store.ended(["open", "closed", "unknown"])
     assert set(got) == {"closed"}
     assert got["closed"].row == await row(store, "closed")
+
+
+async def test_fates_tell_of_the_closed_and_of_those_that_are_not_there(store: Store) -> None:
+    claim = await running(store, "open", "closed")
+    await one(store, unit("closed", claim, change=close(Status.FAILED)))
+    got = await store.fates(["open", "closed", "unknown", "closed", "none"])
+    assert (got.ended, got.gone) == (await store.ended(["closed"]), ["none", "unknown"])
+    assert await store.fates([]) == Fates({}, [])
 
 
 # -- listings

@@ -45,7 +45,8 @@ _ADVICE = {
     "encoding": "make a database with encoding UTF8 and move there: perdure cannot store all text in this one",
     "takes writes": "this is a standby: give the URL of the primary",
     "clock against this host": "set this host's clock (NTP): what people read will be wrong; timers go by the database",
-    "notifications": "a pooler swallows them: work is found by polling, up to a second later",
+    "notifications": "a pooler swallows them: work is found by polling, up to a second later. If that will do, say "
+    "so in the URL (?pooler=transaction); else name the server itself there (&direct=HOST:PORT)",
 }
 _PLANS = (
     "a pooler drops the settings of a connection: for this database user, alter role … set it (see the value wanted)"

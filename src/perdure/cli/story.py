@@ -43,6 +43,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes | None
     version: str
     again: int | None = None  # when another executor began it anew
+    once: bool = False  # declared at_most_once
 
     @property
     def took(self) -> int | None:
@@ -188,7 +189,7 @@ def _in_flight(intent: Intent, begin: int, story: Story) -> Span:
     return Span(
         seq=None, path=intent.path, kind="step", name=intent.name, shown="", attempt=len(failed) + 1, begin=begin,
         end=None, outcome=Outcome.NONE, data=None, version="",
-        again=taken if taken is not None and begin < taken else None,
+        again=taken if taken is not None and begin < taken and not intent.once else None, once=intent.once,
     )  # fmt: skip
 
 
@@ -359,5 +360,9 @@ def _span_fields(span: Span) -> dict[str, Any]:
         "begin": to_datetime(span.begin),
         "end": None if span.end is None else to_datetime(span.end),
         "begun_again": None if span.again is None else to_datetime(span.again),
-        **({"outcome": "in flight"} if span.end is None else outcome_fields(span.outcome, span.data)),
+        **(
+            {"outcome": "in flight", "at_most_once": span.once}
+            if span.end is None
+            else outcome_fields(span.outcome, span.data)
+        ),
     }

@@ -216,6 +216,8 @@ def _rest(story: Story, span: Span, limit: int) -> str:
         return outcome_text(span, limit)
     if story.row.status is Status.RUNNING and story.held_by_the_living:
         return "in flight" if span.attempt == 1 else "in flight, or waits for its next try"
+    if span.once:
+        return "was in flight; not run again: raises StepOutcomeUnknown"
     return "was in flight; it runs again when the workflow goes on"
 
 

@@ -14,6 +14,7 @@ from perdure.cli.rollcall import call_roll, nobody
 from perdure.errors import ResultTimeout
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
+from perdure.operations.look import gone
 from perdure.store.base import Store
 
 POLL_SECONDS_MIN = 0.02
@@ -33,7 +34,7 @@ class NotYet(ResultTimeout):
 async def wait_end(
     store: Store, id: str, timeout: float | None, *, alone: float = ALONE_SECONDS, tell: Callable[[str], None] = note
 ) -> Ended:
-    """The end of a workflow that exists. Raises ``NotYet``."""
+    """The end of a workflow that exists. Raises ``NotYet``, ``WorkflowNotFound`` if it is deleted meanwhile."""
     hinted = asyncio.Event()
     store.on_hint(hinted.set)
     loop = asyncio.get_running_loop()
@@ -42,9 +43,11 @@ async def wait_end(
     stuck_since: float | None = None
     while True:
         hinted.clear()
-        ended = (await store.ended([id])).get(id)
-        if ended is not None:
-            return ended
+        fates = await store.fates([id])
+        if fates.gone:
+            raise await gone(store, id)
+        if id in fates.ended:
+            return fates.ended[id]
         now = loop.time()
         if now - looked >= ROLL_SECONDS or stuck_since is not None:
             looked = now

@@ -27,13 +27,14 @@ from perdure.client.questions import (
     decode_outcome,
     outcome_of,
 )
+from perdure.client.watcher import Gone
 from perdure.errors import DatabaseTrouble, ResultTimeout, WorkflowClosed, WorkflowConflict
 from perdure.model.ids import RunKey
 from perdure.model.info import WorkflowInfo, info_of, to_datetime
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Start, Unit
-from perdure.operations.look import not_found
+from perdure.operations.look import gone, not_found
 from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
@@ -258,19 +259,19 @@ async def result(line: Line, question: ResultOf) -> Any:
 
 
 async def _end(line: Line, id: str, timeout: int | None) -> Ended:
-    future: asyncio.Future[Ended] = line.loop.create_future()
+    future: asyncio.Future[Ended | Gone] = line.loop.create_future()
     if line.work is None or not line.work.has(id):
-        ended = await patiently(line, line.store.ended, [id])
-        if id in ended:
-            return ended[id]  # type: ignore[no-any-return]
-        if not await patiently(line, line.store.rows, [id]):
-            raise not_found(id, line.app)
+        fates = await patiently(line, line.store.fates, [id])
+        if id in fates.ended:
+            return fates.ended[id]  # type: ignore[no-any-return]
+        if fates.gone:
+            raise await patiently(line, gone, line.store, id)
     watch = line.watcher.end(id, lambda ended: settle(future, ended))
     timer = None
     if timeout is not None:
         timer = line.timers.at(line.clock.now() + timeout, lambda: _give_up(future))
     try:
-        return await future
+        ended = await future
     except asyncio.CancelledError as cancelled:
         if timeout is not None and cancelled.args == (TIME_IS_UP,):
             raise ResultTimeout(f"workflow {id} did not end within {timeout / 1e6:g} s; it goes on") from None
@@ -279,15 +280,18 @@ async def _end(line: Line, id: str, timeout: int | None) -> Ended:
         watch.cancel()
         if timer is not None:
             timer.cancel()
+    if isinstance(ended, Gone):
+        raise await patiently(line, gone, line.store, id)
+    return ended
 
 
 async def event(line: Line, question: EventOf) -> Any:
     """Wait for an event; None at the timeout or the end."""
-    future: asyncio.Future[bytes | None] = line.loop.create_future()
+    future: asyncio.Future[bytes | Gone | None] = line.loop.create_future()
     if (line.work is None or not line.work.has(question.id)) and not await patiently(
         line, line.store.rows, [question.id]
     ):
-        raise not_found(question.id, line.app)
+        raise await patiently(line, gone, line.store, question.id)
     watch = line.watcher.event(question.id, question.name, lambda data: settle(future, data))
     timer = None
     if question.timeout is not None:
@@ -299,6 +303,8 @@ async def event(line: Line, question: EventOf) -> Any:
         watch.cancel()
         if timer is not None:
             timer.cancel()
+    if isinstance(data, Gone):
+        raise await patiently(line, gone, line.store, question.id)
     return None if data is None else question.shape.decode(data)
 
 

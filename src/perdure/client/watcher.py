@@ -1,4 +1,4 @@
-"""Waits of this process for workflows that others run: their end, their events, that they become held.
+"""Waits of this process for workflows that others run: their end, their events, that they become held, or are deleted.
 
 One query for all waits together, at three moments: when a hint arrives, when something was committed here that may
 matter, and by an adaptive poll (20 ms to 1 s). What runs in this very process is told directly and never polled.
@@ -9,18 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
-from perdure.store.base import Store
+from perdure.store.base import Fates, Store
 
 log = logging.getLogger("perdure")
 
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
+NOTHING = Fates({}, [])
 HELD_EVERY = 10  # each so many polls also look whether something awaited has become held, or nobody can run it
+
+
+class Gone:
+    """Told in the place of an end or an event: no workflow has the id any more."""
+
+
+GONE: Final = Gone()
 
 
 class Watch:
@@ -58,8 +67,8 @@ class Watcher:
         self._told_alone = False
         self.is_local: Callable[[str], bool] = lambda _id: False
 
-    def end(self, id: str, callback: Callable[[Ended], None]) -> Watch:
-        """Call back once when the workflow is closed."""
+    def end(self, id: str, callback: Callable[[Ended | Gone], None]) -> Watch:
+        """Call back once when the workflow is closed, or is there no more."""
 
         def forget(watch: Watch) -> None:
             if watch in self._ends.get(id, ()):
@@ -72,8 +81,8 @@ class Watcher:
         self._begin(id)
         return watch
 
-    def event(self, id: str, name: str, callback: Callable[[bytes | None], None]) -> Watch:
-        """Call back once when the event is set, or with None when the workflow closes without it."""
+    def event(self, id: str, name: str, callback: Callable[[bytes | Gone | None], None]) -> Watch:
+        """Call back once when the event is set, with None when the workflow closes without it, or when it is gone."""
         key = (id, name)
 
         def forget(watch: Watch) -> None:
@@ -140,7 +149,7 @@ class Watcher:
         wanted = list(self._events)
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
         try:
-            ended = await self._store.ended(asked) if asked else {}
+            fates = await self._store.fates(asked) if asked else NOTHING
             # Events are read after the ends: one that was set before the end is then never missed.
             values = await self._store.events(wanted) if wanted else {}
             self._looks += 1
@@ -153,13 +162,14 @@ class Watcher:
         for key, data in values.items():
             for watch in self._events.pop(key, ()):
                 watch.tell(data)
-        for id, end in ended.items():
+        ends: dict[str, Ended | Gone] = {**fates.ended, **dict.fromkeys(fates.gone, GONE)}
+        for id, end in ends.items():
             for watch in self._ends.pop(id, ()):
                 watch.tell(end)
         for key in wanted:
-            if key[0] in ended:
+            if key[0] in ends:
                 for watch in self._events.pop(key, ()):
-                    watch.tell(None)
+                    watch.tell(GONE if ends[key[0]] is GONE else None)
 
     def _warn_held(self, rows: dict[str, WorkflowRow]) -> None:
         for row in rows.values():

@@ -430,12 +430,12 @@ class Run:
         """Whether history has the intent of this step: it may have begun before, be it in the run it was cut from."""
         return path in self._intended or path in self._begun_before
 
-    def intend(self, op: Op) -> bool:
+    def intend(self, op: Op, *, once: bool) -> bool:
         """The step is about to run. Answers whether that still has to become durable first."""
         if op.path in self._intended:
             return False
         self._intended[op.path] = None
-        self._pending_intents = (*self._pending_intents, Intent(op.path, op.name, op.fingerprint))
+        self._pending_intents = (*self._pending_intents, Intent(op.path, op.name, op.fingerprint, once))
         return True
 
     def _append(

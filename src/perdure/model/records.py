@@ -51,6 +51,7 @@ class Intent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     path: str
     name: str
     fingerprint: bytes
+    once: bool = False  # declared at_most_once: if it has begun, it is not run again
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

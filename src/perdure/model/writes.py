@@ -110,6 +110,7 @@ class Release(msgspec.Struct, frozen=True, gc=False):
     """Hand back (drain): queued again, for anyone; not an attempt."""
 
     version: str | None = None  # moved there by a decision: then nothing is left to be decided
+    anew: bool = False  # it had died before and has got somewhere since: its deaths are counted anew
 
 
 class Continue(msgspec.Struct, frozen=True, gc=False):

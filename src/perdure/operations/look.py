@@ -9,6 +9,7 @@ import socket
 import msgspec
 
 from perdure.errors import WorkflowNotFound
+from perdure.model.info import to_datetime
 from perdure.model.records import Incarnation, Record, WorkflowRow
 from perdure.store.base import Store
 
@@ -47,11 +48,24 @@ def not_found(id: str, app: str) -> WorkflowNotFound:
     return WorkflowNotFound(f"app {app!r} has no workflow {id!r}; see: perdure workflow list")
 
 
+async def gone(store: Store, id: str) -> WorkflowNotFound:
+    """Why no workflow has the id: the words of who deleted it, if a policy did."""
+    told = [decision for decision in await store.decisions([id]) if decision.decision == "delete"]
+    if not told:
+        return not_found(id, store.app)
+    last = max(told, key=lambda decision: decision.at)
+    because = f": {last.because}" if last.because else ""
+    return WorkflowNotFound(
+        f"workflow {id!r} was deleted at {to_datetime(last.at).isoformat(timespec='seconds')} by policy "
+        f"{last.policy}{because}; it has no result, and nothing more will come of it"
+    )
+
+
 async def row_of(store: Store, id: str) -> WorkflowRow:
     """The latest run. Raises ``WorkflowNotFound``."""
     row = (await store.rows([id])).get(id)
     if row is None:
-        raise not_found(id, store.app)
+        raise await gone(store, id)
     return row
 
 

@@ -28,14 +28,14 @@ from perdure.client.questions import (
     check_same,
 )
 from perdure.client.timers import Timer
-from perdure.client.watcher import Watch
+from perdure.client.watcher import Gone, Watch
 from perdure.core.run import Op
 from perdure.errors import Misuse, WorkflowConflict
 from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
-from perdure.operations.look import not_found
+from perdure.operations.look import gone, not_found
 from perdure.runtime.deciding import Deciding
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.execution import Execution
@@ -142,9 +142,12 @@ def begin(execution: Execution, op: Op) -> None:
 
 
 def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
-    def told(ended: Ended) -> None:
-        # From whoever saw the end; the body must run in a turn of its own.
-        execution.line.loop.call_soon(lambda: _observe(execution, op, *execution.end_of_child(ended)))
+    def told(ended: Ended | Gone) -> None:
+        if isinstance(ended, Gone):
+            wait = lambda: execution.begin_wait(op, execution.line.watcher.end(question.id, told))  # noqa: E731
+            _read(execution, op, _gone(execution, op, question.id, wait), only_failure=True)
+        else:  # from whoever saw the end; the body must run in a turn of its own
+            execution.line.loop.call_soon(lambda: _observe(execution, op, *execution.end_of_child(ended)))
 
     if question.id in execution.children and not execution.row.epoch and execution.host.runs(question.id):
         # Never claimed, so no wake was used up; and the child has yet to write its end.
@@ -153,7 +156,7 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
         _read(execution, op, _look_for_end(execution, op, question.id, told), only_failure=True)
 
 
-async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[Ended], None]) -> bytes:
+async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[Ended | Gone], None]) -> bytes:
     await _children_judged(execution)
     ended: dict[str, Ended] = await verbs.patiently(execution.line, execution.line.store.ended, [id])
     if id in ended:
@@ -166,6 +169,16 @@ async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[E
     return b""
 
 
+async def _gone(execution: Execution, op: Op, id: str, wait: Callable[[], None]) -> bytes:
+    """No workflow has the id that the body waits for: it was deleted, unless its start is still on its way."""
+    await execution.line.journal.drained()
+    if not await verbs.patiently(execution.line, execution.line.store.rows, [id]):
+        raise await verbs.patiently(execution.line, gone, execution.line.store, id)
+    if op.is_open and not execution.gone:
+        wait()
+    return b""
+
+
 async def _children_judged(execution: Execution) -> None:
     """A rewound run must not observe a child from before the cut until its start is seen to be the same call."""
     if execution.run.origin != execution.run.key.run:
@@ -173,15 +186,20 @@ async def _children_judged(execution: Execution) -> None:
 
 
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
-    def told(data: bytes | None) -> None:
-        outcome = Outcome.NONE if data is None else Outcome.VALUE
-        execution.line.loop.call_soon(_observe, execution, op, outcome, data)
+    def told(data: bytes | Gone | None) -> None:
+        if isinstance(data, Gone):
+            watch = lambda: execution.line.watcher.event(question.id, question.name, told)  # noqa: E731
+            wait = lambda: execution.own("waits").setdefault(op.path, []).append(watch())  # noqa: E731
+            _read(execution, op, _gone(execution, op, question.id, wait), only_failure=True)
+        else:
+            outcome = Outcome.NONE if data is None else Outcome.VALUE
+            execution.line.loop.call_soon(_observe, execution, op, outcome, data)
 
     _read(execution, op, _look_for_event(execution, op, question, told), only_failure=True)
 
 
 async def _look_for_event(
-    execution: Execution, op: Op, question: EventOf, told: Callable[[bytes | None], None]
+    execution: Execution, op: Op, question: EventOf, told: Callable[[bytes | Gone | None], None]
 ) -> bytes:
     line, id, name = execution.line, question.id, question.name
     deadline = None if question.timeout is None else execution.run.now + question.timeout
@@ -233,7 +251,7 @@ async def _must_exist(execution: Execution, id: str) -> bytes:
         return b""
     await execution.line.journal.drained()  # its start may be in this very run's last writes
     if not await verbs.patiently(execution.line, execution.line.store.rows, [id]):
-        raise not_found(id, execution.line.app)
+        raise await verbs.patiently(execution.line, gone, execution.line.store, id)
     return b""
 
 

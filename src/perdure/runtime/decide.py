@@ -131,7 +131,8 @@ async def _decide(host: Host, question: Question, history: Sequence[Record], beg
         held = effect.change
         host.line.watcher.warn_held(case.row.id, case.row.name, str(held.reason), held.detail)
     elif written:
-        host.line.watcher.look()  # who waits for its end
+        host.line.watcher.look()  # who waits for its end, here
+        host.line.store.hint()  # and elsewhere
         host.look()  # what has become claimable
 
 

@@ -21,14 +21,14 @@ from perdure.config import Settings, masked
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
-from perdure.model.states import Status
 from perdure.runtime.executor import Executor
+from perdure.runtime.farewell import farewell
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, code_of
 from perdure.runtime.leases import BEATS, Lease, new_incarnation
 from perdure.runtime.reaper import ROUND_SECONDS_MAX
 from perdure.runtime.stalls import StallWatch
-from perdure.store.base import Filter, Store
+from perdure.store.base import Store
 
 log = logging.getLogger("perdure")
 
@@ -120,7 +120,7 @@ class Engine:
         watch = StallWatch(line.loop)
         lease = Lease(
             self._make_store, me, settings.lease, self._declared_dead, self._told_time, watch.look,
-            watch.lateness, self._guards.saw,
+            watch.lateness, self._guards.saw, settings.max_stall,
         )  # fmt: skip
         await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
         return me, lease
@@ -213,20 +213,12 @@ class Engine:
 
     async def _say_unfinished(self) -> None:
         try:
-            open_statuses = frozenset({Status.QUEUED, Status.SCHEDULED, Status.WAITING, Status.HELD, Status.RUNNING})
-            found = await self.line.store.list(Filter(statuses=open_statuses, limit=100))
+            text = "" if self.executor is None else await farewell(self.executor)
         except DatabaseTrouble:
             return
-        if found.rows:
-            count = f"{len(found.rows)}{'+' if found.cursor else ''}"
+        if text:
             # On a server it is the rule; whoever runs a script for the first time should see it.
-            level = logging.INFO if self.settings.chosen else logging.WARNING
-            log.log(
-                level,
-                "app %s closed with %s unfinished workflow%s; the next start of an executor goes on with them; "
-                "see: perdure workflow list --status open",
-                self.settings.app, count, "" if count == "1" else "s",
-            )  # fmt: skip
+            log.log(logging.INFO if self.settings.chosen else logging.WARNING, "%s", text)
 
     def forked(self) -> None:
         """In a forked child: not one call more to the parent's connections, whoever still holds a part of this."""

@@ -331,7 +331,7 @@ class Execution:
         elif call.definition.at_most_once and self.run.was_intended(op.path):
             self.line.loop.call_soon(self.settle, op, Outcome.ERROR, call.unknown())
         else:
-            self._barrier(op, self.run.intend(op))
+            self._barrier(op, self.run.intend(op, once=call.definition.at_most_once))
 
     def _barrier(self, op: Op, has_news: bool) -> None:
         """Run the step as soon as all that it rests on is durable."""
@@ -548,7 +548,7 @@ class Execution:
 
     def release(self) -> None:
         """Hand back, for another executor."""
-        self._end_with(Release(), unwind=True)
+        self._end_with(Release(anew=self.row.attempts > 0 and self.run.observed), unwind=True)
 
     def _end_with(self, change: Change, unwind: bool = False) -> None:
         self.closing = change

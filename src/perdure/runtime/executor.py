@@ -29,7 +29,6 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
-from perdure.runtime import suspects
 from perdure.runtime.adoption import Adopter, Target
 from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.async_body import AsyncExecution
@@ -48,6 +47,7 @@ from perdure.runtime.post import Post
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
 from perdure.runtime.requests import serve_requests
+from perdure.runtime.suspects import Suspects, among, request_of
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
@@ -106,6 +106,7 @@ class Executor:
         self.body_pool = ThreadPool("workflow", threads, line.loop, self.bell)
         self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
         self.executions: dict[str, Execution] = {}
+        self.suspects = Suspects()
         self.post = Post(self)
         self.deciding: dict[str, asyncio.Task[None]] = {}  # claimed here, and a policy is asked what becomes of it
         self.policy_limit = LIMIT_SECONDS
@@ -248,6 +249,7 @@ class Executor:
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
         face = AsyncExecution if definition.is_async else SyncExecution
         execution = face(self, definition, run, row, input)
+        self.suspects.saw(execution)
         self._begin_soon(execution)
         return execution
 
@@ -326,7 +328,7 @@ class Executor:
         stamp = self.line.clock.stamp
         try:
             held = [e.run.key for e in self.executions.values()] if self.looks % LOST_EVERY == 1 else None
-            poll = await self.line.store.poll(self.me.id, held, self.version, now=stamp())
+            poll = await self.line.store.poll(self.me.id, held, self.version, fresh=self.following.fresh, now=stamp())
             self.line.clock.observe(poll.now)
             if poll.wakes:
                 self._interval = POLL_SECONDS_MIN
@@ -360,11 +362,11 @@ class Executor:
         if claimed:
             self._interval = POLL_SECONDS_MIN
             await self.take_on(claimed)
-        if len(claimed) == limit:
+        if len(claimed) == limit or among(claimed):
             self._again = True
 
     def request(self, limit: int) -> ClaimRequest:
-        return ClaimRequest(owner=self.me.id, token=self.line.new_token(), version=self.version, limit=limit)
+        return request_of(self, limit)
 
     async def _readopt(self, keys: Sequence[RunKey]) -> None:
         """Rows under our name that nobody here runs: a claim's answer was lost."""
@@ -391,7 +393,7 @@ class Executor:
 
     def has_suspect(self) -> bool:
         """Whether a run is here that was in flight at two deaths in a row, has got nowhere since, and is at work."""
-        return suspects.at_work(self.executions.values())
+        return self.suspects.at_work()
 
     async def _round(self) -> None:
         if self.alive:

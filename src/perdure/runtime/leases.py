@@ -7,7 +7,9 @@ Promises:
 - ``allowed`` is False when no renewal was acknowledged for lease - margin, by a clock that counts suspension: then no
   new effect begins, until a renewal is acknowledged again;
 - a heartbeat that finds no row of ours means "declared dead": ``on_dead`` is called once, and this identity is over;
-- each heartbeat tells how late the host's event loop is (``lag``), and what time the database has (``saw``).
+- each heartbeat tells how late the host's event loop is (``lag``), and what time the database has (``saw``);
+- with ``max_stall`` a loop that has stood still for so long is renewed no more, until it answers: the lease runs out,
+  others take its work over, and it goes on as somebody new.
 """
 
 from __future__ import annotations
@@ -110,6 +112,7 @@ class Lease:
         on_look: Callable[[], None],
         lag: Callable[[], float] = lambda: 0.0,
         saw: Callable[[int, float, float], None] = lambda _now, _asked, _answered: None,
+        max_stall: float = 0.0,
     ) -> None:
         self._make_store = make_store
         self.who = who
@@ -119,6 +122,8 @@ class Lease:
         self._on_look = on_look
         self._lag = lag
         self._saw = saw
+        self._max_stall = max_stall
+        self._stalled = False
         self._acknowledged = elapsed()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="perdure-lease", daemon=True)
@@ -140,6 +145,18 @@ class Lease:
     def _serve(self) -> None:
         asyncio.run(self._renew())
 
+    def _stands_still(self) -> bool:
+        """Whether the host's loop is not worth a lease just now; says so once."""
+        lag, before = self._lag(), self._stalled
+        self._stalled = 0 < self._max_stall <= lag
+        if self._stalled and not before:
+            log.error(
+                "the event loop has stood still for %.0f s (max_stall is %.0f s): the lease is not renewed until it "
+                "answers, so that others take its work over",
+                lag, self._max_stall,
+            )  # fmt: skip
+        return self._stalled
+
     async def _renew(self) -> None:
         store = self._make_store()
         opened = False
@@ -152,7 +169,7 @@ class Lease:
             tried = elapsed()
             while not await asyncio.to_thread(self._stop.wait, min(beat, LOOK_SECONDS)):
                 self._on_look()
-                if elapsed() - tried < beat:
+                if self._stands_still() or elapsed() - tried < beat:
                     continue
                 tried = asked = elapsed()
                 try:

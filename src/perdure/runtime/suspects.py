@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Protocol
 
+from perdure.client.line import Line
+from perdure.model.records import Claimed, Incarnation
 from perdure.runtime.execution import Execution
 from perdure.runtime.sync_body import SyncExecution
+from perdure.runtime.upgrades import Following
+from perdure.store.base import ClaimRequest
 
 SUSPECT_DEATHS = 2  # in a row; as in the stores' SQL
 
 
-def at_work(executions: Iterable[Execution]) -> bool:
-    """Whether a suspect is among them whose code runs, or is about to."""
-    return any(e.row.attempts >= SUSPECT_DEATHS and not e.run.observed and _may_kill(e) for e in executions)
+class Suspects:
+    """Those of one executor, so that a claim need not look through all that runs here."""
+
+    def __init__(self) -> None:
+        self._known: list[Execution] = []
+
+    def saw(self, execution: Execution) -> None:
+        """Something was claimed, and is about to run."""
+        if execution.row.attempts >= SUSPECT_DEATHS:
+            self._known.append(execution)
+
+    def at_work(self) -> bool:
+        """Whether the code of one of them runs, or is about to."""
+        if self._known:
+            self._known = [e for e in self._known if not (e.gone or e.run.observed)]
+        return any(_may_kill(e) for e in self._known)
+
+
+class Host(Protocol):
+    """What a request needs of an executor."""
+
+    line: Line
+    me: Incarnation
+    version: str
+    following: Following
+    suspects: Suspects
+
+
+def request_of(host: Host, limit: int) -> ClaimRequest:
+    """What an executor asks for: a suspect only if none is at work, what has no version only if it is to have that."""
+    return ClaimRequest(
+        owner=host.me.id, token=host.line.new_token(), version=host.version, limit=limit, fresh=host.following.fresh,
+        suspect=not host.suspects.at_work(),
+    )  # fmt: skip
+
+
+def among(claimed: Sequence[Claimed]) -> bool:
+    """Whether a suspect is among them: then there may be more, which were left for later."""
+    return any(c.row.attempts >= SUSPECT_DEATHS for c in claimed)
 
 
 def _may_kill(execution: Execution) -> bool:
@@ -21,7 +62,7 @@ def _may_kill(execution: Execution) -> bool:
     One that only waits keeps no other from running, be it for an answer that no row can hold: a cancel, say, which
     whoever claims the other suspect has to answer.
     """
-    return not execution.gone and bool(
+    return bool(
         execution.running
         or execution.in_flight
         or execution.unwritten

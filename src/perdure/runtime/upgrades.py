@@ -36,6 +36,9 @@ class Following:
         self.unserved_since: float | None = None  # by the loop's clock: nobody is seen to serve the current version
         self.done: Any = None  # all was moved while routing and the gone were as this says
         self.quiet = 0
+        self.revision = 0  # of the routing that the next is of
+        self.withdrawn = False  # an operator took traffic from the version that runs here
+        self.fresh = True  # what has no version yet is taken, not left to executors of the current one, who are there
 
 
 class Host(Launching, Protocol):
@@ -56,6 +59,7 @@ async def follow(host: Host) -> int:
         if routing is None:
             return 0
         others = await store.incarnations()
+        await _see_what_is_ours(host, routing, others)
         if routing.current != host.code.version:
             await _succeed(host, routing, others)
             return 0
@@ -64,6 +68,37 @@ async def follow(host: Host) -> int:
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, routing is followed later: %s", trouble)
         return 0
+
+
+async def _see_what_is_ours(host: Host, routing: Routing, others: Sequence[Incarnation]) -> None:
+    """Whoever claims what has no version gives it its own: not one that an operator has taken traffic from.
+
+    Unless nobody of the current version is there to take it: late work is better than none.
+    """
+    following, version, clock = host.following, host.code.version, host.line.clock.now()
+    if following.revision != routing.revision:
+        known = await host.line.store.versions()
+        following.withdrawn = any(one.withdrawn for one in known if one.name == version)
+        following.revision = routing.revision
+    fresh = not (following.withdrawn and _serve(others, routing.current, clock))
+    if fresh != following.fresh:
+        following.fresh = fresh
+        log.info("%s", _what_of_new_work(following, routing, version))
+        if fresh:
+            host.look()
+
+
+def _what_of_new_work(following: Following, routing: Routing, version: str) -> str:
+    if not following.withdrawn:
+        return f"version {version}, which runs here, gets traffic again"
+    taken = f"traffic was taken from version {version}, which runs here: new work is"
+    if following.fresh:
+        return f"{taken} taken all the same while no executor of version {routing.current} is alive"
+    return f"{taken} left to executors of version {routing.current}"
+
+
+def _serve(others: Sequence[Incarnation], version: str, clock: int) -> bool:
+    return any(who.version == version and who.state == "alive" and lives(who, clock) for who in others)
 
 
 async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) -> int:

@@ -44,6 +44,8 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     token: bytes  # becomes the claim token of every row claimed by this call
     version: str
     limit: int
+    fresh: bool = True  # also what has no version yet
+    suspect: bool = True  # also one that was in flight at two deaths in a row, but not two of them at once
 
 
 class Poll(msgspec.Struct, frozen=True):
@@ -71,6 +73,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     cursor: str | None = None
     limit: int = 100
+
+
+class Fates(msgspec.Struct, frozen=True):
+    """What has become of awaited workflows, as far as there is nothing more to wait for."""
+
+    ended: dict[str, Ended]
+    gone: list[str]  # no workflow has these ids: they were deleted, or never were
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -109,7 +118,7 @@ class Store(Protocol):
         ...
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
-        """Take ready workflows of ``want.version`` or of none.
+        """Take ready workflows of ``want.version`` or, if ``want.fresh``, of none.
 
         Sets running, owner, token, epoch + 1; at the first claim also ``started``, ``deadline`` and ``version``.
 
@@ -231,6 +240,10 @@ class Store(Protocol):
         """Those of the ids whose latest run is closed, with their outcome."""
         ...
 
+    async def fates(self, ids: Collection[str]) -> Fates:
+        """The same, and those of the ids that no workflow has, in one snapshot: what whoever waits asks."""
+        ...
+
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The latest value of each (workflow id, event name) that has been set by its latest run."""
         ...
@@ -242,11 +255,17 @@ class Store(Protocol):
     async def list(self, which: Filter) -> Found: ...
 
     async def poll(
-        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+        self,
+        owner: bytes | None,
+        held: Collection[RunKey] | None,
+        version: str = "",
+        *,
+        fresh: bool = True,
+        now: int | None = None,
     ) -> Poll:
         """One cheap look for all waits together: wakes for what ``owner`` holds, when something becomes claimable.
 
-        Of ``version`` or of none is what may become claimable.
+        Of ``version`` or, if ``fresh``, of none is what may become claimable.
 
         ``held`` None: do not search for lost claims (the search reads all that ``owner`` holds).
         """

@@ -23,7 +23,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
 from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
 from perdure.serde.codec import Codec
-from perdure.store.base import ClaimRequest, Store
+from perdure.store.base import ClaimRequest, Fates, Store
 
 T = TypeVar("T", Record, Message, Ended)
 
@@ -129,6 +129,10 @@ class CodedStore:
 
     async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
         return {id: self._with_data(ended) for id, ended in (await self._store.ended(ids)).items()}
+
+    async def fates(self, ids: Collection[str]) -> Fates:
+        found = await self._store.fates(ids)
+        return Fates({id: self._with_data(ended) for id, ended in found.ended.items()}, found.gone)
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return {key: self._decode(data) for key, data in (await self._store.events(wanted)).items()}

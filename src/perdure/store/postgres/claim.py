@@ -19,8 +19,9 @@ from perdure.store.postgres.connection import Link
 
 async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -> list[Claimed]:
     found = await link.fetch(
-        place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version, writing=True
-    )
+        place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version,
+        "" if want.fresh else want.version, want.suspect, writing=True,
+    )  # fmt: skip
     return [rows.claimed(row) for row in found]
 
 
@@ -55,12 +56,21 @@ async def reclaim(
 
 
 async def poll(
-    link: Link, place: Place, owner: bytes | None, held: Collection[RunKey] | None, version: str, now: int | None
+    link: Link,
+    place: Place,
+    owner: bytes | None,
+    held: Collection[RunKey] | None,
+    version: str,
+    now: int | None,
+    *,
+    fresh: bool,
 ) -> Poll:
     """One statement; ``held`` None spares it the search for what ``owner`` holds without knowing."""
     known = held or ()
     ids, runs = [key.id for key in known], [key.run for key in known]
-    row = await link.fetchrow(place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version)
+    row = await link.fetchrow(
+        place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version, "" if fresh else version
+    )
     wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
     lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
     return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost)

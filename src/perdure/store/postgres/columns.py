@@ -219,6 +219,7 @@ class Columns:
                 rows.append((id, HELD, change.reason, change.detail, None, last, run))
             elif isinstance(change, Release):
                 rows.append((id, QUEUED, None, "", None, last, run))
+                self.unsound |= change.anew
             else:
                 self.unsound = True
         if rows:

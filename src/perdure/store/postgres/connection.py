@@ -1,9 +1,9 @@
 """One connection to Postgres: made when it is first needed, and again after it broke.
 
 Promises: statements are prepared once per connection under plans that no later growth of a table spoils; a broken or
-cancelled call never leaves the connection in an unknown state, for it is dropped and the next call makes another;
-nothing depends on what a session remembers, so a transaction pooler in between (pgbouncer from 1.21 on) does no harm;
-a connection that is open on this side only does not hold a call for longer than a few seconds.
+cancelled call never leaves the connection in an unknown state, for it is dropped and the next call makes another; a
+connection that is open on this side only does not hold a call for longer than a few seconds. Behind a transaction
+pooler (``pooler.py``) nothing is left to a session: each call is a transaction of its own, with its settings, unnamed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from perdure.config import masked
 from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
+from perdure.store.postgres.pooler import begin_with, is_between, way_of
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ SETTINGS = {
     "lock_timeout": "10000",
     "idle_in_transaction_session_timeout": "10000",  # a stopped process must not keep its locks
 }
+BEGIN_POOLED = begin_with(SETTINGS)
 _WRONG_URL = frozenset({"28000", "28P01", "3D000"})  # login refused, or no such database
 
 
@@ -87,11 +89,15 @@ def place(url: str) -> str:
 class Link:
     """A connection and the lock that keeps its calls one after another."""
 
-    __slots__ = ("_asking", "_conn", "_doubts", "_lock", "_made", "_open", "_statements", "url", "where")
+    __slots__ = (
+        "_asking", "_conn", "_doubts", "_lock", "_made", "_open", "_statements", "pooled", "url", "way", "where",
+    )  # fmt: skip
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.where = place(url)
+        self.way = way_of(url)
+        self.url = self.way.url
+        self.where = place(self.url)
+        self.pooled = self.way.pooler == "transaction"  # as far as the latest connection has shown
         self._conn: Connection | None = None
         self._statements: dict[str, Statement] = {}
         self._lock = asyncio.Lock()
@@ -126,6 +132,9 @@ class Link:
             try:
                 with self._doubted():
                     statement = await self.prepare(sql)
+                    if statement is None:
+                        async with self._transaction() as tx:
+                            return await tx.fetch(sql, *args)
                     return await statement.fetch(*args, timeout=ANSWER_SECONDS)
             except BaseException as e:
                 self.fail(e, writing=writing)
@@ -135,6 +144,9 @@ class Link:
             try:
                 with self._doubted():
                     statement = await self.prepare(sql)
+                    if statement is None:
+                        async with self._transaction() as tx:
+                            return await tx.fetchrow(sql, *args)
                     return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
             except BaseException as e:
                 self.fail(e, writing=writing)
@@ -144,26 +156,38 @@ class Link:
         """A transaction. Trouble at or before its end may hide a commit: every break in it is a lost answer."""
         async with self._lock:
             try:
-                tx = Transaction(self, await self.connection())
                 with self._doubted():
-                    await tx.execute("begin")
-                    try:
+                    async with self._transaction() as tx:
                         yield tx
-                        await tx.execute("commit")
-                    except Exception as e:
-                        if not isinstance(e, OSError | asyncio.TimeoutError) and not tx.broken:
-                            with suppress(Exception):
-                                await tx.execute("rollback")
-                        raise
             except BaseException as e:
                 self.fail(e, writing=True)
 
-    async def raw(self, work: Callable[[Connection], Awaitable[T]], *, writing: bool = False) -> T:
-        """Something that is no prepared statement."""
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[Transaction]:
+        """The same; the lock is held."""
+        tx = Transaction(self, await self.connection())
+        await tx.execute(BEGIN_POOLED if self.pooled else "begin")
+        try:
+            yield tx
+            await tx.execute("commit")
+        except Exception as e:
+            if not isinstance(e, OSError | asyncio.TimeoutError) and not tx.broken:
+                with suppress(Exception):
+                    await tx.execute("rollback")
+            raise
+
+    async def raw(
+        self, work: Callable[[Connection], Awaitable[T]], *, writing: bool = False, transacts: bool = False
+    ) -> T:
+        """Something that is no prepared statement. ``transacts``: it begins and ends transactions itself."""
         async with self._lock:
             try:
                 with self._doubted():
-                    return await work(await self.connection())
+                    conn = await self.connection()
+                    if transacts or not self.pooled:
+                        return await work(conn)
+                    async with self._transaction():
+                        return await work(conn)
             except BaseException as e:
                 self.fail(e, writing=writing)
 
@@ -181,7 +205,7 @@ class Link:
     def _doubt(self) -> None:
         loop = asyncio.get_running_loop()
         self._doubts = loop.call_later(DOUBT_SECONDS, self._doubt)
-        if self._conn is not None and (self._asking is None or self._asking.done()):
+        if self._conn is not None and not self.pooled and (self._asking is None or self._asking.done()):
             self._asking = loop.create_task(self._ask_after(self._conn))
 
     async def _ask_after(self, conn: Connection) -> None:
@@ -189,9 +213,8 @@ class Link:
         with suppress(Exception):  # unreachable just now: nothing is known, and asked again later
             other: Connection = await driver().connect(self.url, timeout=DOUBT_SECONDS, statement_cache_size=0)
             try:
-                mine = await other.fetchval("select pg_backend_pid()", timeout=DOUBT_SECONDS)
-                if mine != other.get_server_pid():
-                    return  # a pooler in between: its sessions are not the server's
+                if await is_between(other):
+                    return  # its sessions are not the server's
                 known = await other.fetchval(
                     "select exists (select from pg_stat_activity where pid = $1)",
                     conn.get_server_pid(),
@@ -207,10 +230,13 @@ class Link:
 
     # -- the connection itself; the lock is held
 
-    async def prepare(self, sql: str) -> Statement:
+    async def prepare(self, sql: str) -> Statement | None:
+        """The statement; None behind a pooler, where none is kept."""
         statement = self._statements.get(sql)
         if statement is None or self._conn is None or self._conn.is_closed():
             conn = await self.connection()
+            if self.pooled:
+                return None
             # A name of its own: an unnamed statement would be parsed and planned at each call.
             statement = self._statements[sql] = await conn.prepare(sql, name=f"perdure_{len(self._statements)}")
         return statement
@@ -230,8 +256,14 @@ class Link:
                 "Check that the server runs and that host, port and database are right."
             ) from e
         self._conn = conn
+        if self.way.pooler is None:
+            self.pooled = await is_between(conn)
         for prepare in self._made:
+            if self.pooled:
+                await conn.execute("begin")
             await prepare(conn)
+            if self.pooled:
+                await conn.execute("commit")
         return conn
 
     async def _connect(self) -> Connection:
@@ -244,7 +276,7 @@ class Link:
                 raise
             if "unsupported startup parameter" not in str(e):
                 raise
-            conn = await connect(self.url, **options)  # a pooler that takes no settings: `doctor` tells what that costs
+            conn = await connect(self.url, **options)  # a pooler that takes no settings: transactions have them
         return conn
 
     async def check(self) -> None:
@@ -294,8 +326,12 @@ class Transaction:
 
     async def fetch(self, sql: str, *args: Any) -> list[Any]:
         statement = await self._link.prepare(sql)
+        if statement is None:
+            return await self._conn.fetch(sql, *args, timeout=ANSWER_SECONDS)
         return await statement.fetch(*args, timeout=ANSWER_SECONDS)
 
     async def fetchrow(self, sql: str, *args: Any) -> Any:
         statement = await self._link.prepare(sql)
+        if statement is None:
+            return await self._conn.fetchrow(sql, *args, timeout=ANSWER_SECONDS)
         return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)

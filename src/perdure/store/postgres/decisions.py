@@ -27,8 +27,9 @@ async def deleted(tx: Transaction, place: Place, key: RunKey, claim: bytes | Non
     return bool(await tx.fetch(place.sql["decision_deleted"], place.app, key.id, key.run, claim))
 
 
-async def forget(tx: Transaction, place: Place, id: str) -> None:
-    """Every run of the id goes; who waits for it is not told. The decision stays."""
+async def forget(tx: Transaction, place: Place, id: str, nonce: bytes) -> None:
+    """Every run of the id goes; who waits for it is woken, to see that. The decision stays."""
+    await tx.fetch(place.sql["wake_watchers"], place.app, [id], [nonce])
     for table in FORGOTTEN:
         await tx.fetch(place.sql[f"forget_{table}"], place.app, id)
     await tx.fetch(place.sql["wake_clear"], place.app, id)

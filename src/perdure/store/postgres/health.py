@@ -8,10 +8,12 @@ import time
 
 from perdure.store.base import Health
 from perdure.store.postgres import migrate
-from perdure.store.postgres.connection import SETTINGS, Connection, Link
+from perdure.store.postgres.connection import SETTINGS, Connection, Link, driver
+from perdure.store.postgres.pooler import name_of
 
 SERVER_MIN = 14
 SKEW_SECONDS_MAX = 5.0
+POLLING = "do not arrive: waits are found by polling alone, within a second"
 PLANS = ("plan_cache_mode", "enable_seqscan", "jit")
 DURABLE = {"fsync": ("on",), "synchronous_commit": ("on", "remote_apply", "remote_write"), "full_page_writes": ("on",)}
 
@@ -20,7 +22,8 @@ Fact = tuple[str, str, bool]
 
 async def health(link: Link, schema: str) -> Health:
     """All facts, the bad ones first."""
-    facts = await link.raw(lambda conn: _facts(conn, schema))
+    facts = [*await link.raw(lambda conn: _facts(conn, schema)), await _between(link)]
+    facts.append(await _notifications(link))
     return Health(facts=sorted(facts, key=lambda fact: fact[2]))
 
 
@@ -41,8 +44,6 @@ async def _facts(conn: Connection, schema: str) -> list[Fact]:
     have, want = await migrate.version(conn, schema), migrate.known()
     facts.append(("schema version", f"{have} (known: {want})", have == want))
     facts.append(await _clock(conn))
-    facts.append(await _pooler(conn))
-    facts.append(await _notifications(conn))
     return facts
 
 
@@ -58,15 +59,35 @@ async def _clock(conn: Connection) -> Fact:
     return "clock against this host", f"{skew * 1000:+.0f} ms", abs(skew) < SKEW_SECONDS_MAX
 
 
-async def _pooler(conn: Connection) -> Fact:
-    """Whether statements outside a transaction meet different backends. Harmless, but hints then need their own way."""
-    pids = {await conn.fetchval("select pg_backend_pid()") for _ in range(3)}
-    pooled = len(pids) > 1 or conn.get_server_pid() not in pids
-    return "connection", "through a transaction pooler" if pooled else "direct", True
+async def _between(link: Link) -> Fact:
+    """Who stands between, and what is lost by it."""
+    if not link.pooled:
+        return "connection", "direct" if link.way.pooler is None else "through a session pooler", True
+    name = await name_of(driver(), link.url)
+    why = "as the URL says" if link.way.pooler else "for all that can be seen"
+    lost = (
+        "each statement is planned anew and takes four round trips; a failover is noticed only when the pooler drops "
+        "its clients, a half-open connection after 40 s"
+    )
+    return "connection", f"through {name}, pooling by transaction ({why}): {lost}", True
 
 
-async def _notifications(conn: Connection) -> Fact:
-    """Whether a notification sent here arrives here: behind a transaction pooler none does, and polling is all."""
+async def _notifications(link: Link) -> Fact:
+    """Whether a notification that is sent arrives: behind a transaction pooler none does, and polling is all."""
+    if not link.pooled:
+        return "notifications", *await link.raw(_arrive, transacts=True)
+    if link.way.direct is None:
+        return "notifications", POLLING, link.way.pooler is not None  # who says that there is one knows
+    ear = Link(link.way.direct)
+    ear.open()
+    try:
+        told, good = await ear.raw(_arrive, transacts=True)
+    finally:
+        await ear.close()
+    return "notifications", f"{told}, by way of {ear.where}", good
+
+
+async def _arrive(conn: Connection) -> tuple[str, bool]:
     arrived = asyncio.Event()
     channel = "perdure_probe_" + os.urandom(4).hex()
     try:
@@ -74,8 +95,8 @@ async def _notifications(conn: Connection) -> Fact:
         await conn.execute(f"notify {channel}")
         await asyncio.wait_for(arrived.wait(), 1.0)
     except TimeoutError:
-        return "notifications", "do not arrive: waits are found by polling alone", False
+        return POLLING, False
     finally:
         if not conn.is_closed():
             await conn.execute(f"unlisten {channel}")
-    return "notifications", "arrive", True
+    return "arrive", True

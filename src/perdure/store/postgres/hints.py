@@ -2,6 +2,7 @@
 
 Promises: nothing rests on a hint; sending never raises and never waits; what this process sent is not told to itself;
 a connection that broke while listening is made anew, and whoever listens is then told once, since hints may be lost.
+Behind a transaction pooler nothing is heard, unless the URL also names the server itself (``direct=``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from perdure.store.postgres.connection import Connection, Link
+from perdure.store.postgres.pooler import way_of
 
 EVERY_SECONDS = 0.005
 AGAIN_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -28,7 +30,7 @@ class Hints:
     def __init__(self, url: str, schema: str, app: str) -> None:
         self.channel = channel_of(schema, app)
         self._me = os.urandom(8).hex()
-        self._link = Link(url)
+        self._link = Link(way_of(url).direct or url)
         self._link.when_made(self._listen_on)
         self._callbacks: list[Callable[[], None]] = []
         self._listening: asyncio.Task[None] | None = None
@@ -87,7 +89,7 @@ class Hints:
                 failures = 1
 
     async def _listen_on(self, conn: Connection) -> None:
-        if self._callbacks:
+        if self._callbacks and not self._link.pooled:  # there it would be another's session that listens
             await conn.add_listener(self.channel, self._heard)
             conn.add_termination_listener(self._ended)
 

@@ -48,7 +48,7 @@ class Longer:
         self.locked: dict[str, Any] = {}  # the batch's own rows as they were before it, and those that it watches
         self.news: set[str] = set()  # runs whose events this batch changes
         self.verdicts: dict[int, Verdict] = {}
-        self.forgotten: list[str] = []  # to be deleted when all else of the batch is done
+        self.forgotten: dict[str, bytes] = {}  # by whose unit: to be deleted when all else of the batch is done
 
     async def commit(self, batch: Sequence[Unit], *, doubtful: bool, unproven: Sequence[Unit] = ()) -> Receipt:
         """``doubtful``: some record was found taken, so units whose records are another's are refused first.
@@ -69,8 +69,8 @@ class Longer:
                 await self._write(tx, wave)
             await self._watch(tx, batch)
             await self._show(tx)
-            for id in sorted(self.forgotten):
-                await decisions.forget(tx, self.place, id)
+            for id, nonce in sorted(self.forgotten.items()):
+                await decisions.forget(tx, self.place, id, nonce)
         return Receipt(self.stamp, [self.verdicts[n] for n in range(len(batch))])
 
     async def _lock(self, tx: Transaction, batch: Sequence[Unit]) -> None:
@@ -162,6 +162,8 @@ class Longer:
                     await self._decide(tx, unit)
                 if isinstance(unit.change, Onward):
                     await self._go_on(tx, unit, unit.change)
+                elif isinstance(unit.change, Release) and unit.change.anew:
+                    await tx.fetch(self.place.sql["workflow_anew"], self.place.app, unit.key.id)
                 if unit.start is not None and unit.children:
                     await self._children(tx, unit, self.verdicts[n])
 
@@ -234,7 +236,7 @@ class Longer:
             case Release(version=str() as version):
                 await tx.fetch(self.place.sql["workflow_moved"], self.place.app, unit.key.id, version)
             case Delete():
-                self.forgotten.append(unit.key.id)
+                self.forgotten[unit.key.id] = unit.nonce
             case _:
                 pass
 

@@ -8,7 +8,7 @@ from typing import Any
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import CODE
-from perdure.store.base import Filter, Found
+from perdure.store.base import Fates, Filter, Found
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
@@ -58,6 +58,13 @@ async def ended(link: Link, place: Place, ids: Collection[str]) -> dict[str, End
     if not ids:
         return {}
     return {row[0]: rows.ended(row) for row in await link.fetch(place.sql["ended"], place.app, sorted(set(ids)))}
+
+
+async def fates(link: Link, place: Place, ids: Collection[str]) -> Fates:
+    if not ids:
+        return Fates({}, [])
+    found = await link.fetch(place.sql["fates"], place.app, sorted(set(ids)))
+    return Fates({r[0]: rows.ended(r) for r in found if r[0] is not None}, [r[-1] for r in found if r[0] is None])
 
 
 async def events(link: Link, place: Place, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:

@@ -17,7 +17,7 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
-from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
+from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, strays, versions
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
@@ -65,7 +65,7 @@ class PostgresStore:
     # -- schema
 
     async def migrate(self) -> builtins.list[str]:
-        return await self._writing.raw(lambda conn: migrate.migrate(conn, self.schema), writing=True)
+        return await self._writing.raw(lambda conn: migrate.migrate(conn, self.schema), writing=True, transacts=True)
 
     async def schema_version(self) -> tuple[int, int]:
         return await self._reading.raw(lambda conn: migrate.version(conn, self.schema)), migrate.known()
@@ -149,6 +149,9 @@ class PostgresStore:
     async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
         return await reads.ended(self._reading, self._place, ids)
 
+    async def fates(self, ids: Collection[str]) -> Fates:
+        return await reads.fates(self._reading, self._place, ids)
+
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await reads.events(self._reading, self._place, wanted)
 
@@ -159,9 +162,15 @@ class PostgresStore:
         return await reads.listing(self._reading, self._place, which)
 
     async def poll(
-        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+        self,
+        owner: bytes | None,
+        held: Collection[RunKey] | None,
+        version: str = "",
+        *,
+        fresh: bool = True,
+        now: int | None = None,
     ) -> Poll:
-        return await claim.poll(self._reading, self._place, owner, held, version, now)
+        return await claim.poll(self._reading, self._place, owner, held, version, now, fresh=fresh)
 
     # -- executors
 

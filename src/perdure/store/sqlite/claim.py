@@ -22,14 +22,19 @@ SUSPECT = 2  # deaths in a row, without getting anywhere between them
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
     due: dict[str, int] = {}
+    suspects: set[str] = set()
+    other = "" if want.fresh else want.version
     for query, bindings in (
-        ("workflow_due", (app, now, want.limit, "")),
-        ("workflow_due", (app, now, want.limit, want.version)),
-        ("workflow_woken", (app, want.limit, want.version)),
+        ("workflow_due", (app, now, want.limit, other, want.suspect)),
+        ("workflow_due", (app, now, want.limit, want.version, want.suspect)),
+        ("workflow_woken", (app, want.limit, want.version, other, want.suspect)),
     ):
-        for at, id in conn.execute(Q[query], bindings):
+        for at, id, suspect in conn.execute(Q[query], bindings):
             due[id] = min(at, due.get(id, at))
-    first = sorted(due, key=lambda one: (due[one], one))[: want.limit]
+            if suspect:
+                suspects.add(id)
+    spared = sorted(suspects, key=lambda one: (due[one], one))[1:]  # of these one at a time
+    first = sorted(due.keys() - spared, key=lambda one: (due[one], one))[: want.limit]
     return _take(conn, app, first, want, now)
 
 

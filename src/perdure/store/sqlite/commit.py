@@ -86,7 +86,7 @@ class _Batch:
         self.records: list[Bindings] = []
         self.mail: list[Bindings] = []
         self.wakes: list[Bindings] = []
-        self.forgotten: list[str] = []  # to be deleted when all else of the batch is done
+        self.forgotten: dict[str, bytes] = {}  # by whose unit: to be deleted when all else of the batch is done
 
     def commit(self) -> Receipt:
         self._look()
@@ -103,8 +103,8 @@ class _Batch:
         self._write([unit for unit, fresh in zip(self.units, self.fresh, strict=True) if fresh])
         for verdict, id in self.taken_ids:
             verdict.exists[id] = self._row(id)
-        for id in self.forgotten:
-            decisions.forget(self.conn, self.app, id)
+        for id, nonce in self.forgotten.items():
+            decisions.forget(self.conn, self.app, id, nonce)
         return Receipt(self.now, self.verdicts)
 
     # -- helpers
@@ -312,6 +312,7 @@ class _Batch:
         rests: list[Bindings] = []
         closes: list[Bindings] = []
         moved: list[Bindings] = []
+        anew: list[Bindings] = []
         watches: list[Bindings] = []
         watched: list[Bindings] = []
         for unit, change in changed:
@@ -335,8 +336,10 @@ class _Batch:
                     rests.append((app, id, now, QUEUED, None, "", now, None))
                     if change.version is not None:
                         moved.append((app, id, change.version))
+                    if change.anew:
+                        anew.append((app, id))
                 case Delete():
-                    self.forgotten.append(id)
+                    self.forgotten[id] = unit.nonce
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
@@ -350,6 +353,7 @@ class _Batch:
                     watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
         self._many("workflow_moved", moved)
+        self._many("workflow_anew", anew)
         self._many("payload_close", closes)
         self._many("wake_clear", [binding[:2] for binding in closes])
         self._many("wake_watchers", watched)
@@ -370,16 +374,18 @@ class _Batch:
                 self.wakes.append((self.app, child, change.wake, ""))
 
     def _wake_at_once(self, unit: Unit, change: Park) -> None:
-        """Wake the waiter here if a watched workflow closed or set an event before the watch was written.
+        """Wake the waiter here if a watched workflow closed, went or set an event before the watch was written.
 
         The waiter may have looked just before that, but not before it was claimed: since then its row did not change.
         """
         since = self.heads[unit.key.id].updated
         for target in change.watching:
             head = self.heads.get(target)
-            if head is None:
-                continue
-            if head.status >= FIRST_CLOSED or self.conn.execute(Q["event_since"], (self.app, target, since)).get:
+            if (
+                head is None
+                or head.status >= FIRST_CLOSED
+                or self.conn.execute(Q["event_since"], (self.app, target, since)).get
+            ):
                 self.wakes.append((self.app, unit.key.id, unit.nonce, None))
                 return
 

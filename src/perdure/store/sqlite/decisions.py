@@ -30,8 +30,9 @@ def deleted(conn: Connection, app: str, key: RunKey, claim: bytes | None) -> boo
     return conn.execute(Q["decision_deleted"], (app, *key, claim)).get is not None
 
 
-def forget(conn: Connection, app: str, id: str) -> None:
-    """Every run of the id goes; who waits for it is not told. The decision stays."""
+def forget(conn: Connection, app: str, id: str, nonce: bytes) -> None:
+    """Every run of the id goes; who waits for it is woken, to see that. The decision stays."""
+    conn.execute(Q["wake_watchers"], (app, id, nonce))
     for table in FORGOTTEN:
         conn.execute(Q[f"forget_{table}"], (app, id))
     conn.execute(Q["wake_clear"], (app, id))

@@ -9,7 +9,7 @@ from typing import Any
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import CODE
-from perdure.store.base import Filter, Found, Poll
+from perdure.store.base import Fates, Filter, Found, Poll
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
 from perdure.store.sqlite.driver import Connection, Row
@@ -44,6 +44,13 @@ def ended(conn: Connection, app: str, ids: Collection[str]) -> dict[str, Ended]:
     return {r[0]: rows.ended(r) for r in _many(conn, "workflow_ended", ((app, id) for id in ids))}
 
 
+def fates(conn: Connection, app: str, ids: Collection[str]) -> Fates:
+    found = ended(conn, app, ids)
+    others = sorted(set(ids) - found.keys())
+    there = {r[0] for r in _many(conn, "workflow_head", ((app, id) for id in others))}
+    return Fates(found, [id for id in others if id not in there])
+
+
 def events(conn: Connection, app: str, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
     return {(id, name): data for id, name, data in _many(conn, "event_get", ((app, *pair) for pair in wanted))}
 
@@ -70,7 +77,14 @@ def listing(conn: Connection, app: str, which: Filter) -> Found:
 
 
 def poll(
-    conn: Connection, app: str, owner: bytes | None, held: Collection[RunKey] | None, version: str, now: int
+    conn: Connection,
+    app: str,
+    owner: bytes | None,
+    held: Collection[RunKey] | None,
+    version: str,
+    now: int,
+    *,
+    fresh: bool,
 ) -> Poll:
     wakes: list[Wake] = []
     lost: list[RunKey] = []
@@ -81,7 +95,7 @@ def poll(
             lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
             lost.sort()
     claimable: int | None = None
-    for woken, *due in conn.execute(Q["workflow_claimable"], (app, version)):
+    for woken, *due in conn.execute(Q["workflow_claimable"], (app, version, "" if fresh else version)):
         times = [now] if woken else [max(until, now) for until in due if until is not None]
         claimable = min(times, default=None)
     return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)

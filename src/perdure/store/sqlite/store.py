@@ -20,7 +20,7 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
-from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
+from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.sqlite import (
     claim,
     commands,
@@ -173,6 +173,9 @@ class SQLiteStore:
     async def ended(self, ids: Collection[str]) -> dict[str, Ended]:
         return await self._read(lambda conn: reads.ended(conn, self.app, ids))
 
+    async def fates(self, ids: Collection[str]) -> Fates:
+        return await self._read(lambda conn: reads.fates(conn, self.app, ids))
+
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await self._read(lambda conn: reads.events(conn, self.app, wanted))
 
@@ -183,9 +186,15 @@ class SQLiteStore:
         return await self._read(lambda conn: reads.listing(conn, self.app, which))
 
     async def poll(
-        self, owner: bytes | None, held: Collection[RunKey] | None, version: str = "", *, now: int | None = None
+        self,
+        owner: bytes | None,
+        held: Collection[RunKey] | None,
+        version: str = "",
+        *,
+        fresh: bool = True,
+        now: int | None = None,
     ) -> Poll:
-        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, version, _clock(now)))
+        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, version, _clock(now), fresh=fresh))
 
     # -- executors
 

@@ -4,34 +4,38 @@
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
 -- has picked and locked, `@suspect` for what tells a suspect, `@tries` for its deaths so far: see text.py.
 
--- Ready workflows, oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
+-- Ready workflows of versions `$6` and `$7` (that of what has none yet, or the same again), oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
+-- If `$8` one suspect may be among them (see docs/internals/recovery.md), else none: the first that is due.
 -- name: claim_ready
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 due as materialized (
-    select w.id, w.since
-    from unnest(array['', $6::text]) v (version)
+    select w.id, w.since, w.suspect
+    from unnest(array[$7::text, $6::text]) v (version)
     cross join lateral (
-        select id, until as since from perdure.workflow
+        select id, until as since, attempts >= 2 as suspect from perdure.workflow
         where app = $1 and owner is null and version = v.version and until <= (select now from t) and status < 5
+            and (attempts < 2 or $8::boolean)
         order by owner, version, until limit $3 for no key update skip locked) w),
 mail as materialized (
     select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
 woken as materialized (
-    select w.id, w.updated as since
+    select w.id, w.updated as since, w.suspect
     from (
         select r.id, r.updated, mail.command
         from mail cross join lateral (
             select id, updated, status, version from perdure.workflow where app = $1 and id = mail.dest offset 0) r
-        where r.version in ('', $6) and (r.status = 3 or mail.command and r.status in (0, 1))
+        where r.version in ($7, $6) and (r.status = 3 or mail.command and r.status in (0, 1))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
-        select id, updated from perdure.workflow
-        where app = $1 and id = x.id and version || '' in ('', $6)
+        select id, updated, attempts >= 2 as suspect from perdure.workflow
+        where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6)
             and (status + 0 = 3 or x.command and status + 0 in (0, 1))
         for no key update skip locked) w),
+ready as materialized (select * from due union all select * from woken),
 picked as materialized (
-    select id, min(since) as since from (select id, since from due union all select id, since from woken) x
+    select id, min(since) as since from ready
+    where not suspect or id = (select id from ready where suspect order by since, id limit 1)
     group by id order by 2, 1 limit $3),
 @take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
@@ -120,7 +124,7 @@ select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = 
 from c order by c.id
 
 -- One look: wakes for what `$3` holds, when something becomes claimable, and what it owns beyond the held `$4`, `$5`
--- (asked for by `$6`); `$7` is the version that the asker runs.
+-- (asked for by `$6`); `$7` and `$8` are the versions that the asker takes, as above.
 -- name: poll
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -140,9 +144,9 @@ stray as (
     where not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run))
 select t.now,
     case when exists (
-        select from k where version in ('', $7) and (status = 3 or cancel is not null and status in (0, 1))) then t.now
+        select from k where version in ($8, $7) and (status = 3 or cancel is not null and status in (0, 1))) then t.now
     else (select greatest(w.until, t.now)
-        from unnest(array['', $7::text]) v (version)
+        from unnest(array[$8::text, $7::text]) v (version)
         cross join lateral (
             select until from perdure.workflow
             where app = $1 and owner is null and version = v.version and until is not null and status < 5

@@ -197,17 +197,16 @@ x as (
         select w.ctid from unnest(:p_id::text[]) u (dest)
         cross join lateral (select ctid from perdure.wake where app = :app and dest = u.dest offset 0) w)))
 
--- Wakes from the runs that close by this very change (a second try has nothing to tell): for parents unless they are
--- closed, and cancel commands for children that are open.
+-- Wakes from the runs that close by this very change (a second try has nothing to tell), for parents and as cancel
+-- commands for children, if they are open. Whoever was deleted is told nothing: the next workflow of its id would hear it.
 -- name: part_wake
 k as (
     insert into perdure.wake (app, dest, nonce, cancel)
     select :app, u.dest, u.nonce, u.cancel
     from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_by::text[]) u (dest, nonce, cancel, by)
-    left join lateral (
-        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
-    where u.by in (select id from c)
-        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
+    cross join lateral (
+        select status from perdure.workflow where app = :app and id = u.dest offset 0) w
+    where u.by in (select id from c) and w.status < 5
     on conflict do nothing)
 
 -- The same of runs started here, with wakes for whoever watched for them before they were.
@@ -219,7 +218,7 @@ k as (
     left join lateral (
         select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where u.by in (select id from own where fresh)
-        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 end
+        and (w.status < 5 or u.dest in (select id from s where fresh))
     union all
     select :app, v.waiter, u.nonce, null
     from unnest(:v_id::text[], :v_nonce::bytea[]) u (id, nonce)
@@ -227,7 +226,7 @@ k as (
     where u.id in (select id from own where fresh)
     on conflict do nothing)
 
--- The same of both; a child may have been started by this statement.
+-- The same of both; parent or child may have been started by this statement.
 -- name: part_wake_both
 k as (
     insert into perdure.wake (app, dest, nonce, cancel)
@@ -236,7 +235,7 @@ k as (
     left join lateral (
         select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where (u.by in (select id from c) or u.by in (select id from own where fresh))
-        and case when u.cancel is null then coalesce(w.status, 0) < 5 else w.status < 5 or u.dest in (select id from s where fresh) end
+        and (w.status < 5 or u.dest in (select id from s where fresh))
     union all
     select :app, v.waiter, u.nonce, null
     from unnest(:v_id::text[], :v_nonce::bytea[]) u (id, nonce)

@@ -33,15 +33,16 @@ cross join lateral (
 insert into perdure.watch (app, target, waiter)
 select $1, u.target, u.waiter from unnest($2::text[], $3::text[]) u (target, waiter) on conflict do nothing
 
--- Wakes those of the waiters `$3` whose target is closed already, or set an event since `$4`, just before they parked.
+-- Wakes those of the waiters `$3` whose target is closed or gone already, or set an event since `$4`, just before they
+-- parked.
 -- name: watch_missed
 insert into perdure.wake (app, dest, nonce)
 select distinct $1, u.waiter, u.nonce
 from unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) u (target, waiter, since, nonce)
-cross join lateral (select run, status from perdure.workflow where app = $1 and id = u.target offset 0) w
+left join lateral (select run, status from perdure.workflow where app = $1 and id = u.target offset 0) w on true
 left join lateral (
     select max(at) as at from perdure.event where app = $1 and id = u.target and run = w.run offset 0) e on true
-where w.status >= 5 or e.at >= u.since
+where w.status is null or w.status >= 5 or e.at >= u.since
 on conflict do nothing
 
 -- Wakes the watchers of `$2`.
@@ -52,11 +53,11 @@ from unnest($2::text[], $3::bytea[]) u (target, nonce)
 cross join lateral (select waiter from perdure.watch where app = $1 and target = u.target offset 0) w
 on conflict do nothing
 
--- Wakes one workflow unless it is closed.
+-- Wakes one workflow if it is open.
 -- name: wake_one
 insert into perdure.wake (app, dest, nonce, cancel)
 select $1, $2, $3, $4
-where coalesce((select w.status from perdure.workflow w where w.app = $1 and w.id = $2), 0) < 5
+where (select w.status from perdure.workflow w where w.app = $1 and w.id = $2) < 5
 on conflict do nothing
 
 -- Deletes all wakes of a workflow that has closed.
@@ -142,6 +143,10 @@ update perdure.workflow set status = 1, reason = null, detail = '', claim = $3, 
     until = case when $6::boolean then 0 else $4::bigint end, updated = $4, attempts = 0, cause = 0,
     version = coalesce($5, version), queue = case when $6 then null else queue end, last_seq = $7
 where app = $1 and id = $2
+
+-- Counts the deaths of what was just released anew.
+-- name: workflow_anew
+update perdure.workflow set attempts = 0 where app = $1 and id = $2
 
 -- The input of the next run.
 -- name: payload_insert

@@ -44,6 +44,15 @@ cross join lateral (select * from perdure.workflow where app = $1 and id = u.id 
 cross join lateral (select * from perdure.payload where app = $1 and id = c.id and run = c.run offset 0) p
 where c.status >= 5
 
+-- The same, and (with no row) the ids that no workflow has.
+-- name: fates
+select @row, p.outcome, p.output, u.id
+from unnest($2::text[]) u (id)
+left join lateral (select * from perdure.workflow where app = $1 and id = u.id offset 0) c on true
+left join lateral (
+    select * from perdure.payload where app = $1 and id = c.id and run = c.run and c.status >= 5 offset 0) p on true
+where c.id is null or c.status >= 5
+
 -- Events of latest runs.
 -- name: events
 select e.id, e.name, e.data

@@ -37,6 +37,10 @@ update workflow set updated = ?3, status = ?4, reason = ?5, detail = ?6, until =
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 
+-- Counts the deaths of what was just released anew.
+-- name: workflow_anew
+update workflow set attempts = 0 where app = ?1 and id = ?2
+
 -- Begins the next run of an id in its row; the run before it was copied to past_run.
 -- name: workflow_continue
 update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7, claim = ?8, owner = ?9, epoch = ?10,
@@ -52,27 +56,28 @@ update workflow set cancel = coalesce(cancel, ?3) where app = ?1 and id = ?2
 
 -- Unclaimed workflows of one version whose time has come, oldest due first.
 -- name: workflow_due
-select until, id from workflow
-where app = ?1 and owner is null and version = ?4 and until <= ?2 and status < 5
+select until, id, attempts >= 2 from workflow
+where app = ?1 and owner is null and version = ?4 and until <= ?2 and status < 5 and (attempts < 2 or ?5)
 order by until, id limit ?3
 
 -- Unclaimed workflows that have a reason to look again; due since they began to wait, so that no backlog starves them.
 -- name: workflow_woken
-select distinct f.updated, f.id
+select distinct f.updated, f.id, f.attempts >= 2
 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-where w.app = ?1 and f.version in ('', ?3) and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))
+where w.app = ?1 and f.version in (?4, ?3) and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))
+    and (f.attempts < 2 or ?5)
 order by f.updated, f.id limit ?2
 
--- Whether one is woken (as above; no order is asked for), and when the next unclaimed one of no version and of version ?2
--- becomes due.
+-- Whether one of the versions ?2 and ?3 is woken (as above; no order is asked for), and when the next unclaimed one of
+-- each becomes due.
 -- name: workflow_claimable
 select
     exists (
         select 1 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-        where w.app = ?1 and f.version in ('', ?2)
+        where w.app = ?1 and f.version in (?3, ?2)
             and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))),
     (select until from workflow
-    where app = ?1 and owner is null and version = '' and until is not null and status < 5
+    where app = ?1 and owner is null and version = ?3 and until is not null and status < 5
     order by until limit 1),
     (select until from workflow
     where app = ?1 and owner is null and version = ?2 and until is not null and status < 5

@@ -1,0 +1,27 @@
+"""What is promised of every store, of Postgres behind a transaction pooler: the same tests, by way of PgBouncer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.store import (
+    test_claim,
+    test_commands,
+    test_commit,
+    test_decisions,
+    test_executors,
+    test_moves,
+    test_reads,
+    test_repeats,
+    test_rewind,
+    test_strays,
+    test_versions,
+)
+
+pytestmark = pytest.mark.postgres
+
+for _module in (
+    test_claim, test_commands, test_commit, test_decisions, test_executors, test_moves, test_reads, test_repeats,
+    test_rewind, test_strays, test_versions,
+):  # fmt: skip
+    globals().update({f"{name}": test for name, test in vars(_module).items() if name.startswith("test_")})
