@@ -198,6 +198,23 @@ async def test_the_dead_who_own_nothing_cost_no_write(database: str, monkeypatch
         await executor(heir).adopter.round()
 
 
+async def test_nothing_is_claimed_before_it_is_known_to_be_alone(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hint comes at any time, also to an executor that is about to be refused."""
+    looks: list[Any] = []
+
+    async def refuse(host: Any) -> None:
+        host.hinted()
+        looks.append(host._looking)
+        raise ConfigError("not alone")
+
+    monkeypatch.setattr("perdure.runtime.executor.refuse_company", refuse)
+    with pytest.raises(ConfigError, match="not alone"):
+        await member(database, "second", "single").open()
+    assert looks == [None]
+
+
 # -- owners that nobody knows
 
 

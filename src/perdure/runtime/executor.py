@@ -138,6 +138,7 @@ class Executor:
         self.answering = False  # somebody's question, which may take its time
         self.reaper = Reaper(line.loop, self._round, lambda: meet(self), lease_seconds, own_seconds, guards)
         self.on_change: Callable[[], None] = lambda: None  # the test harness watches for quiet
+        self._opened = False  # before that, hints are for others: it may not be allowed to start at all
 
     # -- life
 
@@ -153,6 +154,7 @@ class Executor:
         await follow(self)
         await reap(self, batches=1)  # the rounds go on with what is left, while this one works already
         await say_unfinished(self)
+        self._opened = True
         self.look()
         self.keep(asyncio.Task(self.adopter.round(), loop=self.line.loop))
         if self.polling:
@@ -287,7 +289,7 @@ class Executor:
 
     def look(self) -> None:
         """Look at the database now (or again, right after the look that is under way)."""
-        if self._closed or self.draining or not self.alive:
+        if self._closed or self.draining or not self.alive or not self._opened:
             return
         if self._looking is not None:
             self._again = True

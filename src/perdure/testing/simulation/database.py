@@ -167,9 +167,12 @@ class SimulatedStore(SQLiteStore):
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         self.op, self.args = "commit", (batch,)
-        return cast("Receipt", await self._write(lambda conn: self.timeline.commit(
-            conn, self.app, batch, self._way.now() if now is None else now
-        )))  # fmt: skip
+
+        def job(conn: Connection) -> Receipt:
+            return self.timeline.commit(conn, self.app, batch, self._way.now() if now is None else now)
+
+        receipt: Receipt = await self._write(job)
+        return receipt
 
     async def _write(self, job: Any) -> Any:
         return await _Call(self._way, self._process, self, job, writes=True).answer

@@ -57,7 +57,7 @@ class _Timer(asyncio.TimerHandle):
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._callback = self._args = None
+        self._callback = self._args = None  # type: ignore[assignment]  # as asyncio does
 
 
 class VirtualLoop(asyncio.BaseEventLoop):

@@ -41,16 +41,23 @@ def _taken(of: Evidence, recovery: str) -> str:
 
 
 def _company(of: Evidence) -> str:
-    """Who holds work, while another serves that has held some before; who registers first looks whether it is alone."""
+    """Who holds work, while another serves that has held some before; who registers looks whether it is alone.
+
+    Not judged is who was declared dead and is back: it does not look again.
+    """
     serving: dict[str, int] = {}
     holders: set[str] = set()
+    lives: dict[int, str] = {}
     over = of.struck("kill") | of.struck("exit")
     for change in of.changes:
         row = change.new
         if row is None:
             continue
         if change.table == "incarnation":
-            if row["state"] in ("alive", "draining") and str(row["pid"]) not in over:
+            rejoined = lives.setdefault(row["pid"], row["id"]) != row["id"]
+            if rejoined:
+                holders.add(row["id"])
+            if not rejoined and row["state"] in ("alive", "draining") and str(row["pid"]) not in over:
                 serving[row["id"]] = row["lease_until"]
             else:
                 serving.pop(row["id"], None)

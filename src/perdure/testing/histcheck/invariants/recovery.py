@@ -136,6 +136,8 @@ def what_was_decided_was_done(of: Evidence, found: Findings) -> None:
         row = change.new
         if row is None or not row.get("policy") or not change.tx or row["decision"] not in DONE:
             continue
+        if change.old is not None and change.old["decision"] == row["decision"]:
+            continue  # a repeated write, which changes nothing
         found.look()
         done = [c for c in of.workflows.get(row["id"], ()) if c.tx == change.tx and c.new is not None]
         if not any(DONE[row["decision"]](c.new, row) for c in done if c.new is not None):
