@@ -43,10 +43,14 @@ class Host(Protocol):
     former: list[bytes]  # what this process was before it was declared dead
     reaper: Reaper
     taking: asyncio.Lock
-    to_begin: Sized  # runs that are here and have not begun
     step_pool: ThreadPool
     body_pool: ThreadPool
     looks: int  # at 0, the next look also searches for rows of ours that nobody runs
+
+    @property
+    def to_begin(self) -> Sized:
+        """Runs that are here and have not begun."""
+        ...
 
     def request(self, limit: int) -> ClaimRequest: ...
 
