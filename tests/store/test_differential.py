@@ -290,7 +290,7 @@ class Stream:
 
     # -- calls
 
-    def call(self) -> tuple[str, Act]:
+    def call(self) -> tuple[str, Act]:  # long: one table of every call, and what fills it
         if self.called and self.chance(0.1):
             self.asking[0] = msgspec.structs.replace(self.asking[0], token=tok("claim"))  # never the same twice
             return self.called[-1]  # its answer was lost, or so it seems

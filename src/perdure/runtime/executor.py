@@ -42,6 +42,7 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease, elapsed
+from perdure.runtime.permission import Permission
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
 from perdure.runtime.reaper import Reaper
@@ -95,6 +96,8 @@ class Executor:
         self.following = Following()
         self.version = code.version
         self.lease = lease
+        self._permission = Permission(self)
+        self.may_begin, self.when_allowed = self._permission.given, self._permission.when_given
         self.recovery = recovery
         self.adopt = adopt
         self.adopter = Adopter(self)
@@ -128,7 +131,6 @@ class Executor:
         self._closed = False
         self.draining = False
         self.alive = True  # as far as others have said
-        self._disallowed: list[Callable[[], None]] = []
         self._hint_after = 0.0
         self.recovered = 0
         self.refused = 0  # writes of runs whose claim another has by now
@@ -194,6 +196,11 @@ class Executor:
             task.cancel()
         self.step_pool.close()
         self.body_pool.close()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has stopped."""
+        return self._closed
 
     def _stop_polling(self) -> None:
         self.reaper.stop()
@@ -459,27 +466,6 @@ class Executor:
             if fake is not None:
                 return _awaiting(fake), True
         return definition.fn, definition.is_async
-
-    def may_begin(self) -> bool:
-        """Whether an effect may begin: the lease was acknowledged lately."""
-        return self.lease is None or self.lease.allowed
-
-    def when_allowed(self, callback: Callable[[], None]) -> None:
-        """Call back when the lease is good again."""
-        self._disallowed.append(callback)
-        if len(self._disallowed) == 1:
-            log.warning("no step begins: the lease has not been renewed in time; waiting for the database")
-            self._check_lease()
-
-    def _check_lease(self) -> None:
-        if self._closed:
-            return
-        if not self.may_begin():
-            self.line.loop.call_later(0.1, self._check_lease)
-            return
-        waiting, self._disallowed = self._disallowed, []
-        for callback in waiting:
-            callback()
 
     def after_commit(self, execution: Execution, unit: Unit, verdict: Verdict) -> None:
         """A unit of a run of ours is durable: tell those in this process, hint the others."""
