@@ -11,7 +11,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -106,9 +105,8 @@ class Pooler:
 
     def stop(self) -> None:
         if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGQUIT)
-                self._process.wait()
+            self._process.kill()  # nothing of it is to be kept
+            self._process.wait()
             self._process = None
 
     def __enter__(self) -> Self:

@@ -407,8 +407,10 @@ async def test_a_close_ends_the_run_with_its_outcome(store: Store, end: Status) 
 
 
 async def test_a_close_wakes_its_parent_and_cancels_its_open_children(store: Store) -> None:
-    claim = await running(store, "parent", "w", "held")
-    await queued(store, "child", "done")
+    claim = await running(store, "parent", "w")
+    held = own("held", claim, start=start("held", claim, parent="w", parent_run=1))
+    assert (await one(store, held)).applied
+    await queued(store, "child", "done", parent="w", parent_run=1)
     await store.cancel("done", "", tok("n"), now=T)
     change = close(parent="parent", children=("child", "done", "held", "nobody"))
     await one(store, unit("w", claim, change=change))
@@ -421,11 +423,25 @@ async def test_a_close_wakes_its_parent_and_cancels_its_open_children(store: Sto
 @pytest.mark.parametrize("begun", [True, False], ids=["begun before", "begun here"])
 async def test_a_close_cancels_a_child_that_was_started_in_the_same_unit(store: Store, begun: bool) -> None:
     claim = await running(store, "w") if begun else tok("claim")
-    rest = {"records": [record(1)], "children": [start("child")], "change": close(children=("child",))}
+    rest = {"records": [record(1)], "children": [start("child", parent="w")], "change": close(children=("child",))}
     u = unit("w", claim, **rest) if begun else own("w", claim, **rest)
     assert (await one(store, u)).applied
     [child] = await store.claim(want(), now=T)
     assert (child.row.id, child.row.cancel is None) == ("child", False)
+
+
+@pytest.mark.parametrize("company", [False, True], ids=["alone", "in company"])
+async def test_a_close_spares_what_somebody_else_began_in_the_place_of_a_child(store: Store, company: bool) -> None:
+    claim = await running(store, "w")
+    await queued(store, "child", "again", parent="w", parent_run=1)
+    for id, parent in (("child", None), ("again", "w")):
+        await store.terminate(id, "", tok("n"), now=T)
+        assert await store.replace(RunKey(id, 1), start(id, run=2, parent=parent), tok("n"), now=T)
+    end = unit("w", claim, change=close(children=("child", "again")))
+    others = [own("other", tok("claim")), outside(children=[start("more", parent="else")])] if company else []
+    assert all(v.applied for v in (await commit(store, end, *others)).verdicts)
+    got = {c.row.id: c.row for c in await store.claim(want(), now=T)}
+    assert (got["child"].cancel, got["again"].cancel) == (None, ""), "its own next run is still its child"
 
 
 async def test_park_waits_for_its_time(store: Store) -> None:

@@ -296,11 +296,7 @@ class Stream:
             return self.called[-1]  # its answer was lost, or so it seems
         now, id, nonce = self.now, self.id(), tok("n")
         owner, other = self.rng.choice(OWNERS), self.rng.choice(OWNERS)
-        fresh = self.fate.random() < 0.8
-        want = ClaimRequest(
-            owner=owner, token=tok("claim"), version=self.rng.choice(["", "v1", "v3"]), limit=100, fresh=fresh,
-            suspect=self.fate.random() < 0.7,
-        )  # fmt: skip
+        fresh, want = self.request(owner)
         asking = self.asking = [want]
         lease = self.rng.randrange(1, 5) * SECOND
         held = [r.key for r in self.rows if r.owner == owner and self.chance(0.7)]
@@ -362,6 +358,12 @@ class Stream:
         ]
         self.called.append(self.rng.choice(calls))
         return self.called[-1]
+
+    def request(self, owner: bytes) -> tuple[bool, ClaimRequest]:
+        fresh, suspect = self.fate.random() < 0.8, self.fate.random() < 0.7
+        version = self.rng.choice(["", "v1", "v3"])
+        token = tok("claim")
+        return fresh, ClaimRequest(owner=owner, token=token, version=version, limit=100, fresh=fresh, suspect=suspect)
 
     def reads(self) -> list[tuple[str, Act]]:
         now, keys = self.now, [r.key for r in self.rows]

@@ -220,7 +220,8 @@ async def test_a_fork_whose_id_is_taken_terminates_nothing(store: Store) -> None
 async def test_who_waited_for_an_id_that_was_not_there_hears_of_the_fork(store: Store) -> None:
     claim = await running(store, "waiter")
     await two(store)
-    await one(store, unit("waiter", claim, change=Park(None, "", ("f",))))
+    await one(store, park := unit("waiter", claim, change=Park(None, "", ("f",))))
+    await one(store, unit("waiter", claim, woken=[park.nonce]))  # that it is not there wakes it, too
     await store.fork(RunKey("w", 1), start("f"), a_mark("w", 0), now=T)
     [got] = await store.claim(want(), now=T)
     await one(store, unit("f", got.row.claim or b"", change=close()))

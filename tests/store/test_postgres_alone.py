@@ -199,11 +199,12 @@ async def _furnish(store: PostgresStore) -> None:
     await commit(store, *[own(id, CLAIM, start=STARTS[id]) for id in ("friend", "held", "over", "w")])
     await one(store, unit("held", CLAIM, change=Hold(Reason.PAUSED, "")))
     await one(store, unit("over", CLAIM, change=Close(Status.COMPLETED, Outcome.VALUE, b"1", b"wake")))
-    await one(store, unit("friend", CLAIM, change=Park(None, "", ("awaited",))))
+    await one(store, Unit(key=RunKey("friend", 1), claim=CLAIM, nonce=PARKED, change=Park(None, "", ("awaited",))))
     await one(store, outside(sends=[MAIL]))
     await store.cancel("w", "enough", COMMAND, now=T)
 
 
+PARKED = tok("parked")
 STARTS = {id: start(id, CLAIM) for id in ("friend", "held", "over", "w")}
 
 
@@ -314,7 +315,8 @@ async def test_one_that_is_watched_wakes_who_watches(store: Any, sent: Sent, for
 @pytest.mark.parametrize("form", ["start", "end_and_start"])
 async def test_one_that_was_watched_before_it_was_started_wakes_who_watches(store: Any, sent: Sent, form: str) -> None:
     claim = await running(store, "w", "waiter")
-    await one(store, unit("waiter", claim, change=Park(None, "", ("n",))))
+    await one(store, park := unit("waiter", claim, change=Park(None, "", ("n",))))
+    await one(store, unit("waiter", claim, woken=[park.nonce]))  # that there is no such workflow wakes it, too
     begun, ended = own("n", claim), unit("w", claim, records=[record(1)], change=close())
     sent.take()
     await store.commit([begun] if form == "start" else [begun, ended], now=T + 1)

@@ -129,7 +129,8 @@ async def test_a_repeat_after_a_wake_was_acted_on_wakes_nobody_again(store: Stor
 
 
 async def test_a_repeated_close_commands_nobody_again(store: Store) -> None:
-    claim = await running(store, "w", "parent", "child")
+    claim = await running(store, "w", "parent")
+    assert (await one(store, own("child", claim, start=start("child", claim, parent="w")))).applied
     u = unit("w", claim, change=close(parent="parent", children=("child",)))
     await one(store, u)
     wakes = (await store.poll(ME, None, "v1", now=T)).wakes
@@ -141,7 +142,8 @@ async def test_a_repeated_close_commands_nobody_again(store: Store) -> None:
 
 
 async def test_a_cancel_of_two_is_noted_for_the_one_that_acted_on_it(store: Store) -> None:
-    claim = await running(store, "parent", "a", "b")
+    claim = await running(store, "parent")
+    await commit(store, *(own(id, claim, start=start(id, claim, parent="parent")) for id in "ab"))
     await one(store, unit("parent", claim, change=close(children=("a", "b"))))
     a, b = (await store.poll(ME, None, "v1", now=T)).wakes
     assert a.nonce == b.nonce

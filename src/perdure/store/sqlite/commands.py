@@ -53,7 +53,7 @@ def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes,
     seen = conn.execute(Q["workflow_head"], (app, old.id)).fetchone()
     if seen is None or seen[1] < old.run:
         return False
-    _, run, status, _, inserted, _ = seen
+    _, run, status, _, inserted, *_ = seen
     following = old.run + 1
     if run >= following:
         return start.nonce == (inserted if run == following else past_nonce(conn, app, old.id, following))

@@ -61,6 +61,7 @@ class Head(msgspec.Struct, gc=False):
     claim: bytes | None
     nonce: bytes
     updated: int
+    parent: str | None
 
 
 def commit(conn: Connection, app: str, units: Sequence[Unit], now: int) -> Receipt:
@@ -217,7 +218,9 @@ class _Batch:
     def _start(self, start: Start, last_seq: int) -> None:
         """Queue the insert of a workflow, and let the rest of the batch see it."""
         at = placed(start, self.now)
-        self.heads[start.id] = Head(start.run, CODE[start.status], start.claim, start.nonce, self.now)
+        self.heads[start.id] = Head(
+            start.run, CODE[start.status], start.claim, start.nonce, self.now, start.parent
+        )  # fmt: skip
         self.inserts.append((
             self.app, start.id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim,
             start.owner, at.epoch, last_seq, at.until, start.timeout, at.deadline, self.now, at.started, start.parent,
@@ -344,12 +347,12 @@ class _Batch:
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
                     begin_next(self.conn, app, id, begun.run, begun, now)
-                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now)
+                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
                     watched.append((app, id, change.wake))
                 case Rewind():
                     begun = change.next
                     rewind(self.conn, app, unit.key, change, now, now)
-                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now)
+                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
                     watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
         self._many("workflow_moved", moved)
@@ -360,17 +363,18 @@ class _Batch:
         self._many("watch_insert", watches)
         for unit, change in changed:  # by what the whole batch made of the others
             if isinstance(change, Close):
-                self._wake_family(change)
+                self._wake_family(unit.key.id, change)
             elif isinstance(change, Park):
                 self._wake_at_once(unit, change)
 
-    def _wake_family(self, change: Close) -> None:
+    def _wake_family(self, id: str, change: Close) -> None:
         parent = None if change.parent is None else self.heads.get(change.parent)
         if parent is not None and hears(parent.status):
             self.wakes.append((self.app, change.parent, change.wake, None))
         for child in change.children:
             head = self.heads.get(child)
-            if head is not None and head.status < FIRST_CLOSED:
+            # Not a run that somebody else has begun in the place of a child.
+            if head is not None and head.status < FIRST_CLOSED and head.parent == id:
                 self.wakes.append((self.app, child, change.wake, ""))
 
     def _wake_at_once(self, unit: Unit, change: Park) -> None:

@@ -65,7 +65,7 @@ s as (
     where (select ok from g)
     on conflict (app, id) do update set nonce = excluded.nonce
         where workflow.nonce = excluded.nonce and workflow.run = excluded.run
-    returning id, claim, xmax = 0 as fresh),
+    returning id, claim, parent, xmax = 0 as fresh),
 payload_start as (
     insert into perdure.payload (app, id, run, input, outcome, output)
     select :app, u.id, u.run, u.input, u.outcome, u.output
@@ -198,15 +198,16 @@ x as (
         cross join lateral (select ctid from perdure.wake where app = :app and dest = u.dest offset 0) w)))
 
 -- Wakes from the runs that close by this very change (a second try has nothing to tell), for parents and as cancel
--- commands for children, if they are open. Whoever was deleted is told nothing: the next workflow of its id would hear it.
+-- commands for children, if they are open. Whoever was deleted is told nothing: the next workflow of its id would hear it;
+-- nor is a run that somebody else has begun in the place of a child.
 -- name: part_wake
 k as (
     insert into perdure.wake (app, dest, nonce, cancel)
     select :app, u.dest, u.nonce, u.cancel
     from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_by::text[]) u (dest, nonce, cancel, by)
     cross join lateral (
-        select status from perdure.workflow where app = :app and id = u.dest offset 0) w
-    where u.by in (select id from c) and w.status < 5
+        select status, parent from perdure.workflow where app = :app and id = u.dest offset 0) w
+    where u.by in (select id from c) and w.status < 5 and (u.cancel is null or w.parent = u.by)
     on conflict do nothing)
 
 -- The same of runs started here, with wakes for whoever watched for them before they were.
@@ -216,9 +217,11 @@ k as (
     select :app, u.dest, u.nonce, u.cancel
     from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_by::text[]) u (dest, nonce, cancel, by)
     left join lateral (
-        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
+        select status, parent from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where u.by in (select id from own where fresh)
-        and (w.status < 5 or u.dest in (select id from s where fresh))
+        and (w.status < 5 and (u.cancel is null or w.parent = u.by)
+            or u.cancel is null and u.dest in (select id from s where fresh)
+            or u.cancel is not null and (u.dest, u.by) in (select id, parent from s where fresh))
     union all
     select :app, v.waiter, u.nonce, null
     from unnest(:v_id::text[], :v_nonce::bytea[]) u (id, nonce)
@@ -233,9 +236,11 @@ k as (
     select :app, u.dest, u.nonce, u.cancel
     from unnest(:k_dest::text[], :k_nonce::bytea[], :k_cancel::text[], :k_by::text[]) u (dest, nonce, cancel, by)
     left join lateral (
-        select status from perdure.workflow where app = :app and id = u.dest offset 0) w on true
+        select status, parent from perdure.workflow where app = :app and id = u.dest offset 0) w on true
     where (u.by in (select id from c) or u.by in (select id from own where fresh))
-        and (w.status < 5 or u.dest in (select id from s where fresh))
+        and (w.status < 5 and (u.cancel is null or w.parent = u.by)
+            or u.cancel is null and u.dest in (select id from s where fresh)
+            or u.cancel is not null and (u.dest, u.by) in (select id, parent from s where fresh))
     union all
     select :app, v.waiter, u.nonce, null
     from unnest(:v_id::text[], :v_nonce::bytea[]) u (id, nonce)
