@@ -132,6 +132,11 @@ TABLES = (
     "trial",
     "decision",
     "request",
+    "queue",
+    "slot",
+    "pace",
+    "dedup",
+    "expiry",
 )
 _TEXT = {
     "input",

@@ -9,9 +9,9 @@ from typing import Any
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import CODE
-from perdure.store.base import Filter, Found, Poll
+from perdure.store.base import Filter, Found, Poll, lines_of
 from perdure.store.sql import queries
-from perdure.store.sqlite import rows
+from perdure.store.sqlite import queues, rows
 from perdure.store.sqlite.driver import Connection, Row
 
 Q = queries("perdure.store.sqlite")
@@ -81,12 +81,18 @@ def poll(
             lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
             lost.sort()
     claimable: int | None
-    if conn.execute(Q["workflow_woken"], (app, 1, version)).fetchone() is not None:
+    if conn.execute(Q["workflow_woken"], (app, 1, version, "[]")).fetchone() is not None:
         claimable = now
     else:
         times: list[int | None] = [conn.execute(Q["workflow_next_due"], (app, of)).get for of in {"", version}]
         claimable = min((max(until, now) for until in times if until is not None), default=None)
-    return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
+    if owner is None:
+        return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
+    return Poll(
+        now=now, wakes=wakes, claimable=claimable, lost=lost, lines=lines_of(queues.lines(conn, app, version)),
+        due=queues.due(conn, app, version), told=[(id, reason) for id, reason in conn.execute(Q["line_told"], (app,))],
+        revision=conn.execute(Q["queue_revisions"], (app,)).get,
+    )  # fmt: skip
 
 
 def incarnations(conn: Connection, app: str) -> list[Incarnation]:
