@@ -12,6 +12,7 @@ from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Close, Receipt, Rewind, Send, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Store
+from perdure.store.lines import LineRequest
 
 T = 1_800_000_000_000_000  # the tests' now: years ahead of real time, so that a forgotten `now` shows
 SECOND = 1_000_000
@@ -74,6 +75,12 @@ def rewind(id: str, keep: int, claim: bytes | None = None, run: int = 1, **more:
     begun = more.pop("next", None) or start(id, claim, run=run + 1)
     cut = mark(Cut(id, run, keep, 1), "rewind", at=T + 99, shown="by tests")
     return Rewind(next=begun, keep=keep, mark=cut, wake=tok("wake"), **more)
+
+
+def letin(queue: str, limit: int = 10, **more: Any) -> LineRequest:
+    """A request to let through the line of a queue."""
+    fields: dict[str, Any] = {"owner": ME, "token": tok("claim"), "version": "v1"}
+    return LineRequest(queue=queue, limit=limit, **{**fields, **more})
 
 
 def want(limit: int = 10, owner: bytes = ME, token: bytes | None = None, version: str = "v1") -> ClaimRequest:

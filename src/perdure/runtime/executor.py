@@ -128,8 +128,7 @@ class Executor:
         self._poll: asyncio.TimerHandle | None = None
         self._due: Any = None
         self._closed = False
-        self.draining = False
-        self.alive = True  # as far as others have said
+        self.draining, self.alive = False, True  # alive: as far as others have said
         self._disallowed: list[Callable[[], None]] = []
         self._hint_after = 0.0
         self.recovered = 0
@@ -341,7 +340,8 @@ class Executor:
                 await self._claim()
             elif poll.claimable is not None:
                 self.look_at(poll.claimable)
-            self._again |= await self.queues.take(poll)
+            if await self.queues.take(poll):
+                self._again = True
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, looking again later: %s", trouble)
             self.looks = 0  # a claim's answer may be lost: the next look also searches for rows of ours

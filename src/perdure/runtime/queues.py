@@ -142,7 +142,7 @@ class Queues:
         self._turn += 1
         first = self._turn % len(names)
         for name in [*names[first:], *names[:first]]:
-            again |= await self._let_in(lines[name])
+            again = await self._let_in(lines[name]) or again
         return again
 
     async def _cancel(self, told: Sequence[tuple[str, str]]) -> None:
