@@ -51,7 +51,7 @@ def test_what_is_in_line_and_the_limits_are_shown(perdure: Cli, filled: None) ->
 def test_limits_are_changed_and_reset(perdure: Cli, filled: None) -> None:
     said = perdure("queue", "set", "emails", "--concurrency", "3", "--rate", "none", "--partition-rate", "5/1m")
     assert said.stdout == "queue emails now has concurrency 3*, rate none*, partition rate 5/60s*\n"
-    assert "3 in line; no executor of app shop is alive" in said.stderr
+    assert "3 in line; no executor of app 'shop' is alive" in said.stderr
     assert shown(perdure, "emails")["live"]["concurrency"] == 3
     assert perdure("queue", "set", "emails", "--reset").stdout == "queue emails now has concurrency 10, rate 100/60s\n"
     assert shown(perdure, "emails")["live"] == {}

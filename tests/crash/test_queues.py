@@ -1,4 +1,4 @@
-"""Queues under kill -9: real executors die at any time, limits change meanwhile, and every commit is judged from the rows."""
+"""Queues under kill -9: executors die at any time, limits change meanwhile, every commit is judged from the rows."""
 
 # waits: between two kills, as long as chance says.
 

@@ -105,7 +105,8 @@ async def test_a_rate_is_kept_and_used_up(app: App) -> None:
 async def test_each_executor_keeps_to_its_own_limit_over_one_queue(database: str) -> None:
     gates = [Gate(), Gate()]
     apps = [App("shop", database=database, executor_id=f"e{n}") for n in range(2)]
-    works = [gated(app, gate, queue=app.queue("q", worker_concurrency=2)) for app, gate in zip(apps, gates, strict=True)]
+    pairs = zip(apps, gates, strict=True)
+    works = [gated(app, gate, queue=app.queue("q", worker_concurrency=2)) for app, gate in pairs]
     async with apps[0], apps[1]:
         handles = await works[0].start_many([str(n) for n in range(8)])
         await until(lambda: all(len(gate.inside) == 2 for gate in gates))
@@ -378,7 +379,7 @@ async def test_a_key_is_one_open_workflows(app: App) -> None:
     async with app:
         first = await keyed.start("a")
         assert (await keyed.start("b")).id == first.id
-        with pytest.raises(WorkflowConflict, match=f"has an open workflow with dedup='customer-7' already: {first.id!r}"):
+        with pytest.raises(WorkflowConflict, match=f"open workflow with dedup='customer-7' already: {first.id!r}"):
             await keyed.options(on_conflict="fail").start("c")
         gate.open()
         assert await first.result() == "a"
@@ -518,7 +519,7 @@ async def test_options_that_need_a_queue_say_so(app: App) -> None:
         for options in ({"dedup": "k"}, {"partition": "p"}, {"expires": 1}):
             with pytest.raises(DefinitionError, match="which stands in no queue: give queue= as well"):
                 await work.options(**options).start()  # type: ignore[arg-type]
-        with pytest.raises(DefinitionError, match="debounce= was given for .* without a key"):
+        with pytest.raises(DefinitionError, match=r"debounce= was given for .* without a key"):
             await work.options(queue="q", debounce=1).start()
 
 

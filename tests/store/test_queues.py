@@ -435,7 +435,8 @@ async def test_a_debounced_one_waits_for_the_last_start_and_has_its_input(store:
     await store.line_up("v1", 10, now=T + 8 * SECOND)
     [got] = (await store.claim_line(letin("q"), now=T + 8 * SECOND)).claimed
     assert (got.row.id, got.input) == ("a", b"3")
-    assert await once(store, "d", delay=5 * SECOND, now=T + 9 * SECOND, **how) is None, "one that has begun loses its key"
+    begun = await once(store, "d", delay=5 * SECOND, now=T + 9 * SECOND, **how)
+    assert begun is None, "one that has begun loses its key"
 
 
 # -- what operators see

@@ -361,7 +361,7 @@ def a_key_is_given_away(s: Streams) -> None:
 @breaks("I39")
 def one_is_passed_over(s: Streams) -> None:
     lined = [line for line in s.changes("workflow", op="insert") if line["row"]["lane"] is not None]
-    first, second = lined[0], next(line for line in lined[1:] if line["row"]["partition"] == lined[0]["row"]["partition"])
+    first, second = lined[:2]
     first["at"] -= 60_000_000
     second["row"]["until"] -= 60_000_000
     second["at"] -= 60_000_000

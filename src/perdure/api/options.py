@@ -102,7 +102,9 @@ def check_queued(name: str, options: StartOptions) -> None:
         if value is not None and options.queue is None:
             raise DefinitionError(f"{option}= was given for {name!r}, which stands in no queue: give queue= as well")
     if options.debounce is not None and options.dedup is None:
-        raise DefinitionError(f"debounce= was given for {name!r} without a key: give dedup= as well, such as a user's id")
+        raise DefinitionError(
+            f"debounce= was given for {name!r} without a key: give dedup= as well, such as a user's id"
+        )
     if options.debounce is not None and (options.delay is not None or options.until is not None):
         raise DefinitionError(f"debounce= and delay= were given for {name!r}: each says when it begins; give one")
     if options.debounce_max is not None and options.debounce is None:

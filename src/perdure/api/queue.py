@@ -97,7 +97,7 @@ def check_queue(name: Any) -> str:
     """A queue's name: 1 to 100 printable characters, no space at its ends. Raises ``DefinitionError`` showing it."""
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX or not _plain(name) or name != name.strip():
         raise DefinitionError(
-            f"{name!r} cannot name a queue: text of 1 to {NAME_MAX} printable characters is needed, no space at its ends"
+            f"{name!r} cannot name a queue: give text of 1 to {NAME_MAX} printable characters, no space at its ends"
         )
     return name
 

@@ -152,9 +152,7 @@ class Router:
             queue=None if queue is None else check_queue(queue.name if isinstance(queue, Queue) else queue),
         )
         self._registry.add(definition)
-        options = StartOptions(
-            timeout=definition.timeout, versioning=definition.versioning, queue=definition.queue
-        )
+        options = StartOptions(timeout=definition.timeout, versioning=definition.versioning, queue=definition.queue)
         return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, options, fn)
 
     def _check_workflow(self, fn: Any) -> None:

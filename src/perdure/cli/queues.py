@@ -21,7 +21,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _RATE = re.compile(r"(\d+)/(\d+(?:\.\d+)?)([smhd]?)")
 
 
-class _Count(click.ParamType):
+class _Count(click.ParamType[Any]):
     """A limit: a whole number, or none."""
 
     name = "N|none"
@@ -38,7 +38,7 @@ class _Count(click.ParamType):
         return number
 
 
-class _Rate(click.ParamType):
+class _Rate(click.ParamType[Any]):
     """A rate: so many starts in a time, or none."""
 
     name = "N/TIME|none"
@@ -95,7 +95,7 @@ def _counted(n: int) -> str:
 @click.option("--partition-concurrency", type=_Count(), help="In progress at a time of each partition.")
 @click.option("--partition-rate", type=_Rate(), help="Starts of each partition in every window.")
 @click.option("--reset", is_flag=True, help="First give up all live changes: what the code declares holds.")
-def set_(given: Given, name: str, reset: bool, **limits: Any) -> None:
+def set_(given: Given, /, name: str, reset: bool, **limits: Any) -> None:
     """Change limits of a queue, now.
 
     It holds for every claim that follows, on all executors, and wins over what the code declares until --reset.

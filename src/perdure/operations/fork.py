@@ -76,8 +76,8 @@ def _start_of(
     return Start(
         id=row.id, lineage=new_token(), name=row.name, version=version, input=stored if input is None else input,
         fingerprint=row.fingerprint if input is None else fingerprint_data(row.name, input), nonce=new_token(),
-        status=Status.QUEUED, timeout=row.timeout, began=row.started if kept else None, queue=row.queue, partition=row.partition,
-        priority=row.priority, attributes=row.attributes, versioning=row.versioning,
+        status=Status.QUEUED, timeout=row.timeout, began=row.started if kept else None, queue=row.queue,
+        partition=row.partition, priority=row.priority, attributes=row.attributes, versioning=row.versioning,
     )  # fmt: skip
 
 

@@ -357,14 +357,13 @@ class Executor:
     async def _claim(self) -> None:
         if not self.may_begin():
             return  # it could not be run here
-        if not (free := self.space):
+        limit = min(CLAIM_BATCH, self.space)
+        if not limit:
             return
-        limit = min(CLAIM_BATCH, free)
         claimed = await self.line.store.claim(self.request(limit), now=self.line.clock.stamp())
         if claimed:
             await self.take_on(claimed)
-        if len(claimed) == limit:
-            self._again = True
+        self._again |= len(claimed) == limit
 
     @property
     def space(self) -> int:
@@ -376,9 +375,8 @@ class Executor:
 
     def request(self, limit: int) -> ClaimRequest:
         full, some = self.queues.let()
-        return ClaimRequest(
-            owner=self.me.id, token=self.line.new_token(), version=self.version, limit=limit, full=full, some=some
-        )
+        me, token = self.me.id, self.line.new_token()
+        return ClaimRequest(owner=me, token=token, version=self.version, limit=limit, full=full, some=some)
 
     async def _readopt(self, keys: Sequence[RunKey]) -> None:
         """Rows under our name that nobody here runs: a claim's answer was lost."""

@@ -26,7 +26,8 @@ from perdure.store.lines import LineRequest
 log = logging.getLogger("perdure")
 
 AHEAD = 1000  # runs of queues that are at work at once: more would only wait here, instead of in line for anybody
-LINE_BATCH = 200  # let in by one claim
+LINE_BATCH = 400  # let in by one claim
+IN_A_ROW = 4  # claims from one line, before the others have their turn and the database is looked at again
 LINED_UP = 500  # of each version, in one look
 EXPIRED = 200  # closed in one look
 
@@ -174,10 +175,17 @@ class Queues:
         return True
 
     async def _let_in(self, standing: InLine) -> bool:
-        host, name = self._host, standing.queue
-        row = self._known.get(name)
+        row = self._known.get(standing.queue)
         if row is not None and row.paused:
             return False
+        for _ in range(IN_A_ROW):
+            if not await self._let_some_in(standing):
+                return False
+        return True
+
+    async def _let_some_in(self, standing: InLine) -> bool:
+        """Whether there may be more, and room for it."""
+        host, name = self._host, standing.queue
         limit = min(LINE_BATCH, host.space, self._room_to_work())
         if limit <= 0:
             self._full.add(name)
@@ -205,4 +213,3 @@ class Queues:
 
 def _at_work(execution: Execution) -> bool:
     return bool(execution.running) or not execution.waiting
-

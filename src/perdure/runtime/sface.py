@@ -19,6 +19,7 @@ from perdure.client.operate import change, counted
 from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outcome_of
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled
+from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import Ended, WorkflowRow
 from perdure.runtime import handover
 from perdure.runtime.births import Newcomer

@@ -18,10 +18,11 @@ from perdure.store.base import Store
 
 NUMBERED = frozenset({
     "commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held", "rewind", "reopen", "fork",
+    "claim_line", "line_up", "expire", "start_once", "change_queue",
     "adopt_strays", "note_trials", "release_orphans",
 })  # fmt: skip
 # Made again until they are answered.
-PATIENT = frozenset({"commit", "replace", "cancel", "terminate", "rewind", "reopen", "fork"})
+PATIENT = frozenset({"commit", "replace", "cancel", "terminate", "rewind", "reopen", "fork", "start_once"})
 AGAIN_SECONDS = 0.1  # a read that was refused is made again sooner than this, or not at all
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on
 

@@ -125,9 +125,7 @@ async def _used(tx: Transaction, place: Place, row: QueueRow, now: int | None) -
     live: dict[str, int] = {}
     starts: list[tuple[str, int, int]] = []
     at = 0
-    for kind, partition, when, n in await tx.fetch(
-        place.sql["line_used"], place.app, row.name, now, row.limits.window
-    ):
+    for kind, partition, when, n in await tx.fetch(place.sql["line_used"], place.app, row.name, now, row.limits.window):
         if kind == 0:
             live[partition] = n
         elif kind == 1:
@@ -212,9 +210,7 @@ def expired(row: WorkflowRow) -> str:
 # -- deduplication
 
 
-async def start_once(
-    link: Link, place: Place, start: Start, how: Deduplicated, now: int | None
-) -> WorkflowRow | None:
+async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, now: int | None) -> WorkflowRow | None:
     """Begin a workflow unless its key is another's; None if that is done, now or before, else who has the key or id."""
     sql, app = place.sql, place.app
     assert start.queue is not None, "a deduplication key is a queue's"

@@ -23,7 +23,7 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
     due: dict[str, int] = {}
     queues: dict[str, str | None] = {}
-    full = rows.pack(want.full)
+    full = rows.pack([*want.full])
     for query, bindings in (
         ("workflow_due", (app, now, want.limit, "", full)),
         ("workflow_due", (app, now, want.limit, want.version, full)),
@@ -69,16 +69,14 @@ def adopt(
     queues: dict[str, str | None] = {}
     for owner in sorted(gone):
         counted = death and owner not in spared
-        which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted, rows.pack(want.full))
+        which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted, rows.pack([*want.full]))
         for id, tries, queue in conn.execute(Q["workflow_orphans"], which):
             queues[id] = queue
             found.append((tries if suspects else 0, id, tries + int(counted or (death and tries >= SUSPECT)), owner))
     found.sort()
     let = set(_let(want, [id for _, id, _, _ in found], queues))
     taken = [one for one in found if one[1] in let][: want.limit]
-    claimed = take(
-        conn, app, [id for _, id, _, _ in taken], want, now, attempts=[n for *_, n, _ in taken], crash=death
-    )
+    claimed = take(conn, app, [id for _, id, _, _ in taken], want, now, attempts=[n for *_, n, _ in taken], crash=death)
     if death and taken:
         conn.executemany(Q["decision_default"], [(app, id, now, owner) for _, id, _, owner in taken])
     return claimed
@@ -86,9 +84,8 @@ def adopt(
 
 def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: str) -> list[bytes]:
     """Those of ``gone`` that died with a suspect."""
-    each = [
-        (owner, conn.execute(Q["workflow_orphans"], (app, owner, version, 1, 1, SUSPECT, "[]"))) for owner in sorted(gone)
-    ]
+    which = (version, 1, 1, SUSPECT, "[]")
+    each = [(owner, conn.execute(Q["workflow_orphans"], (app, owner, *which))) for owner in sorted(gone)]
     return [owner for owner, found in each if found.fetchone() is not None]
 
 

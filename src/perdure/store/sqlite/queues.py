@@ -252,9 +252,7 @@ def start_once(conn: Connection, app: str, start: Start, how: Deduplicated, now:
     return None
 
 
-def _debounce(
-    conn: Connection, app: str, start: Start, how: Deduplicated, row: WorkflowRow, now: int
-) -> WorkflowRow:
+def _debounce(conn: Connection, app: str, start: Start, how: Deduplicated, row: WorkflowRow, now: int) -> WorkflowRow:
     """Let the one that has the key, and was not begun, wait from now on, with the new input."""
     until = now + (how.debounce or 0)
     if how.debounce_max is not None:

@@ -1,4 +1,4 @@
-"""Invariants of queues: limits, rates, deduplication, order; judged from the rows of workflows, not from what is counted.
+"""Invariants of queues: limits, rates, deduplication, order; judged from the rows of workflows, not from counts.
 
 An item is *let through* when its lane goes and it is held; it is *in progress* while it is of the queue, open, not held
 and not in line. What claims of a queue see of ends is never more than the audit shows by then, so no breach is made up.
@@ -148,12 +148,13 @@ def _rates(of: Evidence, found: Findings, rate: str, *, whole: bool) -> None:
             window.popleft()
         found.look()
         if len(window) > bound:
-            found.violated(f"{len(window)} starts of queue {let.queue} in one window, {rate} {bound}", window[0].change, change)
+            what = f"{len(window)} starts of queue {let.queue} in one window, {rate} {bound}"
+            found.violated(what, window[0].change, change)
 
 
 @invariant("I38")
 def one_open_workflow_has_a_key(of: Evidence, found: Findings) -> None:
-    """A key goes to another workflow, or is forgotten, only when the one that has it is over (or, debounced, was begun)."""
+    """A key is given away or forgotten only when the workflow that has it is over (or, debounced, was begun)."""
     rows: dict[str, Row] = {}
     pending: list[tuple[Change, Row, str | None]] = []
     for change in of.changes:
@@ -198,9 +199,9 @@ def nobody_is_passed_over(of: Evidence, found: Findings) -> None:
                 line.remove(place[1])
         if _place(change.new) is None and id in lined:
             del lined[id]
-            for let in passed.pop(id, ()):
-                if change.at - let.change.at > SLACK_US:
-                    found.violated(f"{id} was passed over in queue {let.queue}", let.change, change)
+            for before in passed.pop(id, ()):
+                if change.at - before.change.at > SLACK_US:
+                    found.violated(f"{id} was passed over in queue {before.queue}", before.change, change)
         let = let_through(change)
         if let is not None:
             found.look()
@@ -215,9 +216,7 @@ def _place(row: Row | None) -> tuple[tuple[str, str], tuple[str, int, str]] | No
     return (queue_of(row["lane"]), row["partition"]), (row["lane"], row["until"], row["id"])
 
 
-def _better(
-    change: Change, line: list[tuple[str, int, str]], of: Evidence, lined: dict[str, int]
-) -> Iterator[str]:
+def _better(change: Change, line: list[tuple[str, int, str]], of: Evidence, lined: dict[str, int]) -> Iterator[str]:
     """Who stood before it, for long enough to be seen, and could be taken by whoever took it."""
     old, new = change.old, change.new
     assert old is not None
