@@ -215,9 +215,11 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
     sql, app = place.sql, place.app
     assert start.queue is not None, "a deduplication key is a queue's"
     async with link.transaction() as tx:
-        holder = (await tx.fetchrow(sql["dedup_lock"], app, start.queue, how.key, start.id))[0]
+        holder, made = await tx.fetchrow(sql["dedup_lock"], app, start.queue, how.key, start.id)
         locked = {row["id"]: row for row in await tx.fetch(sql["lock"], app, sorted({holder, start.id}))}
-        if start.id in locked:
+        if start.id in locked:  # by a first try, or another's
+            if made:
+                await tx.fetch(sql["dedup_drop"], app, start.queue, how.key)
             mine = locked[start.id]["nonce"] == start.nonce
             return None if mine else await commands.get(tx, place, start.id)
         if holder != start.id:
@@ -231,7 +233,8 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
         at = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
         unit = Unit(key=RunKey("", 0), children=[start])
         taken = (await write(tx, place, Columns([unit]), at, watchers_seen=True)).took
-        if taken is not None:
+        if taken is not None:  # the id went to another just now
+            await tx.fetch(sql["dedup_drop"], app, start.queue, how.key)
             return await commands.get(tx, place, start.id)
         if start.expires is not None:
             await tx.fetch(sql["expiry_insert"], app, [start.id])

@@ -173,11 +173,12 @@ delete from perdure.expiry k where k.ctid = any(array(
     select x.ctid from unnest($2::bigint[], $3::text[]) u (at, id) cross join lateral (
         select ctid from perdure.expiry where app = $1 and at = u.at and id = u.id offset 0) x))
 
--- Locks the deduplication key `$3` of the queue `$2`, made for the workflow `$4` if it is free; whose it is.
+-- Locks the deduplication key `$3` of the queue `$2`, made for the workflow `$4` if there is none; whose it is, and
+-- whether it was made.
 -- name: dedup_lock
 insert into perdure.dedup as d (app, queue, key, id) values ($1, $2, $3, $4)
 on conflict (app, queue, key) do update set id = d.id
-returning id
+returning id, xmax::text = '0' as made
 
 -- Gives a locked key to another workflow.
 -- name: dedup_set
@@ -220,6 +221,10 @@ from (
     where app = $1 and status < 5 order by owner, version, lane, until limit $2) w
 where w.queue is not null and w.lane is null and w.status in (1, 2, 3)
 group by 1
+
+-- Takes back a key that was made for nothing.
+-- name: dedup_drop
+delete from perdure.dedup where app = $1 and queue = $2 and key = $3
 
 -- Locks up to `$4` keys of a queue beyond `$3`.
 -- name: dedup_next
