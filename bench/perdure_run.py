@@ -12,6 +12,7 @@ sync_threads    the same, by 16 threads
 sync_sequential, sync_burst    as without sync_, workflows and steps written without await
 recover_one     one workflow with n recorded steps, killed; launch and claim to the first new step
 recover_many    n workflows with k recorded steps, killed; launch until all are complete
+queue …         see queue_run.py
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 import perdure.sync
 from bench.meter import Meter, contender_arguments, emit, latencies, quiet, rates, two_lives
+from bench.queue_run import QUEUES, executor
 from perdure import App, Event, Topic, recv, set_event
 
 THREADS = 16
@@ -297,11 +299,17 @@ RECOVERY = ("recover_one", "recover_many")
 
 def main() -> None:
     logging.getLogger("perdure").setLevel(logging.ERROR)
-    a = contender_arguments(__doc__, [*ASYNC, *SYNC, *RECOVERY]).parse_args()
+    a = contender_arguments(__doc__, [*ASYNC, *SYNC, *RECOVERY, *QUEUES]).parse_args()
+    if a.role and a.workload in QUEUES:
+        asyncio.run(executor(a))
+        return
     if a.role:
         asyncio.run(first(a) if a.role == "first" else second(a))
         return
-    if a.workload in RECOVERY:
+    if a.workload in QUEUES:
+        quiet(a.quiet)
+        result = asyncio.run(QUEUES[a.workload](a))
+    elif a.workload in RECOVERY:
         result = two_lives("bench.perdure_run", a)
     else:
         result = run_sync(a) if a.workload in SYNC else asyncio.run(run_async(a))

@@ -54,6 +54,13 @@ def only(workload: str, n: int, k: int = 1, *others: str, **different: Run) -> d
 
 
 P99_S = ("p99_s", "s", "less")
+
+
+def queued(workload: str, n: int, k: int = 1, *, peer: int = 0) -> dict[str, Run]:
+    """Perdure, and DBOS with ``peer`` tasks."""
+    return {"perdure": Run(workload, n, k)} | ({"dbos": Run(workload, peer, k)} if peer else {})
+
+
 MS, RATE_W, RATE_S = ("p50_ms", "ms", "less"), ("wf_per_s", "wf/s", "more"), ("steps_per_s", "steps/s", "more")
 
 
@@ -170,12 +177,25 @@ LINES: tuple[Line, ...] = (
         "takeover_fast_sqlite", "SQLite: the same with a lease of 6 s, p99", P99_S, only("takeover_lease", 20, 6),
         at_most=7.0, store="sqlite", most_runs=1, group="takeover",
     ),
+    line("queue", "5,000 x 1 in a queue, 1 executor", RATE_W, queued("queue", 5000, peer=2000), T("dbos", 20),
+         group="queue"),
+    line("queue_two", "the same, 2 executors", RATE_W, queued("queue", 5000, 2), T("queue", 1.2), group="queue"),
+    line("queue_among", "the same among 1,000,000 finished", RATE_W, queued("queue_among", 5000, 1000),
+         T("queue", 0.9), group="queue", most_runs=1),
+    line("enqueue", "enqueue by a client, 200 in flight", RATE_W, queued("enqueue", 5000, peer=2000), T("dbos", 2),
+         group="queue"),
+    line("enqueue_many", "enqueue by a client, in bulk", RATE_W, queued("enqueue_many", 20_000), T("enqueue", 2),
+         group="queue"),
+    line("queue_start", "enqueue -> start, p50", MS, queued("queue_start", 200, peer=20), at_most=5.0, group="queue"),
+    line("queue_idle", "idle, 20 queues: statements a second", ("statements_per_s", "1/s", "less"),
+         queued("queue_idle", 20, 20), at_most=2.0, group="queue"),
 )  # fmt: skip
 
 QUICK = {  # the parts of n and k that a short pass takes
     "latency": 0.1, "burst": 0.2, "sequential": 0.15, "wake": 0.1, "sync_start": 0.1, "sync_many": 0.2,
     "sync_threads": 0.2, "sync_sequential": 0.15, "sync_burst": 1.0, "recover_one": 1.0, "recover_many": 0.1,
     "interrupted": 0.1, "takeover": 0.05, "takeover_lease": 0.2,
+    "queue": 0.4, "queue_among": 0.4, "enqueue": 0.4, "enqueue_many": 0.4, "queue_start": 0.2, "queue_idle": 0.5,
 }  # fmt: skip
 
 
@@ -187,7 +207,7 @@ def selected(names: list[str], quick: bool) -> list[Line]:
     wanted = {one.name for one in LINES if not names or one.name in names or one.group in names}
     unknown = [name for name in names if all(name not in (one.name, one.group) for one in LINES)]
     if unknown:
-        known = ", ".join([*(one.name for one in LINES), "sync, sqlite, wake, slow, recover, takeover"])
+        known = ", ".join([*(one.name for one in LINES), "sync, sqlite, wake, slow, recover, takeover, queue"])
         raise SystemExit(f"no such workload: {', '.join(unknown)}; there are: {known}")
     for one in LINES[::-1]:
         if one.name in wanted:

@@ -11,16 +11,17 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from bench.meter import Meter, contender_arguments, emit, latencies, quiet, rates, two_lives
+from bench.meter import Meter, again, contender_arguments, emit, latencies, quiet, rates, two_lives, wait_line
 
 if any(argument.startswith("--db=sqlite") for argument in sys.argv):
     import pysqlite3
 
     sys.modules["sqlite3"], sys.modules["sqlite3.dbapi2"] = pysqlite3, pysqlite3.dbapi2
 
-from dbos import DBOS
+from dbos import DBOS, DBOSClient
 
 marks: dict[str, float] = {}
 arrived: dict[int, float] = {}
@@ -41,6 +42,16 @@ def work(k: int) -> int:
     for i in range(k):
         step(i)
     return k
+
+
+@DBOS.step()
+def moment() -> float:
+    return time.perf_counter()
+
+
+@DBOS.workflow()
+def when(k: int) -> float:
+    return moment()
 
 
 @DBOS.step()
@@ -88,6 +99,8 @@ def launch(a: argparse.Namespace) -> None:
             "executor_id": "local",
         }
     )
+    if a.workload in QUEUES and not a.role:
+        DBOS.listen_queues([])  # its executors are processes of their own
     DBOS.launch()
 
 
@@ -134,6 +147,56 @@ def wake(a: argparse.Namespace, meter: Meter) -> dict[str, Any]:
     return {**latencies(sends, "send_recv_"), **latencies(events, "event_get_"), **meter.stop()}
 
 
+def listen(a: argparse.Namespace) -> None:
+    """An executor of the queue, until it is killed."""
+    launch(a)
+    DBOS.register_queue("tasks", polling_interval_sec=0.05)
+    print("SERVES", flush=True)
+    time.sleep(10_000)
+
+
+def finished() -> int:
+    return len(DBOS.list_workflows(status="SUCCESS", load_input=False, load_output=False))
+
+
+def enqueue(a: argparse.Namespace, meter: Meter) -> dict[str, Any]:
+    """One by one, by threads: what this client does at once."""
+    client = DBOSClient(system_database_url=a.db)
+    with ThreadPoolExecutor(20) as threads:
+        meter.start()
+        list(threads.map(lambda _: client.enqueue({"queue_name": "tasks", "workflow_name": "work"}, 1), range(a.n)))
+    return rates(meter.stop(), a.n, 1)
+
+
+def queue(a: argparse.Namespace, meter: Meter) -> dict[str, Any]:
+    enqueue(a, Meter())
+    before = finished()
+    processes = [again("bench.peers.dbos", a, "first") for _ in range(a.k)]
+    for process in processes:
+        wait_line(process, "SERVES")
+    meter.start()
+    while finished() < before + a.n:
+        time.sleep(0.2)
+    result = rates(meter.stop(), a.n, 1)
+    for process in processes:
+        process.kill()
+    return result
+
+
+def queue_start(a: argparse.Namespace, meter: Meter) -> dict[str, Any]:
+    process = again("bench.peers.dbos", a, "first")
+    wait_line(process, "SERVES")
+    client, times = DBOSClient(system_database_url=a.db), []
+    for _ in range(a.n):
+        time.sleep(0.1)
+        began = time.perf_counter()
+        handle = client.enqueue({"queue_name": "tasks", "workflow_name": "when"}, 1)
+        times.append(handle.get_result() - began)
+    process.kill()
+    return latencies(times)
+
+
+QUEUES = {"queue": queue, "enqueue": enqueue, "queue_start": queue_start}
 WORKLOADS = {"latency": latency, "burst": burst, "sequential": sequential, "wake": wake}
 
 
@@ -167,7 +230,9 @@ def second(a: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    a = contender_arguments(__doc__, [*WORKLOADS, "recover_one", "recover_many"]).parse_args()
+    a = contender_arguments(__doc__, [*WORKLOADS, *QUEUES, "recover_one", "recover_many"]).parse_args()
+    if a.role and a.workload in QUEUES:
+        listen(a)
     if a.role:
         (first if a.role == "first" else second)(a)
         sys.stdout.flush()
@@ -181,7 +246,7 @@ def main() -> None:
     for handle in [DBOS.start_workflow(work, 1) for _ in range(50)]:
         handle.get_result()
     quiet(a.quiet)
-    emit(WORKLOADS[a.workload](a, Meter(a.server_pid)))
+    emit((WORKLOADS | QUEUES)[a.workload](a, Meter(a.server_pid)))
     os._exit(0)
 
 

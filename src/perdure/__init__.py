@@ -7,6 +7,7 @@ from perdure.api.keys import Event, Key, Topic
 from perdure.api.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.api.options import Options
 from perdure.api.patches import deprecate_patch, patched
+from perdure.api.queue import Queue, QueueInfo
 from perdure.api.resource import Resource
 from perdure.api.router import Router
 from perdure.api.step import Step
@@ -15,6 +16,7 @@ from perdure.errors import PerdureError
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
 from perdure.model.states import Status
+from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
 from perdure.runtime.context import Current, current
 from perdure.serde.codec import Codec
@@ -34,6 +36,9 @@ __all__ = [
     "Key",
     "Options",
     "PerdureError",
+    "Queue",
+    "QueueInfo",
+    "Rate",
     "Resource",
     "Retry",
     "Router",

@@ -32,6 +32,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "schema": ("PERDURE_SCHEMA",),
     "threads": ("PERDURE_THREADS",),
     "grace": ("PERDURE_GRACE",),
+    "listen": ("PERDURE_LISTEN",),
 }
 OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_APP"})
 OF_TESTS = "PERDURE_TEST_"  # read by this project's own tests
@@ -59,6 +60,7 @@ class Settings:
     schema: str = "perdure"
     threads: int = 64
     grace: float = 5.0
+    listen: tuple[str, ...] | None = None  # queues; None: all
 
     @property
     def chosen(self) -> bool:
@@ -124,6 +126,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
         return 0.0 if value in (0, "0") else _number(key, value, where, least=1.0)
     if key in ("lease", "grace"):
         return _number(key, value, where, least=1.0 if key == "lease" else 0.0)
+    if key == "listen":
+        return _names(key, value, where)
     if key == "threads":
         return int(_number(key, value, where, least=1))
     if key == "schema" and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(value)):
@@ -142,6 +146,14 @@ def _number(key: str, value: Any, where: str, least: float) -> float:
     if not least <= number <= 86400 * 365:
         raise ConfigError(f"{key}={value!r} (from {where}) must be a number of at least {least:g}")
     return number
+
+
+def _names(key: str, value: Any, where: str) -> tuple[str, ...]:
+    """Names in a list, or in one text with commas."""
+    names = value.split(",") if isinstance(value, str) else list(value)
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{key}={value!r} (from {where}) is no list of names: give such as emails,reports")
+    return tuple(name.strip() for name in names if name.strip())
 
 
 _PASSWORD = re.compile(r"([?&]password=)[^&]+", re.IGNORECASE)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from perdure import App, Event, Retry, Topic, current, now, random, recv, set_event, sleep, uuid4
+from perdure import App, Event, Rate, Retry, Topic, current, now, random, recv, set_event, sleep, uuid4
 from perdure.errors import StepOutcomeUnknown
 from tests.crash.ledger import ledger
 
 app = App("canon")
+line = app.queue("line", concurrency=1, rate=Rate(3, per=10))
 letters = Topic[str]("letters")
 stage = Event[str]("stage")
 
@@ -126,6 +127,20 @@ async def child(what: str) -> str:
     await act(f"{what}/1")
     await sleep(10)
     return await act(f"{what}/2")
+
+
+@app.workflow(queue=line)
+async def lined(what: str) -> str:
+    return f"{await act(what)} done"
+
+
+@app.workflow
+async def through_a_line() -> list[str | bool]:
+    """Children that stand in line, one of them late, with a key that a second start meets."""
+    handles = [await lined.options(priority=-n).start(f"child {n}") for n in range(3)]
+    late = await lined.options(delay=30, dedup="key").start("late")
+    same = await lined.options(dedup="key").start("another")
+    return [await handle.result() for handle in handles] + [same.id == late.id, await late.result()]
 
 
 @app.workflow

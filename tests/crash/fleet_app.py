@@ -14,10 +14,12 @@ import signal
 import time
 from pathlib import Path
 
-from perdure import App, Topic, recv
+from perdure import App, Rate, Topic, recv
 
 app = App("fleet")
 go = Topic[str]("go")
+narrow = app.queue("narrow", concurrency=4, worker_concurrency=2, partition_concurrency=3)
+paced = app.queue("paced", concurrency=8, rate=Rate(20, per=1), partition_rate=Rate(9, per=1))
 
 
 def note(what: str, id: str, n: int) -> None:
@@ -86,6 +88,12 @@ async def job(id: str, steps: int = 3, seconds: float = 0.05) -> int:
     for n in range(1, steps + 1):
         total += await effect(id, n, seconds)
     return total
+
+
+@app.workflow(max_deaths=1000)
+async def queued(id: str) -> int:
+    """An item of a queue: two short steps."""
+    return await effect(id, 1, 0.02) + await effect(id, 2, 0.01)
 
 
 @app.workflow

@@ -244,6 +244,16 @@ async def many(io: Outside, harness: Harness) -> Any:
     return [await io.wait(handle.result) for handle in handles]
 
 
+async def queued(io: Outside, harness: Harness) -> Any:
+    """Items of a queue from outside: in bulk, with a key, delayed; and one that leaves the line."""
+    many = await io(lambda: c.lined.start_many(["a", "b"], id=lambda what: f"main-{what}"))
+    keyed = await io(lambda: c.lined.options(id="main-k", dedup="k").start("keyed"))
+    late = await io(lambda: c.lined.options(id="main-l", delay=60).start("late"))
+    gone = await io(lambda: c.lined.options(id="main-g", delay=90).start("gone"))
+    left = str(await io(gone.cancel))
+    return [await io.wait(handle.result) for handle in (*many, keyed, late)] + [left]
+
+
 def rewound(*, at_once: bool) -> Drive:
     """Its holder rewinds it to before its first message, to go on at once or from the queue; again after a crash."""
 
@@ -353,6 +363,8 @@ SCENARIOS = [
     plain(c.children, result=["one/2", "two/2", "three/2", "four/2"]),
     plain(c.named_children, result=["chosen", "chosen", "chosen/2", "chosen/2", "other/2"]),
     plain(c.child_fails, result="caught child refuses"),
+    plain(c.through_a_line, result=["child 0 done", "child 1 done", "child 2 done", True, "late done"]),
+    Scenario("queued", queued, ["a done", "b done", "keyed done", "late done", "cancelled"]),
     plain(c.talkers, result=["letter 0", "letter 1", "letter 2"]),
     plain(c.listener, result="stage 1"),
     plain(c.sleeper, result=150.0),

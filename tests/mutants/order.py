@@ -85,11 +85,11 @@ class CancelWithoutCompare(Mutant):
         def cancel(
             conn: Any, app: str, id: str, reason: str, nonce: bytes, now: int, _unserved: str | None = None
         ) -> Any:
-            row = commands._get(conn, app, id)
+            row = commands.get(conn, app, id)
             if row is None or not row.status.open:
                 return row
             ending = (CODE[Status.CANCELLED], row.claim, reason, row.detail, now)
-            return commands._end(conn, app, row, ending, nonce)
+            return commands.end(conn, app, row, ending, nonce)
 
         patch.setattr(commands, "cancel", cancel)
 

@@ -94,12 +94,12 @@ class EveryClaimIsADeath(Mutant):
     number = "18"
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
-        plain = claim._take
+        plain = claim.take
 
         def take(conn: Any, app: str, ids: list[str], want: Any, now: int, **told: Any) -> Any:
             return plain(conn, app, ids, want, now, **{**told, "attempts": [1] * len(ids)})
 
-        patch.setattr(claim, "_take", take)
+        patch.setattr(claim, "take", take)
 
 
 class DeathsAreForgotten(Mutant):
@@ -109,12 +109,12 @@ class DeathsAreForgotten(Mutant):
     faults: ClassVar[dict[str, float]] = DEATHS
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
-        plain = claim._take
+        plain = claim.take
 
         def take(conn: Any, app: str, ids: list[str], want: Any, now: int, **told: Any) -> Any:
             return plain(conn, app, ids, want, now, **{**told, "attempts": [0] * len(ids)})
 
-        patch.setattr(claim, "_take", take)
+        patch.setattr(claim, "take", take)
 
 
 class TakesFromTheLiving(Mutant):

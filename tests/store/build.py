@@ -12,6 +12,7 @@ from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Close, Receipt, Rewind, Send, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Store
+from perdure.store.lines import LineRequest
 
 T = 1_800_000_000_000_000  # the tests' now: years ahead of real time, so that a forgotten `now` shows
 SECOND = 1_000_000
@@ -76,6 +77,12 @@ def rewind(id: str, keep: int, claim: bytes | None = None, run: int = 1, **more:
     return Rewind(next=begun, keep=keep, mark=cut, wake=tok("wake"), **more)
 
 
+def letin(queue: str, limit: int = 10, **more: Any) -> LineRequest:
+    """A request to let through the line of a queue."""
+    fields: dict[str, Any] = {"owner": ME, "token": tok("claim"), "version": "v1"}
+    return LineRequest(queue=queue, limit=limit, **{**fields, **more})
+
+
 def want(limit: int = 10, owner: bytes = ME, token: bytes | None = None, version: str = "v1") -> ClaimRequest:
     return ClaimRequest(owner=owner, token=token or tok("claim"), version=version, limit=limit)
 
@@ -132,6 +139,11 @@ TABLES = (
     "trial",
     "decision",
     "request",
+    "queue",
+    "slot",
+    "pace",
+    "dedup",
+    "expiry",
 )
 _TEXT = {
     "input",

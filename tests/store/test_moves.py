@@ -7,6 +7,7 @@ import pytest
 
 from perdure.model.cuts import Cut, mark
 from perdure.model.ids import RunKey
+from perdure.model.queues import lane_of
 from perdure.model.records import Kind, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Hold, Park, Reopen, SetEvent
@@ -19,6 +20,7 @@ from tests.store.build import (
     close,
     dump,
     history,
+    letin,
     one,
     outside,
     queued,
@@ -93,11 +95,13 @@ async def test_at_once_is_before_all_others_and_outside_its_queue(store: Store) 
 
 
 async def test_held_work_keeps_its_queue(store: Store) -> None:
+    await store.make_queues(["emails"], now=T)
     await queued(store, "a", queue="emails")
-    [got] = await store.claim(want(), now=T)
+    [got] = (await store.claim_line(letin("emails"), now=T)).claimed
     await one(store, unit("a", got.row.claim or b"", change=Hold(Reason.PAUSED, "")))
     assert await store.reopen(await row(store, "a"), order(), now=T + 5)
-    assert (await row(store, "a")).queue == "emails"
+    again = await row(store, "a")
+    assert (again.queue, again.lane) == ("emails", lane_of("emails", "", 0)), "it stands in line again"
 
 
 async def test_work_that_moves_is_claimed_by_its_new_version_only(store: Store) -> None:

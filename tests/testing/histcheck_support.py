@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from perdure import App, Event, Retry, Topic, now, recv, set_event, sleep
+from perdure import App, Event, Rate, Retry, Topic, now, recv, set_event, sleep
 from perdure.testing.histcheck import ClientHistory, Evidence, FaultLog, Ledger, install_audit, read_audit, read_lines
 
 PARCEL = Topic[int]("parcel")
@@ -54,13 +54,22 @@ class Shop:
             parcel = await recv(PARCEL)
             return total + (parcel or 0)
 
-        self.order = order
+        @app.workflow(queue=app.queue("gate", concurrency=2, worker_concurrency=2, rate=Rate(50, per=1),
+                                      partition_rate=Rate(50, per=1)))  # fmt: skip
+        async def lined(n: int) -> int:
+            return n
+
+        self.order, self.lined = order, lined
 
     async def day(self) -> None:
         """Orders come in, parcels arrive; one order is cancelled."""
         await install_audit(self.database)
         async with self.app:
             await asyncio.gather(*(self._order(f"order-{n}") for n in range(4)))
+            handles = await self.lined.start_many(range(6))
+            handles.append(await self.lined.options(dedup="key").start(6))
+            for handle in handles:
+                await handle.result()
             with self.history.call("start", "late", args="late"):
                 handle = await self.order.options(id="late").start("late")
             with self.history.call("cancel", "late") as call:

@@ -332,6 +332,49 @@ def a_decision_is_only_said(s: Streams) -> None:
     s.append({"n": 0, "tx": 0, "at": 0, "table": "decision", "op": "update", "row": row})
 
 
+@breaks("I34")
+def more_are_in_progress_than_may_be(s: Streams) -> None:
+    s.changes("queue", name="gate", op="update")[-1]["row"]["concurrency"] = 0
+
+
+@breaks("I35")
+def more_are_on_an_executor_than_may_be(s: Streams) -> None:
+    row = s.changes("queue", name="gate", op="update")[-1]
+    row["row"]["worker_concurrency"] = 0
+    row["at"] -= 10_000_000
+
+
+@breaks("I36")
+def more_began_than_the_rate_allows(s: Streams) -> None:
+    for line in s.changes("queue", name="gate", op="update"):
+        line["row"] |= {"rate_limit": 1, "rate_period": 3_600_000_000}
+
+
+@breaks("I37")
+def more_of_a_partition_began(s: Streams) -> None:
+    for line in s.changes("queue", name="gate", op="update"):
+        line["row"] |= {"partition_rate_limit": 1, "partition_rate_period": 3_600_000_000}
+
+
+@breaks("I38")
+def a_key_is_given_away(s: Streams) -> None:
+    key = s.changes("dedup")[0]
+    before = s.changes("workflow", id=key["row"]["id"], status=CODE[Status.QUEUED])[0]
+    s.append(before, "update")
+    s.append(key, "update", id="order-1")
+
+
+@breaks("I39")
+def one_is_passed_over(s: Streams) -> None:
+    lined = [line for line in s.changes("workflow", op="insert") if line["row"]["lane"] is not None]
+    first, second = lined[:2]
+    first["at"] -= 60_000_000
+    second["row"]["until"] -= 60_000_000
+    second["at"] -= 60_000_000
+    for line in s.changes("workflow", id=second["row"]["id"], status=CODE[Status.RUNNING]):
+        line["at"] += 60_000_000
+
+
 @breaks("I67")
 def trouble_is_called_failure(s: Streams) -> None:
     next(line for line in s.history if line["type"] == "ok").update(type="fail", error="LostAnswer")

@@ -31,7 +31,8 @@ class App(Router):
     ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the
     default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
     one (``single``), or of nobody (``manual``). ``adopt``: unfinished work of versions that nobody runs any more goes
-    on here if its history replays on this code (``replay_safe``, the default), or ``never``. ``codec``: encrypts or
+    on here if its history replays on this code (``replay_safe``, the default), or ``never``. ``listen``: the names of
+    the queues that this process works; default all. ``codec``: encrypts or
     compresses the values that are stored.
     """
 
@@ -46,6 +47,7 @@ class App(Router):
         adopt: Literal["replay_safe", "never"] | None = None,
         recovery: Literal["fleet", "own", "single", "manual"] | None = None,
         lease: Duration | None = None,
+        listen: Collection[str] | None = None,
         modules: Collection[str] = (),
         codec: Codec | None = None,
     ) -> None:
@@ -58,6 +60,7 @@ class App(Router):
             "database": database, "executor_id": executor_id, "version": version, "recovery": recovery, "lease": lease,
             "rollout": rollout,
             "adopt": adopt,
+            "listen": listen,
         }  # fmt: skip
         self._home = Home(name, arguments, self._registry, maker(codec), aface.FACE)
         self._home.modules = tuple(modules)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import builtins  # `list` is a method here
 from collections.abc import AsyncIterator
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from perdure.api.handle import Handle
 from perdure.api.options import check_id
+from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
 from perdure.api.store import maker
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.filters import read_filter
+from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
 from perdure.model.info import WorkflowInfo, info_of
+from perdure.policy.rate import Rate
 from perdure.runtime import aface
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
 
 R = TypeVar("R")
+
+
+class QueueLimits(TypedDict, total=False):
+    """Limits of a queue; None is no limit."""
+
+    concurrency: int | None
+    worker_concurrency: int | None
+    rate: Rate | None
+    partition_concurrency: int | None
+    partition_rate: Rate | None
 
 
 class Client:
@@ -61,7 +75,8 @@ class Client:
         homes = Homes()
         homes.home = self._home
         definition = self._home.registry.workflows.get(name)
-        return Workflow(name, homes, definition, Shape.of(returns))
+        options = None if definition is None else StartOptions(queue=definition.queue)
+        return Workflow(name, homes, definition, Shape.of(returns), options)
 
     def handle(self, id: str, /) -> Handle[Any]:
         """Any workflow, by its id. Does no I/O."""
@@ -87,3 +102,28 @@ class Client:
         Raises ``ExecutorNotFound``, ``ExecutorAlive`` (saying how long the lease runs), before anything is changed.
         """
         return await aface.recover_executors(self._home, executors, by, force)
+
+    async def queues(self) -> builtins.list[QueueInfo]:
+        """All queues by name: their limits, and what they hold."""
+        return [queue_info(row, count) for row, count in await aface.queues(self._home)]
+
+    async def set_queue(self, name: str, /, **limits: Unpack[QueueLimits]) -> None:
+        """Change limits of a queue, now: ``set_queue("emails", concurrency=20, rate=None)``; None takes one away.
+
+        It holds for every claim that follows, and wins over what the code declares, until ``reset_queue``.
+        Raises ``DefinitionError`` for what is no limit.
+        """
+        given: dict[str, Limit] = dict(limits)  # type: ignore[arg-type]
+        await aface.change_queue(self._home, check_queue(name), change_of(given))
+
+    async def reset_queue(self, name: str, /) -> None:
+        """Give up the changes that were made live: the limits are again what the code declares."""
+        await aface.change_queue(self._home, check_queue(name), change_of({}, reset=True))
+
+    async def pause_queue(self, name: str, /) -> None:
+        """Let nothing more through the line of a queue; what is in progress goes on."""
+        await aface.change_queue(self._home, check_queue(name), change_of({}, paused=True))
+
+    async def resume_queue(self, name: str, /) -> None:
+        """Let a paused queue go on."""
+        await aface.change_queue(self._home, check_queue(name), change_of({}, paused=False))

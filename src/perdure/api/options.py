@@ -8,11 +8,13 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from perdure.api.queue import Queue, check_partition, check_queue
 from perdure.client.questions import StartOptions
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.model.ids import ID_BYTES_MAX
 from perdure.model.info import from_datetime
+from perdure.model.queues import PRIORITY_MAX
 
 
 class Options(TypedDict, total=False):
@@ -21,6 +23,11 @@ class Options(TypedDict, total=False):
     ``id``: the workflow id, which is the idempotency key. ``on_conflict``: what a taken id means: ``attach`` to it
     (the default; the same call again answers with the same outcome), ``fail``, or ``replace`` (cancel it, next run).
     ``delay``: not before this long, or this aware datetime. ``timeout``: from the first moment it runs.
+    ``queue``: stand in the line of this queue (itself or its name), by ``priority`` (smaller first, default 0), then
+    first in, first out. ``partition``: a part of the queue with limits of its own. ``dedup``: a key that only one open
+    workflow of the queue has; ``on_conflict`` says what a second start does (``attach`` answers with the first).
+    ``debounce``: begin so long after the latest start of that ``dedup``, with its input; ``debounce_max``: but not
+    longer than this after the first. ``expires``: closed as timed out if it is still in line by then.
     ``version``: run only on this version. ``attributes``: for searching. ``on_parent_close``: of a child, what its
     parent's end means. Durations are timedeltas or seconds.
     """
@@ -28,13 +35,20 @@ class Options(TypedDict, total=False):
     id: str
     on_conflict: Literal["attach", "fail", "replace"]
     version: str
+    queue: Queue | str
     priority: int
+    partition: str
+    dedup: str
+    debounce: Duration
+    debounce_max: Duration
+    expires: Duration
     delay: Duration | datetime
     timeout: Duration
     attributes: Mapping[str, object]
     on_parent_close: Literal["cancel", "abandon", "wait"]
 
 
+DEDUP_MAX = 500
 _CHOICES = {"on_conflict": ("attach", "fail", "replace"), "on_parent_close": ("cancel", "abandon", "wait")}
 
 
@@ -59,17 +73,42 @@ def read_options(options: Mapping[str, Any], base: StartOptions) -> StartOptions
                 values |= {"delay": None, "until": from_datetime(value)}
             case "delay":
                 values |= {"delay": to_us(value, name), "until": None}
-            case "timeout":
+            case "timeout" | "debounce" | "debounce_max" | "expires":
                 values[name] = to_us(value, name)
             case "attributes":
                 values["attributes"] = _attributes(value)
             case "version" if not isinstance(value, str):
                 raise DefinitionError(f"version={value!r} is no version: give its text")
-            case "priority" if type(value) is not int:
-                raise DefinitionError(f"priority={value!r} is no priority: give a whole number")
+            case "priority" if type(value) is not int or abs(value) > PRIORITY_MAX:
+                raise DefinitionError(f"priority={value!r} is no priority: give a whole number of 32 bits")
+            case "queue":
+                values[name] = check_queue(value.name if isinstance(value, Queue) else value)
+            case "partition":
+                values[name] = check_partition(value)
+            case "dedup" if not isinstance(value, str) or not 0 < len(value) <= DEDUP_MAX or "\0" in value:
+                raise DefinitionError(f"dedup={value!r} is no key: text of 1 to {DEDUP_MAX} characters is needed")
             case _:
                 values[name] = value
     return msgspec.structs.replace(base, **values)
+
+
+def check_queued(name: str, options: StartOptions) -> None:
+    """Raise ``DefinitionError`` for options that mean nothing as they stand."""
+    given = {
+        "partition": options.partition or None, "dedup": options.dedup, "debounce": options.debounce,
+        "expires": options.expires,
+    }  # fmt: skip
+    for option, value in given.items():
+        if value is not None and options.queue is None:
+            raise DefinitionError(f"{option}= was given for {name!r}, which stands in no queue: give queue= as well")
+    if options.debounce is not None and options.dedup is None:
+        raise DefinitionError(
+            f"debounce= was given for {name!r} without a key: give dedup= as well, such as a user's id"
+        )
+    if options.debounce is not None and (options.delay is not None or options.until is not None):
+        raise DefinitionError(f"debounce= and delay= were given for {name!r}: each says when it begins; give one")
+    if options.debounce_max is not None and options.debounce is None:
+        raise DefinitionError(f"debounce_max= was given for {name!r} without debounce=")
 
 
 def _attributes(value: Any) -> bytes:

@@ -9,14 +9,17 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.policies import Asked, declare
+from perdure.api.queue import Queue, check_queue, limits_of
 from perdure.api.resource import Resource
 from perdure.api.step import Step, StepDecorator, check_retry, check_step
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.questions import StartOptions
-from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
+from perdure.definitions import QueueDef, Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
+from perdure.model.queues import Limits
 from perdure.model.states import Versioning
+from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
 from perdure.serde.hints import call_hints
@@ -99,6 +102,7 @@ class Router:
         *,
         name: str | None = ...,
         versioning: Literal["pinned", "auto_upgrade"] | None = ...,
+        queue: Queue | str | None = ...,
         timeout: Duration | None = ...,
         max_deaths: int = ...,
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
@@ -109,6 +113,7 @@ class Router:
         *,
         name: str | None = None,
         versioning: Literal["pinned", "auto_upgrade"] | None = None,
+        queue: Queue | str | None = None,
         timeout: Duration | None = None,
         max_deaths: int = 10,
     ) -> Any:
@@ -116,12 +121,15 @@ class Router:
 
         ``versioning``: what unfinished runs do when other code is deployed: stay with the version that began them
         (``pinned``), go on with the current one (``auto_upgrade``); default: stay while an executor of it lives.
+        ``queue``: in whose line it stands, unless its options name another.
         ``timeout``: from the first moment it runs; then it is cancelled and ends as timed_out. ``max_deaths``: so many
         executors may die while it is in flight before it is held. Raises ``DefinitionError`` for what cannot be
         durable: methods, functions of the other face, duplicate names.
         """
         if fn is None:
-            return partial(self.workflow, name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths)
+            return partial(
+                self.workflow, name=name, versioning=versioning, queue=queue, timeout=timeout, max_deaths=max_deaths
+            )
         self._check_workflow(fn)
         if not isinstance(max_deaths, int) or max_deaths < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
             raise DefinitionError(f"max_deaths={max_deaths!r} cannot be: so many executors may die, at least 1")
@@ -141,9 +149,10 @@ class Router:
             timeout=None if timeout is None else to_us(timeout, "timeout"),
             max_deaths=max_deaths,
             versioning=Versioning(versioning or "undeclared"),
+            queue=None if queue is None else check_queue(queue.name if isinstance(queue, Queue) else queue),
         )
         self._registry.add(definition)
-        options = StartOptions(timeout=definition.timeout, versioning=definition.versioning)
+        options = StartOptions(timeout=definition.timeout, versioning=definition.versioning, queue=definition.queue)
         return Workflow[Any, Any](definition.name, self._homes, definition, definition.result, options, fn)
 
     def _check_workflow(self, fn: Any) -> None:
@@ -189,6 +198,35 @@ class Router:
         definition = ResourceDef(self._named(None, fn), fn, face == "perdure", place_of(fn))
         self._registry.add(definition)
         return Resource(definition)
+
+    # -- queues
+
+    def queue(
+        self,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        worker_concurrency: int | None = None,
+        rate: Rate | None = None,
+        partition_concurrency: int | None = None,
+        partition_rate: Rate | None = None,
+    ) -> Queue:
+        """Declare a queue: ``emails = app.queue("emails", concurrency=10, rate=Rate(100, per=60))``.
+
+        ``concurrency``: so many of its workflows are in progress at a time, over all executors (waiting ones count,
+        held ones do not); ``worker_concurrency``: on each executor. ``rate``: how many may begin. ``partition_…``: the
+        same of each partition (``.options(partition=customer)``). What is left out is not limited. These are defaults:
+        a change made live wins over them until it is reset. A queue's name is the app's, whatever router declares it.
+        """
+        limits = Limits(
+            **limits_of({
+                "concurrency": concurrency, "worker_concurrency": worker_concurrency, "rate": rate,
+                "partition_concurrency": partition_concurrency, "partition_rate": partition_rate,
+            })
+        )  # fmt: skip
+        caller = inspect.stack()[1]
+        self._registry.add(QueueDef(check_queue(name), limits, f"{caller.filename}:{caller.lineno}"))
+        return Queue(name, limits)
 
     # -- recovery policies
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack,
 import msgspec
 
 from perdure.api.handle import Handle
-from perdure.api.options import Options, check_id, read_options
+from perdure.api.options import Options, check_id, check_queued, read_options
 from perdure.client.questions import StartOptions, StartOrder
 from perdure.definitions import WorkflowDef
 from perdure.errors import NotOpen
@@ -139,6 +139,7 @@ class Workflow(Generic[P, R]):
         decorated = hasattr(self, "__wrapped__")
         if decorated or self._options.id is None:
             refuse_in_step(self.name, foreign=not decorated)
+        check_queued(self.name, self._options)
         codec = self._home.registry.codec
         shown = ""
         if self.definition is not None:

@@ -14,6 +14,7 @@ from perdure.cli.doctor import doctor
 from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
 from perdure.cli.moves import fork, restart, resume
+from perdure.cli.queues import queue
 from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
 from perdure.cli.run import run_
@@ -52,7 +53,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (check, db, demo, doctor, executor, recovery, replay_, run_, workflow):
+for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run_, workflow):
     cli.add_command(command)
 
 for verb in (resume, restart, fork):

@@ -36,6 +36,11 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_conflict: OnConflict = "attach"
     queue: str | None = None
     priority: int = 0
+    partition: str = ""
+    dedup: str | None = None
+    debounce: int | None = None
+    debounce_max: int | None = None
+    expires: int | None = None
     version: str | None = None
     delay: int | None = None
     until: int | None = None

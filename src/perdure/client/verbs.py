@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from perdure.client import moves
+from perdure.client import moves, once
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
@@ -97,6 +97,8 @@ async def start(line: Line, order: StartOrder) -> Begun:
     if line.routes.rollout != "auto":
         [order] = await _routed(line, [order])
     id = order.options.id or line.new_id()
+    if order.options.dedup is not None:
+        return Begun(await _start_once(line, order, id))
     while True:
         local: Local | None = None
         if line.work is not None and line.work.can_run(order):
@@ -138,6 +140,8 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
         orders = await _routed(line, orders)
     if line.work is not None and all(line.work.can_run(order) for order in orders):
         return list(await asyncio.gather(*(start(line, order) for order in orders)))
+    if any(order.options.dedup is not None for order in orders):
+        return [await start(line, order) for order in orders]
     ids = [order.options.id or line.new_id() for order in orders]
     taken: dict[str, WorkflowRow] = {}
     for first in range(0, len(orders), START_BATCH):
@@ -153,6 +157,20 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     return [Begun(id) for id in ids]
 
 
+async def _start_once(line: Line, order: StartOrder, id: str) -> str:
+    """Start it unless its deduplication key is another's; who has the key."""
+    while True:
+        row = await once.try_start(line, order, start_of(line, order, id), patiently)
+        _announce(line)
+        if row is None:
+            return id
+        if row.id == id and order.options.debounce is None:
+            if not await _resolve(line, order, row):
+                return id
+        elif not await once.resolve(line, order, row, cancel):
+            return row.id
+
+
 async def _routed(line: Line, orders: Sequence[StartOrder]) -> Sequence[StartOrder]:
     """Each order with the version that routing gives it."""
     if line.routes.stale:
@@ -163,7 +181,8 @@ async def _routed(line: Line, orders: Sequence[StartOrder]) -> Sequence[StartOrd
 def start_of(line: Line, order: StartOrder, id: str) -> Start:
     """A start for whoever claims it."""
     options = order.options
-    later = options.delay is not None or options.until is not None
+    delay = options.delay if options.debounce is None else options.debounce
+    later = delay is not None or options.until is not None
     return Start(
         id=id,
         lineage=line.new_token(),
@@ -173,11 +192,13 @@ def start_of(line: Line, order: StartOrder, id: str) -> Start:
         fingerprint=order.fingerprint,
         nonce=line.new_token(),
         status=Status.SCHEDULED if later else Status.QUEUED,
-        delay=options.delay,
+        delay=delay,
         until=options.until,
         timeout=options.timeout,
         queue=options.queue,
         priority=options.priority,
+        partition=options.partition,
+        expires=options.expires,
         attributes=options.attributes,
         versioning=options.versioning,
     )

@@ -114,7 +114,8 @@ def rewind(
         claim=None if hold is None else new_token(), owner=hold, timeout=row.timeout,
         deadline=None if rearm else row.deadline, began=row.started if keep else None,
         parent=row.parent, parent_run=row.parent_run, parent_path=row.parent_path, on_parent_close=row.on_parent_close,
-        queue=row.queue, priority=row.priority, attributes=row.attributes, versioning=row.versioning,
+        queue=row.queue, priority=row.priority, partition=row.partition, attributes=row.attributes,
+        versioning=row.versioning,
     )  # fmt: skip
     cut = Cut(row.id, row.run, keep, origin if lineage is None else None)
     begun = begun_of(row, history, keep) if lineage is None else ()

@@ -45,6 +45,11 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested: bool = False
     parent: str | None = None
     queue: str | None = None
+    partition: str = ""
+    priority: int = 0
+    in_line: bool = False
+    """Whether it waits for its queue to let it through."""
+    expires: datetime | None = None
     attributes: dict[str, Any] = msgspec.field(default_factory=lambda: {})
     """What it was started with in ``.options(attributes=…)``, as plain JSON."""
 
@@ -74,5 +79,9 @@ def info_of(row: WorkflowRow) -> WorkflowInfo:
         cancel_requested=row.cancel is not None,
         parent=row.parent,
         queue=row.queue,
+        partition=row.partition,
+        priority=row.priority,
+        in_line=row.lane is not None,
+        expires=when(row.expires),
         attributes=msgspec.json.decode(row.attributes) if row.attributes is not None else {},
     )

@@ -111,6 +111,9 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     intents: tuple[Intent, ...] = ()
     cause: Cause = Cause.NONE  # what happened to it since it was last claimed for a reason of its own
     versioning: Versioning = Versioning.UNDECLARED
+    partition: str = ""  # of its queue
+    lane: str | None = None  # where it stands in line (model/queues.py); None if it does not
+    expires: int | None = None  # closed if it is still in line at this time
 
     @property
     def key(self) -> RunKey:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import msgspec
 
 from perdure.model.ids import RunKey
+from perdure.model.queues import DELAYED, lane_of
 from perdure.model.records import Intent, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status, Versioning
 
@@ -51,9 +52,19 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_parent_close: str = "cancel"
     queue: str | None = None
     priority: int = 0
+    partition: str = ""
+    expires: int | None = None  # microseconds in line, from its time on; then it is closed
+    through: bool = False  # it goes on with its queue's slot, and stands in no line
     attributes: bytes | None = None
     intents: tuple[Intent, ...] = ()
     versioning: Versioning = Versioning.UNDECLARED
+
+    @property
+    def lane(self) -> str | None:
+        """Where it stands in line; None if it does not."""
+        if self.queue is None or self.claim is not None or self.through:
+            return None
+        return DELAYED if self.status is Status.SCHEDULED else lane_of(self.queue, self.partition, self.priority)
 
 
 class SetEvent(msgspec.Struct, frozen=True, gc=False):

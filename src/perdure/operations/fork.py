@@ -77,7 +77,7 @@ def _start_of(
         id=row.id, lineage=new_token(), name=row.name, version=version, input=stored if input is None else input,
         fingerprint=row.fingerprint if input is None else fingerprint_data(row.name, input), nonce=new_token(),
         status=Status.QUEUED, timeout=row.timeout, began=row.started if kept else None, queue=row.queue,
-        priority=row.priority, attributes=row.attributes, versioning=row.versioning,
+        partition=row.partition, priority=row.priority, attributes=row.attributes, versioning=row.versioning,
     )  # fmt: skip
 
 

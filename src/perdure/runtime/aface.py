@@ -10,8 +10,10 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from perdure.client import verbs
+from perdure.client.operate import change, counted
 from perdure.client.questions import ResultOf, StartOrder
 from perdure.definitions import ResourceDef, StepDef
+from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import WorkflowRow
 from perdure.runtime import handover
 from perdure.runtime.context import async_body, outside
@@ -100,7 +102,7 @@ async def start(home: Home, order: StartOrder) -> verbs.Begun:
 
 
 async def start_child(execution: Any, path: str, order: StartOrder) -> str:
-    if order.options.id is None:
+    if order.options.id is None and order.options.dedup is None:
         return execution.note_child(path, order, order.fingerprint)  # type: ignore[no-any-return]
     return await execution.ask(order, path=path)  # type: ignore[no-any-return]
 
@@ -231,6 +233,20 @@ async def recover_executors(home: Home, executors: Sequence[str], by: str | None
     order = partial(handover.recover, engine.line.store, executors, by, force=force)
     ids: tuple[str, ...] = await on_engine(engine, lambda: verbs.patiently(engine.line, order))
     return ids
+
+
+async def queues(home: Home) -> list[tuple[QueueRow, QueueCount]]:
+    """All queues, with what they hold."""
+    engine = home.engine()
+    found: list[tuple[QueueRow, QueueCount]] = await on_engine(engine, lambda: counted(engine.line))
+    return found
+
+
+async def change_queue(home: Home, name: str, order: QueueChange) -> QueueRow:
+    """An operator's change of a queue."""
+    engine = home.engine()
+    row: QueueRow = await on_engine(engine, lambda: change(engine.line, name, order))
+    return row
 
 
 async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:

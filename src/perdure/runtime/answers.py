@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.client import verbs
+from perdure.client import once, verbs
 from perdure.client.questions import (
     CancelOf,
     EventOf,
@@ -31,6 +31,7 @@ from perdure.client.timers import Timer
 from perdure.client.watcher import Gone, Watch
 from perdure.core.run import Op
 from perdure.errors import Misuse, WorkflowConflict
+from perdure.model.ids import RunKey, child_id
 from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
@@ -295,6 +296,9 @@ def _send(execution: Execution, op: Op, question: SendTo) -> None:
 
 def _start(execution: Execution, op: Op, order: StartOrder) -> None:
     id = order.options.id
+    if order.options.dedup is not None:
+        _read(execution, op, _start_once(execution, op, order))
+        return
     assert id is not None, "a start without a chosen id is a note"
     execution.own("children")[id] = order.options.on_parent_close
     execution.host.start_child(execution, order, id, op.path)
@@ -353,6 +357,27 @@ def _is_mine(execution: Execution, op: Op, row: WorkflowRow) -> bool:
     """Whether this very call has begun what has the id: an earlier try of it, before a crash."""
     run = execution.run
     return (row.parent, row.parent_path) == (execution.id, op.path) and run.origin <= row.parent_run <= run.key.run
+
+
+async def _start_once(execution: Execution, op: Op, order: StartOrder) -> bytes:
+    """Start a child unless its deduplication key is another's; a first try, before a crash, is known by its id."""
+    line = execution.line
+    await line.journal.drained()  # what this rests on is durable before anything happens outside
+    id = order.options.id or child_id(RunKey(execution.id, execution.run.origin), op.path)
+    start = child_start(execution, routed_child(execution, order, id), id, op.path)
+    while True:
+        row = await once.try_start(line, order, start, verbs.patiently)
+        execution.host.look()
+        line.store.hint()
+        if row is None or (row.id == id and _is_mine(execution, op, row)):
+            execution.own("children")[id] = order.options.on_parent_close
+            return id.encode()
+        if row.id == id:
+            check_same(row, order, None)
+        elif await once.resolve(line, order, row, verbs.cancel):
+            continue
+        op.attempt = FOUND
+        return row.id.encode()
 
 
 async def _replace(execution: Execution, op: Op, order: StartOrder, row: WorkflowRow) -> bytes:

@@ -25,6 +25,7 @@ from perdure.runtime import decide
 from perdure.runtime.decide import decide_first, questions
 from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import is_over_limit, over_limit
+from perdure.runtime.queues import Queues
 from perdure.runtime.unread import why_unread
 
 log = logging.getLogger("perdure")
@@ -34,6 +35,7 @@ class Host(decide.Host, Protocol):
     """What taking on needs of an executor, beside what deciding does."""
 
     executions: dict[str, Execution]
+    queues: Queues
 
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution: ...
 
@@ -161,14 +163,16 @@ def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str) -
             cause=row.cause, decision="hold", policy="", because=detail, parameters=None, evidence=b"{}",
             executor=host.executor_id,
         )  # fmt: skip
-    host.line.journal.put(Unrun(run, row.claim, host.line.new_token()))
+    host.queues.handed_back.add(row.id)
+    host.line.journal.put(Unrun(host, run, row.claim, host.line.new_token()))
 
 
 class Unrun:
     """A claimed workflow that is given back without having been run: one unit, one verdict, no body."""
 
-    def __init__(self, run: Run, claim: bytes | None, nonce: bytes) -> None:
+    def __init__(self, host: Host, run: Run, claim: bytes | None, nonce: bytes) -> None:
         self.queued = False
+        self._host = host
         self._unit = run.take()
         self._unit.claim = claim
         self._unit.nonce = nonce
@@ -178,6 +182,9 @@ class Unrun:
 
     def written(self, unit: Unit, verdict: Verdict) -> None:
         """Held, or taken over by another: either way not ours any more."""
+        self._host.queues.handed_back.discard(unit.key.id)
+        self._host.look()
 
     def broken(self, unit: Unit, error: Exception) -> None:
         log.error("workflow %s could not be given back: %s", unit.key.id, error)
+        self._host.queues.handed_back.discard(unit.key.id)

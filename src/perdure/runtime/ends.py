@@ -83,6 +83,8 @@ def next_start(of: Ending, order: StartOrder) -> Start:
         on_parent_close=row.on_parent_close,
         queue=row.queue,
         priority=row.priority,
+        partition=row.partition,
+        through=True,
         attributes=row.attributes,
         versioning=order.options.versioning,
     )

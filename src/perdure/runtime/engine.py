@@ -98,6 +98,7 @@ class Engine:
             line, self.registry, executor_id=settings.executor_id, code=code, me=me, lease=self.lease,
             recovery=settings.recovery, adopt=settings.adopt, threads=settings.threads, grace=settings.grace,
             polling=polling, fakes=self.fakes, lease_seconds=settings.lease, guards=self._guards if leased else None,
+            listen=settings.listen,
         )  # fmt: skip
         if leased:  # not for a test's engine, one of many
             self._calm_collector()  # before recovery, which may begin thousands of runs

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -39,12 +38,14 @@ from perdure.runtime.decide import warn_idle
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
+from perdure.runtime.fakes import body_of
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease, elapsed
 from perdure.runtime.permission import Permission
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
+from perdure.runtime.queues import Queues
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
 from perdure.runtime.requests import serve_requests
@@ -88,6 +89,7 @@ class Executor:
         fakes: dict[str, Callable[..., Any]] | None = None,
         lease_seconds: float = 15.0,
         guards: Guards | None = None,
+        listen: Collection[str] | None = None,
     ) -> None:
         self.line = line
         self.registry = registry
@@ -101,6 +103,7 @@ class Executor:
         self.recovery = recovery
         self.adopt = adopt
         self.adopter = Adopter(self)
+        self.queues = Queues(self, listen)
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
@@ -129,8 +132,7 @@ class Executor:
         self._poll: asyncio.TimerHandle | None = None
         self._due: Any = None
         self._closed = False
-        self.draining = False
-        self.alive = True  # as far as others have said
+        self.draining, self.alive = False, True  # alive: as far as others have said
         self._hint_after = 0.0
         self.recovered = 0
         self.refused = 0  # writes of runs whose claim another has by now
@@ -152,6 +154,7 @@ class Executor:
             await refuse_company(self)
         warn_idle(self.registry)
         await launch(self)
+        await verbs.patiently(self.line, self.queues.declare)
         await retry_held(self)
         await follow(self)
         await reap(self, batches=1)  # the rounds go on with what is left, while this one works already
@@ -232,7 +235,6 @@ class Executor:
             and options.until is None
             and (options.version == self.version or (options.version is None and self.line.routes.rollout == "auto"))
             and (options.id is None or options.id not in self.executions)
-            and self.registry.workflows[order.name].queue is None
         )
 
     def start(self, order: StartOrder, id: str) -> Execution:
@@ -344,16 +346,19 @@ class Executor:
                 await take_wakes(self, poll.wakes)
             if poll.lost:
                 await self._readopt(poll.lost)
+            await self.queues.know(poll)
             if poll.claimable is not None and poll.claimable <= poll.now:
                 await self._claim()
             elif poll.claimable is not None:
-                self._look_at(poll.claimable)
+                self.look_at(poll.claimable)
+            if await self.queues.take(poll):
+                self._again = True
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, looking again later: %s", trouble)
             self.looks = 0  # a claim's answer may be lost: the next look also searches for rows of ours
             self._interval = min(max(self._interval, 0.1) * 2, POLL_SECONDS_MAX)
 
-    def _look_at(self, when: int) -> None:
+    def look_at(self, when: int) -> None:
         if self._due is not None:
             if self._due.callback is not None and self._due.when <= when:
                 return
@@ -363,16 +368,22 @@ class Executor:
     async def _claim(self) -> None:
         if not self.may_begin():
             return  # it could not be run here
-        free = self._live_max - len(self.executions)
-        if free <= 0 and not evict_longest(self.executions.values(), self._live_max // 10, self.line.loop.time()):
+        limit = min(CLAIM_BATCH, self.space)
+        if not limit:
             return
-        limit = max(1, min(CLAIM_BATCH, free))
         claimed = await self.line.store.claim(self.request(limit), now=self.line.clock.stamp())
         if claimed:
-            self._interval = POLL_SECONDS_MIN
             await self.take_on(claimed)
         if len(claimed) == limit or among(claimed):
             self._again = True
+
+    @property
+    def space(self) -> int:
+        """How many more runs there is memory for; who has waited longest makes room."""
+        free = self._live_max - len(self.executions)
+        if free <= 0:
+            return int(evict_longest(self.executions.values(), self._live_max // 10, self.line.loop.time()))
+        return free
 
     def request(self, limit: int) -> ClaimRequest:
         return request_of(self, limit)
@@ -386,6 +397,8 @@ class Executor:
             )
 
     async def take_on(self, claimed: Sequence[Claimed]) -> None:
+        self._interval = POLL_SECONDS_MIN
+        self.queues.took(claimed)
         await take_on(self, claimed)
 
     def hold_broken(self, execution: Execution, error: Exception) -> None:
@@ -461,11 +474,7 @@ class Executor:
 
     def body_of(self, definition: StepDef) -> tuple[Callable[..., Any], bool]:
         """The function to run for a step, and whether it is a coroutine function (tests replace some)."""
-        if self.fakes:
-            fake = self.fakes.get(definition.name)
-            if fake is not None:
-                return _awaiting(fake), True
-        return definition.fn, definition.is_async
+        return body_of(definition, self.fakes)
 
     def after_commit(self, execution: Execution, unit: Unit, verdict: Verdict) -> None:
         """A unit of a run of ours is durable: tell those in this process, hint the others."""
@@ -541,7 +550,7 @@ class Executor:
     def parked(self, park: Park) -> None:
         """An execution was evicted: look when it is due, and for what woke it before its park was durable."""
         if park.until is not None:
-            self._look_at(park.until)
+            self.look_at(park.until)
         self.look()
 
     def stale_write(self, execution: Execution) -> None:
@@ -558,6 +567,7 @@ class Executor:
         if self.executions.get(execution.id) is execution:
             del self.executions[execution.id]
             self.post.forget(execution.id)
+            self.queues.let_go(execution)
             if execution.ended is not None and not isinstance(execution.closing, Close):
                 self.line.loop.call_soon(execution.tell_ended, None)
             if self.line.watcher.awaited(execution.id):
@@ -577,11 +587,3 @@ class Executor:
         self.me, self.lease, self.alive = me, lease, True
         self.look()
         self.reaper.now()
-
-
-def _awaiting(fake: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        value = fake(*args, **kwargs)
-        return await value if inspect.isawaitable(value) else value
-
-    return call

@@ -102,6 +102,8 @@ async def _take_over(host: Host, gone: list[bytes], batches: int) -> int:
     store, stamp = host.line.store, host.line.clock.stamp
     spared = await store.with_suspects(gone, host.version)
     taken = 0
+    if host.request(1).full:
+        host.reaper.soon = FULL_SECONDS  # what their queues keep from this executor may come when something ends here
     while room := host.room():
         if not batches:
             host.reaper.soon = 0.0

@@ -15,9 +15,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from perdure.client import verbs
+from perdure.client.operate import change, counted
 from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outcome_of
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled
+from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import Ended, WorkflowRow
 from perdure.runtime import handover
 from perdure.runtime.births import Newcomer
@@ -161,7 +163,7 @@ def start(home: Home, order: StartOrder) -> verbs.Begun:
 
 
 def start_child(execution: Any, path: str, order: StartOrder) -> str:
-    if order.options.id is None:
+    if order.options.id is None and order.options.dedup is None:
         return execution.note_child(path, order, order.fingerprint)  # type: ignore[no-any-return]
     return execution.ask(order, path=path)  # type: ignore[no-any-return]
 
@@ -294,6 +296,20 @@ def recover_executors(home: Home, executors: Sequence[str], by: str | None, forc
     order = partial(handover.recover, engine.line.store, executors, by, force=force)
     ids: tuple[str, ...] = on_engine(engine, lambda: verbs.patiently(engine.line, order))
     return ids
+
+
+def queues(home: Home) -> list[tuple[QueueRow, QueueCount]]:
+    """All queues, with what they hold."""
+    engine = home.engine()
+    found: list[tuple[QueueRow, QueueCount]] = on_engine(engine, lambda: counted(engine.line))
+    return found
+
+
+def change_queue(home: Home, name: str, order: QueueChange) -> QueueRow:
+    """An operator's change of a queue."""
+    engine = home.engine()
+    row: QueueRow = on_engine(engine, lambda: change(engine.line, name, order))
+    return row
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:

@@ -8,6 +8,7 @@ from typing import Protocol
 from perdure.client.line import Line
 from perdure.model.records import Claimed, Incarnation
 from perdure.runtime.execution import Execution
+from perdure.runtime.queues import Queues
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.upgrades import Following
 from perdure.store.base import ClaimRequest
@@ -41,13 +42,18 @@ class Host(Protocol):
     version: str
     following: Following
     suspects: Suspects
+    queues: Queues
 
 
 def request_of(host: Host, limit: int) -> ClaimRequest:
-    """What an executor asks for: a suspect only if none is at work, what has no version only if it is to have that."""
+    """What an executor asks for: a suspect only if none is at work, what has no version only if it is to have that.
+
+    And of queues no more than they let it have.
+    """
+    full, some = host.queues.let()
     return ClaimRequest(
         owner=host.me.id, token=host.line.new_token(), version=host.version, limit=limit, fresh=host.following.fresh,
-        suspect=not host.suspects.at_work(),
+        suspect=not host.suspects.at_work(), full=full, some=some,
     )  # fmt: skip
 
 

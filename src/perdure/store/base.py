@@ -19,17 +19,19 @@ A store belongs to one event loop and one process; ``close`` may be called twice
 from __future__ import annotations
 
 import builtins  # `list` is a method here
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from perdure.model.ids import RunKey
+from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow, partition_of, queue_of
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
+from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 
 
 def without_cleanup(version: str) -> str:
@@ -46,6 +48,20 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     fresh: bool = True  # also what has no version yet
     suspect: bool = True  # also one that was in flight at two deaths in a row, but not two of them at once
+    full: tuple[str, ...] = ()  # queues that let the owner have nothing more, of what went through their lines, either
+    some: tuple[tuple[str, int], ...] = ()  # queues that let it have so many more
+
+
+class Line(NamedTuple):
+    """A queue in whose line somebody stands."""
+
+    queue: str
+    partitioned: bool  # whether somebody there has a partition
+
+
+def lines_of(bounds: Iterable[tuple[str, str]]) -> list[Line]:
+    """Lines, from the first and the last lane of each."""
+    return [Line(queue_of(first), partition_of(last) != "") for first, last in bounds]
 
 
 class Poll(msgspec.Struct, frozen=True):
@@ -55,6 +71,10 @@ class Poll(msgspec.Struct, frozen=True):
     wakes: list[Wake]  # for workflows that `owner` holds (running)
     claimable: int | None  # when the next unclaimed workflow becomes due (microseconds), now if one is, None if none
     lost: list[RunKey]  # rows owned by `owner`, running, that were not in `held`: a lost claim answer
+    lines: list[Line] = msgspec.field(default_factory=lambda: [])  # of queues; this and the next only for an `owner`
+    due: int | None = None  # when something is to be lined up, or will have been in line for too long
+    told: list[tuple[str, str]] = msgspec.field(default_factory=lambda: [])  # in line and told to cancel: id, reason
+    revision: int = 0  # of all queues together: another one if any was changed
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -374,6 +394,54 @@ class Store(Protocol):
 
         Those of other versions (``apart`` not touched) that nobody holds, or that one of ``gone`` does; what is held
         for a reason in ``retry`` is queued with it. Skips rows that others have locked.
+        """
+        ...
+
+    # -- queues
+    async def queues(self) -> builtins.list[QueueRow]:
+        """All queues that are known, by name."""
+        ...
+
+    async def queue_counts(self, bound: int = 100_000) -> dict[str, QueueCount]:
+        """What each queue holds that holds something. No count goes much beyond ``bound``."""
+        ...
+
+    async def declare_queues(self, code: Mapping[str, Limits], *, now: int | None = None) -> None:
+        """Note the limits that the code declares; those that an operator has changed stay as they are."""
+        ...
+
+    async def make_queues(self, names: Collection[str], *, now: int | None = None) -> None:
+        """Make queues known that no code declares: without limits, as long as nobody sets any."""
+        ...
+
+    async def change_queue(self, name: str, change: QueueChange, *, now: int | None = None) -> QueueRow:
+        """An operator's change, of a queue that may be new; what holds now. It holds for every claim that follows."""
+        ...
+
+    async def claim_line(self, want: LineRequest, *, now: int | None = None) -> LineClaim:
+        """Take what the queue lets through: by priority, then first in, first out; partitions in turn.
+
+        At every commit its limits hold: what was let through and is open, not held and not in line again, is at most
+        ``concurrency``; in every window of ``rate_period``, by the database's clock, at most ``rate_limit`` are let
+        through; the same of each partition; ``mine`` and what is taken is at most ``worker_concurrency``. Nothing of a
+        paused or unknown queue; nothing that has been in line for too long.
+        """
+        ...
+
+    async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
+        """Put what was delayed until now in line (``limit`` of each of ``versions``); in which queues."""
+        ...
+
+    async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
+        """Close what has been in line for too long, as timed out; up to ``limit``, their ids sorted."""
+        ...
+
+    async def start_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> WorkflowRow | None:
+        """Begin a workflow of a queue, unless an open one of that queue has the same key.
+
+        None if it is begun, now or by a first try (the same ``start.nonce``); else the row that has the key, or the id.
+        With ``how.debounce``, one that has the key and was not begun yet waits anew and gets the input, and comes back;
+        one that was begun loses the key.
         """
         ...
 

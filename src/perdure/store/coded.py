@@ -24,6 +24,7 @@ from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, 
 from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import ClaimRequest, Fates, Store
+from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 
 T = TypeVar("T", Record, Message, Ended)
 
@@ -61,6 +62,9 @@ class CodedStore:
         self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
     ) -> WorkflowRow | None:
         return await self._store.fork(source, self._start(start), mark, end=end, now=now)
+
+    async def start_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> WorkflowRow | None:
+        return await self._store.start_once(self._start(start), how, now=now)
 
     def _unit(self, unit: Unit) -> Unit:
         encode = self._codec.encode
@@ -110,6 +114,10 @@ class CodedStore:
 
     async def adopt(self, gone: Collection[bytes], want: ClaimRequest, **how: Any) -> list[Claimed]:
         return self._claimed(await self._store.adopt(gone, want, **how))
+
+    async def claim_line(self, want: LineRequest, *, now: int | None = None) -> LineClaim:
+        claim = await self._store.claim_line(want, now=now)
+        return replaced(claim, claimed=self._claimed(claim.claimed))
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return self._claimed(await self._store.reclaim(keys, want, now=now))

@@ -3,11 +3,13 @@
 
 from perdure.api.keys import Event, Key, Topic
 from perdure.api.options import Options
+from perdure.api.queue import Queue, QueueInfo
 from perdure.api.resource import Resource
 from perdure.errors import PerdureError
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
 from perdure.model.states import Status
+from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
 from perdure.runtime.context import Current, current
 from perdure.serde.codec import Codec
@@ -35,6 +37,9 @@ __all__ = [
     "Key",
     "Options",
     "PerdureError",
+    "Queue",
+    "QueueInfo",
+    "Rate",
     "Resource",
     "Retry",
     "Router",

@@ -1,4 +1,4 @@
-"""A fan-out over files. With a queue, priorities and `track`: later/p3_pipeline.py."""
+"""A fan-out over files, through a queue. With `track`: later/p3_pipeline.py."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import httpx
 
-from perdure import App, Retry
+from perdure import App, Rate, Retry
 
 etl = App("etl", modules=["etl.reports"])
+images = etl.queue("images", concurrency=64, worker_concurrency=8, rate=Rate(100, per=60))
 
 
 @etl.resource
@@ -27,7 +28,7 @@ async def upload(path: Path) -> int:
     return (await http().put("https://x", content=path.read_bytes())).status_code
 
 
-@etl.workflow
+@etl.workflow(queue=images)
 async def thumbnail(path: Path) -> int:
     return await upload(path)
 
@@ -43,4 +44,4 @@ async def folder(path: Path) -> int:
 
 async def enqueue_from_outside(paths: list[Path]) -> None:
     async with etl.connect():
-        await thumbnail.start_many(paths, id=lambda p: f"thumb-{p.name}")
+        await thumbnail.options(priority=1).start_many(paths, id=lambda p: f"thumb-{p.name}")

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Wake
-from perdure.store.base import ClaimRequest, Poll
+from perdure.store.base import ClaimRequest, Poll, lines_of
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
@@ -20,9 +20,14 @@ from perdure.store.postgres.connection import Link
 async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -> list[Claimed]:
     found = await link.fetch(
         place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version,
-        "" if want.fresh else want.version, want.suspect, writing=True,
+        "" if want.fresh else want.version, want.suspect, *_let(want), writing=True,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
+
+
+def _let(want: ClaimRequest) -> tuple[list[str], list[str], list[int]]:
+    """What queues let the asker have, as parameters."""
+    return list(want.full), [queue for queue, _ in want.some], [free for _, free in want.some]
 
 
 async def adopt(
@@ -38,7 +43,7 @@ async def adopt(
 ) -> list[Claimed]:
     found = await link.fetch(
         place.sql["claim_suspects" if suspects else "claim_orphans"], place.app, now, want.limit, want.owner,
-        want.token, want.version, sorted(gone), int(death), sorted(spared), writing=True,
+        want.token, want.version, sorted(gone), int(death), sorted(spared), *_let(want), writing=True,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
 
@@ -73,4 +78,8 @@ async def poll(
     )
     wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
     lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
-    return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost)
+    return Poll(
+        now=row[0], wakes=wakes, claimable=row[1], lost=lost,
+        lines=lines_of(zip(row[7] or (), row[8] or (), strict=True)), due=row[9],
+        told=list(dict(zip(row[10] or (), row[11] or (), strict=True)).items()), revision=row[12],
+    )  # fmt: skip

@@ -166,6 +166,7 @@ class Columns:
             self.unsound = True
         placed = [_placed(s, u) for s, u in starts]
         self.unsound |= any(u is not None and isinstance(u.change, Park) and bool(u.change.watching) for _, u in starts)
+        self.unsound |= any(s.expires is not None for s in plain)
         status, reason, detail, owner, delay, until, last, outcome, output = zip(*placed, strict=True)
         self.values.update(
             s_id=ids,
@@ -195,6 +196,9 @@ class Columns:
             s_intents=[pack_intents(s.intents) if s.intents else None for s in plain],
             s_nonce=[s.nonce for s in plain],
             s_versioning=[VERSIONING[s.versioning] for s in plain],
+            s_partition=[s.partition for s in plain],
+            s_lane=[s.lane for s in plain],
+            s_expires=[s.expires for s in plain],
             s_input=[s.input.decode() for s in plain],
             s_outcome=outcome,
             s_output=output,

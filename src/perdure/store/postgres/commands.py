@@ -33,7 +33,7 @@ async def cancel(
             await tx.fetch(place.sql["wake_one"], place.app, id, nonce, reason)
             return row
         detail = row.detail if row.version != unserved else without_cleanup(row.version)
-        return await _end(tx, place, row, (CODE[Status.CANCELLED], row.claim, reason, detail), nonce, now)
+        return await end(tx, place, row, (CODE[Status.CANCELLED], row.claim, reason, detail), nonce, now)
 
 
 async def terminate(
@@ -48,7 +48,7 @@ async def _terminate(
 ) -> WorkflowRow | None:
     if row is None or not row.status.open:
         return row
-    return await _end(tx, place, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason), nonce, now)
+    return await end(tx, place, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason), nonce, now)
 
 
 async def rewind(link: Link, place: Place, seen: WorkflowRow, change: Rewind, now: int | None) -> bool:
@@ -96,18 +96,18 @@ async def fork(
     async with link.transaction() as tx:
         await tx.fetch(place.sql["lock"], place.app, sorted({source.id, start.id}))
         at = await _time(tx, place, now)
-        before = await _get(tx, place, start.id)
+        before = await get(tx, place, start.id)
         if before is None:
             # A repeat has waited for the source's row. Another start may begin the id just now, and is waited for.
             unit = Unit(key=RunKey("", 0), children=[start])
             if (await write(tx, place, Columns([unit]), at, watchers_seen=True)).took is None:
                 await onward.keep_records(tx, place, source, start, (mark,), at)
             else:
-                before = await _get(tx, place, start.id)
+                before = await get(tx, place, start.id)
         if before is not None and await _begun(tx, place, before, 1) != start.nonce:
             return before
         if end is not None:
-            await _terminate(tx, place, await _get(tx, place, source.id), end, start.nonce, at)
+            await _terminate(tx, place, await get(tx, place, source.id), end, start.nonce, at)
         return None
 
 
@@ -158,7 +158,7 @@ async def release_held(link: Link, place: Place, reasons: Collection[Reason], ve
     return len(await link.fetch(place.sql["release_held"], place.app, sorted(reasons), now, version, writing=True))
 
 
-async def _end(
+async def end(
     tx: Transaction, place: Place, row: WorkflowRow, ending: tuple[Any, ...], nonce: bytes, now: int | None
 ) -> WorkflowRow | None:
     """Close the row by (status, claim, cancel, detail); wake its parent and its watchers."""
@@ -170,15 +170,15 @@ async def _end(
     await tx.fetch(sql["wake_watchers"], app, [id], [nonce])
     if row.parent is not None:
         await tx.fetch(sql["wake_one"], app, row.parent, nonce, None)
-    return await _get(tx, place, id)
+    return await get(tx, place, id)
 
 
 async def _locked(tx: Transaction, place: Place, id: str) -> WorkflowRow | None:
     if not await tx.fetch(place.sql["lock"], place.app, [id]):
         return None
-    return await _get(tx, place, id)
+    return await get(tx, place, id)
 
 
-async def _get(tx: Transaction, place: Place, id: str) -> WorkflowRow | None:
+async def get(tx: Transaction, place: Place, id: str) -> WorkflowRow | None:
     row = await tx.fetchrow(place.sql["rows"], place.app, [id])
     return None if row is None else rows.workflow(row)

@@ -148,6 +148,8 @@ def _newcomer(unit: Unit) -> str | None:
     if (starts, sends) != (1, 0):
         return None
     start = _start(unit)
+    if start.expires is not None:
+        return None
     return "start" if start.claim is None or start.status is Status.RUNNING else None
 
 

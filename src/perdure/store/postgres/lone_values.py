@@ -82,6 +82,8 @@ def of_start(s: Start) -> dict[str, Any]:
         "s_intents": pack_intents(s.intents),
         "s_nonce": s.nonce,
         "s_versioning": VERSIONING[s.versioning],
+        "s_partition": s.partition,
+        "s_lane": s.lane,
         "s_input": s.input.decode(),
     }
 

@@ -155,6 +155,7 @@ class Longer:
         for n, _, _ in left:
             self.verdicts[n] = Verdict(applied=True)
         await finish(tx, self.place, [(u, self.verdicts[n]) for n, _, u in left], written)
+        await self._expire_later(tx, [u for _, _, u in left])
         for n, unit, _ in left:
             if self.verdicts[n].applied:
                 await self._tell_watchers(tx, unit)
@@ -196,9 +197,16 @@ class Longer:
         later = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children, sends=unit.sends)
         written = await write(tx, self.place, Columns([later]), self.stamp, watchers_seen=True)
         await finish(tx, self.place, [(later, verdict)], written)
+        await self._expire_later(tx, [later])
         if isinstance(unit.change, Close) and unit.key.id not in self.locked:  # else a first try did this
             for child in sorted({c.id for c in unit.children} & set(unit.change.children) - set(verdict.exists)):
                 await tx.fetch(self.place.sql["wake_one"], self.place.app, child, unit.change.wake, "")
+
+    async def _expire_later(self, tx: Transaction, units: Sequence[Unit]) -> None:
+        """Remember when those of the new ones that may stand in line for so long only have stood there too long."""
+        starts = [s for unit in units for s in (unit.start, *unit.children) if s is not None and s.expires is not None]
+        if starts:
+            await tx.fetch(self.place.sql["expiry_insert"], self.place.app, sorted({s.id for s in starts}))
 
     async def _tell_watchers(self, tx: Transaction, unit: Unit) -> None:
         """Wake who watches a run that has closed, continued or set an event."""

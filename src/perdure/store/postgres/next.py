@@ -28,9 +28,11 @@ async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: St
         0 if start.claim is None else 1, until, start.timeout, deadline, now, started, start.parent, start.parent_run,
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
         None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
-        VERSIONING[start.versioning],
+        VERSIONING[start.versioning], start.partition, start.lane, expires_at(start, until),
     )  # fmt: skip
     await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
+    if start.expires is not None:
+        await tx.fetch(place.sql["expiry_insert"], place.app, [id])
 
 
 def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
@@ -38,6 +40,11 @@ def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:
     if start.claim is None:
         return (start.until if start.until is not None else now + (start.delay or 0)), None, start.deadline
     return None, now if start.began is None else start.began, bound(start, now)
+
+
+def expires_at(start: Start, until: int | None) -> int | None:
+    """When what is to stand in line from ``until`` on has stood there for too long."""
+    return None if start.expires is None or until is None else until + start.expires
 
 
 def bound(start: Start, now: int) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.records import Claimed, Ended, Incarnation, Intent, Kind, Message, Outcome, Record, WorkflowRow
-from perdure.model.states import CAUSES, CODES, VERSIONINGS, Reason, Status
+from perdure.model.states import CAUSES, CODE, CODES, VERSIONINGS, Reason, Status
 
 Row = Any  # of the driver, which has no types: a sequence of values
 
@@ -21,8 +21,9 @@ ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updat
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
     c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
-    c.versioning"""
+    c.versioning, c.partition, c.lane, c.expires"""
 
+TIMED_OUT = CODE[Status.TIMED_OUT]
 _intents = msgspec.json.Decoder(tuple[Intent, ...])
 _json = msgspec.json.Encoder()
 _KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
@@ -76,15 +77,18 @@ def workflow(r: Row) -> WorkflowRow:
         intents=() if r[29] is None else _intents.decode(r[29]),
         cause=CAUSES[int(r[30])],
         versioning=VERSIONINGS[int(r[31])],
+        partition=r[32],
+        lane=r[33],
+        expires=r[34],
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[32] or "").encode())
+    return Claimed(row=workflow(r), input=(r[35] or "").encode())
 
 
 def ended(r: Row) -> Ended:
-    return Ended(row=workflow(r), outcome=_outcome(r[32]), data=None if r[33] is None else r[33].encode())
+    return Ended(row=workflow(r), outcome=_outcome(r[35]), data=None if r[36] is None else r[36].encode())
 
 
 def record(r: Row) -> Record:

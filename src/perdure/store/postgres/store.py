@@ -12,13 +12,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
+from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, strays, versions
+from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.postgres import (
+    claim,
+    commands,
+    decisions,
+    health,
+    migrate,
+    queues,
+    reads,
+    requests,
+    strays,
+    versions,
+)
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -256,6 +269,35 @@ class PostgresStore:
         now: int | None = None,
     ) -> int:
         return await versions.upgrade(self._reading, self._place, version, names, limit, gone, apart, retry, now)
+
+    # -- queues
+
+    async def queues(self) -> builtins.list[QueueRow]:
+        return await queues.listing(self._reading, self._place)
+
+    async def queue_counts(self, bound: int = 100_000) -> dict[str, QueueCount]:
+        return await queues.counts(self._reading, self._place, bound)
+
+    async def declare_queues(self, code: Mapping[str, Limits], *, now: int | None = None) -> None:
+        await queues.declare(self._reading, self._place, code, now)
+
+    async def make_queues(self, names: Collection[str], *, now: int | None = None) -> None:
+        await queues.make(self._reading, self._place, names, now)
+
+    async def change_queue(self, name: str, change: QueueChange, *, now: int | None = None) -> QueueRow:
+        return await queues.change(self._reading, self._place, name, change, now)
+
+    async def claim_line(self, want: LineRequest, *, now: int | None = None) -> LineClaim:
+        return await queues.claim(self._reading, self._place, want, now)
+
+    async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
+        return await queues.line_up(self._reading, self._place, versions, limit, now)
+
+    async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
+        return await queues.expire(self._reading, self._place, limit, nonce, now)
+
+    async def start_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> WorkflowRow | None:
+        return await queues.start_once(self._reading, self._place, start, how, now)
 
     # -- questions to executors
 

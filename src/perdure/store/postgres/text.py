@@ -35,7 +35,7 @@ c as (
         deadline = case when w.started is null and w.timeout is not null
             then least(w.deadline, (select now from t) + w.timeout) else w.deadline end,
         started = coalesce(w.started, (select now from t)), updated = (select now from t),
-        until = null, reason = null, detail = '',
+        until = null, lane = null, reason = null, detail = '',
         cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k where k.app = $1 and k.dest = w.id))
     returning w.*)"""
 
@@ -68,6 +68,9 @@ NOTED = """noted as (
     where $8::int > 0
     on conflict do nothing)"""
 
+# Where `w` stands in its queue's line; null without a queue. As model/queues.py has it.
+LANE = r"""w.queue || E'\x1f' || w.partition || E'\x1f' || lpad(to_hex(w.priority::bigint + 2147483648), 8, '0')"""
+
 # Whether that makes two deaths or more of a workflow of `u.owner`.
 SUSPECT = f"""({TRIES.format(w="workflow")}
                 >= case when u.owner = any($9::bytea[]) or $8::int = 0 then 2 else 1 end)"""
@@ -94,6 +97,7 @@ def statements(schema: str) -> Mapping[str, str]:
     for name, sql in queries("perdure.store.postgres").items():
         spelled = (
             sql.replace("@row", ROW)
+            .replace("@lane", LANE)
             .replace("@noted", NOTED)
             .replace("@suspect", SUSPECT)
             .replace("@tries", TRIES.format(w="workflow"))

@@ -6,7 +6,7 @@ them is kept in the row, and its watches are forgotten. Histories are read later
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed
@@ -22,20 +22,39 @@ SUSPECT = 2  # deaths in a row, without getting anywhere between them
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
     due: dict[str, int] = {}
+    queues: dict[str, str | None] = {}
     suspects: set[str] = set()
+    full = rows.pack([*want.full])
     other = "" if want.fresh else want.version
     for query, bindings in (
-        ("workflow_due", (app, now, want.limit, other, want.suspect)),
-        ("workflow_due", (app, now, want.limit, want.version, want.suspect)),
-        ("workflow_woken", (app, want.limit, want.version, other, want.suspect)),
+        ("workflow_due", (app, now, want.limit, other, want.suspect, full)),
+        ("workflow_due", (app, now, want.limit, want.version, want.suspect, full)),
+        ("workflow_woken", (app, want.limit, want.version, other, want.suspect, full)),
     ):
-        for at, id, suspect in conn.execute(Q[query], bindings):
+        for at, id, queue, suspect in conn.execute(Q[query], bindings):
             due[id] = min(at, due.get(id, at))
+            queues[id] = queue
             if suspect:
                 suspects.add(id)
     spared = sorted(suspects, key=lambda one: (due[one], one))[1:]  # of these one at a time
-    first = sorted(due.keys() - spared, key=lambda one: (due[one], one))[: want.limit]
-    return _take(conn, app, first, want, now)
+    calm = sorted(due.keys() - spared, key=lambda one: (due[one], one))
+    return take(conn, app, _let(want, calm, queues)[: want.limit], want, now)
+
+
+def _let(want: ClaimRequest, ids: Sequence[str], queues: Mapping[str, str | None]) -> list[str]:
+    """Those of ``ids``, in order, that their queues let the asker have."""
+    if not want.some:
+        return list(ids)
+    left = dict(want.some)
+    let: list[str] = []
+    for id in ids:
+        queue = queues[id]
+        if queue is not None and queue in left:
+            left[queue] -= 1
+            if left[queue] < 0:
+                continue
+        let.append(id)
+    return let
 
 
 def adopt(
@@ -52,15 +71,17 @@ def adopt(
     """Up to ``limit`` running workflows of owners that are gone: suspects or others."""
     limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
     found: list[tuple[int, str, int, bytes]] = []
+    queues: dict[str, str | None] = {}
     for owner in sorted(gone):
         counted = death and owner not in spared
-        which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted)
-        for id, tries in conn.execute(Q["workflow_orphans"], which):
+        which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted, rows.pack([*want.full]))
+        for id, tries, queue in conn.execute(Q["workflow_orphans"], which):
+            queues[id] = queue
             found.append((tries if suspects else 0, id, tries + int(counted or (death and tries >= SUSPECT)), owner))
-    taken = sorted(found)[: want.limit]
-    claimed = _take(
-        conn, app, [id for _, id, _, _ in taken], want, now, attempts=[n for *_, n, _ in taken], crash=death
-    )
+    found.sort()
+    let = set(_let(want, [id for _, id, _, _ in found], queues))
+    taken = [one for one in found if one[1] in let][: want.limit]
+    claimed = take(conn, app, [id for _, id, _, _ in taken], want, now, attempts=[n for *_, n, _ in taken], crash=death)
     if death and taken:
         conn.executemany(Q["decision_default"], [(app, id, now, owner) for _, id, _, owner in taken])
     return claimed
@@ -68,9 +89,8 @@ def adopt(
 
 def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: str) -> list[bytes]:
     """Those of ``gone`` that died with a suspect."""
-    each = [
-        (owner, conn.execute(Q["workflow_orphans"], (app, owner, version, 1, 1, SUSPECT))) for owner in sorted(gone)
-    ]
+    which = (version, 1, 1, SUSPECT, "[]")
+    each = [(owner, conn.execute(Q["workflow_orphans"], (app, owner, *which))) for owner in sorted(gone)]
     return [owner for owner, found in each if found.fetchone() is not None]
 
 
@@ -86,10 +106,10 @@ def owners(conn: Connection, app: str) -> list[bytes]:
 def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimRequest, now: int) -> list[Claimed]:
     """Those of ``keys`` that the asker itself owns, under a new token."""
     owned = set(conn.execute(Q["workflow_owned"], (app, want.owner)))
-    return _take(conn, app, sorted(key.id for key in set(keys) if key in owned), want, now)
+    return take(conn, app, sorted(key.id for key in set(keys) if key in owned), want, now)
 
 
-def _take(
+def take(
     conn: Connection,
     app: str,
     ids: list[str],

@@ -30,7 +30,7 @@ def release_held(conn: Connection, app: str, reasons: Collection[Reason], versio
 def cancel(
     conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int, unserved: str | None = None
 ) -> WorkflowRow | None:
-    row = _get(conn, app, id)
+    row = get(conn, app, id)
     if row is None or not row.status.open:
         return row
     stray = row.status is Status.WAITING and row.version == unserved
@@ -38,14 +38,14 @@ def cancel(
         conn.execute(Q["wake_insert"], (app, id, nonce, reason))
         return row
     detail = row.detail if row.version != unserved else without_cleanup(row.version)
-    return _end(conn, app, row, (CODE[Status.CANCELLED], row.claim, reason, detail, now), nonce)
+    return end(conn, app, row, (CODE[Status.CANCELLED], row.claim, reason, detail, now), nonce)
 
 
 def terminate(conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int) -> WorkflowRow | None:
-    row = _get(conn, app, id)
+    row = get(conn, app, id)
     if row is None or not row.status.open:
         return row
-    return _end(conn, app, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason, now), nonce)
+    return end(conn, app, row, (CODE[Status.TERMINATED], nonce, row.cancel, reason, now), nonce)
 
 
 def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes, now: int) -> bool:
@@ -69,7 +69,7 @@ def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes,
 
 def rewind(conn: Connection, app: str, seen: WorkflowRow, change: Rewind, now: int) -> bool:
     """Begin the next run of what is still as it was seen; True if that is done, now or before."""
-    row = _get(conn, app, seen.id)
+    row = get(conn, app, seen.id)
     following = change.next
     if row is None:
         return False
@@ -90,7 +90,7 @@ def rewind(conn: Connection, app: str, seen: WorkflowRow, change: Rewind, now: i
 
 def reopen(conn: Connection, app: str, seen: WorkflowRow, order: Reopen, now: int) -> bool:
     """Queue what is still as it was seen; True if that is done, now or before."""
-    row = _get(conn, app, seen.id)
+    row = get(conn, app, seen.id)
     if row is None:
         return False
     if conn.execute(Q["history_has"], (app, *seen.key, seen.last_seq, order.nonce)).get is not None:
@@ -114,7 +114,7 @@ def fork(
         commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
         onward.keep_records(conn, app, source, start, (mark,), now)
     elif start.nonce != (head[4] if head[1] == 1 else past_nonce(conn, app, start.id, 1)):
-        return _get(conn, app, start.id)
+        return get(conn, app, start.id)
     if end is not None:
         terminate(conn, app, source.id, end, start.nonce, now)
     return None
@@ -125,7 +125,7 @@ def _as_seen(row: WorkflowRow, seen: WorkflowRow) -> bool:
     return (row.run, row.claim, row.status) == (seen.run, seen.claim, seen.status)
 
 
-def _end(
+def end(
     conn: Connection,
     app: str,
     row: WorkflowRow,
@@ -138,12 +138,12 @@ def _end(
     conn.execute(Q["watch_clear"], (app, row.id))
     conn.execute(Q["wake_watchers"], (app, row.id, nonce))
     if row.parent is not None:
-        parent = _get(conn, app, row.parent)
+        parent = get(conn, app, row.parent)
         if parent is not None and hears(CODE[parent.status]):
             conn.execute(Q["wake_insert"], (app, row.parent, nonce, None))
-    return _get(conn, app, row.id)
+    return get(conn, app, row.id)
 
 
-def _get(conn: Connection, app: str, id: str) -> WorkflowRow | None:
+def get(conn: Connection, app: str, id: str) -> WorkflowRow | None:
     row = conn.execute(Q["workflow_get"], (app, id)).fetchone()
     return None if row is None else rows.workflow(row)

@@ -87,6 +87,7 @@ class _Batch:
         self.records: list[Bindings] = []
         self.mail: list[Bindings] = []
         self.wakes: list[Bindings] = []
+        self.expiries: list[Bindings] = []
         self.forgotten: dict[str, bytes] = {}  # by whose unit: to be deleted when all else of the batch is done
 
     def commit(self) -> Receipt:
@@ -97,6 +98,7 @@ class _Batch:
             self.fresh.append(fresh)
         self._many("workflow_insert", self.inserts)
         self._many("payload_insert", self.inputs)
+        self._many("expiry_insert", self.expiries)
         for unit, verdict, fresh in zip(self.units, self.verdicts, self.fresh, strict=True):
             if unit.sends and verdict.applied:
                 self._address(unit, verdict, sure=fresh and bool(unit.start or unit.records))
@@ -226,8 +228,11 @@ class _Batch:
             start.owner, at.epoch, last_seq, at.until, start.timeout, at.deadline, self.now, at.started, start.parent,
             start.parent_run, start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
             start.attributes, rows.pack_intents(start.intents), start.nonce, VERSIONING[start.versioning],
+            start.partition, start.lane, at.expires,
         ))  # fmt: skip
         self.inputs.append((self.app, start.id, start.run, start.input))
+        if at.expires is not None:
+            self.expiries.append((self.app, at.expires, start.id))
 
     def _row(self, id: str) -> WorkflowRow:
         row = self.conn.execute(Q["workflow_get"], (self.app, id)).fetchone()

@@ -26,8 +26,11 @@ def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now:
         at.epoch, 0, at.until, start.timeout, at.deadline, now, at.started, start.parent, start.parent_run,
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
         start.attributes, rows.pack_intents(start.intents), start.nonce, VERSIONING[start.versioning],
+        start.partition, start.lane, at.expires,
     ))  # fmt: skip
     conn.execute(Q["payload_insert"], (app, id, run, start.input))
+    if at.expires is not None:
+        conn.execute(Q["expiry_insert"], (app, at.expires, id))
 
 
 def rewind(conn: Connection, app: str, old: RunKey, change: Rewind, now: int, closed: int) -> None:
@@ -61,14 +64,15 @@ class _Placed(msgspec.Struct, gc=False):
     until: int | None
     started: int | None
     deadline: int | None
+    expires: int | None
 
 
 def placed(start: Start, now: int) -> _Placed:
     if start.claim is not None:
         deadline = bound(start, now)
-        return _Placed(1, None, now if start.began is None else start.began, deadline)
+        return _Placed(1, None, now if start.began is None else start.began, deadline, None)
     until = now + (start.delay or 0) if start.until is None else start.until  # now: a queue is first in, first out
-    return _Placed(0, until, None, start.deadline)
+    return _Placed(0, until, None, start.deadline, None if start.expires is None else until + start.expires)
 
 
 def bound(start: Start, now: int) -> int | None:

@@ -74,16 +74,19 @@ def workflow(r: Row) -> WorkflowRow:
         intents=() if r[29] is None else _intents.decode(r[29]),
         cause=CAUSES[int(r[30])],
         versioning=VERSIONINGS[int(r[31])],
+        partition=r[32],
+        lane=r[33],
+        expires=r[34],
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=r[32])
+    return Claimed(row=workflow(r), input=r[35])
 
 
 def ended(r: Row) -> Ended:
-    outcome: int = r[32]
-    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[33])
+    outcome: int = r[35]
+    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[36])
 
 
 def record(r: Row) -> Record:

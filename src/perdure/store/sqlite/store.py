@@ -15,12 +15,14 @@ from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
+from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 from perdure.store.sqlite import (
     claim,
     commands,
@@ -29,6 +31,7 @@ from perdure.store.sqlite import (
     file,
     health,
     migrate,
+    queues,
     reads,
     requests,
     strays,
@@ -272,6 +275,35 @@ class SQLiteStore:
         return await self._write(
             lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, apart, retry, _clock(now))
         )
+
+    # -- queues
+
+    async def queues(self) -> builtins.list[QueueRow]:
+        return await self._read(lambda conn: queues.listing(conn, self.app))
+
+    async def queue_counts(self, bound: int = 100_000) -> dict[str, QueueCount]:
+        return await self._read(lambda conn: queues.counts(conn, self.app, bound))
+
+    async def declare_queues(self, code: Mapping[str, Limits], *, now: int | None = None) -> None:
+        await self._write(lambda conn: queues.declare(conn, self.app, code, _clock(now)))
+
+    async def make_queues(self, names: Collection[str], *, now: int | None = None) -> None:
+        await self._write(lambda conn: queues.make(conn, self.app, names, _clock(now)))
+
+    async def change_queue(self, name: str, change: QueueChange, *, now: int | None = None) -> QueueRow:
+        return await self._write(lambda conn: queues.change(conn, self.app, name, change, _clock(now)))
+
+    async def claim_line(self, want: LineRequest, *, now: int | None = None) -> LineClaim:
+        return await self._write(lambda conn: queues.claim(conn, self.app, want, _clock(now)))
+
+    async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
+        return await self._write(lambda conn: queues.line_up(conn, self.app, versions, limit, _clock(now)))
+
+    async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
+        return await self._write(lambda conn: queues.expire(conn, self.app, limit, nonce, _clock(now)))
+
+    async def start_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> WorkflowRow | None:
+        return await self._write(lambda conn: queues.start_once(conn, self.app, start, how, _clock(now)))
 
     # -- questions to executors
 

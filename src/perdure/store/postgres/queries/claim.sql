@@ -1,4 +1,6 @@
 -- Taking workflows. `$1` is the app, `$2` now or null, `$3` the limit, `$4` the owner, `$5` the token, `$6` the version.
+-- What stands in a queue's line (`lane` not null) is not for these: see queue.sql. What went through one is taken as far
+-- as its queue lets this executor: of the queues in the first of the last three parameters nothing, of those in the second so many as the third says.
 -- Conditions on `status + 0` are for the lock alone: they must not bring in the index of open rows for a look-up by id.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
@@ -10,33 +12,41 @@
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 due as materialized (
-    select w.id, w.since, w.suspect
+    select w.id, w.since, w.suspect, w.queue
     from unnest(array[$7::text, $6::text]) v (version)
     cross join lateral (
-        select id, until as since, attempts >= 2 as suspect from perdure.workflow
-        where app = $1 and owner is null and version = v.version and until <= (select now from t) and status < 5
-            and (attempts < 2 or $8::boolean)
-        order by owner, version, until limit $3 for no key update skip locked) w),
+        select id, until as since, attempts >= 2 as suspect, queue from perdure.workflow
+        where app = $1 and owner is null and version = v.version and lane is null and until <= (select now from t)
+            and status < 5 and (attempts < 2 or $8::boolean) and (queue is null or queue <> all($9::text[]))
+        order by owner, version, lane, until limit $3 for no key update skip locked) w),
 mail as materialized (
     select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
 woken as materialized (
-    select w.id, w.updated as since, w.suspect
+    select w.id, w.updated as since, w.suspect, w.queue
     from (
         select r.id, r.updated, mail.command
         from mail cross join lateral (
-            select id, updated, status, version from perdure.workflow where app = $1 and id = mail.dest offset 0) r
-        where r.version in ($7, $6) and (r.status = 3 or mail.command and r.status in (0, 1))
+            select id, updated, status, version, lane, queue from perdure.workflow
+            where app = $1 and id = mail.dest offset 0) r
+        where r.version in ($7, $6) and (r.status = 3 or mail.command and r.status in (0, 1) and r.lane is null)
+            and (r.queue is null or r.queue <> all($9::text[]))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
-        select id, updated, attempts >= 2 as suspect from perdure.workflow
-        where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6)
+        select id, updated, attempts >= 2 as suspect, queue from perdure.workflow
+        where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6) and lane is null
             and (status + 0 = 3 or x.command and status + 0 in (0, 1))
         for no key update skip locked) w),
-ready as materialized (select * from due union all select * from woken),
+ready as materialized (
+    select id, min(since) as since, bool_or(suspect) as suspect, min(queue) as queue
+    from (select * from due union all select * from woken) x group by id),
+ranked as (
+    select id, since, queue, row_number() over (partition by queue order by since, id) as n
+    from ready where not suspect or id = (select id from ready where suspect order by since, id limit 1)),
 picked as materialized (
-    select id, min(since) as since from ready
-    where not suspect or id = (select id from ready where suspect order by since, id limit 1)
-    group by id order by 2, 1 limit $3),
+    select r.id, r.since
+    from ranked r left join unnest($10::text[], $11::int[]) c (queue, free) on c.queue = r.queue
+    where c.free is null or r.n <= c.free
+    order by 2, 1 limit $3),
 @take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.since, c.id
@@ -45,14 +55,20 @@ from c join picked on picked.id = c.id order by picked.since, c.id
 -- name: claim_orphans
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
-picked as materialized (
-    select w.id, u.owner
+found as materialized (
+    select w.id, w.queue, u.owner
     from unnest($7::bytea[]) u (owner)
     cross join lateral (
-        select id from perdure.workflow
+        select id, queue from perdure.workflow
         where app = $1 and owner = u.owner and version = $6 and status = 2 and not @suspect
-        order by until limit $3 for no key update skip locked) w
+            and (queue is null or queue <> all($10::text[]))
+        order by lane, until limit $3 for no key update skip locked) w
     limit $3),
+picked as materialized (
+    select f.id, f.owner
+    from (select id, owner, queue, row_number() over (partition by queue order by id) as n from found) f
+    left join unnest($11::text[], $12::int[]) c (queue, free) on c.queue = f.queue
+    where c.free is null or f.n <= c.free),
 @take_dead,
 @noted
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
@@ -67,15 +83,21 @@ found as materialized (
     from unnest($7::bytea[]) u (owner)
     cross join lateral (
         select id, attempts from perdure.workflow
-        where app = $1 and owner = u.owner and version = $6 and status = 2 and @suspect order by until offset 0) w
+        where app = $1 and owner = u.owner and version = $6 and status = 2 and @suspect
+            and (queue is null or queue <> all($10::text[])) order by lane, until offset 0) w
     order by w.attempts, w.id),
-picked as materialized (
-    select w.id, found.owner
+locked as materialized (
+    select w.id, w.queue, found.owner
     from found cross join lateral (
-        select id from perdure.workflow
+        select id, queue from perdure.workflow
         where app = $1 and id = found.id and status + 0 = 2 and owner || '' = any($7::bytea[])
         for no key update skip locked) w
     limit $3),
+picked as materialized (
+    select f.id, f.owner
+    from (select id, owner, queue, row_number() over (partition by queue order by id) as n from locked) f
+    left join unnest($11::text[], $12::int[]) c (queue, free) on c.queue = f.queue
+    where c.free is null or f.n <= c.free),
 @take_dead,
 @noted
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
@@ -87,7 +109,7 @@ select u.owner
 from unnest($2::bytea[]) u (owner)
 where exists (
     select from perdure.workflow
-    where app = $1 and owner = u.owner and version = $3 and status = 2 and @tries >= 2 order by until offset 0)
+    where app = $1 and owner = u.owner and version = $3 and status = 2 and @tries >= 2 order by lane, until offset 0)
 
 -- Who owns anything, found by hopping from owner to owner.
 -- name: owners
@@ -105,7 +127,7 @@ select o.owner from o where o.owner is not null
 select w.id
 from unnest($2::bytea[]) u (owner)
 cross join lateral (
-    select id from perdure.workflow where app = $1 and owner = u.owner and status = 2 order by version, until offset 0) w
+    select id from perdure.workflow where app = $1 and owner = u.owner and status = 2 order by version, lane, until offset 0) w
 order by 1
 
 -- Named runs (`$7`, `$8`) that the owner itself holds: the answer to their claim was lost.
@@ -124,14 +146,18 @@ select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = 
 from c order by c.id
 
 -- One look: wakes for what `$3` holds, when something becomes claimable, and what it owns beyond the held `$4`, `$5`
--- (asked for by `$6`); `$7` and `$8` are the versions that the asker takes, as above.
+-- (asked for by `$6`); `$7` and `$8` are the versions that the asker takes, as above. And of queues, for who works
+-- (`$3`): whose lines are not empty, found by hopping from queue to queue, each with its first and last lane; when
+-- something is to be lined up, or has stood in line for too long; who in line is told to cancel; and what tells whether
+-- the limits were changed.
 -- name: poll
-with t as materialized (
+with recursive t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 k as materialized (
-    select w.status, w.owner, w.version, x.dest, x.nonce, x.cancel
+    select w.status, w.owner, w.version, w.lane, x.dest, x.nonce, x.cancel
     from (select dest, nonce, cancel from perdure.wake where app = $1 order by dest, nonce) x
-    cross join lateral (select status, owner, version from perdure.workflow where app = $1 and id = x.dest offset 0) w
+    cross join lateral (
+        select status, owner, version, lane from perdure.workflow where app = $1 and id = x.dest offset 0) w
     where w.status < 5),
 mine as (
     select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels
@@ -140,17 +166,55 @@ stray as (
     select array_agg(w.id) as ids, array_agg(w.run) as runs
     from (
         select id, run from perdure.workflow
-        where $6::boolean and app = $1 and owner = $3 and status = 2 order by version, until offset 0) w
-    where not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run))
+        where $6::boolean and app = $1 and owner = $3 and status = 2 order by version, lane, until offset 0) w
+    where not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run)),
+hop (lane) as (
+    select (select min(x.lane) from unnest(array[$8::text, $7::text]) v (version) cross join lateral (
+        select lane from perdure.workflow
+        where app = $1 and owner is null and version = v.version and lane > E'\x02' and status < 5
+        order by owner, version, lane, until limit 1) x)
+    where $3 is not null
+    union all
+    select (select min(x.lane) from unnest(array[$8::text, $7::text]) v (version) cross join lateral (
+        select lane from perdure.workflow
+        where app = $1 and owner is null and version = v.version
+            and lane > split_part(hop.lane, E'\x1f', 1) || ' ' and status < 5
+        order by owner, version, lane, until limit 1) x)
+    from hop where hop.lane is not null),
+lines as (
+    select array_agg(l.lane) as firsts, array_agg(l.last) as lasts
+    from (
+        select hop.lane, (
+            select max(x.lane) from unnest(array[$8::text, $7::text]) v (version) cross join lateral (
+                select lane from perdure.workflow
+                where app = $1 and owner is null and version = v.version and lane >= hop.lane
+                    and lane < split_part(hop.lane, E'\x1f', 1) || ' ' and status < 5
+                order by owner desc, version desc, lane desc, until desc limit 1) x) as last
+        from hop where hop.lane is not null) l),
+told as (
+    select array_agg(dest) as dests, array_agg(cancel) as reasons
+    from k where lane is not null and cancel is not null and $3 is not null)
 select t.now,
     case when exists (
-        select from k where version in ($8, $7) and (status = 3 or cancel is not null and status in (0, 1))) then t.now
+        select from k
+        where version in ($8, $7)
+            and (status = 3 or cancel is not null and status in (0, 1) and lane is null)) then t.now
     else (select greatest(w.until, t.now)
         from unnest(array[$8::text, $7::text]) v (version)
         cross join lateral (
             select until from perdure.workflow
-            where app = $1 and owner is null and version = v.version and until is not null and status < 5
-            order by owner, version, until limit 1) w
+            where app = $1 and owner is null and version = v.version and lane is null and until is not null
+                and status < 5
+            order by owner, version, lane, until limit 1) w
         order by w.until limit 1) end,
-    mine.dests, mine.nonces, mine.cancels, stray.ids, stray.runs
-from t, mine, stray
+    mine.dests, mine.nonces, mine.cancels, stray.ids, stray.runs, lines.firsts, lines.lasts,
+    least(
+        (select min(w.until) from unnest(array[$8::text, $7::text]) v (version) cross join lateral (
+            select until from perdure.workflow
+            where $3 is not null and app = $1 and owner is null and version = v.version and lane = E'\x01'
+                and status < 5
+            order by owner, version, lane, until limit 1) w),
+        (select at from perdure.expiry where $3 is not null and app = $1 order by at limit 1)),
+    told.dests, told.reasons,
+    (select coalesce(sum(revision), 0)::bigint from perdure.queue where app = $1 and name > '' and $3 is not null)
+from t, mine, stray, lines, told

@@ -41,7 +41,8 @@ g as materialized (select true as ok)
 s as (
     insert into perdure.workflow (app, id, run, lineage, name, version, status, reason, detail, claim, owner, epoch,
         last_seq, until, timeout, deadline, created, updated, started, closed, parent, parent_run, parent_path,
-        on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning, cause, watched)
+        on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning, partition, lane, expires,
+        cause, watched)
     select :app, u.id, u.run, u.lineage, u.name, u.version, u.status, u.reason, u.detail, u.claim, u.owner,
         case when u.claim is null then 0 else 1 end, u.last_seq,
         case when u.status in (0, 1) then coalesce(u.until, (select now from t) + coalesce(u.delay, 0))
@@ -50,17 +51,18 @@ s as (
         case when u.claim is null or u.timeout is null then u.deadline else least(u.deadline, (select now from t) + u.timeout) end,
         (select now from t), (select now from t), case when u.claim is not null then coalesce(u.began, (select now from t)) end, case when u.status >= 5 then (select now from t) end,
         u.parent, u.parent_run, u.parent_path, u.on_parent_close, u.queue, u.priority, u.fingerprint, u.attributes,
-        u.intents, u.nonce, u.versioning, case when u.status = 1 and u.claim is not null then 2 else 0 end,
+        u.intents, u.nonce, u.versioning, u.partition, u.lane,
+        coalesce(u.until, (select now from t) + coalesce(u.delay, 0)) + u.expires, case when u.status = 1 and u.claim is not null then 2 else 0 end,
         v.waiter is not null
     from unnest(:s_id::text[], :s_run::int[], :s_lineage::bytea[], :s_name::text[], :s_version::text[],
         :s_status::smallint[], :s_reason::text[], :s_detail::text[], :s_claim::bytea[], :s_owner::bytea[],
         :s_last::int[], :s_delay::bigint[], :s_until::bigint[], :s_timeout::bigint[], :s_deadline::bigint[], :s_began::bigint[],
         :s_parent::text[], :s_parent_run::int[], :s_parent_path::text[], :s_on_close::text[], :s_queue::text[],
         :s_priority::int[], :s_fingerprint::bytea[], :s_attributes::text[], :s_intents::text[], :s_nonce::bytea[],
-        :s_versioning::smallint[])
+        :s_versioning::smallint[], :s_partition::text[], :s_lane::text[], :s_expires::bigint[])
         u (id, run, lineage, name, version, status, reason, detail, claim, owner, last_seq, delay, until, timeout,
         deadline, began, parent, parent_run, parent_path, on_parent_close, queue, priority, fingerprint, attributes,
-        intents, nonce, versioning)
+        intents, nonce, versioning, partition, lane, expires)
     left join lateral (select waiter from perdure.watch where app = :app and target = u.id limit 1) v on true
     where (select ok from g)
     on conflict (app, id) do update set nonce = excluded.nonce

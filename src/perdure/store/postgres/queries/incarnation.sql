@@ -52,7 +52,7 @@ update perdure.incarnation set state = 'gone' where id = $2 and app = $1
 delete from perdure.incarnation where id = any(array(
     select i.id from perdure.incarnation i
     left join lateral (
-        select id from perdure.workflow where app = $1 and owner = i.id and status < 5 order by version, until limit 1) w on true
+        select id from perdure.workflow where app = $1 and owner = i.id and status < 5 order by version, lane, until limit 1) w on true
     where i.app = $1 and i.state in ('dead', 'gone', 'released') and w.id is null))
 
 -- The apps of all that are known.

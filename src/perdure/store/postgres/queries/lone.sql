@@ -105,7 +105,7 @@ d as (
 s as (
     insert into perdure.workflow (app, id, run, lineage, name, version, status, claim, owner, epoch, until, timeout,
         deadline, created, updated, started, parent, parent_run, parent_path, on_parent_close, queue, priority,
-        fingerprint, attributes, intents, nonce, versioning, watched)
+        fingerprint, attributes, intents, nonce, versioning, partition, lane, watched)
     select :app::text, :s_id::text, :s_run::int, :s_lineage::bytea, :s_name::text, :s_version::text,
         :s_status::smallint, :s_claim::bytea, :s_owner::bytea, case when :s_claim::bytea is null then 0 else 1 end,
         case when :s_status::smallint in (0, 1) then coalesce(:s_until::bigint, z.now + coalesce(:s_delay::bigint, 0)) end,
@@ -115,7 +115,7 @@ s as (
         z.now, z.now, case when :s_claim::bytea is not null then coalesce(:s_began::bigint, z.now) end,
         :s_parent::text, :s_parent_run::int, :s_parent_path::text, :s_on_close::text, :s_queue::text,
         :s_priority::int, :s_fingerprint::bytea, :s_attributes::text, :s_intents::text, :s_nonce::bytea,
-        :s_versioning::smallint,
+        :s_versioning::smallint, :s_partition::text, :s_lane::text,
         exists (select from perdure.watch where app = :app and target = :s_id)
     from z
     on conflict (app, id) do update set nonce = excluded.nonce

@@ -72,12 +72,12 @@ delete from perdure.watch where app = $1 and waiter = $2 and waiter <> ''
 -- name: past_run_insert
 insert into perdure.past_run (app, id, run, lineage, name, version, status, detail, claim, epoch, attempts, last_seq,
     timeout, deadline, created, updated, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, nonce, versioning)
+    queue, priority, fingerprint, attributes, intents, nonce, versioning, partition)
 select app, id, run, lineage, name, version, $4, detail, claim, epoch, attempts,
     greatest(last_seq, (select h.seq from perdure.history h
         where h.app = $1 and h.id = $2 and h.run = $3 order by h.seq desc limit 1)),
     timeout, deadline, created, $5, started, coalesce(closed, $5), cancel, parent, parent_run, parent_path,
-    on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning
+    on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning, partition
 from perdure.workflow where app = $1 and id = $2 and run = $3
 
 -- Who inserted earlier runs: tells a repeated start from another's.
@@ -91,7 +91,8 @@ cross join lateral (select nonce from perdure.past_run where app = $1 and id = k
 update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, status = $7, claim = $8, owner = $9,
     epoch = $10, last_seq = 0, until = $11, timeout = $12, deadline = $13, created = $14, updated = $14, started = $15,
     parent = $16, parent_run = $17, parent_path = $18, on_parent_close = $19, queue = $20, priority = $21,
-    fingerprint = $22, attributes = $23, intents = $24, nonce = $25, versioning = $26, cause = 0,
+    fingerprint = $22, attributes = $23, intents = $24, nonce = $25, versioning = $26, partition = $27, lane = $28,
+    expires = $29, cause = 0,
     reason = null, detail = '', attempts = 0, closed = null, cancel = null
 where app = $1 and id = $2
 
@@ -139,9 +140,10 @@ where app = $1 and id = $2
 -- Queues an open workflow at `$4` under the token `$3`, of version `$5` from now on (null: its own); `$6`: before all
 -- others. `$7`: its last record.
 -- name: workflow_reopen
-update perdure.workflow set status = 1, reason = null, detail = '', claim = $3, owner = null,
+update perdure.workflow w set status = 1, reason = null, detail = '', claim = $3, owner = null,
     until = case when $6::boolean then 0 else $4::bigint end, updated = $4, attempts = 0, cause = 0,
-    version = coalesce($5, version), queue = case when $6 then null else queue end, last_seq = $7
+    version = coalesce($5, version), queue = case when $6 then null else queue end, last_seq = $7,
+    lane = case when not $6 and status = 4 then @lane end
 where app = $1 and id = $2
 
 -- Counts the deaths of what was just released anew.
@@ -159,18 +161,19 @@ with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 h as materialized (
     select id from perdure.workflow
-    where app = $1 and owner is null and version = $4 and until is null and status = 4 and reason = any($2::text[])
-    order by owner, version, until for no key update skip locked)
+    where app = $1 and owner is null and version = $4 and lane is null and until is null and status = 4 and reason = any($2::text[])
+    order by owner, version, lane, until for no key update skip locked)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
 select $1, h.id, 1, '', '', '', 1, 0, 0, '', '' from h
 on conflict (app, id) do update
-set status = 1, reason = null, detail = '', claim = null, until = (select now from t), updated = (select now from t)
+set status = 1, reason = null, detail = '', claim = null, until = (select now from t), updated = (select now from t),
+    lane = @lane
 returning w.id
 
 -- Ends a workflow by command: cancelled where nobody holds it, or terminated at once (then under another token).
 -- name: workflow_end
 update perdure.workflow set status = $3, claim = $4, cancel = $5, detail = $6, closed = $7, updated = $7, owner = null,
-    until = null, reason = null, last_seq = greatest(last_seq, (
+    until = null, lane = null, reason = null, last_seq = greatest(last_seq, (
         select h.seq from perdure.history h
         where h.app = $1 and h.id = $2 and h.run = workflow.run order by h.seq desc limit 1))
 where app = $1 and id = $2

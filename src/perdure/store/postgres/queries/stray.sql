@@ -4,11 +4,11 @@
 -- name: stray_versions
 with recursive hop (version) as (
     (select version from perdure.workflow
-    where app = $1 and owner is null and version > '' and status < 5 order by owner, version, until limit 1)
+    where app = $1 and owner is null and version > '' and status < 5 order by owner, version, lane, until limit 1)
     union all
     select (select w.version from perdure.workflow w
         where w.app = $1 and w.owner is null and w.version > hop.version and w.status < 5
-        order by w.owner, w.version, w.until limit 1)
+        order by w.owner, w.version, w.lane, w.until limit 1)
     from hop where hop.version is not null)
 select version from hop where version is not null
 
@@ -27,7 +27,7 @@ cross join lateral (
                 select from (
                     select run, last_seq, version from perdure.trial where app = $1 and id = f.id offset 0) t
                 where t.run = f.run and t.last_seq = f.last_seq and t.version = $3))
-    order by f.owner, f.version, f.until limit $4) x
+    order by f.owner, f.version, f.lane, f.until limit $4) x
 cross join lateral (select * from perdure.workflow where app = $1 and id = x.id offset 0) c
 limit $4
 
@@ -61,7 +61,8 @@ select $1, picked.id, 1, '', '', '', 1, 0, 0, '', '' from picked
 on conflict (app, id) do update
 set version = $7, status = case w.status when 4 then 1 else w.status end, reason = null, claim = null,
     detail = case w.status when 4 then '' else w.detail end, updated = (select now from t),
-    until = case when w.status in (3, 4) then (select now from t) else w.until end
+    until = case when w.status in (3, 4) then (select now from t) else w.until end,
+    lane = case w.status when 4 then @lane else w.lane end
 returning w.id
 
 -- Queues what the incarnations in `$2` were running, up to `$4`, of versions other than those in `$3`: a death each.
@@ -74,7 +75,7 @@ picked as materialized (
     cross join lateral (
         select id from perdure.workflow
         where app = $1 and owner = u.owner and status = 2 and version > '' and version <> all($3::text[])
-        order by version, until limit $4 for no key update skip locked) w
+        order by version, lane, until limit $4 for no key update skip locked) w
     limit $4)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
 select $1, picked.id, 1, '', '', '', 1, 0, 0, '', '' from picked

@@ -43,20 +43,20 @@ select exists (
 -- name: unfinished
 with recursive free as (
     (select version from perdure.workflow where app = $1 and owner is null and status < 5
-    order by owner, version, until limit 1)
+    order by owner, version, lane, until limit 1)
     union all
     select (select w.version from perdure.workflow w
         where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
-        order by w.owner, w.version, w.until limit 1)
+        order by w.owner, w.version, w.lane, w.until limit 1)
     from free where free.version is not null),
 held as (
     select i.id as owner, (select w.version from perdure.workflow w
-        where w.app = $1 and w.owner = i.id and w.status < 5 order by w.version, w.until limit 1) as version
+        where w.app = $1 and w.owner = i.id and w.status < 5 order by w.version, w.lane, w.until limit 1) as version
     from perdure.incarnation i where i.app = $1
     union all
     select held.owner, (select w.version from perdure.workflow w
         where w.app = $1 and w.owner = held.owner and w.version > held.version and w.status < 5
-        order by w.version, w.until limit 1)
+        order by w.version, w.lane, w.until limit 1)
     from held where held.version is not null),
 counted as (
     select free.version, c.n, c.oldest
@@ -64,7 +64,7 @@ counted as (
         select count(*) as n, min(created) as oldest from (
             select w.created from perdure.workflow w
             where w.app = $1 and w.owner is null and w.version = free.version and w.status < 5
-            order by w.owner, w.version, w.until limit $2) x) c
+            order by w.owner, w.version, w.lane, w.until limit $2) x) c
     where free.version <> ''
     union all
     select held.version, c.n, c.oldest
@@ -72,7 +72,7 @@ counted as (
         select count(*) as n, min(created) as oldest from (
             select w.created from perdure.workflow w
             where w.app = $1 and w.owner = held.owner and w.version = held.version and w.status < 5
-            order by w.version, w.until limit $2) x) c
+            order by w.version, w.lane, w.until limit $2) x) c
     where held.version <> '')
 select version, least(sum(n), $2)::bigint, min(oldest) from counted group by version order by 3, 1
 
@@ -83,11 +83,11 @@ with recursive t as materialized (
     select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 free as (
     (select version from perdure.workflow where app = $1 and owner is null and status < 5
-    order by owner, version, until limit 1)
+    order by owner, version, lane, until limit 1)
     union all
     select (select w.version from perdure.workflow w
         where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
-        order by w.owner, w.version, w.until limit 1)
+        order by w.owner, w.version, w.lane, w.until limit 1)
     from free where free.version is not null),
 picked as materialized (
     select w.id
@@ -95,7 +95,7 @@ picked as materialized (
         select id from perdure.workflow
         where app = $1 and owner is null and version = free.version and status < 5 and versioning = 2
             and name = any($4::text[])
-        order by owner, version, until limit $3 for no key update skip locked) w
+        order by owner, version, lane, until limit $3 for no key update skip locked) w
     where free.version not in ('', $2) and free.version <> all($5::text[]) limit $3),
 orphaned as materialized (
     select w.id
@@ -103,7 +103,7 @@ orphaned as materialized (
         select id from perdure.workflow
         where app = $1 and owner = u.owner and status = 2 and versioning = 2 and name = any($4::text[])
             and version not in ('', $2) and version <> all($5::text[])
-        order by version, until limit $3 for no key update skip locked) w
+        order by version, lane, until limit $3 for no key update skip locked) w
     limit $3)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
 select $1, x.id, 1, '', '', '', 1, 0, 0, '', ''
@@ -114,6 +114,7 @@ set version = $2, updated = (select now from t),
     until = case when w.reason = any($6::text[]) then (select now from t) else w.until end,
     claim = case when w.status = 2 or w.reason = any($6::text[]) then null else w.claim end,
     detail = case when w.reason = any($6::text[]) then '' else w.detail end,
+    lane = case when w.reason = any($6::text[]) then @lane else w.lane end,
     reason = case when w.reason = any($6::text[]) then null else w.reason end
 returning w.id
 

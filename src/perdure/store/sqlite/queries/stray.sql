@@ -31,7 +31,7 @@ group by w.dest order by w.dest
 update workflow
 set version = ?7, status = case status when 4 then 1 else status end, reason = null, claim = null,
     detail = case status when 4 then '' else detail end, updated = ?8,
-    until = case when status in (3, 4) then ?8 else until end
+    until = case when status in (3, 4) then ?8 else until end, lane = case when status = 4 then queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648) else lane end
 where app = ?1 and id = ?2 and run = ?3 and version = ?4 and owner is null and status < 5
     and claim is ?5 and last_seq = ?6
 returning id

@@ -77,6 +77,7 @@ update workflow set version = ?3, updated = ?5,
     until = case when reason in (select value from json_each(?4)) then ?5 else until end,
     claim = case when status = 2 or reason in (select value from json_each(?4)) then null else claim end,
     detail = case when reason in (select value from json_each(?4)) then '' else detail end,
+    lane = case when reason in (select value from json_each(?4)) then queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648) else lane end,
     reason = case when reason in (select value from json_each(?4)) then null else reason end
 where app = ?1 and id = ?2
 

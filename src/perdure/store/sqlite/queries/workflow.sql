@@ -13,9 +13,9 @@ from json_each(?2) j cross join workflow f on f.app = ?1 and f.id = j.value
 -- name: workflow_insert
 insert into workflow (app, id, run, lineage, name, version, status, claim, owner, epoch, last_seq, until, timeout,
     deadline, created, updated, started, parent, parent_run, parent_path, on_parent_close, queue, priority,
-    fingerprint, attributes, intents, nonce, versioning)
+    fingerprint, attributes, intents, nonce, versioning, partition, lane, expires)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-    ?23, ?24, ?25, ?26, ?27)
+    ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)
 
 -- When the latest run of an id was closed.
 -- name: workflow_closed
@@ -27,7 +27,7 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires
 from workflow where app = ?1 and id = ?2
 
 -- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised.
@@ -46,7 +46,8 @@ update workflow set attempts = 0 where app = ?1 and id = ?2
 update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7, claim = ?8, owner = ?9, epoch = ?10,
     last_seq = ?11, until = ?12, timeout = ?13, deadline = ?14, created = ?15, updated = ?15, started = ?16,
     parent = ?17, parent_run = ?18, parent_path = ?19, on_parent_close = ?20, queue = ?21, priority = ?22,
-    fingerprint = ?23, attributes = ?24, intents = ?25, nonce = ?26, versioning = ?27, cause = 0,
+    fingerprint = ?23, attributes = ?24, intents = ?25, nonce = ?26, versioning = ?27, partition = ?28, lane = ?29,
+    expires = ?30, cause = 0,
     reason = null, detail = '', attempts = 0, closed = null, cancel = null
 where app = ?1 and id = ?2
 
@@ -56,16 +57,18 @@ update workflow set cancel = coalesce(cancel, ?3) where app = ?1 and id = ?2
 
 -- Unclaimed workflows of one version whose time has come, oldest due first.
 -- name: workflow_due
-select until, id, attempts >= 2 from workflow
-where app = ?1 and owner is null and version = ?4 and until <= ?2 and status < 5 and (attempts < 2 or ?5)
+select until, id, queue, attempts >= 2 from workflow
+where app = ?1 and owner is null and version = ?4 and lane is null and until <= ?2 and status < 5
+    and (attempts < 2 or ?5) and (queue is null or queue not in (select value from json_each(?6)))
 order by until, id limit ?3
 
 -- Unclaimed workflows that have a reason to look again; due since they began to wait, so that no backlog starves them.
 -- name: workflow_woken
-select distinct f.updated, f.id, f.attempts >= 2
+select distinct f.updated, f.id, f.queue, f.attempts >= 2
 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-where w.app = ?1 and f.version in (?4, ?3) and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))
-    and (f.attempts < 2 or ?5)
+where w.app = ?1 and f.version in (?4, ?3)
+    and (f.status = 3 or (w.cancel is not null and f.status in (0, 1) and f.lane is null))
+    and (f.attempts < 2 or ?5) and (f.queue is null or f.queue not in (select value from json_each(?6)))
 order by f.updated, f.id limit ?2
 
 -- Whether one of the versions ?2 and ?3 is woken (as above; no order is asked for), and when the next unclaimed one of
@@ -75,12 +78,12 @@ select
     exists (
         select 1 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
         where w.app = ?1 and f.version in (?3, ?2)
-            and (f.status = 3 or (w.cancel is not null and f.status in (0, 1)))),
+            and (f.status = 3 or (w.cancel is not null and f.status in (0, 1) and f.lane is null))),
     (select until from workflow
-    where app = ?1 and owner is null and version = ?3 and until is not null and status < 5
+    where app = ?1 and owner is null and version = ?3 and lane is null and until is not null and status < 5
     order by until limit 1),
     (select until from workflow
-    where app = ?1 and owner is null and version = ?2 and until is not null and status < 5
+    where app = ?1 and owner is null and version = ?2 and lane is null and until is not null and status < 5
     order by until limit 1)
 
 -- Running workflows of one owner.
@@ -93,8 +96,10 @@ select id, run from workflow indexed by workflow_open where app = ?1 and owner =
 -- name: workflow_orphans
 select id, case when attempts = 0 or exists (
         select 1 from history h where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run
-            and h.seq > workflow.last_seq and h.kind not in (2, 10, 11, 13)) then 0 else attempts end as tries
+            and h.seq > workflow.last_seq and h.kind not in (2, 10, 11, 13)) then 0 else attempts end as tries,
+    queue
 from workflow indexed by workflow_open where app = ?1 and owner = ?2 and version = ?3 and status < 5 and (tries >= ?6) = ?5
+    and (queue is null or queue not in (select value from json_each(?7)))
 order by id limit ?4
 
 -- The next owner after ?2.
@@ -112,7 +117,7 @@ update workflow set status = 2, owner = ?3, claim = ?4, epoch = epoch + 1, attem
     deadline = case when started is null and timeout is not null
         then min(coalesce(deadline, 9223372036854775807), ?7 + timeout) else deadline end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0),
-    started = coalesce(started, ?7), updated = ?7, until = null, reason = null, detail = '',
+    started = coalesce(started, ?7), updated = ?7, until = null, lane = null, reason = null, detail = '',
     cancel = coalesce(cancel, (select min(w.cancel) from wake w where w.app = ?1 and w.dest = ?2))
 where app = ?1 and id = ?2
 
@@ -121,7 +126,7 @@ where app = ?1 and id = ?2
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning,
+    f.cause, f.versioning, f.partition, f.lane, f.expires,
     p.input
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2
@@ -129,15 +134,16 @@ where f.app = ?1 and f.id = ?2
 -- Ends a workflow by command: cancelled where nobody holds it, or terminated at once (then under another token).
 -- name: workflow_end
 update workflow set status = ?3, claim = ?4, cancel = ?5, detail = ?6, closed = ?7, updated = ?7, owner = null,
-    until = null, reason = null,
+    until = null, lane = null, reason = null,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 
 -- Queues what is of version ?4 and held for one of the reasons (a JSON array), to be claimed and replayed again. Without the token of who
 -- held it, so that a late second try of the hold is refused.
 -- name: workflow_release_held
-update workflow indexed by workflow_open set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3
-where app = ?1 and owner is null and version = ?4 and status = 4 and status < 5 and reason in (select value from json_each(?2))
+update workflow indexed by workflow_open set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3,
+    lane = queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648)
+where app = ?1 and owner is null and version = ?4 and lane is null and until is null and status = 4 and status < 5 and reason in (select value from json_each(?2))
 returning id
 
 -- How a closed workflow ended.
@@ -145,7 +151,7 @@ returning id
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning,
+    f.cause, f.versioning, f.partition, f.lane, f.expires,
     p.outcome, p.output
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2 and f.status >= 5
@@ -156,7 +162,7 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires
 from workflow
 where app = ?1
     and (?2 is null or status in (select value from json_each(?2)))
@@ -171,7 +177,7 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires
 from workflow
 where app = ?1 and id in (select value from json_each(?8))
     and (?2 is null or status in (select value from json_each(?2)))
@@ -199,5 +205,6 @@ where app = ?1 and id = ?2
 -- name: workflow_reopen
 update workflow set status = 1, reason = null, detail = '', claim = ?3, owner = null, until = case when ?6 then 0 else ?4 end,
     updated = ?4, attempts = 0, cause = 0, version = coalesce(?5, version), queue = case when ?6 then null else queue end,
+    lane = case when not ?6 and status = 4 then queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648) end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2

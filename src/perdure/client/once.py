@@ -1,0 +1,55 @@
+"""Starts that have a deduplication key: one open workflow of a queue for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from perdure.client.line import Line
+from perdure.client.questions import CancelOf, StartOrder
+from perdure.errors import WorkflowConflict
+from perdure.model.records import WorkflowRow
+from perdure.model.states import Status
+from perdure.model.writes import Start
+from perdure.store.lines import Deduplicated
+
+Cancel = Callable[[Line, CancelOf], Awaitable[Status]]
+
+
+def how_of(order: StartOrder) -> Deduplicated:
+    """How the order says that its key is to be used."""
+    options = order.options
+    assert options.dedup is not None
+    return Deduplicated(key=options.dedup, debounce=options.debounce, debounce_max=options.debounce_max)
+
+
+async def try_start(line: Line, order: StartOrder, start: Start, patiently: Any) -> WorkflowRow | None:
+    """Begin it if its key is free: None; else the row that has the key, or the id."""
+
+    async def write() -> WorkflowRow | None:
+        return await line.store.start_once(start, how_of(order), now=line.clock.stamp())
+
+    row: WorkflowRow | None = await patiently(line, write)
+    return row
+
+
+async def resolve(line: Line, order: StartOrder, row: WorkflowRow, cancel: Cancel) -> bool:
+    """The key is another's. True: try again (that one was cancelled); False: attached, or told; else raises."""
+    options = order.options
+    if options.debounce is not None:
+        return False
+    if options.on_conflict == "replace":
+        await cancel(line, CancelOf(row.id, "replaced by a new start"))
+        return True
+    if options.on_conflict == "fail":
+        raise taken(order, row)
+    return False
+
+
+def taken(order: StartOrder, row: WorkflowRow) -> WorkflowConflict:
+    """The error for a start that its key refuses."""
+    return WorkflowConflict(
+        f"queue {row.queue!r} has an open workflow with dedup={order.options.dedup!r} already: {row.id!r} "
+        f"({row.name}, {row.status}); on_conflict='fail' asked for this error. Leave it out to attach to that one, or "
+        "say on_conflict='replace' to cancel it"
+    )

@@ -1,0 +1,71 @@
+"""``perdure queue …``: what is shown of queues, and limits changed from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import App, Rate
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def filled(here: Path) -> None:
+    """A database with two queues, known and unknown, and work in their lines."""
+    (here / ".perdure").mkdir()
+    app = App("shop", database=f"sqlite:///{here}/.perdure/shop.db")
+    app.queue("emails", concurrency=10, rate=Rate(100, per=60))
+
+    @app.workflow(name="mail", queue="emails")
+    async def mail(n: int) -> int:
+        return n
+
+    async def fill() -> None:
+        async with app:
+            pass
+        async with app.connect():
+            await mail.start_many([1, 2, 3])
+            await mail.options(delay=3600).start(4)
+            await mail.options(queue="adhoc", partition="p").start(5)
+
+    asyncio.run(fill())
+
+
+def shown(perdure: Cli, name: str) -> Any:
+    return next(q for q in perdure.json("queue", "list")["queues"] if q["name"] == name)
+
+
+def test_what_is_in_line_and_the_limits_are_shown(perdure: Cli, filled: None) -> None:
+    emails = shown(perdure, "emails")
+    assert (emails["in_line"], emails["delayed"], emails["in_progress"]) == (3, 1, 0)
+    assert emails["limits"] == {"concurrency": 10, "rate_limit": 100, "rate_period": 60_000_000}
+    assert shown(perdure, "adhoc")["declared"] is None
+    text = perdure("queue", "list").stdout
+    assert "concurrency 10, rate 100/60s" in text
+    assert "no limits" in text
+
+
+def test_limits_are_changed_and_reset(perdure: Cli, filled: None) -> None:
+    said = perdure("queue", "set", "emails", "--concurrency", "3", "--rate", "none", "--partition-rate", "5/1m")
+    assert said.stdout == "queue emails now has concurrency 3*, rate none*, partition rate 5/60s*\n"
+    assert "3 in line; no executor of app 'shop' is alive" in said.stderr
+    assert shown(perdure, "emails")["live"]["concurrency"] == 3
+    assert perdure("queue", "set", "emails", "--reset").stdout == "queue emails now has concurrency 10, rate 100/60s\n"
+    assert shown(perdure, "emails")["live"] == {}
+
+
+def test_pause_and_resume(perdure: Cli, filled: None) -> None:
+    assert perdure("queue", "pause", "emails").stdout == "queue emails is paused\n"
+    assert shown(perdure, "emails")["paused"] is True
+    assert perdure("queue", "resume", "emails", "-o", "ids").stdout == "emails\n"
+    assert shown(perdure, "emails")["paused"] is False
+
+
+def test_mistakes_are_told(perdure: Cli, filled: None) -> None:
+    assert "no queue is called 'email'; there are: adhoc, emails" in perdure("queue", "pause", "email", code=3).stderr
+    assert "'0' is no limit" in perdure("queue", "set", "emails", "--concurrency", "0", code=2).stderr
+    assert "'5' is no rate: such as 100/60s" in perdure("queue", "set", "emails", "--rate", "5", code=2).stderr
+    assert "nothing to change" in perdure("queue", "set", "emails", code=2).stderr
