@@ -3,13 +3,14 @@
 from perdure.api.app import App
 from perdure.api.client import Client
 from perdure.api.handle import Handle
-from perdure.api.keys import Event, Key, Topic
+from perdure.api.keys import Event, Key, Stream, Topic
 from perdure.api.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.api.options import Options
 from perdure.api.patches import deprecate_patch, patched
 from perdure.api.resource import Resource
 from perdure.api.router import Router
 from perdure.api.step import Step
+from perdure.api.streams import close_stream, track, write_stream
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.durations import Duration
@@ -40,9 +41,11 @@ __all__ = [
     "Secret",
     "Status",
     "Step",
+    "Stream",
     "Topic",
     "Workflow",
     "WorkflowInfo",
+    "close_stream",
     "current",
     "deprecate_patch",
     "logger",
@@ -52,5 +55,7 @@ __all__ = [
     "recv",
     "set_event",
     "sleep",
+    "track",
     "uuid4",
+    "write_stream",
 ]

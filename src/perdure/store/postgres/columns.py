@@ -14,6 +14,7 @@ from perdure.model.records import Outcome, Record
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Change, Close, Hold, Onward, Park, Release, Start, Unit
 from perdure.store.postgres.rows import pack_intents
+from perdure.store.postgres.appends import append_columns
 
 WAITING, HELD, QUEUED = CODE[Status.WAITING], CODE[Status.HELD], CODE[Status.QUEUED]
 
@@ -24,6 +25,7 @@ class Columns:
     """The arrays of one batch, by the names that the SQL gives them, and what kinds of writes are in it."""
 
     __slots__ = (
+        "appending",
         "closing",
         "dependent",
         "fences",
@@ -42,6 +44,7 @@ class Columns:
         self.starts: list[tuple[Start, Unit | None]] = []  # own starts with their unit, children without
         self.held = False  # some row changes state or closes
         self.closing = False  # own starts that close at once
+        self.appending = False  # to streams
         self.rest = False  # messages, events, marks: what few batches have
         self.dependent = False  # an own start with records: they stand or fall with it
         self.unsound = False
@@ -64,6 +67,7 @@ class Columns:
         owns: list[str | None] = []
         changes: list[tuple[Unit, Change]] = []
         rest: list[Unit] = []
+        appending: list[Unit] = []
         for unit in units:
             key, start = unit.key, unit.start
             if start is not None:
@@ -72,7 +76,7 @@ class Columns:
                     self.closing = True
                     self._wakes(unit.change, start.id)
                     self.telling.append((start.id, unit.change.wake))
-                elif unit.events:
+                elif unit.events or unit.appends:
                     self.telling.append((start.id, unit.nonce))
                 if isinstance(unit.change, Onward) or unit.children:
                     self.unsound = True
@@ -106,7 +110,12 @@ class Columns:
                 self.starts += [(child, None) for child in unit.children]
             if unit.sends or unit.events or unit.taken or unit.woken:
                 rest.append(unit)
+            if unit.appends:
+                appending.append(unit)
         self.rest = bool(rest)
+        if appending:
+            self.appending = True
+            self.values.update(append_columns(appending))
         if self.fences:
             self._fence()
         if self.starts:

@@ -14,11 +14,23 @@ from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
+from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, strays, versions
+from perdure.store.postgres import (
+    claim,
+    commands,
+    decisions,
+    health,
+    migrate,
+    reads,
+    requests,
+    strays,
+    streams,
+    versions,
+)
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -151,6 +163,12 @@ class PostgresStore:
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await reads.events(self._reading, self._place, wanted)
+
+    async def streams(self, asks: Sequence[StreamAsk]) -> builtins.list[StreamPage | None]:
+        return await streams.streams(self._reading, self._place, asks)
+
+    async def records_after(self, key: RunKey, seq: int, limit: int) -> builtins.list[Record]:
+        return await streams.records_after(self._reading, self._place, key, seq, limit)
 
     async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
         return await decisions.decisions(self._reading, self._place, ids)
