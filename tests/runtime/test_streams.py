@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,10 +159,8 @@ async def test_an_unknown_workflow_is_an_error(app: App) -> None:
 async def test_a_value_that_cannot_be_stored_fails_at_the_call_and_leaves_nothing(app: App) -> None:
     @app.workflow
     async def body() -> str:
-        try:
+        with contextlib.suppress(Unserializable):
             await write_stream(tokens, "no token")  # type: ignore[arg-type]
-        except Unserializable:
-            pass
         try:
             await write_stream("big", "x" * 3_000_000)
         except Unserializable as error:
@@ -336,8 +336,6 @@ async def test_a_step_that_writes_much_waits_for_room(app: App, threaded: bool) 
 
 
 async def test_an_attempt_that_ran_out_of_time_writes_no_more(app: App) -> None:
-    import threading
-
     release, over = threading.Event(), threading.Event()
 
     @app.step(timeout=0.05, retry=Retry(2, delay=0.001))

@@ -64,7 +64,10 @@ class SetEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """Append a value to a stream of this run, once for each (path, n); without ``data``, close the stream."""
+    """Append a value to a stream of this run, once for each (path, n); without ``data``, close the stream.
+
+    No two of a unit have name, path and n in common.
+    """
 
     name: str
     path: str

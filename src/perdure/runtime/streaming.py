@@ -208,8 +208,8 @@ def speaker(what: str) -> tuple[Any, StepContext | None]:
         return execution, None
     if step is None or step.execution is None:
         raise OutsideWorkflow(
-            f"{what} was called outside any workflow; it writes to a stream of the workflow that calls it: call it in a "
-            "workflow body or in a step. To read one from elsewhere: my_workflow.handle(id).read_stream(…)"
+            f"{what} was called outside any workflow; it writes to a stream of the workflow that calls it: call it in "
+            "a workflow body or in a step. To read one from elsewhere: my_workflow.handle(id).read_stream(…)"
         )
     return step.execution, step
 

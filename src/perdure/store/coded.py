@@ -2,8 +2,8 @@
 
 Promises, over those of the store below:
 
-- every value and failure passes the codec: inputs, results, errors, messages, events, streams. Names, ids, keys, topics,
-  attributes, reasons and fingerprints do not;
+- every value and failure passes the codec: inputs, results, errors, messages, events, streams. Names, ids, keys,
+  topics, attributes, reasons and fingerprints do not;
 - what was stored before the codec was set is read as it stands;
 - a value that cannot be decoded comes out as it is stored (``is_coded``), and goes in again so, unharmed: who would
   use it says so; a batch of histories is not lost for one of them;
@@ -21,8 +21,8 @@ import msgspec
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
-from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
 from perdure.model.streams import StreamAsk, StreamPage
+from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import ClaimRequest, Store
 

@@ -95,7 +95,7 @@ class Handle(Generic[R]):
         name, shape = name_and_shape(stream, "stream")
         if offset < 0:
             raise Misuse(f"read_stream({name!r}, offset={offset}): offsets are 0, 1, 2 …")
-        return cast("AsyncIterator[T]", sface.StreamReader(self._home, self.id, name, shape, offset))
+        return sface.StreamReader(self._home, self.id, name, shape, offset)
 
     @sface.at_the_call
     def resume(self, *, version: str | None = None, force: bool = False, reason: str = "") -> Status:

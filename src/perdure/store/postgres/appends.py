@@ -14,8 +14,8 @@ def append_columns(units: Sequence[Unit]) -> dict[str, Sequence[Any]]:
     """The columns by the names that the SQL gives them; at least one unit appends something."""
     rows = [
         (
-            unit.key.id, unit.key.run, a.name, a.path, a.n, None if a.data is None else a.data.decode(), unit.nonce, nth,
-            None if unit.start is None else unit.key.id,
+            unit.key.id, unit.key.run, a.name, a.path, a.n, None if a.data is None else a.data.decode(), unit.nonce,
+            nth, None if unit.start is None else unit.key.id,
         )
         for unit in units
         for nth, a in enumerate(unit.appends)

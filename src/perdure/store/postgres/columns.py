@@ -13,8 +13,8 @@ from typing import Any
 from perdure.model.records import Outcome, Record
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Change, Close, Hold, Onward, Park, Release, Start, Unit
-from perdure.store.postgres.rows import pack_intents
 from perdure.store.postgres.appends import append_columns
+from perdure.store.postgres.rows import pack_intents
 
 WAITING, HELD, QUEUED = CODE[Status.WAITING], CODE[Status.HELD], CODE[Status.QUEUED]
 

@@ -9,9 +9,9 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Rewind, Start
+from perdure.store.postgres import streams
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Transaction
-from perdure.store.postgres import streams
 from perdure.store.postgres.rows import pack_intents
 
 
