@@ -550,7 +550,7 @@ async def test_what_replaces_a_workflow_begins_a_stream_of_its_own(app: App) -> 
         assert await take(fresh, 2) == ["second", "second"]
 
 
-async def test_a_fork_has_copies_of_what_was_kept(app: App) -> None:
+async def test_a_fork_has_copies_of_what_was_kept(app: App, database: str) -> None:
     @app.step
     async def say(word: str) -> str:
         await write_stream(words, word)
@@ -569,13 +569,15 @@ async def test_a_fork_has_copies_of_what_was_kept(app: App) -> None:
         assert await read(handle) == ["begin", "kept", "again"]
         fork = await handle.fork("3", id="fork")
         assert await read(fork) == await read(handle) == ["begin", "kept", "again"]
-        places = {id: await marks(app, id) for id in ("a", "fork")}
+        places = {id: await marks(app, database, id) for id in ("a", "fork")}
         assert places["a"] == [("1", 0), ("2", 0), ("3", 0)] == places["fork"]
 
 
-async def marks(app: App, id: str) -> list[tuple[str, int]]:
+async def marks(app: App, database: str, id: str) -> list[tuple[str, int]]:
     """Path and number of each value, in order, as the rows have them."""
-    rows = (await dump(app._home.engine().line.store))["stream_value"]
+    store: Any = app._home.engine().line.store
+    store.test_url = database
+    rows = (await dump(store))["stream_value"]
     return [(r["path"], r["n"]) for r in sorted(rows, key=lambda r: r["place"]) if r["id"] == id]
 
 
@@ -617,7 +619,7 @@ async def test_a_reader_of_a_resumed_workflow_goes_back_to_what_changed(app: App
         assert await read(handle) == ["kept", "of the second", "end"]
 
 
-async def test_a_deleted_workflow_has_no_stream(app: App) -> None:
+async def test_a_deleted_workflow_has_no_stream(app: App, database: str) -> None:
     @app.workflow
     async def body() -> None:
         await write_stream(words, "x")
@@ -637,7 +639,7 @@ async def test_a_deleted_workflow_has_no_stream(app: App) -> None:
         assert (await store.commit([unit])).verdicts[0].applied
         with pytest.raises(WorkflowNotFound):
             await waiting
-        assert await marks(app, "a") == []
+        assert await marks(app, database, "a") == []
 
 
 # -- the blocking face

@@ -73,3 +73,14 @@ class Progress:
             execution.note_progress(word, data)
         else:
             execution.progress_in_step(step, word, data)
+
+
+_told = msgspec.json.Decoder(Told)
+
+
+def read_told(data: bytes) -> Told | None:
+    """A value of the stream, as it was told; None for what is not one."""
+    try:
+        return _told.decode(data)
+    except msgspec.DecodeError:
+        return None
