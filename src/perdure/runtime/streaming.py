@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -32,7 +33,7 @@ class Outbox:
     def __init__(self) -> None:
         self.waiting: deque[Append] = deque()
         self.flying: tuple[Append, ...] = ()
-        self.rung = False  # the host has been told, or soon looks
+        self.rung = False  # the host is about to hear of it
         self.closed: dict[str, None] = {}  # streams that the body has closed
         self._size = 0  # bytes that wait or are in flight
         self._lock = threading.Lock()
@@ -61,7 +62,6 @@ class Outbox:
 
     def take(self) -> tuple[Append, ...]:
         """All that waits: it flies until it has landed."""
-        self.rung = False  # first: what is put from here on rings again
         with self._lock:
             self.flying = tuple(self.waiting)
             self.waiting.clear()
@@ -160,7 +160,7 @@ class Streaming(Deciding):
         if not box.full:
             return None
         room = box.wait()
-        self.host.bell.call(self._look_for_room)  # it may have come between the two
+        self._call_host(self._look_for_room)  # it may have come between the two
         return room
 
     def progress_in_step(self, step: StepContext, path: str, data: bytes) -> None:
@@ -178,13 +178,17 @@ class Streaming(Deciding):
             raise Evicted
 
     def _ring(self, box: Outbox) -> None:
-        if threading.current_thread() is self.host.thread:
-            self.dirty()
-        elif not box.rung:
+        if not box.rung:
             box.rung = True
-            self.host.bell.call(self._heard)
+            self._call_host(self._heard)
+
+    def _call_host(self, callback: Callable[[], None]) -> None:
+        """From a step, of any thread: what the host then does is not in the step's context."""
+        self.host.context.copy().run(self.host.bell.call, callback)
 
     def _heard(self) -> None:
+        if self.outbox is not None:
+            self.outbox.rung = False  # first: what is put from here on rings again
         if not self.gone:
             self.dirty()
 
