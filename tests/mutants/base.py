@@ -7,7 +7,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-from perdure.store.sqlite import claim, commands, commit, decisions, executors, reads, requests, strays, versions
+from perdure.store.sqlite import (
+    claim,
+    commands,
+    commit,
+    decisions,
+    executors,
+    reads,
+    requests,
+    strays,
+    streams,
+    versions,
+)
 from perdure.store.sqlite import next as next_run
 from perdure.testing.simulation.database import SimulatedStore
 
@@ -15,7 +26,7 @@ CALLS = {"aborted": 0.03, "lost": 0.1, "late": 0.1}
 DEATHS = {"kill": 1.0}
 SLEEPS = {"stop": 1.5, "slow": 0.05}
 ALL_SQL: tuple[ModuleType, ...] = (
-    claim, commands, commit, decisions, executors, next_run, reads, requests, strays, versions,
+    claim, commands, commit, decisions, executors, next_run, reads, requests, strays, streams, versions,
 )  # fmt: skip
 
 

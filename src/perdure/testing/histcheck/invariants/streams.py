@@ -149,6 +149,10 @@ def _readers(of: Evidence, found: Findings, stands: dict[Chain, dict[int, Row]])
         seen = [row is not None and msgspec.json.decode(row["data"]) for row in rows]
         if seen != answer["value"]:
             found.violated(f"read of {name} from {offset}: the rows have {seen}", asked, answer)
+        count = len(there)
+        if offset + len(answer["value"]) < count:
+            end = offset + len(seen)
+            found.violated(f"a reader of {name} was told of its end at {end}, it has {count} values", asked, answer)
         early = [row for row in rows if row is not None and row["at"] > answer["at"] + 2000]
         if early:
             found.violated("a value was read before it was committed", asked, answer, early[0])
