@@ -12,7 +12,7 @@ import pytest
 
 import perdure.sync
 from perdure import App, Retry, Stream, close_stream, current, recv, write_stream
-from perdure.errors import Misuse, OutsideWorkflow, Unserializable, WorkflowNotFound, WrongFace
+from perdure.errors import Evicted, Misuse, OutsideWorkflow, Unserializable, WorkflowNotFound, WrongFace
 from perdure.model.cuts import rewind
 from perdure.model.ids import TokenMaker
 from perdure.model.states import Cause
@@ -513,6 +513,58 @@ async def test_a_long_stream_comes_in_pages(app: App) -> None:
         await handle.result()
         found = [int(value.split()[0]) async for value in handle.read_stream("big")]
         assert found == list(range(500))
+
+
+async def test_a_reader_that_gives_up_is_forgotten(app: App) -> None:
+    @app.workflow
+    async def source() -> None:
+        await recv()
+        await write_stream(words, "late")
+
+    @app.workflow
+    async def reader() -> list[str]:
+        try:
+            async with asyncio.timeout(0.05):
+                return [word async for word in source.handle("source").read_stream(words)]
+        except TimeoutError:
+            return ["gave up"]
+
+    async with app:
+        handle = await source.options(id="source").start()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(read(handle), 0.05)
+        assert await reader() == ["gave up"]
+        assert not app._home.engine().line.watcher._streams
+        blocked = await reader.options(id="blocked").start()
+        assert str(await blocked.cancel()) in ("cancelled", "completed")
+        await handle.send(True)
+        assert await read(handle) == ["late"]
+
+
+async def test_what_a_step_left_behind_writes_no_more(app: App) -> None:
+    left: list[asyncio.Task[None]] = []
+
+    @app.step
+    async def careless() -> None:
+        async def later() -> None:
+            await over.wait()
+            await write_stream(words, "too late")
+
+        left.append(asyncio.create_task(later()))
+
+    over = asyncio.Event()
+
+    @app.workflow
+    async def body() -> None:
+        await careless()
+
+    async with app:
+        handle = await body.options(id="a").start()
+        await handle.result()
+        over.set()
+        with pytest.raises((Misuse, Evicted)):
+            await left[0]
+        assert await read(handle) == []
 
 
 # -- what follows a run

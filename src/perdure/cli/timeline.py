@@ -223,6 +223,8 @@ def _call(span: Span) -> str:
             return f"{span.name}({shortened(span.shown, SHOWN)})"
         case "decision" | "cut":  # what was ordered, by whom and why
             return f"{span.name} {shortened(span.shown, SHOWN)}".rstrip()
+        case "stream":  # a value was appended, or it was closed
+            return f"{span.name} {span.shown}".rstrip()
         case "cancel":  # how it is to end, and why
             status, _, reason = span.name.partition(":")
             return f"({status}) {reason}".rstrip()

@@ -97,7 +97,8 @@ class Streaming(Deciding):
 
     @property
     def unwritten(self) -> bool:
-        return super().unwritten or (self.outbox is not None and bool(self.outbox.waiting))
+        """Whether anything waits to be taken (asked often: not by way of the base)."""
+        return self.run.unwritten or bool(self.newborns) or (self.outbox is not None and bool(self.outbox.waiting))
 
     def take(self) -> Unit:
         unit = super().take()
@@ -172,10 +173,15 @@ class Streaming(Deciding):
             self._ring(box)
 
     def check_attempt(self, step: StepContext) -> None:
-        """Raise ``Evicted`` in an attempt that is over: nobody waits for it, and nothing of it counts any more."""
+        """Raise in an attempt that is over: nobody waits for it, and nothing of it counts any more."""
         op: Op = step.op
-        if self.gone or not op.is_open or op.attempt != step.attempt:
+        if self.gone:
             raise Evicted
+        if not op.is_open or op.attempt != step.attempt:
+            raise Misuse(
+                f"attempt {step.attempt} of the step at {step.path} of workflow {self.id!r} is over and writes no "
+                "more to a stream: it ran out of its time, or left a task or thread behind. Await what a step begins"
+            )
 
     def _ring(self, box: Outbox) -> None:
         if not box.rung:
