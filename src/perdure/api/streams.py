@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from perdure.api.keys import Stream, check_name, name_and_shape
 from perdure.errors import DefinitionError
 from perdure.runtime import aface
 from perdure.runtime.progress import Progress
 
-if TYPE_CHECKING:  # type parameters have defaults only since Python 3.13; checkers know them from here
-    from typing_extensions import TypeVar
-
-    T = TypeVar("T", default=Any)
-else:
-    from typing import TypeVar
-
-    T = TypeVar("T")
+T = TypeVar("T")
 
 
 @aface.at_the_call

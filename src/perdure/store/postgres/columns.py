@@ -51,6 +51,9 @@ class Columns:
         self.waking: list[tuple[str, bytes, str | None, str]] = []
         self.telling: list[tuple[str, bytes]] = []  # own starts that their watchers must hear of
         self._sort(units)
+        if appending := [unit for unit in units if unit.appends]:
+            self.appending = True
+            self.values.update(append_columns(appending))
 
     def silent(self) -> Columns:
         """The same without own starts telling their watchers: the longer way tells all watchers itself."""
@@ -67,7 +70,6 @@ class Columns:
         owns: list[str | None] = []
         changes: list[tuple[Unit, Change]] = []
         rest: list[Unit] = []
-        appending: list[Unit] = []
         for unit in units:
             key, start = unit.key, unit.start
             if start is not None:
@@ -110,12 +112,7 @@ class Columns:
                 self.starts += [(child, None) for child in unit.children]
             if unit.sends or unit.events or unit.taken or unit.woken:
                 rest.append(unit)
-            if unit.appends:
-                appending.append(unit)
         self.rest = bool(rest)
-        if appending:
-            self.appending = True
-            self.values.update(append_columns(appending))
         if self.fences:
             self._fence()
         if self.starts:
