@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -94,6 +95,22 @@ def test_they_follow_what_goes_on(url: str, perdure: Any) -> None:
     play(url, scene)
     assert heard["stream"] == []
     assert json.loads(heard["watch"][-1])["outcome"]["result"] is True
+
+
+def test_they_say_why_nothing_happens(url: str) -> None:
+    async def scene(app: Any, shop: Any) -> None:
+        await begin(app, "parcel", "p")
+
+    play(url, scene)
+    for verb in (["watch", "p"], ["stream", "p", "words"]):
+        listening = subprocess.Popen(
+            [*PERDURE, "workflow", *verb, "-d", url], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert listening.stderr is not None
+        assert "workflow p does not move" in listening.stderr.readline()
+        listening.send_signal(signal.SIGINT)
+        assert listening.wait(20) == 130
+        listening.stderr.close()
 
 
 @pytest.mark.usefixtures("told")

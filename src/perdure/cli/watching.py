@@ -16,11 +16,11 @@ import msgspec
 
 from perdure.api.keys import check_name
 from perdure.cli.exits import Code
-from perdure.cli.output import clean, glyphs, plain, say, shortened, took, width
+from perdure.cli.output import clean, glyphs, note, plain, say, shortened, took, width
 from perdure.cli.story import failure_fields, failure_of, record_fields
 from perdure.cli.target import Given, common, opened, run
 from perdure.cli.timeline import failure_lines, record_line
-from perdure.cli.waiting import POLL_SECONDS_MAX, POLL_SECONDS_MIN
+from perdure.cli.waiting import POLL_SECONDS_MAX, POLL_SECONDS_MIN, ROLL_SECONDS, why_stuck
 from perdure.client.questions import outcome_of
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
@@ -39,14 +39,24 @@ BAR = 30  # cells
 class Looks:
     """Looks at the database again: when it hints, else now and then."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, id: str, *, tells: bool) -> None:
+        self._store = store
+        self._id = id
         self._hinted = asyncio.Event()
         self._pause = POLL_SECONDS_MIN
+        self._quiet = 0.0  # seconds
+        self._tells = tells  # why nothing happens, once
         store.on_hint(self._hinted.set)
 
     async def next(self, *, news: bool) -> None:
         """Wait until it is worth another look; soon if the last one had ``news``."""
         self._pause = POLL_SECONDS_MIN if news else min(self._pause * 1.5, POLL_SECONDS_MAX)
+        self._quiet = 0.0 if news else self._quiet + self._pause
+        if self._tells and self._quiet > ROLL_SECONDS:
+            self._quiet = 0.0
+            if why := await why_stuck(self._store, self._id):
+                self._tells = False
+                note(why)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hinted.wait(), self._pause)
         self._hinted.clear()
@@ -81,7 +91,7 @@ async def _stream(given: Given, id: str, name: str, offset: int) -> None:
 
 async def _values(store: Store, id: str, name: str, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
     """Offsets and values, as they come. Raises ``WorkflowNotFound``."""
-    looks, ask = Looks(store), StreamAsk(id, name, offset, limit=VALUES)
+    looks, ask = Looks(store, id, tells=True), StreamAsk(id, name, offset, limit=VALUES)
     while True:
         page = await _page(store, ask)
         for nth, value in enumerate(page.values):
@@ -138,7 +148,7 @@ async def _watch(given: Given, id: str) -> None:
 
 async def _follow(store: Store, id: str, shown: Lines | Terminal) -> WorkflowRow:
     """Show all that happens until the end; the row then."""
-    looks, key, seq = Looks(store), RunKey(id, 0), 0
+    looks, key, seq = Looks(store, id, tells=isinstance(shown, Lines)), RunKey(id, 0), 0
     progress = StreamAsk(id, PROGRESS, 0, limit=VALUES)
     while True:
         try:

@@ -53,7 +53,7 @@ async def who_wrote(tx: Transaction, place: Place, units: Iterable[Unit]) -> set
     if not names:
         return set()
     ids, runs, streams_ = zip(*names, strict=True)
-    last = [None] * len(names)
+    last: list[bytes | None] = [None] * len(names)
     for n, nonce in await tx.fetch(place.sql["stream_nonces"], place.app, ids, runs, streams_):
         last[n - 1] = nonce
     return {key[0] for (key, nonce), was in zip(names.items(), last, strict=True) if was != nonce}

@@ -21,7 +21,8 @@ def append(conn: Connection, app: str, unit: Unit, now: int) -> bool:
     by_name: dict[str, list[Append]] = {}
     for one in unit.appends:
         by_name.setdefault(one.name, []).append(one)
-    news = [_append(conn, (app, *unit.key, name), some, unit.nonce, now) for name, some in by_name.items()]
+    id, run = unit.key
+    news = [_append(conn, (app, id, run, name), some, unit.nonce, now) for name, some in by_name.items()]
     return any(news)
 
 
