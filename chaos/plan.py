@@ -118,6 +118,16 @@ class Grower:
         name = self.effect()
         return ["told", name], [f"about {name}", name]
 
+    def say(self) -> tuple[Action, Any]:
+        """Values of a stream, by the body and by a step."""
+        name = self.effect()
+        return ["say", name, self.milliseconds(), self.rng.randint(1, 20)], name
+
+    def heard(self) -> tuple[Action, Any]:
+        """The stream of a child, read to its end."""
+        name, count = self.effect(), self.rng.randint(1, 20)
+        return ["heard", name, count], [*(f"{name} {n}" for n in range(count)), name]
+
     def gather(self) -> tuple[Action, Any]:
         branches = [self.grow((*SIMPLE, Grower.child), self.rng.randint(1, 2)) for _ in range(self.rng.randint(2, 4))]
         return [self.rng.choice(("gather", "group")), [b[0] for b in branches]], [b[1] for b in branches]
@@ -146,10 +156,10 @@ class Grower:
 
 SIMPLE = (
     Grower.step, Grower.step, Grower.step, Grower.block, Grower.block, Grower.retry, Grower.fail, Grower.once_only,
-    Grower.nap, Grower.nothing, Grower.event,
+    Grower.nap, Grower.nothing, Grower.event, Grower.say,
 )  # fmt: skip
-ALL = (*SIMPLE, Grower.post, Grower.post, Grower.child, Grower.talk, Grower.told, Grower.gather, Grower.gather,
-       Grower.race, Grower.late)  # fmt: skip
+ALL = (*SIMPLE, Grower.post, Grower.post, Grower.child, Grower.talk, Grower.told, Grower.heard, Grower.gather,
+       Grower.gather, Grower.race, Grower.late)  # fmt: skip
 BLOCKING = (*SIMPLE, Grower.post, Grower.child, Grower.talk)
 
 

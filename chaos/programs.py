@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 import perdure.sync as blocking
-from perdure import App, Event, Retry, Topic, current, recv, set_event, sleep
+from perdure import App, Event, Retry, Stream, Topic, close_stream, current, recv, set_event, sleep, write_stream
 from perdure.errors import Cancelled, StepOutcomeUnknown
 from perdure.testing.histcheck import Ledger
 
@@ -24,6 +24,7 @@ letters = Topic[str]("letters")
 words = Topic[str]("words")
 never = Topic[str]("never")
 stage = Event[str]("stage")
+said_so_far = Stream[str]("said")
 
 
 class Notes(Ledger):
@@ -179,6 +180,32 @@ async def told(name: str) -> list[str | None]:
     return [await handle.get_event(stage), await handle.result()]
 
 
+@app.step
+async def speak(name: str, ms: int, count: int) -> str:
+    with ledger.effect(name):
+        for n in range(count):
+            await write_stream(said_so_far, f"{name} {n}")
+            await asyncio.sleep(ms / 1000 / count)
+    return name
+
+
+async def say(name: str, ms: int, count: int) -> str:
+    await write_stream(said_so_far, f"about {name}")
+    return await speak(name, ms, count)
+
+
+@app.workflow
+async def speaker(name: str, count: int) -> str:
+    await speak(name, 5, count)
+    await close_stream(said_so_far)
+    return name
+
+
+async def heard(name: str, count: int) -> list[str]:
+    handle = await speaker.start(name, count)
+    return [*[word async for word in handle.read_stream(said_so_far)], await handle.result()]
+
+
 async def late(ms: int) -> str:
     try:
         async with asyncio.timeout(ms / 1000):
@@ -211,6 +238,7 @@ async def fall(name: str) -> None:
 SIMPLE: dict[str, Any] = {
     "step": act, "block": act_in_thread, "retry": at_last, "fail": fail, "once": once, "sleep": nap,
     "nothing": nothing, "mail": mail, "child": child, "talk": talk, "told": told, "late": late, "event": event,
+    "say": say, "heard": heard,
     "new": new, "for ever": for_ever, "fall": fall,
 }  # fmt: skip
 
@@ -250,6 +278,15 @@ def sync_refuse(name: str) -> str:
 def sync_shoot(name: str, ms: int) -> str:
     with sync_ledger.effect(name, once=True):
         time.sleep(ms / 1000)
+    return name
+
+
+@sync_app.step
+def sync_speak(name: str, ms: int, count: int) -> str:
+    with sync_ledger.effect(name):
+        for n in range(count):
+            blocking.write_stream(said_so_far, f"{name} {n}")
+            time.sleep(ms / 1000 / count)
     return name
 
 
@@ -311,6 +348,9 @@ def sync_wait(action: list[Any]) -> Any:
         case ["event", value]:
             blocking.set_event(stage, value)
             return "set"
+        case ["say", name, ms, count]:
+            blocking.write_stream(said_so_far, f"about {name}")
+            return sync_speak(name, ms, count)
         case ["new", actions]:
             return sync_tree.continue_as_new(actions)
         case ["for ever"]:

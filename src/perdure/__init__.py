@@ -3,7 +3,7 @@
 from perdure.api.app import App
 from perdure.api.client import Client
 from perdure.api.handle import Handle
-from perdure.api.keys import Event, Key, Topic
+from perdure.api.keys import Event, Key, Stream, Topic
 from perdure.api.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.api.options import Options
 from perdure.api.patches import deprecate_patch, patched
@@ -11,6 +11,7 @@ from perdure.api.queue import Queue, QueueInfo
 from perdure.api.resource import Resource
 from perdure.api.router import Router
 from perdure.api.step import Step
+from perdure.api.streams import close_stream, track, write_stream
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.durations import Duration
@@ -45,9 +46,11 @@ __all__ = [
     "Secret",
     "Status",
     "Step",
+    "Stream",
     "Topic",
     "Workflow",
     "WorkflowInfo",
+    "close_stream",
     "current",
     "deprecate_patch",
     "logger",
@@ -57,5 +60,7 @@ __all__ = [
     "recv",
     "set_event",
     "sleep",
+    "track",
     "uuid4",
+    "write_stream",
 ]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import perdure.sync
-from perdure import App, Retry, Secret, Topic, recv
+from perdure import App, Retry, Secret, Topic, close_stream, recv, track, write_stream
 from perdure.sync import App as SyncApp
 
 app = App("shop", lease=5)
@@ -91,6 +91,21 @@ async def stalled(mark: str) -> str:
 async def family(order: str) -> object:
     first, _ = await asyncio.gather(checkout(order, 7), asyncio.sleep(0.01))
     return first
+
+
+@app.step
+async def tell(words: list[str]) -> int:
+    for word in track(words, "words"):
+        await write_stream("words", word)
+    await write_stream("words", Secret("hidden"))
+    return len(words)
+
+
+@app.workflow
+async def teller(words: list[str]) -> int:
+    told = await tell(words)
+    await close_stream("words")
+    return told
 
 
 @blocking.step

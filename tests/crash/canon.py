@@ -5,7 +5,24 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from perdure import App, Event, Rate, Retry, Topic, current, now, random, recv, set_event, sleep, uuid4
+from perdure import (
+    App,
+    Event,
+    Rate,
+    Retry,
+    Stream,
+    Topic,
+    close_stream,
+    current,
+    now,
+    random,
+    recv,
+    set_event,
+    sleep,
+    track,
+    uuid4,
+    write_stream,
+)
 from perdure.errors import StepOutcomeUnknown
 from tests.crash.ledger import ledger
 
@@ -13,6 +30,7 @@ app = App("canon")
 line = app.queue("line", concurrency=1, rate=Rate(3, per=10))
 letters = Topic[str]("letters")
 stage = Event[str]("stage")
+lines = Stream[str]("lines")
 
 
 @app.step
@@ -65,6 +83,24 @@ async def shoot(what: str) -> str:
 async def add(a: int, b: int) -> int:
     ledger.effect("add", pure=True)
     return a + b
+
+
+@app.step
+async def say(what: str) -> str:
+    ledger.effect(what)
+    await write_stream(lines, what)
+    return what
+
+
+@app.step(retry=Retry(3, on=ConnectionError, delay=5))
+async def recite(what: str) -> str:
+    ledger.effect(what)
+    for n in track(range(4), what):
+        await write_stream(lines, f"{what} {n}")
+        await asyncio.sleep(0)
+        if n == 1 and current().attempt == 1:
+            raise ConnectionError("once")
+    return what
 
 
 @app.workflow
@@ -399,12 +435,32 @@ async def chances() -> list[str]:
 @app.workflow
 async def rewindable() -> list[str]:
     """Of each kind something before and after the place where it is cut: a step, an event, a message, a child."""
-    out = [await act("before")]
+    out = [await say("before")]
     await set_event(stage, "before")
     out.append(await child("kept"))
     out.append(await recv(letters))
-    out.append(await act("after"))
+    out.append(await say("after"))
     await set_event(stage, "after")
     out.append(await child("cut off"))
     out.append(await recv(letters))
-    return [*out, await act("last")]
+    return [*out, await say("last")]
+
+
+@app.workflow
+async def reciter(generations: int) -> str:
+    """Writes in its body and in steps side by side that fail half way, and goes on with the stream as new."""
+    await write_stream(lines, f"begin {generations}")
+    await asyncio.gather(recite(f"left{generations}"), recite(f"right{generations}"))
+    if generations:
+        reciter.continue_as_new(generations - 1)
+    await write_stream(lines, "end")
+    await close_stream(lines)
+    return "recited"
+
+
+@app.workflow
+async def audience() -> list[str]:
+    """Reads what its child writes, while it does."""
+    child = await reciter.start(0)
+    heard = [line async for line in child.read_stream(lines)]
+    return [await act("heard"), *sorted(heard)]

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from perdure.errors import StepOutcomeUnknown
-from perdure.sync import App, Event, Retry, Topic, current, now, recv, set_event, sleep
+from perdure.sync import (
+    App,
+    Event,
+    Retry,
+    Stream,
+    Topic,
+    close_stream,
+    current,
+    now,
+    recv,
+    set_event,
+    sleep,
+    write_stream,
+)
 from tests.crash.ledger import ledger
 
 app = App("canon-sync")
 letters = Topic[str]("letters")
 stage = Event[str]("stage")
+lines = Stream[str]("lines")
 
 
 @app.step
@@ -149,3 +163,30 @@ def caught() -> str:
     except ValueError as error:
         return act(f"caught {error}")
     return "not raised"
+
+
+@app.step(retry=Retry(3, on=ConnectionError, delay=5))
+def recite(what: str) -> str:
+    ledger.effect(what)
+    for n in range(4):
+        write_stream(lines, f"{what} {n}")
+        if n == 1 and current().attempt == 1:
+            raise ConnectionError("once")
+    return what
+
+
+@app.workflow
+def reciter() -> str:
+    write_stream(lines, "begin")
+    recite("a")
+    write_stream(lines, "end")
+    close_stream(lines)
+    return "recited"
+
+
+@app.workflow
+def audience() -> list[str]:
+    """Reads what its child writes, while it does."""
+    child = reciter.start()
+    heard = list(child.read_stream(lines))
+    return [act("heard"), *heard]

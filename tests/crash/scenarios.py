@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from perdure.errors import PerdureError
@@ -279,6 +280,34 @@ def rewound(*, at_once: bool) -> Drive:
     return drive
 
 
+async def lines(handle: Any, stream: Any) -> list[str]:
+    """All that a stream has in the end."""
+    return [line async for line in handle.read_stream(stream)]
+
+
+async def recited(io: Outside, harness: Harness) -> Any:
+    """What stands in the stream: each line once, those of one step in order, between those of the body."""
+    handle = await io(lambda: canon.reciter.options(id="main").start(1))
+    result = await io.wait(handle.result)
+    found = await io(lambda: lines(handle, canon.lines))
+    sections = [found[:9], found[9:]]
+    return [result, len(found), [recitation(section) for section in sections]]
+
+
+def recitation(section: list[str]) -> list[list[str]]:
+    """The lines of the body and of each of the steps, each in order."""
+    steps = ("l", "r")
+    return [[line for line in section if line[0] not in steps], *([x for x in section if x[0] == s] for s in steps)]
+
+
+def recitals(generation: int, *end: str) -> list[list[str]]:
+    """What must come out of that."""
+    return [
+        [f"begin {generation}", *end],
+        *([f"{step}{generation} {n}" for n in range(4)] for step in ("left", "right")),
+    ]
+
+
 def _end_with(execution: Any, change: Any) -> None:
     """A plain callback of the loop, as an execution's every move."""
     if not execution.gone:
@@ -296,6 +325,7 @@ async def the_rest(io: Outside, harness: Harness, handle: Any) -> Any:
     old = await harness.store.run(keys[0])
     assert old is not None
     assert (await harness.store.events([("main", "stage")])) == {("main", "stage"): b'"after"'}
+    assert await io(lambda: lines(handle, canon.lines)) == ["before", "after", "last"]
     children = await harness.store.list(Filter(parent="main"))
     return [result, str(old.status), sorted(row.id for row in children.rows)]
 
@@ -324,7 +354,10 @@ async def forked(io: Outside, harness: Harness) -> Any:
     assert after[: len(before)] == before
     assert str((await harness.store.rows(["main"]))["main"].status) in {"running", "waiting"}
     await io(lambda: handle.send("second", canon.letters, key="2"))
-    return [result, await io.wait(handle.result)]
+    out = [result, await io.wait(handle.result)]
+    for one in (fork, handle):
+        assert await io(lambda one=one: lines(one, canon.lines)) == ["before", "after", "last"]
+    return out
 
 
 async def restarted(io: Outside, harness: Harness) -> Any:
@@ -394,6 +427,8 @@ SCENARIOS = [
     Scenario("forked", forked, [[*REWOUND[:5], "fork's", "last"], REWOUND]),
     Scenario("restarted", restarted, ["terminated", REWOUND]),
     plain(c.cautious, result="done"),
+    Scenario("recited", recited, ["recited", 19, [recitals(1), recitals(0, "end")]]),
+    plain(c.audience, result=["heard", *sorted(chain(*recitals(0, "end")))]),
     Scenario("delayed", delayed, ["act 0", "act 1"]),
     Scenario("started twice", started_twice, [["act 0", "act 1"]] * 2),
     Scenario("many", many, ["a/2", "b/2", "c/2"]),
@@ -407,6 +442,7 @@ SCENARIOS = [
     plain(s.generations, 2, result="the last"),
     plain(s.caught, result="caught first"),
     plain(s.cautious, result="done"),
+    plain(s.audience, result=["heard", "begin", "a 0", "a 1", "a 2", "a 3", "end"]),
     Scenario("sync mailbox", mailbox(s), ["first", "second", None], s.app),
     Scenario(
         "sync guardian",

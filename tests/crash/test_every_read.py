@@ -26,7 +26,9 @@ __all__ = ["quiet"]  # a fixture
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120)]
 
-READS = frozenset({"histories", "inbox", "rows", "run", "inputs", "ended", "events", "list", "poll", "incarnations"})
+READS = frozenset({
+    "histories", "inbox", "rows", "run", "inputs", "ended", "events", "streams", "list", "poll", "incarnations",
+})  # fmt: skip
 ANSWERS = frozenset({"claim", "adopt", "reclaim", "cancel", "replace"})  # writes that are asked for an answer
 TURNS = 3  # runs that share the calls to refuse, by chance: each refuses some of them
 POINTS_MIN = 1000  # for each store

@@ -17,6 +17,7 @@ from perdure.store.sqlite import (
     reads,
     requests,
     strays,
+    streams,
     versions,
 )
 from perdure.store.sqlite import next as next_run
@@ -26,7 +27,7 @@ CALLS = {"aborted": 0.03, "lost": 0.1, "late": 0.1}
 DEATHS = {"kill": 1.0}
 SLEEPS = {"stop": 1.5, "slow": 0.05}
 ALL_SQL: tuple[ModuleType, ...] = (
-    claim, commands, commit, decisions, executors, next_run, queues, reads, requests, strays, versions,
+    claim, commands, commit, decisions, executors, next_run, queues, reads, requests, strays, streams, versions,
 )  # fmt: skip
 
 

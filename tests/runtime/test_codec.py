@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import perdure.sync
-from perdure import App, Client, Codec, Event, Retry, Topic, recv, set_event
+from perdure import App, Client, Codec, Event, Retry, Topic, recv, set_event, write_stream
 from perdure.errors import ConfigError, StepFailed, Unserializable, WorkflowConflict
 from perdure.testing import harness
 from tests.runtime.support import Ledger, crash, history, row, until, until_sync
@@ -45,6 +45,7 @@ def build(database: str, codec: Codec | None, ledger: Ledger, *, limit: int = 3,
         ledger.note("charge")
         if ledger.count("charge") == 1:
             raise ConnectionError(f"no route for {card}")
+        await write_stream("story", f"charged {card}")
         return {"card": card, "cents": cents}
 
     @app.step(name="decline")
@@ -125,6 +126,7 @@ async def test_no_value_is_plain_in_the_database_and_all_arrive(database: str, l
         below = f"child of {MARK}, {MARK}"
         assert await handle.result(timeout=30) == [{"card": MARK, "cents": 5}, f"{MARK} 3", below, 3]
         assert await handle.get_event(CHAPTER) == f"paid with {MARK}"
+        assert [told async for told in handle.read_stream("story")] == [f"charged {MARK}"] * 3
         with pytest.raises(Denied, match=MARK):
             await app.fails(MARK)
         assert [r.shown for r in await history(app, "o") if r.kind.name in {"STEP", "CHILD"}] == ["…"] * 3

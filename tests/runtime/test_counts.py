@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import perdure.sync
-from perdure import App, recv
+from perdure import App, recv, write_stream
 from tests.runtime.support import crash, executor, until
 
 BACKGROUND = frozenset({"poll", "heartbeat", "incarnations", "bury"})  # by time, whatever runs
 PLUMBING = frozenset({"open", "close", "migrate", "register", "leave", "on_hint", "schema_version"})
-READS = frozenset({"histories", "inbox", "rows", "run", "inputs", "ended", "events", "list"})
+READS = frozenset({"histories", "inbox", "rows", "run", "inputs", "ended", "events", "streams", "list"})
 
 
 class Counting:
@@ -80,7 +80,23 @@ def counted(url: str, calls: Counter[str]) -> Any:
         await work.__wrapped__(steps)
         return int(await recv("word"))
 
+    @app.step
+    async def writing(i: int) -> None:
+        for n in range(i):
+            await write_stream("numbers", n)
+
+    @app.workflow
+    async def writes(count: int) -> None:
+        for n in range(count):
+            await write_stream("numbers", n)
+        await step(1)
+
+    @app.workflow
+    async def writes_in_a_step(count: int) -> None:
+        await writing(count)
+
     app.work, app.waits, app.recovering = work, waits, recovering
+    app.writes, app.writes_in_a_step = writes, writes_in_a_step
     return app
 
 
@@ -175,6 +191,20 @@ def test_ends_of_blocking_starts_are_not_asked_for(url: str, calls: Counter[str]
         for handle in app.work.start_many([1] * 200):
             assert handle.result() == 1
         assert not READS & set(calls), calls
+
+
+async def test_what_a_body_appends_costs_no_commit_of_its_own(app: Any, calls: Counter[str]) -> None:
+    for count in (1, 50):
+        calls.clear()
+        await app.writes(count)
+        assert sent(calls)["commit"] == 2
+        assert not READS & set(calls), calls
+
+
+async def test_what_a_step_appends_shares_commits(app: Any, calls: Counter[str]) -> None:
+    await app.writes_in_a_step(200)
+    assert sent(calls)["commit"] <= 4
+    assert not READS & set(calls), calls
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from perdure.testing.simulation.loop import Stuck, VirtualLoop
 from perdure.testing.simulation.runner import run
 
 SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "150"))  # `make simulate` runs 2,000, and asks for every point
+STREAM_SEEDS = max(10, SEEDS // 6)
 
 
 @pytest.mark.slow
@@ -28,6 +29,17 @@ def test_seeds_are_good() -> None:
     assert not report.failed, str(report)
     assert len(report.missed) < len(POINTS) / 4, f"these faults met nothing: {report.missed}"
     assert report.speed > 20, f"{report.speed:.0f} virtual seconds for one: waits must cost nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_worlds_of_streams_are_good() -> None:
+    values = 0
+    for seed in range(1, STREAM_SEEDS + 1):
+        result = simulate(seed, kinds=("teller",))
+        assert result.good, str(result)
+        values += result.verdict.looked["I30"]
+    assert values > 50 * STREAM_SEEDS
 
 
 @pytest.mark.parametrize("seed", [3, 8, 97])

@@ -10,7 +10,7 @@ from perdure.model.cuts import Cut, mark
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Close, Receipt, Rewind, Send, Start, Unit, Verdict
+from perdure.model.writes import Append, Close, Receipt, Rewind, Send, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Store
 from perdure.store.lines import LineRequest
 
@@ -64,6 +64,11 @@ def record(seq: int, kind: Kind = Kind.STEP, data: bytes | None = b'"done"', **m
 def send(dest: str, **more: Any) -> Send:
     fields: dict[str, Any] = {"mid": tok("mid"), "topic": "t", "data": b'"hi"', "wake": tok("wake")}
     return Send(dest=dest, **{**fields, **more})
+
+
+def append(data: object, path: str = "p", n: int = 0, name: str = "s") -> Append:
+    """A value for a stream; None closes it."""
+    return Append(name, path, n, None if data is None else str(data).encode())
 
 
 def close(status: Status = Status.COMPLETED, **more: Any) -> Close:
@@ -144,6 +149,8 @@ TABLES = (
     "pace",
     "dedup",
     "expiry",
+    "stream",
+    "stream_value",
 )
 _TEXT = {
     "input",

@@ -19,8 +19,10 @@ from perdure.model.cuts import Cut, mark
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, CODES, Cause, Reason, Status
+from perdure.model.streams import StreamAsk
 from perdure.model.trials import Trial
 from perdure.model.writes import (
+    Append,
     Change,
     Close,
     Continue,
@@ -154,6 +156,7 @@ class Stream:
             version=u.version,
             records=records,
             events=u.events[:1],
+            appends=u.appends,
             taken=[(mid, records[-1].seq) for mid, _ in u.taken[:1]] if records else (),
             woken=u.woken[:1],
             change=change,
@@ -174,6 +177,7 @@ class Stream:
             start=s,
             records=self.records(0),
             events=self.events(),
+            appends=self.appends(),
             sends=self.sends(),
             children=self.children(id),
             change=self.change(id, 1, claim) if self.chance(0.3) else None,
@@ -216,6 +220,7 @@ class Stream:
             version=self.rng.choice(["v1", "v2"]),
             records=records,
             events=self.events(),
+            appends=self.appends(),
             sends=self.sends(),
             children=self.children(r.id),
             taken=[(mid, records[-1].seq) for mid in mail if self.chance(0.5)] if records else (),
@@ -232,6 +237,17 @@ class Stream:
     def events(self) -> list[SetEvent]:
         names = [name for name in ("e", "f", "e") if self.chance(0.2)]
         return [SetEvent(name, str(self.rng.randrange(4)).encode()) for name in names]
+
+    def appends(self) -> list[Append]:
+        """Values of few names and places, so that many meet what is there already; paths of records among them."""
+        marks = [
+            (self.fate.choice("st"), str(self.fate.randrange(1, 6)), self.fate.randrange(3))
+            for _ in range(self.fate.choice([0, 0, 0, 1, 2, 5]))
+        ]
+        closes = self.fate.random() < 0.05
+        return [Append(*mark, str(self.fate.randrange(9)).encode()) for mark in dict.fromkeys(marks)] + [
+            Append("s", "end", 0, None) for _ in range(closes)
+        ]
 
     def sends(self) -> list[Send]:
         known = self.chance(0.2)  # of all: whether a destination needs a check cannot depend on the message
@@ -370,6 +386,7 @@ class Stream:
         past = [RunKey(key.id, run) for key in keys for run in range(1, key.run + 1)]
         statuses = frozenset(s for s in Status if self.chance(0.5))
         some, parent = frozenset(self.rng.sample(IDS, 5)), self.parent()
+        asks = [StreamAsk(id, name, p, chain, 2) for id in IDS for name in "st" for p in (0, 2) for chain in range(3)]
         page = Filter(limit=3, cursor=None if not keys else f"{self.rng.choice(self.rows).created}:{self.id()}")
         return [
             ("rows", lambda s: s.rows(IDS)),
@@ -379,6 +396,8 @@ class Stream:
             ("ended", lambda s: s.ended(IDS)),
             ("fates", lambda s: s.fates(IDS)),
             ("events", lambda s: s.events([(id, name) for id in IDS for name in "ef"])),
+            ("streams", lambda s: s.streams(asks)),
+            ("records after", lambda s: s.records_after(past[0], 1, 3)),
             ("list", lambda s: s.list(Filter(statuses=statuses, limit=1000))),
             ("list by id", lambda s: s.list(Filter(statuses=statuses, ids=some, limit=1000))),
             ("list by name and parent", lambda s: s.list(Filter(names=frozenset({"flow"}), parent=parent, limit=1000))),

@@ -17,6 +17,7 @@ from tests.store.build import (
     ME,
     Dump,
     T,
+    append,
     close,
     dump,
     history,
@@ -49,6 +50,10 @@ def _record(u: Unit) -> None:
 
 def _event(u: Unit) -> None:
     u.events = [*u.events, SetEvent("e", b"1")]
+
+
+def _append(u: Unit) -> None:
+    u.appends = [*u.appends, append("1", "pair")]
 
 
 def _send(u: Unit) -> None:
@@ -123,6 +128,10 @@ async def _has_event(store: Store) -> bool:
     return any((e["id"], e["name"]) == ("w", "e") for e in (await _mine(store))["event"])
 
 
+async def _has_value(store: Store) -> bool:
+    return [(v["id"], v["place"]) for v in (await _mine(store))["stream_value"]] == [("w", 0)]
+
+
 async def _has_record(store: Store) -> bool:
     return len((await store.histories([RunKey("w", 1)]))[RunKey("w", 1)]) == 1
 
@@ -166,6 +175,7 @@ async def _mail_taken(store: Store) -> bool:
 KINDS: dict[str, Kind] = {
     "record": Kind(_record, _has_record),
     "event": Kind(_event, _has_event),
+    "append": Kind(_append, _has_value),
     "send": Kind(_send, lambda s: _mailed(s, "friend", "pair")),
     "keyed": Kind(_keyed, lambda s: _mailed(s, "friend", "keyed")),
     "to self": Kind(_to_self, lambda s: _mailed(s, "w", "self")),

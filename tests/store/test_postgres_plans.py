@@ -18,12 +18,12 @@ from perdure.store.postgres import PostgresStore, lone
 from perdure.store.postgres.connection import Connection, Link, Statement
 from perdure.store.postgres.shapes import PARTS, shape
 from perdure.store.postgres.text import statements
-from tests.store.build import close, one, outside, own, record, running, send, start, tok, unit
+from tests.store.build import append, close, one, outside, own, record, running, send, start, tok, unit
 
 pytestmark = pytest.mark.postgres
 
 SIZES = [0, 1_000, 200_000] + ([1_000_000] if os.environ.get("PERDURE_TEST_MILLION") else [])
-TABLES = {"workflow", "past_run", "payload", "history", "event", "message", "wake", "watch"}
+TABLES = {"workflow", "past_run", "payload", "history", "event", "message", "wake", "watch", "stream", "stream_value"}
 TABLES |= {"slot", "pace", "dedup", "expiry"}
 # What a statement may read of a whole app: only what is small by nature, or the head of an ordered index.
 OF_THE_APP = {
@@ -66,6 +66,10 @@ select 'app', 'q' || i % 30, '', i, 1 from generate_series(1, {n}, 5) i;
 insert into perdure.dedup (app, queue, key, id) select 'app', 'q' || i % 30, 'k' || i, 'w' || i
 from generate_series(1, {n}, 5) i;
 insert into perdure.expiry (app, at, id) select 'app', i, 'l' || i from generate_series(1, {n}, 4) i;
+insert into perdure.stream (app, id, run, name, chain, next, nonce, at)
+select 'app', 'w' || i, 1, 's', 1, 4, '', 1 from generate_series(1, {n}, 10) i;
+insert into perdure.stream_value (app, id, chain, name, place, run, path, n, data, at)
+select 'app', 'w' || i, 1, 's', p, 1, '1', p, '1', 1 from generate_series(1, {n}, 10) i, generate_series(0, 3) p;
 insert into perdure.wake (app, dest, nonce) select 'app', 'w' || i, int8send(i) from generate_series(1, {n}, 200) i;
 """
 
@@ -215,6 +219,10 @@ async def test_each_batch_takes_the_smallest_shape_in_one_statement(store: Postg
     assert counter.shapes() == ["all"]
     await one(store, own("g", tok("claim"), records=[record(1)]))
     assert counter.shapes() == ["all"]
+    await one(store, unit("d", claim, records=[record(2)], appends=[append(1)]))
+    assert counter.shapes() == ["appends"]
+    await one(store, unit("d", claim, appends=[append(2, n=1)], change=Park(None, "")))
+    assert counter.shapes() == ["all_appends"]
 
 
 async def test_a_one_step_workflow_costs_two_statements(store: PostgresStore, counter: Counter) -> None:

@@ -6,11 +6,25 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from perdure import App, Event, Rate, Retry, Topic, now, recv, set_event, sleep
+from perdure import (
+    App,
+    Event,
+    Rate,
+    Retry,
+    Stream,
+    Topic,
+    close_stream,
+    now,
+    recv,
+    set_event,
+    sleep,
+    write_stream,
+)
 from perdure.testing.histcheck import ClientHistory, Evidence, FaultLog, Ledger, install_audit, read_audit, read_lines
 
 PARCEL = Topic[int]("parcel")
 RECEIPT = Event[str]("receipt")
+STORY = Stream[str]("story")
 
 
 class Shop:
@@ -27,11 +41,14 @@ class Shop:
 
         @app.step(retry=Retry(attempts=3, delay=0.001))
         async def charge(order: str) -> str:
+            for word in ("asks", "waits"):
+                await write_stream(STORY, f"{order} {word}")
             with ledger.effect("charge", args=order) as effect:
                 if order not in failed:
                     failed.append(order)
                     raise ConnectionError("once")
                 effect.result = f"paid {order}"
+            await write_stream(STORY, effect.result)
             return effect.result
 
         @app.step(at_most_once=True)
@@ -47,6 +64,8 @@ class Shop:
         async def order(id: str) -> int:
             paid = await charge(id)
             await set_event(RECEIPT, paid)
+            await write_stream(STORY, "receipt")
+            await close_stream(STORY)
             before = now()
             await sleep(0.01)
             total = await child(await ship([_us(before), _us(now()), 10_000]))
@@ -81,6 +100,8 @@ class Shop:
             handle = await self.order.options(id=id).start(id)
         with history.call("get_event", id, args="receipt") as call:
             call.value = await handle.get_event(RECEIPT)
+        with history.call("read_stream", id, args=["story", 1]) as call:
+            call.value = [word async for word in handle.read_stream(STORY, offset=1)]
         with history.call("send", id, args=1, key="parcel"):
             await handle.send(1, PARCEL, key="parcel")
         with history.call("result", id) as call:

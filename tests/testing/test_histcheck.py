@@ -246,6 +246,50 @@ def a_message_to_nobody_is_acknowledged(s: Streams) -> None:
         line["w"] = "nobody"
 
 
+@breaks("I30")
+def a_value_is_appended_twice(s: Streams) -> None:
+    value = s.changes("stream_value", id="order-1", name="story")[-1]
+    s.append(value, place=value["row"]["place"] + 1)
+
+
+@breaks("I30")
+def a_value_is_changed(s: Streams) -> None:
+    s.append(s.changes("stream_value", id="order-1", name="story")[0], "update", data='"other"')
+
+
+@breaks("I30")
+def a_step_writes_after_its_outcome(s: Streams) -> None:
+    value = s.changes("stream_value", id="order-1", name="story", path="1")[-1]
+    s.append(value, place=9, n=3)
+
+
+@breaks("I30")
+def a_bodys_value_is_missing(s: Streams) -> None:
+    lost = s.changes("stream_value", id="order-1", name="story", path="3")[0]
+    s.audit.remove(lost)
+
+
+@breaks("I30")
+def a_stranger_writes_to_a_stream(s: Streams) -> None:
+    s.changes("stream", id="order-1", name="story")[-1]["row"]["nonce"] = ANOTHER
+
+
+@breaks("I31")
+def an_offset_is_missing(s: Streams) -> None:
+    s.audit.remove(s.changes("stream_value", id="order-2", name="story", place=1)[0])
+
+
+@breaks("I31")
+def something_follows_the_close(s: Streams) -> None:
+    value = s.changes("stream_value", id="order-1", name="story")[-1]
+    s.append(value, place=value["row"]["place"] + 1, path="99")
+
+
+@breaks("I31")
+def a_reader_sees_what_is_not_there(s: Streams) -> None:
+    next(line for line in s.history if line["op"] == "read_stream" and line["type"] == "ok")["value"][0] = "other"
+
+
 @breaks("I28")
 def an_event_never_had_that_value(s: Streams) -> None:
     next(line for line in s.history if line["op"] == "get_event" and line["type"] == "ok")["value"] = "another"

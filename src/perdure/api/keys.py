@@ -1,4 +1,4 @@
-"""Typed names of what crosses a workflow's boundary: topics of messages, events."""
+"""Typed names of what crosses a workflow's boundary: topics of messages, events, streams."""
 
 from __future__ import annotations
 
@@ -53,6 +53,10 @@ class Topic(Key[T]):
 
 class Event(Key[T]):
     """What a workflow publishes about itself: ``set_event(event, value)`` and ``handle.get_event(event)``."""
+
+
+class Stream(Key[T]):
+    """What a workflow says bit by bit: ``write_stream(stream, value)`` and ``handle.read_stream(stream)``."""
 
 
 def check_name(name: Any, what: str) -> str:

@@ -19,6 +19,7 @@ from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
 from perdure.cli.run import run_
 from perdure.cli.target import Given, options
+from perdure.cli.watching import stream, watch
 from perdure.cli.workflows import workflow
 from perdure.errors import PerdureError
 
@@ -56,7 +57,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
 for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run_, workflow):
     cli.add_command(command)
 
-for verb in (resume, restart, fork):
+for verb in (resume, restart, fork, stream, watch):
     workflow.add_command(verb)
 
 

@@ -12,6 +12,7 @@ from perdure.cli.output import clean, glyphs, instant, painted, shortened, took,
 from perdure.cli.rollcall import describe
 from perdure.cli.story import (
     QUEUED_US_MIN,
+    WORDS,
     Span,
     Story,
     advice_of,
@@ -20,7 +21,7 @@ from perdure.cli.story import (
     outcome_text,
     spans_of,
 )
-from perdure.model.records import DecisionRow, Outcome
+from perdure.model.records import DecisionRow, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.serde import Failure, show_stored
 
@@ -146,6 +147,24 @@ def timeline(story: Story) -> Iterator[str]:
         yield f"{_offset(row.closed - story.origin)}  {painted(str(row.status), text)}"
 
 
+def record_line(row: WorkflowRow, record: Record) -> str:
+    """The line of one record, for who sees it as it is made."""
+    mark = glyphs()
+    span = Span(
+        seq=record.seq, path=record.path, kind=WORDS.get(record.kind, record.kind.name.lower()), name=record.name,
+        shown=record.shown, attempt=record.attempt, begin=record.at, end=record.at, outcome=record.outcome,
+        data=record.data, version=record.version,
+    )  # fmt: skip
+    sign, colour = (mark.failed, "red") if span.outcome is Outcome.ERROR else (mark.done, "green")
+    call = _call(span) if span.kind in ("step", "attempt") else f"{span.kind} {_call(span)}".rstrip()
+    if span.attempt > 1 or span.kind == "attempt":
+        call += f", attempt {span.attempt}"
+    rest = clean(outcome_text(span, 200))
+    text = shortened(clean(call) + (f" {mark.arrow} {rest}" if rest not in ("", "null") else ""), width() - 20)
+    head = _offset(record.at - row.created)
+    return f"{head}  {click.style(record.path.ljust(4), dim=True)} {click.style(sign, fg=colour)} {text}"
+
+
 def _offset(us: int) -> str:
     return f"+{took(us)}".rjust(10)
 
@@ -204,6 +223,8 @@ def _call(span: Span) -> str:
             return f"{span.name}({shortened(span.shown, SHOWN)})"
         case "decision" | "cut":  # what was ordered, by whom and why
             return f"{span.name} {shortened(span.shown, SHOWN)}".rstrip()
+        case "stream":  # a value was appended, or it was closed
+            return f"{span.name} {span.shown}".rstrip()
         case "cancel":  # how it is to end, and why
             status, _, reason = span.name.partition(":")
             return f"({status}) {reason}".rstrip()

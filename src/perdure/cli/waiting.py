@@ -51,7 +51,7 @@ async def wait_end(
         now = loop.time()
         if now - looked >= ROLL_SECONDS or stuck_since is not None:
             looked = now
-            was, why = why, await _why_stuck(store, id)
+            was, why = why, await why_stuck(store, id)
             stuck_since = None if not why else (now if stuck_since is None else stuck_since)
             if why and not was:
                 tell(why)
@@ -67,7 +67,7 @@ async def wait_end(
             pause = min(pause * 1.5, POLL_SECONDS_MAX)
 
 
-async def _why_stuck(store: Store, id: str) -> str:
+async def why_stuck(store: Store, id: str) -> str:
     """Why nothing will happen by itself, "" if something may."""
     row: WorkflowRow | None = (await store.rows([id])).get(id)
     if row is not None and row.status is Status.HELD:

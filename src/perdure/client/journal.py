@@ -146,6 +146,8 @@ class Journal:
             units.append(unit)
             for record in unit.records:
                 size += 200 if record.data is None else 200 + len(record.data)
+            for append in unit.appends:
+                size += 200 if append.data is None else 200 + len(append.data)
         if not units:
             self._settle_idle()
             return

@@ -20,6 +20,7 @@ from perdure.errors import (
 )
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status, Versioning
+from perdure.model.streams import StreamAsk
 from perdure.operations.look import Order
 from perdure.serde.failures import decode_failure, encode_failure
 from perdure.serde.show import show_stored
@@ -100,6 +101,12 @@ class EventOf(msgspec.Struct, frozen=True):
     timeout: int | None = None
 
 
+class StreamOf(msgspec.Struct, frozen=True):
+    """Read a stream on: the answer is a page of it and the record it is from, if it is recorded; it may wait."""
+
+    ask: StreamAsk
+
+
 class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):
     """Let a workflow go on: the answer is the status it then has. Only outside workflows, as the next two."""
 
@@ -130,7 +137,7 @@ class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Move = ResumeOf | RestartOf | ForkOf
-Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | Move
+Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | Move
 
 
 def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from perdure.client import moves, once
+from perdure.client import moves, once, streams
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
@@ -23,6 +23,7 @@ from perdure.client.questions import (
     ResumeOf,
     SendTo,
     StartOrder,
+    StreamOf,
     check_same,
     decode_outcome,
     outcome_of,
@@ -61,6 +62,8 @@ async def answer(line: Line, question: Question) -> Any:
             return await send(line, question)
         case EventOf():
             return await event(line, question)
+        case StreamOf():
+            return await streams.read_page(line, question.ask, patiently), None
         case ResumeOf() | RestartOf() | ForkOf():
             return await moves.answer(line, question, patiently)
 

@@ -11,10 +11,12 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from perdure.client.waits import StreamWaits
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
+from perdure.model.streams import StreamAsk, StreamPage
 from perdure.store.base import Fates, Store
 
 log = logging.getLogger("perdure")
@@ -57,6 +59,7 @@ class Watcher:
         self._clock = clock
         self._ends: dict[str, list[Watch]] = {}
         self._events: dict[tuple[str, str], list[Watch]] = {}
+        self._streams = StreamWaits()
         self._interval = POLL_SECONDS_MIN
         self._handle: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
@@ -96,12 +99,27 @@ class Watcher:
         self.look()  # it may be set already, also when the workflow runs here
         return watch
 
+    def stream(self, ask: StreamAsk, callback: Callable[[StreamPage | None], None]) -> Watch:
+        """Call back once when there is more for who has just read up to here; None: the workflow is unknown by now."""
+        watch = Watch(callback, self._streams.forget)
+        self._streams.add(ask, watch)
+        self._interval = POLL_SECONDS_MIN
+        if self._look is None:
+            self._look_later()
+        return watch
+
+    def wrote(self, id: str) -> None:
+        """Known here without asking: there is more in a stream of this workflow, or its end."""
+        if self._streams.has(id):
+            self.look()
+
     def tell_end(self, ended: Ended) -> None:
         """Known here without asking: a workflow of this process has closed (durably)."""
         for watch in self._ends.pop(ended.row.id, ()):
             watch.tell(ended)
         if self._events and any(id == ended.row.id for id, _ in self._events):
             self.look()
+        self.wrote(ended.row.id)
 
     def tell_event(self, id: str, name: str, data: bytes) -> None:
         """Known here without asking: an event was set (durably)."""
@@ -120,7 +138,7 @@ class Watcher:
         if self._look is not None:
             self._again = True
             return
-        if not self._ends and not self._events:
+        if not self.waits:
             return
         self._look = asyncio.Task(self._look_once(), loop=self._loop)
         self._look.add_done_callback(self._looked)
@@ -135,9 +153,12 @@ class Watcher:
             self._again = False
             self.look()
             return
+        self._look_later()
+
+    def _look_later(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        if self._foreign() or self._events:
+        if self._foreign() or self._events or self._streams:
             self._handle = self._loop.call_later(self._interval, self.look)
             self._interval = min(self._interval * 1.5, POLL_SECONDS_MAX)
 
@@ -152,6 +173,8 @@ class Watcher:
             fates = await self._store.fates(asked) if asked else NOTHING
             # Events are read after the ends: one that was set before the end is then never missed.
             values = await self._store.events(wanted) if wanted else {}
+            if self._streams:
+                await self._streams.look(self._store)
             self._looks += 1
             if ids and self._looks % HELD_EVERY == 0:
                 rows = await self._store.rows(ids)
@@ -204,8 +227,8 @@ class Watcher:
 
     @property
     def waits(self) -> bool:
-        """Whether anybody waits for an end or an event."""
-        return bool(self._ends or self._events)
+        """Whether anybody waits for an end, an event or a stream."""
+        return bool(self._ends or self._events or self._streams)
 
     def close(self) -> None:
         self._closed = True

@@ -32,6 +32,7 @@ class Kind(IntEnum):
     DECISION = 13  # a recovery decision
     CANCEL_OTHER = 14  # another workflow was told to cancel
     CUT = 15  # the records before were kept of an earlier run, or of another workflow
+    STREAM = 16  # a value was appended to a stream, or the stream closed (fingerprint ``end``)
 
 
 _NAMING = frozenset({Kind.CHILD, Kind.CANCEL_OTHER, Kind.CUT})

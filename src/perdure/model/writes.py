@@ -74,6 +74,18 @@ class SetEvent(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Append a value to a stream of this run, once for each (path, n); without ``data``, close the stream.
+
+    No two of a unit have name, path and n in common.
+    """
+
+    name: str
+    path: str
+    n: int
+    data: bytes | None
+
+
 class Send(msgspec.Struct, frozen=True, gc=False):
     """Insert a message (and its wake). ``known``: the destination needs no check (own parent, child, or a repeat)."""
 
@@ -198,6 +210,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
     start: Start | None = None
     records: Sequence[Record] = ()
     events: Sequence[SetEvent] = ()
+    appends: Sequence[Append] = ()
     sends: Sequence[Send] = ()
     children: Sequence[Start] = ()
     taken: Sequence[tuple[bytes, int]] = ()  # (message id, seq of the record)
@@ -211,6 +224,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
             self.start
             or self.records
             or self.events
+            or self.appends
             or self.sends
             or self.children
             or self.taken

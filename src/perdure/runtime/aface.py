@@ -12,13 +12,15 @@ from typing import Any, ParamSpec, TypeVar
 from perdure.client import verbs
 from perdure.client.operate import change, counted
 from perdure.client.questions import ResultOf, StartOrder
+from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import WorkflowRow
-from perdure.runtime import handover
+from perdure.runtime import handover, streaming
 from perdure.runtime.context import async_body, outside
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.reading import decoder
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
@@ -150,6 +152,41 @@ async def sleep(duration: int) -> None:
 async def recv(topic: str, shape: Shape, timeout: int | None) -> Any:
     execution = need_body("recv")
     return value_of(execution, await execution.recv(topic, timeout), shape)
+
+
+async def write_stream(name: str, shape: Shape, value: Any) -> None:
+    """In a body a note; in a step it waits for room, if too much waits to be written."""
+    room = streaming.append(*streaming.speaker(f"write_stream({name!r})"), name, shape, value)
+    if room is not None:
+        await asyncio.wrap_future(room)
+
+
+async def close_stream(name: str) -> None:
+    streaming.close(body("close_stream"), name)
+
+
+class StreamReader:
+    """Values of a stream, one after the other, and in the end its end."""
+
+    def __init__(self, home: Home, id: str, name: str, shape: Shape, offset: int) -> None:
+        body("read_stream")
+        self._home = home
+        self._reading = Reading(id, name, offset, decoder(async_body(), shape))
+
+    def __aiter__(self) -> StreamReader:
+        return self
+
+    async def __anext__(self) -> Any:
+        return (await self.numbered())[1]
+
+    async def numbered(self) -> tuple[int, Any]:
+        """The next value and its offset. Raises ``StopAsyncIteration`` at the end."""
+        reading = self._reading
+        while reading.empty:
+            if reading.ended:
+                raise StopAsyncIteration
+            reading.feed(*await ask(self._home, reading.question))
+        return reading.pop()
 
 
 # -- opening

@@ -25,6 +25,7 @@ from perdure.client.questions import (
     ResumeOf,
     SendTo,
     StartOrder,
+    StreamOf,
     check_same,
 )
 from perdure.client.timers import Timer
@@ -37,9 +38,10 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.operations.look import gone, not_found
-from perdure.runtime.deciding import Deciding
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.execution import Execution
+from perdure.runtime.reading import page_of, watch_stream
+from perdure.runtime.streaming import Streaming
 from perdure.runtime.unread import unread, value_of
 from perdure.runtime.waits import EventWait
 from perdure.serde.failures import decode_failure, encode_failure
@@ -59,6 +61,8 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
             return Kind.READ, f"info {question.id}", b""
         case EventOf():
             return Kind.READ, f"event {question.name} of {question.id}", b""
+        case StreamOf(ask=ask):
+            return Kind.READ, f"stream {ask.name} of {ask.id} from {ask.place}", b""
         case CancelOf():
             return Kind.CANCEL_OTHER, question.id, b""
         case SendTo():
@@ -83,6 +87,8 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return value_of(execution, record, question.shape)
         case _ if record.outcome is Outcome.ERROR:
             raise decode_failure(record.data or b"")
+        case StreamOf():
+            return page_of(record), record
         case InfoOf():
             return _info.decode(record.data or b"null")
         case CancelOf():
@@ -96,7 +102,7 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return None
 
 
-class Answering(Deciding):
+class Answering(Streaming):
     """An execution whose body may ask questions of other workflows, and of its own past."""
 
     def patched(self, name: str) -> bool:
@@ -122,6 +128,8 @@ def begin(execution: Execution, op: Op) -> None:
             _watch_end(execution, op, question)
         case EventOf():
             _watch_event(execution, op, question)
+        case StreamOf():
+            _read(execution, op, watch_stream(execution, op, question.ask), only_failure=True)
         case InfoOf():
             _read(execution, op, _read_info(execution, question))
         case CancelOf():

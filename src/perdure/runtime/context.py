@@ -29,6 +29,8 @@ class StepContext(NamedTuple):
     attempt: int
     executor: str
     decided: tuple[bytes, ...] = ()  # what recovery decisions have set
+    execution: Any = None  # that it runs in, of a floor above
+    op: Any = None  # the call that it is an attempt of
 
 
 _PARAMETERS = Shape.of(dict[str, Any])

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from perdure.client.questions import ResultOf
 from perdure.runtime.execution import Execution
 from perdure.runtime.steps import StepCall
-from perdure.runtime.waits import EventWait, RecvWait
+from perdure.runtime.waits import EventWait, RecvWait, StreamWait
 
 
 def is_waiting(execution: Execution) -> bool:
@@ -47,6 +47,9 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 times += [] if deadline is None else [deadline]
                 watching.append(question.id)
                 words.append(f"event {question.name!r} of {question.id}")
+            case StreamWait(ask=ask):
+                watching.append(ask.id)
+                words.append(f"stream {ask.name!r} of {ask.id}")
             case StepCall() as call:
                 times.append(execution.retry_time(op))
                 words.append(f"the next attempt of {call.name}")

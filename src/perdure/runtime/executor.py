@@ -478,7 +478,7 @@ class Executor:
 
     def after_commit(self, execution: Execution, unit: Unit, verdict: Verdict) -> None:
         """A unit of a run of ours is durable: tell those in this process, hint the others."""
-        if unit.change is None and not (unit.events or unit.children or unit.sends):
+        if unit.change is None and not (unit.events or unit.children or unit.sends or unit.appends):
             return
         for event in unit.events:
             self.line.watcher.tell_event(execution.id, event.name, event.data)
@@ -499,7 +499,7 @@ class Executor:
         abroad = abroad or len(local) < len(unit.sends)
         if abroad:
             self.look()
-        if abroad or unit.events or isinstance(unit.change, Close):
+        if abroad or unit.events or unit.appends or isinstance(unit.change, Close):
             self._hint()
 
     def _hint(self) -> None:

@@ -17,15 +17,17 @@ from typing import Any, TypeVar
 from perdure.client import verbs
 from perdure.client.operate import change, counted
 from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outcome_of
+from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import Ended, WorkflowRow
-from perdure.runtime import handover
+from perdure.runtime import handover, streaming
 from perdure.runtime.births import Newcomer
 from perdure.runtime.context import outside, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.reading import decoder
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
@@ -203,6 +205,43 @@ def sleep(duration: int) -> None:
 def recv(topic: str, shape: Shape, timeout: int | None) -> Any:
     execution = need_body("recv")
     return value_of(execution, execution.recv(topic, timeout), shape)
+
+
+def write_stream(name: str, shape: Shape, value: Any) -> None:
+    """In a body a note; in a step it waits for room, if too much waits to be written."""
+    refuse_other(FACE, "write_stream")
+    execution, step = streaming.speaker(f"write_stream({name!r})")
+    room = streaming.append(execution, step, name, shape, value)
+    if room is not None and threading.current_thread() is not execution.host.thread:  # which is the one to make room
+        room.result()
+
+
+def close_stream(name: str) -> None:
+    streaming.close(body("close_stream"), name)
+
+
+class StreamReader:
+    """Values of a stream, one after the other, and in the end its end."""
+
+    def __init__(self, home: Home, id: str, name: str, shape: Shape, offset: int) -> None:
+        body("read_stream")
+        self._home = home
+        self._reading = Reading(id, name, offset, decoder(sync_body(), shape))
+
+    def __iter__(self) -> StreamReader:
+        return self
+
+    def __next__(self) -> Any:
+        return self.numbered()[1]
+
+    def numbered(self) -> tuple[int, Any]:
+        """The next value and its offset. Raises ``StopIteration`` at the end."""
+        reading = self._reading
+        while reading.empty:
+            if reading.ended:
+                raise StopIteration
+            reading.feed(*ask(self._home, reading.question))
+        return reading.pop()
 
 
 # -- opening

@@ -98,6 +98,8 @@ class StepCall:
             op.attempt,
             execution.host.executor_id,
             run.decided,
+            execution,
+            op,
         )
         context.run(STEP.set, step)
         return context

@@ -350,6 +350,10 @@ class SyncExecution(answers.Answering):
         with self.lock:
             super().note_event(path, name, data)
 
+    def note_stream(self, path: str, name: str, data: bytes | None) -> None:
+        with self.lock:
+            super().note_stream(path, name, data)
+
     def patched(self, name: str) -> bool:
         with self.lock:
             return super().patched(name)

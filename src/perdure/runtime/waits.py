@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.client.questions import EventOf, StartOrder
+from perdure.model.streams import StreamAsk
 
 
 class ContinueAsNew(BaseException):
@@ -31,3 +32,12 @@ class EventWait:
     def __init__(self, question: EventOf, deadline: int | None) -> None:
         self.question = question
         self.deadline = deadline
+
+
+class StreamWait:
+    """What a reader of a stream waits for: more of it."""
+
+    __slots__ = ("ask",)
+
+    def __init__(self, ask: StreamAsk) -> None:
+        self.ask = ask

@@ -28,6 +28,7 @@ from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow, partition_of, queue_of
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
 from perdure.model.states import Reason, Status, Versioning
+from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
@@ -266,6 +267,14 @@ class Store(Protocol):
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The latest value of each (workflow id, event name) that has been set by its latest run."""
+        ...
+
+    async def streams(self, asks: Sequence[StreamAsk]) -> builtins.list[StreamPage | None]:
+        """What there is for each reader, in order; None for an unknown id. The end and the values: one snapshot."""
+        ...
+
+    async def records_after(self, key: RunKey, seq: int, limit: int) -> builtins.list[Record]:
+        """Up to ``limit`` records of a run after ``seq``, in order."""
         ...
 
     async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:

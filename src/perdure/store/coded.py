@@ -2,8 +2,8 @@
 
 Promises, over those of the store below:
 
-- every value and failure passes the codec: inputs, results, errors, messages, events. Names, ids, keys, topics,
-  attributes, reasons and fingerprints do not;
+- every value and failure passes the codec: inputs, results, errors, messages, events, streams. Names, ids, keys,
+  topics, attributes, reasons and fingerprints do not;
 - what was stored before the codec was set is read as it stands;
 - a value that cannot be decoded comes out as it is stored (``is_coded``), and goes in again so, unharmed: who would
   use it says so; a batch of histories is not lost for one of them;
@@ -21,6 +21,7 @@ import msgspec
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
+from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import ClaimRequest, Fates, Store
@@ -73,6 +74,7 @@ class CodedStore:
             start=None if unit.start is None else self._start(unit.start),
             records=[self._record(record) for record in unit.records],
             events=[replaced(event, data=encode(event.data)) for event in unit.events],
+            appends=[a if a.data is None else replaced(a, data=encode(a.data)) for a in unit.appends],
             sends=[replaced(send, data=encode(send.data)) for send in unit.sends],
             children=[self._start(child) for child in unit.children],
             change=self._change(unit.change),
@@ -144,6 +146,14 @@ class CodedStore:
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return {key: self._decode(data) for key, data in (await self._store.events(wanted)).items()}
+
+    async def streams(self, asks: Sequence[StreamAsk]) -> list[StreamPage | None]:
+        pages = await self._store.streams(asks)
+        return [p and replaced(p, values=tuple(self._decode(value) for value in p.values)) for p in pages]
+
+    async def records_after(self, key: RunKey, seq: int, limit: int) -> list[Record]:
+        records = await self._store.records_after(key, seq, limit)
+        return [self._with_data(record) if record.holds_value else record for record in records]
 
     async def decisions(self, ids: Collection[str]) -> list[DecisionRow]:
         found = await self._store.decisions(ids)

@@ -1,7 +1,7 @@
 # Produced from perdure/__init__.py by tools/async_to_sync.py; do not edit.
 """Perdure: durable workflows for Python that survive any crash, any deploy and any operator, with no server to run."""
 
-from perdure.api.keys import Event, Key, Topic
+from perdure.api.keys import Event, Key, Stream, Topic
 from perdure.api.options import Options
 from perdure.api.queue import Queue, QueueInfo
 from perdure.api.resource import Resource
@@ -21,6 +21,7 @@ from perdure.sync.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.sync.patches import deprecate_patch, patched
 from perdure.sync.router import Router
 from perdure.sync.step import Step
+from perdure.sync.streams import close_stream, track, write_stream
 from perdure.sync.workflow import Workflow
 from perdure.telemetry import logger
 
@@ -46,9 +47,11 @@ __all__ = [
     "Secret",
     "Status",
     "Step",
+    "Stream",
     "Topic",
     "Workflow",
     "WorkflowInfo",
+    "close_stream",
     "current",
     "deprecate_patch",
     "logger",
@@ -58,5 +61,7 @@ __all__ = [
     "recv",
     "set_event",
     "sleep",
+    "track",
     "uuid4",
+    "write_stream",
 ]

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
-from perdure.api.keys import Event, Topic, encode_message, name_and_shape
+from perdure.api.keys import Event, Stream, Topic, encode_message, name_and_shape
 from perdure.api.options import check_id
 from perdure.client.questions import CancelOf, EventOf, ForkOf, InfoOf, RestartOf, ResultOf, ResumeOf, SendTo
+from perdure.errors import Misuse
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import WorkflowInfo
 from perdure.model.states import Status
@@ -83,6 +84,18 @@ class Handle(Generic[R]):
         name, shape = name_and_shape(event, "event")
         wait = None if timeout is None else to_us(timeout, "timeout")
         return cast("T | None", sface.ask(self._home, EventOf(self.id, name, shape, wait)))
+
+    def read_stream(self, stream: Stream[T] | str, *, offset: int = 0) -> Iterator[T]:
+        """The values of a stream in order, from ``offset`` on, as they are written; the end when it is closed or ended.
+
+        Raises ``WorkflowNotFound`` for an unknown id, when the first value is asked for.
+
+        >>> # async for token in handle.read_stream(tokens): …
+        """
+        name, shape = name_and_shape(stream, "stream")
+        if offset < 0:
+            raise Misuse(f"read_stream({name!r}, offset={offset}): offsets are 0, 1, 2 …")
+        return sface.StreamReader(self._home, self.id, name, shape, offset)
 
     @sface.at_the_call
     def resume(self, *, version: str | None = None, force: bool = False, reason: str = "") -> Status:

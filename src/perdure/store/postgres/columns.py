@@ -13,6 +13,7 @@ from typing import Any
 from perdure.model.records import Outcome, Record
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Change, Close, Hold, Onward, Park, Release, Start, Unit
+from perdure.store.postgres.appends import append_columns
 from perdure.store.postgres.rows import pack_intents
 
 WAITING, HELD, QUEUED = CODE[Status.WAITING], CODE[Status.HELD], CODE[Status.QUEUED]
@@ -24,6 +25,7 @@ class Columns:
     """The arrays of one batch, by the names that the SQL gives them, and what kinds of writes are in it."""
 
     __slots__ = (
+        "appending",
         "closing",
         "dependent",
         "fences",
@@ -42,12 +44,16 @@ class Columns:
         self.starts: list[tuple[Start, Unit | None]] = []  # own starts with their unit, children without
         self.held = False  # some row changes state or closes
         self.closing = False  # own starts that close at once
+        self.appending = False  # to streams
         self.rest = False  # messages, events, marks: what few batches have
         self.dependent = False  # an own start with records: they stand or fall with it
         self.unsound = False
         self.waking: list[tuple[str, bytes, str | None, str]] = []
         self.telling: list[tuple[str, bytes]] = []  # own starts that their watchers must hear of
         self._sort(units)
+        if appending := [unit for unit in units if unit.appends]:
+            self.appending = True
+            self.values.update(append_columns(appending))
 
     def silent(self) -> Columns:
         """The same without own starts telling their watchers: the longer way tells all watchers itself."""
@@ -72,7 +78,7 @@ class Columns:
                     self.closing = True
                     self._wakes(unit.change, start.id)
                     self.telling.append((start.id, unit.change.wake))
-                elif unit.events:
+                elif unit.events or unit.appends:
                     self.telling.append((start.id, unit.nonce))
                 if isinstance(unit.change, Onward) or unit.children:
                     self.unsound = True

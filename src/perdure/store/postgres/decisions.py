@@ -11,7 +11,7 @@ from perdure.model.writes import Decided
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
 
-FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message")
+FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message", "stream", "stream_value")
 
 
 async def put(tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:

@@ -21,7 +21,7 @@ import msgspec
 
 from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
 from perdure.model.writes import Close, Delete, Onward, Park, Receipt, Release, Rewind, Unit, Verdict
-from perdure.store.postgres import decisions
+from perdure.store.postgres import decisions, streams
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
@@ -115,13 +115,14 @@ class Longer:
                     self.verdicts[n] = Verdict(applied=True)
 
     async def _look_for_news(self, tx: Transaction, batch: Sequence[Unit]) -> None:
-        """See whose events will change: a second try of what set them has nothing to tell."""
+        """See whose events or streams will change: a second try of what set them has nothing to tell."""
         values = {(unit.key.id, event.name): event.data.decode() for unit in batch for event in unit.events}
         if values:
             ids, names = zip(*values, strict=True)
             found = await tx.fetch(self.place.sql["events"], self.place.app, ids, names)
             had = {(id, name): data for id, name, data in found}
             self.news = {key[0] for key, data in values.items() if had.get(key) != data}
+        self.news |= await streams.who_wrote(tx, self.place, batch)
 
     def _as_it_was(self, unit: Unit) -> Unit:
         """A unit whose mail to runs that were open before this batch arrives, whichever wave may close them."""
@@ -258,6 +259,7 @@ class Longer:
         else:
             await put_away(tx, self.place, unit.key, Status.CONTINUED, self.stamp)
             await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp)
+            await tx.fetch(self.place.sql["stream_continue"], self.place.app, *unit.key)
 
 
 def _plain(unit: Unit) -> Unit:

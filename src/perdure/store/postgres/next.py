@@ -9,6 +9,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Rewind, Start
+from perdure.store.postgres import streams
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Transaction
 from perdure.store.postgres.rows import pack_intents
@@ -71,6 +72,7 @@ async def keep_records(
     await tx.fetch(sql["history_copy"], app, *source, more[0].seq - 1, *key)
     for record in more:
         await write_record(tx, place, key, record, start.version, start.nonce)
+    await streams.copy(tx, place, source, start, more[0].seq - 1)
     await tx.fetch(sql["event_copy"], app, *key, now, Kind.EVENT.value)
     deadline = None if start.began is None else bound(start, now)  # else its time begins with its first claim
     await tx.fetch(sql["workflow_kept"], app, start.id, more[-1].seq, start.began, deadline)

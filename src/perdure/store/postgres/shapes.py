@@ -40,10 +40,17 @@ PARTS: dict[str, tuple[str, ...]] = {
         "clock", "lock", "fence_unwatched", "start", "own", "history", "change", "outcome", "clear", "wake_both",
         "answer_start",
     ),
+    # Values of streams, of runs that go on.
+    "appends": ("clock", "lock", "fence_unwatched", "history", "append", "answer_fence"),
     # Whatever a batch may hold.
     "all": (
         "clock", "lock", "fence_unwatched", "start", "own", "history_own", "commands", "change_noted", "outcome",
         "clear", "wake_both", "woken", "taken", "send", "answer_all",
+    ),
+    # The same, with values of streams.
+    "all_appends": (
+        "clock", "lock", "fence_unwatched", "start", "own", "history_own", "commands", "change_noted", "outcome",
+        "clear", "wake_both", "woken", "taken", "append_own", "send", "answer_all",
     ),
 }  # fmt: skip
 
@@ -104,6 +111,8 @@ def shape(name: str, schema: str) -> Shape:
 
 def choose(columns: Columns) -> str:
     """The smallest shape that carries the batch."""
+    if columns.appending:
+        return "all_appends" if columns.rest or columns.starts or columns.held else "appends"
     if columns.rest or columns.dependent:
         return "all"
     if not columns.starts:

@@ -15,6 +15,7 @@ from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
+from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
@@ -30,6 +31,7 @@ from perdure.store.postgres import (
     reads,
     requests,
     strays,
+    streams,
     versions,
 )
 from perdure.store.postgres.commit import Place
@@ -167,6 +169,12 @@ class PostgresStore:
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await reads.events(self._reading, self._place, wanted)
+
+    async def streams(self, asks: Sequence[StreamAsk]) -> builtins.list[StreamPage | None]:
+        return await streams.streams(self._reading, self._place, asks)
+
+    async def records_after(self, key: RunKey, seq: int, limit: int) -> builtins.list[Record]:
+        return await streams.records_after(self._reading, self._place, key, seq, limit)
 
     async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
         return await decisions.decisions(self._reading, self._place, ids)

@@ -36,7 +36,7 @@ from perdure.model.writes import (
     Verdict,
 )
 from perdure.store.sql import queries
-from perdure.store.sqlite import decisions, rows
+from perdure.store.sqlite import decisions, rows, streams
 from perdure.store.sqlite.driver import Bindings, Connection, Row
 from perdure.store.sqlite.next import begin_next, placed, rewind
 
@@ -271,6 +271,7 @@ class _Batch:
         events: list[Bindings] = []
         setters: list[Bindings] = []
         changed: list[tuple[Unit, Change]] = []
+        told: list[str] = []
         for unit in units:
             if unit.claim is None and unit.start is None:
                 continue  # a caller outside has no row of its own, only children and messages
@@ -285,8 +286,11 @@ class _Batch:
             if unit.events:
                 latest = {event.name: event.data for event in unit.events}
                 events.extend((app, id, run, name, data, now) for name, data in latest.items())
-                if not isinstance(unit.change, Close | Onward):  # those wake the watchers anyway
-                    setters.append((app, id, unit.nonce))
+            if unit.appends and streams.append(self.conn, app, unit, now):
+                told.append(id)
+            # Those that end wake the watchers anyway.
+            if (unit.events or unit.appends) and not isinstance(unit.change, Close | Onward):
+                setters.append((app, id, unit.nonce))
             if unit.woken:
                 self._woken(id, unit.woken)
             if unit.decision is not None:
@@ -295,8 +299,8 @@ class _Batch:
                 changed.append((unit, unit.change))
         self._many("history_insert", self.records)
         self._many("message_take", taken)
-        if events:
-            news = {row[0] for row in self.conn.executemany(Q["event_put"], events)}
+        if setters or events:
+            news = {*told, *(row[0] for row in self.conn.executemany(Q["event_put"], events))}
             # Before this batch's own watches: who parks here is seen to below.
             self._many("wake_watchers", [setter for setter in setters if setter[1] in news])
         if changed:
@@ -352,6 +356,7 @@ class _Batch:
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
                     begin_next(self.conn, app, id, begun.run, begun, now)
+                    self.conn.execute(Q["stream_continue"], (app, id, run))
                     self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
                     watched.append((app, id, change.wake))
                 case Rewind():
@@ -390,10 +395,11 @@ class _Batch:
         since = self.heads[unit.key.id].updated
         for target in change.watching:
             head = self.heads.get(target)
+            said = (Q["event_since"], Q["stream_since"])
             if (
                 head is None
                 or head.status >= FIRST_CLOSED
-                or self.conn.execute(Q["event_since"], (self.app, target, since)).get
+                or any(self.conn.execute(q, (self.app, target, since)).get for q in said)
             ):
                 self.wakes.append((self.app, unit.key.id, unit.nonce, None))
                 return

@@ -12,7 +12,7 @@ from perdure.store.sql import queries
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
-FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message")
+FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message", "stream", "stream_value")
 
 
 def put(conn: Connection, app: str, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:

@@ -12,7 +12,7 @@ from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Rewind, Start
 from perdure.store.sql import queries
-from perdure.store.sqlite import rows
+from perdure.store.sqlite import rows, streams
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
@@ -52,6 +52,7 @@ def keep_records(conn: Connection, app: str, source: RunKey, start: Start, more:
             app, id, run, r.seq, r.path, r.kind.value, r.name, r.at, r.fingerprint, r.outcome.value, r.data, r.attempt,
             r.shown, rows.pack_intents(r.intents), start.version, start.nonce,
         ))  # fmt: skip
+    streams.copy(conn, app, source, start, keep)
     conn.execute(Q["event_copy"], (app, id, run, now, Kind.EVENT.value))
     deadline = None if start.began is None else bound(start, now)  # else its time begins with its first claim
     conn.execute(Q["workflow_kept"], (app, id, more[-1].seq, start.began, deadline))

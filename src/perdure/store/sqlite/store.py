@@ -18,6 +18,7 @@ from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.states import Reason, Versioning
+from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
@@ -35,6 +36,7 @@ from perdure.store.sqlite import (
     reads,
     requests,
     strays,
+    streams,
     versions,
 )
 from perdure.store.sqlite.commit import commit
@@ -181,6 +183,12 @@ class SQLiteStore:
 
     async def events(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         return await self._read(lambda conn: reads.events(conn, self.app, wanted))
+
+    async def streams(self, asks: Sequence[StreamAsk]) -> builtins.list[StreamPage | None]:
+        return await self._read(lambda conn: streams.streams(conn, self.app, asks))
+
+    async def records_after(self, key: RunKey, seq: int, limit: int) -> builtins.list[Record]:
+        return await self._read(lambda conn: streams.records_after(conn, self.app, key, seq, limit))
 
     async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
         return await self._read(lambda conn: decisions.decisions(conn, self.app, ids))

@@ -15,7 +15,7 @@ Script = Callable[[Client], Awaitable[None]]
 def scripts(chance: Any, kinds: Sequence[str] = (), *, judged: bool = False) -> list[tuple[Script, float]]:
     """(script, delay in seconds before it begins), of some kinds or of all; ``judged``: also of those with a policy."""
     known = (*_KINDS, _judged, _judged, _judged) if judged else _KINDS
-    make = [kind for kind in known if not kinds or kind.__name__[1:] in kinds]
+    make = [kind for kind in (*known, *_NAMED) if (kind.__name__[1:] in kinds if kinds else kind in known)]
     made: list[tuple[Script, float]] = []
     for n in range(chance.randint(3, 6)):
         script = chance.choice(make)(f"w{n}", chance)
@@ -119,6 +119,26 @@ def _letters(id: str, chance: Any) -> Script:
     return script
 
 
+def _teller(id: str, chance: Any) -> Script:
+    rounds, offset = chance.randint(0, 2), chance.randint(0, 3)
+    listened, cancelled = chance.random() < 0.5, chance.random() < 0.2
+    wait = chance.choice((0.0, 0.05, 1.0))
+
+    async def script(client: Client) -> None:
+        if listened:
+            handle = await client.start(client.app.listener, f"{id}-listener", id, rounds)
+        else:
+            handle = await client.start(client.app.teller, id, rounds)
+        await asyncio.sleep(wait)
+        await client.read_stream(client.app.teller.handle(id), offset)
+        if cancelled:
+            await client.cancel(handle)
+        await client.result(handle)
+
+    return script
+
+
 _KINDS: tuple[Callable[[str, Any], Script], ...] = (
     _chain, _delayed, _stubborn, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
 )  # fmt: skip
+_NAMED = (_teller,)  # drawn where they are asked for by name: the worlds of the others stay as they are

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Protocol
 
-from perdure import App, Event, Retry, Topic, current, now, recv, set_event, sleep
+from perdure import App, Event, Retry, Stream, Topic, close_stream, current, now, recv, set_event, sleep, write_stream
 from perdure.model.info import from_datetime
 from perdure.recovery import Compensating, Incident
 from perdure.runtime.face import Home
@@ -22,6 +22,7 @@ from perdure.testing.simulation.rollout import OLD
 
 NOTE = Topic[int]("note")
 PROGRESS = Event[int]("progress")
+STORY = Stream[str]("story")
 
 
 class Stage(Protocol):
@@ -189,12 +190,42 @@ class Simulated:
         async def judge(incident: Incident) -> Any:
             return await decide(self.stage.chance, incident)
 
+        @app.step(retry=Retry(attempts=4, delay=0.05))
+        async def tell(what: str, count: int) -> int:
+            with self.stage.ledger.effect(what):
+                for n in range(count):
+                    await write_stream(STORY, f"{what} {n}")
+                    await asyncio.sleep(self.stage.duration() / count)
+                    if self.stage.chance.random() < 0.1:
+                        raise ConnectionError(what)
+            return count
+
+        @app.workflow
+        async def teller(rounds: int) -> int:
+            await write_stream(STORY, f"round {rounds}")
+            for told in await asyncio.gather(tell("left", 5), tell("right", 3), return_exceptions=True):
+                await write_stream(STORY, "failed" if isinstance(told, Exception) else "told")
+            if rounds:
+                teller.continue_as_new(rounds - 1)
+            await close_stream(STORY)
+            return rounds
+
+        @app.workflow
+        async def listener(id: str, rounds: int) -> int:
+            await teller.options(id=id).start(rounds)
+            heard = 0
+            async for _ in teller.handle(id).read_stream(STORY):
+                heard += 1
+            await work("heard", heard)
+            return heard
+
         async def chain_of_two(n: int) -> int:
             first = await work(f"first of {n}")
             return first + await work(f"second of {n}", first)
 
         self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
         self.judged = judged
+        self.teller, self.listener = teller, listener
         self.sender, self.looper, self.hurried, self.group, self.stubborn = sender, looper, hurried, group, stubborn
 
 
@@ -240,6 +271,12 @@ class Client:
     async def send(self, handle: Any, value: int, key: str | None = None) -> None:
         with contextlib.suppress(Exception), self.history.call("send", handle.id, args=value, key=key):
             await handle.send(value, NOTE, key=key)
+
+    async def read_stream(self, handle: Any, offset: int) -> None:
+        """To its end."""
+        call = self.history.call("read_stream", handle.id, args=["story", offset])
+        with contextlib.suppress(Exception), call as answer:
+            answer.value = [word async for word in handle.read_stream(STORY, offset=offset)]
 
     async def read(self, handle: Any) -> None:
         with contextlib.suppress(Exception), self.history.call("get_event", handle.id, args="progress") as call:

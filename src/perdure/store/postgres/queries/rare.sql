@@ -33,8 +33,8 @@ cross join lateral (
 insert into perdure.watch (app, target, waiter)
 select $1, u.target, u.waiter from unnest($2::text[], $3::text[]) u (target, waiter) on conflict do nothing
 
--- Wakes those of the waiters `$3` whose target is closed or gone already, or set an event since `$4`, just before they
--- parked.
+-- Wakes those of the waiters `$3` whose target is closed or gone already, or set an event or wrote to a stream since
+-- `$4`, just before they parked.
 -- name: watch_missed
 insert into perdure.wake (app, dest, nonce)
 select distinct $1, u.waiter, u.nonce
@@ -42,7 +42,9 @@ from unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) u (target, waiter
 left join lateral (select run, status from perdure.workflow where app = $1 and id = u.target offset 0) w on true
 left join lateral (
     select max(at) as at from perdure.event where app = $1 and id = u.target and run = w.run offset 0) e on true
-where w.status is null or w.status >= 5 or e.at >= u.since
+left join lateral (
+    select max(at) as at from perdure.stream where app = $1 and id = u.target and run = w.run offset 0) s on true
+where w.status is null or w.status >= 5 or e.at >= u.since or s.at >= u.since
 on conflict do nothing
 
 -- Wakes the watchers of `$2`.
