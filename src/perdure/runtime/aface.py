@@ -17,6 +17,7 @@ from perdure.runtime import handover
 from perdure.runtime.context import async_body, outside
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
@@ -134,6 +135,10 @@ async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape
 
 def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
     """Outside a workflow a step is the plain function; a ``def`` one runs in a thread, since here it is awaited."""
+    if definition.source is not None:
+        if definition.is_async:
+            return acall_outside(definition, args, kwargs)
+        return asyncio.to_thread(call_outside, definition, args, kwargs)
     if definition.is_async:
         return definition.fn(*args, **kwargs)  # type: ignore[no-any-return]
     return asyncio.to_thread(definition.fn, *args, **kwargs)

@@ -24,6 +24,7 @@ from perdure.runtime.births import Newcomer
 from perdure.runtime.context import outside, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
@@ -188,6 +189,10 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
 
 def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Outside a workflow a step is the plain function; an ``async def`` one runs on a loop, since here it blocks."""
+    if definition.source is not None:
+        if definition.is_async:
+            return asyncio.run(acall_outside(definition, args, kwargs))
+        return call_outside(definition, args, kwargs)
     if definition.is_async:
         return asyncio.run(definition.fn(*args, **kwargs))
     return definition.fn(*args, **kwargs)

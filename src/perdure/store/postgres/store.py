@@ -16,14 +16,26 @@ from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Mess
 from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
+from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, strays, versions
+from perdure.store.postgres import (
+    claim,
+    commands,
+    decisions,
+    health,
+    migrate,
+    reads,
+    requests,
+    strays,
+    versions,
+    within,
+)
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
 from perdure.store.postgres.text import statements
 from perdure.store.postgres.writer import Writer
+from perdure.store.within import Within
 
 
 class PostgresStore:
@@ -74,6 +86,19 @@ class PostgresStore:
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         return await self._writer.commit(batch, now)
+
+    def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
+        return within.within(self._place, unit, before, now)
+
+    async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
+        return await within.wrote(self._reading, self._place, key, seq, nonce)
+
+    async def turn(self) -> Callable[[], None]:
+        return _nothing  # writers wait for rows here, not for each other
+
+    async def place(self) -> str:
+        row = await self._reading.fetchrow(self._place.sql["place"])
+        return f"postgres {row[0]} {row[1]}"
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> builtins.list[Claimed]:
         return await claim.claim(self._reading, self._place, want, now)
@@ -302,3 +327,7 @@ class PostgresStore:
 
     async def apps(self) -> builtins.list[str]:
         return await reads.apps(self._reading, self._place)
+
+
+def _nothing() -> None:
+    pass
