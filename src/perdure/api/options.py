@@ -22,7 +22,8 @@ class Options(TypedDict, total=False):
     (the default; the same call again answers with the same outcome), ``fail``, or ``replace`` (cancel it, next run).
     ``delay``: not before this long, or this aware datetime. ``timeout``: from the first moment it runs.
     ``version``: run only on this version. ``attributes``: for searching. ``on_parent_close``: of a child, what its
-    parent's end means. Durations are timedeltas or seconds.
+    parent's end means. ``session``: start it in this transaction of yours (``.start`` only), so that it exists if that
+    commits. Durations are timedeltas or seconds.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Options(TypedDict, total=False):
     timeout: Duration
     attributes: Mapping[str, object]
     on_parent_close: Literal["cancel", "abandon", "wait"]
+    session: object
 
 
 _CHOICES = {"on_conflict": ("attach", "fail", "replace"), "on_parent_close": ("cancel", "abandon", "wait")}

@@ -14,7 +14,10 @@ class Places:
         self.tables: set[str] = set()  # places where the table of transactions was seen
 
     async def home(self, there: str) -> str:
-        """The app's own database; what is known of it is asked anew if it is not the one that is ``there``."""
-        if there != self._home:  # a server that was started again is another by its words
+        """The app's own database; what is known of it is asked anew if it is not the one that is ``there``.
+
+        "" asks anew.
+        """
+        if not there or there != self._home:  # a server that was started again is another by its words
             self._home = await self._store.place()
         return self._home

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from perdure.errors import Misuse
 from perdure.sessions.apsw import Apsw
@@ -56,50 +56,63 @@ def session_of(given: Any) -> Session | AsyncSession:
     raise Misuse(f"{given!r} is no session that Perdure knows: give {KINDS}")
 
 
-def is_async(session: Session | AsyncSession) -> bool:
-    return inspect.iscoroutinefunction(session.execute)
+def awaited(session: Session | AsyncSession) -> AsyncSession | None:
+    """The session, if its calls are awaited."""
+    return cast("AsyncSession", session) if inspect.iscoroutinefunction(session.execute) else None
 
 
-def _blocks(session: Session | AsyncSession, source: Any) -> Session:
-    if is_async(session):
-        raise Misuse(f"{source!r} gives {session.kind}, which is awaited: write the transaction with async def")
-    return session  # type: ignore[return-value]
+def blocking(session: Session | AsyncSession) -> Session | None:
+    """The session, if its calls block."""
+    return None if inspect.iscoroutinefunction(session.execute) else cast("Session", session)
+
+
+def _blocks(given: Any, source: Any) -> Session:
+    session = blocking(session_of(given))
+    if session is None:
+        raise Misuse(_cannot(source, given, awaited=True))
+    return session
+
+
+def _waits(given: Any, source: Any) -> AsyncSession:
+    session = awaited(session_of(given))
+    if session is None:
+        raise Misuse(_cannot(source, given, awaited=False))
+    return session
 
 
 @contextmanager
 def opened(source: Callable[[], Any]) -> Generator[Session]:
     """Open a session that blocks, by its source; it is left as its source's context manager leaves it, or closed."""
     given = source()
-    if any(name in _RAW for name in _names(given)):
-        session = _blocks(session_of(given), source)
+    if not _RAW.isdisjoint(_names(given)):
         try:
-            yield session
+            yield _blocks(given, source)
         finally:
             given.close()
     elif hasattr(given, "__enter__"):
         with given as entered:
-            yield _blocks(session_of(entered), source)
+            yield _blocks(entered, source)
     else:
-        raise Misuse(_cannot(source, given, awaited=hasattr(given, "__aenter__") or inspect.isawaitable(given)))
+        is_awaited = hasattr(given, "__aenter__") or inspect.isawaitable(given)
+        if inspect.iscoroutine(given):
+            given.close()
+        raise Misuse(_cannot(source, given, awaited=is_awaited))
 
 
 @asynccontextmanager
 async def aopened(source: Callable[[], Any]) -> AsyncGenerator[AsyncSession]:
     """The same of one that is awaited."""
     given = source()
-    if any(name in _BLOCKING for name in _names(given)):
+    if not _BLOCKING.keys().isdisjoint(_names(given)):
         raise Misuse(_cannot(source, given, awaited=False))
     if not hasattr(given, "__aenter__") and inspect.isawaitable(given):
         given = await given
     if hasattr(given, "__aenter__"):
         async with given as entered:
-            session = session_of(entered)
-            if not is_async(session):
-                raise Misuse(_cannot(source, given, awaited=False))
-            yield session  # type: ignore[misc]
-    elif any(name in _AWAITED for name in _names(given)):
+            yield _waits(entered, source)
+    elif not _AWAITED.keys().isdisjoint(_names(given)):
         try:
-            yield session_of(given)  # type: ignore[misc]
+            yield _waits(given, source)
         finally:
             await given.close()
     else:

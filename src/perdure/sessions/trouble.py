@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 
 CONFLICTS = frozenset({"40001", "40P01"})
-TAKEN = "23505"
+TAKEN = frozenset({"23505", "42710", "42P07"})  # a key; a type or table that two make at once
 UNDECIDED = frozenset({"40003", "08007"})  # the server itself does not know whether it committed
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04"})
 _BUSY = frozenset({5, 6})  # SQLITE_BUSY and SQLITE_LOCKED, with all their extended codes
@@ -21,7 +21,7 @@ class Meaning(Enum):
 
     CONFLICT = auto()  # the database rolled it back so that another could go on
     TROUBLE = auto()  # the database cannot be spoken to just now
-    TAKEN = auto()  # a row of that key is there already
+    TAKEN = auto()  # what was to be made is there already
     OUTCOME = auto()  # anything else
 
 
@@ -50,12 +50,12 @@ def meaning(error: BaseException) -> Meaning:
     code = sqlstate(error)
     if code in CONFLICTS:
         return Meaning.CONFLICT
-    if code == TAKEN:
+    if code in TAKEN:
         return Meaning.TAKEN
     if code[:2] == "08" or code in _GONE:
         return Meaning.TROUBLE
     for each in chain(error):
-        if _is_busy(each):
+        if _is_busy(each) or _RELEASED in str(each):
             return Meaning.CONFLICT
         if not code and _is_broken(each):
             return Meaning.TROUBLE
@@ -75,6 +75,7 @@ _BROKEN = {
     "asyncpg": ("PostgresConnectionError",),
     "psycopg_pool": ("PoolTimeout",),
 }
+_RELEASED = "released back to the pool"  # asyncpg, of a connection that broke; or of a mistake, so not without end
 _CLOSED = "connection is closed"  # asyncpg says so with the class that it has for wrong calls, too
 
 
