@@ -87,7 +87,7 @@ class Bank:
 
     async def read(self, sql: str) -> list[tuple[Any, ...]]:
         """Look past everything, on a connection of one's own."""
-        return await read(self.url, sql)
+        return await read(self.url, sql, stdlib="apsw" not in self.kind)
 
     async def total(self) -> int:
         ((total,),) = await self.read("select sum(cents) from account")
@@ -98,13 +98,20 @@ def _asks(sql: str) -> bool:
     return sql.lstrip().lower().startswith("select")
 
 
-async def read(url: str, sql: str) -> list[tuple[Any, ...]]:
+async def read(url: str, sql: str, *, stdlib: bool = False) -> list[tuple[Any, ...]]:
+    """``stdlib``: by the copy of SQLite that the sessions are of; two on one file do not see each other's locks."""
     if url.startswith("sqlite"):
-        conn = apsw.Connection(url.removeprefix("sqlite:///"))
+        path = url.removeprefix("sqlite:///")
+        lite: Any
+        if stdlib:
+            lite = sqlite3.connect(path, timeout=5, isolation_level=None)
+        else:
+            lite = apsw.Connection(path)
+            lite.set_busy_timeout(5000)
         try:
-            return list(conn.execute(sql).fetchall())
+            return [tuple(row) for row in lite.execute(sql).fetchall()]
         finally:
-            conn.close()
+            lite.close()
     conn = await asyncpg.connect(url)
     try:
         if not _asks(sql):

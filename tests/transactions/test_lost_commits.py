@@ -137,7 +137,7 @@ async def started(store: Store) -> None:
 
 async def test_who_asks_waits_for_a_commit_under_way(postgres_url: str) -> None:
     """Else a body could run again whose first commit the server is still about to make."""
-    import asyncpg  # noqa: PLC0415 - of this test alone
+    import asyncpg
 
     store = open_store(postgres_url, "shop")
     await store.open()
@@ -159,7 +159,7 @@ async def test_who_asks_waits_for_a_commit_under_way(postgres_url: str) -> None:
 
 async def test_the_fence_of_a_record_within_a_session(postgres_url: str) -> None:
     """Another's token, a gap, another run: nothing is written. What was lost of the session's is made good."""
-    import asyncpg  # noqa: PLC0415 - of this test alone
+    import asyncpg
 
     store = open_store(postgres_url, "shop")
     await store.open()

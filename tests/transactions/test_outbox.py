@@ -222,10 +222,9 @@ async def test_another_database_is_refused(app: App, money: Bank) -> None:
     @app.workflow
     async def greet() -> None: ...
 
-    async with app:
-        async with transaction(money) as db:
-            with pytest.raises(Misuse, match="another database"):
-                await greet.options(session=db).start()
+    async with app, transaction(money) as db:
+        with pytest.raises(Misuse, match="another database"):
+            await greet.options(session=db).start()
 
 
 @places(*[where for where in HOME if where.kind in ("apsw", "asyncpg", "psycopg_autocommit")])

@@ -27,7 +27,7 @@ from perdure.store.within import Job, Request, Statement, Within
 class Act(NamedTuple):
     """Do this to the session."""
 
-    what: Literal["begin", "flush", "commit", "rollback"]
+    what: Literal["begin", "restart", "flush", "commit", "rollback"]
 
 
 class Body(NamedTuple):
@@ -122,6 +122,7 @@ def attempt(desk: Desk, session: Session | AsyncSession) -> Attempt:
 
 def _at_home(desk: Desk, *, early: bool) -> Attempt:
     """``early``: the transaction shuts out all other writers, so what the run has to write must go first."""
+    yield Act("restart")  # the body may say which kind of transaction it wants
     if early:
         yield OnLoop(desk.lend)
         yield OnLoop(desk.turn)
@@ -155,6 +156,8 @@ def _abroad(desk: Desk, session: Session | AsyncSession, here: str) -> Attempt:
     if not found.fenced:
         yield Act("rollback")
         return Unprepared(table=not found.there)
+    yield Act("restart")
+    yield Act("begin")
     concluded: Concluded = yield from _body(desk)
     if concluded.outcome is Outcome.ERROR:
         return concluded

@@ -17,6 +17,7 @@ class Apsw:
 
     def __init__(self, given: Any) -> None:
         self.given = given
+        self._begun = given.in_transaction
 
     @contextmanager
     def _plain(self) -> Generator[Any]:
@@ -39,6 +40,10 @@ class Apsw:
     def begin(self) -> None:
         if not self.given.in_transaction:
             self.given.execute("begin immediate")
+
+    def restart(self) -> None:
+        if not self._begun:
+            self.rollback()
 
     def flush(self) -> None:
         pass

@@ -29,6 +29,9 @@ class Asyncpg:
             self._transaction = self.given.transaction()
             await self._transaction.start()
 
+    async def restart(self) -> None:
+        await self.rollback()  # of a transaction begun here: a question alone begins none
+
     async def flush(self) -> None:
         pass
 

@@ -23,6 +23,7 @@ class Psycopg:
 
     def __init__(self, given: Any) -> None:
         self.given = given
+        self._begun = given.info.transaction_status != _IDLE
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         text, values = rendered(sql, parameters, "pyformat")
@@ -36,6 +37,10 @@ class Psycopg:
     def begin(self) -> None:
         if self.given.autocommit and self.given.info.transaction_status == _IDLE:
             self.given.execute("begin")  # else the driver begins with the first statement
+
+    def restart(self) -> None:
+        if not self._begun:
+            self.given.rollback()
 
     def flush(self) -> None:
         pass
@@ -58,6 +63,7 @@ class AsyncPsycopg:
 
     def __init__(self, given: Any) -> None:
         self.given = given
+        self._begun = given.info.transaction_status != _IDLE
 
     async def execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         text, values = rendered(sql, parameters, "pyformat")
@@ -71,6 +77,10 @@ class AsyncPsycopg:
     async def begin(self) -> None:
         if self.given.autocommit and self.given.info.transaction_status == _IDLE:
             await self.given.execute("begin")
+
+    async def restart(self) -> None:
+        if not self._begun:
+            await self.given.rollback()
 
     async def flush(self) -> None:
         pass

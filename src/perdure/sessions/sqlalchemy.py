@@ -17,6 +17,7 @@ class SqlAlchemy:
     def __init__(self, given: Any, *, orm: bool) -> None:
         self.given = given
         self._orm = orm
+        self._begun = given.in_transaction()
         self.kind = f"sqlalchemy {type(given).__name__}"
         name = (given.get_bind() if orm else given).dialect.name
         if name not in _DIALECTS:
@@ -46,6 +47,10 @@ class SqlAlchemy:
             self.given.begin()
         if self.dialect == "sqlite" and not getattr(self._driver, "in_transaction", False):
             self._connection.exec_driver_sql("begin immediate")
+
+    def restart(self) -> None:
+        if not self._begun:
+            self.given.rollback()
 
     def flush(self) -> None:
         if self._orm:
@@ -87,6 +92,9 @@ class AsyncSqlAlchemy:
 
     async def begin(self) -> None:
         await self._call(self._made.begin)
+
+    async def restart(self) -> None:
+        await self._call(self._made.restart)
 
     async def flush(self) -> None:
         await self._call(self._made.flush)

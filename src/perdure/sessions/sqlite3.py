@@ -16,6 +16,7 @@ class Sqlite3:
 
     def __init__(self, given: Any) -> None:
         self.given = given
+        self._begun = given.in_transaction
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         cursor = self.given.cursor()
@@ -31,6 +32,10 @@ class Sqlite3:
     def begin(self) -> None:
         if not self.given.in_transaction:
             self.given.execute("begin immediate")
+
+    def restart(self) -> None:
+        if not self._begun:
+            self.rollback()
 
     def flush(self) -> None:
         pass
