@@ -15,7 +15,7 @@ import pytest
 from perdure import App
 from perdure.errors import Misuse, WorkflowTerminated
 from perdure.model.records import Kind
-from perdure.runtime import transactions
+from perdure.runtime import sweep, transactions
 from tests.runtime.support import executor, history, row, until
 from tests.transactions.banks import ACCOUNTS, CENTS, Bank, read
 from tests.transactions.conftest import AWAY, HOME, Where, places
@@ -250,3 +250,34 @@ async def test_sum_under_many_at_once(app: App, money: Bank) -> None:
             assert await money.total() == ACCOUNTS * CENTS
             await handle.result()
     assert len(await money.read("select id from transfer")) == 20
+
+
+@places(*SOME_AWAY)
+async def test_rows_go_when_their_record_is_durable(app: App, money: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those of an id that is used again are another's."""
+
+    def put(_db: Any, id: str) -> Flow:
+        yield f"insert into transfer values ('{id}', null)"
+
+    move = app.transaction(money.source)(money.do(put))
+
+    @app.workflow
+    async def pay(id: str) -> None:
+        await move(id)
+        await move(id)
+
+    rows = "select count(*) from perdure_transaction where run {}"
+    async with app:
+        first = await pay.options(id="w").start("t")
+        await first.result()
+        monkeypatch.setattr(sweep, "EVERY", 2)
+        for n in range(4):
+            await pay(f"u{n}")
+        await pay.options(id="w", on_conflict="replace").start("v")
+        await pay.handle("w").result()
+        assert await sweep.sweep(executor(app), move.definition) > 0
+        while await sweep.sweep(executor(app), move.definition):  # fences go after the rows
+            pass
+        assert await money.read(rows.format("> 0")) == [(0,)]
+        assert await money.read(rows.format("= 0")) == [(0,)]
+    assert await money.read("select count(*) from transfer where id in ('t', 'v')") == [(4,)]

@@ -12,6 +12,7 @@ class Places:
         self._store = store
         self._home = ""
         self.tables: set[str] = set()  # places where the table of transactions was seen
+        self.committed: dict[str, int] = {}  # transactions of this process, by such a place
 
     async def home(self, there: str) -> str:
         """The app's own database; what is known of it is asked anew if it is not the one that is ``there``.

@@ -100,33 +100,33 @@ class Lending(Execution):
         self.drop()
         self._changed()
 
-    # -- what waits while it is lent
-
-    def _deferred(self, callback: Callable[[], object]) -> bool:
-        if self._later is None or self.gone:
-            return False
-        self._later.append(callback)
-        return True
+    # -- what waits while it is lent; of every other run this is on the way of each record, so it only looks
 
     def dirty(self) -> None:
         if not self._lent:
             super().dirty()
 
     def written(self, unit: Unit, verdict: Verdict) -> None:
-        if verdict.applied and unit.records:
+        if unit.records and verdict.applied:
             self._durable = unit.records[-1].seq
         super().written(unit, verdict)
-        self._changed()
+        if self._quiet is not None:
+            self._changed()
 
     def settle(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record | None:
-        if self._deferred(partial(self.settle, op, outcome, data, name)):
+        if self._later is not None and not self.gone:
+            self._later.append(partial(self.settle, op, outcome, data, name))
             return None
         return super().settle(op, outcome, data, name)
 
     def step_done(self, op: Op, outcome: Outcome, data: bytes | None, error: Exception | None) -> None:
-        if not self._deferred(partial(self.step_done, op, outcome, data, error)):
-            super().step_done(op, outcome, data, error)
+        if self._later is not None and not self.gone:
+            self._later.append(partial(self.step_done, op, outcome, data, error))
+            return
+        super().step_done(op, outcome, data, error)
 
     def _match_mail(self) -> None:
-        if not self._deferred(self._match_mail):
-            super()._match_mail()
+        if self._later is not None and not self.gone:
+            self._later.append(self._match_mail)
+            return
+        super()._match_mail()

@@ -17,10 +17,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from perdure.client.line import Line
 from perdure.client.verbs import patiently
 from perdure.core.run import Op
 from perdure.definitions import StepDef
@@ -30,7 +30,6 @@ from perdure.model.states import Reason
 from perdure.model.writes import Unit, Verdict
 from perdure.runtime.attempts import (
     Concluded,
-    Do,
     Doubt,
     Durable,
     Ending,
@@ -38,19 +37,18 @@ from perdure.runtime.attempts import (
     Sealed,
     Taken,
     Unprepared,
-    aperform,
     asked_again,
     attempt,
     make_table,
     outside,
-    perform,
     set_fence,
 )
+from perdure.runtime.in_session import Flow, in_awaited_session, in_blocking_session
 from perdure.runtime.lending import Lending
 from perdure.runtime.steps import CRASHES, StepCall, crashed
+from perdure.runtime.sweep import count_for_sweep
 from perdure.sessions import foreign
 from perdure.sessions.base import AsyncSession, Session
-from perdure.sessions.find import aopened, opened
 from perdure.sessions.places import check_copy
 from perdure.sessions.trouble import Meaning, meaning
 from perdure.store.within import Within
@@ -60,8 +58,6 @@ log = logging.getLogger("perdure")
 CONFLICTS_MAX = 20  # times that a body is run again because the database rolled it back for another's sake
 DELAY_SECONDS = 0.005  # before the second try, doubled for each further one
 DELAY_SECONDS_MAX = 1.0
-
-Flow = Callable[[Any], Generator[Do, Any, Any]]  # given the session
 
 
 class Crash(BaseException):
@@ -117,7 +113,7 @@ class Transaction:
         self.of = of
         self.execution = execution
         self.op = op
-        self.line = execution.line
+        self.line: Line = execution.line
         self.loop: asyncio.AbstractEventLoop = execution.line.loop
         self.codec = execution.host.registry.codec
         run = execution.run
@@ -189,6 +185,8 @@ class Transaction:
             self.execution.refused()
         elif isinstance(ending, Concluded):
             self.execution.step_done(self.op, *ending)
+            if ending.outcome is Outcome.VALUE:  # in another database
+                count_for_sweep(self.execution.host, self.of.definition, self.here)
         elif raised is None or isinstance(raised, Unwanted):
             self.execution.step_done(self.op, *self.of.stopped(self.op, timed_out=self.timed_out))
         else:
@@ -405,52 +403,8 @@ def meaning_of(error: BaseException) -> Meaning:
 
 def pause(tries: int) -> float:
     """Seconds before another try: more each time, and never those of who was in conflict with this one."""
-    return random.uniform(0.5, 1.0) * min(DELAY_SECONDS * 2 ** min(tries - 1, 16), DELAY_SECONDS_MAX)
-
-
-def in_blocking_session(
-    definition: StepDef,
-    flow: Flow,
-    body: Callable[[Any], Any],
-    on_loop: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any],
-) -> Any:
-    """Open a session, carry out a flow in it, leave it. What it came to counts, whatever leaving raises."""
-    ending: Any = None
-    ended = False
-    try:
-        assert definition.source is not None, "declared with a source"
-        with opened(definition.source) as session:
-            try:
-                ending, ended = perform(flow(session), session, body, on_loop), True
-            except BaseException:
-                with suppress(Exception):
-                    session.rollback()
-                raise
-    except Exception as error:
-        if not ended:
-            raise
-        log.debug("leaving the session of transaction %s raised %r", definition.name, error)
-    return ending
-
-
-async def in_awaited_session(definition: StepDef, flow: Flow, body: Callable[[Any], Any]) -> Any:
-    """The same, awaited."""
-    ending: Any = None
-    ended = False
-    try:
-        assert definition.source is not None, "declared with a source"
-        async with aopened(definition.source) as session:
-            try:
-                ending, ended = await aperform(flow(session), session, body), True
-            except BaseException:
-                with suppress(Exception):
-                    await session.rollback()
-                raise
-    except Exception as error:
-        if not ended:
-            raise
-        log.debug("leaving the session of transaction %s raised %r", definition.name, error)
-    return ending
+    delay: float = min(DELAY_SECONDS * 2.0 ** min(tries - 1, 16), DELAY_SECONDS_MAX)
+    return random.uniform(0.5, 1.0) * delay
 
 
 # -- outside any workflow: the function in a transaction of its own, run again on conflicts, recorded nowhere

@@ -81,7 +81,11 @@ on conflict (app, id, run, path, lineage) do update set nonce = excluded.nonce, 
 _LOCK = f"select nonce from {TABLE} where app = $1 and id = $2 and run = 0 and path = ''"  # noqa: S608
 _RECORD = f"""insert into {TABLE} (app, id, run, path, lineage, fingerprint, outcome, data, nonce, at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""  # noqa: S608
-_OLD = f"select id, run, path, lineage from {TABLE} where app = $1 order by at limit 500"  # noqa: S608
+_OLD = f"""select id, run, path, lineage from {TABLE} where app = $1 and run > 0 order by at limit 500"""  # noqa: S608
+_FENCES = f"""select id, run, path, lineage from {TABLE} f
+where app = $1 and run = 0 and path = '' and not exists (
+    select 1 from {TABLE} r where r.app = f.app and r.id = f.id and r.run > 0)
+order by at limit 500"""  # noqa: S608
 _FORGET = f"delete from {TABLE} where app = $1 and id = $2 and run = $3 and path = $4 and lineage = $5"  # noqa: S608
 
 
@@ -133,12 +137,21 @@ def lock(dialect: Dialect, call: Call) -> Within[bool]:
     return bool(rows) and bytes(rows[0][0]) == call.claim
 
 
-def old(app: str) -> Within[list[tuple[str, int, str, bytes]]]:
-    """The oldest rows of an app."""
-    rows = yield from ask(_OLD, app)
-    return [(id, run, path, bytes(lineage)) for id, run, path, lineage in rows]
+class Row(NamedTuple):
+    """The key of a row: of a record, or (run 0) of a fence."""
+
+    id: str
+    run: int
+    path: str
+    lineage: bytes
 
 
-def forget(app: str, rows: Sequence[tuple[str, int, str, bytes]]) -> Within[None]:
+def old(app: str) -> Within[list[Row]]:
+    """The oldest records of an app, and the oldest fences of workflows that have none."""
+    rows = [*(yield from ask(_OLD, app)), *(yield from ask(_FENCES, app))]
+    return [Row(id, run, path, bytes(lineage)) for id, run, path, lineage in rows]
+
+
+def forget(app: str, rows: Sequence[Row]) -> Within[None]:
     for row in rows:
         yield from ask(_FORGET, app, *row)

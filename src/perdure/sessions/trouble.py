@@ -5,7 +5,6 @@ Promise: only what the database itself calls a conflict is one. An error of the 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from enum import Enum, auto
 
@@ -62,10 +61,11 @@ def meaning(error: BaseException) -> Meaning:
     return Meaning.OUTCOME
 
 
+_CODES = {"sqlite3": "sqlite_errorcode", "apsw": "extendedresult"}
+
+
 def _is_busy(error: BaseException) -> bool:
-    number = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
-    if number is None and type(error).__module__.partition(".")[0] == "apsw":
-        number = getattr(error, "extendedresult", None)
+    number = getattr(error, _CODES.get(type(error).__module__.partition(".")[0], ""), None)
     return isinstance(number, int) and number & 0xFF in _BUSY
 
 
