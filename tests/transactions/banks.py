@@ -127,6 +127,7 @@ async def furnish(url: str) -> None:
     if url.startswith("sqlite"):
         path = Path(url.removeprefix("sqlite:///"))
         conn = apsw.Connection(str(path))
+        conn.set_busy_timeout(5000)
         try:
             for sql in TABLES:
                 conn.execute(sql)

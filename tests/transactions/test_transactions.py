@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 import perdure.sync
-from perdure import App, Retry, current
-from perdure.errors import Misuse, StepTimeout
+from perdure import App, Codec, Retry, Router, current, sleep
+from perdure.errors import DefinitionError, Misuse, StepTimeout
 from perdure.model.records import Kind, Outcome
-from tests.runtime.support import history
+from perdure.testing import harness
+from tests.runtime.support import history, until
 from tests.runtime.support import kinds as all_kinds
 from tests.transactions.banks import ACCOUNTS, CENTS, Bank
-from tests.transactions.conftest import AWAY, HOME, places
+from tests.transactions.conftest import AWAY, HOME, Where, places
 
 Flow = Generator[str, Any, Any]
 
@@ -233,3 +234,119 @@ async def test_the_record_is_written_by_the_transaction_itself(app: App, money: 
         assert line.journal.commits - before == 2  # the start, the end
         records = await history(app, (await anext(aiter(app.client.list()))).id)
         assert [(r.kind, r.outcome) for r in records] == [(Kind.STEP, Outcome.VALUE)]
+
+
+@places(*[where for where in HOME if where.kind in ("asyncpg", "psycopg")])
+async def test_a_role_that_may_not_is_told_what_it_needs(app: App, money: Bank) -> None:
+    await money.read(
+        "create role clerk; grant usage on schema public to clerk; grant all on account, transfer to clerk"
+    )
+
+    def put(_db: Any, cents: int) -> Flow:
+        yield "set local role clerk"
+        yield f"update account set cents = {cents}"
+
+    move = app.transaction(money.source)(money.do(put))
+
+    @app.workflow
+    async def pay() -> None:
+        await move(1)
+
+    async with app:
+        with pytest.raises(Exception, match="permission denied") as raised:
+            await pay()
+        assert "docs/guide/transactions.md" in raised.value.__notes__[0]
+        await money.read(
+            "grant usage on schema perdure to clerk; grant select, update on perdure.workflow to clerk; "
+            "grant select, insert on perdure.history to clerk"
+        )
+        await pay()
+    await money.read("drop owned by clerk; drop role clerk")
+
+
+@places(*[where for where in (*HOME, *AWAY) if where.kind in ("apsw", "asyncpg", "sqlite3")])
+async def test_a_cancel_waits_for_it(app: App, money: Bank) -> None:
+    """As for a step: what it came to is recorded, and the cancel arrives after it."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def put(_db: Any) -> Flow:
+        yield "insert into transfer values ('put', null)"
+        begun.set()
+        gate.wait(10)
+
+    async def aput(db: Any) -> None:
+        await money.aexecute(db, "insert into transfer values ('put', null)")
+        begun.set()
+        await until(gate.is_set)
+
+    move = app.transaction(money.source, name="put")(aput if money.awaited else money.do(put))
+
+    @app.workflow
+    async def pay() -> None:
+        await move()
+        await sleep(3600)
+
+    async with app:
+        handle = await pay.options(id="w").start()
+        await until(begun.is_set)
+        cancelling = asyncio.create_task(handle.cancel(reason="enough"))
+        await asyncio.sleep(0.1)  # waits: so that the cancel is there first, where the file is not shut by the body
+        gate.set()
+        assert await cancelling == "cancelled"
+        assert (await kinds(app, "w"))[0] == "STEP put VALUE"
+    assert await money.read("select id from transfer") == [("put",)]
+
+
+@places(*[where for where in AWAY if where.kind in ("asyncpg", "sqlite3") and where.app == "sqlite"])
+async def test_a_codec_codes_what_is_kept_elsewhere(database: str, money: Bank) -> None:
+    def flip(data: bytes) -> bytes:
+        return bytes(255 - byte for byte in data)
+
+    app = App("shop", database=database, codec=Codec(encode=flip, decode=flip))
+    move = app.transaction(money.source)(money.do(transfer))
+
+    @app.workflow
+    async def pay() -> int:
+        return await move("t", "a0", "a1", 100)
+
+    async with app:
+        assert await pay() == CENTS - 100
+    found = await money.read("select data from perdure_transaction where run > 0")
+    assert [data.startswith('{"$coded":') for (data,) in found] in ([True], [])  # or it is swept already
+
+
+@places(*[where for where in HOME if where.kind in ("apsw", "asyncpg")])
+async def test_a_router_and_a_fake(money: Bank, where: Where) -> None:
+    """A test's fake is called as the transaction is: without a session."""
+    router = Router("bank.")
+    move = router.transaction(money.source)(money.do(transfer))
+    app = App("shop")
+    app.include(router)
+
+    @app.workflow
+    async def pay() -> int:
+        return await move("t", "a0", "a1", 100)
+
+    def fake(_id: str, _source: str, _target: str, cents: int) -> int:
+        return cents
+
+    async with harness(app) as h:
+        h.replace(move, fake)
+        assert await h.run(pay) == 100
+    assert move.definition.name == "bank.transfer"
+    assert await money.read("select id from transfer") == []
+
+
+def test_what_cannot_be_one_is_refused_where_it_is_declared() -> None:
+    app = App("shop")
+    for source, fn, why in (
+        (object(), lambda _: None, "give what opens a session"),
+        (dict, lambda: None, "takes no argument"),
+        (dict, Wrong.method, "is a method"),
+    ):
+        with pytest.raises(DefinitionError, match=why):
+            app.transaction(source)(fn)  # type: ignore[call-overload]
+
+
+class Wrong:
+    def method(self, db: Any) -> None: ...

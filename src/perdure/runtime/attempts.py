@@ -23,6 +23,8 @@ from perdure.sessions.places import place
 from perdure.sessions.trouble import UNDECIDED, Meaning, meaning, sqlstate
 from perdure.store.within import Job, Request, Statement, Within
 
+_FORBIDDEN = "42501"
+
 
 class Act(NamedTuple):
     """Do this to the session."""
@@ -138,6 +140,8 @@ def _at_home(desk: Desk, *, early: bool) -> Attempt:
         verdict: Verdict = yield from desk.within(sealed.unit)
     except Exception as error:
         if meaning(error) is not Meaning.TAKEN:
+            if sqlstate(error) == _FORBIDDEN:
+                error.add_note("what this role needs of Perdure's tables is in docs/guide/transactions.md")
             raise
         verdict = Verdict(applied=False)
     if not verdict.applied:

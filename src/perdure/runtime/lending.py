@@ -26,6 +26,7 @@ from perdure.runtime.execution import Execution
 class Lending(Execution):
     """See the head of this file."""
 
+    running: int
     _later: deque[Callable[[], object]] | None = None  # what arrived since it is wanted; None: it is the run's own
     _lent = False
     _quiet: list[asyncio.Future[None]] | None = None  # those who wait for a change

@@ -251,7 +251,7 @@ class Transaction:
         try:
             return await asyncio.shield(future)
         finally:
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            future.add_done_callback(_heard)
 
     async def _awaited_body(self, session: Any) -> Any:
         try:
@@ -388,6 +388,12 @@ class Transaction:
         self._check()
         self.sealed = True
         return Sealed()
+
+
+def _heard(future: asyncio.Future[Any]) -> None:
+    """What a thread came to that nobody waits for is no error."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _give_up_turn(taking: asyncio.Future[Callable[[], None]]) -> None:

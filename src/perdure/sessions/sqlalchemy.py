@@ -24,7 +24,7 @@ class SqlAlchemy:
             raise Misuse(
                 f"a {self.kind} of the dialect {name!r} cannot hold a transaction of Perdure's: Postgres and SQLite can"
             )
-        self.dialect = _DIALECTS[name]
+        self.dialect: Dialect = _DIALECTS[name]
 
     @property
     def _connection(self) -> Any:
@@ -68,7 +68,7 @@ class SqlAlchemy:
 
 
 def _plain(value: Any) -> Any:
-    return bytes(value) if isinstance(value, memoryview) else value  # psycopg2's bytea
+    return value.tobytes() if isinstance(value, memoryview) else value  # psycopg2's bytea
 
 
 class AsyncSqlAlchemy:
@@ -78,10 +78,13 @@ class AsyncSqlAlchemy:
         self.given = given
         self._made = SqlAlchemy(given.sync_session if orm else given.sync_connection, orm=orm)
         self.kind = f"sqlalchemy {type(given).__name__}"
-        self.dialect = self._made.dialect
+        self.dialect: Dialect = self._made.dialect
 
     async def _call(self, call: Callable[..., Any], *args: Any) -> Any:
-        return await self.given.run_sync(lambda _: call(*args))
+        def here(_: Any) -> Any:
+            return call(*args)
+
+        return await self.given.run_sync(here)
 
     async def execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         rows: Rows = await self._call(self._made.execute, sql, parameters)

@@ -19,7 +19,11 @@ Q = queries("perdure.store.sqlite")
 
 def within(app: str, unit: Unit, now: int) -> Within[Verdict]:
     """The unit, in the write transaction that the connection is in."""
-    verdict: Verdict = yield Job(lambda conn: commit(conn, app, [unit], now).verdicts[0])
+
+    def write(conn: Connection) -> Verdict:
+        return commit(conn, app, [unit], now).verdicts[0]
+
+    verdict: Verdict = yield Job(write)
     return verdict
 
 
