@@ -48,6 +48,7 @@ class Lending(Execution):
                 if self.in_mid_burst:
                     await asyncio.sleep(0)
                 else:
+                    self.dirty()  # a wake that was acted on waits for company otherwise
                     await self._change()
             if self.gone:
                 raise Evicted
