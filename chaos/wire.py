@@ -70,7 +70,7 @@ class Conversation:
     @property
     def writing(self) -> bool:
         """Whether what was asked writes, or ends a transaction that has written."""
-        return any(WRITES.search(sql) for sql in self.asked) or (self.wrote and "commit" in self.asked)
+        return any(WRITES.search(sql) for sql in self.asked) or (self.wrote and "commit" in map(str.lower, self.asked))
 
     def client_says(self, data: bytes) -> None:
         for kind, body in self._front.feed(data):

@@ -39,6 +39,7 @@ class StepDef:
     plain_args: tuple[int, int] | None = None  # so many positional arguments always fit
     is_method: bool = False
     hidden: frozenset[str | int] = frozenset()  # arguments never shown
+    source: Callable[[], Any] | None = None  # of a transaction: what opens the session that is its first argument
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` naming the step if a call does not fit it: now, not when the body runs."""

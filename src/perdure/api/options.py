@@ -29,7 +29,8 @@ class Options(TypedDict, total=False):
     ``debounce``: begin so long after the latest start of that ``dedup``, with its input; ``debounce_max``: but not
     longer than this after the first. ``expires``: closed as timed out if it is still in line by then.
     ``version``: run only on this version. ``attributes``: for searching. ``on_parent_close``: of a child, what its
-    parent's end means. Durations are timedeltas or seconds.
+    parent's end means. ``session``: start it in this transaction of yours (``.start`` only), so that it exists if that
+    commits. Durations are timedeltas or seconds.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
     timeout: Duration
     attributes: Mapping[str, object]
     on_parent_close: Literal["cancel", "abandon", "wait"]
+    session: object
 
 
 DEDUP_MAX = 500

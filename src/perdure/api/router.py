@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.policies import Asked, declare
 from perdure.api.queue import Queue, check_queue, limits_of
 from perdure.api.resource import Resource
 from perdure.api.step import Step, StepDecorator, check_retry, check_step
+from perdure.api.transaction import transaction_of
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.questions import StartOptions
 from perdure.definitions import QueueDef, Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
@@ -28,6 +30,7 @@ from perdure.serde.values import ArgsShape, Shape
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Router:
@@ -90,6 +93,59 @@ class Router:
         )
         self._registry.add(definition)
         return Step[Any, Any](definition, fn)
+
+    # -- transactions
+
+    # async-only
+    @overload
+    def transaction(
+        self,
+        source: Callable[[], AbstractAsyncContextManager[S, bool | None]],
+        /,
+        *,
+        name: str | None = ...,
+        retry: Retry | None = ...,
+        timeout: Duration | None = ...,
+    ) -> Callable[[Callable[Concatenate[S, P], Coroutine[Any, Any, R]]], Step[P, R]]: ...
+    @overload
+    def transaction(
+        self,
+        source: Callable[[], AbstractContextManager[S, bool | None]],
+        /,
+        *,
+        name: str | None = ...,
+        retry: Retry | None = ...,
+        timeout: Duration | None = ...,
+    ) -> Callable[[Callable[Concatenate[S, P], R]], Step[P, R]]: ...
+    # end
+    def transaction(
+        self,
+        source: Any,  # async-only
+        # sync-only: source: Callable[[], AbstractContextManager[S, bool | None]],
+        /,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+    ) -> Any:  # async-only
+        # sync-only: ) -> Callable[[Callable[Concatenate[S, P], R]], Step[P, R]]:
+        """Declare a transaction: a step that gets a session, whose writes commit together with the step's record.
+
+        ``source``: opens a session: ``sessionmaker(engine)``, ``engine.begin``, ``pool.connection``, ``pool.acquire``,
+        or a function that gives a connection. The body must not commit. It runs again, on a new snapshot, when the
+        database rolls it back for another's sake; it commits once. An exception rolls it back and is its outcome.
+        Outside a workflow, the function in a transaction of its own.
+
+        >>> # @shop.transaction(Session)
+        >>> # async def reserve(db: AsyncSession, sku: str) -> None: ...
+        """
+
+        def declare(fn: Any) -> Step[Any, Any]:
+            definition = transaction_of(fn, source, partial(self._named, name), retry, timeout)
+            self._registry.add(definition)
+            return Step[Any, Any](definition, fn)
+
+        return declare
 
     # -- workflows
 

@@ -13,6 +13,7 @@ from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
 from perdure.runtime.steps import StepCall
+from perdure.runtime.transactions import TransactionCall
 from perdure.serde.fingerprint import fingerprint
 from perdure.serde.show import show_call, show_none
 
@@ -45,7 +46,8 @@ class Step(Generic[P, R]):
             outside: Coroutine[Any, Any, R] = aface.step_outside(definition, bound, kwargs)
             return outside
         definition.check(bound, kwargs)
-        call = StepCall(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
+        made = StepCall if definition.source is None else TransactionCall
+        call = made(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
         plain = execution.host.registry.codec is None

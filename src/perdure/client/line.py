@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from perdure.client.journal import Journal
+from perdure.client.places import Places
 from perdure.client.questions import StartOrder
 from perdure.client.routes import Routes
 from perdure.client.timers import Timers
@@ -79,6 +80,7 @@ class Line:
         self.journal = Journal(store, self.clock, loop)
         self.timers = Timers(self.clock, loop)
         self.watcher = Watcher(store, loop, self.clock)
+        self.places = Places(store)
         self.new_token = TokenMaker()
         self.new_id = WorkflowIds()
         self.new_mid = MessageIds()

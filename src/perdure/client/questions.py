@@ -49,6 +49,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attributes: bytes | None = None
     on_parent_close: OnParentClose = "cancel"
     versioning: Versioning = Versioning.UNDECLARED  # as the workflow was declared
+    session: Any = None  # the caller's own, in whose transaction it starts
 
 
 class StartOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -97,8 +97,7 @@ class Begun(NamedTuple):
 
 async def start(line: Line, order: StartOrder) -> Begun:
     """Start one workflow; who it is, once durable."""
-    if line.routes.rollout != "auto":
-        [order] = await _routed(line, [order])
+    order = await routed(line, order)
     id = order.options.id or line.new_id()
     if order.options.dedup is not None:
         return Begun(await _start_once(line, order, id))
@@ -120,8 +119,7 @@ async def start(line: Line, order: StartOrder) -> Begun:
 
 async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
     """Start a workflow and wait for its end. The way of most calls: run in this process, told by it."""
-    if line.routes.rollout != "auto":
-        [order] = await _routed(line, [order])
+    order = await routed(line, order)
     if line.work is None or not line.work.can_run(order):
         return await result(line, ResultOf((await start(line, order)).id, shape))
     id = order.options.id or line.new_id()
@@ -174,6 +172,13 @@ async def _start_once(line: Line, order: StartOrder, id: str) -> str:
             return row.id
 
 
+async def routed(line: Line, order: StartOrder) -> StartOrder:
+    """The order with the version that routing gives it."""
+    if line.routes.rollout != "auto":
+        [order] = await _routed(line, [order])
+    return order
+
+
 async def _routed(line: Line, orders: Sequence[StartOrder]) -> Sequence[StartOrder]:
     """Each order with the version that routing gives it."""
     if line.routes.stale:
@@ -221,8 +226,14 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
         if row.status.open:
             await cancel(line, CancelOf(row.id, "replaced by a new start"))
         return await _forget_run(line, row, order)
+    await attach(line, order, row)
+    return False
+
+
+async def attach(line: Line, order: StartOrder, row: WorkflowRow) -> None:
+    """Attach to the workflow that has the id. Raises ``WorkflowConflict`` if it is another, or none is wanted."""
     stored = (await patiently(line, line.store.inputs, [row.key])).get(row.key)
-    if policy == "fail":
+    if order.options.on_conflict == "fail":
         raise WorkflowConflict(
             f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this "
             "error. Choose another id, or leave on_conflict out to attach to it"
@@ -237,7 +248,6 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
             "To run it again: another id, or .options(on_conflict='replace')",
             row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status,
         )  # fmt: skip
-    return False
 
 
 async def _first_run(line: Line, row: WorkflowRow, order: StartOrder) -> WorkflowRow:

@@ -404,6 +404,23 @@ class Run:
             op.path, op.kind, op.name if name is None else name, at, op.fingerprint, outcome, data, op.attempt, op.shown
         )
 
+    def next_record(self, op: Op, at: int, outcome: Outcome, data: bytes | None) -> Record:
+        """The record that ``settle`` would make now, for who writes it himself; nothing may come between."""
+        at = max(self.now, at)
+        return Record(
+            self.seq + 1, op.path, op.kind, op.name, at, op.fingerprint, outcome, data, op.attempt, op.shown
+        )  # fmt: skip
+
+    def settled(self, op: Op, record: Record) -> None:
+        """An outcome arrived whose record (``next_record``) is written already."""
+        op.is_open = False
+        self.observed = True
+        self.asked.pop(op.path, None)
+        self.now = max(self.now, record.at)
+        if self._later:
+            self._reveal(record.seq)
+        self.seq = record.seq
+
     def fail_attempt(self, op: Op, at: int, data: bytes) -> Record:
         """A failed attempt that will be retried; must be durable before the next one begins."""
         record = self._append(

@@ -9,20 +9,24 @@ from contextlib import asynccontextmanager
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from perdure.client import verbs
+from perdure.client import outbox, verbs
 from perdure.client.operate import change, counted
-from perdure.client.questions import ResultOf, StartOrder
+from perdure.client.questions import ResultOf, SendTo, StartOrder
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import WorkflowRow
+from perdure.model.writes import Verdict
 from perdure.runtime import handover, streaming
-from perdure.runtime.context import async_body, outside
+from perdure.runtime.context import async_body, outside, refuse_session_in_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
 from perdure.runtime.reading import decoder
+from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
+from perdure.sessions.base import AsyncSession, Session, arun, run
+from perdure.sessions.find import awaited, blocking, session_of
 from perdure.store.base import Filter
 
 FACE: str = "perdure"
@@ -103,6 +107,37 @@ async def start(home: Home, order: StartOrder) -> verbs.Begun:
     return verbs.Begun(await start_child(execution, execution.next_path(), order))
 
 
+async def start_within(home: Home, order: StartOrder) -> verbs.Begun:
+    """Start one in the caller's own transaction."""
+    refuse_session_in_body(body("session="))
+    session = session_of(order.options.session)
+    engine = home.engine()
+    ordered = await on_engine(engine, lambda: outbox.order_start(engine.line, order))
+    verdict = await _put(session, ordered)
+    (start,) = ordered.unit.children
+    if start.id in verdict.exists:
+        await on_engine(engine, lambda: outbox.taken(engine.line, order, verdict.exists[start.id]))
+    return verbs.Begun(start.id)
+
+
+async def send_within(home: Home, question: SendTo, given: object) -> None:
+    """Send in the caller's own transaction."""
+    refuse_session_in_body(body("session="))
+    session = session_of(given)
+    engine = home.engine()
+    ordered = await on_engine(engine, lambda: outbox.order_send(engine.line, question))
+    outbox.check_delivered(ordered, await _put(session, ordered))
+
+
+async def _put(session: Session | AsyncSession, ordered: outbox.Ordered) -> Verdict:
+    """Through the session, here: it is the caller's, and its calls block or are awaited as his own do."""
+    if (waits := awaited(session)) is not None:
+        return await arun(waits, outbox.put(waits, ordered, within=await waits.in_transaction()))
+    blocks = blocking(session)
+    assert blocks is not None, "one or the other"
+    return run(blocks, outbox.put(blocks, ordered, within=blocks.in_transaction()))
+
+
 async def start_child(execution: Any, path: str, order: StartOrder) -> str:
     if order.options.id is None and order.options.dedup is None:
         return execution.note_child(path, order, order.fingerprint)  # type: ignore[no-any-return]
@@ -138,6 +173,10 @@ async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape
 
 def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
     """Outside a workflow a step is the plain function; a ``def`` one runs in a thread, since here it is awaited."""
+    if definition.source is not None:
+        if definition.is_async:
+            return acall_outside(definition, args, kwargs)
+        return asyncio.to_thread(call_outside, definition, args, kwargs)
     if definition.is_async:
         return definition.fn(*args, **kwargs)  # type: ignore[no-any-return]
     return asyncio.to_thread(definition.fn, *args, **kwargs)

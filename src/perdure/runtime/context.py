@@ -154,6 +154,15 @@ def refuse_in_step(workflow: str, *, foreign: bool) -> None:
     )
 
 
+def refuse_session_in_body(execution: Any | None) -> None:
+    """Raise ``Misuse`` for ``session=`` in a workflow's body, which has no transaction of its own."""
+    if execution is not None:
+        raise Misuse(
+            f"session= was given in the body of workflow {execution.row.name!r}: what a body starts and sends is "
+            "recorded with it. Leave it out, or do it in a transaction (@app.transaction)"
+        )
+
+
 def _speaker() -> dict[str, Any] | None:
     """Who logs: fields for the record, None for a body that says again what it said before."""
     step = STEP.get()

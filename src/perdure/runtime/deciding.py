@@ -23,15 +23,15 @@ from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import ask
 from perdure.runtime.decide import effect_or_default
 from perdure.runtime.effects import Case
-from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import incident_of
+from perdure.runtime.lending import Lending
 from perdure.runtime.steps import CRASHES
 from perdure.runtime.waits import ContinueAsNew
 
 log = logging.getLogger("perdure")
 
 
-class Deciding(Execution):
+class Deciding(Lending):
     """See the head of this file."""
 
     _asking = False

@@ -14,22 +14,25 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from perdure.client import verbs
+from perdure.client import outbox, verbs
 from perdure.client.operate import change, counted
-from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outcome_of
+from perdure.client.questions import ResultOf, SendTo, StartOrder, decode_outcome, outcome_of
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
-from perdure.errors import Cancelled
+from perdure.errors import Cancelled, WrongFace
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import Ended, WorkflowRow
 from perdure.runtime import handover, streaming
 from perdure.runtime.births import Newcomer
-from perdure.runtime.context import outside, sync_body
+from perdure.runtime.context import outside, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
 from perdure.runtime.reading import decoder
+from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
+from perdure.sessions.base import Session, run
+from perdure.sessions.find import blocking, session_of
 from perdure.store.base import Filter
 
 FACE: str = "perdure.sync"
@@ -164,6 +167,36 @@ def start(home: Home, order: StartOrder) -> verbs.Begun:
     return verbs.Begun(start_child(execution, execution.next_path(), order))
 
 
+def start_within(home: Home, order: StartOrder) -> verbs.Begun:
+    """Start one in the caller's own transaction."""
+    refuse_session_in_body(body("session="))
+    session = _blocking(order.options.session)
+    engine = home.engine()
+    ordered = on_engine(engine, lambda: outbox.order_start(engine.line, order))
+    verdict = run(session, outbox.put(session, ordered, within=session.in_transaction()))
+    (start,) = ordered.unit.children
+    if start.id in verdict.exists:
+        on_engine(engine, lambda: outbox.taken(engine.line, order, verdict.exists[start.id]))
+    return verbs.Begun(start.id)
+
+
+def send_within(home: Home, question: SendTo, given: object) -> None:
+    """Send in the caller's own transaction."""
+    refuse_session_in_body(body("session="))
+    session = _blocking(given)
+    engine = home.engine()
+    ordered = on_engine(engine, lambda: outbox.order_send(engine.line, question))
+    verdict = run(session, outbox.put(session, ordered, within=session.in_transaction()))
+    outbox.check_delivered(ordered, verdict)
+
+
+def _blocking(given: object) -> Session:
+    session = session_of(given)
+    if (blocks := blocking(session)) is None:
+        raise WrongFace(f"session=: {session.kind} is awaited, which perdure.sync cannot; use perdure there")
+    return blocks
+
+
 def start_child(execution: Any, path: str, order: StartOrder) -> str:
     if order.options.id is None and order.options.dedup is None:
         return execution.note_child(path, order, order.fingerprint)  # type: ignore[no-any-return]
@@ -192,6 +225,10 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
 
 def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Outside a workflow a step is the plain function; an ``async def`` one runs on a loop, since here it blocks."""
+    if definition.source is not None:
+        if definition.is_async:
+            return asyncio.run(acall_outside(definition, args, kwargs))
+        return call_outside(definition, args, kwargs)
     if definition.is_async:
         return asyncio.run(definition.fn(*args, **kwargs))
     return definition.fn(*args, **kwargs)

@@ -327,7 +327,8 @@ class SyncExecution(answers.Answering):
         plain.start(self, op)
 
     def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Any:
-        if not call.definition.is_async and call.timeout is None:  # a timeout needs a thread that can be left alone
+        plain = type(call) is StepCall and not call.definition.is_async
+        if plain and call.timeout is None:  # a timeout needs a thread that can be left alone
             here = ThreadStep(call.definition, call.args, call.kwargs, call.retry, call.timeout, call.name)
             call = here
         record = self._outcome(self.next_path(), Kind.STEP, call.name, fingerprint, call, shown)

@@ -31,8 +31,9 @@ from perdure.model.states import Reason, Status, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
+from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.within import Within
 
 
 def without_cleanup(version: str) -> str:
@@ -136,6 +137,27 @@ class Store(Protocol):
     # -- writing
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         """Write a batch in one transaction. Units of distinct runs, in any order; see ``model/writes.py``."""
+        ...
+
+    def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
+        """Write ``unit`` in a transaction of a session of the same database; it stands or falls with that.
+
+        One record of a run that is held (the last statement before the commit: it locks the run's row; ``before``: the
+        last ``seq`` that was there when the transaction began), or starts and messages of a caller outside. What
+        another has committed under the same id or key is told; nothing is sent twice.
+        """
+        ...
+
+    async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
+        """Whether a transaction whose answer was lost has committed that record; waits while it may still do so."""
+        ...
+
+    async def turn(self) -> Callable[[], None]:
+        """Wait for the right to begin a writing transaction on a connection of one's own; call to give it back."""
+        ...
+
+    async def place(self) -> str:
+        """Which database this is, in the words of ``sessions/places.py``."""
         ...
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:

@@ -22,10 +22,11 @@ from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
 from perdure.model.streams import StreamAsk, StreamPage
-from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit
+from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit, Verdict
 from perdure.serde.codec import Codec
 from perdure.store.base import ClaimRequest, Fates, Store
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.within import Within
 
 T = TypeVar("T", Record, Message, Ended)
 
@@ -52,6 +53,9 @@ class CodedStore:
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         return await self._store.commit([self._unit(unit) for unit in batch], now=now)
+
+    def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
+        return self._store.within(self._unit(unit), before, now=now)
 
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await self._store.replace(old, self._start(next), nonce, now=now)

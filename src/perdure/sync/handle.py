@@ -66,14 +66,20 @@ class Handle(Generic[R]):
         return cast("Status", sface.ask(self._home, CancelOf(self.id, reason)))
 
     @sface.at_the_call
-    def send(self, value: T, topic: Topic[T] | str = "", *, key: str | None = None) -> None:
+    def send(self, value: T, topic: Topic[T] | str = "", *, key: str | None = None, session: object = None) -> None:
         """Send a message; durable when this returns. With ``key`` it is delivered once, however often it is sent.
+
+        ``session``: send it in this transaction of yours, so that it is delivered if that commits.
 
         Raises ``WorkflowNotFound`` for an unknown id, ``WorkflowClosed`` for one that has ended, ``Unserializable``.
         """
         name, shape = name_and_shape(topic, "topic")
         data = seal(encode_message(value, shape, name), "value", self._home.registry.codec)
-        sface.ask(self._home, SendTo(self.id, name, data, key))
+        question = SendTo(self.id, name, data, key)
+        if session is not None:
+            sface.send_within(self._home, question, session)
+        else:
+            sface.ask(self._home, question)
 
     @sface.at_the_call
     def get_event(self, event: Event[T] | str, *, timeout: Duration | None = None) -> T | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.policies import Asked, declare
@@ -24,11 +25,13 @@ from perdure.runtime import sface
 from perdure.serde.hints import call_hints
 from perdure.serde.values import ArgsShape, Shape
 from perdure.sync.step import Step, StepDecorator, check_retry, check_step
+from perdure.sync.transaction import transaction_of
 from perdure.sync.workflow import Homes, Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Router:
@@ -91,6 +94,35 @@ class Router:
         )
         self._registry.add(definition)
         return Step[Any, Any](definition, fn)
+
+    # -- transactions
+
+    def transaction(
+        self,
+        source: Callable[[], AbstractContextManager[S, bool | None]],
+        /,
+        *,
+        name: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+    ) -> Callable[[Callable[Concatenate[S, P], R]], Step[P, R]]:
+        """Declare a transaction: a step that gets a session, whose writes commit together with the step's record.
+
+        ``source``: opens a session: ``sessionmaker(engine)``, ``engine.begin``, ``pool.connection``, ``pool.acquire``,
+        or a function that gives a connection. The body must not commit. It runs again, on a new snapshot, when the
+        database rolls it back for another's sake; it commits once. An exception rolls it back and is its outcome.
+        Outside a workflow, the function in a transaction of its own.
+
+        >>> # @shop.transaction(Session)
+        >>> # async def reserve(db: AsyncSession, sku: str) -> None: ...
+        """
+
+        def declare(fn: Any) -> Step[Any, Any]:
+            definition = transaction_of(fn, source, partial(self._named, name), retry, timeout)
+            self._registry.add(definition)
+            return Step[Any, Any](definition, fn)
+
+        return declare
 
     # -- workflows
 

@@ -14,6 +14,7 @@ from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
 from perdure.runtime import sface
 from perdure.runtime.steps import StepCall
+from perdure.runtime.transactions import TransactionCall
 from perdure.serde.fingerprint import fingerprint
 from perdure.serde.show import show_call, show_none
 
@@ -46,7 +47,8 @@ class Step(Generic[P, R]):
             outside: R = sface.step_outside(definition, bound, kwargs)
             return outside
         definition.check(bound, kwargs)
-        call = StepCall(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
+        made = StepCall if definition.source is None else TransactionCall
+        call = made(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
         plain = execution.host.registry.codec is None

@@ -11,7 +11,7 @@ import msgspec
 from perdure.api.options import Options, check_id, check_queued, read_options
 from perdure.client.questions import StartOptions, StartOrder
 from perdure.definitions import WorkflowDef
-from perdure.errors import NotOpen
+from perdure.errors import Misuse, NotOpen
 from perdure.runtime import sface
 from perdure.runtime.context import refuse_in_step
 from perdure.runtime.face import Home
@@ -81,6 +81,11 @@ class Workflow(Generic[P, R]):
             self.__module__ = getattr(fn, "__module__", __name__)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._options.session is not None:
+            raise Misuse(
+                f"workflow {self.name!r} was called with session=, and would wait for an end that cannot come before "
+                "your transaction has committed: use .start(…)"
+            )
         answer: R = sface.call(self._home, self._order(args, kwargs), self._result)
         return answer
 
@@ -91,7 +96,11 @@ class Workflow(Generic[P, R]):
         Raises ``WorkflowConflict`` if the id is taken by another call, ``Unserializable`` for an argument that
         cannot be stored (before anything is written).
         """
-        begun = sface.start(self._home, self._order(args, kwargs))
+        order = self._order(args, kwargs)
+        if order.options.session is not None:
+            begun = sface.start_within(self._home, order)
+        else:
+            begun = sface.start(self._home, order)
         return Handle(self._home, begun.id, self._result, begun.ended)
 
     @sface.at_the_call
@@ -108,6 +117,8 @@ class Workflow(Generic[P, R]):
                 options = msgspec.structs.replace(order.options, id=check_id(id(item)))
                 order = msgspec.structs.replace(order, options=options)
             orders.append(order)
+        if self._options.session is not None:
+            return [Handle(self._home, sface.start_within(self._home, each).id, self._result) for each in orders]
         if sface.body(self.name) is not None:
             return [Handle(self._home, sface.start(self._home, order).id, self._result) for order in orders]
         begun = sface.start_many(self._home, orders)
@@ -136,7 +147,8 @@ class Workflow(Generic[P, R]):
 
     def _order(self, args: Any, kwargs: Any) -> StartOrder:
         decorated = hasattr(self, "__wrapped__")
-        if decorated or self._options.id is None:
+        # With a session it commits with the step, so that it cannot be done twice.
+        if self._options.session is None and (decorated or self._options.id is None):
             refuse_in_step(self.name, foreign=not decorated)
         check_queued(self.name, self._options)
         codec = self._home.registry.codec

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from perdure.model.writes import Close, Continue, Rewind
+from perdure.model.writes import Close, Continue, Rewind, Verdict
 from perdure.store.base import Store
+from perdure.store.within import Within
 
 
 class Seat:
@@ -47,6 +48,10 @@ class Seat:
     def hint(self) -> None:
         if not self.vacant:
             self._told(self)
+
+    def within(self, *args: Any, **kwargs: Any) -> Within[Verdict]:
+        """What is written through a session of the user's own, which outlives this seat as it would a process."""
+        return self._store.within(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)

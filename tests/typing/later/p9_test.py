@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 import pytest
 from perdure.testing import Harness, harness
-from later.p1_checkout_fastapi import checkout, paid, payment_session, shop, Payment
+from programs.p1_checkout_fastapi import checkout, paid, payment_session, shop, Payment
 from later.p3_pipeline import http
 import httpx
 @pytest.fixture

@@ -1,14 +1,15 @@
-"""Checkout with a payment webhook, under FastAPI. With transactions and an outbox: later/p1_checkout_fastapi.py."""
-
+"""Checkout with a payment webhook and an outbox. web = FastAPI, shop = Perdure."""
 from datetime import timedelta
 from uuid import uuid4
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from perdure import App, Event, Retry, Topic, current, recv, set_event
 
+Session = async_sessionmaker(create_async_engine("postgresql+asyncpg:///shop"))
 shop = App("shop")
 web = FastAPI(lifespan=shop.lifespan)
 
@@ -23,13 +24,13 @@ payment_url = Event[str]("payment_url")
 paid = Topic[Payment]("paid")
 
 
-@shop.step
-async def reserve(sku: str, n: int) -> int:
+@shop.transaction(Session)
+async def reserve(db: AsyncSession, sku: str, n: int) -> int:
     return 1
 
 
-@shop.step
-async def release(reservation: int) -> None: ...
+@shop.transaction(Session)
+async def release(db: AsyncSession, reservation: int) -> None: ...
 
 
 @shop.step(retry=Retry(attempts=5, on=ConnectionError))
@@ -71,3 +72,10 @@ async def webhook(payment: Payment) -> None:
 @web.post("/quick")
 async def quick(sku: str) -> dict[str, bool]:
     return {"paid": await checkout.options(id=str(uuid4()))(sku, 1)}
+
+
+@web.post("/outbox")
+async def outbox(sku: str) -> str:
+    async with Session.begin() as db:
+        handle = await checkout.options(session=db).start(sku, 2)
+    return handle.id

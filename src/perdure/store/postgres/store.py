@@ -18,7 +18,7 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
+from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 from perdure.store.postgres import (
@@ -33,12 +33,14 @@ from perdure.store.postgres import (
     strays,
     streams,
     versions,
+    within,
 )
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
 from perdure.store.postgres.text import statements
 from perdure.store.postgres.writer import Writer
+from perdure.store.within import Within
 
 
 class PostgresStore:
@@ -89,6 +91,19 @@ class PostgresStore:
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         return await self._writer.commit(batch, now)
+
+    def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
+        return within.within(self._place, unit, before, now)
+
+    async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
+        return await within.wrote(self._reading, self._place, key, seq, nonce)
+
+    async def turn(self) -> Callable[[], None]:
+        return _nothing  # writers wait for rows here, not for each other
+
+    async def place(self) -> str:
+        row = await self._reading.fetchrow(self._place.sql["place"])
+        return f"postgres {row[0]} {row[1]}"
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> builtins.list[Claimed]:
         return await claim.claim(self._reading, self._place, want, now)
@@ -361,3 +376,7 @@ class PostgresStore:
 
     async def apps(self) -> builtins.list[str]:
         return await reads.apps(self._reading, self._place)
+
+
+def _nothing() -> None:
+    pass

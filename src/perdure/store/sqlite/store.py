@@ -21,7 +21,7 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
+from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 from perdure.store.sqlite import (
@@ -38,10 +38,12 @@ from perdure.store.sqlite import (
     strays,
     streams,
     versions,
+    within,
 )
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
+from perdure.store.within import Within
 
 T = TypeVar("T")
 
@@ -104,6 +106,19 @@ class SQLiteStore:
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         return await self._write(lambda conn: commit(conn, self.app, batch, _clock(now)))
+
+    def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
+        return within.within(self.app, unit, _clock(now))
+
+    async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
+        return await self._write(lambda conn: within.wrote(conn, self.app, key, seq, nonce))
+
+    async def turn(self) -> Callable[[], None]:
+        return await asyncio.get_running_loop().run_in_executor(None, within.turn, self.path)
+
+    async def place(self) -> str:
+        found = os.stat(self.path)
+        return f"sqlite {found.st_dev}:{found.st_ino}"
 
     async def claim(self, want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await self._write(lambda conn: claim.claim(conn, self.app, want, _clock(now)))
