@@ -9,11 +9,13 @@ from perdure.api.options import Options
 from perdure.api.patches import deprecate_patch, patched
 from perdure.api.resource import Resource
 from perdure.api.router import Router
+from perdure.api.schedule import ScheduleHandle
 from perdure.api.step import Step
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
+from perdure.model.schedules import FiringInfo, ScheduleInfo
 from perdure.model.states import Status
 from perdure.policy.retry import Retry
 from perdure.runtime.context import Current, current
@@ -30,6 +32,7 @@ __all__ = [
     "Current",
     "Duration",
     "Event",
+    "FiringInfo",
     "Handle",
     "Key",
     "Options",
@@ -37,6 +40,8 @@ __all__ = [
     "Resource",
     "Retry",
     "Router",
+    "ScheduleHandle",
+    "ScheduleInfo",
     "Secret",
     "Status",
     "Step",

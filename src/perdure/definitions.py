@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from perdure.errors import DefinitionError
+from perdure.model.schedules import Spec
 from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
 from perdure.policy.rules import Policy
@@ -85,6 +86,15 @@ class ResourceDef:
     value: list[Any] = field(default_factory=lambda: [])  # its value, while open
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScheduleDef:
+    """When a workflow is started by itself."""
+
+    name: str
+    spec: Spec
+    place: str
+
+
 def place_of(fn: Callable[..., Any]) -> str:
     """``file:line`` of a function, for messages that show where something was declared."""
     code = getattr(inspect.unwrap(fn), "__code__", None)
@@ -102,7 +112,7 @@ def plain_args(signature: inspect.Signature) -> tuple[int, int] | None:
     return least, most
 
 
-D = TypeVar("D", WorkflowDef, StepDef, ResourceDef)
+D = TypeVar("D", WorkflowDef, StepDef, ResourceDef, ScheduleDef)
 
 
 def _put(known: dict[str, D], definition: D, what: str) -> None:
@@ -122,11 +132,12 @@ class Registry:
     workflows: dict[str, WorkflowDef] = field(default_factory=lambda: {})
     steps: dict[str, StepDef] = field(default_factory=lambda: {})
     resources: dict[str, ResourceDef] = field(default_factory=lambda: {})
+    schedules: dict[str, ScheduleDef] = field(default_factory=lambda: {})
     included_in: list[Registry] = field(default_factory=lambda: [])  # these also get what is added later
     policies: list[Policy] = field(default_factory=lambda: [])  # as declared
     codec: Codec | None = None  # how values of the app are stored; None: as they are
 
-    def add(self, definition: WorkflowDef | StepDef | ResourceDef) -> None:
+    def add(self, definition: WorkflowDef | StepDef | ResourceDef | ScheduleDef) -> None:
         """Raises ``DefinitionError`` if another function has the name already."""
         match definition:
             case WorkflowDef():
@@ -135,6 +146,8 @@ class Registry:
                 _put(self.steps, definition, "step")
             case ResourceDef():
                 _put(self.resources, definition, "resource")
+            case ScheduleDef():
+                _put(self.schedules, definition, "schedule")
         for registry in self.included_in:
             registry.add(definition)
 
@@ -149,7 +162,7 @@ class Registry:
         """Take another registry's definitions over (their names already carry their own prefix)."""
         other.included_in.append(self)
         everything: list[WorkflowDef | StepDef | ResourceDef] = [*other.workflows.values(), *other.steps.values()]
-        for definition in [*everything, *other.resources.values()]:
+        for definition in [*everything, *other.resources.values(), *other.schedules.values()]:
             self.add(definition)
         for policy in other.policies:
             self.add_policy(policy)

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from perdure.client import verbs
+from perdure.client import schedules, verbs
 from perdure.client.questions import ResultOf, StartOrder
 from perdure.definitions import ResourceDef, StepDef
+from perdure.errors import NotDurable
 from perdure.model.records import WorkflowRow
 from perdure.runtime import handover
 from perdure.runtime.context import async_body, outside
@@ -24,6 +25,7 @@ from perdure.store.base import Filter
 FACE: str = "perdure"
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def body(what: str) -> Any | None:
@@ -231,6 +233,17 @@ async def recover_executors(home: Home, executors: Sequence[str], by: str | None
     order = partial(handover.recover, engine.line.store, executors, by, force=force)
     ids: tuple[str, ...] = await on_engine(engine, lambda: verbs.patiently(engine.line, order))
     return ids
+
+
+async def operate(home: Home, what: str, verb: schedules.Verb[T]) -> T:
+    """Do something to the app as such, from outside any workflow: a body that is replayed would do it again."""
+    if body(what) is not None:
+        raise NotDurable(
+            f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
+        )
+    engine = home.engine()
+    done: T = await on_engine(engine, lambda: schedules.do(engine.line, verb))
+    return done
 
 
 async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:

@@ -48,6 +48,7 @@ from perdure.runtime.post import Post
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
 from perdure.runtime.requests import serve_requests
+from perdure.runtime.schedules import Scheduler
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
@@ -107,6 +108,7 @@ class Executor:
         self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
         self.executions: dict[str, Execution] = {}
         self.post = Post(self)
+        self.scheduler = Scheduler(self)
         self.deciding: dict[str, asyncio.Task[None]] = {}  # claimed here, and a policy is asked what becomes of it
         self.policy_limit = LIMIT_SECONDS
         self.fakes = fakes if fakes is not None else {}
@@ -333,6 +335,7 @@ class Executor:
                 await take_wakes(self, poll.wakes)
             if poll.lost:
                 await self._readopt(poll.lost)
+            await self.scheduler.after(poll)
             if poll.claimable is not None and poll.claimable <= poll.now:
                 await self._claim()
             elif poll.claimable is not None:

@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from perdure.client import verbs
+from perdure.client import schedules, verbs
 from perdure.client.questions import ResultOf, StartOrder, decode_outcome, outcome_of
 from perdure.definitions import ResourceDef, StepDef
-from perdure.errors import Cancelled
+from perdure.errors import Cancelled, NotDurable
 from perdure.model.records import Ended, WorkflowRow
 from perdure.runtime import handover
 from perdure.runtime.births import Newcomer
@@ -30,6 +30,7 @@ from perdure.store.base import Filter
 
 FACE: str = "perdure.sync"
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Portal:
@@ -294,6 +295,17 @@ def recover_executors(home: Home, executors: Sequence[str], by: str | None, forc
     order = partial(handover.recover, engine.line.store, executors, by, force=force)
     ids: tuple[str, ...] = on_engine(engine, lambda: verbs.patiently(engine.line, order))
     return ids
+
+
+def operate(home: Home, what: str, verb: schedules.Verb[T]) -> T:
+    """Do something to the app as such, from outside any workflow: a body that is replayed would do it again."""
+    if body(what) is not None:
+        raise NotDurable(
+            f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
+        )
+    engine = home.engine()
+    done: T = on_engine(engine, lambda: schedules.do(engine.line, verb))
+    return done
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:

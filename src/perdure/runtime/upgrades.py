@@ -21,6 +21,7 @@ from perdure.runtime.launch import Host as Launching
 from perdure.runtime.launch import register
 from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.recovery import BY_CODE
+from perdure.runtime.schedules import Declared
 
 log = logging.getLogger("perdure")
 
@@ -36,6 +37,7 @@ class Following:
         self.unserved_since: float | None = None  # by the loop's clock: nobody is seen to serve the current version
         self.done: Any = None  # all was moved while routing and the gone were as this says
         self.quiet = 0
+        self.schedules = Declared()
 
 
 class Host(Launching, Protocol):
@@ -55,6 +57,7 @@ async def follow(host: Host) -> int:
         routes.saw(routing)
         if routing is None:
             return 0
+        await host.following.schedules.see(host, routing)
         others = await store.incarnations()
         if routing.current != host.code.version:
             await _succeed(host, routing, others)

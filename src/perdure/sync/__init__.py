@@ -7,6 +7,7 @@ from perdure.api.resource import Resource
 from perdure.errors import PerdureError
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
+from perdure.model.schedules import FiringInfo, ScheduleInfo
 from perdure.model.states import Status
 from perdure.policy.retry import Retry
 from perdure.runtime.context import Current, current
@@ -18,6 +19,7 @@ from perdure.sync.handle import Handle
 from perdure.sync.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.sync.patches import deprecate_patch, patched
 from perdure.sync.router import Router
+from perdure.sync.schedule import ScheduleHandle
 from perdure.sync.step import Step
 from perdure.sync.workflow import Workflow
 from perdure.telemetry import logger
@@ -31,6 +33,7 @@ __all__ = [
     "Current",
     "Duration",
     "Event",
+    "FiringInfo",
     "Handle",
     "Key",
     "Options",
@@ -38,6 +41,8 @@ __all__ = [
     "Resource",
     "Retry",
     "Router",
+    "ScheduleHandle",
+    "ScheduleInfo",
     "Secret",
     "Status",
     "Step",

@@ -18,7 +18,7 @@ from perdure.store.base import Store
 
 NUMBERED = frozenset({
     "commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held", "rewind", "reopen", "fork",
-    "adopt_strays", "note_trials", "release_orphans",
+    "adopt_strays", "note_trials", "release_orphans", "change_schedule",
 })  # fmt: skip
 # Made again until they are answered.
 PATIENT = frozenset({"commit", "replace", "cancel", "terminate", "rewind", "reopen", "fork"})

@@ -63,4 +63,4 @@ async def poll(
     row = await link.fetchrow(place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version)
     wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
     lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
-    return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost)
+    return Poll(now=row[0], wakes=wakes, claimable=row[1], lost=lost, schedule=row[7])

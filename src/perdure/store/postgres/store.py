@@ -13,12 +13,24 @@ from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
+from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
 from perdure.store.base import ClaimRequest, Filter, Found, Health, Poll
-from perdure.store.postgres import claim, commands, decisions, health, migrate, reads, requests, strays, versions
+from perdure.store.postgres import (
+    claim,
+    commands,
+    decisions,
+    health,
+    migrate,
+    reads,
+    requests,
+    schedules,
+    strays,
+    versions,
+)
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -288,6 +300,19 @@ class PostgresStore:
 
     async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
         return await strays.trials(self._reading, self._place, ids)
+
+    # -- schedules
+
+    async def schedules(
+        self, names: Collection[str] | None = None, *, due: int | None = None
+    ) -> builtins.list[Schedule]:
+        return await schedules.schedules(self._reading, self._place, names, due)
+
+    async def firings(self, which: Which) -> builtins.list[Firing]:
+        return await schedules.firings(self._reading, self._place, which)
+
+    async def change_schedule(self, order: Reschedule, *, now: int | None = None) -> bool:
+        return await schedules.change(self._reading, self._place, order, now)
 
     # -- hints
 

@@ -11,7 +11,7 @@ from perdure.model.records import Ended, Incarnation, Message, Record, Wake, Wor
 from perdure.model.states import CODE
 from perdure.store.base import Filter, Found, Poll
 from perdure.store.sql import queries
-from perdure.store.sqlite import rows
+from perdure.store.sqlite import rows, schedules
 from perdure.store.sqlite.driver import Connection, Row
 
 Q = queries("perdure.store.sqlite")
@@ -86,7 +86,7 @@ def poll(
     else:
         times: list[int | None] = [conn.execute(Q["workflow_next_due"], (app, of)).get for of in {"", version}]
         claimable = min((max(until, now) for until in times if until is not None), default=None)
-    return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
+    return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost, schedule=schedules.next_due(conn, app, now))
 
 
 def incarnations(conn: Connection, app: str) -> list[Incarnation]:

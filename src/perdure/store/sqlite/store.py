@@ -16,6 +16,7 @@ from typing import TypeVar
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
+from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
@@ -31,6 +32,7 @@ from perdure.store.sqlite import (
     migrate,
     reads,
     requests,
+    schedules,
     strays,
     versions,
 )
@@ -307,6 +309,19 @@ class SQLiteStore:
 
     async def forget(self) -> None:
         await self._write(lambda conn: executors.forget(conn, self.app))
+
+    # -- schedules
+
+    async def schedules(
+        self, names: Collection[str] | None = None, *, due: int | None = None
+    ) -> builtins.list[Schedule]:
+        return await self._read(lambda conn: schedules.schedules(conn, self.app, names, due))
+
+    async def firings(self, which: Which) -> builtins.list[Firing]:
+        return await self._read(lambda conn: schedules.firings(conn, self.app, which))
+
+    async def change_schedule(self, order: Reschedule, *, now: int | None = None) -> bool:
+        return await self._write(lambda conn: schedules.change(conn, self.app, order, _clock(now)))
 
     # -- hints
 

@@ -119,8 +119,8 @@ picked as materialized (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 
--- One look: wakes for what `$3` holds, when something becomes claimable, and what it owns beyond the held `$4`, `$5`
--- (asked for by `$6`); `$7` is the version that the asker runs.
+-- One look: wakes for what `$3` holds, when something becomes claimable, what it owns beyond the held `$4`, `$5`
+-- (asked for by `$6`), and when a schedule fires; `$7` is the version that the asker runs.
 -- name: poll
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -148,5 +148,12 @@ select t.now,
             where app = $1 and owner is null and version = v.version and until is not null and status < 5
             order by owner, version, until limit 1) w
         order by w.until limit 1) end,
-    mine.dests, mine.nonces, mine.cancels, stray.ids, stray.runs
+    mine.dests, mine.nonces, mine.cancels, stray.ids, stray.runs,
+    case when exists (
+        select from perdure.schedule s
+        left join lateral (select status from perdure.workflow where app = $1 and id = s.last offset 0) w on true
+        where s.app = $1 and s.waiting > 0 and s.paused is null and s.gone is null and coalesce(w.status, 5) >= 5)
+    then t.now
+    else (select greatest(next, t.now) from perdure.schedule
+        where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end
 from t, mine, stray
