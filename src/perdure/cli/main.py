@@ -17,6 +17,7 @@ from perdure.cli.moves import fork, restart, resume
 from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
 from perdure.cli.run import run_
+from perdure.cli.schedules import schedule
 from perdure.cli.target import Given, options
 from perdure.cli.workflows import workflow
 from perdure.errors import PerdureError
@@ -52,7 +53,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (check, db, demo, doctor, executor, recovery, replay_, run_, workflow):
+for command in (check, db, demo, doctor, executor, recovery, replay_, run_, schedule, workflow):
     cli.add_command(command)
 
 for verb in (resume, restart, fork):

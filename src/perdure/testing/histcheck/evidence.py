@@ -30,6 +30,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "watch": ("target", "waiter"),
     "incarnation": ("id",),
     "decision": ("id", "run", "claim"),
+    "schedule": ("name",),
+    "firing": ("schedule", "at", "until"),
 }
 
 
