@@ -2,8 +2,8 @@
 
     python -m tests.crash.schedule_victim URL LEDGER [POINT MODE]
 
-Works until it is killed. With POINT and MODE it kills itself (SIGKILL) at the POINT-th write of a schedule. Each run of a
-workflow is a line of the ledger: schedule, nominal time, idempotency key. Markers: ``open``, ``ran …``, ``trouble``.
+Works until it is killed. With POINT and MODE it kills itself (SIGKILL) at the POINT-th write of a schedule. Each run of
+a workflow is a line of the ledger: schedule, nominal time, idempotency key. Markers: ``open``, ``ran …``, ``trouble``.
 """
 
 from __future__ import annotations

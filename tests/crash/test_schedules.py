@@ -85,11 +85,14 @@ async def settled(url: str) -> dict[str, list[Firing]]:
         return {name: await store.firings(Which(schedule=name, limit=10_000, oldest_first=True)) for name in NAMES}
 
 
+def lines_of(ledger: Path) -> list[list[str]]:
+    return [line.split() for line in ledger.read_text().splitlines()]
+
+
 async def judge(url: str, ledger: Path, kills: int) -> None:
     """The rows, the ledger and the audit tell the same: each time once."""
     firings = await settled(url)
-    lines = [line.split() for line in ledger.read_text().splitlines()]
-    ran = Counter((what, datetime.fromisoformat(due).timestamp(), key) for what, due, key in lines)
+    ran = Counter((what, datetime.fromisoformat(due).timestamp(), key) for what, due, key in lines_of(ledger))
     assert max(ran.values()) <= 1 + kills
     for name, found in firings.items():
         started = [one.at / 1e6 for one in found if one.state is State.STARTED]
@@ -107,7 +110,7 @@ async def judge(url: str, ledger: Path, kills: int) -> None:
 
 
 async def killed(url: str, ledger: Path) -> None:
-    """One lives beside one that is killed, at a write of a schedule or at any time; then both are, and nobody is there."""
+    """One lives beside one that is killed, at a write of a schedule; then both are, at any time: nobody is there."""
     await install_audit(url)
     rng = random.Random(SEED)
     kills = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins  # `list` is a method here
 from collections.abc import AsyncIterator
 from typing import Any, Literal, Self, TypeVar
 
@@ -98,7 +97,7 @@ class Client:
         """A schedule, by its name. Does no I/O."""
         return ScheduleHandle(self._home, name)
 
-    async def schedules(self) -> builtins.list[ScheduleInfo]:
+    async def schedules(self) -> tuple[ScheduleInfo, ...]:
         """All schedules of the app, by name."""
         return await list_schedules(self._home)
 

@@ -228,10 +228,10 @@ def instant(when: datetime, what: str) -> int:
     return from_datetime(when)
 
 
-async def list_schedules(home: Home) -> list[ScheduleInfo]:
+async def list_schedules(home: Home) -> tuple[ScheduleInfo, ...]:
     """All schedules of an app, by name."""
     rows = await aface.operate(home, "schedules", lambda store, _: store.schedules())
-    return [schedule_info(row) for row in rows]
+    return tuple(schedule_info(row) for row in rows)
 
 
 async def create_schedule(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import builtins  # `list` is a method here
 from collections.abc import Iterator
 from typing import Any, Literal, Self, TypeVar
 
@@ -99,7 +98,7 @@ class Client:
         """A schedule, by its name. Does no I/O."""
         return ScheduleHandle(self._home, name)
 
-    def schedules(self) -> builtins.list[ScheduleInfo]:
+    def schedules(self) -> tuple[ScheduleInfo, ...]:
         """All schedules of the app, by name."""
         return list_schedules(self._home)
 

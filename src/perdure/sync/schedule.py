@@ -229,10 +229,10 @@ def instant(when: datetime, what: str) -> int:
     return from_datetime(when)
 
 
-def list_schedules(home: Home) -> list[ScheduleInfo]:
+def list_schedules(home: Home) -> tuple[ScheduleInfo, ...]:
     """All schedules of an app, by name."""
     rows = sface.operate(home, "schedules", lambda store, _: store.schedules())
-    return [schedule_info(row) for row in rows]
+    return tuple(schedule_info(row) for row in rows)
 
 
 def create_schedule(

@@ -28,9 +28,15 @@ select revision from schedule where app = ?1 and name = ?2
 
 -- Writes a schedule whose revision was compared in the same transaction.
 -- name: schedule_put
-insert or replace into schedule (app, name, workflow, cron, every, tz, missed, overlap, catch_up, catch_up_span,
+insert into schedule (app, name, workflow, cron, every, tz, missed, overlap, catch_up, catch_up_span,
     takes_due, queue, next, anchor, paused, gone, declared, live, last, waiting, created, changed, revision)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+on conflict (app, name) do update set workflow = excluded.workflow, cron = excluded.cron, every = excluded.every,
+    tz = excluded.tz, missed = excluded.missed, overlap = excluded.overlap, catch_up = excluded.catch_up,
+    catch_up_span = excluded.catch_up_span, takes_due = excluded.takes_due, queue = excluded.queue,
+    next = excluded.next, anchor = excluded.anchor, paused = excluded.paused, gone = excluded.gone,
+    declared = excluded.declared, live = excluded.live, last = excluded.last, waiting = excluded.waiting,
+    created = excluded.created, changed = excluded.changed, revision = excluded.revision
 
 -- Forgets a schedule.
 -- name: schedule_delete
