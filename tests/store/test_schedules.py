@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.schedules import KEEP, Firing, Reschedule, Schedule, Spec, State, Which
 from perdure.model.writes import Start, Unit
 from perdure.store.base import Store
+from perdure.store.sqlite import SQLiteStore
+from tests.store.conftest import make_postgres
 
 SPEC = Spec(workflow="w", every=10)
 token = TokenMaker()
@@ -131,3 +136,66 @@ async def test_apps_do_not_see_each_other(make_store: Any) -> None:
     assert await two.schedules() == await two.firings(Which(schedule="s")) == []
     assert await put(two, row())
     assert await one.apps() == ["one", "two"]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_both_dialects_say_the_same_of_the_same_writes(seed: int, postgres_url: str, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    stores = (SQLiteStore(tmp_path / "pair.db", "app"), make_postgres(postgres_url, "app"))
+    for store in stores:
+        await store.open()
+        await store.migrate()
+    try:
+        now = 100
+        for _ in range(120):
+            now += rng.randrange(3)
+            name = rng.choice(["s", "ß"])
+            seen = next(iter(await stores[0].schedules([name])), None)
+            order = random_order(rng, name, seen, now)
+            assert len({await store.change_schedule(order, now=now) for store in stores}) == 1, order
+            if rng.random() < 0.2:
+                id, nonce = f"w{rng.randrange(40)}", token()
+                for store in stores:
+                    await store.terminate(id, "", nonce, now=now)
+            due = rng.choice([None, now])
+            which = Which(
+                schedule=name, since=rng.choice([None, now - 50]), until=rng.choice([None, now]), limit=30,
+                state=rng.choice([None, *State]), oldest_first=rng.random() < 0.5,
+            )  # fmt: skip
+            said = [
+                (await s.schedules(due=due), await s.firings(which), (await s.poll(None, None, now=now)).schedule)
+                for s in stores
+            ]
+            assert said[0] == said[1], order
+        ids = [f"w{n}" for n in range(40)]
+        assert len({str(sorted(row.name for row in (await s.rows(ids)).values())) for s in stores}) == 1
+    finally:
+        for store in stores:
+            await store.close()
+
+
+def random_order(rng: random.Random, name: str, seen: Schedule | None, now: int) -> Reschedule:
+    """Of the revision that is there, mostly; with firings old and new, and starts of ids that may be taken."""
+    before = 0 if seen is None else seen.revision
+    if rng.random() < 0.15:
+        before = rng.choice([0, before + 1])
+    if rng.random() < 0.05:
+        return Reschedule(name=name, before=before, after=None)
+    firings: list[Firing] = []
+    starts: list[Start] = []
+    for at in rng.sample(range(60, 140), rng.randrange(4)):
+        state = rng.choice(list(State))
+        id = None if state is State.SKIPPED else f"w{rng.randrange(40)}"
+        if id is not None and id not in {one.id for one in starts} and state is State.STARTED:
+            starts.append(start(id, rng.choice("wv")))
+        firings.append(fired(at, id, state, until=at + rng.choice([0, 0, 5]) if id is None else at))
+    after = row(
+        name=name, next=rng.choice([None, now - 5, now, now + 5]), revision=before + 1, waiting=rng.randrange(2),
+        last=rng.choice([None, f"w{rng.randrange(40)}"]), paused=rng.choice([None, None, "p"]),
+        gone=rng.choice([None, None, "g"]), declared=rng.choice([None, SPEC]),
+    )  # fmt: skip
+    return Reschedule(
+        name=name, before=before, after=after, firings=tuple(firings), starts=tuple(starts),
+        forget=rng.choice([None, now]),
+    )  # fmt: skip

@@ -327,23 +327,29 @@ async def backfill(store: Store, name: str, since: int, until: int, hand: Hand) 
 
     All at once with ``overlap="allow"``, else one after the other. Repeated, it does what is left.
     """
-    ids: list[str] = []
-    tried: set[int] = set()  # what another workflow has the id of is skipped, and would be planned again
-    while times := [at for at in await backfill_plan(store, name, since, until) if at not in tried][:BATCH]:
+    planned = await backfill_plan(store, name, since, until)
+    for begin in range(0, len(planned), BATCH):
+        await _backfill(store, name, planned[begin : begin + BATCH], hand)
+    return [workflow_id(name, at) for at in planned]
+
+
+async def _backfill(store: Store, name: str, batch: list[int], hand: Hand) -> None:
+    """Fire these in one commit, but for those that were started meanwhile."""
+    while True:
+        done = {one.at for one in await _noted(store, name, batch[0], batch[-1]) if one.state is not State.SKIPPED}
+        times = [at for at in batch if at not in done]
+        if not times:
+            return
         row, now = await one(store, name), await now_of(store)
         waits = row.spec.overlap != "allow"
+        state = State.WAITING if waits else State.STARTED
         firings = [
-            Firing(
-                at=at, until=at, state=State.WAITING if waits else State.STARTED, workflow=workflow_id(name, at),
-                detail="backfilled", noted=now,
-            )
+            Firing(at=at, until=at, state=state, workflow=workflow_id(name, at), detail="backfilled", noted=now)
             for at in times
-        ]  # fmt: skip
+        ]
         waiting = row.waiting + (len(times) if waits else 0)
         if await _write(store, row, msgspec.structs.replace(row, waiting=waiting), now, firings, hand):
-            ids += [workflow_id(name, at) for at in times]
-            tried.update(times)
-    return ids
+            return
 
 
 async def _noted(store: Store, name: str, since: int, until: int) -> list[Firing]:

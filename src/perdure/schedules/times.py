@@ -28,7 +28,7 @@ from perdure.model.schedules import Spec
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 EVERY_MIN = SECOND
-CATCH_UP_MAX = 10_000
+CATCH_UP_MAX = 1_000  # each commit walks back so far: longer would keep the loop that does it
 CRON_CHARS_MAX = 200
 START = datetime(2000, 1, 1)  # noqa: DTZ001  wall-clock time is what expressions speak of
 TAKES = {

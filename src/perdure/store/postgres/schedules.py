@@ -19,9 +19,9 @@ async def change(link: Link, place: Place, order: Reschedule, now: int | None) -
     """Write it, if the schedule still has the revision that was seen."""
     sql, app = place.sql, place.app
     async with link.transaction() as tx:
-        if order.before:
+        if order.before or order.after is None:
             seen = await tx.fetchrow(sql["schedule_lock"], app, order.name)
-            if seen is None or seen[0] != order.before:
+            if (0 if seen is None else seen[0]) != order.before:
                 return False
         if order.after is None:
             await tx.fetch(sql["firing_delete"], app, order.name)
