@@ -10,12 +10,14 @@ from perdure.api.patches import deprecate_patch, patched
 from perdure.api.queue import Queue, QueueInfo
 from perdure.api.resource import Resource
 from perdure.api.router import Router
+from perdure.api.schedule import ScheduleHandle
 from perdure.api.step import Step
 from perdure.api.streams import close_stream, track, write_stream
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
+from perdure.model.schedules import FiringInfo, ScheduleInfo
 from perdure.model.states import Status
 from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
@@ -33,6 +35,7 @@ __all__ = [
     "Current",
     "Duration",
     "Event",
+    "FiringInfo",
     "Handle",
     "Key",
     "Options",
@@ -43,6 +46,8 @@ __all__ = [
     "Resource",
     "Retry",
     "Router",
+    "ScheduleHandle",
+    "ScheduleInfo",
     "Secret",
     "Status",
     "Step",

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from perdure.errors import DefinitionError
 from perdure.model.queues import Limits
+from perdure.model.schedules import Spec
 from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
 from perdure.policy.rules import Policy
@@ -96,6 +97,15 @@ class QueueDef:
     place: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScheduleDef:
+    """When a workflow is started by itself."""
+
+    name: str
+    spec: Spec
+    place: str
+
+
 def place_of(fn: Callable[..., Any]) -> str:
     """``file:line`` of a function, for messages that show where something was declared."""
     code = getattr(inspect.unwrap(fn), "__code__", None)
@@ -113,7 +123,7 @@ def plain_args(signature: inspect.Signature) -> tuple[int, int] | None:
     return least, most
 
 
-D = TypeVar("D", WorkflowDef, StepDef, ResourceDef, QueueDef)
+D = TypeVar("D", WorkflowDef, StepDef, ResourceDef, QueueDef, ScheduleDef)
 
 
 def _put(known: dict[str, D], definition: D, what: str) -> None:
@@ -134,11 +144,12 @@ class Registry:
     steps: dict[str, StepDef] = field(default_factory=lambda: {})
     resources: dict[str, ResourceDef] = field(default_factory=lambda: {})
     queues: dict[str, QueueDef] = field(default_factory=lambda: {})
+    schedules: dict[str, ScheduleDef] = field(default_factory=lambda: {})
     included_in: list[Registry] = field(default_factory=lambda: [])  # these also get what is added later
     policies: list[Policy] = field(default_factory=lambda: [])  # as declared
     codec: Codec | None = None  # how values of the app are stored; None: as they are
 
-    def add(self, definition: WorkflowDef | StepDef | ResourceDef | QueueDef) -> None:
+    def add(self, definition: WorkflowDef | StepDef | ResourceDef | QueueDef | ScheduleDef) -> None:
         """Raises ``DefinitionError`` if another function has the name already."""
         match definition:
             case WorkflowDef():
@@ -149,6 +160,8 @@ class Registry:
                 _put(self.resources, definition, "resource")
             case QueueDef():
                 _put(self.queues, definition, "queue")
+            case ScheduleDef():
+                _put(self.schedules, definition, "schedule")
         for registry in self.included_in:
             registry.add(definition)
 
@@ -162,8 +175,9 @@ class Registry:
     def include(self, other: Registry, prefix: str = "") -> None:
         """Take another registry's definitions over (their names already carry their own prefix)."""
         other.included_in.append(self)
-        everything: list[WorkflowDef | StepDef | ResourceDef | QueueDef] = [*other.workflows.values()]
-        for definition in [*everything, *other.steps.values(), *other.resources.values(), *other.queues.values()]:
+        everything: list[WorkflowDef | StepDef | ResourceDef | QueueDef | ScheduleDef] = [*other.workflows.values()]
+        everything += [*other.steps.values(), *other.resources.values()]
+        for definition in [*everything, *other.queues.values(), *other.schedules.values()]:
             self.add(definition)
         for policy in other.policies:
             self.add_policy(policy)

@@ -17,6 +17,8 @@
         ├── WorkflowStranded         no live executor runs the version that a workflow's history needs
         ├── StepNotFound             a history has no such step, or several of that name
         ├── ExecutorNotFound         no executor of that name or id
+        ├── ScheduleNotFound         the app has no schedule of that name
+        ├── ScheduleConflict         a schedule is in the way: its name, its workflow that runs, or the code
         ├── ExecutorAlive            what it holds is its own: it renews its lease
         ├── WorkflowFailed           the outcome of a workflow that did not complete
         │   ├── WorkflowCancelled
@@ -112,6 +114,14 @@ class ExecutorNotFound(PerdureError):
 
 class ExecutorAlive(PerdureError):
     """Work was ordered to be taken from an executor whose lease still runs."""
+
+
+class ScheduleNotFound(PerdureError):
+    """The app has no schedule of that name."""
+
+
+class ScheduleConflict(PerdureError):
+    """The name is taken by another schedule, the code declares it, or its workflow of before is still open."""
 
 
 class WorkflowFailed(PerdureError):

@@ -329,8 +329,13 @@ async def test_two_processes_migrate_at_once_and_one_applies(bare_postgres_url: 
     for store in stores:
         await store.open()
     applied = await asyncio.gather(*(store.migrate() for store in stores))
-    assert sorted(applied) == [[], [], [], ["0001_initial", "0002_fleet", "0003_queues", "0004_streams"]]
-    assert await stores[0].schema_version() == (4, 4)
+    assert sorted(applied) == [
+        [],
+        [],
+        [],
+        ["0001_initial", "0002_fleet", "0003_queues", "0004_streams", "0005_schedules"],
+    ]
+    assert await stores[0].schema_version() == (5, 5)
     for store in stores:
         await store.close()
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import builtins  # `list` is a method here
 from collections.abc import AsyncIterator
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from perdure.api.handle import Handle
 from perdure.api.options import check_id
 from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
+from perdure.api.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.api.store import maker
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.filters import read_filter
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
+from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo, info_of
+from perdure.model.schedules import ScheduleInfo
 from perdure.policy.rate import Rate
 from perdure.runtime import aface
 from perdure.runtime.face import Home
@@ -127,3 +130,38 @@ class Client:
     async def resume_queue(self, name: str, /) -> None:
         """Let a paused queue go on."""
         await aface.change_queue(self._home, check_queue(name), change_of({}, paused=False))
+
+    # -- schedules
+
+    def schedule(self, name: str, /) -> ScheduleHandle:
+        """A schedule, by its name. Does no I/O."""
+        return ScheduleHandle(self._home, name)
+
+    async def schedules(self) -> tuple[ScheduleInfo, ...]:
+        """All schedules of the app, by name."""
+        return await list_schedules(self._home)
+
+    async def create_schedule(
+        self,
+        name: str,
+        workflow: Workflow[..., Any] | str,
+        cron: str | None = None,
+        /,
+        *,
+        every: Duration | None = None,
+        tz: str = "UTC",
+        missed: Literal["skip", "once", "all"] = "once",
+        overlap: Literal["allow", "skip", "queue"] = "allow",
+        catch_up: int | Duration | None = None,
+        takes_due: bool | None = None,
+        queue: str | None = None,
+    ) -> ScheduleHandle:
+        """Make a schedule at run time; durable when this returns. The same one again changes nothing.
+
+        ``workflow``: it, or its name. ``takes_due``: whether it is given the nominal time; by default what its code
+        says, and where that is not here, not. The rest: see ``Router.schedule``. Raises ``ScheduleConflict`` if the
+        name is another schedule's, ``DefinitionError`` for what cannot be.
+        """
+        return await create_schedule(
+            self._home, name, workflow, cron, every, tz, missed, overlap, catch_up, takes_due, queue
+        )

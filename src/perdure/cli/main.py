@@ -18,6 +18,7 @@ from perdure.cli.queues import queue
 from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
 from perdure.cli.run import run_
+from perdure.cli.schedules import schedule
 from perdure.cli.target import Given, options
 from perdure.cli.watching import stream, watch
 from perdure.cli.workflows import workflow
@@ -54,7 +55,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run_, workflow):
+for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run_, schedule, workflow):
     cli.add_command(command)
 
 for verb in (resume, restart, fork, stream, watch):

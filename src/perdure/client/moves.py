@@ -14,10 +14,10 @@ from perdure.operations.resume import resume
 from perdure.store.base import Store
 
 Patiently = Callable[..., Awaitable[Any]]
-_TIMED = frozenset({"poll", "rewind", "reopen", "fork", "terminate"})
+_TIMED = frozenset({"poll", "rewind", "reopen", "fork", "terminate", "change_schedule"})
 
 
-class _Patient:
+class Patient:
     """The line's store, each call made again until it is answered."""
 
     def __init__(self, line: Line, patiently: Patiently) -> None:
@@ -40,7 +40,7 @@ class _Patient:
 
 async def answer(line: Line, question: Move, patiently: Patiently) -> Any:
     """Do it, and tell those who may run what it has queued."""
-    store = cast("Store", _Patient(line, patiently))
+    store = cast("Store", Patient(line, patiently))
     token, order = line.new_token, question.order
     check = line.check_replay or partial(ask_replay, store, token)
     match question:

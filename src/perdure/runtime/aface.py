@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from perdure.client import outbox, verbs
+from perdure.client import outbox, schedules, verbs
 from perdure.client.operate import change, counted
 from perdure.client.questions import ResultOf, SendTo, StartOrder
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
+from perdure.errors import NotDurable
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import WorkflowRow
 from perdure.model.writes import Verdict
@@ -32,6 +33,7 @@ from perdure.store.base import Filter
 FACE: str = "perdure"
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def body(what: str) -> Any | None:
@@ -323,6 +325,17 @@ async def change_queue(home: Home, name: str, order: QueueChange) -> QueueRow:
     engine = home.engine()
     row: QueueRow = await on_engine(engine, lambda: change(engine.line, name, order))
     return row
+
+
+async def operate(home: Home, what: str, verb: schedules.Verb[T]) -> T:
+    """Do something to the app as such, from outside any workflow: a body that is replayed would do it again."""
+    if body(what) is not None:
+        raise NotDurable(
+            f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
+        )
+    engine = home.engine()
+    done: T = await on_engine(engine, lambda: schedules.do(engine.line, verb))
+    return done
 
 
 async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:

@@ -49,6 +49,7 @@ from perdure.runtime.queues import Queues
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
 from perdure.runtime.requests import serve_requests
+from perdure.runtime.schedules import Scheduler
 from perdure.runtime.suspects import Suspects, among, request_of
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
@@ -114,6 +115,7 @@ class Executor:
         self.executions: dict[str, Execution] = {}
         self.suspects = Suspects()
         self.post = Post(self)
+        self.scheduler = Scheduler(self)
         self.deciding: dict[str, asyncio.Task[None]] = {}  # claimed here, and a policy is asked what becomes of it
         self.policy_limit = LIMIT_SECONDS
         self.fakes = fakes if fakes is not None else {}
@@ -347,6 +349,7 @@ class Executor:
             if poll.lost:
                 await self._readopt(poll.lost)
             await self.queues.know(poll)
+            await self.scheduler.after(poll)
             if poll.claimable is not None and poll.claimable <= poll.now:
                 await self._claim()
             elif poll.claimable is not None:

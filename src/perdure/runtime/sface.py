@@ -14,12 +14,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from perdure.client import outbox, verbs
+from perdure.client import outbox, schedules, verbs
 from perdure.client.operate import change, counted
 from perdure.client.questions import ResultOf, SendTo, StartOrder, decode_outcome, outcome_of
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
-from perdure.errors import Cancelled, WrongFace
+from perdure.errors import Cancelled, NotDurable, WrongFace
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import Ended, WorkflowRow
 from perdure.runtime import handover, streaming
@@ -37,6 +37,7 @@ from perdure.store.base import Filter
 
 FACE: str = "perdure.sync"
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Portal:
@@ -386,6 +387,17 @@ def change_queue(home: Home, name: str, order: QueueChange) -> QueueRow:
     engine = home.engine()
     row: QueueRow = on_engine(engine, lambda: change(engine.line, name, order))
     return row
+
+
+def operate(home: Home, what: str, verb: schedules.Verb[T]) -> T:
+    """Do something to the app as such, from outside any workflow: a body that is replayed would do it again."""
+    if body(what) is not None:
+        raise NotDurable(
+            f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
+        )
+    engine = home.engine()
+    done: T = on_engine(engine, lambda: schedules.do(engine.line, verb))
+    return done
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:

@@ -21,6 +21,7 @@ from perdure.runtime.launch import Host as Launching
 from perdure.runtime.launch import register
 from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.recovery import BY_CODE
+from perdure.runtime.schedules import Declared
 
 log = logging.getLogger("perdure")
 
@@ -39,6 +40,7 @@ class Following:
         self.revision = 0  # of the routing that the next is of
         self.withdrawn = False  # an operator took traffic from the version that runs here
         self.fresh = True  # what has no version yet is taken, not left to executors of the current one, who are there
+        self.schedules = Declared()
 
 
 class Host(Launching, Protocol):
@@ -58,6 +60,7 @@ async def follow(host: Host) -> int:
         routes.saw(routing)
         if routing is None:
             return 0
+        await host.following.schedules.see(host, routing)
         others = await store.incarnations()
         await _see_what_is_ours(host, routing, others)
         if routing.current != host.code.version:

@@ -27,6 +27,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow, partition_of, queue_of
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
+from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
@@ -77,6 +78,7 @@ class Poll(msgspec.Struct, frozen=True):
     due: int | None = None  # when something is to be lined up, or will have been in line for too long
     told: list[tuple[str, str]] = msgspec.field(default_factory=lambda: [])  # in line and told to cancel: id, reason
     revision: int = 0  # of all queues together: another one if any was changed
+    schedule: int | None = None  # when the next schedule fires, now if one has something to do, None if none
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -534,6 +536,26 @@ class Store(Protocol):
 
     async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
         """The latest trial of each of these that was tried."""
+        ...
+
+    # -- schedules
+    async def schedules(
+        self, names: Collection[str] | None = None, *, due: int | None = None
+    ) -> builtins.list[Schedule]:
+        """Schedules by name; those of ``names``, those that fire or may have something to start at ``due``."""
+        ...
+
+    async def firings(self, which: Which) -> builtins.list[Firing]:
+        """What became of nominal times."""
+        ...
+
+    async def change_schedule(self, order: Reschedule, *, now: int | None = None) -> bool:
+        """Write a schedule, its firings and their starts in one commit, if its row has the revision that was seen.
+
+        False if not: read it again. A start whose id is taken by the same workflow was made before, and counts; by
+        another, its firing is skipped (``id_taken``). What was started stays started, whatever is noted of it later.
+        Repeated after it was done: False.
+        """
         ...
 
     # -- hints (never needed for correctness)

@@ -21,6 +21,7 @@ import msgspec
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
+from perdure.model.schedules import Reschedule
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit, Verdict
 from perdure.serde.codec import Codec
@@ -70,6 +71,10 @@ class CodedStore:
 
     async def start_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> WorkflowRow | None:
         return await self._store.start_once(self._start(start), how, now=now)
+
+    async def change_schedule(self, order: Reschedule, *, now: int | None = None) -> bool:
+        starts = tuple(self._start(start) for start in order.starts)
+        return await self._store.change_schedule(replaced(order, starts=starts), now=now)
 
     def _unit(self, unit: Unit) -> Unit:
         encode = self._codec.encode

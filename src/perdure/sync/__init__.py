@@ -8,6 +8,7 @@ from perdure.api.resource import Resource
 from perdure.errors import PerdureError
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
+from perdure.model.schedules import FiringInfo, ScheduleInfo
 from perdure.model.states import Status
 from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
@@ -20,6 +21,7 @@ from perdure.sync.handle import Handle
 from perdure.sync.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.sync.patches import deprecate_patch, patched
 from perdure.sync.router import Router
+from perdure.sync.schedule import ScheduleHandle
 from perdure.sync.step import Step
 from perdure.sync.streams import close_stream, track, write_stream
 from perdure.sync.workflow import Workflow
@@ -34,6 +36,7 @@ __all__ = [
     "Current",
     "Duration",
     "Event",
+    "FiringInfo",
     "Handle",
     "Key",
     "Options",
@@ -44,6 +47,8 @@ __all__ = [
     "Resource",
     "Retry",
     "Router",
+    "ScheduleHandle",
+    "ScheduleInfo",
     "Secret",
     "Status",
     "Step",

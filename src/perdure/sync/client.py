@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import builtins  # `list` is a method here
 from collections.abc import Iterator
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from perdure.api.options import check_id
 from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
@@ -13,13 +13,16 @@ from perdure.api.store import maker
 from perdure.client.filters import read_filter
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
+from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo, info_of
+from perdure.model.schedules import ScheduleInfo
 from perdure.policy.rate import Rate
 from perdure.runtime import sface
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
 from perdure.sync.handle import Handle
+from perdure.sync.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.sync.workflow import Homes, Workflow
 
 R = TypeVar("R")
@@ -128,3 +131,36 @@ class Client:
     def resume_queue(self, name: str, /) -> None:
         """Let a paused queue go on."""
         sface.change_queue(self._home, check_queue(name), change_of({}, paused=False))
+
+    # -- schedules
+
+    def schedule(self, name: str, /) -> ScheduleHandle:
+        """A schedule, by its name. Does no I/O."""
+        return ScheduleHandle(self._home, name)
+
+    def schedules(self) -> tuple[ScheduleInfo, ...]:
+        """All schedules of the app, by name."""
+        return list_schedules(self._home)
+
+    def create_schedule(
+        self,
+        name: str,
+        workflow: Workflow[..., Any] | str,
+        cron: str | None = None,
+        /,
+        *,
+        every: Duration | None = None,
+        tz: str = "UTC",
+        missed: Literal["skip", "once", "all"] = "once",
+        overlap: Literal["allow", "skip", "queue"] = "allow",
+        catch_up: int | Duration | None = None,
+        takes_due: bool | None = None,
+        queue: str | None = None,
+    ) -> ScheduleHandle:
+        """Make a schedule at run time; durable when this returns. The same one again changes nothing.
+
+        ``workflow``: it, or its name. ``takes_due``: whether it is given the nominal time; by default what its code
+        says, and where that is not here, not. The rest: see ``Router.schedule``. Raises ``ScheduleConflict`` if the
+        name is another schedule's, ``DefinitionError`` for what cannot be.
+        """
+        return create_schedule(self._home, name, workflow, cron, every, tz, missed, overlap, catch_up, takes_due, queue)

@@ -24,6 +24,7 @@ from perdure.policy.retry import Retry
 from perdure.runtime import sface
 from perdure.serde.hints import call_hints
 from perdure.serde.values import ArgsShape, Shape
+from perdure.sync.schedule import W, declared
 from perdure.sync.step import Step, StepDecorator, check_retry, check_step
 from perdure.sync.transaction import transaction_of
 from perdure.sync.workflow import Homes, Workflow
@@ -213,6 +214,36 @@ class Router:
                 f"workflow {fn.__qualname__} ({place}) must be {here!r} in {face}; "
                 f"write it so, or import App from {other}: the body has the colour of its face"
             )
+
+    # -- schedules
+
+    def schedule(
+        self,
+        cron: str | None = None,
+        /,
+        *,
+        every: Duration | None = None,
+        name: str | None = None,
+        tz: str = "UTC",
+        missed: Literal["skip", "once", "all"] = "once",
+        overlap: Literal["allow", "skip", "queue"] = "allow",
+        catch_up: int | Duration | None = None,
+    ) -> Callable[[W], W]:
+        """Declare when a workflow starts by itself: ``@app.schedule("0 2 * * *", tz="Europe/Berlin")`` above it.
+
+        The workflow takes nothing, or the nominal time as an aware datetime in ``tz``. ``cron``: five fields, or six
+        with seconds first; or ``every``: a duration from one second, counted from the first launch. ``name``: default
+        the workflow's. ``missed``: of the times at which nobody could start it, when somebody can, ``once`` fires the
+        latest, ``all`` each, ``skip`` none. ``catch_up``: the bound of that, so many times (default the latest 100) or
+        a ``timedelta``. ``overlap``: while the one before is open, start all the same (``allow``), ``skip``, or
+        ``queue`` until it has ended. Raises ``DefinitionError`` for what cannot be.
+        """
+
+        def decorate(workflow: W) -> W:
+            self._registry.add(declared(workflow, self._prefix, name, cron, every, tz, missed, overlap, catch_up))
+            return workflow
+
+        return decorate
 
     # -- resources
 

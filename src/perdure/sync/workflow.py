@@ -142,6 +142,11 @@ class Workflow(Generic[P, R]):
         raise AssertionError("continue_as_new does not return")
 
     @property
+    def options_given(self) -> StartOptions:
+        """The options of its next starts."""
+        return self._options
+
+    @property
     def _home(self) -> Home:
         return self._homes.need(self.name)
 

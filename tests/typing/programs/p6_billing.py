@@ -1,7 +1,7 @@
-"""Nightly billing: one child per customer, and a poll that continues as new. On schedules: later/p6_billing.py."""
+"""Nightly billing: one child per customer, and a poll that continues as new."""
 
 import asyncio
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from perdure import App, Router, sleep
@@ -14,11 +14,12 @@ async def customers(due: datetime) -> list[str]:
     return []
 
 
-@billing.workflow
+@billing.workflow(versioning="auto_upgrade")
 async def invoice(customer: str, day: date) -> Decimal:
     return Decimal(1)
 
 
+@billing.schedule("0 2 * * *", tz="Europe/Berlin", missed="all", name="nightly")
 @billing.workflow
 async def nightly(due: datetime) -> int:
     names = await customers(due)
@@ -28,6 +29,7 @@ async def nightly(due: datetime) -> int:
     return sum(not isinstance(r, BaseException) for r in results)
 
 
+@billing.schedule(every=timedelta(seconds=30))
 @billing.workflow
 async def poll() -> None:
     await sleep(3)

@@ -81,5 +81,5 @@ async def poll(
     return Poll(
         now=row[0], wakes=wakes, claimable=row[1], lost=lost,
         lines=lines_of(zip(row[7] or (), row[8] or (), strict=True)), due=row[9],
-        told=list(dict(zip(row[10] or (), row[11] or (), strict=True)).items()), revision=row[12],
+        told=list(dict(zip(row[10] or (), row[11] or (), strict=True)).items()), revision=row[12], schedule=row[13],
     )  # fmt: skip

@@ -14,6 +14,7 @@ from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
+from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
@@ -30,6 +31,7 @@ from perdure.store.postgres import (
     queues,
     reads,
     requests,
+    schedules,
     strays,
     streams,
     versions,
@@ -362,6 +364,19 @@ class PostgresStore:
 
     async def trials(self, ids: Collection[str]) -> dict[str, Trial]:
         return await strays.trials(self._reading, self._place, ids)
+
+    # -- schedules
+
+    async def schedules(
+        self, names: Collection[str] | None = None, *, due: int | None = None
+    ) -> builtins.list[Schedule]:
+        return await schedules.schedules(self._reading, self._place, names, due)
+
+    async def firings(self, which: Which) -> builtins.list[Firing]:
+        return await schedules.firings(self._reading, self._place, which)
+
+    async def change_schedule(self, order: Reschedule, *, now: int | None = None) -> bool:
+        return await schedules.change(self._reading, self._place, order, now)
 
     # -- hints
 

@@ -12,7 +12,7 @@ from perdure.model.states import CODE
 from perdure.store.base import Fates, Filter, Found, Poll, lines_of
 from perdure.store.lines import versions_of
 from perdure.store.sql import queries
-from perdure.store.sqlite import queues, rows
+from perdure.store.sqlite import queues, rows, schedules
 from perdure.store.sqlite.driver import Connection, Row
 
 Q = queries("perdure.store.sqlite")
@@ -99,14 +99,15 @@ def poll(
     for woken, *due in conn.execute(Q["workflow_claimable"], (app, version, "" if fresh else version)):
         times = [now] if woken else [max(until, now) for until in due if until is not None]
         claimable = min(times, default=None)
+    fires = schedules.next_due(conn, app, now)
     if owner is None:
-        return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost)
+        return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost, schedule=fires)
     versions = versions_of(version, fresh=fresh)
     return Poll(
         now=now, wakes=wakes, claimable=claimable, lost=lost, lines=lines_of(queues.lines(conn, app, versions)),
         due=queues.due(conn, app, versions),
         told=[(id, reason) for id, reason in conn.execute(Q["line_told"], (app,))],
-        revision=conn.execute(Q["queue_revisions"], (app,)).get,
+        revision=conn.execute(Q["queue_revisions"], (app,)).get, schedule=fires,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from perdure.errors import ConfigError, NotOpen
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
+from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
@@ -35,6 +36,7 @@ from perdure.store.sqlite import (
     queues,
     reads,
     requests,
+    schedules,
     strays,
     streams,
     versions,
@@ -371,6 +373,19 @@ class SQLiteStore:
 
     async def forget(self) -> None:
         await self._write(lambda conn: executors.forget(conn, self.app))
+
+    # -- schedules
+
+    async def schedules(
+        self, names: Collection[str] | None = None, *, due: int | None = None
+    ) -> builtins.list[Schedule]:
+        return await self._read(lambda conn: schedules.schedules(conn, self.app, names, due))
+
+    async def firings(self, which: Which) -> builtins.list[Firing]:
+        return await self._read(lambda conn: schedules.firings(conn, self.app, which))
+
+    async def change_schedule(self, order: Reschedule, *, now: int | None = None) -> bool:
+        return await self._write(lambda conn: schedules.change(conn, self.app, order, _clock(now)))
 
     # -- hints
 

@@ -34,6 +34,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "decision": ("id", "run", "claim"),
     "queue": ("name",),
     "dedup": ("queue", "key"),
+    "schedule": ("name",),
+    "firing": ("schedule", "at", "until"),
 }
 
 

@@ -145,11 +145,11 @@ picked as materialized (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c order by c.id
 
--- One look: wakes for what `$3` holds, when something becomes claimable, and what it owns beyond the held `$4`, `$5`
--- (asked for by `$6`); `$7` and `$8` are the versions that the asker takes, as above. And of queues, for who works
--- (`$3`): whose lines are not empty, found by hopping from queue to queue, each with its first and last lane; when
--- something is to be lined up, or has stood in line for too long; who in line is told to cancel; and what tells whether
--- the limits were changed.
+-- One look: wakes for what `$3` holds, when something becomes claimable, what it owns beyond the held `$4`, `$5` (asked
+-- for by `$6`), and when a schedule fires; `$7` and `$8` are the versions that the asker takes, as above. And of queues,
+-- for who works (`$3`): whose lines are not empty, found by hopping from queue to queue, each with its first and last
+-- lane; when something is to be lined up, or has stood in line for too long; who in line is told to cancel; and what
+-- tells whether the limits were changed.
 -- name: poll
 with recursive t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -216,5 +216,12 @@ select t.now,
             order by owner, version, lane, until limit 1) w),
         (select at from perdure.expiry where $3 is not null and app = $1 order by at limit 1)),
     told.dests, told.reasons,
-    (select coalesce(sum(revision), 0)::bigint from perdure.queue where app = $1 and name > '' and $3 is not null)
+    (select coalesce(sum(revision), 0)::bigint from perdure.queue where app = $1 and name > '' and $3 is not null),
+    case when exists (
+        select from perdure.schedule s
+        left join lateral (select status from perdure.workflow where app = $1 and id = s.last offset 0) w on true
+        where s.app = $1 and s.waiting > 0 and s.paused is null and s.gone is null and coalesce(w.status, 5) >= 5)
+    then t.now
+    else (select greatest(next, t.now) from perdure.schedule
+        where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end
 from t, mine, stray, lines, told

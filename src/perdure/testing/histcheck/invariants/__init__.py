@@ -1,5 +1,14 @@
 """The invariants, by what they are about. Numbers not found here belong to what is not built yet, or cannot be seen."""
 
-from perdure.testing.histcheck.invariants import family, messages, queues, recovery, steps, streams, workflows
+from perdure.testing.histcheck.invariants import (
+    family,
+    messages,
+    queues,
+    recovery,
+    schedules,
+    steps,
+    streams,
+    workflows,
+)
 
-__all__ = ["family", "messages", "queues", "recovery", "steps", "streams", "workflows"]
+__all__ = ["family", "messages", "queues", "recovery", "schedules", "steps", "streams", "workflows"]

@@ -1,0 +1,1 @@
+"""Schedules without I/O: nominal times, and what becomes of each."""
