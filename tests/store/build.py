@@ -132,6 +132,7 @@ TABLES = (
     "trial",
     "decision",
     "request",
+    "upkeep",
 )
 _TEXT = {
     "input",

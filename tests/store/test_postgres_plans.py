@@ -16,14 +16,17 @@ from perdure.model.states import Status
 from perdure.model.writes import Close, Park, SetEvent
 from perdure.store.postgres import PostgresStore, lone
 from perdure.store.postgres.connection import Connection, Link, Statement
+from perdure.store.postgres.owned import generated
 from perdure.store.postgres.shapes import PARTS, shape
 from perdure.store.postgres.text import statements
+from perdure.store.tables import LEFT
 from tests.store.build import close, one, outside, own, record, running, send, start, tok, unit
 
 pytestmark = pytest.mark.postgres
 
 SIZES = [0, 1_000, 200_000] + ([1_000_000] if os.environ.get("PERDURE_TEST_MILLION") else [])
 TABLES = {"workflow", "past_run", "payload", "history", "event", "message", "wake", "watch"}
+LEFT_BY = {table.name: f"{table.name}_pkey" for table in LEFT} | {"watch": "watch_waiter"}
 # What a statement may read of a whole app: only what is small by nature, or the head of an ordered index.
 OF_THE_APP = {
     ("claim_ready", "wake_pkey"),
@@ -31,6 +34,14 @@ OF_THE_APP = {
     ("stray_commanded", "wake_pkey"),
     ("app_next", "workflow_pkey"),  # hops from app to app
     ("absent", "workflow_open"),  # hops from owner to owner
+    ("purge_past", "past_run_pkey"),  # a page, in order
+    ("purge_requests", "request_pkey"),  # small by nature
+    ("mark_list", "upkeep_pkey"),
+    *((f"left_page:{table.name}", LEFT_BY[table.name]) for table in LEFT),  # pages
+    ("size_kinds", "workflow_pkey"),  # what only a person asks for, and counts
+    ("size_kinds", "workflow_created"),
+    ("size_past", "past_run_pkey"),
+    ("watch_remark", "watch_pkey"),  # parked workflows; once, at the end of a copy
 }
 
 FILL = """
@@ -58,7 +69,7 @@ insert into perdure.wake (app, dest, nonce) select 'app', 'w' || i, int8send(i) 
 def every_statement() -> dict[str, str]:
     named = {n: sql for n, sql in statements("perdure").items() if not n.startswith(("part_", "answer_"))}
     alone = {f"alone:{form}": lone.statement(form, "perdure")[0] for form in lone.PARTS}
-    return named | alone | {f"commit:{name}": shape(name, "perdure").sql for name in PARTS}
+    return named | alone | dict(generated("perdure")) | {f"commit:{name}": shape(name, "perdure").sql for name in PARTS}
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

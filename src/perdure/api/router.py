@@ -16,6 +16,7 @@ from perdure.client.questions import StartOptions
 from perdure.definitions import Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
+from perdure.model.retention import Retain, read_retention
 from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
@@ -101,6 +102,7 @@ class Router:
         versioning: Literal["pinned", "auto_upgrade"] | None = ...,
         timeout: Duration | None = ...,
         max_deaths: int = ...,
+        retain: Retain | None = ...,
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
     def workflow(
         self,
@@ -111,17 +113,21 @@ class Router:
         versioning: Literal["pinned", "auto_upgrade"] | None = None,
         timeout: Duration | None = None,
         max_deaths: int = 10,
+        retain: Retain | None = None,
     ) -> Any:
         """Declare a workflow: ``@app.workflow`` or ``@app.workflow(timeout=3600)``.
 
         ``versioning``: what unfinished runs do when other code is deployed: stay with the version that began them
         (``pinned``), go on with the current one (``auto_upgrade``); default: stay while an executor of it lives.
         ``timeout``: from the first moment it runs; then it is cancelled and ends as timed_out. ``max_deaths``: so many
-        executors may die while it is in flight before it is held. Raises ``DefinitionError`` for what cannot be
-        durable: methods, functions of the other face, duplicate names.
+        executors may die while it is in flight before it is held. ``retain``: how long it is kept after its end, a
+        duration, ``"forever"``, or these by status (``past``: earlier runs); default: as the app says. Raises
+        ``DefinitionError`` for what cannot be durable: methods, functions of the other face, duplicate names.
         """
         if fn is None:
-            return partial(self.workflow, name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths)
+            return partial(
+                self.workflow, name=name, versioning=versioning, timeout=timeout, max_deaths=max_deaths, retain=retain
+            )
         self._check_workflow(fn)
         if not isinstance(max_deaths, int) or max_deaths < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
             raise DefinitionError(f"max_deaths={max_deaths!r} cannot be: so many executors may die, at least 1")
@@ -141,6 +147,7 @@ class Router:
             timeout=None if timeout is None else to_us(timeout, "timeout"),
             max_deaths=max_deaths,
             versioning=Versioning(versioning or "undeclared"),
+            retention=None if retain is None else read_retention(retain),
         )
         self._registry.add(definition)
         options = StartOptions(timeout=definition.timeout, versioning=definition.versioning)

@@ -48,6 +48,7 @@ from perdure.runtime.post import Post
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
 from perdure.runtime.requests import serve_requests
+from perdure.runtime.sweeper import Sweeper
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
@@ -98,6 +99,7 @@ class Executor:
         self.recovery = recovery
         self.adopt = adopt
         self.adopter = Adopter(self)
+        self.sweeper = Sweeper(self)
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
@@ -397,7 +399,8 @@ class Executor:
         if self.alive:
             await follow(self)
             await reap(self)
-            for aside in (serve_requests(self), self.adopter.round()):  # may take their time: recovery does not wait
+            # may take their time: recovery does not wait
+            for aside in (serve_requests(self), self.adopter.round(), self.sweeper.round()):
                 self.keep(asyncio.Task(aside, loop=self.line.loop))
 
     async def target(self) -> Target:

@@ -30,6 +30,7 @@ from perdure.model.states import Reason, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit
+from perdure.store.upkeep import Upkeep
 
 
 def without_cleanup(version: str) -> str:
@@ -84,6 +85,11 @@ class Store(Protocol):
 
     app: str
     url: str  # masked: safe to print
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Retention, sizes, and carrying the app to another database."""
+        ...
 
     async def open(self) -> None:
         """Connect.

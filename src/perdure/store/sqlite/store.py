@@ -37,6 +37,7 @@ from perdure.store.sqlite import (
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.upkeep import SQLiteUpkeep
 
 T = TypeVar("T")
 
@@ -323,6 +324,10 @@ class SQLiteStore:
 
     async def apps(self) -> builtins.list[str]:
         return await self._read(reads.apps)
+
+    @property
+    def upkeep(self) -> SQLiteUpkeep:
+        return SQLiteUpkeep(self.app, getattr(self, "path", Path()), self._write, self._read)
 
 
 def _clock(now: int | None) -> int:
