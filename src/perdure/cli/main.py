@@ -18,6 +18,7 @@ from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
 from perdure.cli.run import run_
 from perdure.cli.target import Given, options
+from perdure.cli.upkeep import copy, purge, size
 from perdure.cli.workflows import workflow
 from perdure.errors import PerdureError
 
@@ -54,6 +55,9 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
 
 for command in (check, db, demo, doctor, executor, recovery, replay_, run_, workflow):
     cli.add_command(command)
+
+for verb in (purge, size, copy):
+    db.add_command(verb)
 
 for verb in (resume, restart, fork):
     workflow.add_command(verb)

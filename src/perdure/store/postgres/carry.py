@@ -24,8 +24,9 @@ from perdure.store.upkeep import Key, Rows
 class Carry:
     """See the head of this file."""
 
-    def __init__(self, link: Link, place: Place) -> None:
+    def __init__(self, link: Link, reading: Link, place: Place) -> None:
         self.link = link
+        self.reading = reading  # for what every launch asks: that makes no connection more
         self.place = place
 
     # -- rows
@@ -105,7 +106,7 @@ class Carry:
             await self._mark(tx, marks)
 
     async def marks(self) -> Mapping[str, str]:
-        return {row[0]: row[1] for row in await self.link.fetch(self.place.sql["mark_list"], self.place.app)}
+        return {row[0]: row[1] for row in await self.reading.fetch(self.place.sql["mark_list"], self.place.app)}
 
     @property
     def _name(self) -> str:

@@ -13,13 +13,20 @@ def _filled(table: Table, column: str) -> str:
     return "" if leads_key(table, column) else f" and {column} <> ''"
 
 
+# Each goes to its rows by the key, id by id, and deletes by place: `= any(…)`, like a join, may be planned as a scan.
+
+
 def forget_sql(table: Table, owner: str) -> str:
     """Forgets what belongs to the workflows `$2`."""
-    return f"delete from perdure.{table.name} where app = $1 and {owner} = any($2::text[]){_filled(table, owner)}"
+    return f"""delete from perdure.{table.name} t where t.ctid = any(array(
+        select x.ctid from unnest($2::text[]) u (id)
+        cross join lateral (
+            select ctid from perdure.{table.name}
+            where app = $1 and {owner} = u.id{_filled(table, owner)} offset 0) x))"""
 
 
 def forget_run_sql(table: Table) -> str:
-    """Forgets what belongs to the runs `$3` of `$2`. By place: a join may be planned as a scan."""
+    """Forgets what belongs to the runs `$3` of `$2`."""
     return f"""delete from perdure.{table.name} t where t.ctid = any(array(
         select x.ctid from unnest($2::text[], $3::int[]) u (id, run)
         cross join lateral (
@@ -28,11 +35,15 @@ def forget_run_sql(table: Table) -> str:
 
 
 def weigh_sql(table: Table, owner: str) -> str:
-    return f"""select {owner}, count(*), coalesce(sum(pg_column_size(t.*)), 0)::bigint from perdure.{table.name} t
-        where app = $1 and {owner} = any($2::text[]){_filled(table, owner)} group by {owner}"""
+    """What is stored of the workflows `$2`."""
+    return f"""select u.id, x.rows, x.bytes from unnest($2::text[]) u (id)
+        cross join lateral (
+            select count(*) as rows, coalesce(sum(pg_column_size(t.*)), 0)::bigint as bytes
+            from perdure.{table.name} t where app = $1 and {owner} = u.id{_filled(table, owner)}) x"""
 
 
 def weigh_run_sql(table: Table) -> str:
+    """What is stored of the runs `$3` of `$2`."""
     return f"""select u.id, u.run, x.rows, x.bytes from unnest($2::text[], $3::int[]) u (id, run)
         cross join lateral (
             select count(*) as rows, coalesce(sum(pg_column_size(t.*)), 0)::bigint as bytes
@@ -52,11 +63,14 @@ def left_sql(table: Table) -> str:
     `$4`: what is aged must be older.
     """
     column = table.owners[-1]
-    aged = f"t.{table.aged} <= $4::bigint" if table.aged else "$4::bigint is not null"
-    return f"""delete from perdure.{table.name} t
-        where t.app = $1 and t.{column} = any($2::text[]){_filled(table, column)} and {aged}
-            and coalesce((select w.status from perdure.workflow w where w.app = $1 and w.id = t.{column}), 99)
-                >= $3::int
+    aged = f"{table.aged} <= $4::bigint" if table.aged else "$4::bigint is not null"
+    return f"""delete from perdure.{table.name} t where t.ctid = any(array(
+        select x.ctid from unnest($2::text[]) u (id)
+        left join lateral (select status from perdure.workflow where app = $1 and id = u.id offset 0) w on true
+        cross join lateral (
+            select ctid from perdure.{table.name}
+            where app = $1 and {column} = u.id{_filled(table, column)} and {aged} offset 0) x
+        where coalesce(w.status, 99) >= $3::int))
         returning t.{column}"""
 
 

@@ -39,7 +39,7 @@ class PostgresStore:
         self._reading = Link(url)
         self._writer = Writer(self._writing, self._place)
         self._hints = Hints(url, schema, app)
-        self.upkeep = PostgresUpkeep(Link(url), self._place)
+        self.upkeep = PostgresUpkeep(Link(url), self._reading, self._place)
 
     # -- opening
 

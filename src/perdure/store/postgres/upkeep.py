@@ -45,10 +45,10 @@ class PostgresUpkeep(Carry):
 
     async def take(self, chore: str, owner: bytes, lease: int, *, now: int | None = None) -> Turn | int:
         sql, app = self.place.sql, self.place.app
-        got = await self.link.fetchrow(sql["chore_take"], app, chore, owner, lease, now, writing=True)
+        got = await self.reading.fetchrow(sql["chore_take"], app, chore, owner, lease, now, writing=True)
         if got is not None:
             return Turn(got[0], got[1])
-        due = await self.link.fetchrow(sql["chore_due"], app, chore)
+        due = await self.reading.fetchrow(sql["chore_due"], app, chore)
         at: int = 0 if due is None else due[0]
         return at
 

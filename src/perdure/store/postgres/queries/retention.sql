@@ -6,10 +6,12 @@
 select w.id, w.run, w.name, w.status, w.created, w.closed, w.last_seq,
     case when w.status < 5 then true
         when w.parent is not null and exists (
-            select from perdure.workflow p where p.app = $1 and p.id = w.parent and p.status < 5
+            select from (
+                select status, run, lineage from perdure.workflow where app = $1 and id = w.parent offset 0) p
+            where p.status < 5
                 and (p.run = w.parent_run or p.lineage = (
                     select q.lineage from perdure.past_run q
-                    where q.app = $1 and q.id = w.parent and q.run = w.parent_run)) offset 0) then true
+                    where q.app = $1 and q.id = w.parent and q.run = w.parent_run))) then true
         else exists (
             select from perdure.watch k cross join lateral (
                 select status from perdure.workflow where app = $1 and id = k.waiter offset 0) q
@@ -35,10 +37,12 @@ cross join lateral (
     select x.id from perdure.workflow x
     where x.app = $1 and x.id = u.id and x.run = u.run and x.status >= 5
         and not (x.parent is not null and exists (
-            select from perdure.workflow p where p.app = $1 and p.id = x.parent and p.status < 5
+            select from (
+                select status, run, lineage from perdure.workflow where app = $1 and id = x.parent offset 0) p
+            where p.status < 5
                 and (p.run = x.parent_run or p.lineage = (
                     select q.lineage from perdure.past_run q
-                    where q.app = $1 and q.id = x.parent and q.run = x.parent_run)) offset 0))
+                    where q.app = $1 and q.id = x.parent and q.run = x.parent_run))))
         and not exists (
             select from perdure.watch k cross join lateral (
                 select status from perdure.workflow where app = $1 and id = k.waiter offset 0) q
