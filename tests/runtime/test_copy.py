@@ -181,18 +181,18 @@ async def test_nobody_works_in_the_source_any_more(
         with pytest.raises(DatabaseTrouble, match="this app was moved"):
             await engine.line.store.replace(RunKey("a", 1), start("a", run=2), b"n" * 16)
     for late in (shop_of(pair[0], ledger).open(), shop_of(pair[0], ledger).connect().open()):
-        with pytest.raises(ConfigError, match="was moved from .* to .*--undo .* --force"):
+        with pytest.raises(ConfigError, match=r"was moved from .* to .*--undo .* --force"):
             await late
     other = App("other", database=pair[0])  # of another app nothing was moved
     async with other.connect() as client:
         await client.workflow("x", returns=int).options(id="x").start()
     assert (await copy(source, target, "again")).rows["workflow"] == 2, "asked for again, it is done"
-    with pytest.raises(ConfigError, match="lives in .* by now"):
+    with pytest.raises(ConfigError, match=r"lives in .* by now"):
         await undo(source, force=False)
     assert await undo(source, force=True) == target.url
     async with shop_of(pair[0], ledger) as app:
         assert await (await flow(app, "quick", "c").start(3)).result() == 3
-    with pytest.raises(ConfigError, match="lives in .* already"):
+    with pytest.raises(ConfigError, match=r"lives in .* already"):
         await copy(source, target, "y")
 
 
@@ -214,7 +214,7 @@ async def test_a_copy_that_was_given_up_begins_anew(
 
     with pytest.raises(Enough):
         await copy(source, target, "first", progress=stop)
-    with pytest.raises(ConfigError, match="being copied to .* not finished"):
+    with pytest.raises(ConfigError, match=r"being copied to .* not finished"):
         await shop_of(pair[1], ledger).open()
     with pytest.raises(ConfigError, match="not finished: run perdure db copy again"):
         await shop_of(pair[0], ledger).open()

@@ -119,7 +119,7 @@ async def test_a_plan_tells_what_a_purge_then_does(app: App, jobs: Any) -> None:
         assert [(p.name, p.status, p.count) for p in done] == [("job", "completed", 3), ("loop", "past", 3)]
         assert await ids(app) == ["j-1", "l"]
         assert await purge(upkeep(app), rules, now=LATER) == []
-        await loop.handle("l").send(None or "x", "go")
+        await loop.handle("l").send("x", "go")
         assert await loop.handle("l").result() == 0
         assert await job.options(id="j1").start(7) is not None, "an id used again"
         assert await job.handle("j1").result() == 7
@@ -270,9 +270,9 @@ async def test_children_stay_while_their_parent_is_open_and_it_needs_none_that_i
         assert await purge(upkeep(app), everything(), now=LATER) == []
         assert await ids(app) == ["p", "p:1", "second"]
         assert await parent.handle("p").cancel() == "cancelled"
-        assert [(p.name, p.count) for p in await purge(upkeep(app), Rules({"child": read_retention(0)}), now=LATER)] == [
-            ("child", 2)
-        ]
+        assert [
+            (p.name, p.count) for p in await purge(upkeep(app), Rules({"child": read_retention(0)}), now=LATER)
+        ] == [("child", 2)]
         assert await ids(app) == ["p"]
         # Its replay reads the first child's result in its own history; of the other it never heard, and is told so.
         assert await parent.handle("p").resume() == "queued"

@@ -15,8 +15,8 @@ from perdure.store.upkeep import Turn
 from tests.store.build import (
     OTHER,
     SECOND,
-    T,
     Dump,
+    T,
     close,
     commit,
     dump,
@@ -136,7 +136,9 @@ async def test_a_child_stays_while_its_parents_run_is_open(store: Store) -> None
     assert (await ended(store))["child"]
     assert await store.upkeep.purge(keys) == []
     # It continues as a new run: that one cannot ask for it.
-    assert (await one(store, unit("p", again, 2, change=Continue(start("p", last := tok("c"), run=3), tok("w"))))).applied
+    assert (
+        await one(store, unit("p", again, 2, change=Continue(start("p", last := tok("c"), run=3), tok("w"))))
+    ).applied
     assert not (await ended(store))["child"]
     assert await store.upkeep.purge(keys) == ["child"]
     assert last

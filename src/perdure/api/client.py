@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from perdure.api.handle import Handle
@@ -11,7 +12,11 @@ from perdure.api.store import maker
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.filters import read_filter
 from perdure.definitions import Registry
+from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo, info_of
+from perdure.model.retention import Rules, read_retention
+from perdure.operations.retention import Purged, purge
+from perdure.operations.size import DatabaseSize, measure
 from perdure.runtime import aface
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
@@ -87,3 +92,26 @@ class Client:
         Raises ``ExecutorNotFound``, ``ExecutorAlive`` (saying how long the lease runs), before anything is changed.
         """
         return await aface.recover_executors(self._home, executors, by, force)
+
+    async def size(self) -> DatabaseSize:
+        """What the database holds: rows and bytes by table and, of this app, by workflow and status; with advice.
+
+        Reads much: each table on SQLite, up to 20,000 workflows anywhere. Changes nothing.
+        """
+        return await aface.upkeep(self._home, measure)
+
+    async def purge(
+        self, *, older_than: Duration, statuses: Collection[str] = (), workflow: str | None = None, plan: bool = False
+    ) -> Sequence[Purged]:
+        """Delete whole workflows that ended ``older_than`` ago; what was deleted, by name and status.
+
+        ``statuses``: ``completed``, ``failed`` and so on, and ``past`` for earlier runs; default all. ``workflow``: of
+        this name only. ``plan``: tell what would go, with rows and bytes, and change nothing. Never an open one, nor
+        the child of an open parent. Interrupted, it is simply called again. Raises ``DefinitionError`` for a status
+        that is no end.
+
+        >>> # await client.purge(older_than=timedelta(days=30), statuses=["completed"], plan=True)
+        """
+        age = read_retention(dict.fromkeys(statuses, older_than) if statuses else older_than, "older_than")
+        rules = Rules({}, age) if workflow is None else Rules({workflow: age})
+        return await aface.upkeep(self._home, partial(purge, rules=rules, plan=plan))

@@ -40,7 +40,9 @@ def read_retention(retain: Retain, what: str = "retain") -> Retention:
         if key not in ENDS:
             close = difflib.get_close_matches(str(key), ENDS, n=1)
             guess = f" (did you mean {close[0]!r}?)" if close else ""
-            raise DefinitionError(f"{what}={retain!r}: {key!r} is no end of a workflow{guess}; one of {', '.join(ENDS)}")
+            raise DefinitionError(
+                f"{what}={retain!r}: {key!r} is no end of a workflow{guess}; one of {', '.join(ENDS)}"
+            )
     each = cast("Mapping[str, Duration | Forever]", given)
     return Retention({key: _age(value, f"{what}[{key!r}]") for key, value in each.items()})
 

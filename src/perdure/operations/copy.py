@@ -1,6 +1,6 @@
 """Carrying an app from one database to another, of the same dialect or the other, with its work in flight.
 
-Order, and who is authoritative: the source until it is marked as moved, the target from the moment its own mark is gone.
+Order, and who is authoritative: the source until it is marked as moved, the target once its own mark is gone.
 
 1. *fence the source*: from that commit on nobody writes a row of the app there, whoever holds a connection or a lease;
 2. *mark the target* as incomplete: no executor registers, no app opens there;
@@ -124,8 +124,8 @@ async def copy(
 async def undo(source: Store, *, force: bool) -> str:
     """Take a move back: the app lives in ``source`` again; what the other database was, in words.
 
-    Raises ``ConfigError`` if it was not moved, or if the copy is finished and ``force`` is not given: then two databases
-    would do the same work.
+    Raises ``ConfigError`` if it was not moved, or if the copy is finished and ``force`` is not given: then both would do
+    the same work.
     """
     out = await _out(source)
     if out is None:
@@ -165,7 +165,9 @@ async def _must_be_new(target: Store, into: In | None) -> None:
     if await target.upkeep.serving():
         raise ConfigError(f"executors of app {target.app!r} serve {target.url}; copy to a database without that app")
     if OUT in await target.upkeep.marks():
-        raise ConfigError(f"app {target.app!r} was moved away from {target.url}; take that back first, or choose another")
+        raise ConfigError(
+            f"app {target.app!r} was moved away from {target.url}; take that back first, or choose another"
+        )
     if into is not None:
         return  # of a copy that was given up: it begins anew
     for table in COPIED:
@@ -203,7 +205,9 @@ async def _begin(source: Store, target: Store, out: Out) -> In:
                 while await target.upkeep.clear(table, PAGE):
                     pass
     into = In(copy=out.copy, source=source.url)
-    await target.upkeep.fence(("incarnation",), {IN: _note(into)}, f"this app was moved here from {source.url}, not yet whole")
+    await target.upkeep.fence(
+        ("incarnation",), {IN: _note(into)}, f"this app was moved here from {source.url}, not yet whole"
+    )
     return into
 
 
@@ -261,8 +265,8 @@ async def _released(store: Store, columns: Sequence[str], rows: Rows) -> Rows:
     ends = await store.upkeep.last_seqs(keys)
     released: Rows = []
     for row in rows:
+        new = list(row)
         if row[at["status"]] == _RUNNING:
-            new = list(row)
             changed = {
                 "status": CODE[Status.QUEUED], "owner": None, "claim": None, "cause": CAUSE[Cause.CRASH], "detail": "",
                 "attempts": row[at["attempts"]] + 1, "until": row[at["updated"]],
@@ -270,8 +274,7 @@ async def _released(store: Store, columns: Sequence[str], rows: Rows) -> Rows:
             }  # fmt: skip
             for name, value in changed.items():
                 new[at[name]] = value
-            row = tuple(new)
-        released.append(row)
+        released.append(tuple(new))
     return released
 
 

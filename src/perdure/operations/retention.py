@@ -15,7 +15,6 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.retention import PAST, Rules
-
 from perdure.store.tables import LEFT
 from perdure.store.upkeep import Candidate, Upkeep, Weight
 
@@ -180,5 +179,3 @@ async def sweep(upkeep: Upkeep, *, now: int | None = None) -> int:
         swept, position = await sweep_page(upkeep, at, position)
         total += swept
     return total
-
-

@@ -10,6 +10,7 @@ from perdure.store.upkeep import Sizes, TableSize, Upkeep, Weight
 PAGE = 500
 WEIGHED_MAX = 20_000  # workflows that are weighed, the oldest first; the others are taken to be like them
 MANY_PAST = 10_000  # earlier runs, from which on it is worth a word
+DEAD_MANY = 10_000
 DEAD_SHARE = 0.5  # dead rows to live ones, from which on autovacuum seems not to keep up
 FREE_SHARE = 0.25  # free pages of a file, from which on it is worth a word
 
@@ -92,12 +93,12 @@ def _advice(sizes: Sizes, kinds: list[KindSize]) -> list[str]:
             f"{sizes.past_runs} earlier runs are kept; they go by age with retain={{'past': …}}, or "
             "perdure db purge --older-than 30d --status past"
         )
-    for table in sizes.tables:
-        if table.dead > 10_000 and table.dead > table.rows * DEAD_SHARE:
-            said.append(
-                f"{table.dead} dead rows in {table.name}: autovacuum does not keep up. Look for long transactions "
-                "(perdure doctor), or lower autovacuum_vacuum_scale_factor for it"
-            )
+    said.extend(
+        f"{table.dead} dead rows in {table.name}: autovacuum does not keep up. Look for long transactions (perdure "
+        "doctor), or lower autovacuum_vacuum_scale_factor for it"
+        for table in sizes.tables
+        if table.dead > DEAD_MANY and table.dead > table.rows * DEAD_SHARE
+    )
     if sizes.free > sizes.bytes * FREE_SHARE and sizes.free > 1 << 20:
         said.append(
             f"{sizes.free} bytes of the file are free and will be used again; perdure db purge --vacuum gives them back"

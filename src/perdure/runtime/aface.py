@@ -20,10 +20,12 @@ from perdure.runtime.face import Home, refuse_other
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
+from perdure.store.upkeep import Upkeep
 
 FACE: str = "perdure"
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def body(what: str) -> Any | None:
@@ -231,6 +233,13 @@ async def recover_executors(home: Home, executors: Sequence[str], by: str | None
     order = partial(handover.recover, engine.line.store, executors, by, force=force)
     ids: tuple[str, ...] = await on_engine(engine, lambda: verbs.patiently(engine.line, order))
     return ids
+
+
+async def upkeep(home: Home, work: Callable[[Upkeep], Coroutine[Any, Any, T]]) -> T:
+    """Something that is about the whole database; tried again where the database is in trouble: all of it may be."""
+    engine = home.engine()
+    value: T = await on_engine(engine, lambda: verbs.patiently(engine.line, work, engine.line.store.upkeep))
+    return value
 
 
 async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:

@@ -27,8 +27,10 @@ from perdure.runtime.face import Home, refuse_other
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.store.base import Filter
+from perdure.store.upkeep import Upkeep
 
 FACE: str = "perdure.sync"
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -294,6 +296,13 @@ def recover_executors(home: Home, executors: Sequence[str], by: str | None, forc
     order = partial(handover.recover, engine.line.store, executors, by, force=force)
     ids: tuple[str, ...] = on_engine(engine, lambda: verbs.patiently(engine.line, order))
     return ids
+
+
+def upkeep(home: Home, work: Callable[[Upkeep], Coroutine[Any, Any, T]]) -> T:
+    """Something that is about the whole database; tried again where the database is in trouble: all of it may be."""
+    engine = home.engine()
+    value: T = on_engine(engine, lambda: verbs.patiently(engine.line, work, engine.line.store.upkeep))
+    return value
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:

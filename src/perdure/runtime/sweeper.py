@@ -114,4 +114,3 @@ def _read(note: str, kind: type[T]) -> T | None:
         return msgspec.json.decode(note, type=kind) if note else None
     except msgspec.DecodeError:
         return None
-

@@ -14,6 +14,7 @@ from perdure.store.postgres.owned import forget_sql
 from perdure.store.postgres.text import placed
 from perdure.store.tables import OWNED
 
+
 async def put(tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:
     await tx.fetch(
         place.sql["decision_put"], place.app, key.id, key.run, claim, now, CAUSE[decided.cause], decided.decision,

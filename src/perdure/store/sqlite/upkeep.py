@@ -29,6 +29,7 @@ Do = Callable[[Callable[[Connection], T]], Awaitable[T]]
 Q = queries("perdure.store.sqlite")
 INTEGER_BYTES = 4  # of a number as it is stored, about
 
+
 class SQLiteUpkeep(Carry):
     """See the head of this file."""
 
@@ -185,8 +186,10 @@ class SQLiteUpkeep(Carry):
 
         return await asyncio.to_thread(rewrite)
 
+
 def _candidate(r: Row) -> Candidate:
     return Candidate(r[0], r[1], r[2], CODES[int(r[3])], r[4], r[5], r[6], bool(r[7]))
+
 
 def _bytes(conn: Connection, table: Table) -> str:
     """An expression for what a row takes, about."""
@@ -196,12 +199,12 @@ def _bytes(conn: Connection, table: Table) -> str:
     ]
     return " + ".join(parts)
 
+
 def _length(path: Path, suffix: str = "") -> int:
     with contextlib.suppress(OSError):
         return os.stat(f"{path}{suffix}").st_size
     return 0
 
+
 def _clock(now: int | None) -> int:
     return time.time_ns() // 1000 if now is None else now
-
-__all__ = ["SQLiteUpkeep", "leads_key"]
