@@ -336,6 +336,18 @@ def trouble_fails_a_workflow(s: Streams) -> None:
     s.changes("payload", outcome=1)[-1]["row"] |= {"outcome": 2, "output": '{"type":"perdure.errors.Overloaded"}'}
 
 
+@breaks("I72")
+def a_payload_outlives_its_workflow(s: Streams) -> None:
+    s.append(s.last("order-1"), "delete")
+
+
+@breaks("I72")
+def an_open_workflow_is_purged(s: Streams) -> None:
+    line = s.last("order-1")
+    line["row"] |= {"status": CODE[Status.WAITING], "closed": None}
+    s.append(line, "delete")
+
+
 @pytest.mark.parametrize("spoil", SPOILS)
 def test_spoiled_evidence_is_noticed(day: Lines, spoil: str) -> None:
     number = spoil.partition(" ")[0]

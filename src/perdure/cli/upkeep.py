@@ -125,15 +125,16 @@ async def _size(given: Given) -> None:
 
 
 def _size_lines(url: str, found: DatabaseSize) -> list[str]:
-    about = "" if found.exact else "about "
     free = f", {readable(found.free)} of it free" if found.free else ""
     lines = [f"{url}: {readable(found.bytes)}{free}", ""]
     tables = sorted(found.tables, key=lambda t: -t.bytes)
-    cells = [(t.name, f"{about}{t.rows}", readable(t.bytes), str(t.dead)) for t in tables]
-    head = ("table", "rows", "bytes", "dead")
     if found.exact:
-        head, cells = head[:3], [cell[:3] for cell in cells]  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-    lines += [*table(head, cells, "no tables"), ""]
+        cells = [(t.name, str(t.rows), readable(t.bytes)) for t in tables]
+        lines += table(("table", "rows", "bytes"), cells, "no tables")
+    else:  # as the server last knew them
+        known = [(t.name, f"about {t.rows}", readable(t.bytes), str(t.dead)) for t in tables]
+        lines += table(("table", "rows", "bytes", "dead"), known, "no tables")
+    lines.append("")
     kinds = [
         (k.name, str(k.status), str(k.count), str(k.rows), ("" if k.exact else "about ") + readable(k.bytes),
          instant(k.oldest))

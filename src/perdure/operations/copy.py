@@ -124,8 +124,8 @@ async def copy(
 async def undo(source: Store, *, force: bool) -> str:
     """Take a move back: the app lives in ``source`` again; what the other database was, in words.
 
-    Raises ``ConfigError`` if it was not moved, or if the copy is finished and ``force`` is not given: then both would do
-    the same work.
+    Raises ``ConfigError`` if it was not moved, or if the copy is finished and ``force`` is not given: then both would
+    do the same work.
     """
     out = await _out(source)
     if out is None:

@@ -147,7 +147,7 @@ class SQLiteUpkeep(Carry):
     async def sizes(self, *, now: int | None = None) -> Sizes:
         def job(conn: Connection) -> Sizes:
             page = conn.pragma("page_size")
-            room = dict(conn.execute(
+            room: dict[str, int] = dict(conn.execute(
                 "select m.tbl_name, sum(d.pgsize) from dbstat d join sqlite_master m on m.name = d.name "
                 "where d.aggregate = true group by m.tbl_name"
             ))  # fmt: skip
