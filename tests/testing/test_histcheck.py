@@ -19,7 +19,7 @@ from perdure.testing.histcheck import INVARIANTS, Evidence, check
 from tests.testing.histcheck_support import Shop
 
 # What an ordinary day has no case of: deaths, moves, decisions.
-NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I68"}
+NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I68", "I72"}
 ANOTHER = "f" * 32
 
 Lines = list[dict[str, Any]]

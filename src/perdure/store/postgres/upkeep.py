@@ -125,7 +125,7 @@ class PostgresUpkeep(Carry):
         known = await self.link.fetch(sql["size_tables"], quoted(self.place.schema))
         tables = [TableSize(name=r[0], rows=max(0, r[1]), bytes=r[2], dead=r[3]) for r in known]
         kinds = [
-            Kindred(name=r[0], status=CODES[r[1]], count=r[2], oldest=r[3])
+            Kindred(name=r[0], status=CODES[int(r[1])], count=r[2], oldest=r[3])
             for r in await self.link.fetch(sql["size_kinds"], app)
         ]
         past = await self.link.fetchrow(sql["size_past"], app)
@@ -149,4 +149,4 @@ def _columns(keys: Sequence[RunKey]) -> tuple[list[str], list[int]]:
 
 
 def _candidate(r: Any) -> Candidate:
-    return Candidate(r[0], r[1], r[2], CODES[r[3]], r[4], r[5], r[6], r[7])
+    return Candidate(r[0], r[1], r[2], CODES[int(r[3])], r[4], r[5], r[6], r[7])

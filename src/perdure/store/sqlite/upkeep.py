@@ -152,7 +152,7 @@ class SQLiteUpkeep(Carry):
                 "where d.aggregate = true group by m.tbl_name"
             ))  # fmt: skip
             kinds = [
-                Kindred(name=name, status=CODES[status], count=count, oldest=oldest)
+                Kindred(name=name, status=CODES[int(status)], count=count, oldest=oldest)
                 for name, status, count, oldest in conn.execute(Q["size_kinds"], (self.app,))
             ]
             tables = [
