@@ -28,6 +28,7 @@ select coalesce(md5(string_agg(x, ',' order by x)), '') from (
     where attnum > 0 and relkind = 'r'
     union all select format('%s %s', tgrelid::regclass, tgname) from pg_trigger where not tgisinternal
     union all select format('%s.%s', nspname, proname) from pg_proc join n on n.oid = pronamespace
+    union all select format('%s %s', conrelid::regclass, conname) from pg_constraint join n on n.oid = connamespace
     union all select setconfig::text from pg_db_role_setting
     union all select nspname from n
 ) found (x)"""

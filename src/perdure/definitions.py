@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from perdure.errors import DefinitionError
 from perdure.model.queues import Limits
+from perdure.model.retention import Retention, Rules
 from perdure.model.schedules import Spec
 from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
@@ -67,6 +68,7 @@ class WorkflowDef:
     max_deaths: int = 10
     versioning: Versioning = Versioning.UNDECLARED
     queue: str | None = None
+    retention: Retention | None = None  # how long it is kept after its end; None: as the app says
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` naming the workflow if a call does not fit it."""
@@ -148,6 +150,7 @@ class Registry:
     included_in: list[Registry] = field(default_factory=lambda: [])  # these also get what is added later
     policies: list[Policy] = field(default_factory=lambda: [])  # as declared
     codec: Codec | None = None  # how values of the app are stored; None: as they are
+    retention: Retention = Retention({})  # noqa: RUF009  a value; how long what has no rule of its own is kept
 
     def add(self, definition: WorkflowDef | StepDef | ResourceDef | QueueDef | ScheduleDef) -> None:
         """Raises ``DefinitionError`` if another function has the name already."""
@@ -164,6 +167,12 @@ class Registry:
                 _put(self.schedules, definition, "schedule")
         for registry in self.included_in:
             registry.add(definition)
+
+    @property
+    def rules(self) -> Rules:
+        """How long everything is kept after its end."""
+        own = {name: d.retention for name, d in self.workflows.items() if d.retention is not None}
+        return Rules(own, self.retention)
 
     def add_policy(self, policy: Policy) -> None:
         """Take a recovery policy, once however often its router is included."""

@@ -151,6 +151,7 @@ TABLES = (
     "expiry",
     "stream",
     "stream_value",
+    "upkeep",
 )
 _TEXT = {
     "input",

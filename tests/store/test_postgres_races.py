@@ -15,6 +15,7 @@ from perdure.model.states import Status
 from perdure.model.writes import Park, SetEvent, Unit
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres.connection import driver
+from perdure.store.postgres.migrate import migrations
 from tests.store.build import close, commit, one, outside, own, record, rewind, running, send, start, tok, unit, want
 
 pytestmark = pytest.mark.postgres
@@ -329,13 +330,9 @@ async def test_two_processes_migrate_at_once_and_one_applies(bare_postgres_url: 
     for store in stores:
         await store.open()
     applied = await asyncio.gather(*(store.migrate() for store in stores))
-    assert sorted(applied) == [
-        [],
-        [],
-        [],
-        ["0001_initial", "0002_fleet", "0003_queues", "0004_streams", "0005_schedules"],
-    ]
-    assert await stores[0].schema_version() == (5, 5)
+    names = [name for _, name, _ in migrations()]
+    assert sorted(applied) == [[], [], [], names]
+    assert await stores[0].schema_version() == (len(names), len(names))
     for store in stores:
         await store.close()
 

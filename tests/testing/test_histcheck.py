@@ -20,7 +20,7 @@ from tests.testing.histcheck_support import Shop
 
 # What an ordinary day has no case of: deaths, moves, decisions.
 SCHEDULES = {"I41", "I42", "I44"}  # test_histcheck_schedules.py
-NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I59b", "I68", *SCHEDULES}
+NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I59b", "I68", "I72", *SCHEDULES}
 ANOTHER = "f" * 32
 
 Lines = list[dict[str, Any]]
@@ -428,6 +428,18 @@ def trouble_is_called_failure(s: Streams) -> None:
 @breaks("I68")
 def trouble_fails_a_workflow(s: Streams) -> None:
     s.changes("payload", outcome=1)[-1]["row"] |= {"outcome": 2, "output": '{"type":"perdure.errors.Overloaded"}'}
+
+
+@breaks("I72")
+def a_payload_outlives_its_workflow(s: Streams) -> None:
+    s.append(s.last("order-1"), "delete")
+
+
+@breaks("I72")
+def an_open_workflow_is_purged(s: Streams) -> None:
+    line = s.last("order-1")
+    line["row"] |= {"status": CODE[Status.WAITING], "closed": None}
+    s.append(line, "delete")
 
 
 @pytest.mark.parametrize("spoil", SPOILS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins  # `list` is a method here
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
+from functools import partial
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from perdure.api.handle import Handle
@@ -17,7 +18,10 @@ from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo, info_of
+from perdure.model.retention import Rules, read_retention
 from perdure.model.schedules import ScheduleInfo
+from perdure.operations.retention import Purged, purge
+from perdure.operations.size import DatabaseSize, measure
 from perdure.policy.rate import Rate
 from perdure.runtime import aface
 from perdure.runtime.face import Home
@@ -165,3 +169,28 @@ class Client:
         return await create_schedule(
             self._home, name, workflow, cron, every, tz, missed, overlap, catch_up, takes_due, queue
         )
+
+    # -- upkeep
+
+    async def size(self) -> DatabaseSize:
+        """What the database holds: rows and bytes by table and, of this app, by workflow and status; with advice.
+
+        Reads much: each table on SQLite, up to 20,000 workflows anywhere. Changes nothing.
+        """
+        return await aface.upkeep(self._home, measure)
+
+    async def purge(
+        self, *, older_than: Duration, statuses: Collection[str] = (), workflow: str | None = None, plan: bool = False
+    ) -> Sequence[Purged]:
+        """Delete whole workflows that ended ``older_than`` ago; what was deleted, by name and status.
+
+        ``statuses``: ``completed``, ``failed`` and so on, and ``past`` for earlier runs; default all. ``workflow``: of
+        this name only. ``plan``: tell what would go, with rows and bytes, and change nothing. Never an open one, nor
+        the child of an open parent. Interrupted, it is simply called again. Raises ``DefinitionError`` for a status
+        that is no end.
+
+        >>> # await client.purge(older_than=timedelta(days=30), statuses=["completed"], plan=True)
+        """
+        age = read_retention(dict.fromkeys(statuses, older_than) if statuses else older_than, "older_than")
+        rules = Rules({}, age) if workflow is None else Rules({workflow: age})
+        return await aface.upkeep(self._home, partial(purge, rules=rules, plan=plan))

@@ -1,4 +1,4 @@
-"""``perdure db …``: the schema of a database."""
+"""``perdure db migrate|status``: the schema of a database."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import click
 from perdure.cli.exits import Code
 from perdure.cli.output import emit_one
 from perdure.cli.target import Given, common, find_database, opened, run
+from perdure.errors import ConfigError
+from perdure.operations.copy import refuse_moved
 from perdure.store.open import open_store
 
 
 @click.group()
 def db() -> None:
-    """The database's schema."""
+    """The database: its schema, its size, and what it keeps."""
 
 
 @db.command()
@@ -47,12 +49,30 @@ async def _status(given: Given) -> None:
     async with opened(given, needs_app=False, migrated=False) as store:
         have, known = await store.schema_version()
         apps = await store.apps() if have == known else []
+        moved = await _moved(given, apps)
     lines = [f"{store.url}: schema version {have}, this Perdure wants {known}"]
     if have == known:
         lines.append(f"apps: {', '.join(apps) or 'none yet'}")
+        lines += moved.values()
     else:
         lines.append("apply what is missing: perdure db migrate" if have < known else "upgrade Perdure here")
-    fields = {"database": store.url, "version": have, "known": known, "current": have == known, "apps": apps}
+    fields = {"database": store.url, "version": have, "known": known, "current": have == known, "apps": apps,
+              "moved": moved}  # fmt: skip
     emit_one(given.output, "schema", fields, lines, id="version")
     if have != known:
         raise click.exceptions.Exit(int(Code.NO))
+
+
+async def _moved(given: Given, apps: list[str]) -> dict[str, str]:
+    """Apps that do not live here, and what there is to say of it."""
+    place, found = find_database(given), dict[str, str]()
+    for app in apps:
+        store = open_store(place.url, app, place.schema)
+        await store.open()
+        try:
+            await refuse_moved(store)
+        except ConfigError as error:
+            found[app] = str(error)
+        finally:
+            await store.close()
+    return found

@@ -20,6 +20,7 @@ from perdure.cli.replay import replay_
 from perdure.cli.run import run_
 from perdure.cli.schedules import schedule
 from perdure.cli.target import Given, options
+from perdure.cli.upkeep import copy, purge, size
 from perdure.cli.watching import stream, watch
 from perdure.cli.workflows import workflow
 from perdure.errors import PerdureError
@@ -57,6 +58,9 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
 
 for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run_, schedule, workflow):
     cli.add_command(command)
+
+for verb in (purge, size, copy):
+    db.add_command(verb)
 
 for verb in (resume, restart, fork, stream, watch):
     workflow.add_command(verb)

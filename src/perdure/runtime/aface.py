@@ -29,6 +29,7 @@ from perdure.serde.values import Shape
 from perdure.sessions.base import AsyncSession, Session, arun, run
 from perdure.sessions.find import awaited, blocking, session_of
 from perdure.store.base import Filter
+from perdure.store.upkeep import Upkeep
 
 FACE: str = "perdure"
 P = ParamSpec("P")
@@ -336,6 +337,13 @@ async def operate(home: Home, what: str, verb: schedules.Verb[T]) -> T:
     engine = home.engine()
     done: T = await on_engine(engine, lambda: schedules.do(engine.line, verb))
     return done
+
+
+async def upkeep(home: Home, work: Callable[[Upkeep], Coroutine[Any, Any, T]]) -> T:
+    """Something that is about the whole database; tried again where the database is in trouble: all of it may be."""
+    engine = home.engine()
+    value: T = await on_engine(engine, lambda: verbs.patiently(engine.line, work, engine.line.store.upkeep))
+    return value
 
 
 async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:

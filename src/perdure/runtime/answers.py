@@ -171,7 +171,7 @@ async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[E
     if id in ended:
         told(ended[id])
         return b""
-    if id not in execution.children:
+    if id not in execution.children or execution.row.epoch:  # one of a claim before this may have been purged since
         await _must_exist(execution, id)
     if op.is_open and not execution.gone:
         execution.begin_wait(op, execution.line.watcher.end(id, told))
@@ -219,7 +219,7 @@ async def _look_for_event(
     if id in ended or (id, name) in events:
         told(events.get((id, name)))
         return b""
-    if id not in execution.children:
+    if id not in execution.children or execution.row.epoch:  # one of a claim before this may have been purged since
         await _must_exist(execution, id)
     if op.is_open and not execution.gone:
         op.what = EventWait(question, deadline)

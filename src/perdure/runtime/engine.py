@@ -21,6 +21,7 @@ from perdure.config import Settings, masked
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
+from perdure.operations.copy import refuse_moved
 from perdure.runtime.executor import Executor
 from perdure.runtime.farewell import farewell
 from perdure.runtime.guards import Guards
@@ -77,6 +78,7 @@ class Engine:
             # recovery begins right away records times and sets deadlines.
             ask = partial(store.poll, None, None, now=self.line.clock.stamp())
             self.line.clock.observe((await verbs.patiently(self.line, ask)).now)
+            await verbs.patiently(self.line, refuse_moved, store)
             if self.works:
                 await self._begin_work(before_work, leased=clock is None, polling=polling)
         except BaseException:

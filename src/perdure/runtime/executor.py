@@ -51,6 +51,7 @@ from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, re
 from perdure.runtime.requests import serve_requests
 from perdure.runtime.schedules import Scheduler
 from perdure.runtime.suspects import Suspects, among, request_of
+from perdure.runtime.sweeper import Sweeper
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, follow
@@ -105,6 +106,7 @@ class Executor:
         self.adopt = adopt
         self.adopter = Adopter(self)
         self.queues = Queues(self, listen)
+        self.sweeper = Sweeper(self)
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
@@ -424,7 +426,8 @@ class Executor:
         if self.alive:
             await follow(self)
             await reap(self)
-            for aside in (serve_requests(self), self.adopter.round()):  # may take their time: recovery does not wait
+            # may take their time: recovery does not wait
+            for aside in (serve_requests(self), self.adopter.round(), self.sweeper.round()):
                 self.keep(asyncio.Task(aside, loop=self.line.loop))
 
     async def target(self) -> Target:

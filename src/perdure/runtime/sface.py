@@ -34,8 +34,10 @@ from perdure.serde.values import Shape
 from perdure.sessions.base import Session, run
 from perdure.sessions.find import blocking, session_of
 from perdure.store.base import Filter
+from perdure.store.upkeep import Upkeep
 
 FACE: str = "perdure.sync"
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -398,6 +400,13 @@ def operate(home: Home, what: str, verb: schedules.Verb[T]) -> T:
     engine = home.engine()
     done: T = on_engine(engine, lambda: schedules.do(engine.line, verb))
     return done
+
+
+def upkeep(home: Home, work: Callable[[Upkeep], Coroutine[Any, Any, T]]) -> T:
+    """Something that is about the whole database; tried again where the database is in trouble: all of it may be."""
+    engine = home.engine()
+    value: T = on_engine(engine, lambda: verbs.patiently(engine.line, work, engine.line.store.upkeep))
+    return value
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:

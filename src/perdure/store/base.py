@@ -34,6 +34,7 @@ from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
 
 
@@ -117,6 +118,11 @@ class Store(Protocol):
 
     app: str
     url: str  # masked: safe to print
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Retention, sizes, and carrying the app to another database."""
+        ...
 
     async def open(self) -> None:
         """Connect.

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from perdure.api.store import maker
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration
+from perdure.model.retention import Retain, read_retention
 from perdure.runtime import sface
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
@@ -33,8 +34,9 @@ class App(Router):
     default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
     one (``single``), or of nobody (``manual``). ``adopt``: unfinished work of versions that nobody runs any more goes
     on here if its history replays on this code (``replay_safe``, the default), or ``never``. ``listen``: the names of
-    the queues that this process works; default all. ``codec``: encrypts or
-    compresses the values that are stored.
+    the queues that this process works; default all. ``codec``: encrypts or compresses the values that are stored.
+    ``retain``: how long workflows are kept after their end, unless ``@app.workflow(retain=…)`` says otherwise: a
+    duration, or one for each status; default for ever.
     """
 
     def __init__(
@@ -51,9 +53,12 @@ class App(Router):
         listen: Collection[str] | None = None,
         modules: Collection[str] = (),
         codec: Codec | None = None,
+        retain: Retain | None = None,
     ) -> None:
         super().__init__()
         self._registry.codec = codec
+        if retain is not None:
+            self._registry.retention = read_retention(retain)
         if isinstance(modules, str):
             raise DefinitionError(f"modules={modules!r} is one text; give a list of modules: modules=[{modules!r}]")
         self.name = name

@@ -18,6 +18,7 @@ from perdure.definitions import QueueDef, Registry, ResourceDef, StepDef, Workfl
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.model.queues import Limits
+from perdure.model.retention import Retain, read_retention
 from perdure.model.states import Versioning
 from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
@@ -139,6 +140,7 @@ class Router:
         queue: Queue | str | None = ...,
         timeout: Duration | None = ...,
         max_deaths: int = ...,
+        retain: Retain | None = ...,
     ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
     def workflow(
         self,
@@ -150,6 +152,7 @@ class Router:
         queue: Queue | str | None = None,
         timeout: Duration | None = None,
         max_deaths: int = 10,
+        retain: Retain | None = None,
     ) -> Any:
         """Declare a workflow: ``@app.workflow`` or ``@app.workflow(timeout=3600)``.
 
@@ -157,12 +160,19 @@ class Router:
         (``pinned``), go on with the current one (``auto_upgrade``); default: stay while an executor of it lives.
         ``queue``: in whose line it stands, unless its options name another.
         ``timeout``: from the first moment it runs; then it is cancelled and ends as timed_out. ``max_deaths``: so many
-        executors may die while it is in flight before it is held. Raises ``DefinitionError`` for what cannot be
-        durable: methods, functions of the other face, duplicate names.
+        executors may die while it is in flight before it is held. ``retain``: how long it is kept after its end, a
+        duration, ``"forever"``, or these by status (``past``: earlier runs); default: as the app says. Raises
+        ``DefinitionError`` for what cannot be durable: methods, functions of the other face, duplicate names.
         """
         if fn is None:
             return partial(
-                self.workflow, name=name, versioning=versioning, queue=queue, timeout=timeout, max_deaths=max_deaths
+                self.workflow,
+                name=name,
+                versioning=versioning,
+                queue=queue,
+                timeout=timeout,
+                max_deaths=max_deaths,
+                retain=retain,
             )
         self._check_workflow(fn)
         if not isinstance(max_deaths, int) or max_deaths < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
@@ -184,6 +194,7 @@ class Router:
             max_deaths=max_deaths,
             versioning=Versioning(versioning or "undeclared"),
             queue=None if queue is None else check_queue(queue.name if isinstance(queue, Queue) else queue),
+            retention=None if retain is None else read_retention(retain),
         )
         self._registry.add(definition)
         options = StartOptions(timeout=definition.timeout, versioning=definition.versioning, queue=definition.queue)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -46,6 +46,7 @@ class Statement(Protocol):
 
     async def fetch(self, *args: Any, timeout: float | None = None) -> list[Any]: ...
     async def fetchrow(self, *args: Any, timeout: float | None = None) -> Any: ...
+    async def executemany(self, args: Sequence[Any], *, timeout: float | None = None) -> None: ...
 
 
 class Connection(Protocol):
@@ -335,3 +336,8 @@ class Transaction:
         if statement is None:
             return await self._conn.fetchrow(sql, *args, timeout=ANSWER_SECONDS)
         return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
+
+    async def fetch_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """The same statement for many rows, in one round trip."""
+        statement = await self._link.prepare(sql)
+        await statement.executemany(rows, timeout=ANSWER_SECONDS)

@@ -10,8 +10,9 @@ from perdure.model.states import CAUSE, CAUSES
 from perdure.model.writes import Decided
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
-
-FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message", "stream", "stream_value")
+from perdure.store.postgres.owned import forget_sql
+from perdure.store.postgres.text import placed
+from perdure.store.tables import OWNED
 
 
 async def put(tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:
@@ -30,10 +31,9 @@ async def deleted(tx: Transaction, place: Place, key: RunKey, claim: bytes | Non
 async def forget(tx: Transaction, place: Place, id: str, nonce: bytes) -> None:
     """Every run of the id goes; who waits for it is woken, to see that. The decision stays."""
     await tx.fetch(place.sql["wake_watchers"], place.app, [id], [nonce])
-    for table in FORGOTTEN:
-        await tx.fetch(place.sql[f"forget_{table}"], place.app, id)
-    await tx.fetch(place.sql["wake_clear"], place.app, id)
-    await tx.fetch(place.sql["watch_clear"], place.app, id)
+    for table, owner in OWNED:
+        if not table.outlives:
+            await tx.fetch(placed(forget_sql(table, owner), place.schema), place.app, [id])
 
 
 async def decisions(link: Link, place: Place, ids: Collection[str]) -> list[DecisionRow]:

@@ -41,6 +41,7 @@ from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
 from perdure.store.postgres.text import statements
+from perdure.store.postgres.upkeep import PostgresUpkeep
 from perdure.store.postgres.writer import Writer
 from perdure.store.within import Within
 
@@ -57,12 +58,13 @@ class PostgresStore:
         self._reading = Link(url)
         self._writer = Writer(self._writing, self._place)
         self._hints = Hints(url, schema, app)
+        self.upkeep = PostgresUpkeep(Link(url), self._reading, self._place)
 
     # -- opening
 
     async def open(self) -> None:
         driver()
-        for link in (self._reading, self._writing):
+        for link in (self._reading, self._writing, self.upkeep.link):
             link.open()
         try:
             await self._reading.check()
@@ -78,6 +80,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         await self._hints.close()
+        await self.upkeep.link.close()
         await self._writing.close()
         await self._reading.close()
 

@@ -10,6 +10,7 @@ import asyncio
 
 from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded, PerdureError, SchemaMismatch
 
+FENCE = "moved_"  # how the checks are named that keep an app out that was moved to another database
 AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the whole batch again
 # Said of a statement or login that certainly did nothing.
 _OVERLOADED = frozenset({"53000", "53100", "53200", "53300", "53400", "55P03", "57014"})
@@ -35,6 +36,10 @@ def translate(error: BaseException, where: str, *, writing: bool, closed: bool) 
     said = f"{type(error).__name__}: {error}".strip()
     if code in _OVERLOADED:
         return Overloaded(f"Postgres at {where} refused for now ({code}): {said}")
+    if code == "23514" and str(getattr(error, "constraint_name", "")).startswith(FENCE):
+        return DatabaseTrouble(
+            f"this app was moved from Postgres at {where} to another database; perdure db status tells to which"
+        )
     if code in AGAIN:
         return DatabaseTrouble(f"Postgres at {where} rolled back, again and again ({code}): {said}")
     if code in _SCHEMA:

@@ -34,6 +34,7 @@ from perdure.store.sqlite.health import lock_holder
 from perdure.store.sqlite.turn import Turn
 
 PATIENCE: Final = 4.5  # seconds that a call waits for locks
+MOVED: Final = "this app was moved"  # what the fence says of an app that lives in another database by now
 HINT_EVERY: Final = 0.02  # seconds between two looks at whether another process wrote
 
 Job = Callable[[Connection], Any]
@@ -332,6 +333,8 @@ def translate(e: Exception, path: Path) -> Exception:
         return Overloaded(f"{path} is locked by another process{f' ({who})' if 'process' in who else ''}: {e}")
     if isinstance(e, apsw.FullError):
         return Overloaded(f"no room to write {path}: {e}. Free some space; work goes on by itself then.")
+    if isinstance(e, apsw.ConstraintError) and MOVED in str(e):
+        return DatabaseTrouble(f"{path}: {e}")
     if breaks(e) or isinstance(e, apsw.InterruptError | apsw.PermissionsError | apsw.AuthError):
         return DatabaseTrouble(f"{path}: {e}")
     if isinstance(e, apsw.SQLError) and ("no such table" in str(e) or "no such column" in str(e)):

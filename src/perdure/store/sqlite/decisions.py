@@ -10,9 +10,9 @@ from perdure.model.states import CAUSE, CAUSES
 from perdure.model.writes import Decided
 from perdure.store.sql import queries
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.owned import forget_workflow
 
 Q = queries("perdure.store.sqlite")
-FORGOTTEN = ("workflow", "past_run", "payload", "history", "event", "message", "stream", "stream_value")
 
 
 def put(conn: Connection, app: str, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:
@@ -33,10 +33,7 @@ def deleted(conn: Connection, app: str, key: RunKey, claim: bytes | None) -> boo
 def forget(conn: Connection, app: str, id: str, nonce: bytes) -> None:
     """Every run of the id goes; who waits for it is woken, to see that. The decision stays."""
     conn.execute(Q["wake_watchers"], (app, id, nonce))
-    for table in FORGOTTEN:
-        conn.execute(Q[f"forget_{table}"], (app, id))
-    conn.execute(Q["wake_clear"], (app, id))
-    conn.execute(Q["watch_clear"], (app, id))
+    forget_workflow(conn, app, id, memory=False)
 
 
 def decisions(conn: Connection, app: str, ids: Collection[str]) -> list[DecisionRow]:

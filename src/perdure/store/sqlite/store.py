@@ -45,6 +45,7 @@ from perdure.store.sqlite import (
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.upkeep import SQLiteUpkeep
 from perdure.store.within import Within
 
 T = TypeVar("T")
@@ -402,6 +403,10 @@ class SQLiteStore:
 
     async def apps(self) -> builtins.list[str]:
         return await self._read(reads.apps)
+
+    @property
+    def upkeep(self) -> SQLiteUpkeep:
+        return SQLiteUpkeep(self.app, getattr(self, "path", Path()), self._write, self._read)
 
 
 def _clock(now: int | None) -> int:

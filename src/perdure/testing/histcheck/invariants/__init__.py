@@ -5,10 +5,11 @@ from perdure.testing.histcheck.invariants import (
     messages,
     queues,
     recovery,
+    retention,
     schedules,
     steps,
     streams,
     workflows,
 )
 
-__all__ = ["family", "messages", "queues", "recovery", "schedules", "steps", "streams", "workflows"]
+__all__ = ["family", "messages", "queues", "recovery", "retention", "schedules", "steps", "streams", "workflows"]

@@ -1,0 +1,85 @@
+"""Retention: how long what has ended is kept, by workflow and status. Without a rule it is kept for ever."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Literal, cast
+
+import msgspec
+
+from perdure.errors import DefinitionError
+from perdure.model.durations import Duration, to_us
+from perdure.model.states import CLOSED, Status
+
+Forever = Literal["forever"]
+Retain = Duration | Forever | Mapping[str, Duration | Forever]
+"""A duration since the end, ``"forever"``, or one of these for each status: ``{"completed": 7 * 86400, "past": …}``."""
+
+PAST = "past"  # earlier runs of an id, whatever their end
+ENDS: tuple[str, ...] = (*(s.value for s in Status if s in CLOSED - {Status.SUPERSEDED, Status.CONTINUED}), PAST)
+FOREVER = -1
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """Ages in microseconds by status, and ``past``; ``FOREVER``, or absent: whatever the rule behind it says."""
+
+    ages: dict[str, int]
+
+
+def read_retention(retain: Retain, what: str = "retain") -> Retention:
+    """Read what a user gave. Raises ``DefinitionError`` showing the value.
+
+    >>> read_retention({"failed": 60}).ages
+    {'failed': 60000000}
+    """
+    given = cast("object", retain)
+    if not isinstance(given, Mapping):
+        return Retention(dict.fromkeys(ENDS, _age(retain, what)))
+    for key in cast("Mapping[object, object]", given):
+        if key not in ENDS:
+            close = difflib.get_close_matches(str(key), ENDS, n=1)
+            guess = f" (did you mean {close[0]!r}?)" if close else ""
+            raise DefinitionError(
+                f"{what}={retain!r}: {key!r} is no end of a workflow{guess}; one of {', '.join(ENDS)}"
+            )
+    each = cast("Mapping[str, Duration | Forever]", given)
+    return Retention({key: _age(value, f"{what}[{key!r}]") for key, value in each.items()})
+
+
+def _age(value: object, what: str) -> int:
+    if value == "forever":
+        return FOREVER
+    return to_us(cast("Duration", value), what)
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The rule of each workflow by name, and the one behind them."""
+
+    by_name: Mapping[str, Retention] = {}
+    default: Retention = Retention({})
+
+    def age(self, name: str, end: str) -> int | None:
+        """How long after its end it is kept; None: for ever."""
+        own = self.by_name.get(name)
+        age = self.default.ages.get(end, FOREVER)
+        if own is not None:
+            age = own.ages.get(end, age)
+        return None if age == FOREVER else age
+
+    @property
+    def shortest(self) -> int | None:
+        """The shortest age of all; None: everything is kept for ever."""
+        return self._shortest(ENDS)
+
+    @property
+    def shortest_past(self) -> int | None:
+        """The same of earlier runs."""
+        return self._shortest((PAST,))
+
+    def _shortest(self, ends: Collection[str]) -> int | None:
+        ages = [
+            age for r in (self.default, *self.by_name.values()) for end, age in r.ages.items()
+            if end in ends and age != FOREVER
+        ]  # fmt: skip
+        return min(ages, default=None)
