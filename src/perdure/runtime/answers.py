@@ -197,8 +197,11 @@ async def _children_judged(execution: Execution) -> None:
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
     def told(data: bytes | Gone | None) -> None:
         if isinstance(data, Gone):
-            watch = lambda: execution.line.watcher.event(question.id, question.name, told)  # noqa: E731
-            wait = lambda: execution.own("waits").setdefault(op.path, []).append(watch())  # noqa: E731
+
+            def wait() -> None:
+                watch = execution.line.watcher.event(question.id, question.name, told)
+                execution.own("waits").setdefault(op.path, []).append(watch)
+
             _read(execution, op, _gone(execution, op, question.id, wait), only_failure=True)
         else:
             outcome = Outcome.NONE if data is None else Outcome.VALUE
