@@ -21,6 +21,7 @@ from perdure.model.states import Reason, Status
 from perdure.model.writes import Hold, Start, Unit
 from perdure.operations import ask
 from perdure.store.base import ClaimRequest, Store
+from perdure.store.lines import LineRequest
 from tests.runtime.moving import at_rest, go, hold, names, run_of, stage, store_of, trip
 from tests.runtime.support import Ledger, history, in_memory, row, status, until
 
@@ -204,7 +205,10 @@ async def test_asked_for_twice_it_is_done_once(app: App) -> None:
             )  # fmt: skip
             await store.commit([Unit(key=RunKey("", 0), children=[start])])
             if status is Status.HELD:
-                await store.claim(ClaimRequest(owner=b"o" * 16, token=b"t" * 16, version="", limit=1))
+                await store.make_queues(["emails"])
+                await store.claim_line(
+                    LineRequest(queue="emails", owner=b"o" * 16, token=b"t" * 16, version="", limit=1)
+                )
                 await store.commit([Unit(key=RunKey(id, 1), claim=b"t" * 16, change=Hold(Reason.PAUSED, ""))])
             elif status is Status.CANCELLED:
                 await workflow.handle(id).cancel()
