@@ -77,7 +77,7 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
         return None
     condition = node.get("Index Cond", "")
     compared = set(re.findall(r"\b(?:\w+\.)?(\w+) (?:=|<=|IS NULL)", condition))
-    if index.startswith(("incarnation", "version", "routing")):  # as few as executors, or as deploys
+    if index.startswith(("incarnation", "version", "routing", "schedule")):  # as few as executors, deploys, nights
         return None
     if compared <= {"app"} and (name, index) not in OF_THE_APP:
         return f"reads all of an app through {index}: {condition or 'no condition'}"
