@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -12,10 +13,11 @@ import pytest
 import perdure.sync
 from perdure import App, Codec, Event, FiringInfo, Router, ScheduleHandle, Topic, recv, set_event
 from perdure.errors import DefinitionError, NotDurable, ScheduleConflict, ScheduleNotFound
+from perdure.model.schedules import Reschedule, Schedule, Spec
 from perdure.store.base import Filter
 from perdure.testing import Harness, harness
 from perdure.testing.clock import START
-from tests.runtime.support import Ledger, executor, until
+from tests.runtime.support import Ledger, executor, row, until
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -502,3 +504,43 @@ async def test_idle_schedules_ask_nothing(app: App, ledger: Ledger) -> None:
         looks = worker.looks
         await until(lambda: worker.looks > looks + 3)
         assert asked == []
+
+
+async def test_one_that_cannot_be_computed_here_keeps_no_other_from_firing(
+    h: Harness, plan: Plan, said: pytest.LogCaptureFixture
+) -> None:
+    """A zone that this machine does not know: said once, and left to executors that know it."""
+    spec = Spec(workflow="nightly", cron="0 * * * *", tz="Mars/Olympus")
+    strange = Schedule(name="a", spec=spec, next=h.clock.now() + 60_000_000, anchor=0)
+    assert await h.store.change_schedule(Reschedule(name="a", before=0, after=strange))
+    await h.advance(2 * HOUR)
+    assert short(await schedule(plan, "hourly").firings()) == ["1 started", "2 skipped overlap"]
+    errors = [one.message for one in said.records if one.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "schedule a cannot be fired by this executor: tz='Mars/Olympus' is no time zone" in errors[0]
+
+
+async def test_a_firing_goes_where_routing_says(app: App, database: str, ledger: Ledger) -> None:
+    """Under a manual rollout the start takes the current version, whoever fires it."""
+    manual = App(app.name, database=database, rollout="manual")
+    Plan(manual, ledger)
+    async with manual:
+        store = executor(manual).line.store
+        routing = await store.routing()
+        assert await store.reroute(type(routing)(current="another", revision=routing.revision))
+        executor(manual).line.routes.saw(await store.routing())
+        id = await manual.client.schedule("nightly").trigger()
+        assert (await row(manual, id)).version == "another"
+
+
+async def test_a_change_that_is_refused_because_another_was_quicker_is_tried_again(h: Harness, plan: Plan) -> None:
+    hourly = schedule(plan, "hourly")
+    await hourly.set(overlap="queue")
+    await asyncio.gather(
+        hourly.pause(because="x"), hourly.set(missed="all"), hourly.set(catch_up=7), hourly.trigger(),
+        schedule(plan, "nightly").trigger(), hourly.backfill(START - HOUR, START - HOUR),
+    )  # fmt: skip
+    seen = await hourly.info()
+    assert (seen.paused, seen.missed, seen.catch_up) == ("x", "all", 7)
+    assert {one.state for one in await hourly.firings()} <= {"started", "waiting"}
+    assert len(await hourly.firings()) == 2

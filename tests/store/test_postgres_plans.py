@@ -107,7 +107,8 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
         return None
     condition = node.get("Index Cond", "")
     compared = set(re.findall(r"\b(?:\w+\.)?(\w+) (?:=|<=|IS NULL)", condition))
-    if index.startswith(("incarnation", "version", "routing", "queue", "pg_")):  # as few as executors, deploys, tables
+    # As few as executors, deploys, nights, tables.
+    if index.startswith(("incarnation", "version", "routing", "queue", "schedule", "pg_")):
         return None
     if compared <= {"app"} and (name, index) not in OF_THE_APP:
         return f"reads all of an app through {index}: {condition or 'no condition'}"

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, get_args
 from perdure.api.keys import check_name
 from perdure.api.options import check_id
 from perdure.api.workflow import Workflow
+from perdure.client.schedules import Verb
 from perdure.definitions import ScheduleDef, WorkflowDef
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
@@ -199,7 +200,8 @@ class ScheduleHandle:
         With ``overlap="queue"`` it starts when the one before has ended. Raises ``ScheduleConflict`` with
         ``overlap="skip"`` while that is open.
         """
-        return cast("str", await self._do(lambda store, hand: operations.trigger(store, self.name, hand)))
+        id: str = await self._do(lambda store, hand: operations.trigger(store, self.name, hand))
+        return id
 
     async def backfill(self, since: datetime, until: datetime) -> list[str]:
         """Fire the nominal times of the past, both ends included, that were not started: the workflows' ids.
@@ -208,13 +210,14 @@ class ScheduleHandle:
         ``DefinitionError`` for naive datetimes, a span that is not past, or more than 10,000 times.
         """
         ends = instant(since, "since"), instant(until, "until")
-        return cast("list[str]", await self._do(lambda store, hand: operations.backfill(store, self.name, *ends, hand)))
+        ids: list[str] = await self._do(lambda store, hand: operations.backfill(store, self.name, *ends, hand))
+        return ids
 
     async def delete(self) -> None:
         """Forget it and its firings; its workflows stay. Raises ``ScheduleConflict`` for one that the code declares."""
         await self._do(lambda store, _: operations.delete(store, self.name))
 
-    async def _do(self, verb: Any) -> Any:
+    async def _do(self, verb: Verb[Any]) -> Any:
         return await aface.operate(self._home, f"schedule {self.name!r}", verb)
 
     def __repr__(self) -> str:

@@ -24,6 +24,7 @@ from perdure.model.info import from_datetime
 from perdure.model.schedules import FiringInfo, Schedule, ScheduleInfo, Which, firing_info, schedule_info
 from perdure.operations import schedules as operations
 from perdure.operations.schedules import Hand
+from perdure.schedules.judge import workflow_id
 from perdure.schedules.times import local, times_of, zone
 from perdure.store.base import Store
 from perdure.versions.routing import version_for
@@ -96,8 +97,9 @@ def _described(row: Schedule) -> list[str]:
         f"missed={one.missed}, at most {bound}; overlap={one.overlap}; {origin}",
     ]
     if one.next is not None:
-        times, at = times_of(row.spec, row.anchor), from_datetime(one.next)
+        times = times_of(row.spec, row.anchor)
         shown: list[str] = []
+        at: int | None = from_datetime(one.next)
         while len(shown) < COMING and at is not None:
             shown.append(local(at, one.tz).isoformat())
             at = times.after(at)
@@ -237,7 +239,7 @@ def backfill(given: Given, name: str, since: str, until: str, yes: bool) -> None
         first, last = (_instant(text, tz, what) for text, what in ((since, "--from"), (until, "--to")))
         if yes:
             return await operations.backfill(store, name, first, last, hand)
-        return [operations.workflow_id(name, at) for at in await operations.backfill_plan(store, name, first, last)]
+        return [workflow_id(name, at) for at in await operations.backfill_plan(store, name, first, last)]
 
     ids = run(_do(given, plan))
     head = f"{'started or queued' if yes else 'would start'} {len(ids)} workflow{'' if len(ids) == 1 else 's'}"

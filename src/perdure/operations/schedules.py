@@ -286,9 +286,10 @@ async def trigger(store: Store, name: str, hand: Hand) -> str:
             return id  # by a first try
         busy = row.busy or row.waiting > 0
         if busy and row.spec.overlap == "skip":
+            open_one = f"{row.last} is still open; wait for its end, or cancel it: perdure workflow cancel {row.last}"
             raise ScheduleConflict(
-                f"schedule {name!r} does not overlap, and {row.last} is still open; wait for its end, or cancel it: "
-                f"perdure workflow cancel {row.last}"
+                f"schedule {name!r} does not overlap, and "
+                + (open_one if row.busy else f"{row.waiting} of its times wait to start")
             )
         waits = busy and row.spec.overlap == "queue"
         state = State.WAITING if waits else State.STARTED

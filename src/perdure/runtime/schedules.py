@@ -51,23 +51,28 @@ class Scheduler:
         line = self._host.line
         rows = await line.store.schedules(due=poll.now)
         made = await hand(line)
-        fired = False
+        fired = broken = False
         for row in rows:
             try:
                 if row.due(poll.now):
                     fired |= await fire(line.store, row, poll.now, made, line.clock.stamp())
             except DefinitionError as error:
                 self._cannot(row, error)
+                broken = True
+        if broken:  # it hides when the next of the others comes
+            coming = [row.next for row in await line.store.schedules() if row.active and row.next is not None]
+            self._look_at(min((at for at in coming if at > poll.now), default=None))
         if fired:
             line.store.hint()
             self._host.look()  # for what was started, and for the times that one commit did not hold
 
-    def _look_at(self, when: int) -> None:
+    def _look_at(self, when: int | None) -> None:
         if self._timer is not None:
             if self._timer.callback is not None and self._timer.when == when:
                 return
             self._timer.cancel()
-        self._timer = self._host.line.timers.at(when, self._host.look)
+        if when is not None:
+            self._timer = self._host.line.timers.at(when, self._host.look)
 
     def _cannot(self, row: Schedule, error: DefinitionError) -> None:
         """Say once that this executor cannot compute its times; another may."""

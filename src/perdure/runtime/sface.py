@@ -39,7 +39,6 @@ from perdure.store.upkeep import Upkeep
 FACE: str = "perdure.sync"
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 
 class Portal:

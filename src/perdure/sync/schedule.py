@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, get_args
 
 from perdure.api.keys import check_name
 from perdure.api.options import check_id
+from perdure.client.schedules import Verb
 from perdure.definitions import ScheduleDef, WorkflowDef
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
@@ -200,7 +201,8 @@ class ScheduleHandle:
         With ``overlap="queue"`` it starts when the one before has ended. Raises ``ScheduleConflict`` with
         ``overlap="skip"`` while that is open.
         """
-        return cast("str", self._do(lambda store, hand: operations.trigger(store, self.name, hand)))
+        id: str = self._do(lambda store, hand: operations.trigger(store, self.name, hand))
+        return id
 
     def backfill(self, since: datetime, until: datetime) -> list[str]:
         """Fire the nominal times of the past, both ends included, that were not started: the workflows' ids.
@@ -209,13 +211,14 @@ class ScheduleHandle:
         ``DefinitionError`` for naive datetimes, a span that is not past, or more than 10,000 times.
         """
         ends = instant(since, "since"), instant(until, "until")
-        return cast("list[str]", self._do(lambda store, hand: operations.backfill(store, self.name, *ends, hand)))
+        ids: list[str] = self._do(lambda store, hand: operations.backfill(store, self.name, *ends, hand))
+        return ids
 
     def delete(self) -> None:
         """Forget it and its firings; its workflows stay. Raises ``ScheduleConflict`` for one that the code declares."""
         self._do(lambda store, _: operations.delete(store, self.name))
 
-    def _do(self, verb: Any) -> Any:
+    def _do(self, verb: Verb[Any]) -> Any:
         return sface.operate(self._home, f"schedule {self.name!r}", verb)
 
     def __repr__(self) -> str:

@@ -340,4 +340,7 @@ class Transaction:
     async def fetch_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """The same statement for many rows, in one round trip."""
         statement = await self._link.prepare(sql)
-        await statement.executemany(rows, timeout=ANSWER_SECONDS)
+        if statement is None:
+            await self._conn.executemany(sql, rows, timeout=ANSWER_SECONDS)
+        else:
+            await statement.executemany(rows, timeout=ANSWER_SECONDS)
