@@ -100,10 +100,10 @@ async def one(store: Store, u: Unit, now: int = T) -> Verdict:
     return (await store.commit([u], now=now)).verdicts[0]
 
 
-async def running(store: Store, *ids: str, now: int = T) -> bytes:
+async def running(store: Store, *ids: str, now: int = T, **more: Any) -> bytes:
     """Start workflows that are held by ``ME`` under one token."""
     claim = tok("claim")
-    receipt = await store.commit([own(id, claim) for id in ids], now=now)
+    receipt = await store.commit([own(id, claim, start=start(id, claim, **more)) for id in ids], now=now)
     assert all(v.applied for v in receipt.verdicts)
     return claim
 
@@ -152,6 +152,8 @@ TABLES = (
     "stream",
     "stream_value",
     "upkeep",
+    "schedule",
+    "firing",
 )
 _TEXT = {
     "input",

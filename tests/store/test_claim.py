@@ -37,8 +37,8 @@ from tests.store.build import (
 MakeStore = Callable[[str], Awaitable[Store]]
 
 
-async def parked(store: Store, id: str, until: int | None = None, now: int = T) -> bytes:
-    claim = await running(store, id, now=now)
+async def parked(store: Store, id: str, until: int | None = None, now: int = T, parent: str | None = None) -> bytes:
+    claim = await running(store, id, now=now, parent=parent)
     await one(store, unit(id, claim, change=Park(until, "waiting")), now)
     return claim
 
@@ -167,11 +167,11 @@ async def test_mail_does_not_hurry_scheduled_or_held_work(store: Store) -> None:
 @pytest.mark.parametrize("what", ["queued", "scheduled", "waiting"])
 async def test_a_cancel_wake_makes_work_claimable_and_stays_known_in_the_row(store: Store, what: str) -> None:
     if what == "waiting":
-        await parked(store, "w", T + SECOND)
+        await parked(store, "w", T + SECOND, parent="parent")
     elif what == "scheduled":
-        await queued(store, "w", status=Status.SCHEDULED, delay=SECOND)
+        await queued(store, "w", status=Status.SCHEDULED, delay=SECOND, parent="parent")
     else:
-        await queued(store, "w", now=T + 100)
+        await queued(store, "w", now=T + 100, parent="parent")
     claim = await running(store, "parent")
     await one(store, unit("parent", claim, change=close(children=("w",))), T + 1)
     [got] = await store.claim(want(), now=T + 1)

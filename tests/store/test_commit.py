@@ -561,16 +561,17 @@ async def test_no_wake_outlives_the_run_that_it_was_for(store: Store) -> None:
 
 
 async def test_a_child_that_also_watches_its_parent_is_cancelled_with_it(store: Store) -> None:
-    claim = await running(store, "parent", "child")
-    await one(store, unit("child", claim, change=Park(None, "event", ("parent",))))
+    claim, own_claim = await running(store, "parent"), await running(store, "child", parent="parent")
+    await one(store, unit("child", own_claim, change=Park(None, "event", ("parent",))))
     await one(store, unit("parent", claim, change=close(children=("child",))))
     (child,) = await store.claim(want(), now=T)
     assert child.row.cancel is not None
 
 
 async def test_a_cancel_is_noted_for_the_one_that_acted_on_it_whatever_the_other_does(store: Store) -> None:
-    claim = await running(store, "parent", "a", "b")
-    await one(store, unit("parent", claim, change=close(children=("a", "b"))))
+    of_parent = await running(store, "parent")
+    claim = await running(store, "a", "b", parent="parent")
+    await one(store, unit("parent", of_parent, change=close(children=("a", "b"))))
     nonce = (await store.poll(ME, None, "v1", now=T)).wakes[0].nonce  # of both
     await commit(store, unit("a", claim, woken=[nonce], change=Park(None, "")), unit("b", claim, change=Park(None, "")))
     assert (await row(store, "a")).cancel is not None
