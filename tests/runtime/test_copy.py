@@ -112,11 +112,12 @@ async def in_flight(app: App) -> None:
     await flow(app, "quick", "queued").options(version="v2").start(4)
     executor: Any = app._home.engine().executor
     await until(lambda: ran(app, "runs", "parent", "waits", "holds"))
-    await until(lambda: all(id in executor.executions and executor.executions[id].waiting for id in ("holds", "waits")))
+    rest = ("holds", "waits", "parent:2")  # what they have done is recorded, and they do nothing more
+    await until(lambda: all(id in executor.executions and executor.executions[id].waiting for id in rest))
     await app._home.engine().line.journal.drained()
     executor.executions["holds"].hold(Reason.PAUSED, "by hand")
     await until(lambda: is_status(app, "holds", "held"))
-    await app.client.handle("waits").send("mail", word, key="k")
+    await app.client.handle("holds").send("h", word, key="k")  # not taken before the move
 
 
 async def is_status(app: App, id: str, wanted: str) -> bool:
@@ -149,9 +150,10 @@ async def test_work_in_flight_ends_on_the_other_side_with_the_same_results(
     other = shop_of(pair[1], ledger)
     async with other:
         assert await history(other, "done") == kept
+        await other.client.handle("waits").send("mail", word)
         assert await other.client.handle("waits").result(timeout=20) == [1, "mail", 2]
         assert await other.client.handle("holds").resume() == "queued"
-        await other.client.handle("holds").send("h", word)
+        await other.client.handle("holds").send("never", word, key="k")  # the key has come along, too
         await other.client.handle("parent:2").send("p", word)
         assert await other.client.handle("holds").result(timeout=20) == [20, "h", 21]
         assert await other.client.handle("parent").result(timeout=20) == [1, [5, "p", 6], 9]

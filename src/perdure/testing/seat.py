@@ -13,6 +13,7 @@ from typing import Any
 
 from perdure.model.writes import Close, Continue, Rewind, Verdict
 from perdure.store.base import Store
+from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
 
 
@@ -53,6 +54,11 @@ class Seat:
         """What is written through a session of the user's own, which outlives this seat as it would a process."""
         return self._store.within(*args, **kwargs)
 
+    @property
+    def upkeep(self) -> Any:
+        """The second half of the protocol, under the same rules."""
+        return _Upkeep(self._store.upkeep, self)
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
 
@@ -60,9 +66,9 @@ class Seat:
             if self.vacant:
                 raise asyncio.CancelledError  # in a task of the dead that does not know it yet
             coroutine = method(*args, **kwargs)
-            if name == "claim" and self.before_claim is not None:
+            if name in ("claim", "claim_line") and self.before_claim is not None:
                 coroutine = self._claim(self.before_claim, coroutine)
-            answer = await self._call(coroutine)
+            answer = await self.run(coroutine)
             if name == "commit" and not self.vacant and any(_concerns_others(unit) for unit in args[0]):
                 self._told(self)
             return answer
@@ -74,7 +80,7 @@ class Seat:
         await before()
         return await coroutine
 
-    async def _call(self, coroutine: Any) -> Any:
+    async def run(self, coroutine: Any) -> Any:
         task = asyncio.ensure_future(coroutine)
         self._calls.add(task)
         # A crash cancels who waits, never what the database does: a future of its own, not the task.
@@ -108,3 +114,21 @@ class Seat:
 
 def _concerns_others(unit: Any) -> bool:
     return bool(unit.events or unit.sends or unit.children or isinstance(unit.change, (Close, Continue, Rewind)))
+
+
+class _Upkeep:
+    """What keeps the database small, as the one in the seat calls it."""
+
+    def __init__(self, upkeep: Upkeep, seat: Seat) -> None:
+        self._upkeep = upkeep
+        self._seat = seat
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._upkeep, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if self._seat.vacant:
+                raise asyncio.CancelledError
+            return await self._seat.run(method(*args, **kwargs))
+
+        return call

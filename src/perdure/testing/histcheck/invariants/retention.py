@@ -16,7 +16,7 @@ WHOLE = (
 @invariant("I72")
 def what_goes_goes_whole(of: Evidence, found: Findings) -> None:
     """A workflow is deleted closed (or by a policy's decision) and whole: its id begins again with nothing."""
-    decided = {change.row["id"] for change in of.of("decision") if change.row["decision"] == "delete"}
+    decided = {change.row["id"] for change in of.of("decision") if change.row.get("decision") == "delete"}
     left: dict[str, dict[tuple[object, ...], Change]] = {}
     gone: dict[str, Change] = {}
     for change in of.changes:
