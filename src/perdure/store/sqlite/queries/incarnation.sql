@@ -46,4 +46,4 @@ where app = ?1 and state in ('dead', 'gone', 'released')
 
 -- The apps of all that are known, read along the key, and of all schedules.
 -- name: incarnation_apps
-select distinct app from incarnation where id > x'' union select app from schedule
+select distinct app from incarnation where id > x'' union select app from schedule where app > ''
