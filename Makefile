@@ -1,7 +1,7 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test test-others pairs models lint types sync floors format bench bench-peers simulate chaos check lock \
+.PHONY: help demo test test-others pairs crashes models lint types sync floors format bench bench-peers simulate chaos check lock \
 	clean
 
 help:      ## this list
@@ -20,6 +20,9 @@ test-others:  ## the quick tests, on every other Python of the machine
 pairs:     ## two crashes at every pair of writes of every canonical workflow of up to 8 steps: half an hour
 	@tools/setup.sh test
 	@PERDURE_TEST_CRASHES=pairs .venv/bin/python -m pytest -q -s tests/crash/test_every_pair.py
+
+crashes:   ## all tests, with every crash point, every kind of session and every statement: an hour
+	@PERDURE_TEST_CRASHES=all tools/test.sh
 
 models:    ## the models of models/, checked with spin
 	@tools/models.sh

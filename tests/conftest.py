@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 import os
+import random
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
 
 from tests.databases import Databases
 from tests.postgres import Cluster, Server
+
+# -- tests that try the same with many kinds of things: a part of each module's, by chance
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose before the workers are started: they collect the same."""
+    os.environ.setdefault(
+        "PERDURE_TEST_SAMPLE", os.environ.get("PERDURE_SEED") or str(random.SystemRandom().randrange(10**9))
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("PERDURE_TEST_CRASHES") == "all":
+        return
+    marked: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if (mark := item.get_closest_marker("sampled")) is not None:
+            marked[item.nodeid.partition("::")[0], mark.args[0]].append(item)
+    left: set[pytest.Item] = set()
+    for (module, count), some in sorted(marked.items(), key=lambda one: one[0]):
+        if len(some) > count and len(some) == sum(1 for item in items if item.nodeid.startswith(f"{module}::")):
+            chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} {module}")
+            left.update(chance.sample(some, len(some) - count))
+    if left:
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get("PERDURE_TEST_CRASHES") != "all":
+        seed = os.environ["PERDURE_TEST_SAMPLE"]
+        terminalreporter.write_line(
+            f"Of tests marked `sampled` a part was run: PERDURE_TEST_SAMPLE={seed}; PERDURE_TEST_CRASHES=all runs all."
+        )
 
 
 @pytest.fixture(scope="session")

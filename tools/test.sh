@@ -6,7 +6,8 @@
 # Ends non-zero if any Python failed; says at the end which ones ran.
 set -u
 cd "$(dirname "$0")/.."
-export PYTHONDONTWRITEBYTECODE=1
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX="$PWD/.venv/pycache"  # hundreds of processes are started, and each would compile all of it
 jobs=${JOBS:-4}  # many tests wait: for a lease, a signal, a disk
 order=--no-loadscope-reorder  # by the number of their tests, files of one long test would come last
 quick='not slow and not crash and not postgres'

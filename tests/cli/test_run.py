@@ -51,7 +51,7 @@ def test_another_app_than_was_asked_for(perdure: Cli, here: Path, monkeypatch: p
 def test_serves_and_drains(perdure: Cli, here: Path, run_shop: Callable[..., Running]) -> None:
     running = run_shop("shop:app", "--executor-id", "left", "--database", "sqlite:///x.db")
     assert running.line.startswith(
-        "perdure: serving app 'shop' (checkout, delivery, family, parcel, refuse, risky, stalled) from "
+        "perdure: serving app 'shop' (checkout, delivery, family, parcel, refuse, risky, stalled, teller) from "
     )
     assert "as executor left (pid " in running.line
     (who,) = perdure.json("executor", "list", "-d", "x.db")["executors"]

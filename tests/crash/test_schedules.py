@@ -202,13 +202,13 @@ async def test_at_every_write(database: str | None) -> None:
         return await note(f"queued {due:%H}")
 
     async def day(h: Harness) -> list[str]:
-        await h.advance(timedelta(hours=3))
+        await h.advance(timedelta(hours=2))
         await app.client.schedule("plain").pause()
         await app.client.schedule("plain").backfill(datetime.fromisoformat("2029-12-31T20:00Z"), h_now(h))
         await h.advance(timedelta(hours=1, minutes=1))
         await app.client.schedule("plain").resume()
         await app.client.schedule("queued").set(overlap="skip")
-        await h.advance(timedelta(hours=4))
+        await h.advance(timedelta(hours=2))
         told: list[str] = []
         for name in ("plain", "queued"):
             firings = await app.client.schedule(name).firings()

@@ -23,7 +23,7 @@ def hits(mix: Mix, *kinds: str, seeds: int = 6) -> set[str]:
 
 
 def test_a_rollout_adopts_upgrades_strands_and_drains() -> None:
-    found = hits(Mix.calm(rollout=1.0, kill=0.5), "chain", "looper", "sleeper", "stubborn", "hurried", seeds=16)
+    found = hits(Mix.calm(rollout=1.0, kill=0.5), "chain", "looper", "sleeper", "stubborn", "hurried", seeds=40)
     assert found >= {"work was adopted by another version", "work was stranded by a rollout"}
 
 

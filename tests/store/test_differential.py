@@ -308,7 +308,8 @@ class Stream:
 
     def call(self) -> tuple[str, Act]:  # long: one table of every call, and what fills it
         if self.called and self.chance(0.1):
-            self.asking[0] = msgspec.structs.replace(self.asking[0], token=tok("claim"))  # never the same twice
+            if self.asking:  # never under the same token twice
+                self.asking[0] = msgspec.structs.replace(self.asking[0], token=tok("claim"))
             return self.called[-1]  # its answer was lost, or so it seems
         now, id, nonce = self.now, self.id(), tok("n")
         owner, other = self.rng.choice(OWNERS), self.rng.choice(OWNERS)

@@ -116,8 +116,8 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
 
 
 @pytest.fixture
-async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
-    made = PostgresStore(postgres_url, "app")
+async def store(bare_postgres_url: str) -> AsyncIterator[PostgresStore]:
+    made = PostgresStore(bare_postgres_url, "app")
     await made.open()
     await made.migrate()
     yield made

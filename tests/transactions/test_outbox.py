@@ -17,6 +17,8 @@ from tests.runtime.support import until
 from tests.transactions.banks import Bank
 from tests.transactions.conftest import AWAY, HOME, places
 
+pytestmark = pytest.mark.sampled(40)
+
 word = Topic[str]("word")
 
 

@@ -73,7 +73,7 @@ LOST_EVERY = 20  # each so many looks also searches for rows of ours that nobody
 class Executor:
     """See the head of this file. Everything runs on the line's event loop, in plain callbacks or its own tasks."""
 
-    def __init__(
+    def __init__(  # long: every part of an executor is named here, once
         self,
         line: Line,
         registry: Registry,

@@ -68,7 +68,7 @@ class Seat:
             coroutine = method(*args, **kwargs)
             if name in ("claim", "claim_line") and self.before_claim is not None:
                 coroutine = self._claim(self.before_claim, coroutine)
-            answer = await self.run(coroutine)
+            answer = await self.carry(coroutine)
             if name == "commit" and not self.vacant and any(_concerns_others(unit) for unit in args[0]):
                 self._told(self)
             return answer
@@ -80,7 +80,8 @@ class Seat:
         await before()
         return await coroutine
 
-    async def run(self, coroutine: Any) -> Any:
+    async def carry(self, coroutine: Any) -> Any:
+        """Await a call of the store's, as long as the seat is taken; under no name that a store has."""
         task = asyncio.ensure_future(coroutine)
         self._calls.add(task)
         # A crash cancels who waits, never what the database does: a future of its own, not the task.
@@ -129,6 +130,6 @@ class _Upkeep:
         async def call(*args: Any, **kwargs: Any) -> Any:
             if self._seat.vacant:
                 raise asyncio.CancelledError
-            return await self._seat.run(method(*args, **kwargs))
+            return await self._seat.carry(method(*args, **kwargs))
 
         return call

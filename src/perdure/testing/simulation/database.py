@@ -20,6 +20,7 @@ from perdure.model.writes import Receipt, Unit
 from perdure.store.sqlite.driver import Connection, steady
 from perdure.store.sqlite.migrate import migrate
 from perdure.store.sqlite.store import SQLiteStore
+from perdure.store.sqlite.upkeep import SQLiteUpkeep
 from perdure.testing.histcheck.audit import Line
 from perdure.testing.simulation.failover import Timeline
 from perdure.testing.simulation.loop import VirtualLoop
@@ -174,6 +175,11 @@ class SimulatedStore(SQLiteStore):
         receipt: Receipt = await self._write(job)
         return receipt
 
+    @property
+    def upkeep(self) -> SQLiteUpkeep:
+        self.op, self.args = "upkeep", ()
+        return super().upkeep
+
     async def _write(self, job: Any) -> Any:
         return await _Call(self._way, self._process, self, job, writes=True).answer
 
@@ -273,7 +279,7 @@ class _Call:
         except Exception as error:
             way.note(self._process, self._op, type(error).__name__)
             return None, error
-        if self._op == "commit":
+        if isinstance(value, Receipt):
             self._look(value)
         way.note(self._process, self._op, database.trail.tx)
         return value, None
