@@ -28,8 +28,8 @@ __all__ = ["quiet"]  # the fixture, used here too
 
 ALL = os.environ.get("PERDURE_TEST_CRASHES") == "pairs"
 STEPS_MAX = 8
-FIRST_EVERY, SECOND_EVERY = (1, 1) if ALL else (6, 3)  # of so many points, one is struck
-PAIRS_MIN = 1500 if ALL else 60  # for each store
+FIRST_EVERY, SECOND_EVERY = (1, 1) if ALL else (9, 3)  # of so many points, one is struck
+PAIRS_MIN = 1500 if ALL else 40  # for each store
 
 
 async def pairs_of(scenario: Scenario, store: Store, tried: Tried, rng: random.Random) -> None:

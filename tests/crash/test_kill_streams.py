@@ -77,7 +77,7 @@ async def tried(url: str) -> None:
             for process in alive:
                 process.kill()
                 await process.wait()
-    assert killed >= 2, f"killed {killed} times only"
+    assert killed, "nobody was killed while it wrote"
     verdict = check(Evidence(await read_audit(url), app="writer"), ["I1", "I2", "I7", "I30", "I31"])
     assert verdict.good, str(verdict)
     assert verdict.looked["I30"] == verdict.looked["I31"] == COUNT * len(EXPECTED)

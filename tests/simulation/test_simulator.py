@@ -17,7 +17,7 @@ from perdure.testing.simulation.database import Database
 from perdure.testing.simulation.loop import Stuck, VirtualLoop
 from perdure.testing.simulation.runner import run
 
-SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "150"))  # `make simulate` runs 2,000, and asks for every point
+SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "60"))  # `make simulate` runs 2,000, and asks for every point
 STREAM_SEEDS = max(10, SEEDS // 6)
 
 

@@ -17,7 +17,7 @@ from tests.runtime.support import until
 from tests.transactions.banks import Bank
 from tests.transactions.conftest import AWAY, HOME, places
 
-pytestmark = pytest.mark.sampled(40)
+pytestmark = pytest.mark.sampled(24)
 
 word = Topic[str]("word")
 

@@ -106,11 +106,15 @@ def claim(conn: Connection, app: str, want: LineRequest, now: int) -> LineClaim:
     dealer = Dealer(row.limits, _used(conn, app, row, now), want.limit, want.mine)
     if not dealer.room:
         return LineClaim(again=dealer.again)
+    if not (want.partitioned or row.limits.counted or row.limits.paced):
+        found = _take(conn, app, want, row.limits, {model.line(want.queue): dealer.room}, now)
+        return LineClaim(claimed=found, more=len(found) == want.limit)
     partitions = _partitions(conn, app, want, row.cursor) if want.partitioned else [""]
     claimed: list[Claimed] = []
     left = partitions
     while left and (quotas := dealer.deal(left)):
-        got = _take(conn, app, want, row.limits, quotas, now)
+        bounds = {model.part(want.queue, partition): quota for partition, quota in quotas.items()}
+        got = _take(conn, app, want, row.limits, bounds, now)
         claimed += got
         each = Counter(one.row.partition for one in got)
         for partition, n in each.items():
@@ -177,11 +181,11 @@ def due(conn: Connection, app: str, versions: Collection[str]) -> int | None:
 
 
 def _take(
-    conn: Connection, app: str, want: LineRequest, limits: Limits, quotas: Mapping[str, int], now: int
+    conn: Connection, app: str, want: LineRequest, limits: Limits, quotas: Mapping[tuple[str, str], int], now: int
 ) -> list[Claimed]:
+    """So many from between each pair of lanes, one each in turn."""
     picked: list[tuple[int, int, str]] = []
-    for nth, (partition, quota) in enumerate(quotas.items()):
-        low, high = model.part(want.queue, partition)
+    for nth, ((low, high), quota) in enumerate(quotas.items()):
         items = [
             item
             for version in want.versions

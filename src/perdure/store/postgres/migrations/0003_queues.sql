@@ -11,7 +11,8 @@ alter table perdure.past_run
     add column lane text collate "C",
     add column expires bigint;
 drop index perdure.workflow_open;
-create index workflow_open on perdure.workflow (app, owner, version, lane, until) where status < 5;
+-- The id decides between items of one commit, which were queued in one microsecond.
+create index workflow_open on perdure.workflow (app, owner, version, lane, until, id) where status < 5;
 
 -- A queue and its limits; null is no limit. What the code declares, an operator's change (of single limits) wins over.
 create table perdure.queue (

@@ -63,7 +63,7 @@ due as materialized (
         select id, lane, until as since from perdure.workflow
         where app = $1 and owner is null and version = v.version and lane > $9 and lane < $10 and status < 5
             and (expires is null or expires > (select now from t))
-        order by owner, version, lane, until limit q.free for no key update skip locked) w),
+        order by owner, version, lane, until, id limit q.free for no key update skip locked) w),
 picked as materialized (select id, lane, since from due order by lane, since, id limit (select free from q)),
 @take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
@@ -119,7 +119,7 @@ due as materialized (
         select id, lane, until as since from perdure.workflow
         where app = $1 and owner is null and version = v.version and lane > u.low and lane < u.high and status < 5
             and (expires is null or expires > (select now from t))
-        order by owner, version, lane, until limit u.quota for no key update skip locked) w),
+        order by owner, version, lane, until, id limit u.quota for no key update skip locked) w),
 ranked as (select *, row_number() over (partition by n order by lane, since, id) as place from due),
 picked as materialized (select id, lane, since, place, n from ranked where place <= quota and place <= $3),
 @take,
