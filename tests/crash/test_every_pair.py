@@ -22,7 +22,7 @@ from tests.crash.scenarios import SCENARIOS, Scenario
 from tests.crash.scratch import scratch
 from tests.crash.test_every_write import SEED, Bench, Tried, once, quiet
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.sampled(1)]
 
 __all__ = ["quiet"]  # the fixture, used here too
 

@@ -24,7 +24,7 @@ from tests.crash.test_every_write import SEED, Bench, quiet
 
 __all__ = ["quiet"]  # a fixture
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.sampled(1)]
 
 READS = frozenset({
     "histories", "inbox", "rows", "run", "inputs", "ended", "events", "streams", "list", "poll", "incarnations",
