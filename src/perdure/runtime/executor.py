@@ -1,8 +1,9 @@
 """The executor: hosts the executions of this process, claims what is ready, recovers what the gone have left.
 
-Three loops that are one: ``look`` runs when a hint arrives, when something was committed here, when a timer says that
-a parked workflow is due, and by an adaptive poll. Each look takes wakes for what runs here, claims what is ready, and
-re-adopts rows of ours that nobody runs. Recovery runs at launch and in the rounds of the reaper (``_round``).
+Several loops that are one: ``look`` runs when a hint arrives, when something was committed here, when a timer says that
+something is due, and by an adaptive poll. Each look takes wakes for what runs here, re-adopts rows of ours that nobody
+runs, fires schedules, claims what is ready, and lets in what stands in the lines of queues. Recovery, adoption,
+requests and retention run at launch or in the rounds of the reaper (``_round``); each has a file of its own.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "answer_start",
     ),
     # Values of streams, of runs that go on.
-    "appends": ("clock", "lock", "fence_unwatched", "history", "append", "answer_fence"),
+    "appends": ("clock", "lock", "fence_unwatched", "history", "fresh", "append", "answer_fence"),
     # Whatever a batch may hold.
     "all": (
         "clock", "lock", "fence_unwatched", "start", "own", "history_own", "commands", "change_noted", "outcome",
@@ -50,7 +50,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     # The same, with values of streams.
     "all_appends": (
         "clock", "lock", "fence_unwatched", "start", "own", "history_own", "commands", "change_noted", "outcome",
-        "clear", "wake_both", "woken", "taken", "append_own", "send", "answer_all",
+        "clear", "wake_both", "woken", "taken", "fresh_own", "append", "send", "answer_all",
     ),
 }  # fmt: skip
 

@@ -1,12 +1,14 @@
 -- Taking workflows. `$1` is the app, `$2` now or null, `$3` the limit, `$4` the owner, `$5` the token, `$6` the version.
--- What stands in a queue's line (`lane` not null) is not for these: see queue.sql. What went through one is taken as far
--- as its queue lets this executor: of the queues in the first of the last three parameters nothing, of those in the second so many as the third says.
+-- What stands in a queue's line (`lane` not null) is not for these: see queue.sql. What went through one is taken as
+-- far as its queue lets this executor: of the queues in the first of the last three parameters nothing, of those in
+-- the second so many as the third says.
 -- Conditions on `status + 0` are for the lock alone: they must not bring in the index of open rows for a look-up by id.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
 -- has picked and locked, `@suspect` for what tells a suspect, `@tries` for its deaths so far: see text.py.
 
--- Ready workflows of versions `$6` and `$7` (that of what has none yet, or the same again), oldest due first; woken ones are due since they began to wait. Their wakes and watches go with them.
+-- Ready workflows of versions `$6` and `$7` (that of what has none yet, or the same again), oldest due first; woken
+-- ones are due since they began to wait. Their wakes and watches go with them.
 -- If `$8` one suspect may be among them (see docs/internals/recovery.md), else none: the first that is due.
 -- name: claim_ready
 with t as materialized (

@@ -4,7 +4,7 @@
 -- second write of the same (path, n). `b`: the streams' rows; by the nonce, a second try of the same unit, which may not see
 -- the values of the first, changes nothing and is answered with the same places. A stream that is closed stays as it is:
 -- the places that come out are then taken, or none.
--- name: part_append
+-- name: part_fresh
 a as materialized (
     select u.id, u.run, u.name, u.path, u.n, u.data, u.nonce, u.data is not null and v.n is null as fresh,
         count(*) filter (where u.data is not null and v.n is null) over (partition by u.id, u.name order by u.nth) as nth,
@@ -18,26 +18,10 @@ a as materialized (
         select n from perdure.stream_value
         where app = :app and id = u.id and chain = s.chain and name = u.name and run = u.run and path = u.path
             and n = u.n offset 0) v on true
-    where (select ok from g)),
-b as (
-    insert into perdure.stream (app, id, run, name, chain, next, closed, nonce, at)
-    select :app, a.id, a.run, a.name, a.run, max(a.total), bool_or(a.data is null), (array_agg(a.nonce))[1],
-        (select now from t)
-    from a group by a.id, a.run, a.name
-    on conflict (app, id, run, name) do update set
-        next = case when stream.nonce = excluded.nonce or stream.closed then stream.next else stream.next + excluded.next end,
-        closed = stream.closed or excluded.closed, nonce = excluded.nonce,
-        at = case when stream.nonce = excluded.nonce then stream.at else excluded.at end
-    returning id, name, chain, next),
-v as (
-    insert into perdure.stream_value (app, id, chain, name, place, run, path, n, data, at)
-    select :app, a.id, b.chain, a.name, b.next - a.total + a.nth - 1, a.run, a.path, a.n, a.data, (select now from t)
-    from a join b on b.id = a.id and b.name = a.name
-    where a.fresh and b.next - a.total + a.nth > 0
-    on conflict do nothing)
+    where (select ok from g))
 
 -- The same where some belong to runs started here.
--- name: part_append_own
+-- name: part_fresh_own
 a as materialized (
     select u.id, u.run, u.name, u.path, u.n, u.data, u.nonce, u.data is not null and v.n is null as fresh,
         count(*) filter (where u.data is not null and v.n is null) over (partition by u.id, u.name order by u.nth) as nth,
@@ -51,7 +35,10 @@ a as materialized (
         select n from perdure.stream_value
         where app = :app and id = u.id and chain = s.chain and name = u.name and run = u.run and path = u.path
             and n = u.n offset 0) v on true
-    where (select ok from g) and (u.own is null or u.own in (select id from own))),
+    where (select ok from g) and (u.own is null or u.own in (select id from own)))
+
+-- Puts them there, whoever they belong to.
+-- name: part_append
 b as (
     insert into perdure.stream (app, id, run, name, chain, next, closed, nonce, at)
     select :app, a.id, a.run, a.name, a.run, max(a.total), bool_or(a.data is null), (array_agg(a.nonce))[1],
@@ -135,11 +122,3 @@ from s left join c on c.name = s.name
 -- name: records_after
 select null, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents, version
 from perdure.history where app = $1 and id = $2 and run = $3 and seq > $4 order by seq limit $5
-
--- Forgets the streams of a workflow.
--- name: forget_stream
-delete from perdure.stream where app = $1 and id = $2
-
--- The same of their values.
--- name: forget_stream_value
-delete from perdure.stream_value where app = $1 and id = $2

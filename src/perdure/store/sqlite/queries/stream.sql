@@ -81,11 +81,3 @@ from stream s where s.app = ?1 and s.id = ?2 and s.run = ?3
 -- name: records_after
 select seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown, intents, version
 from history where app = ?1 and id = ?2 and run = ?3 and seq > ?4 order by seq limit ?5
-
--- Forgets the streams of a workflow.
--- name: forget_stream
-delete from stream where app = ?1 and id = ?2
-
--- The same of their values.
--- name: forget_stream_value
-delete from stream_value where app = ?1 and id = ?2
