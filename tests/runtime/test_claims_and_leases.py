@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
 from perdure import App, recv
-from perdure.runtime import leases
+from perdure.runtime import collector, leases
+from perdure.runtime.collector import COLLECT_AFTER
 from perdure.runtime.leases import Lease, new_incarnation, provably_gone
 from perdure.store.base import ClaimRequest
 from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, until
@@ -260,15 +262,39 @@ async def test_above_the_bound_the_longest_waiting_leaves_memory(app: App) -> No
         assert await body.handle("w0").result() == "back"
 
 
-async def test_the_collector_leaves_alone_what_launch_made(app: App) -> None:
-    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+@pytest.fixture
+def defaults_of_the_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int, int]]:
+    """Whatever other tests of this process left."""
+    before = gc.get_threshold()
+    monkeypatch.setattr(collector, "_guests", 0)
+    gc.set_threshold(700, 10, 10)
+    yield (700, 10, 10)
+    gc.set_threshold(*before)
+
+
+async def test_the_collector_leaves_alone_what_launch_made(
+    app: App, defaults_of_the_collector: tuple[int, int, int]
+) -> None:
+    frozen = gc.get_freeze_count()
     async with app:
         assert gc.get_freeze_count() > frozen
-        assert gc.get_threshold()[0] >= before[0]
-    assert gc.get_threshold() == before
+        assert gc.get_threshold()[0] == COLLECT_AFTER
+    assert gc.get_threshold() == defaults_of_the_collector
 
 
-async def test_the_collector_is_calm_before_recovery_begins_thousands(app: App) -> None:
+async def test_of_two_apps_in_one_process_the_last_to_close_puts_the_collector_back(
+    app: App, database: str, defaults_of_the_collector: tuple[int, int, int]
+) -> None:
+    await app.open()
+    async with App("another", database=database):
+        await app.close()
+        assert gc.get_threshold()[0] == COLLECT_AFTER
+    assert gc.get_threshold() == defaults_of_the_collector
+
+
+async def test_the_collector_is_calm_before_recovery_begins_thousands(
+    app: App, defaults_of_the_collector: tuple[int, int, int]
+) -> None:
     seen: list[int] = []
 
     @app.workflow
@@ -276,12 +302,11 @@ async def test_the_collector_is_calm_before_recovery_begins_thousands(app: App) 
         seen.append(gc.get_threshold()[0])
         await recv()
 
-    before = gc.get_threshold()
     await app.open()
     await body.options(id="a").start()
     await app._home.engine().line.journal.drained()
     await crash(app)
-    assert gc.get_threshold() == before
+    assert gc.get_threshold() == defaults_of_the_collector
     async with app:
         await until(lambda: len(seen) == 2)
-    assert seen[1] > before[0]
+    assert seen[1] == COLLECT_AFTER

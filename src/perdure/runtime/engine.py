@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,6 +21,7 @@ from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.operations.copy import refuse_moved
+from perdure.runtime.collector import Calm
 from perdure.runtime.executor import Executor
 from perdure.runtime.farewell import farewell
 from perdure.runtime.guards import Guards
@@ -35,7 +35,6 @@ log = logging.getLogger("perdure")
 
 DRAIN_SECONDS = 25.0
 SETTLE_SECONDS = 5.0  # that the writes of the declared dead have to end, one way or the other
-COLLECT_AFTER = 20_000  # new objects between two looks of the garbage collector
 
 MakeStore = Callable[[], Store]
 
@@ -54,7 +53,7 @@ class Engine:
         self.executor: Executor | None = None
         self.lease: Lease | None = None
         self._code: Code
-        self._collector: tuple[int, int, int] | None = None
+        self._calm = Calm()
         beat = settings.lease / BEATS
         self._guards = Guards(settings.lease, min(ROUND_SECONDS_MAX, beat), beat)
 
@@ -114,7 +113,7 @@ class Engine:
             self.executor = None
             executor.stop()
             await line.store.leave(me.id)
-            self._wake_collector()
+            self._calm.end()
             raise
 
     async def _register(self) -> tuple[Incarnation, Lease]:
@@ -129,20 +128,7 @@ class Engine:
         return me, lease
 
     def _calm_collector(self) -> None:
-        """What launch made stays, so the collector need not look at it again.
-
-        And at 700 new objects a time (the default) it would spend half of this process's time on the thousands of runs
-        that are alive.
-        """
-        gc.freeze()
-        self._collector = gc.get_threshold()
-        if 0 < self._collector[0] < COLLECT_AFTER:
-            gc.set_threshold(COLLECT_AFTER, *self._collector[1:])
-
-    def _wake_collector(self) -> None:
-        if self._collector is not None:
-            gc.set_threshold(*self._collector)
-            self._collector = None
+        self._calm.begin()
 
     def _say_where(self) -> None:
         settings = self.settings
@@ -188,7 +174,7 @@ class Engine:
 
     async def close(self, *, drain: float = DRAIN_SECONDS) -> None:
         """Hand back what is unfinished, write what waits, let go."""
-        self._wake_collector()
+        self._calm.end()
         if self.executor is not None:
             try:
                 await self.line.store.drain(self.executor.me.id)
@@ -234,7 +220,7 @@ class Engine:
 
     def crash(self) -> None:
         """Stop as SIGKILL would: nothing more is written, nothing handed back. For tests."""
-        self._wake_collector()
+        self._calm.end()
         if self.lease is not None:
             self.lease.end()
         if self.executor is not None:
