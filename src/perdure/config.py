@@ -6,18 +6,17 @@ default.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import socket
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from perdure.errors import ConfigError
+import msgspec
+
+from perdure.errors import ConfigError, did_you_mean
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     # setting: the environment variables that give it, first one wins (the second ones are names of the field)
@@ -43,8 +42,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a launch goes by, and where the database was chosen."""
 
     app: str
@@ -97,26 +95,23 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
     known = [v for variables in KEYS.values() for v in variables] + sorted(OTHER_VARIABLES)
     for name in environment:
         if name.startswith("PERDURE_") and not name.startswith(OF_TESTS) and name not in known:
-            raise ConfigError(f"unknown setting {name}{_guess(name, known)}; known: {', '.join(sorted(known))}")
+            raise ConfigError(f"unknown setting {name}{did_you_mean(name, known)}; known: {', '.join(sorted(known))}")
 
 
 def _tool_table(folder: Path) -> Mapping[str, Any]:
     path = folder / "pyproject.toml"
     if not path.is_file():
         return {}
+    import tomllib  # noqa: PLC0415 - a service has no such file
+
     try:
         table = tomllib.loads(path.read_text()).get("tool", {}).get("perdure", {})
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     for key in table:
         if key not in KEYS:
-            raise ConfigError(f"unknown setting {key!r} in [tool.perdure] of {path}{_guess(key, KEYS)}")
+            raise ConfigError(f"unknown setting {key!r} in [tool.perdure] of {path}{did_you_mean(key, KEYS)}")
     return table  # type: ignore[no-any-return]
-
-
-def _guess(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _checked(key: str, value: Any, where: str) -> Any:

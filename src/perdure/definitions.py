@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from perdure.errors import DefinitionError
 from perdure.model.queues import Limits
@@ -24,8 +25,7 @@ from perdure.serde.values import ArgsShape, Shape
 Colour = Literal["async", "sync"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StepDef:
+class StepDef(msgspec.Struct, frozen=True, eq=False):
     """A function whose outcome is recorded once."""
 
     name: str
@@ -54,8 +54,7 @@ class StepDef:
                 raise TypeError(f"step {self.name}{self.signature}: {error}; declared at {self.place}") from None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WorkflowDef:
+class WorkflowDef(msgspec.Struct, frozen=True, eq=False):
     """A durable function."""
 
     name: str
@@ -78,20 +77,18 @@ class WorkflowDef:
             raise TypeError(f"workflow {self.name}{self.args.signature}: {error}; declared at {self.place}") from None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ResourceDef:
+class ResourceDef(msgspec.Struct, frozen=True, eq=False):
     """A generator function whose one value is open while the app works."""
 
     name: str
     fn: Callable[[], Any]
     is_async: bool
     place: str
-    opened: list[Any] = field(default_factory=lambda: [])  # the generator, while open
-    value: list[Any] = field(default_factory=lambda: [])  # its value, while open
+    opened: list[Any] = []  # the generator, while open
+    value: list[Any] = []  # its value, while open
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class QueueDef:
+class QueueDef(msgspec.Struct, frozen=True, eq=False):
     """A queue and its limits, as the code declares them."""
 
     name: str
@@ -99,8 +96,7 @@ class QueueDef:
     place: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ScheduleDef:
+class ScheduleDef(msgspec.Struct, frozen=True, eq=False):
     """When a workflow is started by itself."""
 
     name: str
@@ -138,19 +134,18 @@ def _put(known: dict[str, D], definition: D, what: str) -> None:
     known[definition.name] = definition
 
 
-@dataclass(slots=True)
-class Registry:
+class Registry(msgspec.Struct, eq=False):
     """Definitions by name, one kind apart from the other."""
 
-    workflows: dict[str, WorkflowDef] = field(default_factory=lambda: {})
-    steps: dict[str, StepDef] = field(default_factory=lambda: {})
-    resources: dict[str, ResourceDef] = field(default_factory=lambda: {})
-    queues: dict[str, QueueDef] = field(default_factory=lambda: {})
-    schedules: dict[str, ScheduleDef] = field(default_factory=lambda: {})
-    included_in: list[Registry] = field(default_factory=lambda: [])  # these also get what is added later
-    policies: list[Policy] = field(default_factory=lambda: [])  # as declared
+    workflows: dict[str, WorkflowDef] = {}
+    steps: dict[str, StepDef] = {}
+    resources: dict[str, ResourceDef] = {}
+    queues: dict[str, QueueDef] = {}
+    schedules: dict[str, ScheduleDef] = {}
+    included_in: list[Registry] = []  # these also get what is added later
+    policies: list[Policy] = []  # as declared
     codec: Codec | None = None  # how values of the app are stored; None: as they are
-    retention: Retention = Retention({})  # noqa: RUF009  a value; how long what has no rule of its own is kept
+    retention: Retention = Retention({})  # how long what has no rule of its own is kept
 
     def add(self, definition: WorkflowDef | StepDef | ResourceDef | QueueDef | ScheduleDef) -> None:
         """Raises ``DefinitionError`` if another function has the name already."""

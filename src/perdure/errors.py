@@ -43,6 +43,8 @@ Each message says what happened, shows the value, and says what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class PerdureError(Exception):
     """Base of all that Perdure raises: ``except PerdureError`` catches every error of the library's own."""
@@ -203,3 +205,15 @@ class Cancelled(BaseException):
 
 class Compensating(BaseException):
     """A recovery policy decided to undo the workflow. Raised once where the body stood; cleanup steps then run."""
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """``" (did you mean 'crash'?)"``, or nothing if no known name is near.
+
+    >>> did_you_mean("crsh", ["crash", "error"])
+    " (did you mean 'crash'?)"
+    """
+    import difflib  # noqa: PLC0415 - only who is about to raise needs it
+
+    close = difflib.get_close_matches(str(given), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

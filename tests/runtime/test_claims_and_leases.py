@@ -266,7 +266,7 @@ async def test_above_the_bound_the_longest_waiting_leaves_memory(app: App) -> No
 def defaults_of_the_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int, int]]:
     """Whatever other tests of this process left."""
     before = gc.get_threshold()
-    monkeypatch.setattr(collector, "_guests", 0)
+    monkeypatch.setattr(collector, "SETTING", collector.Setting())
     gc.set_threshold(700, 10, 10)
     yield (700, 10, 10)
     gc.set_threshold(*before)

@@ -44,7 +44,7 @@ def test_the_names_of_the_field_work_too(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_an_unknown_variable_is_an_error_with_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PERDURE_DATABSE_URL", "x")
-    with pytest.raises(ConfigError, match=r"PERDURE_DATABSE_URL \(did you mean PERDURE_DATABASE_URL\?\); known: "):
+    with pytest.raises(ConfigError, match=r"PERDURE_DATABSE_URL \(did you mean 'PERDURE_DATABASE_URL'\?\); known: "):
         read_settings("shop", {}, folder=tmp_path)
 
 
@@ -55,7 +55,7 @@ def test_what_only_tests_read_is_not_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_an_unknown_key_of_pyproject_is_an_error_with_a_guess(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.perdure]\nleese = 3\n")
-    with pytest.raises(ConfigError, match=r"unknown setting 'leese' in \[tool\.perdure\] of .*did you mean lease\?"):
+    with pytest.raises(ConfigError, match=r"unknown setting 'leese' in \[tool\.perdure\] of .*did you mean 'lease'\?"):
         read_settings("shop", {}, folder=tmp_path)
 
 
@@ -88,7 +88,7 @@ async def test_settings_are_read_at_launch_never_at_import(monkeypatch: pytest.M
     async with app:
         assert (tmp_path / "late.db").is_file()
     monkeypatch.setenv("PERDURE_LEESE", "1")
-    with pytest.raises(ConfigError, match="did you mean PERDURE_LEASE"):
+    with pytest.raises(ConfigError, match="did you mean 'PERDURE_LEASE'"):
         await app.open()
 
 

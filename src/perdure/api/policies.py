@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Container
 from typing import Any, TypeVar
 
 from perdure.definitions import place_of
-from perdure.errors import DefinitionError
+from perdure.errors import DefinitionError, did_you_mean
 from perdure.model.states import Cause
 from perdure.policy.decisions import Decision
 from perdure.policy.incident import Incident
@@ -57,8 +56,7 @@ def _causes(on: Collection[str]) -> frozenset[Cause]:
         raise DefinitionError(f"on={on!r} is one text; give a set: on={{{on!r}}}")
     for cause in on:
         if cause not in CAUSES:
-            like = difflib.get_close_matches(str(cause), CAUSES, 1)
-            hint = f"; did you mean {like[0]!r}?" if like else ""
+            hint = did_you_mean(cause, CAUSES)
             raise DefinitionError(f"on={{{cause!r}}}: a cause is one of {', '.join(CAUSES)}{hint}")
     if not on:
         raise DefinitionError(f"on={on!r}: a policy without a cause is never asked; give some of {', '.join(CAUSES)}")

@@ -6,7 +6,7 @@ call without a session: same rows, same nonces. ``put`` writes it through the se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from perdure.client import verbs
 from perdure.client.line import Line
@@ -21,8 +21,7 @@ from perdure.sessions.places import check_copy, place
 from perdure.store.within import Within
 
 
-@dataclass(frozen=True)
-class Ordered:
+class Ordered(msgspec.Struct, frozen=True):
     """What is to be written, and where."""
 
     line: Line

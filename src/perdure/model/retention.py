@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Literal, cast
 
 import msgspec
 
-from perdure.errors import DefinitionError
+from perdure.errors import DefinitionError, did_you_mean
 from perdure.model.durations import Duration, to_us
 from perdure.model.states import CLOSED, Status
 
@@ -38,8 +37,7 @@ def read_retention(retain: Retain, what: str = "retain") -> Retention:
         return Retention(dict.fromkeys(ENDS, _age(retain, what)))
     for key in cast("Mapping[object, object]", given):
         if key not in ENDS:
-            close = difflib.get_close_matches(str(key), ENDS, n=1)
-            guess = f" (did you mean {close[0]!r}?)" if close else ""
+            guess = did_you_mean(key, ENDS)
             raise DefinitionError(
                 f"{what}={retain!r}: {key!r} is no end of a workflow{guess}; one of {', '.join(ENDS)}"
             )

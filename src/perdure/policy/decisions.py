@@ -7,20 +7,16 @@ kept with the decision for whoever looks later.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-
-def _nothing() -> Mapping[str, Any]:
-    return {}
+import msgspec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all decisions; ``name`` is what rows and people call it."""
 
     name: ClassVar[str] = ""
-    set: Mapping[str, Any] = field(default_factory=_nothing)
+    set: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
     because: str = ""
 
     @property
@@ -32,29 +28,29 @@ class Decision:
         return f"{self.name} {self.target}".rstrip()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Default(Decision):
+class Default(Decision, frozen=True, kw_only=True):
     """What would have happened without a policy. Plain ``Default()`` leaves the question to the next policy."""
 
     name: ClassVar[str] = "default"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resume(Decision):
+class Resume(Decision, frozen=True, kw_only=True):
     """Go on from the last recorded step: recorded steps are not run again, the one in flight is."""
 
     name: ClassVar[str] = "resume"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rerun(Decision):
+class Rerun(Decision, frozen=True, kw_only=True):
     """Run what was in flight again. Of a code workflow that is what ``Resume`` does, too."""
 
     name: ClassVar[str] = "rerun"
 
 
-@dataclass(frozen=True)
-class RunFrom(Decision):
+class _OnVersion(Decision, frozen=True, kw_only=True):
+    version: str | None = None
+
+
+class RunFrom(_OnVersion, frozen=True):
     """Begin the next run of the same id, which keeps what was recorded before ``step`` and runs the rest again.
 
     ``step``: a step, its name (if the run called it once), or a path such as ``"3"``. ``version``: of the code that is
@@ -63,7 +59,6 @@ class RunFrom(Decision):
 
     name: ClassVar[str] = "run_from"
     step: object
-    version: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         named: object = self.step
@@ -71,7 +66,7 @@ class RunFrom(Decision):
             named = getattr(getattr(named, "definition", named), "name", None)
         if not isinstance(named, str) or not named:
             raise TypeError(f"RunFrom({self.step!r}): give a step, its name, or a path such as '3'")
-        object.__setattr__(self, "step", named)
+        msgspec.structs.force_setattr(self, "step", named)
 
     @property
     def target_step(self) -> str:
@@ -83,44 +78,38 @@ class RunFrom(Decision):
         return f"{self.step} on {self.version}" if self.version is not None else str(self.step)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Skip(Decision):
+class Skip(Decision, frozen=True, kw_only=True):
     """The one step in flight is not run again: ``result`` is recorded as its outcome."""
 
     name: ClassVar[str] = "skip"
     result: Any = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hold(Decision):
+class Hold(Decision, frozen=True, kw_only=True):
     """Park it with the reason ``policy``, until a person says how it goes on."""
 
     name: ClassVar[str] = "hold"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Terminate(Decision):
+class Terminate(Decision, frozen=True, kw_only=True):
     """End it at once, with no cleanup."""
 
     name: ClassVar[str] = "terminate"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delete(Decision):
+class Delete(Decision, frozen=True, kw_only=True):
     """Forget it: row, input, history, events and messages go; the decision stays on record."""
 
     name: ClassVar[str] = "delete"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compensate(Decision):
+class Compensate(Decision, frozen=True, kw_only=True):
     """Raise ``Compensating`` where the workflow stood, so that it unwinds and undoes what it did."""
 
     name: ClassVar[str] = "compensate"
 
 
-@dataclass(frozen=True)
-class MoveTo(Decision):
+class MoveTo(Decision, frozen=True):
     """Hand it to the executors of another version of the code."""
 
     name: ClassVar[str] = "move_to"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from perdure.model.records import HistoryEntry
 from perdure.policy.decisions import Decision
@@ -12,8 +13,7 @@ from perdure.policy.decisions import Decision
 CauseName = Literal["crash", "drained", "error", "version"]
 
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
+class InFlight(msgspec.Struct, frozen=True):
     """A step whose beginning is on record and whose outcome is not: it may have had its effect, or part of it."""
 
     path: str
@@ -21,8 +21,7 @@ class InFlight:
     attempt: int = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Incident:
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """One interrupted workflow, frozen as it was found.
 
     Attributes:
@@ -50,7 +49,7 @@ class Incident:
     run: int
     input: Mapping[str, Any]
     parameters: Mapping[str, Any]
-    history: tuple[HistoryEntry, ...] = field(repr=False)
+    history: tuple[HistoryEntry, ...]
     last_step: str | None
     in_flight: tuple[InFlight, ...]
     attempt: int
@@ -58,3 +57,8 @@ class Incident:
     status: str
     error: BaseException | str | None = None
     default: Decision
+
+    def __repr__(self) -> str:
+        """All but the history, which may be long."""
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "history")
+        return f"Incident({', '.join(shown)})"

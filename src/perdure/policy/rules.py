@@ -8,8 +8,9 @@ Everything else is the answer: no later policy is asked, also where it cannot be
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container, Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from perdure.model.states import Cause
 from perdure.policy.decisions import (
@@ -40,8 +41,7 @@ class Restorer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Policy:
+class Policy(msgspec.Struct, frozen=True, eq=False):
     """A declared policy. ``target``: a workflow's name, or None for every workflow in ``scope``."""
 
     name: str

@@ -12,38 +12,48 @@ import threading
 
 COLLECT_AFTER = 20_000  # new objects between two looks
 
-_guard = threading.Lock()
-_guests = 0
-_before = gc.get_threshold()
+
+class Setting:
+    """The process's one; how many wish for calm, and what was set before."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._guests = 0
+        self._before = gc.get_threshold()
+
+    def enter(self) -> None:
+        with self._guard:
+            self._guests += 1
+            if self._guests == 1:
+                self._before = gc.get_threshold()
+                if 0 < self._before[0] < COLLECT_AFTER:  # or the user looks less often still, or never
+                    gc.set_threshold(COLLECT_AFTER, *self._before[1:])
+
+    def leave(self) -> None:
+        with self._guard:
+            self._guests -= 1
+            if not self._guests:
+                gc.set_threshold(*self._before)
+
+
+SETTING = Setting()
 
 
 class Calm:
-    """One app's wish for it. ``begin`` and ``end`` may each be called again, and from any thread."""
+    """One app's wish for it; ``begin`` and ``end`` may each be called again."""
 
     def __init__(self) -> None:
         self._wished = False
 
     def begin(self) -> None:
-        """Freeze what is there; look less often, unless the user looks less often still, or never."""
-        global _guests, _before
+        """Keep what there is out of the collector's sight, and let it look less often."""
         gc.freeze()
-        with _guard:
-            if self._wished:
-                return
+        if not self._wished:
             self._wished = True
-            if not _guests:
-                _before = gc.get_threshold()
-                if 0 < _before[0] < COLLECT_AFTER:
-                    gc.set_threshold(COLLECT_AFTER, *_before[1:])
-            _guests += 1
+            SETTING.enter()
 
     def end(self) -> None:
-        """Put back what was set before, if nobody else wishes for it."""
-        global _guests
-        with _guard:
-            if not self._wished:
-                return
+        """Look as before, if no other app of the process works."""
+        if self._wished:
             self._wished = False
-            _guests -= 1
-            if not _guests:
-                gc.set_threshold(*_before)
+            SETTING.leave()
