@@ -5,6 +5,7 @@
 # Idempotent, and instant when nothing changed: a stamp inside the environment keeps the checksum of what was installed.
 set -eu
 cd "$(dirname "$0")/.."
+UV=0.13.9
 set=$1 version=${2:-} venv=.venv${2:+-$2}
 
 sum=$(cat "requirements/$set.lock" pyproject.toml | cksum)
@@ -24,8 +25,13 @@ fi
 
 echo "set-up: installing requirements/$set.lock into $venv" >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input -qq "$@"; }
-pip install -r "requirements/$set.lock"
-pip install --no-deps --no-build-isolation -e .
+uv() { "$venv/bin/uv" -q pip "$@" --python "$venv/bin/python"; }
+install() {  # by uv, which takes a sixth of pip's time; where it is not to be had, or knows another index, by pip
+  { [ -x "$venv/bin/uv" ] || pip install --only-binary :all: "uv==$UV"; } 2>/dev/null && uv install "$@" 2>/dev/null ||
+    pip install --no-compile "$@"
+}
+install -r "requirements/$set.lock"
+install --no-deps --no-build-isolation -e .
 case $set in
   dev) all="dev test run" ;;
   test) all="test run" ;;
