@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,16 +103,21 @@ def _tool_table(folder: Path) -> Mapping[str, Any]:
     path = folder / "pyproject.toml"
     if not path.is_file():
         return {}
-    import tomllib  # noqa: PLC0415 - a service has no such file
-
-    try:
-        table = tomllib.loads(path.read_text()).get("tool", {}).get("perdure", {})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    table = _parsed(path, path.read_text())
     for key in table:
         if key not in KEYS:
             raise ConfigError(f"unknown setting {key!r} in [tool.perdure] of {path}{did_you_mean(key, KEYS)}")
-    return table  # type: ignore[no-any-return]
+    return table
+
+
+@lru_cache(maxsize=1)  # tests open hundreds of apps in one folder
+def _parsed(path: Path, text: str) -> Mapping[str, Any]:
+    import tomllib  # noqa: PLC0415 - a service has no such file
+
+    try:
+        return tomllib.loads(text).get("tool", {}).get("perdure", {})  # type: ignore[no-any-return]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
 def _checked(key: str, value: Any, where: str) -> Any:

@@ -18,6 +18,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -159,18 +160,23 @@ class Sources:
             return self._files[file]
         try:
             lines, _ = inspect.findsource(fn)
-            tree = _parse("".join(lines))
+            scopes = _scopes_of("".join(lines))
         except (OSError, TypeError, SyntaxError, ValueError) as error:
             raise NoSource(f"the source of {file} is not here or is no Python ({error})") from None
-        scopes: dict[int, list[Scope]] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-                scopes.setdefault(first, []).append(node)
-            elif isinstance(node, ast.Lambda):
-                scopes.setdefault(node.lineno, []).append(node)
         self._files[file] = scopes
         return scopes
+
+
+@lru_cache(maxsize=2)  # the apps of one file, one after another: tests
+def _scopes_of(source: str) -> dict[int, list[Scope]]:
+    scopes: dict[int, list[Scope]] = {}
+    for node in ast.walk(_parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            scopes.setdefault(first, []).append(node)
+        elif isinstance(node, ast.Lambda):
+            scopes.setdefault(node.lineno, []).append(node)
+    return scopes
 
 
 def _parse(source: str) -> ast.Module:

@@ -13,6 +13,7 @@ import importlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from perdure.config import masked
 from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
 from perdure.store.postgres.pooler import begin_with, is_between, way_of
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate
+from perdure.store.postgres.types import connection_class
 
 T = TypeVar("T")
 log = logging.getLogger("perdure")
@@ -269,16 +271,19 @@ class Link:
         return conn
 
     async def _connect(self) -> Connection:
-        connect = driver().connect
-        options: dict[str, Any] = {"timeout": CONNECT_SECONDS, "statement_cache_size": 0}
+        asyncpg = driver()
+        connect = partial(
+            asyncpg.connect, self.url, timeout=CONNECT_SECONDS, statement_cache_size=0,
+            connection_class=connection_class(asyncpg.Connection),
+        )  # fmt: skip
         try:
-            conn: Connection = await connect(self.url, server_settings=SETTINGS, **options)
+            conn: Connection = await connect(server_settings=SETTINGS)
         except Exception as e:
             if sqlstate(e) in _WRONG_URL:
                 raise
             if "unsupported startup parameter" not in str(e):
                 raise
-            conn = await connect(self.url, **options)  # a pooler that takes no settings: transactions have them
+            conn = await connect()  # a pooler that takes no settings: transactions have them
         return conn
 
     async def check(self) -> None:
