@@ -11,7 +11,7 @@ demo:      ## a workflow, killed in the middle, finishing
 	@tools/setup.sh run
 	@.venv/bin/perdure demo
 
-test:      ## all tests, on the first Python found (make test T="tests/runtime -k replay": only those)
+test:      ## all tests, a part of the crash points; on the first Python found (make test T="tests/runtime -k replay": only those)
 	@tools/test.sh $(T)
 
 test-others:  ## the quick tests, on every other Python of the machine

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.databases import Databases
+from tests.effort import EFFORT, by_effort
 from tests.postgres import Cluster, Server
 
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
@@ -25,14 +26,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "PERDURE_TEST_CRASHES" in os.environ or len({item.nodeid.partition("::")[0] for item in items}) < MANY:
+    if EFFORT not in {"some", "ci"} or len({item.nodeid.partition("::")[0] for item in items}) < MANY:
         return
     marked: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
     for item in items:
         if (mark := item.get_closest_marker("sampled")) is not None:
             marked[item.nodeid.partition("::")[0], mark.args[0]].append(item)
     left: set[pytest.Item] = set()
-    for (module, count), some in sorted(marked.items(), key=lambda one: one[0]):
+    for (module, most), some in sorted(marked.items(), key=lambda one: one[0]):
+        count = by_effort((most + 1) // 2, most, most)
         if len(some) > count and len(some) == sum(1 for item in items if item.nodeid.startswith(f"{module}::")):
             chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} {module}")
             left.update(chance.sample(some, len(some) - count))
@@ -42,11 +44,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if "PERDURE_TEST_CRASHES" not in os.environ:
+    if EFFORT in {"some", "ci"}:
         seed = os.environ["PERDURE_TEST_SAMPLE"]
         terminalreporter.write_line(
-            f"A run of everything takes a part of the tests marked `sampled` (PERDURE_TEST_SAMPLE={seed}); "
-            "PERDURE_TEST_CRASHES=all runs them all."
+            f"A run of everything takes a part of the tests marked `sampled` (PERDURE_TEST_SAMPLE={seed}) and of the "
+            f"crash points (PERDURE_TEST_CRASHES={EFFORT}); make crashes runs them all."
         )
 
 

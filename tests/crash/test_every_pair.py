@@ -7,7 +7,6 @@ seeded part of them.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from pathlib import Path
@@ -21,12 +20,13 @@ from tests.crash.ledger import ledger
 from tests.crash.scenarios import SCENARIOS, Scenario
 from tests.crash.scratch import scratch
 from tests.crash.test_every_write import SEED, Bench, Tried, once, quiet
+from tests.effort import EFFORT
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.sampled(1)]
 
 __all__ = ["quiet"]  # the fixture, used here too
 
-ALL = os.environ.get("PERDURE_TEST_CRASHES") == "pairs"
+ALL = EFFORT == "pairs"
 STEPS_MAX = 8
 FIRST_EVERY, SECOND_EVERY = (1, 1) if ALL else (9, 3)  # of so many points, one is struck
 PAIRS_MIN = 1500 if ALL else 40  # for each store

@@ -21,6 +21,7 @@ import pytest
 
 from perdure.testing.crash import CRASHES
 from tests.crash.victim import STEPS
+from tests.effort import by_effort
 from tests.postgres import Cluster
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -125,21 +126,21 @@ def sqlite(folder: Path) -> str:
 
 
 async def test_sqlite_killed_at_random(tmp_path: Path) -> None:
-    await killed_at_random(sqlite(tmp_path), tmp_path / "ledger", 5)
+    await killed_at_random(sqlite(tmp_path), tmp_path / "ledger", by_effort(2, 5, 20))
 
 
 async def test_sqlite_killed_at_points(tmp_path: Path) -> None:
-    await killed_at_points(sqlite(tmp_path), tmp_path / "ledger", 5)
+    await killed_at_points(sqlite(tmp_path), tmp_path / "ledger", by_effort(2, 5, 20))
 
 
 @pytest.mark.postgres
 async def test_postgres_killed_at_random(postgres_url: str, tmp_path: Path) -> None:
-    await killed_at_random(postgres_url, tmp_path / "ledger", 4)
+    await killed_at_random(postgres_url, tmp_path / "ledger", by_effort(2, 4, 20))
 
 
 @pytest.mark.postgres
 async def test_postgres_killed_at_points(postgres_url: str, tmp_path: Path) -> None:
-    await killed_at_points(postgres_url, tmp_path / "ledger", 4)
+    await killed_at_points(postgres_url, tmp_path / "ledger", by_effort(2, 4, 20))
 
 
 @pytest.mark.postgres

@@ -14,13 +14,14 @@ import pytest
 from perdure import Client
 from perdure.testing.histcheck import Evidence, check, install_audit, read_audit
 from tests.crash.writer import EXPECTED
+from tests.effort import by_effort
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 6
-KILLS = 6
+KILLS = by_effort(3, 6, 12)
 
 
 async def executor(url: str) -> asyncio.subprocess.Process:

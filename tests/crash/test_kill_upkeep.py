@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.effort import EFFORT, by_effort
+
 pytestmark = [
     pytest.mark.crash,
     pytest.mark.slow,
-    pytest.mark.timeout(1800 if os.environ.get("PERDURE_TEST_CRASHES") else 300),
+    pytest.mark.timeout(by_effort(300, 300, 1800)),
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-ALL = os.environ.get("PERDURE_TEST_CRASHES") == "all"  # before every statement, not only before some
+ALL = EFFORT == "all"  # before every statement, not only before some
 Database = Callable[[str], str]
 
 
@@ -46,11 +47,13 @@ async def killed(*args: str, step: int) -> int:
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 async def test_a_purge_killed_at_any_statement_leaves_whole_workflows(database: Database, kind: str) -> None:
-    assert await killed("purge", database(kind), step={"sqlite": 11, "postgres": 4}[kind]) >= 4
+    assert await killed(
+        "purge", database(kind), step={"sqlite": 11, "postgres": 4}[kind] * by_effort(2, 1, 1)
+    ) >= by_effort(2, 4, 4)
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("kinds", ["sqlite postgres", "postgres sqlite"])
 async def test_a_copy_killed_at_any_statement_goes_on(database: Database, kinds: str) -> None:
     source, target = kinds.split()
-    assert await killed("copy", database(source), database(target), step=61) >= 4
+    assert await killed("copy", database(source), database(target), step=by_effort(131, 61, 1)) >= by_effort(2, 4, 4)

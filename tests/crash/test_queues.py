@@ -14,12 +14,13 @@ import pytest
 
 from perdure.testing.histcheck import Evidence, check, install_audit, read_audit
 from tests.crash.fleet import Fleet, fleet_over, until
+from tests.effort import by_effort
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
-ITEMS = int(os.environ.get("PERDURE_TEST_ITEMS", "150"))  # 50000 in the long run
-KILLS = int(os.environ.get("PERDURE_TEST_KILLS", "6"))
+ITEMS = int(os.environ.get("PERDURE_TEST_ITEMS", by_effort(80, 150, 1500)))  # 50000 in the long run
+KILLS = int(os.environ.get("PERDURE_TEST_KILLS", by_effort(4, 6, 6)))
 EXECUTORS = 3
 OF_QUEUES = ("I34", "I35", "I36", "I37", "I38", "I39")
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from chaos import plan
+from tests.effort import by_effort
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
-    "--workflows", "80", "--executors", "3", "--kills", "4", "--pauses", "2", "--restarts", "2", "--cuts", "6",
+    "--workflows", by_effort("40", "80", "80"), "--executors", "3", "--kills", by_effort("2", "4", "4"),
+    "--pauses", by_effort("1", "2", "2"), "--restarts", by_effort("1", "2", "2"), "--cuts", by_effort("3", "6", "6"),
     "--flying", "30", "--no-floors",
 ]  # fmt: skip
 

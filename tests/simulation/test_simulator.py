@@ -16,8 +16,10 @@ from perdure.testing.simulation import POINTS, simulate, world
 from perdure.testing.simulation.database import Database
 from perdure.testing.simulation.loop import Stuck, VirtualLoop
 from perdure.testing.simulation.runner import run
+from tests.effort import by_effort
 
-SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "60"))  # `make simulate` runs 2,000, and asks for every point
+# `make simulate` runs 2,000, and asks for every point; CI runs it, too.
+SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", by_effort(24, 12, 60)))
 STREAM_SEEDS = max(10, SEEDS // 6)
 
 
