@@ -85,7 +85,7 @@ def test_settings_that_cannot_work(perdure: Cli, monkeypatch: pytest.MonkeyPatch
     said = perdure("workflow", "list", "-d", "mysql://u:secret@h/d", code=2).stderr
     assert "secret" not in said
     monkeypatch.setenv("PERDURE_DATABSE_URL", "x")
-    assert "did you mean PERDURE_DATABASE_URL" in perdure("workflow", "list", code=2).stderr
+    assert "did you mean 'PERDURE_DATABASE_URL'" in perdure("workflow", "list", code=2).stderr
 
 
 def test_a_file_that_is_not_there_is_not_made(perdure: Cli, here: Path) -> None:
