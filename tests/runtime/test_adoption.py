@@ -229,6 +229,39 @@ async def _tried_for(app: App, version: str) -> bool:
     return trial is not None and trial.version == version
 
 
+@pytest.mark.parametrize("recovery", ["fleet", "single"])
+async def test_what_a_forgotten_owner_left_goes_on_on_other_code(database: str, ledger: Ledger, recovery: Any) -> None:
+    """It started something before it learned that it was dead, or a failover lost its row; then it was gone for good."""
+    app = build(database, ledger, first, "v1")
+    await app.open()
+    store, me = app._home.engine().line.store, executor(app).me.id
+    await store.bury([me], expired_only=False)
+    await store.leave(me)
+    await begun(app, "a")
+    await crash(app)
+    async with build(database, ledger, comment, "v2", recovery=recovery) as changed:
+        await until(lambda: _is(changed, "v2"))
+        assert await finish(changed) == ["reserve", "charge", "went", "ship"]
+        assert (await row(changed, "a")).attempts == 1
+    assert ledger.counts == {"reserve('sku', 1)": 1, "charge(5,)": 1, "ship()": 1}
+
+
+async def test_with_own_a_forgotten_owners_work_is_left_to_its_like(database: str, ledger: Ledger) -> None:
+    """Whose it was nobody can tell: only the process itself, if it lives on."""
+    app = build(database, ledger, first, "v1")
+    await app.open()
+    store, me = app._home.engine().line.store, executor(app).me.id
+    await store.bury([me], expired_only=False)
+    await store.leave(me)
+    await begun(app, "a")
+    await crash(app)
+    async with build(database, ledger, comment, "v2", recovery="own") as changed:
+        await executor(changed).adopter.round()
+        assert (await row(changed, "a")).owner == me
+    async with build(database, ledger, comment, "v2") as changed:
+        assert await finish(changed) == ["reserve", "charge", "went", "ship"]
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["drained", "killed"])
 async def test_a_patch_behind_the_recorded_part_is_for_new_runs_alone(
     database: str, ledger: Ledger, killed: bool

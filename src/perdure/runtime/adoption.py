@@ -27,6 +27,7 @@ from perdure.model.records import Incarnation, WorkflowRow
 from perdure.model.trials import Trial
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
+from perdure.runtime.recovery import Former, strays
 from perdure.runtime.replay_check import Replayer
 
 log = logging.getLogger("perdure")
@@ -38,7 +39,7 @@ KNOWN_MAX = 1000  # of those that are stranded already, told of at a launch
 Target = Callable[[str], str]  # the version that new work of this id goes to
 
 
-class Host(Protocol):
+class Host(Former, Protocol):
     """What adoption needs of an executor."""
 
     line: Line
@@ -46,7 +47,6 @@ class Host(Protocol):
     me: Incarnation
     version: str
     executor_id: str
-    recovery: str  # manual: nothing is touched
     adopt: str  # replay_safe | never
     alive: bool
     draining: bool
@@ -63,7 +63,7 @@ class Fleet(NamedTuple):
     alone: bool
     first: bool  # of the live executors of this version, the asker was launched first
     lease: int
-    gone: list[bytes]  # incarnations that will not come back for what they ran
+    gone: list[bytes]  # owners that will not come back for what they ran
 
 
 class Adopter:
@@ -120,6 +120,7 @@ class Adopter:
         """None if others take this executor for dead."""
         host = self._host
         now = host.line.clock.now()
+        owners = await host.line.store.owners()
         known = await host.line.store.incarnations()
         # A lease that has run out counts once more: after an outage all have, and most come back.
         live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
@@ -132,17 +133,16 @@ class Adopter:
         if host.recovery == "own":
             gone = [who for who in gone if who.executor == me.executor]
         served = frozenset(who.version for who in live)
-        return Fleet(served, len(live) == 1, first is me, me.lease, [who.id for who in gone])
+        over = {who.id for who in gone} | set(strays(host, owners, {who.id for who in known}))
+        return Fleet(served, len(live) == 1, first is me, me.lease, [id for id in owners if id in over])
 
     async def _release(self, fleet: Fleet) -> None:
         """What the gone were running, and no live executor could take over, is left by nobody: queued."""
         store, stamp = self._host.line.store, self._host.line.clock.stamp
-        owners = await store.owners() if fleet.gone else []
-        gone = [id for id in fleet.gone if id in owners]
-        if not gone:
+        if not fleet.gone:
             return
         count = 0
-        while released := await store.release_orphans(gone, fleet.served, ORPHANS, now=stamp()):
+        while released := await store.release_orphans(fleet.gone, fleet.served, ORPHANS, now=stamp()):
             count += len(released)
         if count:
             log.info("%s of executors that are gone, of versions that nobody runs, queued", _many(count))

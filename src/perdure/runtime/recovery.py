@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence, Sized
 from typing import Protocol
 
 from perdure.client.line import Line
@@ -31,16 +31,21 @@ QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down, or
 BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
-class Host(Protocol):
+class Former(Protocol):
+    """What an executor is, and was."""
+
+    recovery: str  # fleet | own | single | manual
+    former: list[bytes]  # what this process was before it was declared dead
+
+
+class Host(Former, Protocol):
     """What recovery needs of an executor."""
 
     line: Line
     me: Incarnation
     version: str
     recovered: int
-    recovery: str  # fleet | own | single | manual
     executor_id: str
-    former: list[bytes]  # what this process was before it was declared dead
     reaper: Reaper
     taking: asyncio.Lock
     step_pool: ThreadPool
@@ -183,8 +188,15 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     reaper.know(serving)
     reaper.next_expiry = reaper.guards.next_expiry(serving, now)
     over = [who.id for who in others if who.state in ("dead", "gone")]
-    stray = host.former if host.recovery == "own" else [id for id in owners if id not in known]
-    return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *stray]) if id in owners]
+    return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *strays(host, owners, known)]) if id in owners]
+
+
+def strays(host: Former, owners: Sequence[bytes], known: Collection[bytes]) -> list[bytes]:
+    """Owners that no row tells of, as far as they concern this executor: with ``own``, what this process was itself.
+
+    ``known``: read after ``owners``, so that nobody is missing there who has just registered.
+    """
+    return [id for id in owners if id not in known and (host.recovery != "own" or id in host.former)]
 
 
 async def meet(host: Host) -> None:
