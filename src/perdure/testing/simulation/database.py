@@ -75,6 +75,10 @@ class Way(Protocol):
         """Tell the others."""
         ...
 
+    def prove(self, id: str, claim: str) -> None:
+        """A run has written after a failover."""
+        ...
+
 
 class Database:
     """One database in memory; ``wipe`` makes it a fresh one (opening and preparing anew would cost more)."""
@@ -149,7 +153,7 @@ class SimulatedStore(SQLiteStore):
         self.url = "simulated"
         self._way = way
         self._process = process
-        self.timeline = Timeline(way.database.timeline)
+        self.timeline = Timeline(way.database.timeline, way.prove)
         self.op = ""
         self.args: tuple[Any, ...] = ()
 

@@ -176,6 +176,10 @@ class World:
                     continue
                 self.loop.call_later(self.latency(), self._hinted, other, context=other.context)
 
+    def prove(self, id: str, claim: str) -> None:
+        if self.failover is not None:
+            self.failover.prove(id, claim)
+
     @staticmethod
     def _hinted(process: Process) -> None:
         for callback in list(process.on_hint):
