@@ -225,6 +225,37 @@ async def refuse_company(host: Host) -> None:
             )
 
 
+async def until_alone(host: Host) -> None:
+    """With ``recovery="single"``, and declared dead: return when no other executor serves any more, however late.
+
+    Whoever serves has become the single one meanwhile. Its death is judged as by any reaper, guards included.
+    """
+    told = False
+    while True:
+        try:
+            await _bury_the_gone(host)
+            other = await company(host, host.me.id)
+        except DatabaseTrouble as trouble:
+            log.info("the database is in trouble, whether another executor serves is looked at again later: %s", trouble)
+        else:
+            if other is None:
+                return
+            if not told:
+                told = True
+                log.error(
+                    "recovery='single': executor %r (pid %d on %s) is %s since this one was declared dead; this one "
+                    "runs nothing until that is gone. Stop one of the two. See: perdure executor list",
+                    other.executor, other.pid, other.host, other.state,
+                )  # fmt: skip
+        await asyncio.sleep(host.reaper.rhythm())
+
+
+async def company(host: Host, me: bytes) -> Incarnation | None:
+    """Another incarnation than ``me`` that serves or drains, as far as its row tells; None if there is none."""
+    known = await host.line.store.incarnations()
+    return next((who for who in known if who.id != me and who.serving), None)
+
+
 async def retry_held(host: Host) -> None:
     """At launch: what was held because the code did not match is replayed once against the code that is here now.
 
