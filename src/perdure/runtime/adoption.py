@@ -25,6 +25,7 @@ from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation, WorkflowRow
 from perdure.model.trials import Trial
+from perdure.runtime.given import Given
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
 from perdure.runtime.recovery import Former, strays
@@ -75,6 +76,7 @@ class Adopter:
         self._unserved_since: dict[str, int] = {}
         self._under_way = False
         self._told = False  # of what earlier launches of this version have tried in vain
+        self._given = Given(host)
 
     async def check(self, row: WorkflowRow, version: str) -> str | None:
         """Why this run would not replay on the code that is here, of ``version``; None if it would."""
@@ -90,7 +92,7 @@ class Adopter:
 
     async def round(self) -> None:
         """One round; nothing if one is under way. Trouble with the database is left to the next."""
-        if self._under_way or self._host.recovery == "manual" or not self._host.version:
+        if self._under_way or not self._host.version:
             return
         self._under_way = True
         try:
@@ -102,8 +104,13 @@ class Adopter:
 
     async def _round(self) -> None:
         host, store = self._host, self._host.line.store
-        fleet = await self._see()
-        if fleet is None:
+        owners, known = await store.owners(), await store.incarnations()
+        # A lease that has run out counts once more: after an outage all have, and most come back.
+        now = host.line.clock.now()
+        live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
+        await self._given.look(owners, known, live)
+        fleet = self._see(owners, known, live)
+        if fleet is None or host.recovery == "manual":
             return
         await self._release(fleet)
         versions = self._unserved(await store.stray_versions(), fleet)
@@ -116,14 +123,11 @@ class Adopter:
             await self._try_all([version for version in versions if version in launched], target)
         await self._cancel(versions, target)
 
-    async def _see(self) -> Fleet | None:
+    def _see(
+        self, owners: Sequence[bytes], known: Sequence[Incarnation], live: Sequence[Incarnation]
+    ) -> Fleet | None:
         """None if others take this executor for dead."""
         host = self._host
-        now = host.line.clock.now()
-        owners = await host.line.store.owners()
-        known = await host.line.store.incarnations()
-        # A lease that has run out counts once more: after an outage all have, and most come back.
-        live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
         me = next((who for who in live if who.id == host.me.id), None)
         if me is None:
             return None
@@ -131,7 +135,7 @@ class Adopter:
         first = min(peers, key=lambda who: (who.started, who.id), default=None)
         gone = [who for who in known if not who.serving and who.heir is None]
         if host.recovery == "own":
-            gone = [who for who in gone if who.executor == me.executor]
+            gone = [who for who in gone if who.executor == me.executor or who.state == "released"]
         served = frozenset(who.version for who in live)
         over = {who.id for who in gone} | set(strays(host, owners, {who.id for who in known}))
         return Fleet(served, len(live) == 1, first is me, me.lease, [id for id in owners if id in over])
