@@ -231,7 +231,7 @@ async def _tried_for(app: App, version: str) -> bool:
 
 @pytest.mark.parametrize("recovery", ["fleet", "single"])
 async def test_what_a_forgotten_owner_left_goes_on_on_other_code(database: str, ledger: Ledger, recovery: Any) -> None:
-    """It started something before it learned that it was dead, or a failover lost its row; then it was gone for good."""
+    """It started something before it learned that it was dead, or a failover lost its row; then it was gone."""
     app = build(database, ledger, first, "v1")
     await app.open()
     store, me = app._home.engine().line.store, executor(app).me.id
@@ -260,6 +260,28 @@ async def test_with_own_a_forgotten_owners_work_is_left_to_its_like(database: st
         assert (await row(changed, "a")).owner == me
     async with build(database, ledger, comment, "v2") as changed:
         assert await finish(changed) == ["reserve", "charge", "went", "ship"]
+
+
+async def test_what_has_begun_goes_on_though_the_launch_of_its_version_is_lost(
+    database: str, ledger: Ledger, a_round: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a failover. What asks for a version that was never launched waits for its launch."""
+    async with build(database, ledger, first, "v1") as app:
+        await begun(app, "a")
+    async with build(database, ledger, comment, "v2") as app:
+        await app.test_order.options(id="next", version="v1").start()  # type: ignore[attr-defined]
+        store = app._home.engine().line.store
+        versions = store.versions
+
+        async def lost() -> Any:
+            return [version for version in await versions() if version.name != "v1"]
+
+        monkeypatch.setattr(store, "versions", lost)
+        await a_round(adoption.Adopter(executor(app)))
+        assert [await version_of(app, id) for id in ("a", "next")] == ["v2", "v1"]
+        await a_round(adoption.Adopter(executor(app)))
+        assert await version_of(app, "next") == "v1"
+        assert await finish(app) == ["reserve", "charge", "went", "ship"]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["drained", "killed"])

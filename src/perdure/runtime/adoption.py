@@ -118,14 +118,14 @@ class Adopter:
             return
         target = await host.target()
         if host.adopt != "never":
-            # Whoever asks for a version that was never launched waits for its launch.
+            # Whoever asks for a version that was never launched waits for its launch. But what has begun was launched,
+            # whatever a failover has lost of that.
             launched = {version.name for version in await store.versions()}
             await self._try_all([version for version in versions if version in launched], target)
+            await self._try_all([version for version in versions if version not in launched], target, begun=True)
         await self._cancel(versions, target)
 
-    def _see(
-        self, owners: Sequence[bytes], known: Sequence[Incarnation], live: Sequence[Incarnation]
-    ) -> Fleet | None:
+    def _see(self, owners: Sequence[bytes], known: Sequence[Incarnation], live: Sequence[Incarnation]) -> Fleet | None:
         """None if others take this executor for dead."""
         host = self._host
         me = next((who for who in live if who.id == host.me.id), None)
@@ -160,8 +160,11 @@ class Adopter:
 
     # -- trying
 
-    async def _try_all(self, versions: Sequence[str], target: Target) -> None:
+    async def _try_all(self, versions: Sequence[str], target: Target, *, begun: bool = False) -> None:
+        """All of these versions; with ``begun`` what somebody has run, as long as a batch has any of it."""
         host = self._host
+        if not versions:
+            return
         replayer = Replayer(host.registry, version=host.version, executor_id=host.executor_id)
         adopted: Counter[str] = Counter()
         stranded: list[Trial] = []
@@ -174,7 +177,9 @@ class Adopter:
                 if not fresh:
                     break
                 seen.update(row.id for row in fresh)
-                mine = [row for row in fresh if target(row.id) == host.version]
+                mine = [row for row in fresh if target(row.id) == host.version and (row.epoch or not begun)]
+                if begun and not mine:
+                    break
                 moved, failed = await self._try(mine, replayer)
                 adopted.update(row.version for row in mine if row.id in moved)
                 stranded += failed
