@@ -140,6 +140,10 @@ class Database:
         """Those that are open and not held."""
         return [Open(*row) for row in self.conn.execute(UNFINISHED)]
 
+    def unended(self) -> int:
+        """How many have not ended, the held among them."""
+        return cast("int", self.conn.execute("select count(*) from workflow where status < 5").get)
+
     def open_workflows(self) -> int:
         """How many are open and not held."""
         return cast("int", self.conn.execute("select count(*) from workflow where status < 4").get)

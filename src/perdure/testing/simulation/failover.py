@@ -27,6 +27,7 @@ class Failover:
         self._behind = chance.choice((0.02, 0.2, 1.0))
         self.lost: tuple[int, int] | None = None  # between these moments, by the database's time
         self._losers: set[str] = set()  # workflows of which something is lost
+        self._unended: set[str] = set()  # workflows whose end is lost
         self._before: set[tuple[str, str | None]] = set()  # (workflow, claim) as they were given before it
         self._proven: dict[tuple[str, str], int] = {}  # when a run of these wrote again
         world.loop.later(chance.uniform(0.2, 3.5), self._fall_behind)
@@ -40,7 +41,9 @@ class Failover:
         if world.healed or world.over:
             return
         lines = world.database.audit()
-        self._losers = {line["row"]["id"] for line in lines[copy[1] :] if line["table"] in ("workflow", "history")}
+        gone = [line for line in lines[copy[1] :] if line["table"] in ("workflow", "history")]
+        self._losers = {line["row"]["id"] for line in gone}
+        self._unended = {line["row"]["id"] for line in gone if line["row"].get("closed")}
         self._before = {(line["row"]["id"], line["row"]["claim"]) for line in lines if line["table"] == "workflow"}
         lost = world.database.become(copy)
         self.lost = (since, world.now())
@@ -67,13 +70,20 @@ class Failover:
         return line["at"] <= until or (run in self._before and line["at"] < self._proven.get(run, line["at"] + 1))
 
     def calls(self, calls: Lines) -> Lines:
-        """What was under way or answered meanwhile may have been lost with its answer."""
+        """What was under way or answered meanwhile may have been lost with its answer.
+
+        So may an end that whoever asks had been told of: its handle answers at once, without asking the database.
+        """
         since, until = self.lost or (0, 0)
         asked = {(line["c"], line["i"]): line["at"] for line in calls if line["type"] == "invoke"}
+
+        def may_be_lost(line: dict[str, Any]) -> bool:
+            at = asked[line["c"], line["i"]]
+            known = line["op"] == "result" and line["w"] in self._unended and line["at"] == at
+            return line["at"] >= since and (at <= until or known)
+
         return [
-            {**line, "type": "unknown", "error": "failover"}
-            if line["type"] != "invoke" and line["at"] >= since and asked[line["c"], line["i"]] <= until
-            else line
+            {**line, "type": "unknown", "error": "failover"} if line["type"] != "invoke" and may_be_lost(line) else line
             for line in calls
         ]
 

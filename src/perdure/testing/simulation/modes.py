@@ -41,7 +41,7 @@ def _taken(of: Evidence, recovery: str) -> str:
 
 
 def _company(of: Evidence) -> str:
-    """Who takes work, while another serves that has held some before; who registers (anew) looks whether it is alone."""
+    """Who takes work, while another serves that has held some before; who registers looks whether it is alone."""
     serving: dict[str, int] = {}
     holders: set[str] = set()
     lives: dict[int, str] = {}
