@@ -69,7 +69,8 @@ async def _recover(given: Given, ids: tuple[str, ...], by: str | None, force: bo
     if not heirs:
         note(f"executor {by!r} is not alive; the work waits until it starts" if by else nobody(store.app))
     elif foreign := sorted(versions - {who.version for who in heirs}):
-        note(f"executor {by!r} does not run version {', '.join(foreign)}; what is of that waits until one called so does")
+        some = ", ".join(foreign)
+        note(f"executor {by!r} does not run version {some}; what is of that waits until one called so does")
     count = f"{len(taken)} workflow{'' if len(taken) == 1 else 's'}"
     lines = [f"released {count} to {by or 'any executor'}", *map(clean, taken)]
     emit_many(given.output, "workflows", [{"id": id} for id in taken], lines)

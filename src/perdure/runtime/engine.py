@@ -172,7 +172,7 @@ class Engine:
         executor.reborn(me, lease)
 
     async def _register_anew(self, executor: Executor) -> tuple[Incarnation, Lease]:
-        """With ``single`` only when nobody else serves. Whoever launches then registers first and looks after it, too."""
+        """With ``single`` only when nobody else serves. Who launches meanwhile registers first and looks then, too."""
         while True:
             if executor.recovery == "single":
                 await until_alone(executor)

@@ -43,11 +43,8 @@ class Given:
         """Say once of each order what of it waits for other code. Raises ``DatabaseTrouble``; then it looks again."""
         host = self._host
         heirs = (None, host.executor_id) if host.recovery == "manual" else (host.executor_id,)
-        given = {
-            who.id: who
-            for who in known
-            if who.state == "released" and who.heir in heirs and who.id in owners and (who.id, who.heir) not in self._seen
-        }
+        released = [who for who in known if who.state == "released" and who.heir in heirs]
+        given = {who.id: who for who in released if who.id in owners and (who.id, who.heir) not in self._seen}
         if not given:
             return
         waits: Counter[tuple[bytes, str]] = Counter()

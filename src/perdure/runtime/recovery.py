@@ -236,7 +236,7 @@ async def until_alone(host: Host) -> None:
             await _bury_the_gone(host)
             other = await company(host, host.me.id)
         except DatabaseTrouble as trouble:
-            log.info("the database is in trouble, whether another executor serves is looked at again later: %s", trouble)
+            log.info("the database is in trouble, whether another executor serves is looked at later: %s", trouble)
         else:
             if other is None:
                 return

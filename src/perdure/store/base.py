@@ -532,7 +532,7 @@ class Store(Protocol):
     ) -> builtins.list[str]:
         """Queue up to ``limit`` running workflows owned by ``gone`` whose version is not in ``served``; their ids.
 
-        A death each: attempt counted, ``Cause.CRASH``, claim token gone. What was given to an heir by now is left to it.
+        A death each: attempt counted, ``Cause.CRASH``, claim token gone. What has an heir by now is left to it.
         """
         ...
 
