@@ -28,7 +28,7 @@ class Failover:
         self.lost: tuple[int, int] | None = None  # between these moments, by the database's time
         self._losers: set[str] = set()  # workflows of which something is lost
         self._unended: set[str] = set()  # workflows whose end is lost
-        self._before: set[tuple[str, str | None]] = set()  # (workflow, claim) as they were given before it
+        self._before: set[tuple[str, str]] = set()  # (workflow, claim) as they were given before it
         self._proven: dict[tuple[str, str], int] = {}  # when a run of these wrote again
         world.loop.later(chance.uniform(0.2, 3.5), self._fall_behind)
 
