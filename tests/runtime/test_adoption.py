@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,40 +19,8 @@ from perdure.runtime import adoption
 from perdure.runtime.pasts import Past
 from perdure.store.base import without_cleanup
 from perdure.testing.crash import CrashStore, Mode, Plan
+from tests.runtime.deploys import Body, Fleet, Round, begun, build, comment, finish, first, is_of, version_of
 from tests.runtime.support import Ledger, crash, executor, history, row, until
-
-Body = Callable[[dict[str, Any]], Any]
-
-
-def build(database: str, ledger: Ledger, body: Body, version: str, name: str = "order", **more: Any) -> App:
-    """An app of that version whose workflow has this body; its steps note what they do."""
-    app = App("shop", database=database, version=version, **more)
-    steps: dict[str, Any] = {}
-    for step_name in ("reserve", "charge", "ship"):
-
-        @app.step(name=step_name)
-        async def step(*args: object, _name: str = step_name) -> str:
-            ledger.note(f"{_name}{args}")
-            return _name
-
-        steps[step_name] = step
-
-    @app.workflow(name=name)
-    async def order() -> list[str]:
-        return await body(steps)  # type: ignore[no-any-return]
-
-    app.test_order = order  # type: ignore[attr-defined]
-    return app
-
-
-async def first(s: dict[str, Any]) -> list[str]:
-    return [await s["reserve"]("sku", 1), await s["charge"](5), await recv("go"), await s["ship"]()]
-
-
-async def comment(s: dict[str, Any]) -> list[str]:
-    # a comment, and another layout
-    reserved = await s["reserve"]("sku", 1)
-    return [reserved, await s["charge"](5), await recv("go"), await s["ship"]()]
 
 
 async def added_after(s: dict[str, Any]) -> list[str]:
@@ -114,31 +82,9 @@ EDITS: dict[str, tuple[Body, str, str, str]] = {  # body, name, reason ("" for a
 }  # fmt: skip
 
 
-async def begun(app: App, *ids: str) -> None:
-    """Start them and let each come to its wait."""
-    for id in ids:
-        await app.test_order.options(id=id).start()  # type: ignore[attr-defined]
-    for id in ids:
-        await until(partial(_waits, app, id))
-
-
-async def _waits(app: App, id: str) -> bool:
-    return bool(executor(app).executions[id].waiting) and len(await history(app, id)) >= 2
-
-
-async def version_of(app: App, id: str = "a") -> str:
-    return (await row(app, id)).version
-
-
 async def trial_of(app: App, id: str = "a") -> Trial | None:
     found: dict[str, Trial] = await app._home.engine().line.store.trials([id])
     return found.get(id)
-
-
-async def finish(app: App, id: str = "a") -> list[str]:
-    handle = app.client.handle(id)
-    await handle.send("went", "go")
-    return await handle.result(timeout=20)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["drained", "killed"])
@@ -155,7 +101,7 @@ async def test_an_edit_is_adopted_or_stranded_with_its_message(
     changed = build(database, ledger, body, "v2", name)
     async with changed:
         if not reason:
-            await until(lambda: _is(changed, "v2"))
+            await until(lambda: is_of(changed, "v2"))
             assert await finish(changed) == ["reserve", "charge", "went", "ship"]
             assert await trial_of(changed) is None
             assert "adopted 1 unfinished workflow of version v1, which replayed on version v2" in said.text
@@ -177,10 +123,6 @@ async def test_an_edit_is_adopted_or_stranded_with_its_message(
     async with again:
         assert await finish(again) == ["reserve", "charge", "went", "ship"]
     assert ledger == [*before, "ship()"]
-
-
-async def _is(app: App, version: str, id: str = "a") -> bool:
-    return await version_of(app, id) == version
 
 
 async def test_an_undone_edit_as_a_third_deploy(database: str, ledger: Ledger) -> None:
@@ -229,61 +171,6 @@ async def _tried_for(app: App, version: str) -> bool:
     return trial is not None and trial.version == version
 
 
-@pytest.mark.parametrize("recovery", ["fleet", "single"])
-async def test_what_a_forgotten_owner_left_goes_on_on_other_code(database: str, ledger: Ledger, recovery: Any) -> None:
-    """It started something before it learned that it was dead, or a failover lost its row; then it was gone."""
-    app = build(database, ledger, first, "v1")
-    await app.open()
-    store, me = app._home.engine().line.store, executor(app).me.id
-    await store.bury([me], expired_only=False)
-    await store.leave(me)
-    await begun(app, "a")
-    await crash(app)
-    async with build(database, ledger, comment, "v2", recovery=recovery) as changed:
-        await until(lambda: _is(changed, "v2"))
-        assert await finish(changed) == ["reserve", "charge", "went", "ship"]
-        assert (await row(changed, "a")).attempts == 1
-    assert ledger.counts == {"reserve('sku', 1)": 1, "charge(5,)": 1, "ship()": 1}
-
-
-async def test_with_own_a_forgotten_owners_work_is_left_to_its_like(database: str, ledger: Ledger) -> None:
-    """Whose it was nobody can tell: only the process itself, if it lives on."""
-    app = build(database, ledger, first, "v1")
-    await app.open()
-    store, me = app._home.engine().line.store, executor(app).me.id
-    await store.bury([me], expired_only=False)
-    await store.leave(me)
-    await begun(app, "a")
-    await crash(app)
-    async with build(database, ledger, comment, "v2", recovery="own") as changed:
-        await executor(changed).adopter.round()
-        assert (await row(changed, "a")).owner == me
-    async with build(database, ledger, comment, "v2") as changed:
-        assert await finish(changed) == ["reserve", "charge", "went", "ship"]
-
-
-async def test_what_has_begun_goes_on_though_the_launch_of_its_version_is_lost(
-    database: str, ledger: Ledger, a_round: Round, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As by a failover. What asks for a version that was never launched waits for its launch."""
-    async with build(database, ledger, first, "v1") as app:
-        await begun(app, "a")
-    async with build(database, ledger, comment, "v2") as app:
-        await app.test_order.options(id="next", version="v1").start()  # type: ignore[attr-defined]
-        store = app._home.engine().line.store
-        versions = store.versions
-
-        async def lost() -> Any:
-            return [version for version in await versions() if version.name != "v1"]
-
-        monkeypatch.setattr(store, "versions", lost)
-        await a_round(adoption.Adopter(executor(app)))
-        assert [await version_of(app, id) for id in ("a", "next")] == ["v2", "v1"]
-        await a_round(adoption.Adopter(executor(app)))
-        assert await version_of(app, "next") == "v1"
-        assert await finish(app) == ["reserve", "charge", "went", "ship"]
-
-
 @pytest.mark.parametrize("killed", [False, True], ids=["drained", "killed"])
 async def test_a_patch_behind_the_recorded_part_is_for_new_runs_alone(
     database: str, ledger: Ledger, killed: bool
@@ -302,7 +189,7 @@ async def test_a_patch_behind_the_recorded_part_is_for_new_runs_alone(
     await (crash(app) if killed else app.close())
     app = build(database, ledger, late, "v2")
     await app.open()
-    await until(lambda: _is(app, "v2", "old"))
+    await until(lambda: is_of(app, "v2", "old"))
     await begun(app, "new")
     await until(lambda: _has_patch(app, "new"))
     await (crash(app) if killed else app.close())
@@ -335,33 +222,6 @@ async def test_nothing_is_adopted_while_an_executor_of_its_version_lives(databas
 
 async def _status(app: App, status: str, id: str = "a") -> bool:
     return (await row(app, id)).status == status
-
-
-Round = Callable[[adoption.Adopter], Awaitable[None]]
-
-
-@pytest.fixture
-def a_round(monkeypatch: pytest.MonkeyPatch) -> Round:
-    """Rounds by hand only: no executor makes one of its own."""
-    real = adoption.Adopter.round
-
-    async def none(self: adoption.Adopter) -> None: ...
-
-    monkeypatch.setattr(adoption.Adopter, "round", none)
-    return real
-
-
-class Fleet:
-    """Incarnations of a kind, put into the database by hand."""
-
-    def __init__(self, app: App) -> None:
-        self.store = app._home.engine().line.store
-
-    async def put(self, label: str, version: str, *, lease: int = 60_000_000, now: int | None = None) -> bytes:
-        id = label.encode().ljust(16, b".")
-        who = Incarnation(id=id, executor=label, version=version, host="elsewhere", boot="b", space="s", pid=1)
-        await self.store.register(who, lease, now=now)
-        return id
 
 
 async def test_beside_another_executor_a_version_is_left_alone_for_a_lease(
@@ -470,66 +330,6 @@ async def test_in_manual_mode_nothing_is_touched(database: str, ledger: Ledger) 
         await executor(app).adopter.round()
         found = await row(app, "a")
         assert (found.version, found.status) == ("v1", "running")
-
-
-# -- by order
-
-
-async def left_to(database: str, ledger: Ledger, heir: str | None, version: str = "v1") -> None:
-    """A workflow of that version, which executor "a" left, given to the heir."""
-    app = build(database, ledger, first, version, executor_id="a")
-    await app.open()
-    await begun(app, "a")
-    await crash(app)
-    operator = App("shop", database=database)
-    async with operator.connect():
-        await operator.client.recover_executors("a", by=heir)
-
-
-@pytest.mark.parametrize("recovery", ["fleet", "own", "manual", "single"])
-async def test_an_heir_of_another_version_says_that_it_cannot(
-    database: str, ledger: Ledger, said: pytest.LogCaptureFixture, recovery: Any
-) -> None:
-    await left_to(database, ledger, "b")
-    async with build(database, ledger, comment, "v2", executor_id="b", recovery=recovery) as heir:
-        await until(lambda: "it runs v2" in said.text)
-        assert (
-            "1 workflow that executor 'a' left and that were given to this one, 'b', are of version v1, which it does "
-            "not run (it runs v2): they wait. Start one called 'b' of that version, or give them to any: perdure "
-            "executor recover "
-        ) in said.text
-        await executor(heir).adopter.round()
-        assert said.text.count("it runs v2") == 1
-        found = await row(heir, "a")
-        assert (found.version, found.status) == ("v1", "running"), "it is nobody else's"
-    async with build(database, ledger, first, "v1", executor_id="b", recovery=recovery) as able:
-        assert await finish(able) == ["reserve", "charge", "went", "ship"]
-
-
-async def test_an_heir_whose_namesake_can_says_nothing(
-    database: str, ledger: Ledger, said: pytest.LogCaptureFixture, a_round: Round
-) -> None:
-    await left_to(database, ledger, "b")
-    async with build(database, ledger, comment, "v2", executor_id="b") as heir:
-        await Fleet(heir).put("b", "v1")
-        await a_round(executor(heir).adopter)
-        assert "it runs v2" not in said.text
-
-
-async def test_with_manual_what_may_go_to_any_and_nobody_runs_is_said(
-    database: str, ledger: Ledger, said: pytest.LogCaptureFixture
-) -> None:
-    await left_to(database, ledger, None)
-    async with build(database, ledger, comment, "v2", executor_id="b", recovery="manual") as other:
-        await until(lambda: "1 workflow that executor 'a' left and that may go to any are of version v1" in said.text)
-        assert await version_of(other) == "v1"
-
-
-async def test_with_own_what_may_go_to_any_is_adopted(database: str, ledger: Ledger) -> None:
-    await left_to(database, ledger, None)
-    async with build(database, ledger, comment, "v2", executor_id="b", recovery="own") as other:
-        assert await finish(other) == ["reserve", "charge", "went", "ship"]
-        assert await version_of(other) == "v2"
 
 
 async def test_pinned_work_stays(database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
