@@ -42,6 +42,28 @@ def test_what_a_killed_executor_left_is_given_to_another(
     assert perdure("workflow", "result", "p-1").stdout == "true\n"
 
 
+def test_an_heir_that_does_not_run_that_version_is_told_of(
+    perdure: Cli, here: Path, run_shop: Callable[..., Running]
+) -> None:
+    left = run_shop("shop:app", "--executor-id", "left")
+    perdure("workflow", "start", "parcel", "--id", "p-1")
+    until(lambda: perdure.json("executor", "list")["executors"][0]["holds"])
+    left.process.send_signal(signal.SIGKILL)
+    left.process.wait()
+    version = perdure.json("executor", "list")["executors"][0]["version"]
+
+    async def register() -> None:
+        store = open_store(f"sqlite:///{here}/.perdure/shop.db", "shop")
+        await store.open()
+        await store.register(new_incarnation(TokenMaker()(), "right", "another"), 60_000_000)
+        await store.close()
+
+    asyncio.run(register())
+    said = perdure("executor", "recover", "left", "--by", "right").stderr
+    assert f"executor 'right' does not run version {version}; what is of that waits until one called so does" in said
+    assert "does not run" not in perdure("executor", "recover", "left").stderr
+
+
 def test_a_live_one_is_declared_dead_by_force(perdure: Cli, here: Path, run_shop: Callable[..., Running]) -> None:
     running = run_shop("shop:app", "--executor-id", "left")
     perdure("workflow", "start", "parcel", "--id", "p-1")

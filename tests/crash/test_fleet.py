@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -238,3 +239,25 @@ async def test_single_starts_alone_and_takes_everything(fleet: Fleet) -> None:
     await first.process.wait()
     only = await fleet.launch("only", PERDURE_RECOVERY="single")
     assert await fleet.begun("w", 1, pid=only.pid)
+
+
+async def test_a_single_one_that_was_stopped_does_not_work_beside_its_successor(fleet: Fleet) -> None:
+    zombie = await fleet.launch("zombie", PERDURE_RECOVERY="single")
+    await fleet.start("gated", "w")
+    await fleet.begun("w", 1, pid=zombie.pid)
+    zombie.signal(signal.SIGSTOP)
+
+    async def expired() -> bool:
+        return all(who.lease_until < time.time_ns() // 1000 for who in await fleet.incarnations())
+
+    await until(expired)
+    successor = await fleet.launch("successor", PERDURE_RECOVERY="single")
+    await fleet.begun("w", 1, pid=successor.pid)
+    zombie.signal(signal.SIGCONT)
+    await until(lambda: "executor 'successor'" in zombie.said() and "runs nothing until that is gone" in zombie.said())
+    await fleet.start("job", "new", 3, 0.0)
+    assert await fleet.client.handle("new").result() == 6
+    assert {e.pid for e in fleet.effects() if e.id == "new"} == {successor.pid}
+    assert [who.executor for who in await fleet.incarnations() if who.serving] == ["successor"]
+    successor.signal(signal.SIGKILL)
+    await until(lambda: [e.pid for e in fleet.effects() if e.id == "w"] == [zombie.pid, successor.pid, zombie.pid])

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
+import perdure.runtime.adoption
+import perdure.runtime.engine
 import perdure.runtime.recovery
 from perdure.runtime.replay_check import Finding, Verdict
 from perdure.store.sqlite import commit
@@ -110,10 +112,37 @@ class HeirIsAnybody(Mutant):
     """What a person gave to one executor is taken by any."""
 
     number = "x14"
+    known = 2
     faults: ClassVar[dict[str, Any]] = {**DEATHS, "hand_over": 0.5, "moving": 1.0, "recovery": "manual"}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         change_query(patch, "incarnation_list", "heir\nfrom", "null\nfrom")
+        change_query(patch, "incarnation_given", "heir <> ", "heir is null and heir <> ")  # it is looked at twice
+
+
+class SingleComesBack(Mutant):
+    """A single executor that was declared dead registers anew whoever has taken its place."""
+
+    number = "x15"
+    known = 14
+    faults: ClassVar[dict[str, Any]] = {"stop": 2.0, "kill": 0.5, "moving": 1.0, "recovery": "single"}
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        async def nobody(*_: Any) -> None: ...
+
+        patch.setattr(perdure.runtime.engine, "until_alone", nobody)
+        patch.setattr(perdure.runtime.engine, "company", nobody)
+
+
+class StraysAreOfOneVersion(Mutant):
+    """What an owner left of whom no row tells is taken over by its own version alone."""
+
+    number = "x16"
+    known = 42
+    faults: ClassVar[dict[str, Any]] = {**DEATHS, "rollout": 1.0, "drain": 1.0, "late": 0.3}
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(perdure.runtime.adoption, "strays", lambda *_: [])
 
 
 class NobodyNotices(Mutant):

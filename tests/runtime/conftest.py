@@ -10,7 +10,9 @@ import pytest
 
 import perdure.sync
 from perdure import App
+from perdure.runtime import adoption
 from perdure.testing import Harness, harness
+from tests.runtime.deploys import Round
 from tests.runtime.interrupted import Shop
 from tests.runtime.support import Ledger
 
@@ -26,6 +28,17 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def ledger() -> Ledger:
     return Ledger()
+
+
+@pytest.fixture
+def a_round(monkeypatch: pytest.MonkeyPatch) -> Round:
+    """Adoption's rounds by hand only: no executor makes one of its own."""
+    real = adoption.Adopter.round
+
+    async def none(self: adoption.Adopter) -> None: ...
+
+    monkeypatch.setattr(adoption.Adopter, "round", none)
+    return real
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,40 +19,8 @@ from perdure.runtime import adoption
 from perdure.runtime.pasts import Past
 from perdure.store.base import without_cleanup
 from perdure.testing.crash import CrashStore, Mode, Plan
+from tests.runtime.deploys import Body, Fleet, Round, begun, build, comment, finish, first, is_of, version_of
 from tests.runtime.support import Ledger, crash, executor, history, row, until
-
-Body = Callable[[dict[str, Any]], Any]
-
-
-def build(database: str, ledger: Ledger, body: Body, version: str, name: str = "order", **more: Any) -> App:
-    """An app of that version whose workflow has this body; its steps note what they do."""
-    app = App("shop", database=database, version=version, **more)
-    steps: dict[str, Any] = {}
-    for step_name in ("reserve", "charge", "ship"):
-
-        @app.step(name=step_name)
-        async def step(*args: object, _name: str = step_name) -> str:
-            ledger.note(f"{_name}{args}")
-            return _name
-
-        steps[step_name] = step
-
-    @app.workflow(name=name)
-    async def order() -> list[str]:
-        return await body(steps)  # type: ignore[no-any-return]
-
-    app.test_order = order  # type: ignore[attr-defined]
-    return app
-
-
-async def first(s: dict[str, Any]) -> list[str]:
-    return [await s["reserve"]("sku", 1), await s["charge"](5), await recv("go"), await s["ship"]()]
-
-
-async def comment(s: dict[str, Any]) -> list[str]:
-    # a comment, and another layout
-    reserved = await s["reserve"]("sku", 1)
-    return [reserved, await s["charge"](5), await recv("go"), await s["ship"]()]
 
 
 async def added_after(s: dict[str, Any]) -> list[str]:
@@ -114,31 +82,9 @@ EDITS: dict[str, tuple[Body, str, str, str]] = {  # body, name, reason ("" for a
 }  # fmt: skip
 
 
-async def begun(app: App, *ids: str) -> None:
-    """Start them and let each come to its wait."""
-    for id in ids:
-        await app.test_order.options(id=id).start()  # type: ignore[attr-defined]
-    for id in ids:
-        await until(partial(_waits, app, id))
-
-
-async def _waits(app: App, id: str) -> bool:
-    return bool(executor(app).executions[id].waiting) and len(await history(app, id)) >= 2
-
-
-async def version_of(app: App, id: str = "a") -> str:
-    return (await row(app, id)).version
-
-
 async def trial_of(app: App, id: str = "a") -> Trial | None:
     found: dict[str, Trial] = await app._home.engine().line.store.trials([id])
     return found.get(id)
-
-
-async def finish(app: App, id: str = "a") -> list[str]:
-    handle = app.client.handle(id)
-    await handle.send("went", "go")
-    return await handle.result(timeout=20)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["drained", "killed"])
@@ -155,7 +101,7 @@ async def test_an_edit_is_adopted_or_stranded_with_its_message(
     changed = build(database, ledger, body, "v2", name)
     async with changed:
         if not reason:
-            await until(lambda: _is(changed, "v2"))
+            await until(lambda: is_of(changed, "v2"))
             assert await finish(changed) == ["reserve", "charge", "went", "ship"]
             assert await trial_of(changed) is None
             assert "adopted 1 unfinished workflow of version v1, which replayed on version v2" in said.text
@@ -177,10 +123,6 @@ async def test_an_edit_is_adopted_or_stranded_with_its_message(
     async with again:
         assert await finish(again) == ["reserve", "charge", "went", "ship"]
     assert ledger == [*before, "ship()"]
-
-
-async def _is(app: App, version: str, id: str = "a") -> bool:
-    return await version_of(app, id) == version
 
 
 async def test_an_undone_edit_as_a_third_deploy(database: str, ledger: Ledger) -> None:
@@ -247,7 +189,7 @@ async def test_a_patch_behind_the_recorded_part_is_for_new_runs_alone(
     await (crash(app) if killed else app.close())
     app = build(database, ledger, late, "v2")
     await app.open()
-    await until(lambda: _is(app, "v2", "old"))
+    await until(lambda: is_of(app, "v2", "old"))
     await begun(app, "new")
     await until(lambda: _has_patch(app, "new"))
     await (crash(app) if killed else app.close())
@@ -280,33 +222,6 @@ async def test_nothing_is_adopted_while_an_executor_of_its_version_lives(databas
 
 async def _status(app: App, status: str, id: str = "a") -> bool:
     return (await row(app, id)).status == status
-
-
-Round = Callable[[adoption.Adopter], Awaitable[None]]
-
-
-@pytest.fixture
-def a_round(monkeypatch: pytest.MonkeyPatch) -> Round:
-    """Rounds by hand only: no executor makes one of its own."""
-    real = adoption.Adopter.round
-
-    async def none(self: adoption.Adopter) -> None: ...
-
-    monkeypatch.setattr(adoption.Adopter, "round", none)
-    return real
-
-
-class Fleet:
-    """Incarnations of a kind, put into the database by hand."""
-
-    def __init__(self, app: App) -> None:
-        self.store = app._home.engine().line.store
-
-    async def put(self, label: str, version: str, *, lease: int = 60_000_000, now: int | None = None) -> bytes:
-        id = label.encode().ljust(16, b".")
-        who = Incarnation(id=id, executor=label, version=version, host="elsewhere", boot="b", space="s", pid=1)
-        await self.store.register(who, lease, now=now)
-        return id
 
 
 async def test_beside_another_executor_a_version_is_left_alone_for_a_lease(

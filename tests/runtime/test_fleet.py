@@ -250,6 +250,24 @@ async def test_what_was_started_while_forgotten_is_ones_own_in_every_mode(databa
         assert (await row(app, "late")).owner == executor(app).me.id
 
 
+@pytest.mark.parametrize("recovery", ["fleet", "own", "manual"])
+async def test_what_was_given_to_another_meanwhile_is_the_others(database: str, recovery: Any) -> None:
+    """A living one's work is given away, by force; what it starts before it learns of that goes the same way."""
+    app, heir = member(database, "a", recovery), member(database, "b", "manual")
+    async with opened(app, heir):
+        engine, me = app._home.engine(), executor(app).me.id
+        await heir.client.recover_executors("a", by="b", force=True)
+        await start(app, "late")
+        assert engine.lease is not None
+        engine.lease.end()
+        engine._begin_anew()  # as its next heartbeat would
+        await until(lambda: executor(app).me.id != me and executor(app).alive)
+        await reap(executor(app))
+        assert not in_memory(app, "late")
+        await reap(executor(heir))
+        assert in_memory(heir, "late")
+
+
 async def test_what_is_recovered_at_launch_may_use_the_app(database: str) -> None:
     def build() -> tuple[App, Any]:
         app = App("shop", database=database, lease=LEASE)

@@ -144,6 +144,18 @@ def test_silence_tells_what_was_seen_last() -> None:
     assert world.look() == Verdict([], {b"\0": beats})
 
 
+def test_a_renewal_that_a_failover_has_lost_and_the_next_are_two() -> None:
+    """Both have one count: who has seen the first, and never the database between them, has seen no silence."""
+    world = World(1)
+    world.run(20)
+    world.stopped = {b"\0"}
+    world.run(8)
+    state = world.fleet[b"\0"]
+    state[:] = [world.now, state[1]]  # one less by the failover, and one more
+    world.run(LEASE + POLL - 8)
+    assert world.look() == Verdict([], {}), "silent for as long as that by the count, and its lease runs"
+
+
 def test_when_most_look_dead_together_they_get_one_more_lease(caplog: pytest.LogCaptureFixture) -> None:
     world = World(4)
     world.run(20)

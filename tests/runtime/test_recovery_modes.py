@@ -8,7 +8,7 @@ import pytest
 
 import perdure
 from perdure.errors import ConfigError
-from tests.runtime.support import until
+from tests.runtime.support import executor, in_memory, until
 
 
 def build(database: str, **settings: Any) -> tuple[perdure.App, Any]:
@@ -69,3 +69,88 @@ async def test_single_refuses_to_start_beside_a_live_executor(database: str) -> 
         assert not other._home.is_open
     async with other:  # alone it may
         await until(lambda: True)
+
+
+async def bury(app: perdure.App) -> Any:
+    """Declare it dead, unheard; the engine, that looks around often from now on."""
+    engine = app._home.engine()
+    await engine.line.store.bury([executor(app).me.id], expired_only=False)
+    executor(app).reaper._round = 0.05
+    return engine
+
+
+def hear(engine: Any) -> None:
+    """Of its death, as from its next heartbeat."""
+    assert engine.lease is not None
+    engine.lease.dead = True
+    engine.lease.end()
+    engine._begin_anew()
+
+
+async def serving(engine: Any) -> list[str]:
+    return [who.executor for who in await engine.line.store.incarnations() if who.serving]
+
+
+async def test_single_does_not_rejoin_beside_a_newer_one(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Cut off for longer than its lease, it was declared dead, and its successor was started: one of them works."""
+    old, order = build(database, executor_id="old", recovery="single", lease=60)
+    new, _ = build(database, executor_id="new", recovery="single", lease=60)
+    async with old:
+        await order.options(id="left").start()
+        engine, was = await bury(old), executor(old).me.id
+        async with new:
+            await until(lambda: in_memory(new, "left"))
+            hear(engine)
+            await until(lambda: "this one runs nothing until that is gone" in caplog.text)
+            assert "recovery='single': executor 'new' (pid " in caplog.text
+            await order.options(id="more").start()  # as a client's: it is the other's to run
+            await until(lambda: in_memory(new, "more"))
+            assert await serving(engine) == ["new"]
+            assert executor(old).me.id == was
+            assert not executor(old).executions
+        await until(lambda: executor(old).me.id != was)
+        for id in ("left", "more"):  # alone again, it goes on
+            await order.handle(id).send("on", "go")
+            assert await order.handle(id).result(timeout=15) == "on"
+
+
+async def test_single_that_is_alone_rejoins(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    app, order = build(database, executor_id="old", recovery="single", lease=60)
+    async with app:
+        await order.options(id="left").start()
+        was = executor(app).me.id
+        hear(await bury(app))
+        await until(lambda: executor(app).me.id != was and in_memory(app, "left"))
+    assert "runs nothing until" not in caplog.text
+
+
+async def test_single_that_meets_another_at_its_registration_steps_back(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have looked and seen nobody, and both register: who comes second sees the first."""
+    old, _ = build(database, executor_id="old", recovery="single", lease=60)
+    new, _ = build(database, executor_id="new", recovery="manual", lease=60)
+    async with old:
+        engine, was = await bury(old), executor(old).me.id
+        register, leave = engine._register, engine.line.store.leave
+        met: list[list[str]] = []
+
+        async def late() -> Any:
+            if not met:
+                await new.open()
+            return await register()
+
+        async def left(id: bytes) -> None:
+            met.append(await serving(engine))
+            await leave(id)
+            met.append(await serving(engine))
+
+        monkeypatch.setattr(engine, "_register", late)
+        monkeypatch.setattr(engine.line.store, "leave", left)
+        hear(engine)
+        await until(lambda: len(met) == 2)
+        assert [sorted(who) for who in met] == [["new", "old"], ["new"]]
+        assert executor(old).me.id == was
+        await new.close()
+        await until(lambda: executor(old).me.id != was)
+        assert await serving(engine) == ["old"]

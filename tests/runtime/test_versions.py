@@ -562,3 +562,27 @@ async def test_a_launch_says_what_is_unfinished_of_other_versions(
     assert "2 unfinished workflows of version v1, oldest 20" in told.getMessage()
     assert "perdure workflow list --stranded" in told.getMessage()
     assert "perdure replay MODULE:APP" in told.getMessage()
+
+
+async def test_a_launch_that_a_failover_has_lost_is_made_again(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what goes on here would be, for others, of a version that was never launched."""
+    app = await replica("v1")
+    host, store = executor(app), executor(app).line.store
+    versions, launched = store.versions, store.launched
+    said: list[str] = []
+
+    async def lost() -> list[Any]:
+        return [] if not said else await versions()
+
+    async def noted(version: str, *args: Any, **more: Any) -> Any:
+        said.append(version)
+        return await launched(version, *args, **more)
+
+    monkeypatch.setattr(store, "versions", lost)
+    monkeypatch.setattr(store, "launched", noted)
+    for _ in range(2):
+        host.following.revision = 0  # as after a failover: not the one that was seen last
+        await follow(host)
+        assert said == ["v1"]

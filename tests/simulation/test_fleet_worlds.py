@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from perdure.testing.histcheck.evidence import Evidence
 from perdure.testing.simulation import simulate
+from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix
 from perdure.testing.simulation.judgement import ALL
 from perdure.testing.simulation.modes import wrong
@@ -42,7 +45,7 @@ def test_a_policy_answers_anything() -> None:
 
 
 def test_a_failover_loses_what_is_done_again() -> None:
-    found = hits(Mix.calm(failover=1.0), seeds=12)
+    found = hits(Mix.calm(failover=1.0), seeds=24)
     assert found >= {"a failover lost commits", "a run knew more than the database after a failover"}
 
 
@@ -99,3 +102,57 @@ def test_nobody_works_beside_a_single_one() -> None:
     assert wrong(evidence(*two, held_by("b")), "single") == "recovery=single: b works beside a (audit 4)"
     gone = ("incarnation", incarnation("a", "dead"))
     assert wrong(evidence(*two, gone, held_by("b")), "single") == ""
+    back = ("incarnation", incarnation("a again"))
+    told = "recovery=single: a again works beside b (audit 7)"
+    assert wrong(evidence(*two, gone, held_by("b"), back, held_by("a again")), "single") == told
+
+
+# -- what a failover excuses
+
+
+def lost_from(n: int, *rows: tuple[str, dict[str, Any]]) -> Failover:
+    """A failover between the moments 100 and 200, that has lost the audit's rows from the n-th on."""
+    audit = [{"table": table, "row": row} for table, row in rows]
+    world = SimpleNamespace(
+        loop=SimpleNamespace(later=lambda *_: None), healed=False, over=False, now=lambda: 200,
+        faults=SimpleNamespace(note=lambda *_, **__: None),
+        database=SimpleNamespace(audit=lambda: audit, become=lambda copy: len(audit) - copy[1]),
+    )  # fmt: skip
+    failover = Failover(world, random.Random(1))
+    failover._fail_over((b"", n), 100)
+    return failover
+
+
+def effect(id: str, claim: str, at: int) -> dict[str, Any]:
+    return {"w": id, "claim": claim, "at": at}
+
+
+def test_what_is_begun_on_the_strength_of_lost_records_is_no_evidence_until_the_run_has_proven_itself() -> None:
+    held = [("workflow", {"id": "w", "claim": "1"}), ("workflow", {"id": "v", "claim": "1"})]
+    failover = lost_from(2, *held, ("history", {"id": "w", "run": 1, "seq": 1}), ("wake", {"id": "v"}))
+    failover._world.now = lambda: 300
+    failover.prove("w", "1")
+    begun = [effect("w", "1", at) for at in (99, 150, 250, 350)]
+    others = [effect("v", "1", 150), effect("v", "1", 250), effect("w", "2", 250)]  # lost nothing; read what there is
+    assert failover.effects([*begun, *others]) == [begun[0], begun[3], *others]
+
+
+def test_an_end_that_is_lost_may_have_been_told_to_whoever_needs_not_ask() -> None:
+    ended = ("workflow", {"id": "w", "claim": "1", "closed": 150})
+    failover = lost_from(1, ("workflow", {"id": "w", "claim": "1", "closed": None}), ended)
+
+    def call(i: int, op: str, id: str, asked: int, answered: int) -> list[dict[str, Any]]:
+        line = {"c": "c", "i": i, "op": op, "w": id}
+        return [{**line, "type": "invoke", "at": asked}, {**line, "type": "ok", "at": answered}]
+
+    calls = [
+        *call(1, "result", "w", 90, 99), *call(2, "result", "w", 90, 150), *call(3, "result", "w", 250, 250),
+        *call(4, "result", "w", 250, 260), *call(5, "result", "v", 250, 250), *call(6, "send", "w", 250, 250),
+    ]  # fmt: skip
+    assert {line["i"] for line in failover.calls(calls) if line["type"] == "unknown"} == {2, 3}
+
+
+def test_a_claim_that_is_lost_itself_never_proves_itself() -> None:
+    failover = lost_from(1, ("workflow", {"id": "w", "claim": None}), ("workflow", {"id": "w", "claim": "1"}))
+    again = effect("w", "2", 400)
+    assert failover.effects([effect("w", "1", 150), effect("w", "1", 250), effect("w", "1", 390), again]) == [again]

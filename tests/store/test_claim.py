@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Kind
+from perdure.model.records import Incarnation, Kind
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Continue, Hold, Park, Release
 from perdure.store.base import Store
@@ -224,6 +224,33 @@ async def test_adoption_leaves_what_is_of_another_version(store: Store) -> None:
     await running(store, "a")
     assert await store.adopt([ME], want(owner=OTHER, version="v2"), now=T) == []
     assert [c.row.id for c in await store.adopt([ME], want(owner=OTHER), now=T)] == ["a"]
+
+
+@pytest.mark.parametrize("suspects", [False, True])
+async def test_adoption_leaves_what_was_given_to_another(store: Store, suspects: bool) -> None:
+    """Whoever asks has read that they are gone, and a person may have given their work away since."""
+    heir = tok("heir")
+    for id, name in ((ME, "me"), (OTHER, "other"), (heir, "heir")):
+        await store.register(Incarnation(id=id, executor=name, version="v1"), SECOND, now=T)
+    await running(store, "a")
+    if suspects:  # two deaths in a row
+        await store.adopt([ME], want(), now=T)
+    await store.bury([ME], expired_only=False, now=T)
+    await store.hand_over([ME], "heir")
+    assert await store.adopt([ME], want(owner=OTHER), suspects=suspects, now=T) == []
+    assert await store.release_orphans([ME], ["v2"], 10, now=T) == []
+    [got] = await store.adopt([ME], want(owner=heir), suspects=suspects, now=T)
+    assert got.row.owner == heir
+
+
+async def test_what_was_given_to_any_is_anybodys(store: Store) -> None:
+    await store.register(Incarnation(id=ME, executor="me", version="v1"), SECOND, now=T)
+    await running(store, "a", "b")
+    await store.bury([ME], expired_only=False, now=T)
+    await store.hand_over([ME], "heir")
+    await store.hand_over([ME], None)
+    assert len(await store.adopt([ME], want(1, owner=OTHER), now=T)) == 1
+    assert len(await store.release_orphans([ME], ["v2"], 10, now=T)) == 1
 
 
 async def test_the_row_says_what_happened_before_the_claim(store: Store) -> None:

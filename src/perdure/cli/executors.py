@@ -64,8 +64,13 @@ async def _recover(given: Given, ids: tuple[str, ...], by: str | None, force: bo
         taken = await recover(store, ids, by, force=force)
         store.hint()
         roll = await call_roll(store)
-    if not any(by in (None, who.executor) for who in roll.live):
+        versions = {row.version for row in (await store.rows(taken)).values()} - {""} if by else set[str]()
+    heirs = [who for who in roll.live if by in (None, who.executor)]
+    if not heirs:
         note(f"executor {by!r} is not alive; the work waits until it starts" if by else nobody(store.app))
+    elif foreign := sorted(versions - {who.version for who in heirs}):
+        some = ", ".join(foreign)
+        note(f"executor {by!r} does not run version {some}; what is of that waits until one called so does")
     count = f"{len(taken)} workflow{'' if len(taken) == 1 else 's'}"
     lines = [f"released {count} to {by or 'any executor'}", *map(clean, taken)]
     emit_many(given.output, "workflows", [{"id": id} for id in taken], lines)

@@ -25,8 +25,10 @@ from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation, WorkflowRow
 from perdure.model.trials import Trial
+from perdure.runtime.given import Given
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
+from perdure.runtime.recovery import Former, strays
 from perdure.runtime.replay_check import Replayer
 
 log = logging.getLogger("perdure")
@@ -38,7 +40,7 @@ KNOWN_MAX = 1000  # of those that are stranded already, told of at a launch
 Target = Callable[[str], str]  # the version that new work of this id goes to
 
 
-class Host(Protocol):
+class Host(Former, Protocol):
     """What adoption needs of an executor."""
 
     line: Line
@@ -46,7 +48,6 @@ class Host(Protocol):
     me: Incarnation
     version: str
     executor_id: str
-    recovery: str  # manual: nothing is touched
     adopt: str  # replay_safe | never
     alive: bool
     draining: bool
@@ -63,7 +64,7 @@ class Fleet(NamedTuple):
     alone: bool
     first: bool  # of the live executors of this version, the asker was launched first
     lease: int
-    gone: list[bytes]  # incarnations that will not come back for what they ran
+    gone: list[bytes]  # owners that will not come back for what they ran
 
 
 class Adopter:
@@ -75,6 +76,7 @@ class Adopter:
         self._unserved_since: dict[str, int] = {}
         self._under_way = False
         self._told = False  # of what earlier launches of this version have tried in vain
+        self._given = Given(host)
 
     async def check(self, row: WorkflowRow, version: str) -> str | None:
         """Why this run would not replay on the code that is here, of ``version``; None if it would."""
@@ -90,7 +92,7 @@ class Adopter:
 
     async def round(self) -> None:
         """One round; nothing if one is under way. Trouble with the database is left to the next."""
-        if self._under_way or self._host.recovery == "manual" or not self._host.version:
+        if self._under_way or not self._host.version:
             return
         self._under_way = True
         try:
@@ -102,8 +104,13 @@ class Adopter:
 
     async def _round(self) -> None:
         host, store = self._host, self._host.line.store
-        fleet = await self._see()
-        if fleet is None:
+        owners, known = await store.owners(), await store.incarnations()
+        # A lease that has run out counts once more: after an outage all have, and most come back.
+        now = host.line.clock.now()
+        live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
+        await self._given.look(owners, known, live)
+        fleet = self._see(owners, known, live)
+        if fleet is None or host.recovery == "manual":
             return
         await self._release(fleet)
         versions = self._unserved(await store.stray_versions(), fleet)
@@ -111,18 +118,16 @@ class Adopter:
             return
         target = await host.target()
         if host.adopt != "never":
-            # Whoever asks for a version that was never launched waits for its launch.
+            # Whoever asks for a version that was never launched waits for its launch. But what has begun was launched,
+            # whatever a failover has lost of that.
             launched = {version.name for version in await store.versions()}
             await self._try_all([version for version in versions if version in launched], target)
+            await self._try_all([version for version in versions if version not in launched], target, begun=True)
         await self._cancel(versions, target)
 
-    async def _see(self) -> Fleet | None:
+    def _see(self, owners: Sequence[bytes], known: Sequence[Incarnation], live: Sequence[Incarnation]) -> Fleet | None:
         """None if others take this executor for dead."""
         host = self._host
-        now = host.line.clock.now()
-        known = await host.line.store.incarnations()
-        # A lease that has run out counts once more: after an outage all have, and most come back.
-        live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
         me = next((who for who in live if who.id == host.me.id), None)
         if me is None:
             return None
@@ -130,19 +135,18 @@ class Adopter:
         first = min(peers, key=lambda who: (who.started, who.id), default=None)
         gone = [who for who in known if not who.serving and who.heir is None]
         if host.recovery == "own":
-            gone = [who for who in gone if who.executor == me.executor]
+            gone = [who for who in gone if who.executor == me.executor or who.state == "released"]
         served = frozenset(who.version for who in live)
-        return Fleet(served, len(live) == 1, first is me, me.lease, [who.id for who in gone])
+        over = {who.id for who in gone} | set(strays(host, owners, {who.id for who in known}))
+        return Fleet(served, len(live) == 1, first is me, me.lease, [id for id in owners if id in over])
 
     async def _release(self, fleet: Fleet) -> None:
         """What the gone were running, and no live executor could take over, is left by nobody: queued."""
         store, stamp = self._host.line.store, self._host.line.clock.stamp
-        owners = await store.owners() if fleet.gone else []
-        gone = [id for id in fleet.gone if id in owners]
-        if not gone:
+        if not fleet.gone:
             return
         count = 0
-        while released := await store.release_orphans(gone, fleet.served, ORPHANS, now=stamp()):
+        while released := await store.release_orphans(fleet.gone, fleet.served, ORPHANS, now=stamp()):
             count += len(released)
         if count:
             log.info("%s of executors that are gone, of versions that nobody runs, queued", _many(count))
@@ -156,8 +160,11 @@ class Adopter:
 
     # -- trying
 
-    async def _try_all(self, versions: Sequence[str], target: Target) -> None:
+    async def _try_all(self, versions: Sequence[str], target: Target, *, begun: bool = False) -> None:
+        """All of these versions; with ``begun`` what somebody has run, as long as a batch has any of it."""
         host = self._host
+        if not versions:
+            return
         replayer = Replayer(host.registry, version=host.version, executor_id=host.executor_id)
         adopted: Counter[str] = Counter()
         stranded: list[Trial] = []
@@ -170,7 +177,9 @@ class Adopter:
                 if not fresh:
                     break
                 seen.update(row.id for row in fresh)
-                mine = [row for row in fresh if target(row.id) == host.version]
+                mine = [row for row in fresh if target(row.id) == host.version and (row.epoch or not begun)]
+                if begun and not mine:
+                    break
                 moved, failed = await self._try(mine, replayer)
                 adopted.update(row.version for row in mine if row.id in moved)
                 stranded += failed

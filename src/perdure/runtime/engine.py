@@ -28,6 +28,7 @@ from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, code_of
 from perdure.runtime.leases import BEATS, Lease, new_incarnation
 from perdure.runtime.reaper import ROUND_SECONDS_MAX
+from perdure.runtime.recovery import company, until_alone
 from perdure.runtime.stalls import StallWatch
 from perdure.store.base import Store
 
@@ -165,10 +166,20 @@ class Engine:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.line.journal.drained()
         executor.drop_all()
-        me, lease = await verbs.patiently(self.line, self._register)
+        me, lease = await self._register_anew(executor)
         lease.begin()
         self.lease = lease
         executor.reborn(me, lease)
+
+    async def _register_anew(self, executor: Executor) -> tuple[Incarnation, Lease]:
+        """With ``single`` only when nobody else serves. Who launches meanwhile registers first and looks then, too."""
+        while True:
+            if executor.recovery == "single":
+                await until_alone(executor)
+            me, lease = await verbs.patiently(self.line, self._register)
+            if executor.recovery != "single" or await verbs.patiently(self.line, company, executor, me.id) is None:
+                return me, lease
+            await verbs.patiently(self.line, self.line.store.leave, me.id)
 
     # -- closing
 

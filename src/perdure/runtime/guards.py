@@ -29,6 +29,8 @@ log = logging.getLogger("perdure")
 JUMP_SECONDS = 5.0
 MASS_LEAST = 3
 
+Renewal = tuple[int, int]  # the count of them, and until when the lease runs since
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """Who may be taken for dead by its lease, and by its silence (with the count of renewals that was seen last)."""
@@ -47,7 +49,7 @@ class Guards:
         self._lock = threading.Lock()
         self._seen: tuple[float, float, int] | None = None  # asked, answered (own seconds), the database's microseconds
         self._calm_from = 0.0  # before this no lease counts
-        self._beats: dict[bytes, tuple[int, float]] = {}  # renewals seen, and since when
+        self._beats: dict[bytes, tuple[Renewal, float]] = {}  # the last one seen, and since when
         self._mass_since: float | None = None
 
     def saw(self, now: int, asked: float, answered: float) -> None:
@@ -58,7 +60,7 @@ class Guards:
                 return
             if asked - seen[1] > self._poll + self._beat:
                 self._wait(answered, f"the database could not be reached for {asked - seen[1]:.0f} s")
-                self._beats = {id: (beats, answered) for id, (beats, _) in self._beats.items()}
+                self._beats = {id: (renewal, answered) for id, (renewal, _) in self._beats.items()}
             moved = (now - seen[2]) / 1e6
             if moved > answered - seen[0] + JUMP_SECONDS:
                 self._wait(answered, f"the database's clock jumped ahead by {moved - (answered - seen[1]):.0f} s")
@@ -86,7 +88,9 @@ class Guards:
         self._beats = {}
         for who in others:
             known = before.get(who.id)
-            self._beats[who.id] = known if known is not None and known[0] == who.beats else (who.beats, at)
+            # A failover sets the count back, and the next renewal makes it what it was: but not the lease.
+            renewal = (who.beats, who.lease_until)
+            self._beats[who.id] = known if known is not None and known[0] == renewal else (renewal, at)
 
     def _is_mass(self, others: Sequence[Incarnation], suspects: Collection[bytes], at: float) -> bool:
         serving = len(others) + 1  # and this one

@@ -104,12 +104,16 @@ class Reaper:
         self._rounds += 1
         return self._rounds % FORGET_EVERY == 0
 
+    def rhythm(self, spread: float | None = None) -> float:
+        """Seconds between two rounds, if nothing makes the next one come sooner; ``spread``: 0 to ``SPREAD``."""
+        return self._round * (1 - SPREAD + 2 * (random.uniform(0, SPREAD) if spread is None else spread))
+
     def pause(self) -> float:
         """Seconds until the next round."""
         if self.soon is not None:
             return self.soon
         spread = random.uniform(0, SPREAD)
-        regular = self._round * (1 - SPREAD + 2 * spread)
+        regular = self.rhythm(spread)
         if self.next_expiry is None:
             return regular
         return min(regular, self.next_expiry + self._round * spread)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence, Sized
 from typing import Protocol
 
 from perdure.client.line import Line
@@ -31,16 +31,21 @@ QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down, or
 BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
-class Host(Protocol):
+class Former(Protocol):
+    """What an executor is, and was."""
+
+    recovery: str  # fleet | own | single | manual
+    former: list[bytes]  # what this process was before it was declared dead
+
+
+class Host(Former, Protocol):
     """What recovery needs of an executor."""
 
     line: Line
     me: Incarnation
     version: str
     recovered: int
-    recovery: str  # fleet | own | single | manual
     executor_id: str
-    former: list[bytes]  # what this process was before it was declared dead
     reaper: Reaper
     taking: asyncio.Lock
     step_pool: ThreadPool
@@ -183,8 +188,15 @@ async def _bury_the_gone(host: Host) -> list[bytes]:
     reaper.know(serving)
     reaper.next_expiry = reaper.guards.next_expiry(serving, now)
     over = [who.id for who in others if who.state in ("dead", "gone")]
-    stray = host.former if host.recovery == "own" else [id for id in owners if id not in known]
-    return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *stray]) if id in owners]
+    return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *strays(host, owners, known)]) if id in owners]
+
+
+def strays(host: Former, owners: Sequence[bytes], known: Collection[bytes]) -> list[bytes]:
+    """Owners that no row tells of, as far as they concern this executor: with ``own``, what this process was itself.
+
+    ``known``: read after ``owners``, so that nobody is missing there who has just registered.
+    """
+    return [id for id in owners if id not in known and (host.recovery != "own" or id in host.former)]
 
 
 async def meet(host: Host) -> None:
@@ -211,6 +223,37 @@ async def refuse_company(host: Host) -> None:
                 f"recovery='single' was asked for, but executor {who.executor!r} (pid {who.pid} on {who.host}) is "
                 f"{who.state}; stop it first, or use recovery='fleet'. See: perdure executor list"
             )
+
+
+async def until_alone(host: Host) -> None:
+    """With ``recovery="single"``, and declared dead: return when no other executor serves any more, however late.
+
+    Whoever serves has become the single one meanwhile. Its death is judged as by any reaper, guards included.
+    """
+    told = False
+    while True:
+        try:
+            await _bury_the_gone(host)
+            other = await company(host, host.me.id)
+        except DatabaseTrouble as trouble:
+            log.info("the database is in trouble, whether another executor serves is looked at later: %s", trouble)
+        else:
+            if other is None:
+                return
+            if not told:
+                told = True
+                log.error(
+                    "recovery='single': executor %r (pid %d on %s) is %s since this one was declared dead; this one "
+                    "runs nothing until that is gone. Stop one of the two. See: perdure executor list",
+                    other.executor, other.pid, other.host, other.state,
+                )  # fmt: skip
+        await asyncio.sleep(host.reaper.rhythm())
+
+
+async def company(host: Host, me: bytes) -> Incarnation | None:
+    """Another incarnation than ``me`` that serves or drains, as far as its row tells; None if there is none."""
+    known = await host.line.store.incarnations()
+    return next((who for who in known if who.id != me and who.serving), None)
 
 
 async def retry_held(host: Host) -> None:

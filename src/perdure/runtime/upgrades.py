@@ -81,6 +81,8 @@ async def _see_what_is_ours(host: Host, routing: Routing, others: Sequence[Incar
     following, version, clock = host.following, host.code.version, host.line.clock.now()
     if following.revision != routing.revision:
         known = await host.line.store.versions()
+        if not any(one.name == version for one in known):  # a failover has lost this launch
+            await register(host)
         following.withdrawn = any(one.withdrawn for one in known if one.name == version)
         following.revision = routing.revision
     fresh = not (following.withdrawn and _serve(others, routing.current, clock))

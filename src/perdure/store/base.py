@@ -195,7 +195,7 @@ class Store(Protocol):
         anew if the claim that ended got anywhere (an outcome was recorded under it). A *suspect* has been in flight at
         two deaths or more in a row without getting anywhere, this one included: only suspects are taken with
         ``suspects``, fewest deaths first, and none without. ``spared``: owners that died with a suspect; what they had
-        beside it is not counted.
+        beside it is not counted. What was given to another than the asker by now is left to that one.
         """
         ...
 
@@ -532,7 +532,7 @@ class Store(Protocol):
     ) -> builtins.list[str]:
         """Queue up to ``limit`` running workflows owned by ``gone`` whose version is not in ``served``; their ids.
 
-        A death each: attempt counted, ``Cause.CRASH``, claim token gone.
+        A death each: attempt counted, ``Cause.CRASH``, claim token gone. What has an heir by now is left to it.
         """
         ...
 

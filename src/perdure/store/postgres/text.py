@@ -75,6 +75,14 @@ LANE = r"""w.queue || E'\x1f' || w.partition || E'\x1f' || lpad(to_hex(w.priorit
 SUSPECT = f"""({TRIES.format(w="workflow")}
                 >= case when u.owner = any($9::bytea[]) or $8::int = 0 then 2 else 1 end)"""
 
+# Of the owners in `$7` those that nobody has given to another than the asker `$4`, as it stands by now.
+GIVEN = """(
+        select x.owner from unnest($7::bytea[]) x (owner)
+        where not exists (
+            select from perdure.incarnation r
+            where r.id = x.owner and r.app = $1 and r.state = 'released'
+                and r.heir <> coalesce((select i.executor from perdure.incarnation i where i.id = $4), '')))"""
+
 
 def quoted(schema: str) -> str:
     """The schema's name for SQL. Plain names only: no quoting rules to get wrong in a DDL script."""
@@ -99,6 +107,7 @@ def statements(schema: str) -> Mapping[str, str]:
             sql.replace("@row", ROW)
             .replace("@lane", LANE)
             .replace("@noted", NOTED)
+            .replace("@given", GIVEN)
             .replace("@suspect", SUSPECT)
             .replace("@tries", TRIES.format(w="workflow"))
             .replace("@take_dead", TAKE.replace("@death", DEATH))

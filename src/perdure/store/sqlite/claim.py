@@ -72,7 +72,7 @@ def adopt(
     limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
     found: list[tuple[int, str, int, bytes]] = []
     queues: dict[str, str | None] = {}
-    for owner in sorted(gone):
+    for owner in left_to(conn, app, gone, want.owner):
         counted = death and owner not in spared
         which = (app, owner, want.version, limit, int(suspects), SUSPECT - counted, rows.pack([*want.full]))
         for id, tries, queue in conn.execute(Q["workflow_orphans"], which):
@@ -85,6 +85,12 @@ def adopt(
     if death and taken:
         conn.executemany(Q["decision_default"], [(app, id, now, owner) for _, id, _, owner in taken])
     return claimed
+
+
+def left_to(conn: Connection, app: str, gone: Collection[bytes], me: bytes) -> list[bytes]:
+    """Those of ``gone`` that nobody has given to another than the incarnation ``me``, sorted."""
+    given = {row[0] for row in conn.execute(Q["incarnation_given"], (app, me))}
+    return sorted(set(gone) - given)
 
 
 def with_suspects(conn: Connection, app: str, gone: Collection[bytes], version: str) -> list[bytes]:

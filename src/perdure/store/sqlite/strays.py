@@ -12,6 +12,7 @@ from perdure.model.records import WorkflowRow
 from perdure.model.trials import Trial
 from perdure.store.sql import queries
 from perdure.store.sqlite import reads
+from perdure.store.sqlite.claim import left_to
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
@@ -57,7 +58,7 @@ def release(
     known = json.dumps(sorted(served))
     ids = [
         id
-        for owner in sorted(gone)
+        for owner in left_to(conn, app, gone, b"")
         for (id,) in conn.execute(Q["stray_orphans"], (app, owner, known, limit)).fetchall()
     ][:limit]
     for id in ids:

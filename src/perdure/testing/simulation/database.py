@@ -75,6 +75,10 @@ class Way(Protocol):
         """Tell the others."""
         ...
 
+    def prove(self, id: str, claim: str) -> None:
+        """A run has written after a failover."""
+        ...
+
 
 class Database:
     """One database in memory; ``wipe`` makes it a fresh one (opening and preparing anew would cost more)."""
@@ -136,6 +140,10 @@ class Database:
         """Those that are open and not held."""
         return [Open(*row) for row in self.conn.execute(UNFINISHED)]
 
+    def unended(self) -> int:
+        """How many have not ended, the held among them."""
+        return cast("int", self.conn.execute("select count(*) from workflow where status < 5").get)
+
     def open_workflows(self) -> int:
         """How many are open and not held."""
         return cast("int", self.conn.execute("select count(*) from workflow where status < 4").get)
@@ -149,7 +157,7 @@ class SimulatedStore(SQLiteStore):
         self.url = "simulated"
         self._way = way
         self._process = process
-        self.timeline = Timeline(way.database.timeline)
+        self.timeline = Timeline(way.database.timeline, way.prove)
         self.op = ""
         self.args: tuple[Any, ...] = ()
 

@@ -8,7 +8,7 @@ taken out of the evidence, for nothing can be promised of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.model.writes import Receipt, Unit, Verdict
@@ -26,6 +26,10 @@ class Failover:
         self._world = world
         self._behind = chance.choice((0.02, 0.2, 1.0))
         self.lost: tuple[int, int] | None = None  # between these moments, by the database's time
+        self._losers: set[str] = set()  # workflows of which something is lost
+        self._unended: set[str] = set()  # workflows whose end is lost
+        self._before: set[tuple[str, str]] = set()  # (workflow, claim) as they were given before it
+        self._proven: dict[tuple[str, str], int] = {}  # when a run of these wrote again
         world.loop.later(chance.uniform(0.2, 3.5), self._fall_behind)
 
     def _fall_behind(self) -> None:
@@ -36,25 +40,50 @@ class Failover:
         world = self._world
         if world.healed or world.over:
             return
+        lines = world.database.audit()
+        gone = [line for line in lines[copy[1] :] if line["table"] in ("workflow", "history")]
+        self._losers = {line["row"]["id"] for line in gone}
+        self._unended = {line["row"]["id"] for line in gone if line["row"].get("closed")}
+        self._before = {(line["row"]["id"], line["row"]["claim"]) for line in lines if line["table"] == "workflow"}
         lost = world.database.become(copy)
         self.lost = (since, world.now())
         sometimes("the database failed over")
         sometimes("a failover lost commits", lost)
         world.faults.note("failover", seconds=self._behind)
 
+    def prove(self, id: str, claim: str) -> None:
+        """A run has written on where its history ends: from now on it knows no more than the database."""
+        self._proven.setdefault((id, claim), self._world.now())
+
     def effects(self, ledger: Lines) -> Lines:
-        """Without those that the database may have forgotten."""
+        """Without those that the database may have forgotten, or that were begun on the strength of what it has.
+
+        Only of workflows that lost something, and only of claims from before: until the run has proven itself.
+        """
         since, until = self.lost or (0, 0)
-        return [line for line in ledger if not since <= line["at"] <= until]
+        return [line for line in ledger if line["at"] < since or not self._forgotten(line, until)]
+
+    def _forgotten(self, line: dict[str, Any], until: int) -> bool:
+        run = (line["w"], line["claim"])
+        if line["w"] not in self._losers:
+            return False
+        return line["at"] <= until or (run in self._before and line["at"] < self._proven.get(run, line["at"] + 1))
 
     def calls(self, calls: Lines) -> Lines:
-        """What was under way or answered meanwhile may have been lost with its answer."""
+        """What was under way or answered meanwhile may have been lost with its answer.
+
+        So may an end that whoever asks had been told of: its handle answers at once, without asking the database.
+        """
         since, until = self.lost or (0, 0)
         asked = {(line["c"], line["i"]): line["at"] for line in calls if line["type"] == "invoke"}
+
+        def may_be_lost(line: dict[str, Any]) -> bool:
+            at = asked[line["c"], line["i"]]
+            known = line["op"] == "result" and line["w"] in self._unended and line["at"] == at
+            return line["at"] >= since and (at <= until or known)
+
         return [
-            {**line, "type": "unknown", "error": "failover"}
-            if line["type"] != "invoke" and line["at"] >= since and asked[line["c"], line["i"]] <= until
-            else line
+            {**line, "type": "unknown", "error": "failover"} if line["type"] != "invoke" and may_be_lost(line) else line
             for line in calls
         ]
 
@@ -62,9 +91,10 @@ class Failover:
 class Timeline:
     """What one store knows of the server that it talks to."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, prove: Callable[[str, str], None]) -> None:
         self.number = number
-        self.proven: set[tuple[str, bytes | None]] | None = None  # since the failover; None: there was none
+        self._prove = prove
+        self.proven: set[tuple[str, bytes]] | None = None  # since the failover; None: there was none
 
     def moved(self, number: int) -> bool:
         """Whether the server is another than the last time; from then on all is to be proven."""
@@ -82,7 +112,10 @@ class Timeline:
         for n in ahead:
             verdicts.insert(n, Verdict(applied=False))
         if self.proven is not None:
-            self.proven.update((u.key.id, u.claim) for u, v in zip(batch, verdicts, strict=True) if v.applied)
+            for unit, verdict in zip(batch, verdicts, strict=True):
+                if verdict.applied and unit.claim is not None:
+                    self.proven.add((unit.key.id, unit.claim))
+                    self._prove(unit.key.id, unit.claim.hex())
         return Receipt(receipt.now, verdicts)
 
     def _is_ahead(self, conn: Connection, app: str, unit: Unit) -> bool:

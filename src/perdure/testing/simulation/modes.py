@@ -41,10 +41,7 @@ def _taken(of: Evidence, recovery: str) -> str:
 
 
 def _company(of: Evidence) -> str:
-    """Who holds work, while another serves that has held some before; who registers looks whether it is alone.
-
-    Not judged is who was declared dead and is back: it does not look again.
-    """
+    """Who takes work, while another serves that has held some before; who registers looks whether it is alone."""
     serving: dict[str, int] = {}
     holders: set[str] = set()
     lives: dict[int, str] = {}
@@ -54,10 +51,8 @@ def _company(of: Evidence) -> str:
         if row is None:
             continue
         if change.table == "incarnation":
-            rejoined = lives.setdefault(row["pid"], row["id"]) != row["id"]
-            if rejoined:
-                holders.add(row["id"])
-            if not rejoined and row["state"] in ("alive", "draining") and str(row["pid"]) not in over:
+            sometimes("a single one was back", lives.setdefault(row["pid"], row["id"]) != row["id"])
+            if row["state"] in ("alive", "draining") and str(row["pid"]) not in over:
                 serving[row["id"]] = row["lease_until"]
             else:
                 serving.pop(row["id"], None)

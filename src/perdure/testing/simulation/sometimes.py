@@ -81,6 +81,7 @@ POINTS = (
     "work was taken over by the order of a person",
     "work was taken over by whom a person named",
     "an executor took over its own work only",
+    "a single one was back",
     "the database failed over",
     "a failover lost commits",
     "a run knew more than the database after a failover",

@@ -34,7 +34,8 @@ from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.workload import Client, Simulated
 
 LEASE_SECONDS = 2.0
-FAULTY_SECONDS = 6.0  # of each world
+FAULTY_SECONDS = 6.0  # of each world, at most; of one without end twice as many
+LOOK_SECONDS = 0.25  # between two looks whether all has ended
 HEALED_SECONDS = 60.0  # in which all must have come to an end, once healed
 
 _simulated: list[Simulated] = []
@@ -176,6 +177,10 @@ class World:
                     continue
                 self.loop.call_later(self.latency(), self._hinted, other, context=other.context)
 
+    def prove(self, id: str, claim: str) -> None:
+        if self.failover is not None:
+            self.failover.prove(id, claim)
+
     @staticmethod
     def _hinted(process: Process) -> None:
         for callback in list(process.on_hint):
@@ -272,9 +277,8 @@ class World:
         if self.mix.judged or self.mix.hand_over or self.mix.recovery == "manual":
             client.run(Operator(self, self._wide, names).work(client))
         tasks = self._clients(client)
-        await asyncio.sleep(FAULTY_SECONDS)
+        await self._under_faults(tasks, FAULTY_SECONDS * (2 if self.mode == "safety" else 1))
         if self.mode == "safety":
-            await asyncio.sleep(FAULTY_SECONDS)
             return ""
         nemesis.end()
         self._heal()
@@ -311,6 +315,15 @@ class World:
             host = self.chance.choice(living)
         return host.run(play())
 
+    async def _under_faults(self, tasks: list[asyncio.Task[Any]], seconds: float) -> None:
+        """So long, or until all that was asked for has ended: who has nothing to do is hard to harm."""
+        bound = self.loop.us + int(seconds * 1e6)
+        while self.loop.us < bound:
+            await asyncio.sleep(min(LOOK_SECONDS, (bound - self.loop.us) / 1e6))
+            to_come = self.mix.failover and not (self.failover and self.failover.lost)
+            if not to_come and all(task.done() for task in tasks) and not self.database.unended():
+                return
+
     def _heal(self) -> None:
         self.healed = True
         self.down_until = self.slow_until = 0
@@ -322,7 +335,7 @@ class World:
     async def _come_to_an_end(self, tasks: list[asyncio.Task[Any]]) -> str:
         bound = self.loop.us + int(HEALED_SECONDS * 1e6)
         while self.loop.us < bound:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(LOOK_SECONDS)
             if self.mix.rollout:
                 self.rollout.look()
             # Who was told that something had begun that is lost by now waits for it for ever.

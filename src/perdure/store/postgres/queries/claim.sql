@@ -5,7 +5,8 @@
 -- Conditions on `status + 0` are for the lock alone: they must not bring in the index of open rows for a look-up by id.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
--- has picked and locked, `@suspect` for what tells a suspect, `@tries` for its deaths so far: see text.py.
+-- has picked and locked, `@suspect` for what tells a suspect, `@tries` for its deaths so far, `@given` for those of the
+-- owners in `$7` that nobody has given to another than the asker: see text.py.
 
 -- Ready workflows of versions `$6` and `$7` (that of what has none yet, or the same again), oldest due first; woken
 -- ones are due since they began to wait. Their wakes and watches go with them.
@@ -59,7 +60,7 @@ with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 found as materialized (
     select w.id, w.queue, u.owner
-    from unnest($7::bytea[]) u (owner)
+    from @given u
     cross join lateral (
         select id, queue from perdure.workflow
         where app = $1 and owner = u.owner and version = $6 and status = 2 and not @suspect
@@ -82,7 +83,7 @@ with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 found as materialized (
     select w.id, w.attempts, u.owner
-    from unnest($7::bytea[]) u (owner)
+    from @given u
     cross join lateral (
         select id, attempts from perdure.workflow
         where app = $1 and owner = u.owner and version = $6 and status = 2 and @suspect

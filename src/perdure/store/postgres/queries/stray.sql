@@ -71,7 +71,10 @@ with t as materialized (
     select coalesce($5::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 picked as materialized (
     select w.id
-    from unnest($2::bytea[]) u (owner)
+    from (
+        select x.owner from unnest($2::bytea[]) x (owner)
+        where not exists (select from perdure.incarnation r
+            where r.id = x.owner and r.app = $1 and r.state = 'released' and r.heir is not null)) u
     cross join lateral (
         select id from perdure.workflow
         where app = $1 and owner = u.owner and status = 2 and version > '' and version <> all($3::text[])

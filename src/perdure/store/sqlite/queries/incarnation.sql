@@ -34,6 +34,11 @@ update incarnation set state = 'draining' where id = ?1 and app = ?2 and state =
 update incarnation set state = 'released', heir = ?3
 where id = ?1 and app = ?2 and state in ('dead', 'gone', 'released') returning id
 
+-- Those that were given to another than the executor of the incarnation ?2 (nobody's: to any that is named).
+-- name: incarnation_given
+select id from incarnation
+where app = ?1 and state = 'released' and heir <> coalesce((select executor from incarnation where id = ?2), '')
+
 -- Marks one as gone by its own will.
 -- name: incarnation_leave
 update incarnation set state = 'gone' where id = ?1 and app = ?2

@@ -14,6 +14,7 @@ from perdure.testing.histcheck.judge import Findings, invariant
 
 NOWHERE = (Kind.ATTEMPT, Kind.CANCEL, Kind.INTENT, Kind.DECISION)  # records that come without getting anywhere
 SUSPECT_DEATHS = 2
+OVER = ("dead", "gone", "released", "forgotten", "")  # of an owner; the last: no row tells of it
 QUIET_US = 30_000_000  # once healed, whatever has not changed for so long is stuck
 OF_TROUBLE = ("DatabaseTrouble", "LostAnswer", "Overloaded")
 
@@ -222,7 +223,7 @@ def attempts_count_deaths(of: Evidence, found: Findings) -> None:
             former: str | None = old["owner"]
             left = former is not None and former != new["owner"]
             state = states.at(former, change.n) if former is not None and left else ""
-            died = left and (new["owner"] is not None or state in ("dead", "gone", "released"))  # else it gave it back
+            died = left and (new["owner"] is not None or state in OVER)  # else it gave it back
             if not died and new["attempts"] <= old["attempts"]:
                 continue
             found.look()
