@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from perdure import App, patched, recv, sleep
 from perdure.errors import ConfigError
@@ -18,6 +19,7 @@ from perdure.model.writes import Unit
 from perdure.runtime import adoption
 from perdure.runtime.pasts import Past
 from perdure.store.base import without_cleanup
+from perdure.store.rollcall import RollCall
 from perdure.testing.crash import CrashStore, Mode, Plan
 from tests.runtime.support import Ledger, crash, executor, history, row, until
 
@@ -290,7 +292,7 @@ def a_round(monkeypatch: pytest.MonkeyPatch) -> Round:
     """Rounds by hand only: no executor makes one of its own."""
     real = adoption.Adopter.round
 
-    async def none(self: adoption.Adopter) -> None: ...
+    async def none(self: adoption.Adopter, _roll: object = None) -> None: ...
 
     monkeypatch.setattr(adoption.Adopter, "round", none)
     return real
@@ -356,16 +358,14 @@ async def test_one_executor_of_the_version_tries_the_first_that_lives(
         adopter._unserved_since["v1"] = 0
         later = await fleet.put("later", "v2")
         elder = {who.id: who for who in await me.line.store.incarnations()}[later]
-        real = me.line.store.incarnations
+        real = me.line.store.roll_call
 
-        async def turned() -> list[Incarnation]:  # the other one was there before us
-            return [
-                type(who)(**{**{f: getattr(who, f) for f in who.__struct_fields__}, "started": 1})
-                if who.id == elder.id else who
-                for who in await real()
-            ]  # fmt: skip
+        async def turned(**given: Any) -> RollCall:  # the other one was there before us
+            roll = await real(**given)
+            known = [replace(who, started=1) if who.id == elder.id else who for who in roll.known]
+            return replace(roll, known=known)
 
-        monkeypatch.setattr(me.line.store, "incarnations", turned)
+        monkeypatch.setattr(me.line.store, "roll_call", turned)
         await a_round(adopter)
         assert await version_of(app) == "v1", "the other one's part"
         await me.line.store.bury([later], expired_only=False)

@@ -351,7 +351,7 @@ class Stream:
             ("adopt", lambda s: s.adopt([other], asking[0], death=death, spared=spared, now=now)),
             ("adopt", lambda s: s.adopt([other], asking[0], suspects=True, death=death, spared=spared, now=now)),
             ("with_suspects", lambda s: s.with_suspects(OWNERS, want.version)),
-            ("owners", lambda s: s.owners()),
+            ("roll_call", lambda s: s.roll_call(now=now)),
             ("hand_over", lambda s: s.hand_over([other], heir)),
             ("drain", lambda s: s.drain(other)),
             ("reclaim", lambda s: s.reclaim(keys, asking[0], now=now)),

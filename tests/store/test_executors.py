@@ -150,4 +150,4 @@ async def test_whoever_owns_anything_is_found(make_store: Callable[[str], Awaita
     for n, owner in enumerate((OTHER, b"b".ljust(16, b"."), b"a".ljust(16, b"."), b"b".ljust(16, b"."))):
         claim = tok("claim")
         await one(store, own(f"w{n}", claim, start=start(f"w{n}", claim, owner=owner)))
-    assert sorted(await store.owners()) == sorted([OTHER, b"a".ljust(16, b"."), b"b".ljust(16, b".")])
+    assert sorted((await store.roll_call()).owners) == sorted([OTHER, b"a".ljust(16, b"."), b"b".ljust(16, b".")])

@@ -28,6 +28,7 @@ from perdure.model.trials import Trial
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
 from perdure.runtime.replay_check import Replayer
+from perdure.store.rollcall import RollCall
 
 log = logging.getLogger("perdure")
 
@@ -88,25 +89,30 @@ class Adopter:
             replayer.close()
         return next((verdict.detail for verdict in verdicts if not verdict.safe), None)
 
-    async def round(self) -> None:
-        """One round; nothing if one is under way. Trouble with the database is left to the next."""
+    async def round(self, roll: RollCall | None = None) -> None:
+        """One round; nothing if one is under way. Trouble with the database is left to the next.
+
+        ``roll``: if it was called just now.
+        """
         if self._under_way or self._host.recovery == "manual" or not self._host.version:
             return
         self._under_way = True
         try:
-            await self._round()
+            await self._round(roll)
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, work of other versions is looked at again later: %s", trouble)
         finally:
             self._under_way = False
 
-    async def _round(self) -> None:
+    async def _round(self, roll: RollCall | None) -> None:
         host, store = self._host, self._host.line.store
-        fleet = await self._see()
+        if roll is None:
+            roll = await store.roll_call(now=host.line.clock.stamp())
+        fleet = self._see(roll.known)
         if fleet is None:
             return
-        await self._release(fleet)
-        versions = self._unserved(await store.stray_versions(), fleet)
+        released = await self._release(fleet, roll.owners)
+        versions = self._unserved(await store.stray_versions() if released else roll.strays, fleet)
         if not versions or not fleet.first:
             return
         target = await host.target()
@@ -116,11 +122,10 @@ class Adopter:
             await self._try_all([version for version in versions if version in launched], target)
         await self._cancel(versions, target)
 
-    async def _see(self) -> Fleet | None:
+    def _see(self, known: Sequence[Incarnation]) -> Fleet | None:
         """None if others take this executor for dead."""
         host = self._host
         now = host.line.clock.now()
-        known = await host.line.store.incarnations()
         # A lease that has run out counts once more: after an outage all have, and most come back.
         live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
         me = next((who for who in live if who.id == host.me.id), None)
@@ -134,18 +139,16 @@ class Adopter:
         served = frozenset(who.version for who in live)
         return Fleet(served, len(live) == 1, first is me, me.lease, [who.id for who in gone])
 
-    async def _release(self, fleet: Fleet) -> None:
-        """What the gone were running, and no live executor could take over, is left by nobody: queued."""
+    async def _release(self, fleet: Fleet, owners: Collection[bytes]) -> int:
+        """What the gone were running, and no live executor could take over, is left by nobody: queued; how many."""
         store, stamp = self._host.line.store, self._host.line.clock.stamp
-        owners = await store.owners() if fleet.gone else []
         gone = [id for id in fleet.gone if id in owners]
-        if not gone:
-            return
         count = 0
-        while released := await store.release_orphans(gone, fleet.served, ORPHANS, now=stamp()):
+        while gone and (released := await store.release_orphans(gone, fleet.served, ORPHANS, now=stamp())):
             count += len(released)
         if count:
             log.info("%s of executors that are gone, of versions that nobody runs, queued", _many(count))
+        return count
 
     def _unserved(self, versions: Collection[str], fleet: Fleet) -> list[str]:
         """The versions whose time has come."""

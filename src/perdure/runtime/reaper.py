@@ -49,6 +49,7 @@ class Reaper:
         self.guards = guards if guards is not None else Guards(lease, self._round, lease / BEATS)
         self.next_expiry: float | None = None  # in so many seconds the first lease runs out
         self.soon: float | None = None  # the next round comes in so many seconds: something is left to take
+        self.buried = False  # somebody, in the latest round: what was read before it is old
         self._rounds = 0
         self._again = False
         self._peers: list[Incarnation] = []

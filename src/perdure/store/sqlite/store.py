@@ -25,6 +25,7 @@ from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.rollcall import RollCall
 from perdure.store.sqlite import (
     claim,
     commands,
@@ -145,9 +146,6 @@ class SQLiteStore:
     async def with_suspects(self, gone: Collection[bytes], version: str) -> list[bytes]:
         return await self._read(lambda conn: claim.with_suspects(conn, self.app, gone, version))
 
-    async def owners(self) -> builtins.list[bytes]:
-        return await self._read(lambda conn: claim.owners(conn, self.app))
-
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await self._write(lambda conn: claim.reclaim(conn, self.app, keys, want, _clock(now)))
 
@@ -235,6 +233,9 @@ class SQLiteStore:
 
     async def incarnations(self) -> builtins.list[Incarnation]:
         return await self._read(lambda conn: reads.incarnations(conn, self.app))
+
+    async def roll_call(self, *, now: int | None = None) -> RollCall:
+        return await self._read(lambda conn: executors.roll_call(conn, self.app, _clock(now)))
 
     async def bury(
         self,
