@@ -2,8 +2,9 @@
 
 One executor; a client in another process starts n workflows, of which every other one sleeps and the rest wait for a
 message. When all are evicted the client sends the messages, and the sleepers wake by the clock. The client's process
-is not measured. ``--warm`` workflows went the same way before: up to 10,000 are at work at once, whatever n is, and what
-the allocator keeps of those (arenas of a megabyte, each with a few objects left in it) has nothing to do with who waits.
+is not measured. ``--warm`` workflows went the same way before: up to 10,000 are at work at once, whatever n is, and
+what the allocator keeps of those (arenas of a megabyte, each with a few objects left in it) has nothing to do with who
+waits.
 
 Prints one JSON line: starts/s, wakes/s, resident memory before, with all asleep, and at the end, and bytes for each;
 and blocks of memory that are in use for each, which no allocator blurs.

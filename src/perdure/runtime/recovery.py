@@ -182,13 +182,14 @@ async def _bury_the_gone(host: Host, roll: RollCall) -> list[bytes]:
     if proven:
         await store.bury(proven, expired_only=False, now=stamp())
     serving = [who for who in seeming if who.id not in proven]
-    verdict = reaper.guards.judge(serving, now, at)
+    verdict = reaper.guards.judge(serving, now, at, reaper.lifelines.look(serving, roll, at))
     buried = await store.bury(verdict.expired, now=stamp()) if verdict.expired else []
     if verdict.silent:
         buried += await store.bury(list(verdict.silent), expired_only=False, beats=verdict.silent, now=stamp())
     reaper.buried = bool(proven or buried)
     reaper.know(serving)
-    reaper.next_expiry = reaper.guards.next_expiry(serving, now)
+    soon = (reaper.guards.next_expiry(serving, now), reaper.lifelines.next_due)
+    reaper.next_expiry = min((wait for wait in soon if wait is not None), default=None)
     over = [who.id for who in others if who.state in ("dead", "gone")]
     stray = host.former if host.recovery == "own" else [id for id in owners if id not in known]
     return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *stray]) if id in owners]

@@ -345,6 +345,13 @@ class Store(Protocol):
         """Who is there, what they own and what nobody holds, in one question."""
         ...
 
+    def lifeline(self, id: bytes, lost: Callable[[], None]) -> None:
+        """Before ``open``: this store renews the lease of ``id``, and others may see by its connection that it lives.
+
+        ``lost`` is called on this store's loop when the connection has ended, where there is one.
+        """
+        ...
+
     async def bury(
         self,
         ids: Collection[bytes],

@@ -9,7 +9,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import CODE
 from perdure.store.base import Fates, Filter, Found
-from perdure.store.postgres import rows
+from perdure.store.postgres import lifeline, rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
 from perdure.store.rollcall import RollCall
@@ -99,7 +99,10 @@ async def incarnations(link: Link, place: Place) -> list[Incarnation]:
 async def roll_call(link: Link, place: Place, now: int | None) -> RollCall:
     first, *_ = found = await link.fetch(place.sql["roll_call"], place.app, now)
     known = [rows.incarnation(row) for row in found if row[0] is not None]
-    return RollCall(now=first[15], known=known, owners=first[16], strays=first[17])
+    return RollCall(
+        now=first[15], known=known, owners=first[16], strays=first[17], session=first[18],
+        connected=None if link.pooled else lifeline.named(first[19]),
+    )  # fmt: skip
 
 
 async def apps(link: Link, place: Place) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins  # `list` is a method here
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
@@ -27,6 +28,7 @@ from perdure.store.postgres import (
     commands,
     decisions,
     health,
+    lifeline,
     migrate,
     queues,
     reads,
@@ -229,6 +231,9 @@ class PostgresStore:
 
     async def roll_call(self, *, now: int | None = None) -> RollCall:
         return await reads.roll_call(self._reading, self._place, now)
+
+    def lifeline(self, id: bytes, lost: Callable[[], None]) -> None:
+        self._reading.when_made(partial(lifeline.name, self._reading, id, lost))
 
     async def bury(
         self,

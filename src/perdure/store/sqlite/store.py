@@ -237,6 +237,9 @@ class SQLiteStore:
     async def roll_call(self, *, now: int | None = None) -> RollCall:
         return await self._read(lambda conn: executors.roll_call(conn, self.app, _clock(now)))
 
+    def lifeline(self, id: bytes, lost: Callable[[], None]) -> None:
+        """Nothing to do: who dies beside a file is known by its pid."""
+
     async def bury(
         self,
         ids: Collection[bytes],
