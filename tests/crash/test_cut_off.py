@@ -1,4 +1,4 @@
-"""Real processes on hosts of their own over one Postgres: who dies is found by its connection, before its lease ends."""
+"""Real processes on hosts of their own over one Postgres: who dies is found by its connection, not by its lease."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import random
 import sys
+import weakref
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -82,3 +84,67 @@ def blocks() -> int:
 async def all_wait(store: object, count: int) -> bool:
     kinds = (await store.upkeep.sizes()).kinds  # type: ignore[attr-defined]
     return sum(kind.count for kind in kinds if kind.status == "waiting") == count
+
+
+# -- nothing waits for the collector: thousands of bodies that were put away would be there at once
+
+
+async def for_a_time() -> None:
+    await sleep(86_400)
+
+
+async def for_a_message() -> None:
+    await recv("word")
+
+
+async def for_a_message_in_time() -> None:
+    await recv("word", timeout=86_400)
+
+
+async def for_several() -> None:
+    await asyncio.gather(sleep(86_400), recv("word"), recv("other", timeout=86_400))
+
+
+async def in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(for_a_time())
+        group.create_task(for_a_message())
+
+
+async def within_a_limit() -> None:
+    async with asyncio.timeout(86_400):
+        await recv("word")
+
+
+async def on_the_loop() -> None:
+    await asyncio.wait([asyncio.ensure_future(asyncio.sleep(86_400)), asyncio.ensure_future(for_a_message())])
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [for_a_time, for_a_message, for_a_message_in_time, for_several, in_a_group, within_a_limit, on_the_loop],
+    ids=lambda wait: wait.__name__,
+)
+async def test_who_is_put_away_does_not_wait_for_the_collector(
+    database: str, quick_eviction: None, wait: Callable[[], Awaitable[None]]
+) -> None:
+    app = App("shop", database=database)
+
+    @app.workflow
+    async def body() -> None:
+        await wait()
+
+    async with app:
+        gc.collect()
+        gc.disable()
+        try:
+            handle = await body.start()
+            [run] = executor(app).executions.values()
+            seen = [weakref.ref(run), weakref.ref(run.loop)]
+            del run
+            await until(lambda: not executor(app).executions)
+            await until(lambda: all_wait(app._home.engine().line.store, 1))
+            await until(lambda: not any(one() for one in seen), 5)
+            await handle.cancel()
+        finally:
+            gc.enable()

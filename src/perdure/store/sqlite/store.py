@@ -64,6 +64,7 @@ class SQLiteStore:
         self.url = f"sqlite:///{self.path}"
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._unheard = False
 
     # -- opening
 
@@ -72,7 +73,7 @@ class SQLiteStore:
             return
         answers = Answers(asyncio.get_running_loop())
         await answers.loop.run_in_executor(None, file.prepare, self.path)
-        self._writer, self._reader = Writer(self.path, answers), Reader(self.path, answers)
+        self._writer, self._reader = Writer(self.path, answers, unheard=self._unheard), Reader(self.path, answers)
         try:
             await self._write(lambda conn: migrate.check(conn, self.path))
             await self._read(lambda _: None)
@@ -238,7 +239,8 @@ class SQLiteStore:
         return await self._read(lambda conn: executors.roll_call(conn, self.app, _clock(now)))
 
     def lifeline(self, id: bytes, lost: Callable[[], None]) -> None:
-        """Nothing to do: who dies beside a file is known by its pid."""
+        """Who dies beside a file is known by its pid; but nobody of this process need look for each renewal."""
+        self._unheard = True
 
     async def bury(
         self,
