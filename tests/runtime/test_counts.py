@@ -385,6 +385,7 @@ async def test_idle_it_asks_less_than_twice_a_second(
         host = executor(app)
         await app.waits.start_many(range(200))
         await until(lambda: not host.executions)
+        host.polling = False
         host._stop_polling()
         await until(lambda: not (host._looking or host._tasks or host.reaper.under_way))
         await host._round()  # whatever comes once a minute or less often
@@ -412,6 +413,7 @@ async def test_whoever_is_killed_costs_a_round_no_more_once_it_is_taken_over(url
     app = idle(url, calls)
     async with app:
         host = executor(app)
+        host.polling = False
         host._stop_polling()
         gone = Incarnation(id=b"gone".ljust(16, b"."), executor="gone", version=host.version)
         await app._home.engine().line.store.register(gone, 1)

@@ -117,7 +117,8 @@ async def within_a_limit() -> None:
 
 
 async def on_the_loop() -> None:
-    await asyncio.wait([asyncio.ensure_future(asyncio.sleep(86_400)), asyncio.ensure_future(for_a_message())])
+    asleep = asyncio.ensure_future(asyncio.sleep(86_400))  # waits: on the workflow's loop, durably
+    await asyncio.wait([asleep, asyncio.ensure_future(for_a_message())])
 
 
 @pytest.mark.parametrize(

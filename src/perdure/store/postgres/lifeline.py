@@ -14,7 +14,11 @@ PREFIX = "perdure lease "  # as in queries/incarnation.sql; with the id, shorter
 
 async def name(link: Link, id: bytes, lost: Callable[[], None], conn: Connection) -> None:
     """Name a new connection of ``link``, and tell of its end."""
-    conn.add_termination_listener(lambda _conn: lost())
+
+    def ended(_conn: object) -> None:
+        lost()
+
+    conn.add_termination_listener(ended)
     if not link.pooled:
         await conn.execute(f"set application_name to '{PREFIX}{id.hex()}'")
 
