@@ -6,7 +6,7 @@ is not measured. ``--warm`` workflows went the same way before, and were all in 
 time: what the allocator keeps of those, whatever n is, is not the account of whoever waits.
 
 Prints one JSON line: starts/s, wakes/s, resident memory before, with all asleep, and at the end, and bytes for each;
-and blocks of memory that are in use for each, which no allocator blurs.
+also without the pages that SQLite keeps, which are bounded; and blocks of memory in use, which no allocator blurs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from bench.meter import emit, wait_line
 from perdure import App, Topic, now, recv, sleep
@@ -110,15 +112,20 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def page_cache() -> int:
+    """Bytes that SQLite has for itself: pages of the file, nearly all of it, at most 32 MB for a connection."""
+    return int(apsw.memory_used())
+
+
 async def through(app: Any, other: Other, count: int, asleep: float) -> dict[str, Any]:
     """All of them there and back."""
-    before, blocks = resident(), sys.getallocatedblocks()
+    before, cached, blocks = resident(), page_cache(), sys.getallocatedblocks()
     until = time.time() + asleep
     began = time.perf_counter()
     other.tell(until)
     started = await other.says("STARTED") - began
     parked = await other.says("WAIT") - began
-    waiting, blocks = resident(), sys.getallocatedblocks() - blocks
+    waiting, cached, blocks = resident(), page_cache() - cached, sys.getallocatedblocks() - blocks
     held = len(app._home.engine().executor.executions)
     late = max(0.0, time.time() - until)
     await asyncio.sleep(until - time.time())
@@ -130,6 +137,7 @@ async def through(app: Any, other: Other, count: int, asleep: float) -> dict[str
         "n": count, "starts_per_s": round(count / started), "start_and_evict_s": round(parked, 1), "held": held,
         "rss_before_mb": round(before / 1e6, 1), "rss_waiting_mb": round(waiting / 1e6, 1),
         "rss_after_mb": round(after / 1e6, 1), "bytes_each_waiting": round((waiting - before) / count),
+        "without_page_cache": round((waiting - before - cached) / count),
         "bytes_each_after": round((after - before) / count), "blocks_each_waiting": round(blocks / count, 3),
         "wakes_per_s": round(count / woken),
         **({"slept_too_short_s": round(late, 1)} if late else {}),
