@@ -2,7 +2,8 @@
 
 Three executors under load; one is killed, again and again, each time when all are there and all work moves. ``--n`` so
 many kills, ``--k`` the lease in seconds. Workload ``takeover``: a process of the same machine, whose pid proves its
-death. ``takeover_lease``: no boot id, as between machines, so that only the lease can tell.
+death. ``takeover_lease``: no boot id, as between machines, so that only the lease can tell, and on Postgres the
+connection that closes.
 """
 
 from __future__ import annotations

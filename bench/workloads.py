@@ -166,7 +166,8 @@ LINES: tuple[Line, ...] = (
         most_runs=1, group="takeover",
     ),
     line(
-        "takeover_lease", "only the lease can tell (15 s), p99", P99_S, only("takeover_lease", 10, 15), at_most=21.0,
+        "takeover_lease", "killed elsewhere: no pid to tell, lease of 15 s, p99", P99_S,
+        only("takeover_lease", 10, 15), at_most=11.0,
         most_runs=1, group="takeover",
     ),
     line(

@@ -160,10 +160,10 @@ class NobodyNotices(Mutant):
 def _as_fleet(patch: pytest.MonkeyPatch) -> None:
     plain = perdure.runtime.recovery._bury_the_gone
 
-    async def bury(host: Any) -> list[bytes]:
+    async def bury(host: Any, roll: Any) -> list[bytes]:
         mode, host.recovery = host.recovery, "fleet"
         try:
-            return await plain(host)
+            return await plain(host, roll)
         finally:
             host.recovery = mode
 

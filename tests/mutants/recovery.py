@@ -125,7 +125,7 @@ class TakesFromTheLiving(Mutant):
     kinds = ("chain", "group", "family")
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
-        async def all_gone(host: Any) -> list[bytes]:
+        async def all_gone(host: Any, _roll: Any) -> list[bytes]:
             return [who.id for who in await host.line.store.incarnations() if who.id != host.me.id]
 
         patch.setattr(perdure.runtime.recovery, "_bury_the_gone", all_gone)

@@ -35,7 +35,7 @@ def a_round(monkeypatch: pytest.MonkeyPatch) -> Round:
     """Adoption's rounds by hand only: no executor makes one of its own."""
     real = adoption.Adopter.round
 
-    async def none(self: adoption.Adopter) -> None: ...
+    async def none(self: adoption.Adopter, _roll: object = None) -> None: ...
 
     monkeypatch.setattr(adoption.Adopter, "round", none)
     return real

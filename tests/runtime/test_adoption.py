@@ -8,16 +8,17 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from perdure import App, patched, recv, sleep
 from perdure.errors import ConfigError
-from perdure.model.records import Incarnation
 from perdure.model.states import Cause, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.writes import Unit
 from perdure.runtime import adoption
 from perdure.runtime.pasts import Past
 from perdure.store.base import without_cleanup
+from perdure.store.rollcall import RollCall
 from perdure.testing.crash import CrashStore, Mode, Plan
 from tests.runtime.deploys import Body, Fleet, Round, begun, build, comment, finish, first, is_of, version_of
 from tests.runtime.support import Ledger, crash, executor, history, row, until
@@ -271,16 +272,14 @@ async def test_one_executor_of_the_version_tries_the_first_that_lives(
         adopter._unserved_since["v1"] = 0
         later = await fleet.put("later", "v2")
         elder = {who.id: who for who in await me.line.store.incarnations()}[later]
-        real = me.line.store.incarnations
+        real = me.line.store.roll_call
 
-        async def turned() -> list[Incarnation]:  # the other one was there before us
-            return [
-                type(who)(**{**{f: getattr(who, f) for f in who.__struct_fields__}, "started": 1})
-                if who.id == elder.id else who
-                for who in await real()
-            ]  # fmt: skip
+        async def turned(**given: Any) -> RollCall:  # the other one was there before us
+            roll = await real(**given)
+            known = [replace(who, started=1) if who.id == elder.id else who for who in roll.known]
+            return replace(roll, known=known)
 
-        monkeypatch.setattr(me.line.store, "incarnations", turned)
+        monkeypatch.setattr(me.line.store, "roll_call", turned)
         await a_round(adopter)
         assert await version_of(app) == "v1", "the other one's part"
         await me.line.store.bury([later], expired_only=False)

@@ -166,6 +166,8 @@ async def test_a_renewal_that_is_not_answered_is_tried_again(monkeypatch: pytest
 
         async def close(self) -> None: ...
 
+        def lifeline(self, _id: bytes, _lost: object) -> None: ...
+
         async def heartbeat(self, _id: bytes, _lease: int, *, lag: int) -> int:
             tries.append(lag)
             if len(tries) == 1:
@@ -194,6 +196,7 @@ async def test_a_loop_that_stands_still_is_renewed_no_more_only_if_asked_for(
     class Counting:
         async def open(self) -> None: ...
         async def close(self) -> None: ...
+        def lifeline(self, _id: bytes, _lost: object) -> None: ...
 
         async def heartbeat(self, _id: bytes, _lease: int, *, lag: int) -> int:
             beats.append(lag)

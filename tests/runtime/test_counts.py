@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import pytest
 
 import perdure.sync
 from perdure import App, recv, write_stream
+from perdure.model.records import Incarnation
+from perdure.runtime.executor import POLL_SECONDS_MAX
+from perdure.runtime.leases import BEATS
+from perdure.runtime.reaper import ROUND_SECONDS_MAX
+from perdure.store.postgres.connection import Link
 from tests.runtime.support import crash, executor, until
 
 BACKGROUND = frozenset({"poll", "heartbeat", "incarnations", "bury"})  # by time, whatever runs
@@ -331,3 +337,92 @@ async def test_an_idle_executor_writes_nothing_but_its_heartbeats(url: str, call
         [me] = await app._home.engine().line.store.incarnations()
         assert me.beats in (calls["heartbeat"] - 1, calls["heartbeat"])  # one write each; the last may be on its way
         assert {name: calls[name] for name in WRITES if calls[name]} == {}
+
+
+# -- idle
+
+
+def idle(url: str, calls: Counter[str]) -> Any:
+    """An app with queues, schedules that are not due for long, and a workflow that waits."""
+    app: Any = App("idle", database=url)
+    make = app._home.make_store
+    app._home.make_store = lambda *args: Counting(make(*args), calls)
+    for n in range(20):
+        app.queue(f"queue-{n}", concurrency=1 + n)
+
+        @app.schedule(every=timedelta(days=30 + n), name=f"schedule-{n}")
+        @app.workflow(name=f"at-{n}")
+        async def at() -> None: ...
+
+    @app.workflow
+    async def waits(_n: int) -> None:
+        await recv("word")
+
+    app.waits = waits
+    return app
+
+
+@pytest.fixture
+def sent_on_links(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that a Postgres store sends, whatever called for it; but for heartbeats."""
+    seen: list[str] = []
+    prepare = Link.prepare
+
+    async def counting(link: Link, sql: str) -> Any:
+        seen.extend([] if sql.startswith("update perdure.incarnation") else [sql])
+        return await prepare(link, sql)
+
+    monkeypatch.setattr(Link, "prepare", counting)
+    return seen
+
+
+async def test_idle_it_asks_less_than_twice_a_second(
+    url: str, calls: Counter[str], quick_eviction: None, sent_on_links: list[str]
+) -> None:
+    """Whatever there is: 20 queues, 20 schedules, and many that wait. Notifications or not."""
+    app = idle(url, calls)
+    async with app:
+        host = executor(app)
+        await app.waits.start_many(range(200))
+        await until(lambda: not host.executions)
+        host.polling = False
+        host._stop_polling()
+        await until(lambda: not (host._looking or host._tasks or host.reaper.under_way))
+        await host._round()  # whatever comes once a minute or less often
+        await until(lambda: not host._tasks)
+
+        async def counted(act: Callable[[], Awaitable[None]]) -> int:
+            calls.clear()
+            sent_on_links.clear()
+            await act()
+            await until(lambda: not host._tasks)
+            count = calls.total() - calls["heartbeat"]
+            assert len(sent_on_links) == (0 if url.startswith("sqlite") else count), (calls, sent_on_links)
+            return count
+
+        a_look = await counted(host._look_once)
+        a_round = await counted(host._round)
+        assert (a_look, a_round) == (1, 3), calls
+        a_second = a_look / POLL_SECONDS_MAX + a_round / ROUND_SECONDS_MAX + BEATS / host.reaper.guards._lease
+        assert a_second <= 1.9, "the last tenth is for what comes once a minute"
+        assert POLL_SECONDS_MAX <= 1.0, "without notifications a wake takes this long"
+
+
+async def test_whoever_is_killed_costs_a_round_no_more_once_it_is_taken_over(url: str, calls: Counter[str]) -> None:
+    """The dead stay in the roll for a minute: what they had is looked for only while they have it."""
+    app = idle(url, calls)
+    async with app:
+        host = executor(app)
+        host.polling = False
+        host._stop_polling()
+        gone = Incarnation(id=b"gone".ljust(16, b"."), executor="gone", version=host.version)
+        await app._home.engine().line.store.register(gone, 1)
+        await host._round()
+        await until(lambda: not host._tasks)
+        assert calls["bury"] == 1
+        await host._round()
+        await until(lambda: not host._tasks)
+        calls.clear()
+        await host._round()
+        await until(lambda: not host._tasks)
+        assert calls.total() - calls["heartbeat"] == 3, calls

@@ -227,7 +227,7 @@ async def test_work_whose_owner_is_forgotten_is_taken_over(database: str) -> Non
         await store.leave(me)
         assert me not in {who.id for who in await store.incarnations()}
         await start(app, "late")
-        assert await store.owners() == [me]
+        assert (await store.roll_call()).owners == [me]
         assert await reap(executor(heir)) == 1
         assert in_memory(heir, "late")
 

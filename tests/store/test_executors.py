@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from perdure.model.records import Incarnation
 from perdure.store.base import Store
-from tests.store.build import ME, OTHER, SECOND, T, close, one, own, running, start, tok, unit
+from tests.store.build import ME, OTHER, SECOND, T, close, one, running, tok, unit
 
 
 def who(id: bytes, **more: object) -> Incarnation:
@@ -141,13 +141,3 @@ async def test_what_is_over_is_given_to_an_heir(store: Store) -> None:
     assert await store.heartbeat(ME, SECOND, now=T) is None
     assert await store.hand_over([ME], None) == ["a", "b"]
     assert {i.heir for i in await store.incarnations()} == {None}
-
-
-async def test_whoever_owns_anything_is_found(make_store: Callable[[str], Awaitable[Store]]) -> None:
-    store, elsewhere = await make_store("app"), await make_store("elsewhere")
-    await running(elsewhere, "x")
-    await store.register(who(OTHER), SECOND, now=T)
-    for n, owner in enumerate((OTHER, b"b".ljust(16, b"."), b"a".ljust(16, b"."), b"b".ljust(16, b"."))):
-        claim = tok("claim")
-        await one(store, own(f"w{n}", claim, start=start(f"w{n}", claim, owner=owner)))
-    assert sorted(await store.owners()) == sorted([OTHER, b"a".ljust(16, b"."), b"b".ljust(16, b".")])

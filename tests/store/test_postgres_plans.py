@@ -34,7 +34,7 @@ OF_THE_APP = {
     ("poll", "wake_pkey"),
     ("stray_commanded", "wake_pkey"),
     ("app_next", "workflow_pkey"),  # hops from app to app
-    ("owners", "workflow_open"),  # hops from owner to owner
+    ("roll_call", "workflow_open"),  # hops from owner to owner, from version to version
     ("queue_progress", "workflow_open"),  # counted for operators, up to a bound
     ("slot_fill", "workflow_open"),  # when a queue gets its first limit
     ("poll", "expiry_pkey"),  # the head of an ordered index

@@ -17,6 +17,7 @@ import pytest
 
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.model.ids import RunKey
+from perdure.model.records import Incarnation
 from perdure.store.base import ClaimRequest
 from perdure.store.sqlite import SQLiteStore, connection, file, health
 from perdure.store.sqlite.owned import FORGET, FORGET_RUN
@@ -466,6 +467,27 @@ async def test_a_hint_comes_from_others_only(store: SQLiteStore, tmp_path: Path)
     await other.open()
     await queued(other, "x")
     await asyncio.wait_for(come.wait(), 5)
+    await other.close()
+
+
+async def test_a_lease_that_is_renewed_is_no_hint_to_its_own_process(store: SQLiteStore, tmp_path: Path) -> None:
+    """It would look for news at each beat; whoever else writes is heard as before."""
+    come = asyncio.Event()
+    lease, other = SQLiteStore(tmp_path / "test.db", "app"), SQLiteStore(tmp_path / "test.db", "app")
+    lease.lifeline(ME, lambda: None)
+    await lease.open()
+    await other.open()
+    await lease.register(Incarnation(id=ME, executor="e"), 10**9)
+    store.on_hint(come.set)
+    await store.rows([])
+    for _ in range(5):
+        await asyncio.sleep(connection.HINT_EVERY * 2)  # waits: a look passes between beats
+        assert await lease.heartbeat(ME, 10**9)
+    await asyncio.sleep(connection.HINT_EVERY * 3)  # waits: to see that nothing comes
+    assert not come.is_set()
+    await queued(other, "x")
+    await asyncio.wait_for(come.wait(), 5)
+    await lease.close()
     await other.close()
 
 

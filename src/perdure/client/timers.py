@@ -1,4 +1,8 @@
-"""One heap for all that waits for a time, by the database's clock as estimated here. Never early."""
+"""One heap for all that waits for a time, by the database's clock as estimated here. Never early.
+
+What is cancelled leaves memory soon, however far its time is: a workflow that was evicted while it sleeps for a month
+is a row, and nothing here.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,23 @@ from collections.abc import Callable
 
 from perdure.clock import Clock
 
+CANCELLED_MIN = 100  # fewer are left in the heap, whatever else is in it
+
 
 class Timer:
     """A wait that can be cancelled."""
 
-    __slots__ = ("callback", "when")
+    __slots__ = ("_timers", "callback", "when")
 
-    def __init__(self, when: int, callback: Callable[[], None]) -> None:
+    def __init__(self, when: int, callback: Callable[[], None], timers: Timers) -> None:
         self.when = when
         self.callback: Callable[[], None] | None = callback
+        self._timers = timers
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._timers.note_cancelled()
 
 
 class Timers:
@@ -30,12 +39,13 @@ class Timers:
         self._loop = loop
         self._heap: list[tuple[int, int, Timer]] = []
         self._count = 0
+        self._cancelled = 0  # of those in the heap
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = 0
 
     def at(self, when: int, callback: Callable[[], None]) -> Timer:
         """Run ``callback`` not before ``when`` (microseconds)."""
-        timer = Timer(when, callback)
+        timer = Timer(when, callback, self)
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, timer))
         if self._handle is None or when < self._armed_for:
@@ -47,7 +57,16 @@ class Timers:
         heap = self._heap
         while heap and heap[0][2].callback is None:
             heapq.heappop(heap)
+            self._cancelled -= 1
         return heap[0][0] if heap else None
+
+    def note_cancelled(self) -> None:
+        """One of those in the heap waits no more; when most do not, the heap is made anew, without them."""
+        self._cancelled += 1
+        if self._cancelled > max(CANCELLED_MIN, len(self._heap) // 2):
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
 
     def _arm(self) -> None:
         if self._handle is not None:
@@ -73,6 +92,7 @@ class Timers:
 
     def close(self) -> None:
         self._heap.clear()
+        self._cancelled = 0
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -30,6 +30,7 @@ from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
 from perdure.runtime.recovery import Former, strays
 from perdure.runtime.replay_check import Replayer
+from perdure.store.rollcall import RollCall
 
 log = logging.getLogger("perdure")
 
@@ -90,30 +91,36 @@ class Adopter:
             replayer.close()
         return next((verdict.detail for verdict in verdicts if not verdict.safe), None)
 
-    async def round(self) -> None:
-        """One round; nothing if one is under way. Trouble with the database is left to the next."""
+    async def round(self, roll: RollCall | None = None) -> None:
+        """One round; nothing if one is under way. Trouble with the database is left to the next.
+
+        ``roll``: if it was called just now.
+        """
         if self._under_way or not self._host.version:
             return
         self._under_way = True
         try:
-            await self._round()
+            await self._round(roll)
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, work of other versions is looked at again later: %s", trouble)
         finally:
             self._under_way = False
 
-    async def _round(self) -> None:
+    async def _round(self, roll: RollCall | None) -> None:
         host, store = self._host, self._host.line.store
-        owners, known = await store.owners(), await store.incarnations()
+        if roll is None:
+            roll = await store.roll_call(now=host.line.clock.stamp())
         # A lease that has run out counts once more: after an outage all have, and most come back.
         now = host.line.clock.now()
-        live = [who for who in known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)]
-        await self._given.look(owners, known, live)
-        fleet = self._see(owners, known, live)
+        live = [
+            who for who in roll.known if who.serving and who.lease_until + who.lease > now and not provably_gone(who)
+        ]
+        await self._given.look(roll.owners, roll.known, live)
+        fleet = self._see(roll, live)
         if fleet is None or host.recovery == "manual":
             return
-        await self._release(fleet)
-        versions = self._unserved(await store.stray_versions(), fleet)
+        released = await self._release(fleet)
+        versions = self._unserved(await store.stray_versions() if released else roll.strays, fleet)
         if not versions or not fleet.first:
             return
         target = await host.target()
@@ -125,9 +132,15 @@ class Adopter:
             await self._try_all([version for version in versions if version not in launched], target, begun=True)
         await self._cancel(versions, target)
 
-    def _see(self, owners: Sequence[bytes], known: Sequence[Incarnation], live: Sequence[Incarnation]) -> Fleet | None:
+    def _live(self, roll: RollCall) -> list[Incarnation]:
+        """A lease that has run out counts once more: after an outage all have, and most come back."""
+        now = self._host.line.clock.now()
+        serving = (who for who in roll.known if who.serving)
+        return [who for who in serving if who.lease_until + who.lease > now and not provably_gone(who)]
+
+    def _see(self, roll: RollCall, live: Sequence[Incarnation]) -> Fleet | None:
         """None if others take this executor for dead."""
-        host = self._host
+        host, known = self._host, roll.known
         me = next((who for who in live if who.id == host.me.id), None)
         if me is None:
             return None
@@ -137,19 +150,18 @@ class Adopter:
         if host.recovery == "own":
             gone = [who for who in gone if who.executor == me.executor or who.state == "released"]
         served = frozenset(who.version for who in live)
-        over = {who.id for who in gone} | set(strays(host, owners, {who.id for who in known}))
-        return Fleet(served, len(live) == 1, first is me, me.lease, [id for id in owners if id in over])
+        over = {who.id for who in gone} | set(strays(host, roll.owners, {who.id for who in known}))
+        return Fleet(served, len(live) == 1, first is me, me.lease, [id for id in roll.owners if id in over])
 
-    async def _release(self, fleet: Fleet) -> None:
-        """What the gone were running, and no live executor could take over, is left by nobody: queued."""
+    async def _release(self, fleet: Fleet) -> int:
+        """What the gone were running, and no live executor could take over, is left by nobody: queued; how many."""
         store, stamp = self._host.line.store, self._host.line.clock.stamp
-        if not fleet.gone:
-            return
         count = 0
-        while released := await store.release_orphans(fleet.gone, fleet.served, ORPHANS, now=stamp()):
+        while fleet.gone and (released := await store.release_orphans(fleet.gone, fleet.served, ORPHANS, now=stamp())):
             count += len(released)
         if count:
             log.info("%s of executors that are gone, of versions that nobody runs, queued", _many(count))
+        return count
 
     def _unserved(self, versions: Collection[str], fleet: Fleet) -> list[str]:
         """The versions whose time has come."""

@@ -131,6 +131,9 @@ class AsyncExecution(answers.Answering):
         self.run.gone = True
         if hasattr(self, "loop"):
             self.loop.unwind()
+        for op in self._timer_ops.values():
+            op.deliver = _to_nobody  # it holds this, and the run holds the op
+        self._timer_ops.clear()
 
     def _ended(self, unit: Unit) -> None:
         super()._ended(unit)
@@ -231,3 +234,7 @@ class AsyncExecution(answers.Answering):
     def continue_as_new(self, order: Any) -> None:
         self.check_alive()
         raise ContinueAsNew(order)
+
+
+def _to_nobody(_record: Record) -> None:
+    """Whoever waited has been put away."""

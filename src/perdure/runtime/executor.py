@@ -48,14 +48,14 @@ from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
 from perdure.runtime.queues import Queues
 from perdure.runtime.reaper import Reaper
-from perdure.runtime.recovery import CLAIM_BATCH, meet, reap, refuse_company, retry_held
-from perdure.runtime.requests import serve_requests
+from perdure.runtime.recovery import CLAIM_BATCH, meet, refuse_company, retry_held
+from perdure.runtime.rounds import first_round, whole_round
 from perdure.runtime.schedules import Scheduler
 from perdure.runtime.suspects import Suspects, among, request_of
 from perdure.runtime.sweeper import Sweeper
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
-from perdure.runtime.upgrades import Following, follow
+from perdure.runtime.upgrades import Following
 from perdure.runtime.wakes import take_wakes
 from perdure.store.base import ClaimRequest
 from perdure.versions.routing import target
@@ -161,8 +161,7 @@ class Executor:
         await launch(self)
         await verbs.patiently(self.line, self.queues.declare)
         await retry_held(self)
-        await follow(self)
-        await reap(self, batches=1)  # the rounds go on with what is left, while this one works already
+        await first_round(self)
         await say_unfinished(self)
         self._opened = True
         self.look()
@@ -425,11 +424,7 @@ class Executor:
 
     async def _round(self) -> None:
         if self.alive:
-            await follow(self)
-            await reap(self)
-            # may take their time: recovery does not wait
-            for aside in (serve_requests(self), self.adopter.round(), self.sweeper.round()):
-                self.keep(asyncio.Task(aside, loop=self.line.loop))
+            await whole_round(self)
 
     async def target(self) -> Target:
         """Where new work goes, by workflow id."""

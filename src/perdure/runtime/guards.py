@@ -33,7 +33,10 @@ Renewal = tuple[int, int]  # the count of them, and until when the lease runs si
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Who may be taken for dead by its lease, and by its silence (with the count of renewals that was seen last)."""
+    """Who may be taken for dead by its lease, and by its silence (with the count of renewals that was seen last).
+
+    Silent is also who did not renew although its lifeline was cut.
+    """
 
     expired: list[bytes]
     silent: dict[bytes, int]
@@ -69,15 +72,18 @@ class Guards:
         self._calm_from = max(self._calm_from, since + self._lease)
         log.warning("%s: for %.0f s no lease that looks expired is taken for a death", why, self._lease)
 
-    def judge(self, others: Sequence[Incarnation], now: int, at: float) -> Verdict:
-        """Who of the serving ``others`` (none of them proven dead) may be taken for dead, at ``now`` and ``at``."""
+    def judge(self, others: Sequence[Incarnation], now: int, at: float, overdue: Collection[bytes] = ()) -> Verdict:
+        """Who of the serving ``others`` (none of them proven dead) may be taken for dead, at ``now`` and ``at``.
+
+        ``overdue``: those of them that are, by their ``lifelines``.
+        """
         with self._lock:
             self._listen(others, at)
             expired = [who.id for who in others if who.lease_until <= now]
             silent = {
                 who.id: who.beats
                 for who in others
-                if at - self._beats[who.id][1] >= (who.lease / 1e6 or self._lease) + self._poll
+                if at - self._beats[who.id][1] >= (who.lease / 1e6 or self._lease) + self._poll or who.id in overdue
             }
             if at < self._calm_from or self._is_mass(others, {*expired, *silent}, at):
                 return Verdict([], {})

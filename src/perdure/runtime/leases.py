@@ -8,6 +8,8 @@ Promises:
   new effect begins, until a renewal is acknowledged again;
 - a heartbeat that finds no row of ours means "declared dead": ``on_dead`` is called once, and this identity is over;
 - each heartbeat tells how late the host's event loop is (``lag``), and what time the database has (``saw``);
+- a renewal that failed is tried again within a second, and so is one made whose connection then closes: who looks for
+  the dead may see that it has;
 - with ``max_stall`` a loop that has stood still for so long is renewed no more, until it answers: the lease runs out,
   others take its work over, and it goes on as somebody new.
 """
@@ -124,6 +126,7 @@ class Lease:
         self._saw = saw
         self._max_stall = max_stall
         self._stalled = False
+        self._hurry = False  # the next renewal does not wait for its beat
         self._acknowledged = elapsed()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="perdure-lease", daemon=True)
@@ -157,8 +160,13 @@ class Lease:
             )  # fmt: skip
         return self._stalled
 
+    def _cut(self) -> None:
+        """The connection has closed: others may see that, and take this for a death."""
+        self._hurry = True
+
     async def _renew(self) -> None:
         store = self._make_store()
+        store.lifeline(self.who.id, self._cut)
         opened = False
         try:
             with contextlib.suppress(DatabaseTrouble):  # at once: where connections run out, this one is to be there
@@ -167,10 +175,12 @@ class Lease:
             beat = self.seconds / BEATS
             patience = max(beat, ANSWER_SECONDS)
             tried = elapsed()
+            told = -beat
             while not await asyncio.to_thread(self._stop.wait, min(beat, LOOK_SECONDS)):
                 self._on_look()
-                if self._stands_still() or elapsed() - tried < beat:
+                if self._stands_still() or (elapsed() - tried < beat and not self._hurry):
                     continue
+                self._hurry = False
                 tried = asked = elapsed()
                 try:
                     if not opened:
@@ -183,7 +193,10 @@ class Lease:
                         now = await store.heartbeat(self.who.id, int(self.seconds * 1e6), lag=lag)
                 except (DatabaseTrouble, TimeoutError) as trouble:
                     why = str(trouble) or f"no answer within {patience:.0f} s"
-                    log.warning("the lease could not be renewed: %s", why)
+                    self._hurry = True
+                    if asked - told >= beat:
+                        told = asked
+                        log.warning("the lease could not be renewed: %s", why)
                     continue
                 if now is None:
                     self.dead = True

@@ -3,7 +3,8 @@
 A round (``recovery.reap``) is a few small queries. It comes
 
 - every third of a lease (5 s at most), 20 % sooner or later so that executors do not all look at once;
-- a moment after the next lease would run out, so that a silent death is found when it may be;
+- a moment after the next lease would run out, so that a silent death is found when it may be, and a moment after
+  one whose connection has closed should have renewed;
 - at once when a process of this machine that was serving is gone: its pid is looked at twice a second, without a query;
 - soon again while there was more to take than could be taken.
 """
@@ -18,6 +19,7 @@ from typing import Any
 from perdure.model.records import Incarnation
 from perdure.runtime.guards import Guards
 from perdure.runtime.leases import BEATS, process_started, same_place
+from perdure.runtime.lifelines import Lifelines
 
 ROUND_SECONDS_MAX = 5.0
 PEER_SECONDS = 0.5  # between two looks at the processes of this machine
@@ -47,8 +49,10 @@ class Reaper:
         self._round = min(ROUND_SECONDS_MAX, lease / BEATS)
         self.elapsed = elapsed
         self.guards = guards if guards is not None else Guards(lease, self._round, lease / BEATS)
-        self.next_expiry: float | None = None  # in so many seconds the first lease runs out
+        self.lifelines = Lifelines()
+        self.next_expiry: float | None = None  # in so many seconds the first lease runs out, or a suspect is overdue
         self.soon: float | None = None  # the next round comes in so many seconds: something is left to take
+        self.buried = False  # somebody, in the latest round: what was read before it is old
         self._rounds = 0
         self._again = False
         self._peers: list[Incarnation] = []

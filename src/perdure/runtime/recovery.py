@@ -19,6 +19,7 @@ from perdure.runtime.leases import provably_gone
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.reaper import Reaper
 from perdure.store.base import ClaimRequest
+from perdure.store.rollcall import RollCall
 
 log = logging.getLogger("perdure")
 
@@ -74,17 +75,25 @@ class Host(Former, Protocol):
     async def take_on(self, claimed: Sequence[Claimed]) -> None: ...
 
 
-async def reap(host: Host, batches: int = BATCHES_MAX) -> int:
+async def call_the_roll(host: Host) -> RollCall:
+    """Who is there, for all that a round does; the guards learn what time the database has."""
+    asked = host.reaper.elapsed()
+    roll = await host.line.store.roll_call(now=host.line.clock.stamp())
+    host.reaper.guards.saw(roll.now, asked, host.reaper.elapsed())
+    return roll
+
+
+async def reap(host: Host, roll: RollCall | None = None, batches: int = BATCHES_MAX) -> int:
     """Take over what the gone have left, so many batches at most; how many workflows that were.
 
-    What is left then is for the next round, which comes at once.
+    ``roll``: if it was called just now. What is left then is for the next round, which comes at once.
     """
-    host.reaper.soon = None
+    host.reaper.soon, host.reaper.buried = None, False
     if not host.may_begin():
         return 0
     taken = 0
     try:
-        gone = await _bury_the_gone(host)
+        gone = await _bury_the_gone(host, roll or await call_the_roll(host))
         if gone:
             taken = await _take_over(host, gone, batches)
         if host.reaper.may_forget():
@@ -161,32 +170,31 @@ async def _take_suspects(host: Host, gone: list[bytes], spared: list[bytes]) -> 
     return taken
 
 
-async def _bury_the_gone(host: Host) -> list[bytes]:
+async def _bury_the_gone(host: Host, roll: RollCall) -> list[bytes]:
     """Owners whose work may be taken: left, dead, given to us by an operator, or known by their work alone."""
     store, stamp, reaper = host.line.store, host.line.clock.stamp, host.reaper
-    owners = await store.owners()  # first: whoever owns something and is not known after that has been forgotten
-    others = [who for who in await store.incarnations() if who.id != host.me.id]
+    owners = roll.owners
+    others = [who for who in roll.known if who.id != host.me.id]
     given = [who.id for who in others if who.state == "released" and who.heir in (None, host.executor_id)]
     known = {who.id for who in others} | {host.me.id}
     if host.recovery == "manual":  # what this process was itself, and is forgotten, no person could give to anybody
         return [*given, *(id for id in host.former if id in owners and id not in known)]
     if host.recovery == "own":
         others = [who for who in others if who.executor == host.me.executor]
-    asked = reaper.elapsed()
-    now = (await store.poll(None, None, now=stamp())).now
-    at = reaper.elapsed()
-    reaper.guards.saw(now, asked, at)
+    now, at = roll.now, reaper.elapsed()
     seeming = [who for who in others if who.serving]
     proven = [who.id for who in seeming if provably_gone(who)]
     if proven:
         await store.bury(proven, expired_only=False, now=stamp())
     serving = [who for who in seeming if who.id not in proven]
-    verdict = reaper.guards.judge(serving, now, at)
+    verdict = reaper.guards.judge(serving, now, at, reaper.lifelines.look(serving, roll, at))
     buried = await store.bury(verdict.expired, now=stamp()) if verdict.expired else []
     if verdict.silent:
         buried += await store.bury(list(verdict.silent), expired_only=False, beats=verdict.silent, now=stamp())
+    reaper.buried = bool(proven or buried)
     reaper.know(serving)
-    reaper.next_expiry = reaper.guards.next_expiry(serving, now)
+    soon = (reaper.guards.next_expiry(serving, now), reaper.lifelines.next_due)
+    reaper.next_expiry = min((wait for wait in soon if wait is not None), default=None)
     over = [who.id for who in others if who.state in ("dead", "gone")]
     return [id for id in dict.fromkeys([*proven, *buried, *over, *given, *strays(host, owners, known)]) if id in owners]
 
@@ -233,7 +241,7 @@ async def until_alone(host: Host) -> None:
     told = False
     while True:
         try:
-            await _bury_the_gone(host)
+            await _bury_the_gone(host, await call_the_roll(host))
             other = await company(host, host.me.id)
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, whether another executor serves is looked at later: %s", trouble)

@@ -22,6 +22,7 @@ from perdure.runtime.launch import register
 from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.recovery import BY_CODE
 from perdure.runtime.schedules import Declared
+from perdure.store.rollcall import RollCall
 
 log = logging.getLogger("perdure")
 
@@ -52,8 +53,8 @@ class Host(Launching, Protocol):
     def look(self) -> None: ...
 
 
-async def follow(host: Host) -> int:
-    """One round; how many workflows were moved to the version that runs here."""
+async def follow(host: Host, roll: RollCall | None = None) -> int:
+    """One round; how many workflows were moved to the version that runs here. ``roll``: if it was called just now."""
     store, routes = host.line.store, host.line.routes
     try:
         routing = await store.routing()
@@ -61,7 +62,7 @@ async def follow(host: Host) -> int:
         if routing is None:
             return 0
         await host.following.schedules.see(host, routing)
-        others = await store.incarnations()
+        others = (roll or await store.roll_call(now=host.line.clock.stamp())).known
         await _see_what_is_ours(host, routing, others)
         if routing.current != host.code.version:
             await _succeed(host, routing, others)

@@ -34,6 +34,7 @@ from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.rollcall import RollCall
 from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
 
@@ -203,10 +204,6 @@ class Store(Protocol):
         """Those of ``gone`` that own what had been a suspect of ``version`` before they died; see ``adopt``."""
         ...
 
-    async def owners(self) -> list[bytes]:
-        """Who owns running workflows, be it known as an incarnation or not."""
-        ...
-
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         """Take again, under a new token, running workflows that ``want.owner`` itself owns (a lost claim answer)."""
         ...
@@ -343,6 +340,17 @@ class Store(Protocol):
         ...
 
     async def incarnations(self) -> builtins.list[Incarnation]: ...
+
+    async def roll_call(self, *, now: int | None = None) -> RollCall:
+        """Who is there, what they own and what nobody holds, in one question."""
+        ...
+
+    def lifeline(self, id: bytes, lost: Callable[[], None]) -> None:
+        """Before ``open``: this store renews the lease of ``id``, and others may see by its connection that it lives.
+
+        ``lost`` is called on this store's loop when the connection has ended, where there is one.
+        """
+        ...
 
     async def bury(
         self,

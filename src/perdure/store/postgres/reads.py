@@ -9,9 +9,10 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import CODE
 from perdure.store.base import Fates, Filter, Found
-from perdure.store.postgres import rows
+from perdure.store.postgres import lifeline, rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
+from perdure.store.rollcall import RollCall
 
 
 async def histories(link: Link, place: Place, keys: Sequence[RunKey]) -> dict[RunKey, list[Record]]:
@@ -93,6 +94,15 @@ async def listing(link: Link, place: Place, which: Filter) -> Found:
 
 async def incarnations(link: Link, place: Place) -> list[Incarnation]:
     return [rows.incarnation(row) for row in await link.fetch(place.sql["incarnation_list"], place.app)]
+
+
+async def roll_call(link: Link, place: Place, now: int | None) -> RollCall:
+    first, *_ = found = await link.fetch(place.sql["roll_call"], place.app, now)
+    known = [rows.incarnation(row) for row in found if row[0] is not None]
+    return RollCall(
+        now=first[15], known=known, owners=first[16], strays=first[17], session=first[18],
+        connected=None if link.pooled else lifeline.named(first[19]),
+    )  # fmt: skip
 
 
 async def apps(link: Link, place: Place) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins  # `list` is a method here
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
@@ -27,6 +28,7 @@ from perdure.store.postgres import (
     commands,
     decisions,
     health,
+    lifeline,
     migrate,
     queues,
     reads,
@@ -43,6 +45,7 @@ from perdure.store.postgres.hints import Hints
 from perdure.store.postgres.text import statements
 from perdure.store.postgres.upkeep import PostgresUpkeep
 from perdure.store.postgres.writer import Writer
+from perdure.store.rollcall import RollCall
 from perdure.store.within import Within
 
 
@@ -130,9 +133,6 @@ class PostgresStore:
     async def with_suspects(self, gone: Collection[bytes], version: str) -> builtins.list[bytes]:
         sql = self._place.sql["with_suspects"]
         return [row[0] for row in await self._reading.fetch(sql, self.app, sorted(gone), version)]
-
-    async def owners(self) -> builtins.list[bytes]:
-        return [row[0] for row in await self._reading.fetch(self._place.sql["owners"], self.app)]
 
     async def reclaim(
         self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None
@@ -228,6 +228,12 @@ class PostgresStore:
 
     async def incarnations(self) -> builtins.list[Incarnation]:
         return await reads.incarnations(self._reading, self._place)
+
+    async def roll_call(self, *, now: int | None = None) -> RollCall:
+        return await reads.roll_call(self._reading, self._place, now)
+
+    def lifeline(self, id: bytes, lost: Callable[[], None]) -> None:
+        self._reading.when_made(partial(lifeline.name, self._reading, id, lost))
 
     async def bury(
         self,

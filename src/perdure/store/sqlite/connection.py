@@ -20,7 +20,7 @@ import queue
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ MOVED: Final = "this app was moved"  # what the fence says of an app that lives 
 HINT_EVERY: Final = 0.02  # seconds between two looks at whether another process wrote
 
 Job = Callable[[Connection], Any]
+_unheard: Counter[Path] = Counter()  # commits of this process that are news to nobody, by file
 
 
 class Answers:
@@ -210,8 +211,10 @@ class Writer(Lane):
 
     name = "writer"
 
-    def __init__(self, path: Path, answers: Answers) -> None:
+    def __init__(self, path: Path, answers: Answers, *, unheard: bool = False) -> None:
         self._turn: Turn | None = None
+        self._is_unheard = unheard  # what is written here is news to nobody
+        self._unheard = 0
         self._hint: Callable[[], None] | None = None
         self._seen: int | None = None
         self._looked = 0.0
@@ -264,6 +267,8 @@ class Writer(Lane):
                 _rollback(conn)
                 raise
             self._commit(conn)
+            if self._is_unheard:
+                _unheard[self.path] += 1
         finally:
             turn.release()
         if self._hint is not None:
@@ -282,18 +287,22 @@ class Writer(Lane):
             raise LostAnswer(f"{self.path}: the commit failed midway ({e}); whether it holds is unknown") from e
 
     def idle(self) -> None:
-        """Tell of others' commits. On the connection that writes, ``data_version`` never counts its own."""
+        """Tell of others' commits. On the connection that writes, ``data_version`` never counts its own.
+
+        What is unheard is not told of; nor is what another wrote in the same moment, which the next poll finds.
+        """
         now = time.monotonic()
         if self._hint is None or self.conn is None or now - self._looked < HINT_EVERY * 0.9:
             return
         self._looked = now
+        unheard = _unheard[self.path]
         try:
             seen = self.conn.execute("pragma data_version").get
         except apsw.Error:
             return  # the next job meets the same trouble and answers for it
-        if self._seen is not None and seen != self._seen:
+        if self._seen is not None and seen != self._seen and unheard == self._unheard:
             self._answers.ring(self._hint)
-        self._seen = seen
+        self._seen, self._unheard = seen, unheard
 
     def disconnect(self) -> None:
         super().disconnect()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from perdure.model.records import Incarnation
+from perdure.store.rollcall import RollCall
 from perdure.store.sql import queries
+from perdure.store.sqlite import claim, reads, strays
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
@@ -24,6 +26,12 @@ def register(conn: Connection, app: str, who: Incarnation, lease: int, now: int)
 def heartbeat(conn: Connection, app: str, id: bytes, lease: int, lag: int, now: int) -> int | None:
     renewed = conn.execute(Q["incarnation_renew"], (id, app, now + lease, lag)).fetchall()
     return now if renewed else None
+
+
+def roll_call(conn: Connection, app: str, now: int) -> RollCall:
+    return RollCall(
+        now=now, known=reads.incarnations(conn, app), owners=claim.owners(conn, app), strays=strays.versions(conn, app)
+    )
 
 
 def bury(

@@ -25,6 +25,7 @@ from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.rollcall import RollCall
 from perdure.store.sqlite import (
     claim,
     commands,
@@ -63,6 +64,7 @@ class SQLiteStore:
         self.url = f"sqlite:///{self.path}"
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._unheard = False
 
     # -- opening
 
@@ -71,7 +73,7 @@ class SQLiteStore:
             return
         answers = Answers(asyncio.get_running_loop())
         await answers.loop.run_in_executor(None, file.prepare, self.path)
-        self._writer, self._reader = Writer(self.path, answers), Reader(self.path, answers)
+        self._writer, self._reader = Writer(self.path, answers, unheard=self._unheard), Reader(self.path, answers)
         try:
             await self._write(lambda conn: migrate.check(conn, self.path))
             await self._read(lambda _: None)
@@ -144,9 +146,6 @@ class SQLiteStore:
 
     async def with_suspects(self, gone: Collection[bytes], version: str) -> list[bytes]:
         return await self._read(lambda conn: claim.with_suspects(conn, self.app, gone, version))
-
-    async def owners(self) -> builtins.list[bytes]:
-        return await self._read(lambda conn: claim.owners(conn, self.app))
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         return await self._write(lambda conn: claim.reclaim(conn, self.app, keys, want, _clock(now)))
@@ -235,6 +234,13 @@ class SQLiteStore:
 
     async def incarnations(self) -> builtins.list[Incarnation]:
         return await self._read(lambda conn: reads.incarnations(conn, self.app))
+
+    async def roll_call(self, *, now: int | None = None) -> RollCall:
+        return await self._read(lambda conn: executors.roll_call(conn, self.app, _clock(now)))
+
+    def lifeline(self, id: bytes, lost: Callable[[], None]) -> None:
+        """Who dies beside a file is known by its pid; but nobody of this process need look for each renewal."""
+        self._unheard = True
 
     async def bury(
         self,

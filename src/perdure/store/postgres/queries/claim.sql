@@ -114,17 +114,6 @@ where exists (
     select from perdure.workflow
     where app = $1 and owner = u.owner and version = $3 and status = 2 and @tries >= 2 order by lane, until offset 0)
 
--- Who owns anything, found by hopping from owner to owner.
--- name: owners
-with recursive o as (
-    (select owner from perdure.workflow
-    where app = $1 and owner is not null and status < 5 order by owner limit 1)
-    union all
-    select (select w.owner from perdure.workflow w
-        where w.app = $1 and w.owner > o.owner and w.status < 5 order by w.owner limit 1)
-    from o where o.owner is not null)
-select o.owner from o where o.owner is not null
-
 -- What the incarnations in `$2` hold.
 -- name: held_by
 select w.id

@@ -20,6 +20,40 @@ select id, executor, version, host, boot, space, pid, pid_started, state, starte
     heir
 from perdure.incarnation where app = $1 order by started, id
 
+-- All that are known of an app, and beside the first: the time; who owns anything, and the versions of open workflows
+-- that nobody holds, both found by hopping along the index of open rows; when this connection was made, and what the
+-- connections of leases are called (see lifeline.py; everybody may see names).
+-- name: roll_call
+with recursive o (owner) as (
+    (select owner from perdure.workflow
+    where app = $1 and owner is not null and status < 5 order by owner limit 1)
+    union all
+    select (select w.owner from perdure.workflow w
+        where w.app = $1 and w.owner > o.owner and w.status < 5 order by w.owner limit 1)
+    from o where o.owner is not null),
+v (version) as (
+    (select version from perdure.workflow
+    where app = $1 and owner is null and version > '' and status < 5 order by owner, version, lane, until limit 1)
+    union all
+    select (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner is null and w.version > v.version and w.status < 5
+        order by w.owner, w.version, w.lane, w.until limit 1)
+    from v where v.version is not null),
+s as materialized (
+    select pid, backend_start, application_name from pg_stat_activity
+    where pid = pg_backend_pid() or application_name like 'perdure lease %'),
+roll as (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now,
+        array(select owner from o where owner is not null) as owners,
+        array(select version from v where version is not null) as strays,
+        (select (extract(epoch from backend_start) * 1000000)::bigint from s where pid = pg_backend_pid()) as session,
+        array(select application_name from s where application_name like 'perdure lease %') as leases, 1::bigint as n)
+select i.id, i.executor, i.version, i.host, i.boot, i.space, i.pid, i.pid_started, i.state, i.started, i.lease_until,
+    i.lease, i.beats, i.lag, i.heir, roll.now, roll.owners, roll.strays, roll.session, roll.leases
+from roll full join (
+    select *, row_number() over (order by started, id) as n from perdure.incarnation where app = $1) i on i.n = roll.n
+order by coalesce(i.n, 0)
+
 -- Declares incarnations dead, if `$3` only those whose lease has run out, if `$5` those that have renewed so often (`$6`).
 -- Nobody could renew while the server was down: by its own clock a lease is good for its length after the start.
 -- name: incarnation_bury
