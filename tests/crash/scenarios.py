@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.cuts import rewind
 from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.records import Kind
 from perdure.runtime.eviction import evict_if_idle
+from perdure.serde import Shape
 from perdure.store.base import Filter
 from perdure.testing import Harness
 from tests.crash import canon, canon_sync
@@ -255,6 +257,15 @@ async def queued(io: Outside, harness: Harness) -> Any:
     return [await io.wait(handle.result) for handle in (*many, keyed, late)] + [left]
 
 
+async def without_code(io: Outside, harness: Harness) -> Any:
+    """Items of a queue from a caller that does not know of it."""
+    known = Workflow("lined", c.lined._homes, None, Shape.of(str), None)
+    handles = [await io(lambda n=n: known.options(id=f"main-{n}").start(f"{n}")) for n in range(3)]
+    out = [await io.wait(handle.result) for handle in handles]
+    rows = await harness.store.rows([handle.id for handle in handles])
+    return [*out, *(rows[handle.id].queue for handle in handles)]
+
+
 def rewound(*, at_once: bool) -> Drive:
     """Its holder rewinds it to before its first message, to go on at once or from the queue; again after a crash."""
 
@@ -398,6 +409,7 @@ SCENARIOS = [
     plain(c.child_fails, result="caught child refuses"),
     plain(c.through_a_line, result=["child 0 done", "child 1 done", "child 2 done", True, "late done"]),
     Scenario("queued", queued, ["a done", "b done", "keyed done", "late done", "cancelled"]),
+    Scenario("started without its code", without_code, ["0 done", "1 done", "2 done", *["line"] * 3]),
     plain(c.talkers, result=["letter 0", "letter 1", "letter 2"]),
     plain(c.listener, result="stage 1"),
     plain(c.sleeper, result=150.0),

@@ -126,6 +126,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
 
     row: WorkflowRow
     input: bytes
+    since: int | None = None  # of what was ready, not orphaned: when it was due
+    versioned: bool = True  # whether it had a version before this claim gave it the claimer's
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,6 @@ held, with the reason, in one unit under the claim's token; one bad workflow of 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -16,13 +15,13 @@ import msgspec
 
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
-from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
-from perdure.model.states import Cause, Reason, Versioning
+from perdure.model.states import Cause, Reason
 from perdure.model.writes import Decided, Hold, Unit, Verdict
 from perdure.runtime import decide
 from perdure.runtime.decide import decide_first, questions
+from perdure.runtime.declared import as_declared, line_up
 from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import is_over_limit, over_limit
 from perdure.runtime.queues import Queues
@@ -53,7 +52,8 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     mail: dict[str, list[Message]] = {}
     for message in await store.inbox([c.row.id for c in claimed]):
         mail.setdefault(message.dest, []).append(message)
-    for c in (_declared(host, c) for c in [*fresh, *old]):
+    late = await line_up(host, [*fresh, *old], histories)
+    for c in (as_declared(host, c) for c in [*fresh, *old] if c.row.id not in late):
         history, letters = histories.get(c.row.key, []), mail.get(c.row.id, [])
         question = asked.get(c.row.id)
         if question is None:
@@ -63,24 +63,6 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
         else:
             decide_first(host, question, history, partial(_begin, host, c, letters, decided=True))
     host.on_change()
-
-
-def _declared(host: Host, claimed: Claimed) -> Claimed:
-    """Whoever started it without the code could not say what its workflow declares; who claims it first can."""
-    row, definition = claimed.row, host.registry.workflows.get(claimed.row.name)
-    declared = Versioning.UNDECLARED if definition is None else definition.versioning
-    if row.versioning is declared or row.versioning is not Versioning.UNDECLARED:
-        return claimed
-    if row.claim is not None:
-        host.keep(asyncio.Task(_note_declared(host, row.id, declared, row.claim), loop=host.line.loop))
-    return Claimed(msgspec.structs.replace(row, versioning=declared), claimed.input)
-
-
-async def _note_declared(host: Host, id: str, declared: Versioning, claim: bytes) -> None:
-    try:
-        await host.line.store.declare([id], declared, claim)
-    except DatabaseTrouble as trouble:
-        log.info("the database is in trouble, what %s declares is noted at its next claim: %s", id, trouble)
 
 
 def _drop_before(host: Host, claimed: Claimed, history: Sequence[Record]) -> Run | None:

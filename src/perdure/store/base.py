@@ -33,7 +33,7 @@ from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
 
@@ -469,6 +469,16 @@ class Store(Protocol):
 
     async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
         """Put what was delayed until now in line (``limit`` of each of ``versions``); in which queues."""
+        ...
+
+    async def line_up_declared(
+        self, found: Collection[Declared], claim: bytes, *, now: int | None = None
+    ) -> builtins.list[str]:
+        """Hand back what is held under ``claim``, put in the line of the queue that its code declares; their ids.
+
+        As if it had been started so: its time has not begun. Only what has no queue and no history, and was not told
+        to cancel.
+        """
         ...
 
     async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:

@@ -13,6 +13,7 @@ import msgspec
 
 from perdure.model.queues import Limits
 from perdure.model.records import Claimed
+from perdure.model.states import Versioning
 
 HOPS = 256  # partitions looked at in one claim: where there are more, the next claim goes on from there
 PRUNED = 8  # deduplication keys looked at, beside the one that is asked for: those that count no more are forgotten
@@ -40,6 +41,16 @@ class LineRequest(msgspec.Struct, frozen=True, kw_only=True):
 def versions_of(version: str, *, fresh: bool) -> list[str]:
     """What an executor of a version takes: of that version and, if it is to have that, what has none yet."""
     return sorted({"", version}) if fresh else [version]
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """A claimed workflow that was started without its code, and never begun: what that declares of it."""
+
+    id: str
+    queue: str
+    versioning: Versioning
+    since: int | None = None  # its place among those of its priority; None: behind those who stand in line now
+    versioned: bool = True  # else it has no version, as before the claim
 
 
 class LineClaim(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -
         place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version,
         "" if want.fresh else want.version, want.suspect, *_let(want), writing=True,
     )  # fmt: skip
-    return [rows.claimed(row) for row in found]
+    return [rows.ready(row) for row in found]
 
 
 def _let(want: ClaimRequest) -> tuple[list[str], list[str], list[int]]:

@@ -87,6 +87,10 @@ def claimed(r: Row) -> Claimed:
     return Claimed(row=workflow(r), input=(r[35] or "").encode())
 
 
+def ready(r: Row) -> Claimed:
+    return Claimed(row=workflow(r), input=(r[35] or "").encode(), since=r[36], versioned=r[37])
+
+
 def ended(r: Row) -> Ended:
     return Ended(row=workflow(r), outcome=_outcome(r[35]), data=None if r[36] is None else r[36].encode())
 

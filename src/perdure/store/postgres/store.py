@@ -21,7 +21,7 @@ from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
-from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.postgres import (
     claim,
     commands,
@@ -320,6 +320,11 @@ class PostgresStore:
 
     async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
         return await queues.line_up(self._reading, self._place, versions, limit, now)
+
+    async def line_up_declared(
+        self, found: Collection[Declared], claim: bytes, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await queues.line_up_declared(self._reading, self._place, found, claim, now)
 
     async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
         return await queues.expire(self._reading, self._place, limit, nonce, now)

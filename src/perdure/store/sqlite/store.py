@@ -24,7 +24,7 @@ from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
-from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.sqlite import (
     claim,
     commands,
@@ -324,6 +324,11 @@ class SQLiteStore:
 
     async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
         return await self._write(lambda conn: queues.line_up(conn, self.app, versions, limit, _clock(now)))
+
+    async def line_up_declared(
+        self, found: Collection[Declared], claim: bytes, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await self._write(lambda conn: queues.line_up_declared(conn, self.app, found, claim, _clock(now)))
 
     async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
         return await self._write(lambda conn: queues.expire(conn, self.app, limit, nonce, _clock(now)))

@@ -14,7 +14,7 @@
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 due as materialized (
-    select w.id, w.since, w.suspect, w.queue
+    select w.id, w.since, w.suspect, w.queue, v.version
     from unnest(array[$7::text, $6::text]) v (version)
     cross join lateral (
         select id, until as since, attempts >= 2 as suspect, queue from perdure.workflow
@@ -24,7 +24,7 @@ due as materialized (
 mail as materialized (
     select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
 woken as materialized (
-    select w.id, w.updated as since, w.suspect, w.queue
+    select w.id, w.updated as since, w.suspect, w.queue, w.version
     from (
         select r.id, r.updated, mail.command
         from mail cross join lateral (
@@ -34,23 +34,24 @@ woken as materialized (
             and (r.queue is null or r.queue <> all($9::text[]))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
-        select id, updated, attempts >= 2 as suspect, queue from perdure.workflow
+        select id, updated, attempts >= 2 as suspect, queue, version from perdure.workflow
         where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6) and lane is null
             and (status + 0 = 3 or x.command and status + 0 in (0, 1))
         for no key update skip locked) w),
 ready as materialized (
-    select id, min(since) as since, bool_or(suspect) as suspect, min(queue) as queue
+    select id, min(since) as since, bool_or(suspect) as suspect, min(queue) as queue, min(version) as version
     from (select * from due union all select * from woken) x group by id),
 ranked as (
-    select id, since, queue, row_number() over (partition by queue order by since, id) as n
+    select id, since, queue, version, row_number() over (partition by queue order by since, id) as n
     from ready where not suspect or id = (select id from ready where suspect order by since, id limit 1)),
 picked as materialized (
-    select r.id, r.since
+    select r.id, r.since, r.version
     from ranked r left join unnest($10::text[], $11::int[]) c (queue, free) on c.queue = r.queue
     where c.free is null or r.n <= c.free
     order by 2, 1 limit $3),
 @take
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run),
+    picked.since, picked.version > ''
 from c join picked on picked.id = c.id order by picked.since, c.id
 
 -- Running workflows of the incarnations in `$7`, of version `$6`, but no suspects; `$8` and `$9`: see DEATH in text.py.

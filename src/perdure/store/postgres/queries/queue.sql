@@ -133,6 +133,31 @@ paces as (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.place, picked.n
 
+-- Hands back those that are held under `$3` and were never begun, in the lines of the queues `$5` that their code
+-- declares: where `$7` places them, without the version that the claim gave them unless `$8`, their clock not started.
+-- name: line_up_declared
+with t as materialized (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+held as materialized (
+    select w.id, u.queue, u.versioning, u.since, case when u.versioned then w.version else '' end as version
+    from unnest($4::text[], $5::text[], $6::smallint[], $7::bigint[], $8::boolean[]) with ordinality
+        u (id, queue, versioning, since, versioned, n)
+    cross join lateral (
+        select id, claim, status, queue, cancel, version from perdure.workflow
+        where app = $1 and id = u.id for no key update) w
+    where w.claim = $3 and w.status = 2 and w.queue is null and w.cancel is null)
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,
+    queue, versioning, until)
+select $1, held.id, 1, '', '', held.version, 1, 0, t.now, '', '', held.queue, held.versioning, coalesce(held.since, t.now)
+from held, t
+on conflict (app, id) do update
+set status = 1, queue = excluded.queue, versioning = excluded.versioning, until = excluded.until,
+    updated = excluded.updated, owner = null, claim = null, version = excluded.version, started = null,
+    deadline = case when w.deadline <> w.started + w.timeout or w.timeout is null then w.deadline end,
+    lane = excluded.queue || E'\x1f' || w.partition || E'\x1f'
+        || lpad(to_hex(w.priority::bigint + 2147483648), 8, '0')
+returning w.id
+
 -- Remembers which partition was served last.
 -- name: queue_cursor
 update perdure.queue set cursor = $3 where app = $1 and name = $2
@@ -154,13 +179,13 @@ select $1, due.id, 1, '', '', '', 1, 0, 0, '', '' from due
 on conflict (app, id) do update set status = 1, lane = @lane, updated = (select now from t)
 returning w.queue
 
--- Remembers when these have been in line for too long.
+-- Remembers when these have been in line for too long; not of a second try, whose row may have left the line.
 -- name: expiry_insert
 insert into perdure.expiry (app, at, id)
 select $1, w.expires, w.id
 from unnest($2::text[]) u (id)
-cross join lateral (select id, expires from perdure.workflow where app = $1 and id = u.id offset 0) w
-where w.expires is not null
+cross join lateral (select id, expires, lane from perdure.workflow where app = $1 and id = u.id offset 0) w
+where w.expires is not null and w.lane is not null
 on conflict do nothing
 
 -- Who may have been in line for too long by now.

@@ -101,6 +101,16 @@ update workflow set status = 1, updated = ?3,
     lane = queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648)
 where app = ?1 and id = ?2
 
+-- Hands back one that is held under ?3 and was never begun, in the line of the queue ?4 that its code declares: where
+-- ?6 places it, without the version that the claim gave it unless ?7, its clock not started.
+-- name: line_up_declared
+update workflow set status = 1, queue = ?4, versioning = ?5, until = coalesce(?6, ?8), updated = ?8, owner = null,
+    claim = null, version = case when ?7 then version else '' end, started = null,
+    deadline = case when deadline <> started + timeout or timeout is null then deadline end,
+    lane = ?4 || char(31) || partition || char(31) || printf('%08x', priority + 2147483648)
+where app = ?1 and id = ?2 and claim = ?3 and status = 2 and queue is null and cancel is null
+returning id
+
 -- Remembers which partition was served last.
 -- name: queue_cursor
 update queue set cursor = ?3 where app = ?1 and name = ?2

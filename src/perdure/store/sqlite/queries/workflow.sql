@@ -57,14 +57,14 @@ update workflow set cancel = coalesce(cancel, ?3) where app = ?1 and id = ?2
 
 -- Unclaimed workflows of one version whose time has come, oldest due first.
 -- name: workflow_due
-select until, id, queue, attempts >= 2 from workflow
+select until, id, queue, attempts >= 2, version > '' from workflow
 where app = ?1 and owner is null and version = ?4 and lane is null and until <= ?2 and status < 5
     and (attempts < 2 or ?5) and (queue is null or queue not in (select value from json_each(?6)))
 order by until, id limit ?3
 
 -- Unclaimed workflows that have a reason to look again; due since they began to wait, so that no backlog starves them.
 -- name: workflow_woken
-select distinct f.updated, f.id, f.queue, f.attempts >= 2
+select distinct f.updated, f.id, f.queue, f.attempts >= 2, f.version > ''
 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
 where w.app = ?1 and f.version in (?4, ?3)
     and (f.status = 3 or (w.cancel is not null and f.status in (0, 1) and f.lane is null))
