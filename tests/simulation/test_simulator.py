@@ -19,6 +19,7 @@ from perdure.testing.simulation.runner import run
 
 SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", "60"))  # `make simulate` runs 2,000, and asks for every point
 STREAM_SEEDS = max(10, SEEDS // 6)
+PAUSE_SEEDS = 60
 
 
 @pytest.mark.slow
@@ -40,6 +41,14 @@ def test_worlds_of_streams_are_good() -> None:
         assert result.good, str(result)
         values += result.verdict.looked["I30"]
     assert values > 50 * STREAM_SEEDS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_worlds_of_pauses_are_good() -> None:
+    for seed in range(1, PAUSE_SEEDS + 1):
+        result = simulate(seed, kinds=("paused",))
+        assert result.good, str(result)
 
 
 @pytest.mark.parametrize("seed", [3, 8, 97])

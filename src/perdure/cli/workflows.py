@@ -135,6 +135,8 @@ async def _page(store: Store, which: Filter, limit: int) -> tuple[list[WorkflowR
 def _remark(row: WorkflowRow) -> str:
     if row.status is Status.HELD:
         return f"{row.reason}: {row.detail}"
+    if row.pause is not None and row.status.open:
+        return f"about to pause: {row.pause}"
     due = f" until {instant(row.until)}" if row.until is not None else ""
     if row.status is Status.WAITING:
         return f"{row.detail}{due}"

@@ -24,6 +24,7 @@ from perdure.runtime.decide import decide_first, questions
 from perdure.runtime.declared import as_declared, line_up
 from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import is_over_limit, over_limit
+from perdure.runtime.pausing import hold_paused, told_to_pause
 from perdure.runtime.queues import Queues
 from perdure.runtime.unread import why_unread
 
@@ -56,7 +57,9 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     for c in (as_declared(host, c) for c in [*fresh, *old] if c.row.id not in late):
         history, letters = histories.get(c.row.key, []), mail.get(c.row.id, [])
         question = asked.get(c.row.id)
-        if question is None:
+        if (shown := told_to_pause(c.row, history)) is not None:
+            _pause(host, c, history, shown)
+        elif question is None:
             _begin(host, c, letters, history)
         elif (before := _drop_before(host, c, history)) is not None:
             _hold(host, before, c.row, Reason.UNDECODABLE, why_unread(c.input, history, host.registry.codec))
@@ -145,6 +148,21 @@ def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str) -
             cause=row.cause, decision="hold", policy="", because=detail, parameters=None, evidence=b"{}",
             executor=host.executor_id,
         )  # fmt: skip
+    _hand_back(host, run, row)
+
+
+def _pause(host: Host, claimed: Claimed, history: Sequence[Record], shown: str) -> None:
+    """Hold what was told to pause before it was claimed."""
+    row = claimed.row
+    previous = host.executions.get(row.id)
+    if previous is not None:
+        previous.drop()
+    run = Run.of(row, host.version, history, again=True)
+    run.change = hold_paused(run, row, shown, host.line.clock.now())
+    _hand_back(host, run, row)
+
+
+def _hand_back(host: Host, run: Run, row: WorkflowRow) -> None:
     host.queues.handed_back.add(row.id)
     host.line.journal.put(Unrun(host, run, row.claim, host.line.new_token()))
 

@@ -22,7 +22,7 @@ from perdure.client.line import Line
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
-from perdure.model.records import Claimed, Record
+from perdure.model.records import PAUSE, UNPAUSE, Claimed, Record
 from perdure.model.states import Status, Versioning
 from perdure.store.lines import Declared
 
@@ -46,8 +46,11 @@ async def line_up(
     by_token: defaultdict[bytes, list[Declared]] = defaultdict(list)
     for one in claimed:
         row, definition = one.row, host.registry.workflows.get(one.row.name)
-        begun = row.queue is not None or row.cancel is not None or row.intents or histories.get(row.key)
-        if definition is None or definition.queue is None or row.claim is None or begun:
+        records = histories.get(row.key, ())
+        begun = row.intents or any(record.name not in (PAUSE, UNPAUSE) for record in records)
+        if row.queue is not None or row.cancel is not None or begun:
+            continue
+        if definition is None or definition.queue is None or row.claim is None:
             continue
         if row.run > 1 and await _goes_on(host, row.key):
             continue

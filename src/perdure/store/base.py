@@ -32,7 +32,7 @@ from perdure.model.states import Reason, Status, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
+from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
@@ -232,6 +232,14 @@ class Store(Protocol):
 
         Done only if the row still has the run, token and status that were ``seen``; whoever holds it can write no more.
         False if not: read it again. Repeated with the same ``change.next.nonce``: True, and nothing is begun twice.
+        """
+        ...
+
+    async def pause(self, id: str, order: Pause | None, *, now: int | None = None) -> WorkflowRow | None:
+        """Hold an open workflow that nobody holds, for ``Reason.PAUSED``; tell whoever holds it to do so.
+
+        What has begun and stands in no line keeps its slot, and is claimed for its deadline or a command to cancel; the
+        rest keeps its place and time. ``order`` None takes back what is not done yet. The row afterwards, if any.
         """
         ...
 
@@ -474,10 +482,9 @@ class Store(Protocol):
     async def line_up_declared(
         self, found: Collection[Declared], claim: bytes, *, now: int | None = None
     ) -> builtins.list[str]:
-        """Hand back what is held under ``claim``, put in the line of the queue that its code declares; their ids.
+        """Hand back what is held under ``claim``, as if it had been started in the queue that its code declares; ids.
 
-        As if it had been started so: its time has not begun. Only what has no queue and no history, and was not told
-        to cancel.
+        Only what has no queue, was not told to cancel, and (as the caller knows) has no history.
         """
         ...
 

@@ -76,7 +76,7 @@ async def poll(
     row = await link.fetchrow(
         place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version, "" if fresh else version
     )
-    wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
+    wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), row[14] or (), strict=True)]
     lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
     return Poll(
         now=row[0], wakes=wakes, claimable=row[1], lost=lost,

@@ -342,7 +342,7 @@ class _Batch:
                     watches.extend((app, target, id) for target in change.watching)
                 case Hold():
                     head.status = HELD
-                    rests.append((app, id, now, HELD, change.reason.value, change.detail, None, None))
+                    rests.append((app, id, now, HELD, change.reason.value, change.detail, change.until, None))
                 case Release():
                     head.status = QUEUED
                     rests.append((app, id, now, QUEUED, None, "", now, None))

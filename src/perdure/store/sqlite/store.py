@@ -22,7 +22,7 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
+from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.sqlite import (
@@ -159,6 +159,9 @@ class SQLiteStore:
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.rewind(conn, self.app, seen, change, _clock(now)))
+
+    async def pause(self, id: str, order: Pause | None, *, now: int | None = None) -> WorkflowRow | None:
+        return await self._write(lambda conn: commands.pause(conn, self.app, id, order, _clock(now)))
 
     async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.reopen(conn, self.app, seen, order, _clock(now)))

@@ -28,15 +28,16 @@ woken as materialized (
     from (
         select r.id, r.updated, mail.command
         from mail cross join lateral (
-            select id, updated, status, version, lane, queue from perdure.workflow
+            select id, updated, status, reason, version, lane, queue from perdure.workflow
             where app = $1 and id = mail.dest offset 0) r
-        where r.version in ($7, $6) and (r.status = 3 or mail.command and r.status in (0, 1) and r.lane is null)
+        where r.version in ($7, $6)
+            and (r.status = 3 or mail.command and (r.status in (0, 1) or r.reason = 'paused') and r.lane is null)
             and (r.queue is null or r.queue <> all($9::text[]))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
         select id, updated, attempts >= 2 as suspect, queue, version from perdure.workflow
         where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6) and lane is null
-            and (status + 0 = 3 or x.command and status + 0 in (0, 1))
+            and (status + 0 = 3 or x.command and (status + 0 in (0, 1) or reason = 'paused'))
         for no key update skip locked) w),
 ready as materialized (
     select id, min(since) as since, bool_or(suspect) as suspect, min(queue) as queue, min(version) as version
@@ -157,13 +158,15 @@ from c order by c.id
 with recursive t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 k as materialized (
-    select w.status, w.owner, w.version, w.lane, x.dest, x.nonce, x.cancel
+    select w.status, w.reason, w.owner, w.version, w.lane, w.pause, x.dest, x.nonce, x.cancel
     from (select dest, nonce, cancel from perdure.wake where app = $1 order by dest, nonce) x
     cross join lateral (
-        select status, owner, version, lane from perdure.workflow where app = $1 and id = x.dest offset 0) w
+        select status, reason, owner, version, lane, pause from perdure.workflow
+        where app = $1 and id = x.dest offset 0) w
     where w.status < 5),
 mine as (
-    select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels
+    select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels,
+        array_agg(pause) as pauses
     from k where status = 2 and owner = $3),
 stray as (
     select array_agg(w.id) as ids, array_agg(w.run) as runs
@@ -201,7 +204,7 @@ select t.now,
     case when exists (
         select from k
         where version in ($8, $7)
-            and (status = 3 or cancel is not null and status in (0, 1) and lane is null)) then t.now
+            and (status = 3 or cancel is not null and (status in (0, 1) or reason = 'paused') and lane is null)) then t.now
     else (select greatest(w.until, t.now)
         from unnest(array[$8::text, $7::text]) v (version)
         cross join lateral (
@@ -226,5 +229,6 @@ select t.now,
         where s.app = $1 and s.waiting > 0 and s.paused is null and s.gone is null and coalesce(w.status, 5) >= 5)
     then t.now
     else (select greatest(next, t.now) from perdure.schedule
-        where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end
+        where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end,
+    mine.pauses
 from t, mine, stray, lines, told

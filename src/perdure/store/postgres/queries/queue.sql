@@ -41,7 +41,7 @@ insert into perdure.slot (app, queue, id)
 select $1, $2, w.id
 from (
     select id, queue from perdure.workflow
-    where app = $1 and lane is null and status < 5 and status in (1, 2, 3) order by owner, version, lane, until offset 0) w
+    where app = $1 and lane is null and status < 5 and (status in (1, 2, 3) or reason = 'paused') order by owner, version, lane, until offset 0) w
 where w.queue = $2
 on conflict do nothing
 
@@ -75,10 +75,11 @@ from c join picked on picked.id = c.id order by picked.lane, picked.since, c.id
 with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 s as materialized (
-    select x.place, w.partition, coalesce(w.status in (1, 2, 3) and w.lane is null and w.queue = $2, false) as counts
+    select x.place, w.partition, coalesce((w.status in (1, 2, 3) or w.reason = 'paused') and w.lane is null and w.queue = $2, false) as counts
     from (select ctid as place, id from perdure.slot where app = $1 and queue = $2 order by id) x
     left join lateral (
-        select partition, status, lane, queue from perdure.workflow where app = $1 and id = x.id offset 0) w on true),
+        select partition, status, reason, lane, queue from perdure.workflow
+        where app = $1 and id = x.id offset 0) w on true),
 gone as (delete from perdure.slot k where k.ctid = any(array(select place from s where not counts))),
 old as (
     delete from perdure.pace k where k.ctid = any(array(
@@ -234,6 +235,7 @@ select c.queue, c.late, count(*), min(c.until)
 from free cross join lateral (
     select w.queue, w.lane = E'\x01' as late, w.until from perdure.workflow w
     where w.app = $1 and w.owner is null and w.version = free.version and w.lane > '' and w.status < 5
+        and w.status <> 4
     order by w.owner, w.version, w.lane, w.until limit $2) c
 where c.queue is not null
 group by 1, 2
@@ -242,9 +244,9 @@ group by 1, 2
 -- name: queue_progress
 select w.queue, count(*)
 from (
-    select queue, lane, status from perdure.workflow
+    select queue, lane, status, reason from perdure.workflow
     where app = $1 and status < 5 order by owner, version, lane, until limit $2) w
-where w.queue is not null and w.lane is null and w.status in (1, 2, 3)
+where w.queue is not null and w.lane is null and (w.status in (1, 2, 3) or w.reason = 'paused')
 group by 1
 
 -- Takes back a key that was made for nothing.
