@@ -62,7 +62,7 @@ class QueueStream(Stream):
         debounce, longest = self.fate.choice([(None, None), (SECOND, None), (SECOND, 2 * SECOND)])
         how = Deduplicated(key=self.fate.choice("kl"), debounce=debounce, debounce_max=longest)
         calls: list[tuple[str, Act]] = [
-            *[("claim_line", lambda s: s.claim_line(want, now=now))] * 4,
+            *[("claim_line", lambda s: s.claim_line(want, now=now))] * 6,
             ("line_up", lambda s: s.line_up(["", "v1"], limit, now=now)),
             ("line_up_declared", lambda s: s.line_up_declared(found, token, now=now)),
             ("expire", lambda s: s.expire(100, nonce, now=now)),

@@ -142,6 +142,7 @@ c as (
             updated = excluded.updated, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq)
         where workflow.status < 5 and workflow.status <> excluded.status
+            and (workflow.status <> 1 or excluded.reason is distinct from 'paused')
     returning id)
 
 -- The commands to cancel that were acted on here: each is its target's own, though several may share a nonce.
@@ -182,6 +183,7 @@ c as (
             last_seq = greatest(workflow.last_seq, excluded.last_seq),
             cancel = coalesce(workflow.cancel, (select q.cancel from q where q.dest = workflow.id))
         where workflow.status < 5 and workflow.status <> excluded.status
+            and (workflow.status <> 1 or excluded.reason is distinct from 'paused')
     returning id),
 n as (
     insert into perdure.workflow (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,
