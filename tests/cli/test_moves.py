@@ -1,4 +1,4 @@
-"""``perdure workflow resume|restart|fork`` on a database whose executors come and go."""
+"""``perdure workflow resume|restart|fork|pause|unpause`` on a database whose executors come and go."""
 
 from __future__ import annotations
 
@@ -119,3 +119,43 @@ def test_a_running_one_is_left_alone(perdure: Cli, url: str, run_shop: Callable[
     perdure("workflow", "start", "parcel", "--id", "p-9")
     until(lambda: status(url, "p-9") is Status.RUNNING)
     assert perdure("workflow", "resume", "p-9").stdout == "p-9: it goes on already: running\n"
+
+
+def test_a_pause_is_shown_with_who_and_why(perdure: Cli, day: str, run_shop: Callable[..., Running]) -> None:
+    said = perdure("workflow", "pause", "p-1", "--because", "the van is out").stdout
+    assert said.startswith("p-1: paused: by ")
+    assert said.endswith(": the van is out\n")
+    listed = perdure.json("workflow", "list", "--status", "held")["workflows"]
+    assert [(one["id"], one["reason"]) for one in listed] == [("p-1", "paused")]
+    assert "paused: by" in perdure("workflow", "list").stdout
+    shown = perdure("workflow", "show", "p-1").stdout
+    assert "decision pause by " in shown
+    assert "perdure workflow unpause p-1" in shown
+    perdure("workflow", "send", "p-1", "true", "--topic", "shipped")
+    run_shop("shop:app", "--database", day)
+    perdure("workflow", "result", "p-1", "--timeout", "0.5", code=5)
+    assert perdure("workflow", "unpause", "p-1").stdout == "p-1: it goes on: queued\n"
+    assert json.loads(perdure("workflow", "result", "p-1", "--timeout", 20).stdout) is True
+    assert perdure("workflow", "unpause", "p-1").stdout == "p-1: it is not paused: completed\n"
+    assert perdure("workflow", "pause", "p-1").stdout == "p-1: it is over: completed\n"
+    assert "has no workflow 'nobody'" in perdure("workflow", "pause", "nobody", code=3).stdout
+
+
+def test_a_pause_waits_for_the_step_in_flight_and_says_so(
+    perdure: Cli, url: str, run_shop: Callable[..., Running], here: Path
+) -> None:
+    run_shop("shop:app", "--database", url)
+    perdure("workflow", "start", "stalled", f'"{here}/mark"', "--id", "s-1")
+    until((here / "mark").exists)
+    said = perdure("workflow", "pause", "s-1", "--timeout", "0.2", code=5).stdout
+    assert "the pause is recorded, not done yet: its executor stops it when the steps under way have ended" in said
+    assert "about to pause: by" in perdure("workflow", "list").stdout
+    assert perdure("workflow", "unpause", "s-1").stdout == "s-1: it goes on: running\n"
+
+
+def test_several_pauses_are_a_plan_first(perdure: Cli, day: str) -> None:
+    said = perdure("workflow", "pause", "p-1", "o-1", code=1)
+    assert "to pause 2 workflows, add --yes and --reason TEXT" in said.stderr
+    assert status(day, "p-1") is not Status.HELD
+    perdure("workflow", "pause", "p-1", "o-1", "--yes", "--because", "inventory")
+    assert status(day, "p-1") is Status.HELD

@@ -57,6 +57,37 @@ def test_limits_are_changed_and_reset(perdure: Cli, filled: None) -> None:
     assert shown(perdure, "emails")["live"] == {}
 
 
+def test_the_limit_of_a_declared_queue_is_kept_for_who_starts_here(perdure: Cli, filled: None, here: Path) -> None:
+    for n in range(6):
+        perdure("workflow", "start", "mail", str(n + 10), "--id", f"m-{n}")
+    app = App("shop", database=f"sqlite:///{here}/.perdure/shop.db")
+    app.queue("emails", concurrency=2)
+    inside: list[int] = []
+    most: list[int] = []
+
+    @app.step(name="send")
+    async def send(n: int) -> int:
+        if n == 5:
+            return n  # of another queue
+        inside.append(n)
+        most.append(len(inside))
+        await asyncio.sleep(0.01)  # waits: long enough for a third to come, if it may
+        inside.remove(n)
+        return n
+
+    @app.workflow(name="mail", queue="emails")
+    async def mail(n: int) -> int:
+        return await send(n)
+
+    async def work() -> None:
+        async with app:
+            for n in range(6):
+                assert await mail.handle(f"m-{n}").result() == n + 10
+
+    asyncio.run(work())
+    assert max(most) == 2
+
+
 def test_pause_and_resume(perdure: Cli, filled: None) -> None:
     assert perdure("queue", "pause", "emails").stdout == "queue emails is paused\n"
     assert shown(perdure, "emails")["paused"] is True

@@ -255,6 +255,30 @@ def test_start_queues_for_an_executor(perdure: Cli, day: str) -> None:
     assert play(day, wait) == ({"charge": "charge-b", "cents": 7}, {"charge": "charge-c", "cents": 8})
 
 
+def test_start_says_all_that_a_queue_needs(perdure: Cli, day: str) -> None:
+    def start(*how: object) -> dict[str, Any]:
+        said = perdure.json("workflow", "start", "checkout", '"b"', "--queue", "mail", *how)
+        fields: dict[str, Any] = said["workflow"]
+        return fields
+
+    assert start("--id", "q-1", "--priority", "-3", "--partition", "eu", "--expires", "1h")["status"] == "queued"
+    assert start("--id", "q-2", "--delay", "5m", "--dedup", "k")["status"] == "scheduled"
+    assert start("--dedup", "k")["id"] == "q-2", "the key is taken"
+    perdure("workflow", "start", "checkout", '"b"', "--queue", "mail", "--dedup", "k", "--on-conflict", "fail", code=1)
+    assert start("--dedup", "l", "--debounce", "1m", "--debounce-max", "1h", "--timeout", "2h")["status"] == "scheduled"
+    assert start("--delay", "2130-01-01T02:00+01:00")["status"] == "scheduled"
+
+    async def look(store: Any) -> Any:
+        return (await store.rows(["q-1"]))["q-1"]
+
+    row = store_of(day, look)
+    assert (row.queue, row.priority, row.partition) == ("mail", -3, "eu")
+    assert row.expires == row.created + 3_600_000_000
+    assert "give queue= as well" in perdure("workflow", "start", "x", "--partition", "eu", code=2).stderr
+    assert "has no offset" in perdure("workflow", "start", "x", "--delay", "2130-01-01", code=2).stderr
+    assert "is no duration" in perdure("workflow", "start", "x", "--timeout", "soon", code=2).stderr
+
+
 def test_start_goes_where_the_rollout_says(perdure: Cli, day: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def version_of(id: str) -> str:
         fields: dict[str, str] = perdure.json("workflow", "start", "checkout", '"a"', "7", "--id", id)["workflow"]

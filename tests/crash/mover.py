@@ -49,7 +49,7 @@ async def prepare() -> None:
         assert executor is not None
         await until(lambda: all(e.waiting for e in executor.executions.values()))
         await job.handle("cancelled").cancel()
-        executor.executions["held"].hold(Reason.PAUSED, "by hand")
+        executor.executions["held"].hold(Reason.POLICY, "by hand")
         await engine.line.journal.drained()
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.cuts import rewind
 from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.records import Kind
 from perdure.runtime.eviction import evict_if_idle
+from perdure.serde import Shape
 from perdure.store.base import Filter
 from perdure.testing import Harness
 from tests.crash import canon, canon_sync
@@ -255,6 +257,50 @@ async def queued(io: Outside, harness: Harness) -> Any:
     return [await io.wait(handle.result) for handle in (*many, keyed, late)] + [left]
 
 
+async def without_code(io: Outside, harness: Harness) -> Any:
+    """Items of a queue from a caller that does not know of it."""
+    known = Workflow("lined", c.lined._homes, None, Shape.of(str), None)
+    handles = [await io(lambda n=n: known.options(id=f"main-{n}").start(f"{n}")) for n in range(3)]
+    out = [await io.wait(handle.result) for handle in handles]
+    rows = await harness.store.rows([handle.id for handle in handles])
+    return [*out, *(rows[handle.id].queue for handle in handles)]
+
+
+def paused(module: Any) -> Drive:
+    """Paused while it works, while it waits, and while nobody has it in memory; its mail comes meanwhile."""
+
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: module.mailbox.options(id="main").start())
+        for n, letter in enumerate(("first", "second")):
+            assert str(await io.wait(lambda: handle.pause(reason="a look"))) == "held"
+            await io(lambda letter=letter: handle.send(letter, module.letters, key=letter))
+            await harness.settle()
+            assert str((await harness.store.rows(["main"]))["main"].reason) == "paused"
+            # Who asks again after a crash may find that it goes on already.
+            assert str(await io(handle.unpause)) in {"queued", "running", "waiting"}
+            if not n:
+                await harness.settle()
+                await evict(harness)
+        result = await io.wait(handle.result)
+        history = (await harness.store.histories([RunKey("main", 1)]))[RunKey("main", 1)]
+        return [result, [r.name for r in history if r.kind is Kind.DECISION]]
+
+    return drive
+
+
+async def paused_in_line(io: Outside, harness: Harness) -> Any:
+    """Items of a queue that are paused before they have begun: delayed, and in line."""
+    late = await io(lambda: c.lined.options(id="main-l", delay=60).start("late"))
+    assert str(await io(late.pause)) == "held"
+    many = await io(lambda: c.lined.start_many(["a", "b"], id=lambda what: f"main-{what}"))
+    assert str(await io.wait(many[1].pause)) in {"held", "completed"}
+    assert await io.wait(many[0].result) == "a done"
+    await harness.advance(30)
+    assert str(await io(late.unpause)) in {"scheduled", "queued", "running", "completed"}
+    await io(many[1].unpause)
+    return [await io.wait(handle.result) for handle in (*many, late)]
+
+
 def rewound(*, at_once: bool) -> Drive:
     """Its holder rewinds it to before its first message, to go on at once or from the queue; again after a crash."""
 
@@ -398,6 +444,7 @@ SCENARIOS = [
     plain(c.child_fails, result="caught child refuses"),
     plain(c.through_a_line, result=["child 0 done", "child 1 done", "child 2 done", True, "late done"]),
     Scenario("queued", queued, ["a done", "b done", "keyed done", "late done", "cancelled"]),
+    Scenario("started without its code", without_code, ["0 done", "1 done", "2 done", *["line"] * 3]),
     plain(c.talkers, result=["letter 0", "letter 1", "letter 2"]),
     plain(c.listener, result="stage 1"),
     plain(c.sleeper, result=150.0),
@@ -411,6 +458,8 @@ SCENARIOS = [
     plain(c.chances, result=["2", "True", "drawn"]),
     Scenario("mailbox", mailbox(c), ["first", "second", None]),
     Scenario("early mail", early_mail, ["letter 0", "letter 1", "letter 2"]),
+    Scenario("paused", paused(c), [["first", "second", None], ["pause", "unpause"] * 2]),
+    Scenario("paused in line", paused_in_line, ["a done", "b done", "late done"]),
     Scenario("events", events, "stage 2"),
     Scenario("cancelled", cancel(c), "cancelled"),
     Scenario("cancelled when evicted", cancel_evicted, "cancelled"),
@@ -451,6 +500,7 @@ SCENARIOS = [
         s.app,
     ),
     Scenario("sync replaced, running", replaced(s, running=True), ["second", "superseded", IN_AND_OUT], s.app),
+    Scenario("sync paused", paused(s), [["first", "second", None], ["pause", "unpause"] * 2], s.app),
     Scenario("sync cancelled", cancel(s), "cancelled", s.app),
 ]
 # For reads that no crash point asks for.

@@ -115,7 +115,7 @@ async def in_flight(app: App) -> None:
     rest = ("holds", "waits", "parent:2")  # what they have done is recorded, and they do nothing more
     await until(lambda: all(id in executor.executions and executor.executions[id].waiting for id in rest))
     await app._home.engine().line.journal.drained()
-    executor.executions["holds"].hold(Reason.PAUSED, "by hand")
+    executor.executions["holds"].hold(Reason.POLICY, "by hand")
     await until(lambda: is_status(app, "holds", "held"))
     await app.client.handle("holds").send("h", word, key="k")  # not taken before the move
 

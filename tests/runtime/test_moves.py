@@ -28,7 +28,7 @@ from tests.runtime.support import Ledger, history, in_memory, row, status, until
 # -- resume
 
 
-@pytest.mark.parametrize("reason", [Reason.POLICY, Reason.RECOVERY_LIMIT, Reason.PAUSED])
+@pytest.mark.parametrize("reason", [Reason.POLICY, Reason.RECOVERY_LIMIT, Reason.NO_EXIT])
 async def test_held_work_goes_on_from_its_last_step_in_the_same_run(app: App, ledger: Ledger, reason: Reason) -> None:
     workflow = trip(app, ledger)
     async with app:
@@ -209,7 +209,7 @@ async def test_asked_for_twice_it_is_done_once(app: App) -> None:
                 await store.claim_line(
                     LineRequest(queue="emails", owner=b"o" * 16, token=b"t" * 16, version="", limit=1)
                 )
-                await store.commit([Unit(key=RunKey(id, 1), claim=b"t" * 16, change=Hold(Reason.PAUSED, ""))])
+                await store.commit([Unit(key=RunKey(id, 1), claim=b"t" * 16, change=Hold(Reason.POLICY, ""))])
             elif status is Status.CANCELLED:
                 await workflow.handle(id).cancel()
             assert await workflow.handle(id).resume() == "queued"

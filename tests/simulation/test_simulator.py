@@ -21,6 +21,7 @@ from tests.effort import by_effort
 # `make simulate` runs 2,000, and asks for every point; CI runs it, too.
 SEEDS = int(os.environ.get("PERDURE_TEST_SEEDS", by_effort(24, 12, 60)))
 STREAM_SEEDS = max(10, SEEDS // 6)
+PAUSE_SEEDS = 60
 
 
 @pytest.mark.slow
@@ -42,6 +43,14 @@ def test_worlds_of_streams_are_good() -> None:
         assert result.good, str(result)
         values += result.verdict.looked["I30"]
     assert values > 50 * STREAM_SEEDS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_worlds_of_pauses_are_good() -> None:
+    for seed in range(1, PAUSE_SEEDS + 1):
+        result = simulate(seed, kinds=("paused",))
+        assert result.good, str(result)
 
 
 @pytest.mark.parametrize("seed", [3, 8, 97])

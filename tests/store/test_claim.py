@@ -159,7 +159,7 @@ async def test_a_woken_workflow_is_not_starved_by_a_backlog(store: Store) -> Non
 async def test_mail_does_not_hurry_scheduled_or_held_work(store: Store) -> None:
     await queued(store, "scheduled", status=Status.SCHEDULED, delay=SECOND)
     claim = await running(store, "held")
-    await one(store, unit("held", claim, change=Hold(Reason.PAUSED, "")))
+    await one(store, unit("held", claim, change=Hold(Reason.POLICY, "")))
     await one(store, outside(sends=[send("scheduled"), send("held")]))
     assert await store.claim(want(), now=T) == []
 

@@ -45,7 +45,7 @@ async def put(store: Store, status: Status, id: str = "w") -> bytes:
         if status is Status.WAITING:
             await one(store, unit(id, claim, change=Park(None, "mail")))
         elif status is Status.HELD:
-            await one(store, unit(id, claim, change=Hold(Reason.PAUSED, "by hand")))
+            await one(store, unit(id, claim, change=Hold(Reason.POLICY, "by hand")))
         elif status is not Status.RUNNING:
             await one(store, unit(id, claim, change=close(status)))
         return claim

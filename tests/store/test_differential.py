@@ -30,6 +30,7 @@ from perdure.model.writes import (
     Delete,
     Hold,
     Park,
+    Pause,
     Release,
     Reopen,
     Rewind,
@@ -336,8 +337,9 @@ class Stream:
         back = self.rewind(id, old.run, None)
         order = Reopen(
             nonce=tok("order"), verb="resume", shown="by tests", at=now,
-            version=self.rng.choice([None, "v3"]), at_once=self.chance(0.5),
+            version=self.rng.choice([None, "v3"]), at_once=self.chance(0.5), back=self.chance(0.5),
         )  # fmt: skip
+        stop = self.rng.choice([None, *[Pause(nonce=tok("pause"), shown="by tests", at=now)] * 3])
         start_of_fork = start(self.id(), began=back.next.began, timeout=back.next.timeout)
         cut = mark(Cut(id, old.run, back.keep), "fork", at=now)
         end = self.rng.choice([None, "by fork"])
@@ -361,6 +363,7 @@ class Stream:
             ("rewind", lambda s: s.rewind(seen, back, now=now)),
             ("rewind", lambda s: s.rewind(seen, back, now=now)),
             ("reopen", lambda s: s.reopen(seen, order, now=now)),
+            *[("pause", lambda s: s.pause(id, stop, now=now))] * 2,
             ("fork", lambda s: s.fork(seen.key, start_of_fork, cut, end=end, now=now)),
             ("release_held", lambda s: s.release_held(reasons, "v1", now=now)),
             ("poll", lambda s: s.poll(owner, held, "v1", fresh=fresh, now=now)),
@@ -399,7 +402,7 @@ class Stream:
             ("fates", lambda s: s.fates(IDS)),
             ("events", lambda s: s.events([(id, name) for id in IDS for name in "ef"])),
             ("streams", lambda s: s.streams(asks)),
-            ("records after", lambda s: s.records_after(past[0], 1, 3)),
+            ("records after", lambda s: s.records_after(next(iter(past), RunKey(IDS[0], 1)), 1, 3)),
             ("list", lambda s: s.list(Filter(statuses=statuses, limit=1000))),
             ("list by id", lambda s: s.list(Filter(statuses=statuses, ids=some, limit=1000))),
             ("list by name and parent", lambda s: s.list(Filter(names=frozenset({"flow"}), parent=parent, limit=1000))),
@@ -439,11 +442,12 @@ def plain(answer: Any) -> Any:
 def comparable(tables: Dump) -> Dump:
     """Tables without what a dialect may do as it likes: wakes of those who hear none, the tail of a run under way."""
     status = {r["id"]: CODES[r["status"]] for r in tables["workflow"]}
+    paused = {r["id"] for r in tables["workflow"] if r["reason"] == Reason.PAUSED}  # may have been queued before
     hear = {CODE[s] for s in (Status.RUNNING, Status.WAITING, Status.HELD)}
 
     def heard(w: dict[str, Any]) -> bool:
         s = status.get(w["dest"])
-        return s is not None and s.open and (w["cancel"] is not None or CODE[s] in hear)
+        return s is not None and s.open and (w["cancel"] is not None or (CODE[s] in hear and w["dest"] not in paused))
 
     rows = [{**r, "last_seq": 0} if CODES[r["status"]] is Status.RUNNING else r for r in tables["workflow"]]
     return {**tables, "workflow": rows, "wake": [w for w in tables["wake"] if heard(w)]}

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from perdure.model.queues import Limits, QueueChange
-from perdure.model.states import Status
+from perdure.model.states import Status, Versioning
 from perdure.model.writes import Start
 from perdure.store.base import Store
-from perdure.store.lines import Deduplicated, LineRequest
+from perdure.store.lines import Declared, Deduplicated, LineRequest
 from tests.store.build import OTHER, SECOND, dump, start, tok
 from tests.store.test_differential import IDS, OWNERS, SEEDS, STEPS, Act, Stream, comparable, differences, pair, plain
 
@@ -43,6 +43,14 @@ class QueueStream(Stream):
             queue=queue, owner=self.fate.choice(OWNERS), token=tok("claim"), version=self.fate.choice(["v1", "v3"]),
             limit=limit, mine=self.fate.randrange(3), partitioned=self.fate.choice([True, True, False]),
         )  # fmt: skip
+        found = [
+            Declared(
+                id=r.id, queue=queue, versioning=self.fate.choice(list(Versioning)),
+                since=self.fate.choice([None, now - SECOND]), versioned=self.fate.choice([True, False]),
+            )
+            for r in self.rows if self.chance(0.5)
+        ]  # fmt: skip
+        token = next((r.claim for r in self.rows if r.status is Status.RUNNING and r.claim is not None), tok("none"))
         number, few = self.fate.choice([None, 1, 2, 4]), self.fate.choice([None, 1, 2])
         limits = self.fate.choice([
             {"concurrency": number}, {"worker_concurrency": number}, {"partition_concurrency": few},
@@ -54,8 +62,9 @@ class QueueStream(Stream):
         debounce, longest = self.fate.choice([(None, None), (SECOND, None), (SECOND, 2 * SECOND)])
         how = Deduplicated(key=self.fate.choice("kl"), debounce=debounce, debounce_max=longest)
         calls: list[tuple[str, Act]] = [
-            *[("claim_line", lambda s: s.claim_line(want, now=now))] * 4,
+            *[("claim_line", lambda s: s.claim_line(want, now=now))] * 6,
             ("line_up", lambda s: s.line_up(["", "v1"], limit, now=now)),
+            ("line_up_declared", lambda s: s.line_up_declared(found, token, now=now)),
             ("expire", lambda s: s.expire(100, nonce, now=now)),
             ("start_once", lambda s: s.start_once(new, how, now=now)),
             ("start_once", lambda s: s.start_once(new, how, now=now)),

@@ -76,7 +76,7 @@ async def test_deaths_are_forgotten(store: Store) -> None:
 @pytest.mark.parametrize("claimed", [False, True])
 async def test_a_repeated_order_is_done_once(store: Store, claimed: bool) -> None:
     claim = await running(store, "w")
-    await one(store, unit("w", claim, change=Hold(Reason.PAUSED, "")))
+    await one(store, unit("w", claim, change=Hold(Reason.POLICY, "")))
     seen, to = await row(store, "w"), order()
     assert await store.reopen(seen, to, now=T + 1)
     if claimed:
@@ -98,7 +98,7 @@ async def test_held_work_keeps_its_queue(store: Store) -> None:
     await store.make_queues(["emails"], now=T)
     await queued(store, "a", queue="emails")
     [got] = (await store.claim_line(letin("emails"), now=T)).claimed
-    await one(store, unit("a", got.row.claim or b"", change=Hold(Reason.PAUSED, "")))
+    await one(store, unit("a", got.row.claim or b"", change=Hold(Reason.POLICY, "")))
     assert await store.reopen(await row(store, "a"), order(), now=T + 5)
     again = await row(store, "a")
     assert (again.queue, again.lane) == ("emails", lane_of("emails", "", 0)), "it stands in line again"

@@ -197,7 +197,7 @@ CASES: dict[str, tuple[str, Build]] = {
 async def _furnish(store: PostgresStore) -> None:
     """The same in each app: a run with mail and a command, others in several states, one that is awaited."""
     await commit(store, *[own(id, CLAIM, start=STARTS[id]) for id in ("friend", "held", "over", "w")])
-    await one(store, unit("held", CLAIM, change=Hold(Reason.PAUSED, "")))
+    await one(store, unit("held", CLAIM, change=Hold(Reason.POLICY, "")))
     await one(store, unit("over", CLAIM, change=Close(Status.COMPLETED, Outcome.VALUE, b"1", b"wake")))
     await one(store, Unit(key=RunKey("friend", 1), claim=CLAIM, nonce=PARKED, change=Park(None, "", ("awaited",))))
     await one(store, outside(sends=[MAIL]))

@@ -12,8 +12,8 @@ from perdure.model.queues import DELAYED, Limits, QueueChange, lane_of
 from perdure.model.records import Claimed
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Continue, Hold, Park, Release, Reopen
-from perdure.store.base import Line, Store
-from perdure.store.lines import Deduplicated, LineClaim
+from perdure.store.base import Store
+from perdure.store.lines import Deduplicated, Line, LineClaim
 from tests.store.build import (
     ME,
     OTHER,
@@ -469,3 +469,14 @@ async def test_claims_at_the_same_time_let_no_more_through(make_store: Any, limi
     taken = [id for claim in got for id in ids(claim.claimed)]
     assert len(taken) == len(set(taken))
     assert len(taken) == 3 if limits else len(taken) <= 12
+
+
+async def test_what_was_held_is_let_through_also_after_its_time_in_line(store: Store) -> None:
+    """``expires`` bounds the time before it begins; nothing closes it later, so nothing may pass it over, either."""
+    await limited(store)
+    await queued(store, "a", queue="q", expires=SECOND)
+    [got] = (await store.claim_line(letin("q"), now=T)).claimed
+    await one(store, unit("a", got.row.claim or b"", change=Hold(Reason.NO_CODE, "")))
+    assert await store.expire(10, tok("expire"), now=T + 2 * SECOND) == []
+    assert await store.release_held([Reason.NO_CODE], "v1", now=T + 3 * SECOND) == 1
+    assert await let(store, now=T + 3 * SECOND) == ["a"]

@@ -59,7 +59,7 @@ async def test_a_repeated_unit_has_the_same_verdict_and_writes_no_second_row(sto
         u.change = {
             "close": close(parent="friend", children=("taken",)),
             "park": Park(T + 9, "sleeping", ("friend",)),
-            "hold": Hold(Reason.PAUSED, "by hand"),
+            "hold": Hold(Reason.POLICY, "by hand"),
             "release": Release(),
         }[kind]
     first = await commit(store, u, unit("friend", claim, records=[record(1)]))
@@ -186,9 +186,9 @@ async def test_a_repeated_event_wakes_its_watchers_once(store: Store, with_recor
 @pytest.mark.parametrize("records", [[record(1)], []], ids=["record", "no record"])
 async def test_a_late_second_try_of_a_hold_does_not_hold_what_was_released(store: Store, records: list[Record]) -> None:
     claim = await running(store, "w")
-    u = unit("w", claim, records=records, change=Hold(Reason.PAUSED, "by hand"))
+    u = unit("w", claim, records=records, change=Hold(Reason.POLICY, "by hand"))
     assert (await one(store, u)).applied
-    assert await store.release_held([Reason.PAUSED], "v1", now=T) == 1
+    assert await store.release_held([Reason.POLICY], "v1", now=T) == 1
     assert not (await one(store, u)).applied
     assert (await row(store, "w")).status is Status.QUEUED
 

@@ -256,7 +256,7 @@ async def test_what_is_not_as_it_was_seen_is_left_alone(store: Store, between: s
     elif between == "closed":
         await one(store, unit("w", claim, change=close()))
     elif between == "held":
-        await one(store, unit("w", claim, change=Hold(Reason.PAUSED, "by hand")))
+        await one(store, unit("w", claim, change=Hold(Reason.POLICY, "by hand")))
     else:
         await store.rewind(seen, rewind("w", 0), now=T)
     before = await dump(store)

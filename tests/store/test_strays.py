@@ -54,7 +54,7 @@ async def test_versions_of_what_nobody_holds(store: Store) -> None:
     await queued(store, "c", "d", version="")
     await running(store, "e", "f")
     await waiting(store, "g", version="v2")
-    await held(store, "h", Reason.PAUSED)
+    await held(store, "h", Reason.POLICY)
     claim = await running(store, "i")
     await one(store, unit("i", claim, change=close()))
     assert await store.stray_versions() == ["v1", "v2", "v3"]
@@ -68,7 +68,7 @@ async def test_strays_are_what_may_move_and_was_not_tried(store: Store) -> None:
     for reason in (Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE):
         await held(store, f"e-{reason}", reason)
     await waiting(store, "pinned", versioning=Versioning.PINNED)
-    await held(store, "paused", Reason.PAUSED)
+    await held(store, "paused", Reason.POLICY)
     await running(store, "running")
     await queued(store, "other", version="v9")
     can = ["a", "b", "c", "d", "e-no_code", "e-nondeterminism", "e-undecodable"]

@@ -13,6 +13,7 @@ from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_in
 from perdure.api.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.api.store import maker
 from perdure.api.workflow import Homes, Workflow
+from perdure.client import operate
 from perdure.client.filters import read_filter
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
@@ -23,7 +24,7 @@ from perdure.model.schedules import ScheduleInfo
 from perdure.operations.retention import Purged, purge
 from perdure.operations.size import DatabaseSize, measure
 from perdure.policy.rate import Rate
-from perdure.runtime import aface
+from perdure.runtime import aface, handover
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
@@ -108,11 +109,13 @@ class Client:
         that is to take the work, None for any. ``force``: declare dead first who is alive.
         Raises ``ExecutorNotFound``, ``ExecutorAlive`` (saying how long the lease runs), before anything is changed.
         """
-        return await aface.recover_executors(self._home, executors, by, force)
+        order = partial(handover.order, executors=executors, by=by, force=force)
+        return await aface.operate(self._home, "client.recover_executors()", order)
 
     async def queues(self) -> builtins.list[QueueInfo]:
         """All queues by name: their limits, and what they hold."""
-        return [queue_info(row, count) for row, count in await aface.queues(self._home)]
+        found = await aface.operate(self._home, "client.queues()", operate.queues)
+        return [queue_info(row, count) for row, count in found]
 
     async def set_queue(self, name: str, /, **limits: Unpack[QueueLimits]) -> None:
         """Change limits of a queue, now: ``set_queue("emails", concurrency=20, rate=None)``; None takes one away.
@@ -121,19 +124,23 @@ class Client:
         Raises ``DefinitionError`` for what is no limit.
         """
         given: dict[str, Limit] = dict(limits)  # type: ignore[arg-type]
-        await aface.change_queue(self._home, check_queue(name), change_of(given))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of(given))
+        await aface.operate(self._home, "client.set_queue()", order)
 
     async def reset_queue(self, name: str, /) -> None:
         """Give up the changes that were made live: the limits are again what the code declares."""
-        await aface.change_queue(self._home, check_queue(name), change_of({}, reset=True))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of({}, reset=True))
+        await aface.operate(self._home, "client.reset_queue()", order)
 
     async def pause_queue(self, name: str, /) -> None:
         """Let nothing more through the line of a queue; what is in progress goes on."""
-        await aface.change_queue(self._home, check_queue(name), change_of({}, paused=True))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of({}, paused=True))
+        await aface.operate(self._home, "client.pause_queue()", order)
 
     async def resume_queue(self, name: str, /) -> None:
         """Let a paused queue go on."""
-        await aface.change_queue(self._home, check_queue(name), change_of({}, paused=False))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of({}, paused=False))
+        await aface.operate(self._home, "client.resume_queue()", order)
 
     # -- schedules
 
@@ -177,7 +184,7 @@ class Client:
 
         Reads much: each table on SQLite, up to 20,000 workflows anywhere. Changes nothing.
         """
-        return await aface.upkeep(self._home, measure)
+        return await aface.operate(self._home, "client.size()", partial(operate.upkeep, work=measure))
 
     async def purge(
         self, *, older_than: Duration, statuses: Collection[str] = (), workflow: str | None = None, plan: bool = False
@@ -193,4 +200,5 @@ class Client:
         """
         age = read_retention(dict.fromkeys(statuses, older_than) if statuses else older_than, "older_than")
         rules = Rules({}, age) if workflow is None else Rules({workflow: age})
-        return await aface.upkeep(self._home, partial(purge, rules=rules, plan=plan))
+        work = partial(operate.upkeep, work=partial(purge, rules=rules, plan=plan))
+        return await aface.operate(self._home, "client.purge()", work)

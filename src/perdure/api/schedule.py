@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, get_args
 
 from perdure.api.keys import check_name
 from perdure.api.options import check_id
 from perdure.api.workflow import Workflow
-from perdure.client.schedules import Verb
+from perdure.client import operate
+from perdure.client.schedules import Verb, do
 from perdure.definitions import ScheduleDef, WorkflowDef
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
@@ -218,7 +220,7 @@ class ScheduleHandle:
         await self._do(lambda store, _: operations.delete(store, self.name))
 
     async def _do(self, verb: Verb[Any]) -> Any:
-        return await aface.operate(self._home, f"schedule {self.name!r}", verb)
+        return await _do(self._home, self.name, verb)
 
     def __repr__(self) -> str:
         return f"<schedule {self.name}>"
@@ -231,9 +233,13 @@ def instant(when: datetime, what: str) -> int:
     return from_datetime(when)
 
 
+async def _do(home: Home, name: str, verb: Verb[Any]) -> Any:
+    return await aface.operate(home, f"schedule {name!r}", partial(do, verb=verb))
+
+
 async def list_schedules(home: Home) -> tuple[ScheduleInfo, ...]:
     """All schedules of an app, by name."""
-    rows = await aface.operate(home, "schedules", lambda store, _: store.schedules())
+    rows = await aface.operate(home, "client.schedules()", operate.schedules)
     return tuple(schedule_info(row) for row in rows)
 
 
@@ -247,5 +253,5 @@ async def create_schedule(
     definition = home.registry.workflows.get(named)
     queue = queue if queue is not None or definition is None else definition.queue
     spec = spec_of(check_id(named), definition, cron, every, tz, missed, overlap, catch_up, queue, takes_due=takes_due)
-    await aface.operate(home, f"schedule {name!r}", lambda store, _: operations.create(store, name, spec))
+    await _do(home, name, lambda store, _: operations.create(store, name, spec))
     return ScheduleHandle(home, name)

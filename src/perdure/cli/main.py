@@ -13,7 +13,7 @@ from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
 from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
-from perdure.cli.moves import fork, restart, resume
+from perdure.cli.moves import fork, pause, restart, resume, unpause
 from perdure.cli.queues import queue
 from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
@@ -62,7 +62,7 @@ for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run
 for verb in (purge, size, copy):
     db.add_command(verb)
 
-for verb in (resume, restart, fork, stream, watch):
+for verb in (pause, unpause, resume, restart, fork, stream, watch):
     workflow.add_command(verb)
 
 

@@ -1,4 +1,4 @@
-"""``perdure workflow resume|restart|fork``: what recovery parked, a person lets go on.
+"""``perdure workflow resume|restart|fork|pause|unpause``: what a person lets go on, or stops.
 
 One id is done at once. Several are a plan first: what each is, and nothing is changed until ``--yes``.
 """
@@ -17,13 +17,17 @@ from perdure.cli.exits import Code, code_of
 from perdure.cli.output import clean, emit_many, note, redacted
 from perdure.cli.rollcall import call_roll, nobody
 from perdure.cli.target import Given, common, opened, run
-from perdure.errors import ConfigError, DatabaseTrouble, PerdureError
+from perdure.errors import ConfigError, DatabaseTrouble, PerdureError, ResultTimeout
 from perdure.model.ids import TokenMaker
+from perdure.model.states import Reason
 from perdure.operations import fork as forks
-from perdure.operations.look import Order, not_found, who
+from perdure.operations.look import Order, not_found, row_of, who
+from perdure.operations.pause import pause as let_stop
+from perdure.operations.pause import unpause as let_go_on_again
 from perdure.operations.resume import resume as let_go_on
 from perdure.store.base import Store
 
+PAUSE_SECONDS = 30.0
 Do = Callable[[Store, str], Awaitable[tuple[str, str, str]]]  # the id it is about then, its status, and in words
 
 
@@ -38,10 +42,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _several(fn: Callable[..., None]) -> Callable[..., None]:
-    """What each of the three verbs takes."""
+    """What each of these verbs takes."""
     for option in (
         click.option("--yes", is_flag=True, help="Do it: without it, several ids are only looked at."),
-        click.option("--reason", default="", metavar="TEXT", help="Why; kept in the history. Needed for several ids."),
+        click.option(
+            "--because",
+            "--reason",
+            "reason",
+            default="",
+            metavar="TEXT",
+            help="Why; kept in the history. Needed for several ids.",
+        ),
         click.argument("ids", nargs=-1, required=True, metavar="ID..."),
     ):
         fn = option(fn)
@@ -66,6 +77,50 @@ def resume(given: Given, ids: Sequence[str], reason: str, yes: bool, version: st
         return id, str(status), "it is queued and goes on" if status == "queued" else f"it goes on already: {status}"
 
     run(_each(given, ids, reason, do, "resume", yes=yes))
+
+
+@click.command()
+@common
+@_several
+@click.option("--timeout", type=click.FloatRange(min=0), default=PAUSE_SECONDS, show_default=True, metavar="SECONDS",
+              help="How long to wait for the steps in flight.")  # fmt: skip
+def pause(given: Given, ids: Sequence[str], reason: str, yes: bool, timeout: float) -> None:
+    """Stop workflows before their next step, until they are unpaused.
+
+    The steps in flight end, and what they gave is recorded. Exits with 5 if one has not stopped yet: its pause is
+    recorded, and takes effect when they have. Deadlines hold, timers keep their times, mail is kept.
+    """
+    order, token = Order(by=who(), reason=reason), TokenMaker()
+
+    async def do(store: Store, id: str) -> tuple[str, str, str]:
+        row = await let_stop(store, id, order, token, patience=timeout)
+        if row.reason is Reason.PAUSED:
+            return id, "held", f"paused: {row.detail}"
+        if not row.status.open:
+            return id, str(row.status), f"it is over: {row.status}"
+        if row.pause is None:
+            return id, str(row.status), f"unpaused meanwhile: it is {row.status}"
+        why = "its executor stops it when the steps under way have ended"
+        why = why if (await call_roll(store)).live else nobody(store.app)
+        raise ResultTimeout(f"the pause is recorded, not done yet: {why}")
+
+    run(_each(given, ids, reason, do, "pause", yes=yes))
+
+
+@click.command()
+@common
+@_several
+def unpause(given: Given, ids: Sequence[str], reason: str, yes: bool) -> None:
+    """Let paused workflows go on where they were; timers that are overdue fire."""
+    order, token = Order(by=who(), reason=reason), TokenMaker()
+
+    async def do(store: Store, id: str) -> tuple[str, str, str]:
+        before = await row_of(store, id)
+        status = await let_go_on_again(store, id, order, token)
+        goes_on = before.reason is Reason.PAUSED or before.pause is not None
+        return id, str(status), f"it goes on: {status}" if goes_on else f"it is not paused: {status}"
+
+    run(_each(given, ids, reason, do, "unpause", yes=yes))
 
 
 @click.command()
@@ -142,13 +197,13 @@ async def _each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str
                 note(nobody(store.app))
     fields = [{"id": a.id, "status": a.status, "new": a.new, "answer": a.answer} for a in answers]
     lines = [f"{clean(a.id)}: {clean(redacted(a.answer))}" for a in answers]
-    emit_many(given.output, "answers", fields, lines, id="new" if verb != "resume" else "id")
+    emit_many(given.output, "answers", fields, lines, id="new" if verb in ("restart", "fork") else "id")
     worst = max((answer.code for answer in answers), key=_RANK.index)
     if worst is not Code.OK:
         raise click.exceptions.Exit(int(worst))
 
 
-_RANK = (Code.OK, Code.NO, Code.USAGE, Code.NOT_FOUND)
+_RANK = (Code.OK, Code.NO, Code.NOT_YET, Code.USAGE, Code.NOT_FOUND)
 
 
 async def _plan(store: Store, ids: Sequence[str], verb: str) -> list[Answer]:

@@ -265,14 +265,15 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     """What was given on the command line, as Python would say it."""
     found = {key: value for key, value in options.items() if value is not None}
     if "every" in found:
-        found["every"] = _duration(found["every"], "--every")
+        found["every"] = duration(found["every"], "--every")
     if "catch_up" in found:
         text = str(found["catch_up"])
-        found["catch_up"] = int(text) if text.isdecimal() else _duration(text, "--catch-up")
+        found["catch_up"] = int(text) if text.isdecimal() else duration(text, "--catch-up")
     return found
 
 
-def _duration(text: str, what: str) -> timedelta:
+def duration(text: str, what: str) -> timedelta:
+    """``30s``, ``5m``, ``1h``, ``1d``. Raises ``ConfigError`` naming ``what``."""
     found = _DURATION.fullmatch(text.strip())
     if found is None:
         raise ConfigError(f"{what} {text!r} is no duration; give 30s, 5m, 1h or 1d")

@@ -260,7 +260,7 @@ _ADVICE = {
     Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it; the "
     "next launch tries again",
     Reason.POLICY: "a recovery policy asked for a person",
-    Reason.PAUSED: "a person paused it",
+    Reason.PAUSED: "a person paused it; its deadline holds, its mail is kept",
     Reason.NO_EXIT: "its state has no way out by itself: set another state",
 }
 
@@ -268,7 +268,8 @@ _ADVICE = {
 def advice_of(story: Story) -> list[str]:
     """Why it does not go on, and what to do; nothing if all is well."""
     row = story.row
-    give_up = f"to let it go on: perdure workflow resume {row.id}; to give it up: perdure workflow cancel {row.id}"
+    verb = "unpause" if row.reason is Reason.PAUSED else "resume"
+    give_up = f"to let it go on: perdure workflow {verb} {row.id}; to give it up: perdure workflow cancel {row.id}"
     if row.status is Status.HELD and row.reason is not None:
         return [_ADVICE[row.reason], give_up]
     if row.status is Status.RUNNING and not story.held_by_the_living:

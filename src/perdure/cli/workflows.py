@@ -13,7 +13,6 @@ import click
 import msgspec
 
 from perdure.api.keys import check_name, encode_message
-from perdure.api.options import check_id
 from perdure.cli.exits import Code
 from perdure.cli.output import (
     clean,
@@ -30,6 +29,7 @@ from perdure.cli.output import (
     workflow_fields,
 )
 from perdure.cli.rollcall import call_roll, nobody
+from perdure.cli.starting import how_to_start, start_options
 from perdure.cli.story import (
     failure_fields,
     failure_of,
@@ -46,7 +46,7 @@ from perdure.cli.waiting import NotYet, wait_end
 from perdure.client import verbs
 from perdure.client.filters import read_filter
 from perdure.client.line import Line
-from perdure.client.questions import SendTo, StartOptions, StartOrder, outcome_of
+from perdure.client.questions import SendTo, StartOrder, outcome_of
 from perdure.config import read_settings
 from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
@@ -135,6 +135,8 @@ async def _page(store: Store, which: Filter, limit: int) -> tuple[list[WorkflowR
 def _remark(row: WorkflowRow) -> str:
     if row.status is Status.HELD:
         return f"{row.reason}: {row.detail}"
+    if row.pause is not None and row.status.open:
+        return f"about to pause: {row.pause}"
     due = f" until {instant(row.until)}" if row.until is not None else ""
     if row.status is Status.WAITING:
         return f"{row.detail}{due}"
@@ -243,16 +245,19 @@ def _emit_result(output: str, fields: dict[str, Any]) -> None:
 @common
 @click.argument("name")
 @click.argument("args", nargs=-1, metavar="[ARG]...")
-@click.option("--id", "chosen", metavar="ID", help="The workflow id: the same start twice is one start.")
+@how_to_start
 @click.option("--arg", "named", multiple=True, metavar="NAME=JSON", help="An argument by name.")
-def start(given: Given, name: str, args: Sequence[str], chosen: str | None, named: Sequence[str]) -> None:
+def start(given: Given, name: str, args: Sequence[str], named: Sequence[str], **how: Any) -> None:
     """Start a workflow, for an executor to run. Arguments are JSON: 42, true, '"text"', '{"a": 1}'.
 
     Prints the id once the start is durable. An argument that begins with - is given after --.
     """
     positional = [_json(text, f"argument {at}") for at, text in enumerate(args, 1)]
     keywords = dict(_keyword(text) for text in named)
-    run(_start(given, check_name(name, "workflow"), positional, keywords, None if chosen is None else check_id(chosen)))
+    options = start_options(check_name(name, "workflow"), how)
+    input = _ANY_ARGS.encode(tuple(positional), keywords)
+    order = StartOrder(name=name, input=input, fingerprint=fingerprint_data(name, input), options=options)
+    run(_start(given, order))
 
 
 def _json(text: str, what: str) -> Any:
@@ -269,18 +274,15 @@ def _keyword(text: str) -> tuple[str, Any]:
     return name, _json(value, f"--arg {name}")
 
 
-async def _start(given: Given, name: str, args: list[Any], named: dict[str, Any], chosen: str | None) -> None:
-    input = _ANY_ARGS.encode(tuple(args), named)
-    order = StartOrder(
-        name=name, input=input, fingerprint=fingerprint_data(name, input), options=StartOptions(id=chosen)
-    )
+async def _start(given: Given, order: StartOrder) -> None:
+    chosen = order.options.id
     async with opened(given, may_be_new=True) as store, _line(store) as line:
-        await _warn_of_name(store, name)
+        await _warn_of_name(store, order.name)
         before = {} if chosen is None else await store.rows([chosen])
         id = (await verbs.start(line, order)).id
         roll = await call_roll(store)
         row = (await store.rows([id]))[id]
-    if before:
+    if before and order.options.on_conflict != "replace":
         note(f"workflow {id} was there already ({row.status}); this start is answered by it")
     elif not roll.live:
         note(f"it is queued; {nobody(store.app)}")

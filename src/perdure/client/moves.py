@@ -1,4 +1,4 @@
-"""The verbs of an operator, from a process that has a line: resume, restart, fork."""
+"""The verbs of an operator, from a process that has a line: pause, unpause, resume, restart, fork."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any, cast
 
 from perdure.client.line import Line
-from perdure.client.questions import ForkOf, Move, RestartOf, ResumeOf
+from perdure.client.questions import ForkOf, Move, PauseOf, RestartOf, ResumeOf, UnpauseOf
 from perdure.operations.ask import ask_replay
 from perdure.operations.fork import fork, restart
+from perdure.operations.pause import pause, unpause
 from perdure.operations.resume import resume
 from perdure.store.base import Store
 
 Patiently = Callable[..., Awaitable[Any]]
-_TIMED = frozenset({"poll", "rewind", "reopen", "fork", "terminate", "change_schedule"})
+_TIMED = frozenset({"poll", "rewind", "reopen", "pause", "fork", "terminate", "change_schedule"})
 
 
 class Patient:
@@ -46,6 +47,10 @@ async def answer(line: Line, question: Move, patiently: Patiently) -> Any:
     match question:
         case ResumeOf(id=id, version=version, force=force):
             done: Any = await resume(store, id, order, token, version=version, force=force, check=check)
+        case PauseOf(id=id):
+            done = (await pause(store, id, order, token)).status
+        case UnpauseOf(id=id):
+            done = await unpause(store, id, order, token)
         case RestartOf(id=id, new_id=new_id, terminate=terminate):
             done = await restart(store, id, order, token, new_id=new_id, terminate=terminate)
         case ForkOf(id=id, new_id=new_id, step=step, version=version, input=input):

@@ -109,11 +109,25 @@ class StreamOf(msgspec.Struct, frozen=True):
 
 
 class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):
-    """Let a workflow go on: the answer is the status it then has. Only outside workflows, as the next two."""
+    """Let a workflow go on: the answer is the status it then has. Only outside workflows, as the next four."""
 
     id: str
     version: str | None = None
     force: bool = False
+    order: Order
+
+
+class PauseOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Stop a workflow before its next step, until it is unpaused: the answer is its status, once that is definite."""
+
+    id: str
+    order: Order
+
+
+class UnpauseOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Let a paused workflow go on: the answer is the status it then has."""
+
+    id: str
     order: Order
 
 
@@ -137,7 +151,7 @@ class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
 
 
-Move = ResumeOf | RestartOf | ForkOf
+Move = ResumeOf | RestartOf | ForkOf | PauseOf | UnpauseOf
 Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | Move
 
 

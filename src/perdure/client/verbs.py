@@ -17,6 +17,7 @@ from perdure.client.questions import (
     EventOf,
     ForkOf,
     InfoOf,
+    PauseOf,
     Question,
     RestartOf,
     ResultOf,
@@ -24,6 +25,7 @@ from perdure.client.questions import (
     SendTo,
     StartOrder,
     StreamOf,
+    UnpauseOf,
     check_same,
     decode_outcome,
     outcome_of,
@@ -64,7 +66,7 @@ async def answer(line: Line, question: Question) -> Any:
             return await event(line, question)
         case StreamOf():
             return await streams.read_page(line, question.ask, patiently), None
-        case ResumeOf() | RestartOf() | ForkOf():
+        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf():
             return await moves.answer(line, question, patiently)
 
 

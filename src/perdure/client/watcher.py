@@ -15,7 +15,7 @@ from perdure.client.waits import StreamWaits
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Ended, WorkflowRow
-from perdure.model.states import Status
+from perdure.model.states import Reason, Status
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.store.base import Fates, Store
 
@@ -215,11 +215,10 @@ class Watcher:
     def warn_held(self, id: str, name: str, reason: str, detail: str) -> None:
         """Somebody waits for a workflow that is held: say so, once, with the way to see why."""
         self._told_held.add(id)
-        log.warning(
-            "workflow %s (%s) is held: %s: %s\n"
-            "  it waits for a person or a fixed deploy; see: perdure workflow show %s",
-            id, name, reason, detail, id,
-        )  # fmt: skip
+        way = "it waits for a person or a fixed deploy; see: perdure workflow show"
+        if reason == Reason.PAUSED:
+            way = "it goes on when it is told to: perdure workflow unpause"
+        log.warning("workflow %s (%s) is held: %s: %s\n  %s %s", id, name, reason, detail, way, id)
 
     def awaited(self, id: str) -> bool:
         """Whether anybody here waits for the end of this workflow."""

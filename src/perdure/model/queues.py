@@ -3,7 +3,8 @@
 The **lane** of an item is its queue, partition and priority in one text, in the order in which items are let through:
 a queue's items are one range of the index of open workflows, a partition's a part of it, and within a partition the
 smaller priority comes first, then who was queued first. An item that is not due yet stands in a lane of its own,
-``DELAYED``, whatever its queue, in the order of its time.
+``DELAYED``, whatever its queue, in the order of its time. What is paused and holds no slot stands in ``PAUSED``, from
+where nothing is claimed; its time is that of its place before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 _SEPARATOR = "\x1f"  # below every character that a name may have
 _AFTER = " "  # the next one
 DELAYED = "\x01"
+PAUSED = "\x01\x01"
 FIRST = "\x02"  # below every lane of a queue
 NAME_MAX = 100
 PARTITION_MAX = 200

@@ -115,10 +115,19 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     partition: str = ""  # of its queue
     lane: str | None = None  # where it stands in line (model/queues.py); None if it does not
     expires: int | None = None  # closed if it is still in line at this time
+    pause: str | None = None  # who told it to pause, and why, until it has
 
     @property
     def key(self) -> RunKey:
         return RunKey(self.id, self.run)
+
+    @property
+    def parked(self) -> bool:
+        """Whether nobody holds it and it has begun, so that its code must hear of a command to cancel."""
+        return self.status is Status.WAITING or (self.reason is Reason.PAUSED and self.lane is None)
+
+
+PAUSE, UNPAUSE = "pause", "unpause"  # names of ``DECISION`` records that tell nothing to the body
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +135,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
 
     row: WorkflowRow
     input: bytes
+    since: int | None = None  # of what was ready, not orphaned: when it was due
+    versioned: bool = True  # whether it had a version before this claim gave it the claimer's
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -156,6 +167,7 @@ class Wake(msgspec.Struct, frozen=True, gc=False):
     dest: str
     nonce: bytes
     cancel: str | None = None  # the reason given, "" if none
+    pause: str | None = None  # as its target's row has it now
 
 
 class Incarnation(msgspec.Struct, frozen=True, kw_only=True, gc=False):

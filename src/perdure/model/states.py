@@ -93,7 +93,8 @@ MOVES: dict[Status, frozenset[Status]] = {
         {Status.QUEUED, Status.WAITING, Status.COMPLETED, Status.FAILED, Status.CONTINUED} | _ANY_END
     ),
     Status.WAITING: frozenset({Status.QUEUED, Status.RUNNING} | _ANY_END),
-    Status.HELD: frozenset({Status.QUEUED, Status.RUNNING, Status.WAITING} | _ANY_END) - {Status.HELD},
+    Status.HELD: frozenset({Status.SCHEDULED, Status.QUEUED, Status.RUNNING, Status.WAITING} | _ANY_END)
+    - {Status.HELD},
     # Whoever goes on from an end does so as the next run.
     **dict.fromkeys(CLOSED - {Status.SUPERSEDED, Status.CONTINUED}, frozenset({Status.SUPERSEDED})),
     Status.SUPERSEDED: frozenset(),

@@ -123,10 +123,14 @@ class Park(msgspec.Struct, frozen=True, gc=False):
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
-    """Park with a reason, until a person or a fixed deploy."""
+    """Park with a reason, until a person or a fixed deploy; at ``until`` it is claimed all the same.
+
+    For ``Reason.PAUSED`` only if the row still says so (``pause``); else it is queued.
+    """
 
     reason: Reason
     detail: str
+    until: int | None = None
 
 
 class Release(msgspec.Struct, frozen=True, gc=False):
@@ -177,6 +181,14 @@ class Rewind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     uncancel: bool = False  # a command to cancel is taken back; else the next run is given it again
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A person's order: whoever holds it stops before its next step; what nobody holds is held at once."""
+
+    nonce: bytes  # of the record and the wake; becomes the claim token of what nobody holds
+    shown: str  # who and why
+    at: int
+
+
 class Reopen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A person's order: queue an open run that nobody holds, its deaths forgotten, to go on from its last record.
 
@@ -189,6 +201,7 @@ class Reopen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at: int
     version: str | None = None  # moves it to this version
     at_once: bool = False  # before all that is queued, and outside its queue
+    back: bool = False  # a paused one: deaths, slot or place in line, and time as they were
 
 
 Change = Close | Park | Hold | Release | Continue | Rewind | Delete

@@ -20,12 +20,14 @@ from perdure.client.questions import (
     EventOf,
     ForkOf,
     InfoOf,
+    PauseOf,
     RestartOf,
     ResultOf,
     ResumeOf,
     SendTo,
     StartOrder,
     StreamOf,
+    UnpauseOf,
     check_same,
 )
 from perdure.client.timers import Timer
@@ -68,7 +70,7 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
         case SendTo():
             digest = hashlib.blake2b(question.data, digest_size=8).digest()
             return Kind.SEND, f"{question.id} {question.topic}".rstrip(), digest
-        case ResumeOf() | RestartOf() | ForkOf():
+        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf():
             raise Misuse(
                 f"a workflow asked for {type(question).__name__.removesuffix('Of').lower()} of {question.id!r}: what "
                 "an operator orders is not recorded, and a replay would order it again. Call it in a step, or outside"

@@ -51,7 +51,7 @@ class AsyncExecution(answers.Answering):
     # -- the burst
 
     def pump(self) -> None:
-        if self.gone:
+        if self.paused():
             return
         run, loop = self.run, self.loop
         if not self._cut:

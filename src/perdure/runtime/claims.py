@@ -6,7 +6,6 @@ held, with the reason, in one unit under the claim's token; one bad workflow of 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -16,15 +15,16 @@ import msgspec
 
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
-from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
-from perdure.model.states import Cause, Reason, Versioning
+from perdure.model.states import Cause, Reason
 from perdure.model.writes import Decided, Hold, Unit, Verdict
 from perdure.runtime import decide
 from perdure.runtime.decide import decide_first, questions
+from perdure.runtime.declared import as_declared, line_up
 from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import is_over_limit, over_limit
+from perdure.runtime.pausing import hold_paused, told_to_pause
 from perdure.runtime.queues import Queues
 from perdure.runtime.unread import why_unread
 
@@ -53,34 +53,19 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     mail: dict[str, list[Message]] = {}
     for message in await store.inbox([c.row.id for c in claimed]):
         mail.setdefault(message.dest, []).append(message)
-    for c in (_declared(host, c) for c in [*fresh, *old]):
+    late = await line_up(host, [*fresh, *old], histories)
+    for c in (as_declared(host, c) for c in [*fresh, *old] if c.row.id not in late):
         history, letters = histories.get(c.row.key, []), mail.get(c.row.id, [])
         question = asked.get(c.row.id)
-        if question is None:
+        if (shown := told_to_pause(c.row, history)) is not None:
+            _pause(host, c, history, shown)
+        elif question is None:
             _begin(host, c, letters, history)
         elif (before := _drop_before(host, c, history)) is not None:
             _hold(host, before, c.row, Reason.UNDECODABLE, why_unread(c.input, history, host.registry.codec))
         else:
             decide_first(host, question, history, partial(_begin, host, c, letters, decided=True))
     host.on_change()
-
-
-def _declared(host: Host, claimed: Claimed) -> Claimed:
-    """Whoever started it without the code could not say what its workflow declares; who claims it first can."""
-    row, definition = claimed.row, host.registry.workflows.get(claimed.row.name)
-    declared = Versioning.UNDECLARED if definition is None else definition.versioning
-    if row.versioning is declared or row.versioning is not Versioning.UNDECLARED:
-        return claimed
-    if row.claim is not None:
-        host.keep(asyncio.Task(_note_declared(host, row.id, declared, row.claim), loop=host.line.loop))
-    return Claimed(msgspec.structs.replace(row, versioning=declared), claimed.input)
-
-
-async def _note_declared(host: Host, id: str, declared: Versioning, claim: bytes) -> None:
-    try:
-        await host.line.store.declare([id], declared, claim)
-    except DatabaseTrouble as trouble:
-        log.info("the database is in trouble, what %s declares is noted at its next claim: %s", id, trouble)
 
 
 def _drop_before(host: Host, claimed: Claimed, history: Sequence[Record]) -> Run | None:
@@ -163,6 +148,21 @@ def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str) -
             cause=row.cause, decision="hold", policy="", because=detail, parameters=None, evidence=b"{}",
             executor=host.executor_id,
         )  # fmt: skip
+    _hand_back(host, run, row)
+
+
+def _pause(host: Host, claimed: Claimed, history: Sequence[Record], shown: str) -> None:
+    """Hold what was told to pause before it was claimed."""
+    row = claimed.row
+    previous = host.executions.get(row.id)
+    if previous is not None:
+        previous.drop()
+    run = Run.of(row, host.version, history, again=True)
+    run.change = hold_paused(run, row, shown, host.line.clock.now())
+    _hand_back(host, run, row)
+
+
+def _hand_back(host: Host, run: Run, row: WorkflowRow) -> None:
     host.queues.handed_back.add(row.id)
     host.line.journal.put(Unrun(host, run, row.claim, host.line.new_token()))
 

@@ -233,8 +233,8 @@ class Executor:
             self.alive
             and not self.draining
             and not self._closed
-            and order.name in self.registry.workflows
-            and options.queue is None
+            and (known := self.registry.workflows.get(order.name)) is not None
+            and (options.queue or known.queue) is None
             and options.delay is None
             and options.until is None
             and (options.version == self.version or (options.version is None and self.line.routes.rollout == "auto"))

@@ -8,13 +8,22 @@ under a new identity. May be repeated: what was given already is given again, to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from perdure.client.line import Line
+from perdure.client.verbs import patiently
 from perdure.errors import ExecutorAlive, ExecutorNotFound
 from perdure.model.records import Incarnation
 from perdure.runtime.leases import lives, provably_gone
 from perdure.store.base import Store
 
 PREFIX_LEAST = 4
+
+
+async def order(line: Line, executors: Sequence[str], by: str | None, *, force: bool = False) -> tuple[str, ...]:
+    """The same as ``recover``, waiting out trouble with the database."""
+    ids: tuple[str, ...] = await patiently(line, partial(recover, line.store, executors, by, force=force))
+    return ids
 
 
 async def recover(store: Store, executors: Sequence[str], by: str | None, *, force: bool = False) -> tuple[str, ...]:

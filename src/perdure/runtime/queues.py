@@ -20,8 +20,8 @@ from perdure.model.queues import QueueRow
 from perdure.model.records import Claimed, Incarnation
 from perdure.runtime.execution import Execution
 from perdure.runtime.upgrades import Following
-from perdure.store.base import Line as InLine
 from perdure.store.base import Poll
+from perdure.store.lines import Line as InLine
 from perdure.store.lines import LineRequest, versions_of
 
 log = logging.getLogger("perdure")

@@ -14,15 +14,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from perdure.client import outbox, schedules, verbs
-from perdure.client.operate import change, counted
+from perdure.client import outbox, verbs
+from perdure.client.line import Line
+from perdure.client.operate import page
 from perdure.client.questions import ResultOf, SendTo, StartOrder, decode_outcome, outcome_of
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled, NotDurable, WrongFace
-from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.records import Ended, WorkflowRow
-from perdure.runtime import handover, streaming
+from perdure.runtime import streaming
 from perdure.runtime.births import Newcomer
 from perdure.runtime.context import outside, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
@@ -34,7 +34,6 @@ from perdure.serde.values import Shape
 from perdure.sessions.base import Session, run
 from perdure.sessions.find import blocking, session_of
 from perdure.store.base import Filter
-from perdure.store.upkeep import Upkeep
 
 FACE: str = "perdure.sync"
 T = TypeVar("T")
@@ -368,55 +367,24 @@ def run_blocking(home: Home) -> None:
         close_home(home)
 
 
-def recover_executors(home: Home, executors: Sequence[str], by: str | None, force: bool) -> tuple[str, ...]:
-    """Give what executors that are gone have left to another."""
-    engine = home.engine()
-    order = partial(handover.recover, engine.line.store, executors, by, force=force)
-    ids: tuple[str, ...] = on_engine(engine, lambda: verbs.patiently(engine.line, order))
-    return ids
+def operate(home: Home, what: str, work: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
+    """What an operator reads or does, from outside any workflow: a body that is replayed would do it again.
 
-
-def queues(home: Home) -> list[tuple[QueueRow, QueueCount]]:
-    """All queues, with what they hold."""
-    engine = home.engine()
-    found: list[tuple[QueueRow, QueueCount]] = on_engine(engine, lambda: counted(engine.line))
-    return found
-
-
-def change_queue(home: Home, name: str, order: QueueChange) -> QueueRow:
-    """An operator's change of a queue."""
-    engine = home.engine()
-    row: QueueRow = on_engine(engine, lambda: change(engine.line, name, order))
-    return row
-
-
-def operate(home: Home, what: str, verb: schedules.Verb[T]) -> T:
-    """Do something to the app as such, from outside any workflow: a body that is replayed would do it again."""
+    The one door for all of it. Raises ``NotDurable`` in a workflow's body.
+    """
     if body(what) is not None:
         raise NotDurable(
             f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
         )
     engine = home.engine()
-    done: T = on_engine(engine, lambda: schedules.do(engine.line, verb))
+    done: T = on_engine(engine, lambda: work(engine.line))
     return done
-
-
-def upkeep(home: Home, work: Callable[[Upkeep], Coroutine[Any, Any, T]]) -> T:
-    """Something that is about the whole database; tried again where the database is in trouble: all of it may be."""
-    engine = home.engine()
-    value: T = on_engine(engine, lambda: verbs.patiently(engine.line, work, engine.line.store.upkeep))
-    return value
 
 
 def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:
     """A listing, page by page."""
-    engine = home.engine()
-
-    def read(page: Filter) -> Coroutine[Any, Any, Any]:
-        return verbs.patiently(engine.line, engine.line.store.list, page)
-
     while True:
-        found = on_engine(engine, partial(read, which))
+        found = operate(home, "client.list()", partial(page, which=which))
         yield from found.rows
         if found.cursor is None:
             return

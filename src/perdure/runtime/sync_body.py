@@ -188,7 +188,7 @@ class SyncExecution(answers.Answering):
         self.line.loop.call_soon(self.line.journal.company.back)
         if self.gone:
             self._open_gate(Evicted())
-        elif not self.try_cancel():
+        elif not (self.try_cancel() or self.paused()):
             self.idle_since = self.line.loop.time()
             self._handed_over = True
             begin(op)
@@ -222,14 +222,15 @@ class SyncExecution(answers.Answering):
         return not self.gone and not self._handed_over and self.final is None
 
     def pump(self) -> None:
-        """On the host: only a cancel is left to do; the thread runs by itself."""
+        """On the host: only a cancel or a pause is left to do; the thread runs by itself."""
         if self.gone or self.run.replaying:
             return
         if self.final is not None:
             self.try_cancel()
-            self.try_finish()
-        elif self._parked_op is not None:
-            self.try_cancel()
+            if not self.paused():
+                self.try_finish()
+        elif self._parked_op is not None and not self.try_cancel():
+            self.paused()
 
     def written(self, unit: Unit, verdict: Any) -> None:
         super().written(unit, verdict)

@@ -1,4 +1,4 @@
-"""Wakes of what runs here: mail, ends and events of others, commands to cancel.
+"""Wakes of what runs here: mail, ends and events of others, commands to cancel and to pause.
 
 A wake row goes only with the record of what it was about: until then it is what finds the workflow again, should it be
 evicted or crash meanwhile.
@@ -13,6 +13,7 @@ from perdure.client.line import Line
 from perdure.client.questions import ResultOf
 from perdure.model.records import Wake
 from perdure.runtime.execution import Execution
+from perdure.runtime.pausing import Pausing
 from perdure.runtime.post import Post
 from perdure.runtime.waits import EventWait
 
@@ -36,6 +37,8 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
             execution.own("woken")[wake.nonce] = None
             execution.cancel(wake.cancel, nonce=wake.nonce)
         else:
+            if wake.pause is not None and isinstance(execution, Pausing):
+                execution.pause(wake.pause)
             acted.setdefault(wake.dest, []).append(wake.nonce)
     if acted:
         await _tell_ends(host, acted)

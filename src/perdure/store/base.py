@@ -19,21 +19,21 @@ A store belongs to one event loop and one process; ``close`` may be called twice
 from __future__ import annotations
 
 import builtins  # `list` is a method here
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow, partition_of, queue_of
+from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
+from perdure.store.lines import Declared, Deduplicated, Line, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
 from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
@@ -55,18 +55,6 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     suspect: bool = True  # also one that was in flight at two deaths in a row, but not two of them at once
     full: tuple[str, ...] = ()  # queues that let the owner have nothing more, of what went through their lines, either
     some: tuple[tuple[str, int], ...] = ()  # queues that let it have so many more
-
-
-class Line(NamedTuple):
-    """A queue in whose line somebody stands."""
-
-    queue: str
-    partitioned: bool  # whether somebody there has a partition
-
-
-def lines_of(bounds: Iterable[tuple[str, str]]) -> list[Line]:
-    """Lines, from the first and the last lane of each."""
-    return [Line(queue_of(first), partition_of(last) != "") for first, last in bounds]
 
 
 class Poll(msgspec.Struct, frozen=True):
@@ -229,6 +217,14 @@ class Store(Protocol):
 
         Done only if the row still has the run, token and status that were ``seen``; whoever holds it can write no more.
         False if not: read it again. Repeated with the same ``change.next.nonce``: True, and nothing is begun twice.
+        """
+        ...
+
+    async def pause(self, id: str, order: Pause | None, *, now: int | None = None) -> WorkflowRow | None:
+        """Hold an open workflow that nobody holds, for ``Reason.PAUSED``; tell whoever holds it to do so.
+
+        What has begun and stands in no line keeps its slot, and is claimed for its deadline or a command to cancel; the
+        rest keeps its place and time. ``order`` None takes back what is not done yet. The row afterwards, if any.
         """
         ...
 
@@ -477,6 +473,15 @@ class Store(Protocol):
 
     async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
         """Put what was delayed until now in line (``limit`` of each of ``versions``); in which queues."""
+        ...
+
+    async def line_up_declared(
+        self, found: Collection[Declared], claim: bytes, *, now: int | None = None
+    ) -> builtins.list[str]:
+        """Hand back what is held under ``claim``, as if it had been started in the queue that its code declares; ids.
+
+        Only what has no queue, was not told to cancel, and (as the caller knows) has no history.
+        """
         ...
 
     async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:

@@ -8,15 +8,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from perdure.model.queues import Limits
+from perdure.model.queues import Limits, partition_of, queue_of
 from perdure.model.records import Claimed
+from perdure.model.states import Versioning
 
 HOPS = 256  # partitions looked at in one claim: where there are more, the next claim goes on from there
 PRUNED = 8  # deduplication keys looked at, beside the one that is asked for: those that count no more are forgotten
 _MANY = 2**31 - 1
+
+
+class Line(NamedTuple):
+    """A queue in whose line somebody stands."""
+
+    queue: str
+    partitioned: bool  # whether somebody there has a partition
+
+
+def lines_of(bounds: Iterable[tuple[str, str]]) -> list[Line]:
+    """Lines, from the first and the last lane of each."""
+    return [Line(queue_of(first), partition_of(last) != "") for first, last in bounds]
 
 
 class LineRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +54,16 @@ class LineRequest(msgspec.Struct, frozen=True, kw_only=True):
 def versions_of(version: str, *, fresh: bool) -> list[str]:
     """What an executor of a version takes: of that version and, if it is to have that, what has none yet."""
     return sorted({"", version}) if fresh else [version]
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """A claimed workflow that was started without its code, and never begun: what that declares of it."""
+
+    id: str
+    queue: str
+    versioning: Versioning
+    since: int | None = None  # its place among those of its priority; None: behind those who stand in line now
+    versioned: bool = True  # else it has no version, as before the claim
 
 
 class LineClaim(msgspec.Struct, frozen=True, kw_only=True):

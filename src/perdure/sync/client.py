@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 from perdure.api.options import check_id
 from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
 from perdure.api.store import maker
+from perdure.client import operate
 from perdure.client.filters import read_filter
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
@@ -21,7 +22,7 @@ from perdure.model.schedules import ScheduleInfo
 from perdure.operations.retention import Purged, purge
 from perdure.operations.size import DatabaseSize, measure
 from perdure.policy.rate import Rate
-from perdure.runtime import sface
+from perdure.runtime import handover, sface
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
@@ -109,11 +110,13 @@ class Client:
         that is to take the work, None for any. ``force``: declare dead first who is alive.
         Raises ``ExecutorNotFound``, ``ExecutorAlive`` (saying how long the lease runs), before anything is changed.
         """
-        return sface.recover_executors(self._home, executors, by, force)
+        order = partial(handover.order, executors=executors, by=by, force=force)
+        return sface.operate(self._home, "client.recover_executors()", order)
 
     def queues(self) -> builtins.list[QueueInfo]:
         """All queues by name: their limits, and what they hold."""
-        return [queue_info(row, count) for row, count in sface.queues(self._home)]
+        found = sface.operate(self._home, "client.queues()", operate.queues)
+        return [queue_info(row, count) for row, count in found]
 
     def set_queue(self, name: str, /, **limits: Unpack[QueueLimits]) -> None:
         """Change limits of a queue, now: ``set_queue("emails", concurrency=20, rate=None)``; None takes one away.
@@ -122,19 +125,23 @@ class Client:
         Raises ``DefinitionError`` for what is no limit.
         """
         given: dict[str, Limit] = dict(limits)  # type: ignore[arg-type]
-        sface.change_queue(self._home, check_queue(name), change_of(given))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of(given))
+        sface.operate(self._home, "client.set_queue()", order)
 
     def reset_queue(self, name: str, /) -> None:
         """Give up the changes that were made live: the limits are again what the code declares."""
-        sface.change_queue(self._home, check_queue(name), change_of({}, reset=True))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of({}, reset=True))
+        sface.operate(self._home, "client.reset_queue()", order)
 
     def pause_queue(self, name: str, /) -> None:
         """Let nothing more through the line of a queue; what is in progress goes on."""
-        sface.change_queue(self._home, check_queue(name), change_of({}, paused=True))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of({}, paused=True))
+        sface.operate(self._home, "client.pause_queue()", order)
 
     def resume_queue(self, name: str, /) -> None:
         """Let a paused queue go on."""
-        sface.change_queue(self._home, check_queue(name), change_of({}, paused=False))
+        order = partial(operate.change_queue, name=check_queue(name), order=change_of({}, paused=False))
+        sface.operate(self._home, "client.resume_queue()", order)
 
     # -- schedules
 
@@ -176,7 +183,7 @@ class Client:
 
         Reads much: each table on SQLite, up to 20,000 workflows anywhere. Changes nothing.
         """
-        return sface.upkeep(self._home, measure)
+        return sface.operate(self._home, "client.size()", partial(operate.upkeep, work=measure))
 
     def purge(
         self, *, older_than: Duration, statuses: Collection[str] = (), workflow: str | None = None, plan: bool = False
@@ -192,4 +199,5 @@ class Client:
         """
         age = read_retention(dict.fromkeys(statuses, older_than) if statuses else older_than, "older_than")
         rules = Rules({}, age) if workflow is None else Rules({workflow: age})
-        return sface.upkeep(self._home, partial(purge, rules=rules, plan=plan))
+        work = partial(operate.upkeep, work=partial(purge, rules=rules, plan=plan))
+        return sface.operate(self._home, "client.purge()", work)

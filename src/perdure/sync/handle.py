@@ -8,7 +8,18 @@ from typing import Any, Generic, TypeVar, cast
 
 from perdure.api.keys import Event, Stream, Topic, encode_message, name_and_shape
 from perdure.api.options import check_id
-from perdure.client.questions import CancelOf, EventOf, ForkOf, InfoOf, RestartOf, ResultOf, ResumeOf, SendTo
+from perdure.client.questions import (
+    CancelOf,
+    EventOf,
+    ForkOf,
+    InfoOf,
+    PauseOf,
+    RestartOf,
+    ResultOf,
+    ResumeOf,
+    SendTo,
+    UnpauseOf,
+)
 from perdure.errors import Misuse
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import WorkflowInfo
@@ -116,6 +127,27 @@ class Handle(Generic[R]):
         status = cast("Status", sface.ask(self._home, question))
         self._ended = None  # the end that was known is no longer the end
         return status
+
+    @sface.at_the_call
+    def pause(self, *, reason: str = "") -> Status:
+        """Stop it before its next step, until ``unpause``; the steps in flight end, and what they gave is recorded.
+
+        Answers once that is definite: ``held``, or the status of one that has ended. Its deadline holds, its timers
+        keep their times, its mail is kept, and a cancel works at once. Not inside a workflow. Raises
+        ``WorkflowNotFound``.
+        """
+        question = PauseOf(id=self.id, order=Order(by=who(), reason=reason))
+        return cast("Status", sface.ask(self._home, question))
+
+    @sface.at_the_call
+    def unpause(self, *, reason: str = "") -> Status:
+        """Let it go on where it was paused; timers that are overdue fire.
+
+        Answers with the status it then has; one that is not paused keeps its own. Not inside a workflow. Raises
+        ``WorkflowNotFound``.
+        """
+        question = UnpauseOf(id=self.id, order=Order(by=who(), reason=reason))
+        return cast("Status", sface.ask(self._home, question))
 
     @sface.at_the_call
     def restart(self, *, id: str | None = None, terminate: bool = False, reason: str = "") -> Handle[R]:

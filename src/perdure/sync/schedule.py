@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, get_args
 
 from perdure.api.keys import check_name
 from perdure.api.options import check_id
-from perdure.client.schedules import Verb
+from perdure.client import operate
+from perdure.client.schedules import Verb, do
 from perdure.definitions import ScheduleDef, WorkflowDef
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
@@ -219,7 +221,7 @@ class ScheduleHandle:
         self._do(lambda store, _: operations.delete(store, self.name))
 
     def _do(self, verb: Verb[Any]) -> Any:
-        return sface.operate(self._home, f"schedule {self.name!r}", verb)
+        return _do(self._home, self.name, verb)
 
     def __repr__(self) -> str:
         return f"<schedule {self.name}>"
@@ -232,9 +234,13 @@ def instant(when: datetime, what: str) -> int:
     return from_datetime(when)
 
 
+def _do(home: Home, name: str, verb: Verb[Any]) -> Any:
+    return sface.operate(home, f"schedule {name!r}", partial(do, verb=verb))
+
+
 def list_schedules(home: Home) -> tuple[ScheduleInfo, ...]:
     """All schedules of an app, by name."""
-    rows = sface.operate(home, "schedules", lambda store, _: store.schedules())
+    rows = sface.operate(home, "client.schedules()", operate.schedules)
     return tuple(schedule_info(row) for row in rows)
 
 
@@ -248,5 +254,5 @@ def create_schedule(
     definition = home.registry.workflows.get(named)
     queue = queue if queue is not None or definition is None else definition.queue
     spec = spec_of(check_id(named), definition, cron, every, tz, missed, overlap, catch_up, queue, takes_due=takes_due)
-    sface.operate(home, f"schedule {name!r}", lambda store, _: operations.create(store, name, spec))
+    _do(home, name, lambda store, _: operations.create(store, name, spec))
     return ScheduleHandle(home, name)

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Wake
-from perdure.store.base import ClaimRequest, Poll, lines_of
+from perdure.store.base import ClaimRequest, Poll
+from perdure.store.lines import lines_of
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
@@ -22,7 +23,7 @@ async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -
         place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version,
         "" if want.fresh else want.version, want.suspect, *_let(want), writing=True,
     )  # fmt: skip
-    return [rows.claimed(row) for row in found]
+    return [rows.ready(row) for row in found]
 
 
 def _let(want: ClaimRequest) -> tuple[list[str], list[str], list[int]]:
@@ -76,7 +77,7 @@ async def poll(
     row = await link.fetchrow(
         place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version, "" if fresh else version
     )
-    wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), strict=True)]
+    wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), row[14] or (), strict=True)]
     lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
     return Poll(
         now=row[0], wakes=wakes, claimable=row[1], lost=lost,

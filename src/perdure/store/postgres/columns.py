@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.model.records import Outcome, Record
-from perdure.model.states import CODE, VERSIONING, Status
+from perdure.model.states import CODE, VERSIONING, Reason, Status
 from perdure.model.writes import Change, Close, Hold, Onward, Park, Release, Start, Unit
 from perdure.store.postgres.appends import append_columns
 from perdure.store.postgres.rows import pack_intents
@@ -226,7 +226,7 @@ class Columns:
                 if change.watching:
                     self.unsound = True
             elif isinstance(change, Hold):
-                rows.append((id, HELD, change.reason, change.detail, None, last, run))
+                rows.append((id, HELD, change.reason, change.detail, change.until, last, run))
             elif isinstance(change, Release):
                 rows.append((id, QUEUED, None, "", None, last, run))
                 self.unsound |= change.anew
@@ -321,7 +321,7 @@ def _placed(start: Start, unit: Unit | None) -> _Placed:
             return CODE[change.status], None, "", None, None, None, last, change.outcome, output
         case Park():
             return WAITING, None, change.detail, None, None, change.until, last, 0, None
-        case Hold():
+        case Hold(reason=reason) if reason is not Reason.PAUSED:  # nobody can have told it to
             return HELD, change.reason, change.detail, None, None, None, last, 0, None
         case _:  # Release; an Onward takes the longer way before it comes here
             return QUEUED, None, "", None, None, None, last, 0, None

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from typing import Any
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Kind, Record, WorkflowRow
+from perdure.model.records import PAUSE, Kind, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
-from perdure.model.writes import Reopen, Rewind, Start, Unit
+from perdure.model.writes import Pause, Reopen, Rewind, Start, Unit
 from perdure.store.base import without_cleanup
 from perdure.store.postgres import next as onward
 from perdure.store.postgres import rows
@@ -28,8 +28,7 @@ async def cancel(
         row = await _locked(tx, place, id)
         if row is None or not row.status.open:
             return row
-        stray = row.status is Status.WAITING and row.version == unserved
-        if row.status in (Status.RUNNING, Status.WAITING) and not stray:
+        if row.status is Status.RUNNING or (row.parked and row.version != unserved):
             await tx.fetch(place.sql["wake_one"], place.app, id, nonce, reason)
             return row
         detail = row.detail if row.version != unserved else without_cleanup(row.version)
@@ -81,12 +80,38 @@ async def reopen(link: Link, place: Place, seen: WorkflowRow, order: Reopen, now
             return True
         if not _as_seen(row, seen) or not row.status.open:
             return False
-        record = Record(row.last_seq + 1, "", Kind.DECISION, order.verb, order.at, shown=order.shown)
-        version = row.version if order.version is None else order.version
-        await onward.write_record(tx, place, seen.key, record, version, order.nonce)
+        seq = await _decision(
+            tx, place, row, order, order.verb, row.version if order.version is None else order.version
+        )
         at = await _time(tx, place, now)
-        await tx.fetch(sql["workflow_reopen"], app, seen.id, order.nonce, at, order.version, order.at_once, record.seq)
+        how = (order.version, order.at_once, seq, order.back)
+        await tx.fetch(sql["workflow_reopen"], app, seen.id, order.nonce, at, *how)
         return True
+
+
+async def pause(link: Link, place: Place, id: str, order: Pause | None, now: int | None) -> WorkflowRow | None:
+    sql, app = place.sql, place.app
+    async with link.transaction() as tx:
+        row = await _locked(tx, place, id)
+        if row is None or not row.status.open or row.reason is Reason.PAUSED:
+            return row
+        if order is None or row.status is Status.RUNNING:
+            await tx.fetch(sql["workflow_pause_told"], app, id, None if order is None else order.shown)
+            if order is not None:
+                await tx.fetch(sql["wake_one"], app, id, order.nonce, None)
+            return await get(tx, place, id)
+        seq = await _decision(tx, place, row, order, PAUSE, row.version)
+        await tx.fetch(sql["workflow_pause"], app, id, order.nonce, await _time(tx, place, now), order.shown, seq)
+        return await get(tx, place, id)
+
+
+async def _decision(
+    tx: Transaction, place: Place, row: WorkflowRow, order: Pause | Reopen, verb: str, version: str
+) -> int:
+    """A person's order, in the history; its number."""
+    record = Record(row.last_seq + 1, "", Kind.DECISION, verb, order.at, shown=order.shown)
+    await onward.write_record(tx, place, row.key, record, version, order.nonce)
+    return record.seq
 
 
 async def fork(

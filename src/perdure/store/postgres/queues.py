@@ -17,9 +17,9 @@ from perdure.model import queues as model
 from perdure.model.ids import RunKey
 from perdure.model.queues import LIMITS, Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, WorkflowRow
-from perdure.model.states import Status
+from perdure.model.states import VERSIONING, Status
 from perdure.model.writes import Start, Unit
-from perdure.store.lines import HOPS, PRUNED, Dealer, Deduplicated, LineClaim, LineRequest, Used
+from perdure.store.lines import HOPS, PRUNED, Dealer, Declared, Deduplicated, LineClaim, LineRequest, Used
 from perdure.store.postgres import commands, rows
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, write
@@ -182,6 +182,18 @@ async def _take(
 async def line_up(link: Link, place: Place, versions: Collection[str], limit: int, now: int | None) -> list[str]:
     found = await link.fetch(place.sql["line_up"], place.app, sorted(versions), now, limit, writing=True)
     return sorted({row[0] for row in found})
+
+
+async def line_up_declared(
+    link: Link, place: Place, found: Collection[Declared], claim: bytes, now: int | None
+) -> list[str]:
+    each = sorted(found, key=lambda one: one.id)  # the order of locks
+    columns: tuple[list[Any], ...] = (
+        [one.id for one in each], [one.queue for one in each], [VERSIONING[one.versioning] for one in each],
+        [one.since for one in each], [one.versioned for one in each],
+    )  # fmt: skip
+    taken = await link.fetch(place.sql["line_up_declared"], place.app, now, claim, *columns, writing=True)
+    return sorted(row[0] for row in taken)
 
 
 async def expire(link: Link, place: Place, limit: int, nonce: bytes, now: int | None) -> list[str]:

@@ -21,7 +21,7 @@ ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updat
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
     c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
-    c.versioning, c.partition, c.lane, c.expires"""
+    c.versioning, c.partition, c.lane, c.expires, c.pause"""
 
 TIMED_OUT = CODE[Status.TIMED_OUT]
 _intents = msgspec.json.Decoder(tuple[Intent, ...])
@@ -80,15 +80,20 @@ def workflow(r: Row) -> WorkflowRow:
         partition=r[32],
         lane=r[33],
         expires=r[34],
+        pause=r[35],
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[35] or "").encode())
+    return Claimed(row=workflow(r), input=(r[36] or "").encode())
+
+
+def ready(r: Row) -> Claimed:
+    return Claimed(row=workflow(r), input=(r[36] or "").encode(), since=r[37], versioned=r[38])
 
 
 def ended(r: Row) -> Ended:
-    return Ended(row=workflow(r), outcome=_outcome(r[35]), data=None if r[36] is None else r[36].encode())
+    return Ended(row=workflow(r), outcome=_outcome(r[36]), data=None if r[37] is None else r[37].encode())
 
 
 def record(r: Row) -> Record:

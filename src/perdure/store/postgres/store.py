@@ -20,9 +20,9 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
+from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
-from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.postgres import (
     claim,
     commands,
@@ -147,6 +147,9 @@ class PostgresStore:
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
         return await commands.rewind(self._reading, self._place, seen, change, now)
+
+    async def pause(self, id: str, order: Pause | None, *, now: int | None = None) -> WorkflowRow | None:
+        return await commands.pause(self._reading, self._place, id, order, now)
 
     async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
         return await commands.reopen(self._reading, self._place, seen, order, now)
@@ -326,6 +329,11 @@ class PostgresStore:
 
     async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
         return await queues.line_up(self._reading, self._place, versions, limit, now)
+
+    async def line_up_declared(
+        self, found: Collection[Declared], claim: bytes, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await queues.line_up_declared(self._reading, self._place, found, claim, now)
 
     async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
         return await queues.expire(self._reading, self._place, limit, nonce, now)

@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"^[a-z_][a-z0-9_]{0,40}$")
 
 # What a claim does to the rows in `picked`, which it has locked. They exist, so the insert always finds its row: an
 # upsert goes by the key, where an update's join may be planned as a scan. The first claim starts the clock and gives
-# the claimer's version.
+# the claimer's version. How long it may stand in line is over with it: back in line later, it has begun.
 TAKE = """d as (
     delete from perdure.wake k where k.ctid = any(array(
         select x.ctid from picked cross join lateral (
@@ -35,7 +35,7 @@ c as (
         deadline = case when w.started is null and w.timeout is not null
             then least(w.deadline, (select now from t) + w.timeout) else w.deadline end,
         started = coalesce(w.started, (select now from t)), updated = (select now from t),
-        until = null, lane = null, reason = null, detail = '',
+        until = null, lane = null, expires = null, reason = null, detail = '',
         cancel = coalesce(w.cancel, (select min(k.cancel) from perdure.wake k where k.app = $1 and k.dest = w.id))
     returning w.*)"""
 
@@ -70,6 +70,9 @@ NOTED = """noted as (
 
 # Where `w` stands in its queue's line; null without a queue. As model/queues.py has it.
 LANE = r"""w.queue || E'\x1f' || w.partition || E'\x1f' || lpad(to_hex(w.priority::bigint + 2147483648), 8, '0')"""
+
+# Whether a pause that is about to be written was taken back meanwhile: then it is only handed back.
+TAKEN_BACK = "excluded.reason = 'paused' and workflow.pause is null"
 
 # Whether that makes two deaths or more of a workflow of `u.owner`.
 SUSPECT = f"""({TRIES.format(w="workflow")}
@@ -108,6 +111,7 @@ def statements(schema: str) -> Mapping[str, str]:
             .replace("@lane", LANE)
             .replace("@noted", NOTED)
             .replace("@given", GIVEN)
+            .replace("@taken_back", TAKEN_BACK)
             .replace("@suspect", SUSPECT)
             .replace("@tries", TRIES.format(w="workflow"))
             .replace("@take_dead", TAKE.replace("@death", DEATH))

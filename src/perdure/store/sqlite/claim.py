@@ -22,6 +22,7 @@ SUSPECT = 2  # deaths in a row, without getting anywhere between them
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
     due: dict[str, int] = {}
+    unversioned: set[str] = set()
     queues: dict[str, str | None] = {}
     suspects: set[str] = set()
     full = rows.pack([*want.full])
@@ -31,14 +32,19 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
         ("workflow_due", (app, now, want.limit, want.version, want.suspect, full)),
         ("workflow_woken", (app, want.limit, want.version, other, want.suspect, full)),
     ):
-        for at, id, queue, suspect in conn.execute(Q[query], bindings):
+        for at, id, queue, suspect, versioned in conn.execute(Q[query], bindings):
             due[id] = min(at, due.get(id, at))
             queues[id] = queue
             if suspect:
                 suspects.add(id)
+            if not versioned:
+                unversioned.add(id)
     spared = sorted(suspects, key=lambda one: (due[one], one))[1:]  # of these one at a time
     calm = sorted(due.keys() - spared, key=lambda one: (due[one], one))
-    return take(conn, app, _let(want, calm, queues)[: want.limit], want, now)
+    taken = take(conn, app, _let(want, calm, queues)[: want.limit], want, now)
+    return [
+        Claimed(one.row, one.input, since=due[one.row.id], versioned=one.row.id not in unversioned) for one in taken
+    ]
 
 
 def _let(want: ClaimRequest, ids: Sequence[str], queues: Mapping[str, str | None]) -> list[str]:

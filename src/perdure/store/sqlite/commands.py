@@ -9,9 +9,9 @@ import json
 from collections.abc import Collection
 
 from perdure.model.ids import RunKey
-from perdure.model.records import Kind, Outcome, Record, WorkflowRow
+from perdure.model.records import PAUSE, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
-from perdure.model.writes import Reopen, Rewind, Start, Unit
+from perdure.model.writes import Pause, Reopen, Rewind, Start, Unit
 from perdure.store.base import without_cleanup
 from perdure.store.sql import queries
 from perdure.store.sqlite import next as onward
@@ -33,8 +33,7 @@ def cancel(
     row = get(conn, app, id)
     if row is None or not row.status.open:
         return row
-    stray = row.status is Status.WAITING and row.version == unserved
-    if row.status in (Status.RUNNING, Status.WAITING) and not stray:
+    if row.status is Status.RUNNING or (row.parked and row.version != unserved):
         conn.execute(Q["wake_insert"], (app, id, nonce, reason))
         return row
     detail = row.detail if row.version != unserved else without_cleanup(row.version)
@@ -88,6 +87,29 @@ def rewind(conn: Connection, app: str, seen: WorkflowRow, change: Rewind, now: i
     return True
 
 
+def pause(conn: Connection, app: str, id: str, order: Pause | None, now: int) -> WorkflowRow | None:
+    row = get(conn, app, id)
+    if row is None or not row.status.open or row.reason is Reason.PAUSED:
+        return row
+    if order is None or row.status is Status.RUNNING:
+        conn.execute(Q["workflow_pause_told"], (app, id, None if order is None else order.shown))
+        if order is not None:
+            conn.execute(Q["wake_insert"], (app, id, order.nonce, None))
+        return get(conn, app, id)
+    seq = row.last_seq + 1
+    _decision(conn, app, row, order, PAUSE, row.version)
+    conn.execute(Q["workflow_pause"], (app, id, order.nonce, now, order.shown, seq))
+    return get(conn, app, id)
+
+
+def _decision(conn: Connection, app: str, row: WorkflowRow, order: Pause | Reopen, verb: str, version: str) -> None:
+    """A person's order, in the history."""
+    conn.execute(Q["history_insert"], (
+        app, *row.key, row.last_seq + 1, "", Kind.DECISION.value, verb, order.at, b"", Outcome.NONE.value, None,
+        1, order.shown, None, version, order.nonce,
+    ))  # fmt: skip
+
+
 def reopen(conn: Connection, app: str, seen: WorkflowRow, order: Reopen, now: int) -> bool:
     """Queue what is still as it was seen; True if that is done, now or before."""
     row = get(conn, app, seen.id)
@@ -97,11 +119,8 @@ def reopen(conn: Connection, app: str, seen: WorkflowRow, order: Reopen, now: in
         return True
     if not _as_seen(row, seen) or not row.status.open:
         return False
-    conn.execute(Q["history_insert"], (
-        app, *seen.key, row.last_seq + 1, "", Kind.DECISION.value, order.verb, order.at, b"", Outcome.NONE.value, None,
-        1, order.shown, None, row.version if order.version is None else order.version, order.nonce,
-    ))  # fmt: skip
-    conn.execute(Q["workflow_reopen"], (app, seen.id, order.nonce, now, order.version, order.at_once))
+    _decision(conn, app, row, order, order.verb, row.version if order.version is None else order.version)
+    conn.execute(Q["workflow_reopen"], (app, seen.id, order.nonce, now, order.version, order.at_once, order.back))
     return True
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.records import WorkflowRow
-from perdure.model.states import CODE, CODES, FIRST_CLOSED, VERSIONING, Status
+from perdure.model.states import CODE, CODES, FIRST_CLOSED, VERSIONING, Reason, Status
 from perdure.model.writes import (
     Change,
     Close,
@@ -342,7 +342,7 @@ class _Batch:
                     watches.extend((app, target, id) for target in change.watching)
                 case Hold():
                     head.status = HELD
-                    rests.append((app, id, now, HELD, change.reason.value, change.detail, None, None))
+                    rests.append((app, id, now, HELD, change.reason.value, change.detail, change.until, None))
                 case Release():
                     head.status = QUEUED
                     rests.append((app, id, now, QUEUED, None, "", now, None))
@@ -416,8 +416,8 @@ def _moves(status: int, change: Change) -> bool:
     match change:
         case Park():
             return status < FIRST_CLOSED and status != WAITING
-        case Hold():
-            return status < FIRST_CLOSED and status != HELD
+        case Hold(reason=reason):
+            return status < FIRST_CLOSED and status != HELD and not (status == QUEUED and reason is Reason.PAUSED)
         case Release():
             return status < FIRST_CLOSED and status != QUEUED
         case Close() | Continue() | Rewind() | Delete():

@@ -12,10 +12,10 @@ from perdure.model import queues as model
 from perdure.model.ids import RunKey
 from perdure.model.queues import LIMITS, Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, WorkflowRow
-from perdure.model.states import CODE, Status
+from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Start, Unit
 from perdure.store.base import ClaimRequest
-from perdure.store.lines import HOPS, PRUNED, Dealer, Deduplicated, LineClaim, LineRequest, Used
+from perdure.store.lines import HOPS, PRUNED, Dealer, Declared, Deduplicated, LineClaim, LineRequest, Used
 from perdure.store.sql import queries
 from perdure.store.sqlite import commands
 from perdure.store.sqlite.claim import take
@@ -209,6 +209,14 @@ def line_up(conn: Connection, app: str, versions: Collection[str], limit: int, n
     for id, _ in due:
         conn.execute(Q["line_up"], (app, id, now))
     return sorted({queue for _, queue in due})
+
+
+def line_up_declared(conn: Connection, app: str, found: Collection[Declared], claim: bytes, now: int) -> list[str]:
+    each = [
+        (app, one.id, claim, one.queue, VERSIONING[one.versioning], one.since, int(one.versioned), now)
+        for one in sorted(found, key=lambda one: one.id)
+    ]
+    return [id for (id,) in conn.executemany(Q["line_up_declared"], each)]
 
 
 def expire(conn: Connection, app: str, limit: int, nonce: bytes, now: int) -> list[str]:

@@ -77,16 +77,17 @@ def workflow(r: Row) -> WorkflowRow:
         partition=r[32],
         lane=r[33],
         expires=r[34],
+        pause=r[35],
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=r[35])
+    return Claimed(row=workflow(r), input=r[36])
 
 
 def ended(r: Row) -> Ended:
-    outcome: int = r[35]
-    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[36])
+    outcome: int = r[36]
+    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[37])
 
 
 def record(r: Row) -> Record:

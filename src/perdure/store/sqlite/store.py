@@ -22,9 +22,9 @@ from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
-from perdure.model.writes import Receipt, Reopen, Rewind, Start, Unit, Verdict
+from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
-from perdure.store.lines import Deduplicated, LineClaim, LineRequest
+from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
 from perdure.store.sqlite import (
     claim,
@@ -158,6 +158,9 @@ class SQLiteStore:
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.rewind(conn, self.app, seen, change, _clock(now)))
+
+    async def pause(self, id: str, order: Pause | None, *, now: int | None = None) -> WorkflowRow | None:
+        return await self._write(lambda conn: commands.pause(conn, self.app, id, order, _clock(now)))
 
     async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.reopen(conn, self.app, seen, order, _clock(now)))
@@ -330,6 +333,11 @@ class SQLiteStore:
 
     async def line_up(self, versions: Collection[str], limit: int, *, now: int | None = None) -> builtins.list[str]:
         return await self._write(lambda conn: queues.line_up(conn, self.app, versions, limit, _clock(now)))
+
+    async def line_up_declared(
+        self, found: Collection[Declared], claim: bytes, *, now: int | None = None
+    ) -> builtins.list[str]:
+        return await self._write(lambda conn: queues.line_up_declared(conn, self.app, found, claim, _clock(now)))
 
     async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
         return await self._write(lambda conn: queues.expire(conn, self.app, limit, nonce, _clock(now)))

@@ -138,7 +138,22 @@ def _teller(id: str, chance: Any) -> Script:
     return script
 
 
+def _paused(id: str, chance: Any) -> Script:
+    name, args = chance.choice((("chain", (4,)), ("sleeper", (2.5,)), ("family", (2,)), ("looper", (2,))))
+    options = {"delay": 1.0} if chance.random() < 0.2 else {}
+    waits = chance.choice((0.0, 0.05, 0.5, 2.0)), chance.choice((0.0, 0.1, 0.5))
+
+    async def script(client: Client) -> None:
+        handle = await client.start(getattr(client.app, name), id, *args, **options)
+        await asyncio.sleep(waits[0])
+        await client.pause(handle)
+        await asyncio.sleep(waits[1])
+        await client.unpause(handle)
+
+    return script
+
+
 _KINDS: tuple[Callable[[str, Any], Script], ...] = (
     _chain, _delayed, _stubborn, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
 )  # fmt: skip
-_NAMED = (_teller,)  # drawn where they are asked for by name: the worlds of the others stay as they are
+_NAMED = (_teller, _paused)  # drawn where they are asked for by name: the worlds of the others stay as they are

@@ -268,6 +268,18 @@ class Client:
         with contextlib.suppress(Exception), self.history.call("cancel", handle.id) as call:
             call.value = str(await handle.cancel())
 
+    async def pause(self, handle: Any) -> None:
+        with contextlib.suppress(Exception), self.history.call("pause", handle.id) as call:
+            call.value = str(await handle.pause())
+
+    async def unpause(self, handle: Any) -> None:
+        """Until it is done."""
+        done = False
+        while not done:
+            with contextlib.suppress(Exception), self.history.call("unpause", handle.id) as call:
+                call.value = str(await handle.unpause())
+                done = True
+
     async def send(self, handle: Any, value: int, key: str | None = None) -> None:
         with contextlib.suppress(Exception), self.history.call("send", handle.id, args=value, key=key):
             await handle.send(value, NOTE, key=key)

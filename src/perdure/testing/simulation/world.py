@@ -287,9 +287,9 @@ class World:
     def _held(self) -> str:
         """What does not replay is never moved but left where it was, so that nothing is ever held for the code's sake.
 
-        What a policy held, the operator has let go on.
+        What a policy held, the operator has let go on. Who paused one may have died before it told it to go on.
         """
-        held = self.database.held()
+        held = [one for one in self.database.held() if one[1] != "paused"]
         return f"held: {held}" if held else ""
 
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:

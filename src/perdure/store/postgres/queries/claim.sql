@@ -15,7 +15,7 @@
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 due as materialized (
-    select w.id, w.since, w.suspect, w.queue
+    select w.id, w.since, w.suspect, w.queue, v.version
     from unnest(array[$7::text, $6::text]) v (version)
     cross join lateral (
         select id, until as since, attempts >= 2 as suspect, queue from perdure.workflow
@@ -25,33 +25,35 @@ due as materialized (
 mail as materialized (
     select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
 woken as materialized (
-    select w.id, w.updated as since, w.suspect, w.queue
+    select w.id, w.updated as since, w.suspect, w.queue, w.version
     from (
         select r.id, r.updated, mail.command
         from mail cross join lateral (
-            select id, updated, status, version, lane, queue from perdure.workflow
+            select id, updated, status, reason, version, lane, queue from perdure.workflow
             where app = $1 and id = mail.dest offset 0) r
-        where r.version in ($7, $6) and (r.status = 3 or mail.command and r.status in (0, 1) and r.lane is null)
+        where r.version in ($7, $6)
+            and (r.status = 3 or mail.command and (r.status in (0, 1) or r.reason = 'paused') and r.lane is null)
             and (r.queue is null or r.queue <> all($9::text[]))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
-        select id, updated, attempts >= 2 as suspect, queue from perdure.workflow
+        select id, updated, attempts >= 2 as suspect, queue, version from perdure.workflow
         where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6) and lane is null
-            and (status + 0 = 3 or x.command and status + 0 in (0, 1))
+            and (status + 0 = 3 or x.command and (status + 0 in (0, 1) or reason = 'paused'))
         for no key update skip locked) w),
 ready as materialized (
-    select id, min(since) as since, bool_or(suspect) as suspect, min(queue) as queue
+    select id, min(since) as since, bool_or(suspect) as suspect, min(queue) as queue, min(version) as version
     from (select * from due union all select * from woken) x group by id),
 ranked as (
-    select id, since, queue, row_number() over (partition by queue order by since, id) as n
+    select id, since, queue, version, row_number() over (partition by queue order by since, id) as n
     from ready where not suspect or id = (select id from ready where suspect order by since, id limit 1)),
 picked as materialized (
-    select r.id, r.since
+    select r.id, r.since, r.version
     from ranked r left join unnest($10::text[], $11::int[]) c (queue, free) on c.queue = r.queue
     where c.free is null or r.n <= c.free
     order by 2, 1 limit $3),
 @take
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run),
+    picked.since, picked.version > ''
 from c join picked on picked.id = c.id order by picked.since, c.id
 
 -- Running workflows of the incarnations in `$7`, of version `$6`, but no suspects; `$8` and `$9`: see DEATH in text.py.
@@ -146,13 +148,15 @@ from c order by c.id
 with recursive t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 k as materialized (
-    select w.status, w.owner, w.version, w.lane, x.dest, x.nonce, x.cancel
+    select w.status, w.reason, w.owner, w.version, w.lane, w.pause, x.dest, x.nonce, x.cancel
     from (select dest, nonce, cancel from perdure.wake where app = $1 order by dest, nonce) x
     cross join lateral (
-        select status, owner, version, lane from perdure.workflow where app = $1 and id = x.dest offset 0) w
+        select status, reason, owner, version, lane, pause from perdure.workflow
+        where app = $1 and id = x.dest offset 0) w
     where w.status < 5),
 mine as (
-    select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels
+    select array_agg(dest) as dests, array_agg(nonce) as nonces, array_agg(cancel) as cancels,
+        array_agg(pause) as pauses
     from k where status = 2 and owner = $3),
 stray as (
     select array_agg(w.id) as ids, array_agg(w.run) as runs
@@ -190,7 +194,7 @@ select t.now,
     case when exists (
         select from k
         where version in ($8, $7)
-            and (status = 3 or cancel is not null and status in (0, 1) and lane is null)) then t.now
+            and (status = 3 or cancel is not null and (status in (0, 1) or reason = 'paused') and lane is null)) then t.now
     else (select greatest(w.until, t.now)
         from unnest(array[$8::text, $7::text]) v (version)
         cross join lateral (
@@ -215,5 +219,6 @@ select t.now,
         where s.app = $1 and s.waiting > 0 and s.paused is null and s.gone is null and coalesce(w.status, 5) >= 5)
     then t.now
     else (select greatest(next, t.now) from perdure.schedule
-        where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end
+        where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end,
+    mine.pauses
 from t, mine, stray, lines, told

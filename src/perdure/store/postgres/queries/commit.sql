@@ -113,6 +113,7 @@ h as (
     on conflict (app, id, run, seq) do update
         set nonce = case when history.nonce = excluded.nonce then excluded.nonce end)
 
+-- (A pause that was taken back meanwhile, `@taken_back`, hands the run back; see text.py.)
 -- One change of each row, as an insert that always finds its row: the row is locked by `l`, so it exists, and an
 -- upsert goes by the key whatever the planner thinks of the table, where an update's join may be planned as a scan. A
 -- closed row, or one that has the status already, stays as it is: this is the second try of what made it so.
@@ -131,12 +132,17 @@ c as (
         :c_last::int[], :c_run::int[]) u (id, status, reason, detail, until, last_seq, run)
     where (select ok from g)
     on conflict (app, id) do update
-        set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
+        set status = case when @taken_back then 1 else excluded.status end,
+            reason = case when @taken_back then null else excluded.reason end,
+            detail = case when @taken_back then '' else excluded.detail end, owner = null,
+            until = case when @taken_back then excluded.updated else excluded.until end,
+            pause = case when excluded.reason = 'paused' then null else workflow.pause end,
             cause = case when excluded.status = 1 then 2 else 0 end,
             attempts = case when excluded.status = 3 then 0 else workflow.attempts end,
-            updated = excluded.updated, until = excluded.until, closed = excluded.closed,
+            updated = excluded.updated, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq)
         where workflow.status < 5 and workflow.status <> excluded.status
+            and (workflow.status <> 1 or excluded.reason is distinct from 'paused')
     returning id)
 
 -- The commands to cancel that were acted on here: each is its target's own, though several may share a nonce.
@@ -166,13 +172,18 @@ c as (
         :c_last::int[], :c_run::int[]) u (id, status, reason, detail, until, last_seq, run)
     where (select ok from g)
     on conflict (app, id) do update
-        set status = excluded.status, reason = excluded.reason, detail = excluded.detail, owner = null,
+        set status = case when @taken_back then 1 else excluded.status end,
+            reason = case when @taken_back then null else excluded.reason end,
+            detail = case when @taken_back then '' else excluded.detail end, owner = null,
+            until = case when @taken_back then excluded.updated else excluded.until end,
+            pause = case when excluded.reason = 'paused' then null else workflow.pause end,
             cause = case when excluded.status = 1 then 2 else 0 end,
             attempts = case when excluded.status = 3 then 0 else workflow.attempts end,
-            updated = excluded.updated, until = excluded.until, closed = excluded.closed,
+            updated = excluded.updated, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq),
             cancel = coalesce(workflow.cancel, (select q.cancel from q where q.dest = workflow.id))
         where workflow.status < 5 and workflow.status <> excluded.status
+            and (workflow.status <> 1 or excluded.reason is distinct from 'paused')
     returning id),
 n as (
     insert into perdure.workflow (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,

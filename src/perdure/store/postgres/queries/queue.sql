@@ -41,7 +41,7 @@ insert into perdure.slot (app, queue, id)
 select $1, $2, w.id
 from (
     select id, queue from perdure.workflow
-    where app = $1 and lane is null and status < 5 and status in (1, 2, 3) order by owner, version, lane, until offset 0) w
+    where app = $1 and lane is null and status < 5 and (status in (1, 2, 3) or reason = 'paused') order by owner, version, lane, until offset 0) w
 where w.queue = $2
 on conflict do nothing
 
@@ -75,10 +75,11 @@ from c join picked on picked.id = c.id order by picked.lane, picked.since, c.id
 with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 s as materialized (
-    select x.place, w.partition, coalesce(w.status in (1, 2, 3) and w.lane is null and w.queue = $2, false) as counts
+    select x.place, w.partition, coalesce((w.status in (1, 2, 3) or w.reason = 'paused') and w.lane is null and w.queue = $2, false) as counts
     from (select ctid as place, id from perdure.slot where app = $1 and queue = $2 order by id) x
     left join lateral (
-        select partition, status, lane, queue from perdure.workflow where app = $1 and id = x.id offset 0) w on true),
+        select partition, status, reason, lane, queue from perdure.workflow
+        where app = $1 and id = x.id offset 0) w on true),
 gone as (delete from perdure.slot k where k.ctid = any(array(select place from s where not counts))),
 old as (
     delete from perdure.pace k where k.ctid = any(array(
@@ -133,6 +134,31 @@ paces as (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.place, picked.n
 
+-- Hands back those that are held under `$3` and were never begun, in the lines of the queues `$5` that their code
+-- declares: where `$7` places them, without the version that the claim gave them unless `$8`, their clock not started.
+-- name: line_up_declared
+with t as materialized (
+    select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+held as materialized (
+    select w.id, u.queue, u.versioning, u.since, case when u.versioned then w.version else '' end as version
+    from unnest($4::text[], $5::text[], $6::smallint[], $7::bigint[], $8::boolean[]) with ordinality
+        u (id, queue, versioning, since, versioned, n)
+    cross join lateral (
+        select id, claim, status, queue, cancel, version from perdure.workflow
+        where app = $1 and id = u.id for no key update) w
+    where w.claim = $3 and w.status = 2 and w.queue is null and w.cancel is null)
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,
+    queue, versioning, until)
+select $1, held.id, 1, '', '', held.version, 1, 0, t.now, '', '', held.queue, held.versioning, coalesce(held.since, t.now)
+from held, t
+on conflict (app, id) do update
+set status = 1, queue = excluded.queue, versioning = excluded.versioning, until = excluded.until,
+    updated = excluded.updated, owner = null, claim = null, version = excluded.version, started = null,
+    deadline = case when w.deadline <> w.started + w.timeout or w.timeout is null then w.deadline end,
+    lane = excluded.queue || E'\x1f' || w.partition || E'\x1f'
+        || lpad(to_hex(w.priority::bigint + 2147483648), 8, '0')
+returning w.id
+
 -- Remembers which partition was served last.
 -- name: queue_cursor
 update perdure.queue set cursor = $3 where app = $1 and name = $2
@@ -154,13 +180,13 @@ select $1, due.id, 1, '', '', '', 1, 0, 0, '', '' from due
 on conflict (app, id) do update set status = 1, lane = @lane, updated = (select now from t)
 returning w.queue
 
--- Remembers when these have been in line for too long.
+-- Remembers when these have been in line for too long; not of a second try, whose row may have left the line.
 -- name: expiry_insert
 insert into perdure.expiry (app, at, id)
 select $1, w.expires, w.id
 from unnest($2::text[]) u (id)
-cross join lateral (select id, expires from perdure.workflow where app = $1 and id = u.id offset 0) w
-where w.expires is not null
+cross join lateral (select id, expires, lane from perdure.workflow where app = $1 and id = u.id offset 0) w
+where w.expires is not null and w.lane is not null
 on conflict do nothing
 
 -- Who may have been in line for too long by now.
@@ -209,6 +235,7 @@ select c.queue, c.late, count(*), min(c.until)
 from free cross join lateral (
     select w.queue, w.lane = E'\x01' as late, w.until from perdure.workflow w
     where w.app = $1 and w.owner is null and w.version = free.version and w.lane > '' and w.status < 5
+        and w.status <> 4
     order by w.owner, w.version, w.lane, w.until limit $2) c
 where c.queue is not null
 group by 1, 2
@@ -217,9 +244,9 @@ group by 1, 2
 -- name: queue_progress
 select w.queue, count(*)
 from (
-    select queue, lane, status from perdure.workflow
+    select queue, lane, status, reason from perdure.workflow
     where app = $1 and status < 5 order by owner, version, lane, until limit $2) w
-where w.queue is not null and w.lane is null and w.status in (1, 2, 3)
+where w.queue is not null and w.lane is null and (w.status in (1, 2, 3) or w.reason = 'paused')
 group by 1
 
 -- Takes back a key that was made for nothing.

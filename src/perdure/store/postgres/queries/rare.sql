@@ -95,7 +95,7 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     parent = $16, parent_run = $17, parent_path = $18, on_parent_close = $19, queue = $20, priority = $21,
     fingerprint = $22, attributes = $23, intents = $24, nonce = $25, versioning = $26, partition = $27, lane = $28,
     expires = $29, cause = 0,
-    reason = null, detail = '', attempts = 0, closed = null, cancel = null
+    reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = $1 and id = $2
 
 -- Copies the first `$4` records of a run to the run `$6` of `$5`, as they stand.
@@ -140,13 +140,29 @@ update perdure.workflow set attempts = $4, cancel = case when not $5::boolean th
 where app = $1 and id = $2
 
 -- Queues an open workflow at `$4` under the token `$3`, of version `$5` from now on (null: its own); `$6`: before all
--- others. `$7`: its last record.
+-- others. `$7`: its last record. `$8`: as it was before it was paused.
 -- name: workflow_reopen
-update perdure.workflow w set status = 1, reason = null, detail = '', claim = $3, owner = null,
-    until = case when $6::boolean then 0 else $4::bigint end, updated = $4, attempts = 0, cause = 0,
+update perdure.workflow w
+set status = case when $8::boolean and w.lane is not null and w.until > $4::bigint then 0 else 1 end,
+    reason = null, detail = '', claim = $3, owner = null, pause = null,
+    until = case when $6::boolean then 0 when $8 and w.lane is not null then coalesce(w.until, $4) else $4 end,
+    updated = $4, attempts = case when $8 then w.attempts else 0 end, cause = case when $8 then w.cause else 0 end,
     version = coalesce($5, version), queue = case when $6 then null else queue end, last_seq = $7,
-    lane = case when not $6 and status = 4 then @lane end
+    lane = case when $6 or w.status <> 4 or $8 and w.lane is null then null
+        when $8 and w.until > $4 and w.queue is not null then E'\x01' else @lane end
 where app = $1 and id = $2
+
+-- Holds what nobody holds at `$4` under the token `$3`, as `$5` says. What has begun and is in no line keeps its slot,
+-- and is claimed at its deadline; the rest stands in a lane where nobody is claimed from, and keeps its time.
+-- name: workflow_pause
+update perdure.workflow set status = 4, reason = 'paused', detail = $5, claim = $3, updated = $4, pause = null,
+    until = case when started is null or lane is not null or status = 4 then until else deadline end,
+    lane = case when started is null or lane is not null or status = 4 then E'\x01\x01' end, last_seq = $6
+where app = $1 and id = $2
+
+-- Notes that whoever holds it is to pause it; null takes that back.
+-- name: workflow_pause_told
+update perdure.workflow set pause = $3 where app = $1 and id = $2
 
 -- Counts the deaths of what was just released anew.
 -- name: workflow_anew

@@ -94,7 +94,7 @@ picked as materialized (
     from free cross join lateral (
         select id from perdure.workflow
         where app = $1 and owner is null and version = free.version and status < 5 and versioning = 2
-            and name = any($4::text[])
+            and name = any($4::text[]) and reason is distinct from 'paused'
         order by owner, version, lane, until limit $3 for no key update skip locked) w
     where free.version not in ('', $2) and free.version <> all($5::text[]) limit $3),
 orphaned as materialized (

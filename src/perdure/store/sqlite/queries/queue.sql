@@ -32,21 +32,22 @@ select coalesce(sum(revision), 0) from queue where app = ?1
 -- name: slot_fill
 insert into slot (app, queue, id)
 select app, queue, id from workflow indexed by workflow_open
-where app = ?1 and lane is null and status < 5 and status in (1, 2, 3) and queue = ?2
+where app = ?1 and lane is null and status < 5 and (status in (1, 2, 3) or reason = 'paused') and queue = ?2
 on conflict do nothing
 
 -- What of a queue's slots counts, by partition.
 -- name: slot_live
 select f.partition, count(*)
 from slot s cross join workflow f on f.app = s.app and f.id = s.id
-where s.app = ?1 and s.queue = ?2 and f.status in (1, 2, 3) and f.lane is null and f.queue = ?2
+where s.app = ?1 and s.queue = ?2 and (f.status in (1, 2, 3) or f.reason = 'paused') and f.lane is null
+    and f.queue = ?2
 group by f.partition
 
 -- Deletes the slots of what is over.
 -- name: slot_prune
 delete from slot where app = ?1 and queue = ?2 and not exists (
-    select 1 from workflow f where f.app = ?1 and f.id = slot.id and f.status in (1, 2, 3) and f.lane is null
-        and f.queue = ?2)
+    select 1 from workflow f where f.app = ?1 and f.id = slot.id and (f.status in (1, 2, 3) or f.reason = 'paused')
+        and f.lane is null and f.queue = ?2)
 
 -- Takes a slot.
 -- name: slot_insert
@@ -100,6 +101,16 @@ order by until, id limit ?4
 update workflow set status = 1, updated = ?3,
     lane = queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648)
 where app = ?1 and id = ?2
+
+-- Hands back one that is held under ?3 and was never begun, in the line of the queue ?4 that its code declares: where
+-- ?6 places it, without the version that the claim gave it unless ?7, its clock not started.
+-- name: line_up_declared
+update workflow set status = 1, queue = ?4, versioning = ?5, until = coalesce(?6, ?8), updated = ?8, owner = null,
+    claim = null, version = case when ?7 then version else '' end, started = null,
+    deadline = case when deadline <> started + timeout or timeout is null then deadline end,
+    lane = ?4 || char(31) || partition || char(31) || printf('%08x', priority + 2147483648)
+where app = ?1 and id = ?2 and claim = ?3 and status = 2 and queue is null and cancel is null
+returning id
 
 -- Remembers which partition was served last.
 -- name: queue_cursor
@@ -158,7 +169,7 @@ update payload set input = ?4 where app = ?1 and id = ?2 and run = ?3
 select queue, late, count(*), min(until)
 from (
     select queue, lane = char(1) as late, until from workflow indexed by workflow_open
-    where app = ?1 and owner is null and lane > '' and status < 5 limit ?2)
+    where app = ?1 and owner is null and lane > '' and status < 5 and status <> 4 limit ?2)
 where queue is not null
 group by 1, 2
 
@@ -166,6 +177,6 @@ group by 1, 2
 -- name: queue_progress
 select queue, count(*)
 from (
-    select queue, lane, status from workflow indexed by workflow_open where app = ?1 and status < 5 limit ?2)
-where queue is not null and lane is null and status in (1, 2, 3)
+    select queue, lane, status, reason from workflow indexed by workflow_open where app = ?1 and status < 5 limit ?2)
+where queue is not null and lane is null and (status in (1, 2, 3) or reason = 'paused')
 group by 1

@@ -59,7 +59,7 @@ select count(*), min(created) from (
 -- Workflows of a version that go with the current one (of the names in ?3, a JSON array) and that nobody holds.
 -- name: upgradable
 select id from workflow indexed by workflow_open
-where app = ?1 and owner is null and version = ?2 and status < 5 and versioning = 2
+where app = ?1 and owner is null and version = ?2 and status < 5 and versioning = 2 and reason is not 'paused'
     and name in (select value from json_each(?3))
 order by until limit ?4
 

@@ -15,7 +15,7 @@ delete from wake where app = ?1 and dest = ?2
 
 -- Wakes for what an owner holds.
 -- name: wake_held
-select w.dest, w.nonce, w.cancel
+select w.dest, w.nonce, w.cancel, f.pause
 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
 where w.app = ?1 and f.owner = ?2 and f.status = 2
 order by w.dest, w.nonce

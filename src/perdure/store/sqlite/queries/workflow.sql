@@ -27,12 +27,18 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause
 from workflow where app = ?1 and id = ?2
 
--- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised.
+-- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised. A pause
+-- that was taken back meanwhile only hands it back.
 -- name: workflow_rest
-update workflow set updated = ?3, status = ?4, reason = ?5, detail = ?6, until = ?7, closed = ?8, owner = null,
+update workflow set updated = ?3, owner = null, closed = ?8,
+    status = case when ?5 = 'paused' and pause is null then 1 else ?4 end,
+    reason = case when ?5 = 'paused' and pause is null then null else ?5 end,
+    detail = case when ?5 = 'paused' and pause is null then '' else ?6 end,
+    until = case when ?5 = 'paused' and pause is null then ?3 else ?7 end,
+    pause = case when ?5 = 'paused' then null else pause end,
     cause = case when ?4 = 1 then 2 else 0 end, attempts = case when ?4 = 3 then 0 else attempts end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
@@ -48,7 +54,7 @@ update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7
     parent = ?17, parent_run = ?18, parent_path = ?19, on_parent_close = ?20, queue = ?21, priority = ?22,
     fingerprint = ?23, attributes = ?24, intents = ?25, nonce = ?26, versioning = ?27, partition = ?28, lane = ?29,
     expires = ?30, cause = 0,
-    reason = null, detail = '', attempts = 0, closed = null, cancel = null
+    reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = ?1 and id = ?2
 
 -- Notes the reason of a cancel command that the holder has acted on, so that it outlives the wake row.
@@ -57,17 +63,17 @@ update workflow set cancel = coalesce(cancel, ?3) where app = ?1 and id = ?2
 
 -- Unclaimed workflows of one version whose time has come, oldest due first.
 -- name: workflow_due
-select until, id, queue, attempts >= 2 from workflow
+select until, id, queue, attempts >= 2, version > '' from workflow
 where app = ?1 and owner is null and version = ?4 and lane is null and until <= ?2 and status < 5
     and (attempts < 2 or ?5) and (queue is null or queue not in (select value from json_each(?6)))
 order by until, id limit ?3
 
 -- Unclaimed workflows that have a reason to look again; due since they began to wait, so that no backlog starves them.
 -- name: workflow_woken
-select distinct f.updated, f.id, f.queue, f.attempts >= 2
+select distinct f.updated, f.id, f.queue, f.attempts >= 2, f.version > ''
 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
 where w.app = ?1 and f.version in (?4, ?3)
-    and (f.status = 3 or (w.cancel is not null and f.status in (0, 1) and f.lane is null))
+    and (f.status = 3 or (w.cancel is not null and (f.status in (0, 1) or f.reason = 'paused') and f.lane is null))
     and (f.attempts < 2 or ?5) and (f.queue is null or f.queue not in (select value from json_each(?6)))
 order by f.updated, f.id limit ?2
 
@@ -78,7 +84,8 @@ select
     exists (
         select 1 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
         where w.app = ?1 and f.version in (?3, ?2)
-            and (f.status = 3 or (w.cancel is not null and f.status in (0, 1) and f.lane is null))),
+            and (f.status = 3
+                or (w.cancel is not null and (f.status in (0, 1) or f.reason = 'paused') and f.lane is null))),
     (select until from workflow
     where app = ?1 and owner is null and version = ?3 and lane is null and until is not null and status < 5
     order by until limit 1),
@@ -117,8 +124,8 @@ update workflow set status = 2, owner = ?3, claim = ?4, epoch = epoch + 1, attem
     deadline = case when started is null and timeout is not null
         then min(coalesce(deadline, 9223372036854775807), ?7 + timeout) else deadline end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0),
-    started = coalesce(started, ?7), updated = ?7, until = null, lane = null, reason = null, detail = '',
-    cancel = coalesce(cancel, (select min(w.cancel) from wake w where w.app = ?1 and w.dest = ?2))
+    started = coalesce(started, ?7), updated = ?7, until = null, lane = null, expires = null, reason = null,
+    detail = '', cancel = coalesce(cancel, (select min(w.cancel) from wake w where w.app = ?1 and w.dest = ?2))
 where app = ?1 and id = ?2
 
 -- What a claimer gets.
@@ -126,7 +133,7 @@ where app = ?1 and id = ?2
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning, f.partition, f.lane, f.expires,
+    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause,
     p.input
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2
@@ -151,7 +158,7 @@ returning id
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning, f.partition, f.lane, f.expires,
+    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause,
     p.outcome, p.output
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2 and f.status >= 5
@@ -162,7 +169,7 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause
 from workflow
 where app = ?1
     and (?2 is null or status in (select value from json_each(?2)))
@@ -177,7 +184,7 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause
 from workflow
 where app = ?1 and id in (select value from json_each(?8))
     and (?2 is null or status in (select value from json_each(?2)))
@@ -201,10 +208,28 @@ update workflow set attempts = ?4, cancel = case when not ?5 then (
     select p.cancel from past_run p where p.app = ?1 and p.id = ?2 and p.run = ?3) end
 where app = ?1 and id = ?2
 
--- Queues an open workflow at ?4 under the token ?3, of version ?5 from now on (null: its own); ?6: before all others.
+-- Queues an open workflow at ?4 under the token ?3, of version ?5 from now on (null: its own); ?6: before all others;
+-- ?7: as it was before it was paused.
 -- name: workflow_reopen
-update workflow set status = 1, reason = null, detail = '', claim = ?3, owner = null, until = case when ?6 then 0 else ?4 end,
-    updated = ?4, attempts = 0, cause = 0, version = coalesce(?5, version), queue = case when ?6 then null else queue end,
-    lane = case when not ?6 and status = 4 then queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648) end,
+update workflow set status = case when ?7 and lane is not null and until > ?4 then 0 else 1 end,
+    reason = null, detail = '', claim = ?3, owner = null, pause = null,
+    until = case when ?6 then 0 when ?7 and lane is not null then coalesce(until, ?4) else ?4 end,
+    updated = ?4, attempts = case when ?7 then attempts else 0 end, cause = case when ?7 then cause else 0 end,
+    version = coalesce(?5, version), queue = case when ?6 then null else queue end,
+    lane = case when ?6 or status <> 4 or (?7 and lane is null) then null
+        when ?7 and until > ?4 and queue is not null then char(1)
+        else queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648) end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
+
+-- Holds what nobody holds at ?4 under the token ?3, as ?5 says. What has begun and is in no line keeps its slot, and is
+-- claimed at its deadline; the rest stands in a lane where nobody is claimed from, and keeps its time.
+-- name: workflow_pause
+update workflow set status = 4, reason = 'paused', detail = ?5, claim = ?3, updated = ?4, pause = null,
+    until = case when started is null or lane is not null or status = 4 then until else deadline end,
+    lane = case when started is null or lane is not null or status = 4 then char(1, 1) end, last_seq = ?6
+where app = ?1 and id = ?2
+
+-- Notes that whoever holds it is to pause it; ?3 null takes that back.
+-- name: workflow_pause_told
+update workflow set pause = ?3 where app = ?1 and id = ?2

@@ -1,7 +1,8 @@
 """Invariants of queues: limits, rates, deduplication, order; judged from the rows of workflows, not from counts.
 
 An item is *let through* when its lane goes and it is held; it is *in progress* while it is of the queue, open, not held
-and not in line. What claims of a queue see of ends is never more than the audit shows by then, so no breach is made up.
+(unless paused) and not in line. What claims of a queue see of ends is never more than the audit shows by then, so no
+breach is made up.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from perdure.model.queues import DELAYED, queue_of
-from perdure.model.states import CODE, Status
+from perdure.model.states import CODE, Reason, Status
 from perdure.testing.histcheck.evidence import Change, Evidence, Row
 from perdure.testing.histcheck.judge import Findings, invariant
 
@@ -44,7 +45,9 @@ def let_through(change: Change) -> Let | None:
 
 
 def _counts(row: Row | None) -> bool:
-    return row is not None and row["queue"] is not None and row["lane"] is None and row["status"] in IN_PROGRESS
+    if row is None or row["queue"] is None or row["lane"] is not None:
+        return False
+    return row["status"] in IN_PROGRESS or row["reason"] == Reason.PAUSED
 
 
 class Limits:

@@ -1,0 +1,91 @@
+"""What the code declares of a workflow that was started without it: whoever claims it first knows, and says so.
+
+A client without the code (``perdure workflow start``, a ``Client``) makes a row that has no queue. Its first claimer
+hands it back in the line of the queue that the workflow declares, in one commit under the claim's token, instead of
+running it.
+
+Promises: only what has never begun, and has no queue of its own, is lined up, at the place and with the version that it
+would have had from the start; who dies before that leaves a claim, and whoever adopts it does the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from perdure.client.line import Line
+from perdure.definitions import Registry
+from perdure.errors import DatabaseTrouble
+from perdure.model.ids import RunKey
+from perdure.model.records import PAUSE, UNPAUSE, Claimed, Record
+from perdure.model.states import Status, Versioning
+from perdure.store.lines import Declared
+
+log = logging.getLogger("perdure")
+
+
+class Host(Protocol):
+    """What this needs of an executor."""
+
+    line: Line
+    registry: Registry
+
+    def keep(self, task: asyncio.Task[Any]) -> None: ...
+    def look(self) -> None: ...
+
+
+async def line_up(
+    host: Host, claimed: Sequence[Claimed], histories: Mapping[RunKey, Sequence[Record]]
+) -> frozenset[str]:
+    """Hand back those that are to stand in line first; their ids. ``histories``: of those that may have one."""
+    by_token: defaultdict[bytes, list[Declared]] = defaultdict(list)
+    for one in claimed:
+        row, definition = one.row, host.registry.workflows.get(one.row.name)
+        records = histories.get(row.key, ())
+        begun = row.intents or any(record.name not in (PAUSE, UNPAUSE) for record in records)
+        if row.queue is not None or row.cancel is not None or begun:
+            continue
+        if definition is None or definition.queue is None or row.claim is None:
+            continue
+        if row.run > 1 and await _goes_on(host, row.key):
+            continue
+        told = row.versioning if row.versioning is not Versioning.UNDECLARED else definition.versioning
+        by_token[row.claim].append(
+            Declared(id=row.id, queue=definition.queue, versioning=told, since=one.since, versioned=one.versioned)
+        )
+    done: list[str] = []
+    for token, found in by_token.items():
+        done += await host.line.store.line_up_declared(found, token, now=host.line.clock.stamp())
+    if done:
+        host.look()  # nobody in line is begun before it is seen there
+        host.line.store.hint()
+    return frozenset(done)
+
+
+async def _goes_on(host: Host, key: RunKey) -> bool:
+    """Whether the run before has continued as this one: where that ran without its queue, so does this."""
+    before = await host.line.store.run(RunKey(key.id, key.run - 1))
+    return before is not None and before.status is Status.CONTINUED
+
+
+def as_declared(host: Host, claimed: Claimed) -> Claimed:
+    """The same, versioned as the code declares; noted in its row, too."""
+    row, definition = claimed.row, host.registry.workflows.get(claimed.row.name)
+    declared = Versioning.UNDECLARED if definition is None else definition.versioning
+    if row.versioning is declared or row.versioning is not Versioning.UNDECLARED:
+        return claimed
+    if row.claim is not None:
+        host.keep(asyncio.Task(_note(host, row.id, declared, row.claim), loop=host.line.loop))
+    return msgspec.structs.replace(claimed, row=msgspec.structs.replace(row, versioning=declared))
+
+
+async def _note(host: Host, id: str, declared: Versioning, claim: bytes) -> None:
+    try:
+        await host.line.store.declare([id], declared, claim)
+    except DatabaseTrouble as trouble:
+        log.info("the database is in trouble, what %s declares is noted at its next claim: %s", id, trouble)
