@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import msgspec
 
 from perdure.definitions import StepDef, place_of
 from perdure.errors import DefinitionError
@@ -74,7 +75,7 @@ class Step(Generic[P, R]):
             changes["retry"] = retry
         if timeout is not None:
             changes["timeout"] = to_us(timeout, "timeout")
-        return Step[P, R](dataclasses.replace(definition, **changes), self.__wrapped__, self._self)
+        return Step[P, R](msgspec.structs.replace(definition, **changes), self.__wrapped__, self._self)
 
     @overload
     def __get__(self, obj: None, owner: type) -> Step[P, R]: ...
