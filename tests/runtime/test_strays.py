@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from perdure import App
+from perdure.recovery import MoveTo
 from perdure.runtime import adoption
 from tests.runtime.deploys import Round, begun, build, comment, finish, first, is_of, version_of
+from tests.runtime.interrupted import Shop, always
 from tests.runtime.support import Ledger, crash, executor, row, until
 
 
@@ -64,3 +67,17 @@ async def test_what_has_begun_goes_on_though_the_launch_of_its_version_is_lost(
         await a_round(adoption.Adopter(executor(app)))
         assert await version_of(app, "next") == "v1"
         assert await finish(app) == ["reserve", "charge", "went", "ship"]
+
+
+async def test_what_a_policy_has_sent_to_a_version_waits_for_its_launch(app: App, shop: Shop, a_round: Round) -> None:
+    """It has begun, too: but under another version than the one it is of now."""
+    always(shop, MoveTo("v9"))
+    await app.open()
+    await shop.order.options(id="a").start("sku", 5)
+    await shop.inside.wait()
+    await crash(app)
+    async with app:
+        await until(lambda: is_of(app, "v9"))
+        await a_round(adoption.Adopter(executor(app)))
+        assert await version_of(app) == "v9"
+        assert (await row(app, "a")).status == "queued"

@@ -18,7 +18,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from perdure.client.line import Line
 from perdure.definitions import Registry
@@ -190,8 +192,10 @@ class Adopter:
                     break
                 seen.update(row.id for row in fresh)
                 mine = [row for row in fresh if target(row.id) == host.version and (row.epoch or not begun)]
-                if begun and not mine:
-                    break
+                if begun:
+                    mine = await self._unless_sent(mine)
+                    if not mine:
+                        break
                 moved, failed = await self._try(mine, replayer)
                 adopted.update(row.version for row in mine if row.id in moved)
                 stranded += failed
@@ -201,6 +205,14 @@ class Adopter:
         if not self._told:
             stranded, self._told = await self._known(versions), True
         self._say(adopted, stranded)
+
+    async def _unless_sent(self, rows: Sequence[WorkflowRow]) -> list[WorkflowRow]:
+        """Without those that a policy has sent to the version they are of: they have begun under another one."""
+        sent: set[tuple[str, str]] = set()
+        for decided in await self._host.line.store.decisions([row.id for row in rows]):
+            evidence: dict[str, Any] = msgspec.json.decode(decided.evidence)
+            sent.add((decided.id, str(evidence.get("target", "")).rpartition(" on ")[2]))
+        return [row for row in rows if (row.id, row.version) not in sent]
 
     async def _known(self, versions: Sequence[str]) -> list[Trial]:
         """What is stranded, whoever tried it; the first thousand."""
