@@ -30,7 +30,8 @@ def test_seeds_are_good() -> None:
     report = run(range(1, SEEDS + 1), jobs=1)
     print(report)
     assert not report.failed, str(report)
-    assert len(report.missed) < len(POINTS) / 4, f"these faults met nothing: {report.missed}"
+    few = len(POINTS) // (4 if SEEDS >= 60 else 2)
+    assert len(report.missed) < few, f"these faults met nothing: {report.missed}"
     assert report.speed > 20, f"{report.speed:.0f} virtual seconds for one: waits must cost nothing"
 
 

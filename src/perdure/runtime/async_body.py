@@ -129,8 +129,9 @@ class AsyncExecution(answers.Answering):
 
     def put_away(self) -> None:
         self.run.gone = True
-        if hasattr(self, "loop"):
-            self.loop.unwind()
+        if not hasattr(self, "loop"):  # it has not begun
+            return
+        self.loop.unwind()
         for op in self._timer_ops.values():
             op.deliver = _to_nobody  # it holds this, and the run holds the op
         self._timer_ops.clear()

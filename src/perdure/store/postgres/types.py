@@ -7,7 +7,7 @@ all the rest of making the connection. The types of the catalogue have the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ _told: dict[frozenset[int], list[Any]] = {}
 @cache
 def connection_class(base: Any) -> Any:
     """A subclass of asyncpg's connection that asks for what nobody in this process has asked for."""
+    ask: Callable[..., Awaitable[tuple[list[Any], Any]]] = base._introspect_types  # noqa: SLF001  its seam
 
     class Knowing(base):  # type: ignore[misc]  # asyncpg has no types
         __slots__ = ()
@@ -34,7 +35,7 @@ def connection_class(base: Any) -> Any:
             wanted = frozenset(typeoids)
             if wanted in _told:
                 return _told[wanted], Asked("told")
-            rows, statement = await super()._introspect_types(typeoids, timeout)
+            rows, statement = await ask(self, typeoids, timeout)
             if all(row["oid"] < OF_USERS for row in rows):
                 _told[wanted] = rows
             return rows, statement
