@@ -294,7 +294,7 @@ async def _warn_of_name(store: Store, name: str) -> None:
     if (await store.list(Filter(names=frozenset({name}), limit=1))).rows:
         return
     names = sorted({row.name for row in (await store.list(Filter(limit=PAGE))).rows})
-    if close := difflib.get_close_matches(name, names, n=1):
+    if name not in names and (close := difflib.get_close_matches(name, names, n=1)):  # or it ran just now
         note(f"app {store.app!r} has not run a workflow {name!r} so far; did you mean {close[0]!r}?")
 
 
