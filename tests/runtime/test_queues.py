@@ -116,6 +116,25 @@ async def test_each_executor_keeps_to_its_own_limit_over_one_queue(database: str
     assert [gate.most for gate in gates] == [2, 2]
 
 
+async def test_who_takes_over_at_its_launch_keeps_to_its_limit(database: str) -> None:
+    gates = [Gate(), Gate(), Gate()]
+    apps = [App("shop", database=database, executor_id=f"e{n}") for n in range(3)]
+    works = [gated(a, g, queue=a.queue("q", worker_concurrency=2)) for a, g in zip(apps, gates, strict=True)]
+    for app in apps[:2]:
+        await app.open()
+    await works[0].start_many([str(n) for n in range(4)])
+    await until(lambda: all(len(gate.inside) == 2 for gate in gates[:2]))
+    for app in apps[:2]:
+        await crash(app)
+    async with apps[2]:
+        await until(lambda: gates[2].inside)
+        gates[2].open()
+        infos = [info async for info in apps[2].client.list("status = open")]
+        await every([apps[2].client.handle(info.id) for info in infos])
+    assert len(gates[2].order) == 4
+    assert gates[2].most == 2
+
+
 async def test_what_wakes_up_waits_for_its_executor_to_have_room(app: App, quick_eviction: None) -> None:
     gate = Gate()
 

@@ -121,6 +121,11 @@ class Queues:
 
     # -- a look
 
+    async def know_first(self) -> None:
+        """Read the limits if no look has yet: what is adopted at a launch obeys them, too."""
+        if self._revision is None and not self._known:
+            self._known = {row.name: row for row in await self._host.line.store.queues()}
+
     async def know(self, poll: Poll) -> None:
         """Read the limits again if any was changed; make queues known that only their items tell of."""
         store = self._host.line.store
