@@ -28,7 +28,7 @@ from perdure.testing.simulation.loop import NOBODY, PROCESS, Stuck, VirtualLoop
 from perdure.testing.simulation.operator import Operator
 from perdure.testing.simulation.process import Process
 from perdure.testing.simulation.rollout import NEW, OLD, Rollout, version
-from perdure.testing.simulation.scripts import scripts
+from perdure.testing.simulation.scripts import more, scripts
 from perdure.testing.simulation.shims import START_US, installed
 from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.workload import Client, Simulated
@@ -294,7 +294,10 @@ class World:
 
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:
         made: list[asyncio.Task[Any]] = []
-        for n, (script, delay) in enumerate(scripts(self.chance, self.kinds, judged=self.mix.judged)):
+        asked = scripts(self.chance, self.kinds, judged=self.mix.judged)
+        if not self.kinds:
+            asked += more(random.Random(f"more {self.seed}"))
+        for n, (script, delay) in enumerate(asked):
             history = WorldHistory(self, f"c{n}")
             self.histories.append(history)
             made.append(self._run_script(client, script, Client(history, self.chance), delay))
