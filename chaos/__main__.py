@@ -218,6 +218,7 @@ class Run:
             "asked again": sum(count - 1 for count in invoked.values()),
             "effects": sum(line["phase"] == "begin" for p in self.folder.glob("*.ledger") for line in read_lines(p)),
             "through queues": self._count("workflow where queue is not null and started is not null"),
+            "paused": sum((line["op"], line["type"], line.get("value")) == ("pause", "ok", "held") for line in history),
             "fired by schedules": self._count("firing where state = 1"),
             "transfers": int(self.database.query("select count(*) from chaos_moved")[0][0]),
             "faults": len(faults),

@@ -72,12 +72,28 @@ class Teller:
         if planned.line is not None and planned.line.again:
             await self.ask(planned, "again", again)
         post = asyncio.create_task(self.send(planned, handle))
+        rest = asyncio.create_task(self.pause(planned, handle))
         if planned.cancel is not None:
             await asyncio.sleep(planned.cancel)
             await self.ask(planned, "cancel", cancel)
         await post
+        await rest
         if planned.ends != "waiting":
             await self.ask(planned, "result", handle.result)
+
+    async def pause(self, planned: plan.Planned, handle: Any) -> None:
+        async def pause() -> str:
+            return str(await handle.pause(reason="chaos"))
+
+        async def unpause() -> str:
+            return str(await handle.unpause(reason="chaos"))
+
+        if planned.pause is not None:
+            at, lasts = planned.pause
+            await asyncio.sleep(at)
+            await self.ask(planned, "pause", pause)
+            await asyncio.sleep(lasts)
+            await self.ask(planned, "unpause", unpause)
 
     async def send(self, planned: plan.Planned, handle: Any) -> None:
         for n, letter in enumerate(planned.mail):

@@ -161,6 +161,8 @@ def operations(plan: Planned) -> Iterator[tuple[str, int]]:
     yield from (("send", n) for n in range(len(plan.mail)))
     if plan.cancel is not None:
         yield "cancel", 0
+    if plan.pause is not None:
+        yield from (("pause", 0), ("unpause", 0))
     if plan.ends != "waiting":
         yield "result", 0
 
@@ -276,7 +278,7 @@ def errors(evidence: Evidence) -> Iterator[str]:
     for line in evidence.said:
         if line["level"] in {"ERROR", "CRITICAL"} and "was declared dead" not in line["said"]:
             yield f"an error of the library in {line['pid']}: {line['said'][:2000]}"
-        elif " is held" in line["said"]:
+        elif " is held" in line["said"] and " is held: paused" not in line["said"]:
             yield f"held: {line['said'][:500]}"
 
 

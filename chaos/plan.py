@@ -63,6 +63,7 @@ class Planned:
     at_most_once: frozenset[str] = frozenset()
     moves: dict[str, Move] = field(default_factory=dict)  # by transactions; if it is cancelled, perhaps
     line: Line | None = None
+    pause: tuple[float, float] | None = None  # seconds after the start, and for how long
 
 
 class Grower:
@@ -240,6 +241,7 @@ def workflow(seed: int, n: int) -> Planned:
         at_most_once=frozenset(grower.once),
         moves=grower.moves,
         line=None if ends == "waiting" else line(rng),  # who waits for ever would keep its place for ever
+        pause=(rng.uniform(0, 3), rng.uniform(0, 1.5)) if rng.random() < 0.1 else None,
     )
 
 
