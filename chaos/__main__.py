@@ -237,7 +237,8 @@ class Run:
         below = []
         if figures["answered"] < 0.95 * figures["operations"]:
             below.append(f"only {figures['answered']} of {figures['operations']} operations went through")
-        below += [f"{what}: none" for what in ("through queues", "fired by schedules", "transfers") if not figures[what]]
+        for what in ("through queues", "fired by schedules", "transfers"):
+            below += [] if figures[what] else [f"{what}: none"]
         wanted = {"kill": sizes.kills, "pause": sizes.pauses}
         if self.database.restartable:
             wanted |= {"restart": sizes.restarts}

@@ -1,7 +1,7 @@
 """Accounts in the app's own database, between which transaction steps move money.
 
-On Postgres by asyncpg where bodies are awaited and by psycopg where they block; on SQLite's file by apsw. What was moved
-is a row of the same commit, and has no key: what is applied twice is there twice.
+On Postgres by asyncpg where bodies are awaited and by psycopg where they block; on SQLite's file by apsw. What was
+moved is a row of the same commit, and has no key: what is applied twice is there twice.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def main(url: str, folder: str, name: str, lease: str) -> None:
     bank.open_at(url)
     for app in (programs.app, programs.sync_app):
         prepare(app, url, name, float(lease), lines)
-    stop: queue.SimpleQueue[int] = queue.SimpleQueue()  # not an event: a second signal in its ``set`` would wait for ever
+    stop: queue.SimpleQueue[int] = queue.SimpleQueue()  # a second signal within an event's ``set`` would hang
     signal.signal(signal.SIGTERM, lambda number, _: stop.put(number))
     lines.write(level="LIFE", said="born")
     faulthandler.register(signal.SIGUSR1)

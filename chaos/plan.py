@@ -17,7 +17,7 @@ NOBODY_WAITS_MS = 3_600_000
 ACCOUNTS = ("ann", "bob", "eve", "jim", "kim", "leo")
 CENTS = 100_000  # that each has in the beginning
 QUEUES = ("narrow", "narrow", "paced")  # of what clients start; the queue "leaf" is of what workflows start
-SCHEDULES = {"tick": "chaos", "tock": "chaos-sync"}  # app of each; both fire every second for as long as the run goes on
+SCHEDULES = {"tick": "chaos", "tock": "chaos-sync"}  # app of each; both fire every second, to the last fault
 
 
 @dataclass(frozen=True)
