@@ -26,7 +26,7 @@ class WaitingFreesASlot(Mutant):
     """Who waits gives its slot back, and has it again when it wakes."""
 
     number = "Q2"
-    known = 2
+    known = 5
     faults: ClassVar[dict[str, Any]] = {"drain": 1.0}
     kinds = ("queued",)
 
@@ -105,11 +105,23 @@ class NobodyKnowsWhatIsHere(Mutant):
         patch.setattr(Queues, "_held", lambda _self: Counter[str]())
 
 
+class LostIsNotHere(Mutant):
+    """What a claim took whose answer was lost counts only once it is found."""
+
+    number = "Q11"
+    known = 12
+    faults: ClassVar[dict[str, Any]] = {"kill": 1.0, "drain": 0.5, "aborted": 0.05, "lost": 0.05}
+    kinds = ("portioned",)
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(Queues, "unsure", property(lambda _self: False, lambda _self, _value: None), raising=False)
+
+
 class AdoptsBeforeItKnows(Mutant):
     """What is taken over at a launch obeys no limit: none has been read yet."""
 
     number = "Q10"
-    known = 14
+    known = 39
     faults: ClassVar[dict[str, Any]] = DEATHS
     kinds = ("portioned",)
 

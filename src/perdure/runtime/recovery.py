@@ -42,6 +42,8 @@ class Former(Protocol):
 class Limits(Protocol):
     """What queues let an executor have."""
 
+    unsure: bool
+
     async def know_first(self) -> None: ...
 
 
@@ -110,6 +112,7 @@ async def reap(host: Host, roll: RollCall | None = None, batches: int = BATCHES_
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, recovery looks again later: %s", trouble)
         host.looks = 0  # an adoption's answer may be lost
+        host.queues.unsure = True
     if taken:
         host.recovered += taken
         log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")

@@ -292,6 +292,10 @@ class World:
         held = [one for one in self.database.held() if one[1] != "paused"]
         return f"held: {held}" if held else ""
 
+    def _to_let_go(self) -> bool:
+        """Whether the operator, who looks now and then, still has something to let go on."""
+        return any(reason == "policy" for _, reason, _ in self.database.held())
+
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:
         made: list[asyncio.Task[Any]] = []
         asked = scripts(self.chance, self.kinds, judged=self.mix.judged)
@@ -343,7 +347,9 @@ class World:
                 self.rollout.look()
             # Who was told that something had begun that is lost by now waits for it for ever.
             failed_over = self.failover is not None and self.failover.lost
-            if not self.database.open_workflows() and (failed_over or all(task.done() for task in tasks)):
+            if self.database.open_workflows() or self._to_let_go():
+                continue
+            if failed_over or all(task.done() for task in tasks):
                 return ""
         left = [task for task in tasks if not task.done()]
         return (
