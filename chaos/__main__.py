@@ -23,12 +23,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from chaos import plan
+from chaos import bank, plan
 from chaos.database import Background, Database, PostgresDatabase, SqliteDatabase
 from chaos.fleet import Fleet, Member
 from chaos.judge import Evidence, judge, operations
 from chaos.nemesis import Nemesis
 from chaos.proxy import Proxy
+from perdure import Client
 from perdure.testing.histcheck import install_audit, read_lines
 
 LAUNCH_SECONDS = 60.0
@@ -123,6 +124,8 @@ class Run:
     def go(self) -> list[str]:
         """All of it; the violations."""
         asyncio.run(install_audit(self.database.url))
+        for statement in bank.TABLES:
+            self.database.query(statement)
         fleet = self._fleet()
         fleet.clients = self._clients()
         nemesis = Nemesis(fleet, self.database, self.proxies, self.background, self.folder)
@@ -168,6 +171,7 @@ class Run:
 
     def _await_the_end(self, fleet: Fleet, nemesis: Nemesis) -> None:
         nemesis.rest()
+        asyncio.run(self._end_schedules())
         healed = time.monotonic()
         while time.monotonic() < healed + self.heal:
             fleet.see_to()
@@ -178,6 +182,11 @@ class Run:
         self.healed_after = self.heal
         self.late = [f"not at its end {self.heal:g} s after the last fault: {line}" for line in self._unfinished()]
         self.late += [f"{client.name} has not ended" for client in fleet.clients if not client.done]
+
+    async def _end_schedules(self) -> None:
+        for name, app in plan.SCHEDULES.items():
+            async with Client(self.database.url, app=app) as client:
+                await client.schedule(name).pause(because="the run ends")
 
     def _unfinished(self) -> list[str]:
         schema = self.database.schema
@@ -208,6 +217,10 @@ class Run:
             "answered": len(answered),
             "asked again": sum(count - 1 for count in invoked.values()),
             "effects": sum(line["phase"] == "begin" for p in self.folder.glob("*.ledger") for line in read_lines(p)),
+            "through queues": self._count("workflow where queue is not null and started is not null"),
+            "paused": sum((line["op"], line["type"], line.get("value")) == ("pause", "ok", "held") for line in history),
+            "fired by schedules": self._count("firing where state = 1"),
+            "transfers": int(self.database.query("select count(*) from chaos_moved")[0][0]),
             "faults": len(faults),
             "hit work": dict(sorted(done.items())),
             "stale writes refused": sum(line["said"] == "refused" for line in said),
@@ -215,12 +228,17 @@ class Run:
             "seconds to the end after the last fault": round(self.healed_after, 1),
         }
 
+    def _count(self, what: str) -> int:
+        return int(self.database.query(f"select count(*) from {self.database.schema}{what}")[0][0])
+
     def below_the_floors(self, figures: dict[str, Any]) -> list[str]:
         """Why this run is void."""
         sizes, hit = self.sizes, figures["hit work"]
         below = []
         if figures["answered"] < 0.95 * figures["operations"]:
             below.append(f"only {figures['answered']} of {figures['operations']} operations went through")
+        for what in ("through queues", "fired by schedules", "transfers"):
+            below += [] if figures[what] else [f"{what}: none"]
         wanted = {"kill": sizes.kills, "pause": sizes.pauses}
         if self.database.restartable:
             wanted |= {"restart": sizes.restarts}

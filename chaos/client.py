@@ -51,23 +51,49 @@ class Teller:
     async def serve(self, planned: plan.Planned) -> None:
         """All that is asked about one workflow."""
         client = self.clients[planned.blocking]
-        workflow = client.workflow(TREES[planned.blocking], returns=list[Any]).options(id=planned.id)
-        handle = client.workflow(TREES[planned.blocking], returns=list[Any]).handle(planned.id)
+        workflow = client.workflow(TREES[planned.blocking], returns=list[Any])
+        if planned.line is not None:
+            line = planned.line
+            workflow = workflow.options(
+                queue=line.queue, partition=line.partition, priority=line.priority, delay=line.delay, dedup=planned.id
+            )
+        handle = workflow.handle(planned.id)
 
         async def start() -> str:
-            return (await workflow.start(planned.tree)).id
+            return (await workflow.options(id=planned.id).start(planned.tree)).id
+
+        async def again() -> str:
+            return (await workflow.options(id=plan.twin(planned.id)).start([])).id
 
         async def cancel() -> str:
             return str(await handle.cancel(reason="chaos"))
 
         await self.ask(planned, "start", start)
+        if planned.line is not None and planned.line.again:
+            await self.ask(planned, "again", again)
         post = asyncio.create_task(self.send(planned, handle))
+        rest = asyncio.create_task(self.pause(planned, handle))
         if planned.cancel is not None:
             await asyncio.sleep(planned.cancel)
             await self.ask(planned, "cancel", cancel)
         await post
+        await rest
         if planned.ends != "waiting":
             await self.ask(planned, "result", handle.result)
+
+    async def pause(self, planned: plan.Planned, handle: Any) -> None:
+        async def pause() -> str:
+            return str(await handle.pause(reason="chaos"))
+
+        async def unpause() -> str:
+            return str(await handle.unpause(reason="chaos"))
+
+        if planned.pause is not None:
+            at, lasts = planned.pause
+            await asyncio.sleep(at)
+            await self.ask(planned, "pause", pause)
+            await asyncio.sleep(lasts)
+            await self.ask(planned, "unpause", unpause)
 
     async def send(self, planned: plan.Planned, handle: Any) -> None:
         for n, letter in enumerate(planned.mail):

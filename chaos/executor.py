@@ -14,16 +14,16 @@ import faulthandler
 import json
 import logging
 import os
+import queue
 import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import perdure.sync as blocking
-from chaos import programs
+from chaos import bank, programs
 from perdure import App
 from perdure.model.writes import Receipt, Unit
 from perdure.store.base import Store
@@ -87,10 +87,11 @@ def main(url: str, folder: str, name: str, lease: str) -> None:
     lines = Lines(Path(folder) / f"{name}.log")
     logging.getLogger("perdure").addHandler(Told(lines))
     programs.open_ledgers(Path(folder))
+    bank.open_at(url)
     for app in (programs.app, programs.sync_app):
         prepare(app, url, name, float(lease), lines)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop: queue.SimpleQueue[int] = queue.SimpleQueue()  # a second signal within an event's ``set`` would hang
+    signal.signal(signal.SIGTERM, lambda number, _: stop.put(number))
     lines.write(level="LIFE", said="born")
     faulthandler.register(signal.SIGUSR1)
     with programs.sync_app:
@@ -99,7 +100,7 @@ def main(url: str, folder: str, name: str, lease: str) -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, show_tasks)
             async with programs.app:
                 lines.write(level="LIFE", said="serves")
-                await asyncio.to_thread(stop.wait)
+                await asyncio.to_thread(stop.get)
 
         asyncio.run(serve())
     lines.write(level="LIFE", said="drained")

@@ -6,12 +6,15 @@ Plain checks, each a function that gives the violations it found. Nothing here a
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from chaos import accounts
+from chaos.accounts import Fired, of_schedule
 from chaos.database import Database
 from chaos.plan import Planned, matches
 from perdure.model.records import Kind
@@ -22,6 +25,9 @@ from perdure.testing.histcheck import read_lines
 STEP = int(Kind.STEP)
 STEP_SECONDS = 1.0  # longer than any step of the plan takes
 DECLARED_SECONDS = 30.0  # within which a process that was taken for dead hears of it
+OF_AN_EXECUTOR = "I35"
+AT = re.compile(r"at (\d+\.\d+)")  # of a line of the audit
+LATE_SECONDS = 10.0  # that a claim may come after its connection broke
 SLACK_SECONDS = 0.1  # between the statement that records and its commit
 
 
@@ -38,6 +44,8 @@ class Row(NamedTuple):
     attempts: int
     epoch: int
     owner: bytes | None
+    queue: str | None
+    partition: str
 
     @property
     def shown(self) -> str:
@@ -83,7 +91,8 @@ class Evidence:
         self.history = [line for path in sorted(folder.glob("*.history")) for line in read_lines(path)]
         schema = database.schema
         rows = database.query(
-            f"select id, run, name, status, reason, detail, parent, attempts, epoch, owner from {schema}workflow"
+            "select id, run, name, status, reason, detail, parent, attempts, epoch, owner, queue, partition "
+            f"from {schema}workflow"
         )
         self.rows = {row[0]: Row(*row) for row in rows}
         self.counts = database.query(
@@ -100,6 +109,11 @@ class Evidence:
                 f"select id, run, path, at from {schema}history where kind = {STEP}"
             )
         }
+        self.moved = database.query("select name, source, target, cents from chaos_moved")
+        self.balances = dict(database.query("select name, cents from chaos_account"))
+        fired = database.query(f"select schedule, at, until, state, workflow, reason from {schema}firing")
+        self.fired = [Fired(*row) for row in fired]
+        self.next = dict(database.query(f"select name, next from {schema}schedule"))
         self.interrupted: dict[int, list[tuple[float, float]]] = defaultdict(list)  # pid -> when
         for fault in self.faults:
             if fault.get("pid") and (fault["fault"] in {"kill", "pause"} or "SIGKILL" in fault["how"]):
@@ -115,7 +129,10 @@ class Evidence:
 
 def judge(evidence: Evidence) -> list[str]:
     """All violations, in words."""
-    checks = (answers, ends, effects, no_effect_after_its_record, histories, messages, errors, invariants)
+    checks = (
+        answers, ends, effects, no_effect_after_its_record, histories, messages, errors, lines_times_and_transfers,
+        invariants,
+    )  # fmt: skip
     return [violation for check in checks for violation in check(evidence)]
 
 
@@ -139,9 +156,13 @@ def answers(evidence: Evidence) -> Iterator[str]:
 
 def operations(plan: Planned) -> Iterator[tuple[str, int]]:
     yield "start", 0
+    if plan.line is not None and plan.line.again:
+        yield "again", 0
     yield from (("send", n) for n in range(len(plan.mail)))
     if plan.cancel is not None:
         yield "cancel", 0
+    if plan.pause is not None:
+        yield from (("pause", 0), ("unpause", 0))
     if plan.ends != "waiting":
         yield "result", 0
 
@@ -164,6 +185,8 @@ def ends(evidence: Evidence) -> Iterator[str]:
         if id not in evidence.rows:
             yield f"{id}: is not in the database"
     for row in evidence.rows.values():
+        if of_schedule(row.id):
+            continue
         plan = evidence.planned.get(row.root)
         if plan is None:
             yield f"{row.id}: nobody started it"
@@ -194,18 +217,21 @@ def effects(evidence: Evidence) -> Iterator[str]:
             if had - set(range(1, attempts + 1)):
                 yield f"{plan.id}: effect {name} took more attempts than planned: {sorted(had)}"
     for name, lines in seen.items():
+        if of_schedule(name):
+            yield from again_only_if_interrupted(evidence, name, lines)
+            continue
         plan = evidence.planned.get(name.partition(".")[0].partition(":")[0].partition(" ")[0])
         if plan is None or not (name in plan.effects or name in plan.maybe or name.endswith(" cleaned")):
             yield f"effect {name} was never planned"
             continue
-        if len({line.key for line in lines}) > 1:
-            yield f"effect {name} happened under several keys"
         if name in plan.at_most_once and len(lines) > 1:
             yield f"effect {name} happened {len(lines)} times, at most once was promised"
-        yield from repeats(evidence, name, lines)
+        yield from again_only_if_interrupted(evidence, name, lines)
 
 
-def repeats(evidence: Evidence, name: str, lines: list[Line]) -> Iterator[str]:
+def again_only_if_interrupted(evidence: Evidence, name: str, lines: list[Line]) -> Iterator[str]:
+    if len({line.key for line in lines}) > 1:
+        yield f"effect {name} happened under several keys"
     attempts: dict[int, list[Line]] = defaultdict(list)
     for line in sorted(lines, key=lambda line: line.at):
         attempts[line.attempt].append(line)
@@ -252,8 +278,16 @@ def errors(evidence: Evidence) -> Iterator[str]:
     for line in evidence.said:
         if line["level"] in {"ERROR", "CRITICAL"} and "was declared dead" not in line["said"]:
             yield f"an error of the library in {line['pid']}: {line['said'][:2000]}"
-        elif " is held" in line["said"]:
+        elif " is held" in line["said"] and " is held: paused" not in line["said"]:
             yield f"held: {line['said'][:500]}"
+
+
+def lines_times_and_transfers(evidence: Evidence) -> Iterator[str]:
+    """Queues, schedules and transactions."""
+    again = {line["w"]: line["value"] for line in evidence.history if (line["op"], line["type"]) == ("again", "ok")}
+    yield from accounts.lines(evidence.planned, evidence.rows, again)
+    yield from accounts.times(evidence.fired, evidence.rows, evidence.next)
+    yield from accounts.transfers(evidence.planned, evidence.rows, evidence.moved, evidence.balances)
 
 
 def invariants(evidence: Evidence) -> Iterator[str]:
@@ -267,4 +301,13 @@ def invariants(evidence: Evidence) -> Iterator[str]:
         verdict = histcheck.check(histcheck.Evidence(audit, ledger, calls, evidence.faults, app=app))
         (evidence.folder / f"{app}.verdict").write_text(str(verdict))
         for violation in verdict.violations:
-            yield f"{app}: {violation}"
+            if not (violation.invariant == OF_AN_EXECUTOR and came_late(evidence, violation.lines[-1])):
+                yield f"{app}: {violation}"
+
+
+def came_late(evidence: Evidence, line: str) -> bool:
+    """Whether a claim's connection had broken: the one window in which an executor's own limit is not kept."""
+    told = AT.search(line)
+    at = float(told[1]) if told else 0.0
+    broke = [fault for fault in evidence.faults if fault["fault"] in {"cut", "restart"}]
+    return any(fault["begin"] <= at <= fault["end"] + LATE_SECONDS for fault in broke)

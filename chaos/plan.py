@@ -14,6 +14,10 @@ from typing import Any
 Action = list[Any]
 LONG_STEP_MS = 400
 NOBODY_WAITS_MS = 3_600_000
+ACCOUNTS = ("ann", "bob", "eve", "jim", "kim", "leo")
+CENTS = 100_000  # that each has in the beginning
+QUEUES = ("narrow", "narrow", "paced")  # of what clients start; the queue "leaf" is of what workflows start
+SCHEDULES = {"tick": "chaos", "tock": "chaos-sync"}  # app of each; both fire every second, to the last fault
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,26 @@ class OneOf:
     """Any of these may come out."""
 
     values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """Money that one transaction moves."""
+
+    source: str
+    target: str
+    cents: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a client enqueues a workflow, under a deduplication key that is its id."""
+
+    queue: str
+    partition: str
+    priority: int
+    delay: float  # seconds
+    again: bool  # started once more, under another id and the same key: the same one, while it is open
 
 
 @dataclass(frozen=True)
@@ -37,11 +61,9 @@ class Planned:
     effects: dict[str, int] = field(default_factory=dict)  # effect that must happen -> attempts it takes
     maybe: frozenset[str] = frozenset()  # effects that may or may not happen
     at_most_once: frozenset[str] = frozenset()
-
-    @property
-    def operations(self) -> int:
-        """What its client asks: the start, each message, the cancel, the result."""
-        return 1 + len(self.mail) + (self.cancel is not None) + (self.ends != "waiting")
+    moves: dict[str, Move] = field(default_factory=dict)  # by transactions; if it is cancelled, perhaps
+    line: Line | None = None
+    pause: tuple[float, float] | None = None  # seconds after the start, and for how long
 
 
 class Grower:
@@ -55,6 +77,7 @@ class Grower:
         self.effects: dict[str, int] = {}
         self.maybe: set[str] = set()
         self.once: set[str] = set()
+        self.moves: dict[str, Move] = {}
 
     def effect(self, attempts: int = 1) -> str:
         self.count += 1
@@ -149,6 +172,19 @@ class Grower:
         self.count += 1
         return ["event", f"{self.id} stage {self.count}"], "set"
 
+    def move(self) -> tuple[Action, Any]:
+        """A transaction: its writes and its record are one commit."""
+        self.count += 1
+        name = f"{self.id}.{self.count}"
+        source, target = self.rng.sample(ACCOUNTS, 2)
+        self.moves[name] = Move(source, target, self.rng.randint(1, 500))
+        return ["move", name, source, target, self.moves[name].cents], name
+
+    def leaf(self) -> tuple[Action, Any]:
+        """A child that stands in line of a queue."""
+        tree, result = self.grow(SIMPLE, self.rng.randint(1, 2))
+        return ["leaf", tree, self.rng.choice("xyz"), self.rng.choice((0, 0, -1))], result
+
     def grow(self, kinds: tuple[Any, ...], length: int) -> tuple[list[Action], list[Any]]:
         pairs = [self.rng.choice(kinds)(self) for _ in range(length)]
         return [p[0] for p in pairs], [p[1] for p in pairs]
@@ -157,10 +193,11 @@ class Grower:
 SIMPLE = (
     Grower.step, Grower.step, Grower.step, Grower.block, Grower.block, Grower.retry, Grower.fail, Grower.once_only,
     Grower.nap, Grower.nothing, Grower.event, Grower.say,
+    Grower.move,
 )  # fmt: skip
 ALL = (*SIMPLE, Grower.post, Grower.post, Grower.child, Grower.talk, Grower.told, Grower.heard, Grower.gather,
-       Grower.gather, Grower.race, Grower.late)  # fmt: skip
-BLOCKING = (*SIMPLE, Grower.post, Grower.child, Grower.talk)
+       Grower.gather, Grower.race, Grower.late, Grower.leaf)  # fmt: skip
+BLOCKING = (*SIMPLE, Grower.post, Grower.child, Grower.talk, Grower.leaf)
 
 
 def workflow(seed: int, n: int) -> Planned:
@@ -202,7 +239,25 @@ def workflow(seed: int, n: int) -> Planned:
         effects=grower.effects,
         maybe=frozenset(grower.maybe),
         at_most_once=frozenset(grower.once),
+        moves=grower.moves,
+        line=None if ends == "waiting" else line(rng),  # who waits for ever would keep its place for ever
+        pause=(rng.uniform(0, 3), rng.uniform(0, 1.5)) if rng.random() < 0.1 else None,
     )
+
+
+def line(rng: random.Random) -> Line | None:
+    """Whether and how a workflow is enqueued."""
+    if rng.random() < 0.65:
+        return None
+    return Line(
+        queue=rng.choice(QUEUES), partition=rng.choice("abc"), priority=rng.choice((0, 0, -1, 5)),
+        delay=rng.choice((0, 0, 0, rng.uniform(0, 1))), again=rng.random() < 0.3,
+    )  # fmt: skip
+
+
+def twin(id: str) -> str:
+    """Under which id a workflow is started once more, with the deduplication key that the first one has."""
+    return f"{id}:twin"
 
 
 def workflows(seed: int, count: int) -> Iterator[Planned]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 import perdure.sync as blocking
-from perdure import App, Event, Retry, Stream, Topic, close_stream, current, recv, set_event, sleep, write_stream
+from chaos import bank
+from perdure import App, Event, Rate, Retry, Stream, Topic, close_stream, current, recv, set_event, sleep, write_stream
 from perdure.errors import Cancelled, StepOutcomeUnknown
 from perdure.testing.histcheck import Ledger
 
@@ -25,6 +27,16 @@ words = Topic[str]("words")
 never = Topic[str]("never")
 stage = Event[str]("stage")
 said_so_far = Stream[str]("said")
+
+for one in (app, sync_app):
+    one.queue("narrow", concurrency=10, worker_concurrency=4, partition_concurrency=6)
+    one.queue("paced", concurrency=14, rate=Rate(12, per=1), partition_rate=Rate(6, per=1))
+    one.queue("leaf", concurrency=9, partition_concurrency=4)
+
+transfer = app.transaction(bank.awaited)(bank.move_awaited)
+transfer_in_file = app.transaction(bank.file)(bank.move_in_file)
+sync_transfer = sync_app.transaction(bank.blocking)(bank.move_blocking)
+sync_transfer_in_file = sync_app.transaction(bank.file)(bank.move_in_file)
 
 
 class Notes(Ledger):
@@ -83,6 +95,12 @@ async def shoot(name: str, ms: int) -> str:
     with ledger.effect(name, once=True):
         await asyncio.sleep(ms / 1000)
     return name
+
+
+@app.schedule(every=1, name="tick", missed="all", catch_up=timedelta(days=1))
+@app.workflow(name="tick")
+async def tick(due: datetime) -> None:
+    await act(f"{current().id} of {due.isoformat()}", 1)
 
 
 @app.workflow
@@ -206,6 +224,16 @@ async def heard(name: str, count: int) -> list[str]:
     return [*[word async for word in handle.read_stream(said_so_far)], await handle.result()]
 
 
+async def move(name: str, source: str, target: str, cents: int) -> str:
+    do = transfer_in_file if bank.is_file() else transfer
+    return await do(name, source, target, cents)
+
+
+async def leaf(actions: list[Any], partition: str, priority: int) -> list[Any]:
+    line = tree.options(queue="leaf", partition=partition, priority=priority)
+    return await (await line.start(actions)).result()
+
+
 async def late(ms: int) -> str:
     try:
         async with asyncio.timeout(ms / 1000):
@@ -238,7 +266,7 @@ async def fall(name: str) -> None:
 SIMPLE: dict[str, Any] = {
     "step": act, "block": act_in_thread, "retry": at_last, "fail": fail, "once": once, "sleep": nap,
     "nothing": nothing, "mail": mail, "child": child, "talk": talk, "told": told, "late": late, "event": event,
-    "say": say, "heard": heard,
+    "say": say, "heard": heard, "move": move, "leaf": leaf,
     "new": new, "for ever": for_ever, "fall": fall,
 }  # fmt: skip
 
@@ -290,6 +318,12 @@ def sync_speak(name: str, ms: int, count: int) -> str:
     return name
 
 
+@sync_app.schedule("* * * * * *", name="tock", missed="once", overlap="skip")
+@sync_app.workflow(name="tock")
+def tock(due: datetime) -> None:
+    sync_act(f"{current().id} of {due.isoformat()}", 1)
+
+
 @sync_app.workflow
 def sync_tree(actions: list[Any]) -> list[Any]:
     try:
@@ -327,6 +361,9 @@ def sync_interpret(action: list[Any]) -> Any:
             return sync_tree(actions)
         case ["child", actions, _]:
             return sync_tree.start(actions).result()
+        case ["leaf", actions, partition, priority]:
+            line = sync_tree.options(queue="leaf", partition=partition, priority=priority)
+            return line.start(actions).result()
         case ["talk", said, name]:
             handle = sync_listener.start(len(said), name)
             for word in said:
@@ -351,6 +388,9 @@ def sync_wait(action: list[Any]) -> Any:
         case ["say", name, ms, count]:
             blocking.write_stream(said_so_far, f"about {name}")
             return sync_speak(name, ms, count)
+        case ["move", name, source, target, cents]:
+            do = sync_transfer_in_file if bank.is_file() else sync_transfer
+            return do(name, source, target, cents)
         case ["new", actions]:
             return sync_tree.continue_as_new(actions)
         case ["for ever"]:

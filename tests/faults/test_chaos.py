@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos import plan
+from chaos import accounts, plan
+from chaos.judge import Row
+from perdure.model.states import CODE, Status
 from tests.effort import by_effort
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -39,6 +41,79 @@ async def test_on_sqlite() -> None:
     await run("--sqlite")
 
 
+ROW = Row("w1", 1, "tree", CODE[Status.COMPLETED], None, "", None, 0, 1, None, "narrow", "a")
+
+
+def moved(*moves: tuple[str, str, str, int]) -> dict[str, int]:
+    """Balances after these."""
+    balances = dict.fromkeys(plan.ACCOUNTS, plan.CENTS)
+    for _, source, target, cents in moves:
+        balances[source] -= cents
+        balances[target] += cents
+    return balances
+
+
+@pytest.mark.parametrize(
+    ("moves", "more", "wrong"),
+    [
+        ([("w1.1", "ann", "bob", 5)], 0, ""),
+        ([], 0, "never applied"),
+        ([("w1.1", "ann", "bob", 5)] * 2, 0, "2 times"),
+        ([("w1.1", "ann", "bob", 5), ("w1.2", "ann", "bob", 5)], 0, "never planned"),
+        ([("w1.1", "ann", "bob", 5)], 1, "together"),
+    ],
+)
+def test_transfers_are_judged(moves: list[tuple[str, str, str, int]], more: int, wrong: str) -> None:
+    planned = plan.Planned(
+        "w1", blocking=False, tree=[], mail=(), cancel=None, ends="completed", result=[],
+        moves={"w1.1": plan.Move("ann", "bob", 5)},
+    )  # fmt: skip
+    balances = moved(*moves)
+    balances["ann"] += more
+    found = list(accounts.transfers({"w1": planned}, {"w1": ROW}, moves, balances))
+    assert wrong in "; ".join(found)
+    assert bool(found) == bool(wrong)
+
+
+@pytest.mark.parametrize(
+    ("line", "told", "wrong"),
+    [
+        (plan.Line("narrow", "a", 0, 0, again=True), "w1", ""),
+        (plan.Line("narrow", "a", 0, 0, again=True), "w2", "answered"),
+        (plan.Line("paced", "a", 0, 0, again=True), "w1:twin", "enqueued"),
+        (None, "w1", "enqueued"),
+    ],
+)
+def test_lines_are_judged(line: plan.Line | None, told: str, wrong: str) -> None:
+    planned = plan.Planned(
+        "w1", blocking=False, tree=[], mail=(), cancel=None, ends="completed", result=[], line=line
+    )  # fmt: skip
+    found = list(accounts.lines({"w1": planned}, {"w1": ROW}, {"w1": told}))
+    assert wrong in "; ".join(found)
+    assert bool(found) == bool(wrong)
+
+
+@pytest.mark.parametrize(
+    ("fired", "wrong"),
+    [
+        ([(1, 1, 1, "w1", ""), (2, 2, 1, "w1", "")], ""),
+        ([(1, 1, 1, "w1", ""), (3, 3, 1, "w1", "")], "followed"),
+        ([(1, 1, 1, "w1", "")], "the next"),
+        ([(1, 1, 1, "w1", ""), (2, 2, 1, "w0", "")], "nowhere"),
+        ([(1, 1, 1, "w1", ""), (2, 2, 2, None, "overlap")], "to miss nothing"),
+        ([(1, 1, 1, "w1", ""), (2, 2, 3, "w1", "")], "neither"),
+        ([], "never fired"),
+    ],
+)
+def test_times_are_judged(fired: list[tuple[int, int, int, str | None, str]], wrong: str) -> None:
+    second = accounts.SECOND
+    lines = [accounts.Fired("tick", at * second, until * second, *rest) for at, until, *rest in fired]  # type: ignore[arg-type]
+    tock = accounts.Fired("tock", second, second, 1, "w1", "")
+    found = list(accounts.times([*lines, tock], {"w1": ROW}, {"tick": 3 * second, "tock": 2 * second}))
+    assert wrong in "; ".join(found)
+    assert bool(found) == bool(wrong)
+
+
 def sizes() -> plan.Sizes:
     return plan.Sizes(
         workflows=100, executors=3, clients=2, kills=5, pauses=4, restarts=3, cuts=6, lease=3.0, flying=10
@@ -67,9 +142,14 @@ def test_every_kind_of_action_and_end_is_drawn() -> None:
         "race",
         "new",
         "mail",
+        "move",
+        "leaf",
     }
     assert {each.ends for each in planned} == {"completed", "failed", "cancelled", "either", "waiting"}
     assert any(each.blocking for each in planned)
+    assert any(each.pause for each in planned)
+    assert {each.line.queue for each in planned if each.line} == {"narrow", "paced"}
+    assert any(each.line.again for each in planned if each.line)
 
 
 @pytest.mark.parametrize(

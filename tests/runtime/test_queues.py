@@ -11,7 +11,7 @@ import pytest
 
 import perdure.sync
 from perdure import App, Client, Queue, Rate, recv
-from perdure.errors import DefinitionError, WorkflowConflict, WorkflowTimedOut
+from perdure.errors import DatabaseTrouble, DefinitionError, LostAnswer, WorkflowConflict, WorkflowTimedOut
 from perdure.runtime.queues import AHEAD
 from tests.runtime.support import Ledger, crash, executor, row, status, until
 
@@ -114,6 +114,58 @@ async def test_each_executor_keeps_to_its_own_limit_over_one_queue(database: str
             gate.open()
         await every(handles)
     assert [gate.most for gate in gates] == [2, 2]
+
+
+async def test_who_takes_over_at_its_launch_keeps_to_its_limit(database: str) -> None:
+    gates = [Gate(), Gate(), Gate()]
+    apps = [App("shop", database=database, executor_id=f"e{n}") for n in range(3)]
+    works = [gated(a, g, queue=a.queue("q", worker_concurrency=2)) for a, g in zip(apps, gates, strict=True)]
+    for app in apps[:2]:
+        await app.open()
+    await works[0].start_many([str(n) for n in range(4)])
+    await until(lambda: all(len(gate.inside) == 2 for gate in gates[:2]))
+    for app in apps[:2]:
+        await crash(app)
+    async with apps[2]:
+        await until(lambda: gates[2].inside)
+        gates[2].open()
+        infos = [info async for info in apps[2].client.list("status = open")]
+        await every([apps[2].client.handle(info.id) for info in infos])
+    assert len(gates[2].order) == 4
+    assert gates[2].most == 2
+
+
+async def test_while_an_answer_is_lost_nothing_more_is_taken_over(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    work = gated(app, gate, queue=app.queue("q", worker_concurrency=2))
+    gone = False
+    async with app:
+        store = executor(app).line.store
+        let_in, poll = store.claim_line, store.poll
+
+        async def lost(*given: Any, **kwargs: Any) -> Any:
+            nonlocal gone
+            claim = await let_in(*given, **kwargs)
+            if claim.claimed and not gone:
+                gone = True
+                raise LostAnswer("the connection broke")
+            return claim
+
+        async def nothing(*given: Any, **kwargs: Any) -> Any:
+            if gone:
+                raise DatabaseTrouble("the database cannot be reached")
+            return await poll(*given, **kwargs)
+
+        monkeypatch.setattr(store, "claim_line", lost)
+        monkeypatch.setattr(store, "poll", nothing)
+        handle = await work.start("lost")
+        await until(lambda: executor(app).queues.unsure)
+        assert executor(app).request(1).full == ("q",)
+        monkeypatch.setattr(store, "poll", poll)
+        await until(lambda: gate.inside == ["lost"])
+        assert executor(app).request(1).some == (("q", 1),)
+        gate.open()
+        await handle.result()
 
 
 async def test_what_wakes_up_waits_for_its_executor_to_have_room(app: App, quick_eviction: None) -> None:

@@ -44,6 +44,22 @@ def test_a_policy_answers_anything() -> None:
     assert "a person let go on what a policy held" in found
 
 
+@pytest.mark.parametrize("seed", [739, 782])
+def test_a_world_ends_when_a_person_has_let_go_on_what_a_policy_held(seed: int) -> None:
+    result = simulate(seed)
+    assert result.good, str(result)
+
+
+@pytest.mark.parametrize("kind", ["queued", "portioned", "keyed", "scheduled"])
+def test_lines_keys_and_schedules_under_deaths(kind: str) -> None:
+    found = hits(Mix.calm(kill=1.0, drain=0.5, aborted=0.05, lost=0.05), kind, seeds=12)
+    wanted = {
+        "queued": "an item of a queue was taken over", "portioned": "an item of a queue was taken over",
+        "keyed": "a key was another's", "scheduled": "a nominal time was waiting",
+    }  # fmt: skip
+    assert wanted[kind] in found
+
+
 def test_a_failover_loses_what_is_done_again() -> None:
     found = hits(Mix.calm(failover=1.0), seeds=24)
     assert found >= {"a failover lost commits", "a run knew more than the database after a failover"}

@@ -19,7 +19,7 @@ from perdure.testing.histcheck import INVARIANTS, Evidence, check
 from tests.testing.histcheck_support import Shop
 
 # What an ordinary day has no case of: deaths, moves, decisions.
-SCHEDULES = {"I41", "I42", "I44"}  # test_histcheck_schedules.py
+SCHEDULES = {"I41", "I42", "I44", "I44b"}  # test_histcheck_schedules.py
 NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I59b", "I68", "I72", *SCHEDULES}
 ANOTHER = "f" * 32
 

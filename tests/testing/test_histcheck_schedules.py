@@ -16,7 +16,7 @@ from perdure.testing.histcheck import Evidence, check, install_audit, read_audit
 from tests.runtime.support import until
 
 Lines = list[dict[str, Any]]
-NUMBERS = {"I41", "I42", "I44"}
+NUMBERS = {"I41", "I42", "I44", "I44b"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ async def worked(url: str) -> Lines:
     await install_audit(url)
     app = App("shop", database=url)
 
-    @app.schedule(every=1)
+    @app.schedule(every=1, overlap="skip")
     @app.workflow(name="tick")
     async def tick(due: datetime) -> None: ...
 
@@ -87,11 +87,18 @@ def unsay(audit: Lines) -> None:
     audit.append(line)
 
 
+def never_end(audit: Lines) -> None:
+    first = lines(audit, "firing", "insert")[0]["row"]["workflow"]
+    for line in lines(audit, "workflow", "update"):
+        if line["row"]["id"] == first:
+            line["row"]["status"] = 2
+
+
 @pytest.mark.parametrize(
     ("spoil", "number"),
     [
         (forget_a_firing, "I42"), (forget_a_workflow, "I41"), (another_id, "I41"), (go_back, "I44"),
-        (lose_a_revision, "I44"), (unsay, "I44"),
+        (lose_a_revision, "I44"), (unsay, "I44"), (never_end, "I44b"),
     ],
 )  # fmt: skip
 def test_spoiled_evidence_is_found(audit: Lines, spoil: Callable[[Lines], None], number: str) -> None:

@@ -350,6 +350,7 @@ class Executor:
                 await take_wakes(self, poll.wakes)
             if poll.lost:
                 await self._readopt(poll.lost)
+            self.queues.unsure = self.queues.unsure and held is None
             await self.queues.know(poll)
             await self.scheduler.after(poll)
             if poll.claimable is not None and poll.claimable <= poll.now:
@@ -361,6 +362,7 @@ class Executor:
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, looking again later: %s", trouble)
             self.looks = 0  # a claim's answer may be lost: the next look also searches for rows of ours
+            self.queues.unsure = True
             self._interval = min(max(self._interval, 0.1) * 2, POLL_SECONDS_MAX)
 
     def look_at(self, when: int) -> None:

@@ -65,6 +65,7 @@ class Queues:
         self._revision: int | None = None
         self._mine: dict[str, str] = {}  # queue of each workflow that was let in here, and may be here still
         self.handed_back: set[str] = set()  # cannot be run here; ours until that is written
+        self.unsure = False  # an answer may be lost, and with it what is here: nothing more until a look has found that
         self._full: set[str] = set()  # in whose line somebody was left standing
         self._turn = 0
 
@@ -112,6 +113,8 @@ class Queues:
         }
         if not limits:
             return (), ()
+        if self.unsure:
+            return tuple(limits), ()
         held = self._held()
         free = {name: limit - held[name] for name, limit in limits.items()}
         return (
@@ -120,6 +123,11 @@ class Queues:
         )
 
     # -- a look
+
+    async def know_first(self) -> None:
+        """Read the limits if no look has yet: what is adopted at a launch obeys them, too."""
+        if self._revision is None and not self._known:
+            self._known = {row.name: row for row in await self._host.line.store.queues()}
 
     async def know(self, poll: Poll) -> None:
         """Read the limits again if any was changed; make queues known that only their items tell of."""

@@ -39,6 +39,14 @@ class Former(Protocol):
     former: list[bytes]  # what this process was before it was declared dead
 
 
+class Limits(Protocol):
+    """What queues let an executor have."""
+
+    unsure: bool
+
+    async def know_first(self) -> None: ...
+
+
 class Host(Former, Protocol):
     """What recovery needs of an executor."""
 
@@ -57,6 +65,9 @@ class Host(Former, Protocol):
     def to_begin(self) -> Sized:
         """Runs that are here and have not begun."""
         ...
+
+    @property
+    def queues(self) -> Limits: ...
 
     def request(self, limit: int) -> ClaimRequest: ...
 
@@ -101,6 +112,7 @@ async def reap(host: Host, roll: RollCall | None = None, batches: int = BATCHES_
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, recovery looks again later: %s", trouble)
         host.looks = 0  # an adoption's answer may be lost
+        host.queues.unsure = True
     if taken:
         host.recovered += taken
         log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")
@@ -114,6 +126,7 @@ async def _take_over(host: Host, gone: list[bytes], batches: int) -> int:
     when nothing calm is left of its owner, so that until then everybody sees what that owner died with.
     """
     store, stamp = host.line.store, host.line.clock.stamp
+    await host.queues.know_first()
     spared = await store.with_suspects(gone, host.version)
     taken = 0
     if host.request(1).full:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from perdure.testing.simulation import queueing
 from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.workload import Client
 
@@ -24,6 +25,13 @@ def scripts(chance: Any, kinds: Sequence[str] = (), *, judged: bool = False) -> 
             sometimes("two clients started one id at once")
             made.append((script, made[-1][1] + chance.choice((0.0, 0.0005, 0.5))))
     return made
+
+
+def more(chance: Any) -> list[tuple[Script, float]]:
+    """What few worlds have beside: of queues and schedules. Of a chance of its own: the others stay as they are."""
+    if chance.random() >= queueing.SHARE:
+        return []
+    return [(chance.choice(queueing.KINDS)("q", chance), chance.uniform(0.0, 1.0))]
 
 
 def _plain(name: str, id: str, *args: Any, **options: Any) -> Script:
@@ -156,4 +164,5 @@ def _paused(id: str, chance: Any) -> Script:
 _KINDS: tuple[Callable[[str, Any], Script], ...] = (
     _chain, _delayed, _stubborn, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
 )  # fmt: skip
-_NAMED = (_teller, _paused)  # drawn where they are asked for by name: the worlds of the others stay as they are
+# Drawn where they are asked for by name: the worlds of the others stay as they are.
+_NAMED = (_teller, _paused, *queueing.NAMED)

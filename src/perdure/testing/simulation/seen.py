@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from perdure.model.records import Kind
+from perdure.model.schedules import State
 from perdure.model.states import VERSIONINGS, Status, Versioning
 from perdure.testing.histcheck.evidence import Evidence, kind_of, outcome_of, status_of
+from perdure.testing.histcheck.invariants.queues import let_through
 from perdure.testing.simulation.sometimes import sometimes
 
 
 def look(of: Evidence) -> None:
     """Count what happened in this world."""
     _records(of)
+    _queues_and_schedules(of)
     for id, changes in of.workflows.items():
         taken = 0
         for change in changes:
@@ -56,6 +59,17 @@ def _records(of: Evidence) -> None:
             if outcome == "ERROR":
                 sometimes("a step at most once was left unknown", "StepOutcomeUnknown" in row["data"])
                 sometimes("a message met nobody", kind is Kind.SEND)
+
+
+def _queues_and_schedules(of: Evidence) -> None:
+    for id, changes in of.workflows.items():
+        if changes[0].row["queue"] is None:
+            continue
+        sometimes("an item of a queue was let through", any(map(let_through, changes)))
+        sometimes("an item of a queue was taken over", of.ends.get(id, {"attempts": 0})["attempts"])
+    for change in of.of("firing"):
+        if change.new is not None:
+            sometimes(f"a nominal time was {State(change.new['state']).name.lower()}")
 
 
 def _outlived(parent: dict[str, object], child: dict[str, object]) -> bool:

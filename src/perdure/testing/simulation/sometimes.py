@@ -90,4 +90,8 @@ POINTS = (
     "work was upgraded",
     "work was stranded by a rollout",
     "pinned work waited for its version",
+    "an item of a queue was let through",
+    "an item of a queue was taken over",
+    "a key was another's",
+    *(f"a nominal time was {what}" for what in ("started", "skipped", "waiting")),
 )

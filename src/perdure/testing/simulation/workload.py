@@ -19,6 +19,7 @@ from perdure.testing.histcheck.streams import ClientHistory, Ledger
 from perdure.testing.simulation.judgement import decide
 from perdure.testing.simulation.loop import PROCESS
 from perdure.testing.simulation.rollout import OLD
+from perdure.testing.simulation.sometimes import sometimes
 
 NOTE = Topic[int]("note")
 PROGRESS = Event[int]("progress")
@@ -223,6 +224,21 @@ class Simulated:
             first = await work(f"first of {n}")
             return first + await work(f"second of {n}", first)
 
+        @app.workflow
+        async def queued() -> int:
+            first = await work("in line")
+            await asyncio.sleep(0.2)
+            return first + await work("through")
+
+        @app.workflow
+        async def fired(due: datetime) -> int:
+            await work("fired", str(due))
+            if due.second % 3 == 0:
+                await sleep(1.5)  # longer than until the next one
+                await work("late")
+            return 1
+
+        self.queued, self.fired = queued, fired
         self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
         self.judged = judged
         self.teller, self.listener = teller, listener
@@ -259,6 +275,28 @@ class Client:
     async def start(self, workflow: Any, id: str, *args: Any, **options: Any) -> Any:
         with self.history.call("start", id, args=list(args)):
             return await workflow.options(id=id, **options).start(*args)
+
+    async def enqueue(self, workflow: Any, id: str, *args: Any, **options: Any) -> Any:
+        """What it was answered, which is another one's handle if that has the deduplication key."""
+        with self.history.call("enqueue", id, args=list(args)) as call:
+            handle = await workflow.options(id=id, **options).start(*args)
+            call.value = handle.id
+        sometimes("a key was another's", handle.id != id)
+        return handle
+
+    async def limit(self, queue: str, limits: dict[str, Any]) -> None:
+        """Of a queue that the code does not declare: all worlds are of one code, and few have queues."""
+        with self.history.call("limit", queue):
+            await self.app.app.client.set_queue(queue, **limits)
+
+    async def schedule(self, name: str, missed: Any, overlap: Any, seconds: float) -> None:
+        """One that fires every second, for so long."""
+        client = self.app.app.client
+        with contextlib.suppress(Exception), self.history.call("schedule", name):
+            await client.create_schedule(name, self.app.fired, every=1, missed=missed, overlap=overlap)
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(Exception), self.history.call("pause", name):
+            await client.schedule(name).pause()
 
     async def result(self, handle: Any) -> None:
         with contextlib.suppress(Exception), self.history.call("result", handle.id) as call:

@@ -28,7 +28,7 @@ from perdure.testing.simulation.loop import NOBODY, PROCESS, Stuck, VirtualLoop
 from perdure.testing.simulation.operator import Operator
 from perdure.testing.simulation.process import Process
 from perdure.testing.simulation.rollout import NEW, OLD, Rollout, version
-from perdure.testing.simulation.scripts import scripts
+from perdure.testing.simulation.scripts import more, scripts
 from perdure.testing.simulation.shims import START_US, installed
 from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.workload import Client, Simulated
@@ -292,9 +292,16 @@ class World:
         held = [one for one in self.database.held() if one[1] != "paused"]
         return f"held: {held}" if held else ""
 
+    def _to_let_go(self) -> bool:
+        """Whether the operator, who looks now and then, still has something to let go on."""
+        return any(reason == "policy" for _, reason, _ in self.database.held())
+
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:
         made: list[asyncio.Task[Any]] = []
-        for n, (script, delay) in enumerate(scripts(self.chance, self.kinds, judged=self.mix.judged)):
+        asked = scripts(self.chance, self.kinds, judged=self.mix.judged)
+        if not self.kinds:
+            asked += more(random.Random(f"more {self.seed}"))
+        for n, (script, delay) in enumerate(asked):
             history = WorldHistory(self, f"c{n}")
             self.histories.append(history)
             made.append(self._run_script(client, script, Client(history, self.chance), delay))
@@ -340,7 +347,9 @@ class World:
                 self.rollout.look()
             # Who was told that something had begun that is lost by now waits for it for ever.
             failed_over = self.failover is not None and self.failover.lost
-            if not self.database.open_workflows() and (failed_over or all(task.done() for task in tasks)):
+            if self.database.open_workflows() or self._to_let_go():
+                continue
+            if failed_over or all(task.done() for task in tasks):
                 return ""
         left = [task for task in tasks if not task.done()]
         return (

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from perdure.model.schedules import State
+from perdure.model.states import CODE, Status
 from perdure.schedules.judge import workflow_id
 from perdure.schedules.times import Times
 from perdure.testing.histcheck.evidence import Change, Evidence, Row
 from perdure.testing.histcheck.judge import Findings, invariant
 
+FIRST_CLOSED = CODE[Status.COMPLETED]
 SPAN_MAX = 100_000  # nominal times that one step of ``next`` is compared at
 
 
@@ -92,3 +94,18 @@ def a_schedule_moves_on_once(of: Evidence, found: Findings) -> None:
             found.look()
             if (change.new["state"], change.new["workflow"]) != (change.old["state"], change.old["workflow"]):
                 found.violated("what was started was noted otherwise later", change)
+
+
+@invariant("I44b")
+def a_schedule_overlaps_if_it_may(of: Evidence, found: Findings) -> None:
+    """With ``overlap`` skip or queue a time starts only when the workflow that was started before it is over."""
+    for change in of.of("schedule"):
+        old, new = change.old, change.new
+        if old is None or new is None or old["last"] in (None, new["last"]) or new["overlap"] == "allow":
+            continue
+        if old["overlap"] == "allow":  # others than the last may be open
+            continue
+        found.look()
+        before = of.row_at(old["last"], change.n)
+        if before is not None and before["status"] < FIRST_CLOSED:
+            found.violated(f"{new['last']} was started while {old['last']} was open", change)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.model.queues import DELAYED
 from perdure.model.records import Kind
 from perdure.model.states import MOVES, Status
 from perdure.testing.histcheck.evidence import Change, Evidence, Row, kind_of, outcome_of, status_of
@@ -131,7 +132,9 @@ def one_row_one_winner(of: Evidence, found: Findings) -> None:
                 continue
             if new["run"] not in (old["run"], old["run"] + 1):
                 found.violated(f"{id} went from run {old['run']} to {new['run']}", change)
-            fixed = ("name", "lineage", "nonce", "fingerprint", "created")
+            fixed: tuple[str, ...] = ("name", "lineage", "created")
+            if old["lane"] is None or new["lane"] != DELAYED:  # else it may be debounced: the newest input counts
+                fixed += ("nonce", "fingerprint")
             if new["run"] == old["run"] and any(old[name] != new[name] for name in fixed):
                 found.violated(f"{id} became another workflow within run {new['run']}", *_pair(changes, change))
 
