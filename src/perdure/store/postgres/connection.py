@@ -259,7 +259,15 @@ class Link:
                 f"Postgres cannot be reached at {self.where} ({type(e).__name__}: {e}). "
                 "Check that the server runs and that host, port and database are right."
             ) from e
+        try:
+            await self._make_ready(conn)
+        except BaseException as e:  # it would be one that does not listen, or has no name
+            conn.terminate()
+            self.fail(e, writing=False)
         self._conn = conn
+        return conn
+
+    async def _make_ready(self, conn: Connection) -> None:
         if self.way.pooler is None:
             self.pooled = await is_between(conn)
         for prepare in self._made:
@@ -268,7 +276,6 @@ class Link:
             await prepare(conn)
             if self.pooled:
                 await conn.execute("commit")
-        return conn
 
     async def _connect(self) -> Connection:
         asyncpg = driver()
