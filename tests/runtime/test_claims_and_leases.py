@@ -154,8 +154,11 @@ def test_a_lease_allows_less_than_it_lasts(monkeypatch: pytest.MonkeyPatch) -> N
     assert allowed == [True, True, False, False]
 
 
-async def test_a_renewal_that_is_not_answered_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection may be dead without a word."""
+@pytest.mark.parametrize("wrong", [None, RuntimeError("a driver's bug")])
+async def test_a_renewal_that_is_not_answered_is_tried_again(
+    wrong: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection may be dead without a word; and nothing may end the thread that renews."""
     monkeypatch.setattr(leases, "ANSWER_SECONDS", 0.05)
     renewed = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -171,6 +174,8 @@ async def test_a_renewal_that_is_not_answered_is_tried_again(monkeypatch: pytest
         async def heartbeat(self, _id: bytes, _lease: int, *, lag: int) -> int:
             tries.append(lag)
             if len(tries) == 1:
+                if wrong is not None:
+                    raise wrong
                 await asyncio.Event().wait()
             return 7
 

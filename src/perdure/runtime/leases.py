@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.store.base import Store
 
@@ -169,7 +168,7 @@ class Lease:
         store.lifeline(self.who.id, self._cut)
         opened = False
         try:
-            with contextlib.suppress(DatabaseTrouble):  # at once: where connections run out, this one is to be there
+            with contextlib.suppress(Exception):  # at once: where connections run out, this one is to be there
                 await store.open()
                 opened = True
             beat = self.seconds / BEATS
@@ -187,12 +186,10 @@ class Lease:
                         await store.open()
                         opened = True
                     lag = int(self._lag() * 1e6)
-                    async with asyncio.timeout(
-                        patience
-                    ):  # the next try has a connection of its own: this one may be dead
+                    async with asyncio.timeout(patience):  # the next try has a connection of its own: this may be dead
                         now = await store.heartbeat(self.who.id, int(self.seconds * 1e6), lag=lag)
-                except (DatabaseTrouble, TimeoutError) as trouble:
-                    why = str(trouble) or f"no answer within {patience:.0f} s"
+                except Exception as trouble:  # whatever it is: without this thread the executor would be lost
+                    why = str(trouble) or f"no answer within {patience:.0f} s ({type(trouble).__name__})"
                     self._hurry = True
                     if asked - told >= beat:
                         told = asked
