@@ -24,7 +24,7 @@ def planned(**more: Any) -> Planned:
 
 
 def row(status: Status = Status.COMPLETED, id: str = ID, reason: str | None = None) -> Row:
-    return Row(id, 1, "tree", CODE[status], reason, "", None, 0, 1, None)
+    return Row(id, 1, "tree", CODE[status], reason, "", None, 0, 1, None, None, "")
 
 
 def effect(at: float, pid: int = 1, key: str = "k", attempt: int = 1, name: str = "w0.1") -> Line:

@@ -102,4 +102,5 @@ async def test_nothing_more_is_taken_over_while_much_waits(
         for n in range(LEFT):
             assert await app.client.handle(f"w{n}").result() == 3
     assert len(waiting) > LEFT // BATCH
-    assert 0 < max(waiting) <= recovery.AHEAD + BATCH  # a batch may have begun to wait since it was looked
+    # Two batches may have begun to wait since it was looked: the one before, and what a claim has taken on meanwhile.
+    assert 0 < max(waiting) <= recovery.AHEAD + 2 * BATCH

@@ -253,6 +253,19 @@ class Link:
             raise NotOpen(f"the store of {self.where} is not open; await its open() first")
         self._conn, self._statements = None, {}
         try:
+            self._conn = await self._ready_one()
+        except Exception as e:  # a server, or a pooler, may end a connection that it has just made
+            if not loses_connection(e) or isinstance(e, DatabaseTrouble):
+                self.fail(e, writing=False)
+            try:
+                self._conn = await self._ready_one()
+            except Exception as e:
+                self.fail(e, writing=False)
+        return self._conn
+
+    async def _ready_one(self) -> Connection:
+        """One that has been made, and made ready."""
+        try:
             conn = await self._connect()
         except Exception as e:
             raise DatabaseTrouble(
@@ -261,10 +274,9 @@ class Link:
             ) from e
         try:
             await self._make_ready(conn)
-        except BaseException as e:  # it would be one that does not listen, or has no name
+        except BaseException:  # it would be one that does not listen, or has no name
             conn.terminate()
-            self.fail(e, writing=False)
-        self._conn = conn
+            raise
         return conn
 
     async def _make_ready(self, conn: Connection) -> None:
