@@ -34,6 +34,7 @@ class Member:
     done: bool = False
     lives: int = 0
     findings: list[str] = field(default_factory=list)
+    gave_up: list[int] = field(default_factory=list)  # pids of launches that met a database that did not answer
 
     @property
     def pid(self) -> int:
@@ -70,15 +71,18 @@ class Member:
             if not self.done and time.monotonic() >= self.again_at:
                 self.start()
             return
-        code = self.process.poll()
+        code, pid = self.process.poll(), self.process.pid
         if code is None:
             return
         self.process = None
         self.again_at = max(self.again_at, time.monotonic() + (0.0 if self.told_to_die else 0.3))
         if not self.executor and code == 0:
             self.done = True
-        elif not self.told_to_die and not self.could_not_open():
-            self.findings.append(f"{self.name} ended by itself with {code}: {self.last_words()}")
+        elif not self.told_to_die:
+            if self.could_not_open():
+                self.gave_up.append(pid)
+            else:
+                self.findings.append(f"{self.name} ended by itself with {code}: {self.last_words()}")
 
     def last_words(self) -> str:
         path = self.folder / f"{self.name}.err"

@@ -182,5 +182,8 @@ class Nemesis:
             member.again_at = 0.0
 
     def rest(self) -> None:
-        """Note that all faults are over, and everybody is alive."""
+        """Note that all faults are over, and everybody is alive; and who has ended by itself, as it should."""
+        for member in self.fleet.members:
+            for pid in member.gave_up:
+                self.log.note("exit", str(pid), effective=False, how="its launch met a database that did not answer")
         self.log.heal()

@@ -72,7 +72,8 @@ def _is_busy(error: BaseException) -> bool:
 _BROKEN = {
     "psycopg": ("OperationalError",),
     "psycopg2": ("OperationalError",),
-    "asyncpg": ("PostgresConnectionError",),
+    # The second is about the driver's own state, after the server has ended the connection; calls at once have another.
+    "asyncpg": ("PostgresConnectionError", "InternalClientError"),
     "psycopg_pool": ("PoolTimeout",),
 }
 _RELEASED = "released back to the pool"  # asyncpg, of a connection that broke; or of a mistake, so not without end
