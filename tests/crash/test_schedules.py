@@ -105,7 +105,7 @@ async def judge(url: str, ledger: Path, kills: int) -> None:
             assert len(started) >= len(covered) - 2, f"{name}: skipped without need: {found}"
     verdict = check(Evidence(await read_audit(url), app="schedules"), only={"I41", "I42", "I44", "I44b"})
     assert verdict.good, str(verdict)
-    assert min(verdict.looked.values()) > 5, str(verdict)
+    assert min(verdict.looked.values()) >= 3, str(verdict)
     print(f"\n{ {name: len(found) for name, found in firings.items()} } firings, {kills} kills, seed {SEED}")
 
 
