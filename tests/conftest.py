@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.databases import Databases
-from tests.effort import EFFORT, by_effort
+from tests.effort import EFFORT
 from tests.postgres import Cluster, Server
 
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
@@ -33,8 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if (mark := item.get_closest_marker("sampled")) is not None:
             marked[item.nodeid.partition("::")[0], mark.args[0]].append(item)
     left: set[pytest.Item] = set()
-    for (module, most), some in sorted(marked.items(), key=lambda one: one[0]):
-        count = by_effort((most + 1) // 2, most, most)
+    for (module, count), some in sorted(marked.items(), key=lambda one: one[0]):
         if len(some) > count and len(some) == sum(1 for item in items if item.nodeid.startswith(f"{module}::")):
             chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} {module}")
             left.update(chance.sample(some, len(some) - count))

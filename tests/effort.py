@@ -2,7 +2,7 @@
 
 =============  ==========================  =====================================================================
 ``some``       ``make test`` (the default)  a part, by chance, of the crash points and of what is tried in many kinds
-``ci``         ``.ci/run``                 twice to four times as much; at least 1,000 crash points for each database
+``ci``         ``.ci/run``                 up to four times as many crash points; at least 1,000 for each database
 ``all``        ``make crashes``            everything, but pairs: an hour
 ``pairs``      ``make pairs``              two crashes at all pairs of writes
 =============  ==========================  =====================================================================

@@ -18,7 +18,7 @@ from tests.store import (
     test_versions,
 )
 
-pytestmark = [pytest.mark.postgres, pytest.mark.sampled(40)]
+pytestmark = [pytest.mark.postgres, pytest.mark.sampled(20)]
 
 for _module in (
     test_claim, test_commands, test_commit, test_decisions, test_executors, test_moves, test_reads, test_repeats,

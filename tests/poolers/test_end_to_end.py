@@ -12,7 +12,7 @@ from tests.crash.test_fleet import (
 )
 from tests.runtime import test_cancel, test_events, test_messages
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.sampled(10)]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.sampled(5)]
 
 for _module in (test_cancel, test_events, test_messages):
     globals().update({name: test for name, test in vars(_module).items() if name.startswith("test_")})

@@ -46,7 +46,7 @@ from tests.store.build import ME, OTHER, SECOND, Dump, T, close, dump, rewind, s
 from tests.store.conftest import make_postgres
 
 # Fixed, so that a landing is judged by what it changed.
-pytestmark = pytest.mark.sampled(4)
+pytestmark = pytest.mark.sampled(2)
 SEEDS = [int(seed) for seed in os.environ.get("PERDURE_SEED", "1,2,24,25").split(",")]
 STEPS = int(os.environ.get("PERDURE_TEST_STEPS", "200"))
 OWNERS = (ME, OTHER)

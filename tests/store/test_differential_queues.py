@@ -16,7 +16,7 @@ from perdure.store.lines import Declared, Deduplicated, LineRequest
 from tests.store.build import OTHER, SECOND, dump, start, tok
 from tests.store.test_differential import IDS, OWNERS, SEEDS, STEPS, Act, Stream, comparable, differences, pair, plain
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(1)
 __all__ = ["pair"]  # a fixture of that module
 QUEUES = ("q", "r")
 

@@ -41,7 +41,7 @@ from tests.store.build import (
 )
 from tests.store.conftest import MakeStore, make_postgres
 
-pytestmark = [pytest.mark.postgres, pytest.mark.sampled(40)]
+pytestmark = [pytest.mark.postgres, pytest.mark.sampled(20)]
 
 
 class Sent:

@@ -20,7 +20,7 @@ from tests.runtime.support import executor, history, row, until
 from tests.transactions.banks import ACCOUNTS, CENTS, Bank, read
 from tests.transactions.conftest import AWAY, HOME, Where, places
 
-pytestmark = pytest.mark.sampled(15)
+pytestmark = pytest.mark.sampled(8)
 
 Flow = Generator[str, Any, Any]
 SOME_HOME = [where for where in HOME if where.kind in ("apsw", "asyncpg", "psycopg", "sqlalchemy_async")]

@@ -28,7 +28,7 @@ from tests.crash.ledger import Witness, for_app
 from tests.transactions.banks import ACCOUNTS, CENTS, Bank
 from tests.transactions.conftest import Where, places
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.sampled(1)]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 COMMIT = "commit of a transaction"

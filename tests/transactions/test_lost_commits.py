@@ -22,7 +22,7 @@ from tests.runtime.support import history
 from tests.transactions.banks import ACCOUNTS, CENTS, POSTGRES, Bank, bank, furnish
 from tests.transactions.conftest import Where, places
 
-pytestmark = [pytest.mark.postgres, pytest.mark.sampled(6)]
+pytestmark = [pytest.mark.postgres, pytest.mark.sampled(3)]
 
 Flow = Generator[str, Any, Any]
 KINDS = [Where(kind, True, "postgres") for kind in POSTGRES] + [Where(kind, False, "sqlite") for kind in POSTGRES]

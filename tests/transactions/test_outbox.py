@@ -16,7 +16,7 @@ from perdure.sessions.find import aopened, opened
 from tests.transactions.banks import Bank
 from tests.transactions.conftest import AWAY, HOME, places
 
-pytestmark = pytest.mark.sampled(24)
+pytestmark = pytest.mark.sampled(12)
 
 word = Topic[str]("word")
 

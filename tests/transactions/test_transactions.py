@@ -19,7 +19,7 @@ from tests.runtime.support import kinds as all_kinds
 from tests.transactions.banks import ACCOUNTS, CENTS, Bank
 from tests.transactions.conftest import AWAY, HOME, Where, places
 
-pytestmark = pytest.mark.sampled(45)
+pytestmark = pytest.mark.sampled(23)
 
 Flow = Generator[str, Any, Any]
 
