@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from perdure.cli.durations import UNITS
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import clean, emit_many, emit_one, instant, note, table
 from perdure.cli.rollcall import call_roll, nobody
@@ -17,7 +18,6 @@ from perdure.store.base import Store
 
 NONE = "none"
 BOUND = 100_000  # counted at most
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _RATE = re.compile(r"(\d+)/(\d+(?:\.\d+)?)([smhd]?)")
 
 
@@ -49,7 +49,7 @@ class _Rate(click.ParamType[Any]):
         match = _RATE.fullmatch(value)
         if match is None or not int(match[1]) or not float(match[2]):
             self.fail(f"{value!r} is no rate: such as 100/60s, 5/1m, 1000/1h, or none", param, ctx)
-        return int(match[1]), round(float(match[2]) * _UNITS[match[3]] * 1e6)
+        return int(match[1]), round(float(match[2]) * UNITS[match[3]] * 1e6)
 
 
 @click.group()

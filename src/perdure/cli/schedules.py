@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,6 +11,7 @@ import click
 import msgspec
 
 from perdure.api.schedule import read_changes, spec_of
+from perdure.cli.durations import duration
 from perdure.cli.exits import Code
 from perdure.cli.output import clean, emit_many, emit_one, instant, note, table, took
 from perdure.cli.rollcall import call_roll, nobody
@@ -30,8 +30,6 @@ from perdure.store.base import Store
 from perdure.versions.routing import version_for
 
 T = TypeVar("T")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 SHOWN = 20  # firings, where nothing else is said
 COMING = 3  # times to come that are shown
 
@@ -270,14 +268,6 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
         text = str(found["catch_up"])
         found["catch_up"] = int(text) if text.isdecimal() else duration(text, "--catch-up")
     return found
-
-
-def duration(text: str, what: str) -> timedelta:
-    """``30s``, ``5m``, ``1h``, ``1d``. Raises ``ConfigError`` naming ``what``."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
-        raise ConfigError(f"{what} {text!r} is no duration; give 30s, 5m, 1h or 1d")
-    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
 
 
 def _instant(text: str, tz: str, what: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from perdure.api.options import check_queued, read_options
-from perdure.cli.schedules import duration
+from perdure.cli.durations import duration
 from perdure.client.questions import StartOptions
 from perdure.errors import ConfigError
 
