@@ -361,9 +361,13 @@ class Executor:
                 self._again = True
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, looking again later: %s", trouble)
-            self.looks = 0  # a claim's answer may be lost: the next look also searches for rows of ours
-            self.queues.unsure = True
+            self.answer_lost()
             self._interval = min(max(self._interval, 0.1) * 2, POLL_SECONDS_MAX)
+
+    def answer_lost(self) -> None:
+        """To a claim or an adoption, maybe: the next look also searches for rows of ours that nobody runs."""
+        self.looks = 0
+        self.queues.unsure = True
 
     def look_at(self, when: int) -> None:
         if self._due is not None:

@@ -42,8 +42,6 @@ class Former(Protocol):
 class Limits(Protocol):
     """What queues let an executor have."""
 
-    unsure: bool
-
     async def know_first(self) -> None: ...
 
 
@@ -59,7 +57,6 @@ class Host(Former, Protocol):
     taking: asyncio.Lock
     step_pool: ThreadPool
     body_pool: ThreadPool
-    looks: int  # at 0, the next look also searches for rows of ours that nobody runs
 
     @property
     def to_begin(self) -> Sized:
@@ -70,6 +67,7 @@ class Host(Former, Protocol):
     def queues(self) -> Limits: ...
 
     def request(self, limit: int) -> ClaimRequest: ...
+    def answer_lost(self) -> None: ...
 
     def room(self) -> int:
         """How many more runs may be taken over now."""
@@ -111,8 +109,7 @@ async def reap(host: Host, roll: RollCall | None = None, batches: int = BATCHES_
             await host.line.store.forget()
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, recovery looks again later: %s", trouble)
-        host.looks = 0  # an adoption's answer may be lost
-        host.queues.unsure = True
+        host.answer_lost()
     if taken:
         host.recovered += taken
         log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")
@@ -215,7 +212,7 @@ async def _bury_the_gone(host: Host, roll: RollCall) -> list[bytes]:
 def strays(host: Former, owners: Sequence[bytes], known: Collection[bytes]) -> list[bytes]:
     """Owners that no row tells of, as far as they concern this executor: with ``own``, what this process was itself.
 
-    ``known``: read after ``owners``, so that nobody is missing there who has just registered.
+    ``known``: of the same roll call, so that nobody is missing there who has just registered.
     """
     return [id for id in owners if id not in known and (host.recovery != "own" or id in host.former)]
 
