@@ -252,16 +252,15 @@ class Link:
         if not self._open:
             raise NotOpen(f"the store of {self.where} is not open; await its open() first")
         self._conn, self._statements = None, {}
-        try:
-            self._conn = await self._ready_one()
-        except Exception as e:  # a server, or a pooler, may end a connection that it has just made
-            if not loses_connection(e) or isinstance(e, DatabaseTrouble):
-                self.fail(e, writing=False)
+        tries = 2  # a server, or a pooler, may end a connection that it has just made
+        while True:
+            tries -= 1
             try:
-                self._conn = await self._ready_one()
+                conn = self._conn = await self._ready_one()
+                return conn
             except Exception as e:
-                self.fail(e, writing=False)
-        return self._conn
+                if not tries or isinstance(e, DatabaseTrouble) or not loses_connection(e):
+                    self.fail(e, writing=False)
 
     async def _ready_one(self) -> Connection:
         """One that has been made, and made ready."""
