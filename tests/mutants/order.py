@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from perdure.model.states import CODE, Status
+from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.executor import Executor
 from perdure.runtime.loop import WorkflowLoop
 from perdure.store.sqlite import commands, commit
@@ -42,6 +43,23 @@ class OrderUnrecorded(Mutant):
             return found
 
         wrap(patch, "histories", by_path)
+
+
+class PausedUnseen(Mutant):
+    """While it is told to pause, a body is kept from what it waited for, and all of it is recorded."""
+
+    number = "P1"
+    kinds = ("paused",)
+    known = 25
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        plain = AsyncExecution.pump
+
+        def pump(self: AsyncExecution) -> None:
+            if not self.paused():
+                plain(self)
+
+        patch.setattr(AsyncExecution, "pump", pump)
 
 
 class HintsOnly(Mutant):

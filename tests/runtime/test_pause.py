@@ -45,8 +45,9 @@ class Shop:
             return [await act("one", slow=True), await dare("two")]
 
         @app.workflow(name="both")
-        async def both() -> list[str]:
-            return list(await asyncio.gather(act("left", slow=True), act("right"), act("third", slow=True)))
+        async def both(after: bool = False) -> list[str]:
+            done = list(await asyncio.gather(act("left", slow=True), act("right"), act("third", slow=True)))
+            return [*done, await act("after")] if after else done
 
         @app.workflow(name="letter")
         async def letter() -> list[str | None]:
@@ -63,7 +64,16 @@ class Shop:
             await sleep(seconds)
             return await act("awake")
 
-        self.act, self.two, self.both, self.letter, self.nap = act, two, both, letter, nap
+        @app.workflow(name="race")
+        async def race() -> list[str]:
+            tasks = [asyncio.create_task(act(what, slow=True)) for what in ("left", "right")]
+            done, late = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in late:
+                task.cancel()
+            await set_event(stage, "decided")
+            return sorted([*(task.result() for task in done), await act("after")])
+
+        self.act, self.two, self.both, self.letter, self.nap, self.race = act, two, both, letter, nap, race
 
 
 @pytest.fixture
@@ -112,15 +122,61 @@ async def test_the_step_in_flight_ends_and_the_next_begins_when_it_is_unpaused(s
 
 async def test_of_steps_in_parallel_each_ends_and_is_recorded(shop: Shop, ledger: Ledger) -> None:
     async with shop.app:
-        handle = await shop.both.options(id="w").start()
+        handle = await shop.both.options(id="w").start(after=True)
         await until(lambda: ledger.count("right") and "third begins" in ledger)
         pausing = asyncio.ensure_future(handle.pause())
         await until(lambda: told(shop.app, "w"))
         shop.gate.set()
         assert await pausing is Status.HELD
+        assert "after begins" not in ledger
         await handle.unpause()
-        assert await handle.result() == ["left", "right", "third"]
+        assert await handle.result() == ["left", "right", "third", "after"]
     assert set(ledger.counts.values()) == {1}
+
+
+async def test_what_loses_a_race_while_it_is_told_to_pause_loses_it_in_every_replay(shop: Shop, ledger: Ledger) -> None:
+    """Two steps end together: the body sees the first alone, and gives the other up, as it does without a pause."""
+    async with shop.app:
+        handle = await shop.race.options(id="w").start()
+        await until(lambda: len(ledger) == 2)
+        pausing = asyncio.ensure_future(handle.pause())
+        await until(lambda: told(shop.app, "w"))
+        shop.gate.set()
+        assert await pausing is Status.HELD
+        assert "after begins" not in ledger
+        await crash(shop.app)
+    async with shop.app:
+        handle = shop.race.handle("w")
+        await handle.unpause()
+        assert await handle.result() in (["after", "left"], ["after", "right"])
+    assert ledger.counts["after"] == 1
+
+
+async def test_a_cancel_after_it_leaves_what_the_body_saw_in_the_order_it_was_seen(shop: Shop, ledger: Ledger) -> None:
+    async with shop.app:
+        handle = await shop.race.options(id="w").start()
+        await until(lambda: len(ledger) == 2)
+        pausing = asyncio.ensure_future(handle.pause())
+        await until(lambda: told(shop.app, "w"))
+        shop.gate.set()
+        assert await handle.cancel() is Status.CANCELLED
+        assert await pausing is Status.CANCELLED
+        kept = [r.kind for r in await history(shop.app, "w")]
+        assert kept.count(Kind.STEP) == 1, "one outcome was seen, and one is kept"
+        fork = await handle.fork(id="again")
+        with pytest.raises(WorkflowCancelled):  # its replay comes to the cancel
+            await fork.result()
+
+
+async def test_a_body_that_ends_at_what_was_in_flight_has_ended(shop: Shop, ledger: Ledger) -> None:
+    async with shop.app:
+        handle = await shop.both.options(id="w").start()
+        await until(lambda: ledger.count("right") and "third begins" in ledger)
+        pausing = asyncio.ensure_future(handle.pause())
+        await until(lambda: told(shop.app, "w"))
+        shop.gate.set()
+        assert await pausing is Status.COMPLETED
+        assert await handle.result() == ["left", "right", "third"]
 
 
 async def test_a_failed_step_is_tried_again_after_the_pause(app: App, ledger: Ledger) -> None:

@@ -20,11 +20,13 @@ ME = b"me".ljust(16, b".")
 OTHER = b"other".ljust(16, b".")
 
 _numbers = itertools.count(1)
+LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
 def tok(label: str = "t") -> bytes:
-    """16 bytes that no one else has, with a label to read in a failure."""
-    return f"{label[:7]}{next(_numbers):09d}".ljust(16, ".").encode()
+    """16 bytes that no one else has, with a label to read in a failure; no digits, which a test may look for."""
+    number = f"{next(_numbers):09d}".translate(LETTERS)
+    return f"{label[:7]}{number}".ljust(16, ".").encode()
 
 
 def start(id: str, claim: bytes | None = None, **more: Any) -> Start:

@@ -51,7 +51,7 @@ class AsyncExecution(answers.Answering):
     # -- the burst
 
     def pump(self) -> None:
-        if self.paused():
+        if self.gone:
             return
         run, loop = self.run, self.loop
         if not self._cut:
@@ -81,13 +81,13 @@ class AsyncExecution(answers.Answering):
             self.hold(*run.refusal)
         elif self.try_cancel():
             self.pump()
-        elif self.final is not None:
+        elif self.final is not None and not (run.asked and self.paused()):
             self.try_finish()
         elif self._late:
             op, args = self._late.pop(0)
             if self.settle(op, *args) is None:
                 self.line.loop.call_soon(self.pump)
-        elif self.cancelling is None or self.cancel_delivered:
+        elif (not self.paused() and self.cancelling is None) or self.cancel_delivered:
             self._go_on()
 
     def _hand_over(self) -> bool:
@@ -148,7 +148,7 @@ class AsyncExecution(answers.Answering):
 
     @property
     def in_mid_burst(self) -> bool:
-        return not self.gone and getattr(self, "_cut", False)
+        return not self.gone and hasattr(self, "loop") and (self._cut or bool(self._late))
 
     @property
     def busy(self) -> bool:

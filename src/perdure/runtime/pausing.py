@@ -1,7 +1,8 @@
 """A run that a person tells to pause: as a crash would stop it, but after what is in flight.
 
 Promises: no step begins once it is told, but those whose intent is written, or being written, which run to their end;
-their outcomes are recorded, in the unit that holds the run or before it; the body sees none of them before it goes on.
+their outcomes are recorded, in the unit that holds the run or before it. An async body sees each as it comes: what it
+gives up at the sight of one (the loser of a race) must have no outcome after it; what it then asks for is not begun.
 A cancel is stronger: what is told to stop cleans up, and is not paused.
 """
 
@@ -37,10 +38,15 @@ class Pausing(Lending):
         """Between bursts: whether the body must not go on. Once nothing is in flight any more, it is held."""
         if self.pausing is None or self.cancelling is not None or self.gone:
             return self.gone
-        if not (self.running or self._blocked or self._flying or self.asked_there or self.asked_in_flight):
+        if not (self.has_begun or self.in_mid_burst):
             change = hold_paused(self.run, self.row, self.pausing, self.line.clock.now())
             self._end_with(change, unwind=True)
         return True
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something was begun whose outcome is still to come, and that would not be the same a second time."""
+        return bool(self.running or self._blocked or self._flying or self.asked_there or self.asked_in_flight)
 
     def cancel(self, reason: str, status: Status = Status.CANCELLED, nonce: bytes | None = None) -> None:
         super().cancel(reason, status, nonce)

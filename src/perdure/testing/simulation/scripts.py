@@ -147,7 +147,9 @@ def _teller(id: str, chance: Any) -> Script:
 
 
 def _paused(id: str, chance: Any) -> Script:
-    name, args = chance.choice((("chain", (4,)), ("sleeper", (2.5,)), ("family", (2,)), ("looper", (2,))))
+    name, args = chance.choice(
+        (("chain", (4,)), ("sleeper", (2.5,)), ("family", (2,)), ("looper", (2,)), ("race", (3,)))
+    )
     options = {"delay": 1.0} if chance.random() < 0.2 else {}
     waits = chance.choice((0.0, 0.05, 0.5, 2.0)), chance.choice((0.0, 0.1, 0.5))
 
