@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos import bank, plan
+from chaos.auditor import Auditor
 from chaos.database import Background, Database, PostgresDatabase, SqliteDatabase
 from chaos.fleet import Fleet, Member
 from chaos.judge import Evidence, judge, operations
@@ -81,6 +82,8 @@ class Run:
         self.planned = {p.id: p for p in plan.workflows(seed, sizes.workflows)}
         self.late: list[str] = []
         self.healed_after = 0.0
+        self.unsound: list[str] = []
+        self.looks = 0
 
     def _url(self, name: str) -> str:
         """The database, for one member: through a proxy of its own if there is a server."""
@@ -126,6 +129,8 @@ class Run:
         asyncio.run(install_audit(self.database.url))
         for statement in bank.TABLES:
             self.database.query(statement)
+        auditor = Auditor(self.database)
+        auditor.start()
         fleet = self._fleet()
         fleet.clients = self._clients()
         nemesis = Nemesis(fleet, self.database, self.proxies, self.background, self.folder)
@@ -136,7 +141,8 @@ class Run:
         finally:
             nemesis.heal()
             fleet.end()
-        return [*fleet.findings, *self.late, *judge(Evidence(self.folder, self.database, self.planned))]
+            self.unsound, self.looks = auditor.close(), auditor.looks
+        return [*fleet.findings, *self.late, *self.unsound, *judge(Evidence(self.folder, self.database, self.planned))]
 
     def _disturb(self, fleet: Fleet, nemesis: Nemesis) -> None:
         progress = Progress(self.folder, self.sizes.workflows)
@@ -221,6 +227,7 @@ class Run:
             "paused": sum((line["op"], line["type"], line.get("value")) == ("pause", "ok", "held") for line in history),
             "fired by schedules": self._count("firing where state = 1"),
             "transfers": int(self.database.query("select count(*) from chaos_moved")[0][0]),
+            "snapshots of the accounts": self.looks,
             "faults": len(faults),
             "hit work": dict(sorted(done.items())),
             "stale writes refused": sum(line["said"] == "refused" for line in said),
@@ -237,7 +244,7 @@ class Run:
         below = []
         if figures["answered"] < 0.95 * figures["operations"]:
             below.append(f"only {figures['answered']} of {figures['operations']} operations went through")
-        for what in ("through queues", "fired by schedules", "transfers"):
+        for what in ("through queues", "fired by schedules", "transfers", "snapshots of the accounts"):
             below += [] if figures[what] else [f"{what}: none"]
         wanted = {"kill": sizes.kills, "pause": sizes.pauses}
         if self.database.restartable:

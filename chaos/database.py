@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+import psycopg
 
 from tests.postgres import Cluster
 
@@ -73,6 +74,11 @@ class PostgresDatabase:
         answer: list[Any] = await self._conn.fetch(sql, timeout=120)
         return answer
 
+    def look(self, sql: str) -> list[tuple[Any, ...]]:
+        """One snapshot, over a connection that nobody else has. Raises what the driver raises."""
+        with psycopg.connect(self.url, connect_timeout=5) as conn:
+            return conn.execute(sql.encode()).fetchall()
+
     def terminate_backends(self) -> None:
         self.cluster.sql(
             f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{self.name}' "
@@ -100,6 +106,8 @@ class SqliteDatabase:
         with contextlib.closing(apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)) as conn:
             conn.set_busy_timeout(10_000)
             return list(conn.execute(sql))
+
+    look = query  # each of its queries has a connection, and a snapshot, of its own
 
     def close(self) -> None: ...
 

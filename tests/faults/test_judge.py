@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from chaos import judge
+from chaos.auditor import faults_of
 from chaos.judge import Evidence, Line, Row
-from chaos.plan import OneOf, Planned
+from chaos.plan import ACCOUNTS, CENTS, OneOf, Planned
 from perdure.model.states import CODE, Status
 
 ID = "w0"
@@ -111,3 +112,19 @@ def test_a_cancel_says_how_it_ended() -> None:
     plan = planned(ends="either", cancel=1.0, effects={})
     told = [START, answer("cancel", "cancelled"), answer("result", ["a"])]
     assert "cancel was answered cancelled, but it is completed" in violations(evidence(plan, history=told, ledger=[]))
+
+
+def test_a_snapshot_of_the_accounts_adds_up_or_is_a_fault() -> None:
+    first, second, *rest = ACCOUNTS
+    still = [(name, CENTS, 0, 0) for name in rest]
+    assert faults_of([(first, CENTS - 5, 0, 5), (second, CENTS + 5, 5, 0), *still]) == []
+    (torn, total) = faults_of([(first, CENTS - 5, 0, 5), (second, CENTS, 5, 0), *still])
+    assert second in torn
+    assert str(CENTS * len(ACCOUNTS) - 5) in total
+    (unmoved,) = faults_of([(first, CENTS, 0, 5), (second, CENTS, 0, 0), *still])
+    assert first in unmoved
+
+
+def test_an_alarm_about_what_the_run_does_is_no_bug() -> None:
+    said = [{"level": "ERROR", "said": "4 of 6 executors look expired together: more likely …", "pid": 1, "at": 1.0}]
+    assert violations(evidence(planned(), said=said)) == ""
