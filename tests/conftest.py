@@ -15,6 +15,7 @@ from tests.postgres import Cluster, Server
 
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
+LONG = ", and a third of the long tests, which .ci/run runs all"
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
 
@@ -28,6 +29,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if EFFORT not in {"some", "ci"} or len({item.nodeid.partition("::")[0] for item in items}) < MANY:
         return
+    left = not_sampled(items) | (not_this_time(items) if EFFORT == "some" else set())
+    if left:
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
+
+
+def not_sampled(items: list[pytest.Item]) -> set[pytest.Item]:
+    """What is left out of the tests that try the same with many kinds of things."""
     marked: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
     for item in items:
         if (mark := item.get_closest_marker("sampled")) is not None:
@@ -37,9 +46,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if len(some) > count and len(some) == sum(1 for item in items if item.nodeid.startswith(f"{module}::")):
             chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} {module}")
             left.update(chance.sample(some, len(some) - count))
-    if left:
-        config.hook.pytest_deselected(items=[item for item in items if item in left])
-        items[:] = [item for item in items if item not in left]
+    return left
+
+
+def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Two of three tests that kill, wait and simulate for long: a run of five minutes has time for the third."""
+    long = [item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("crash")]
+    chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} long")
+    return set(chance.sample(long, len(long) * 2 // 3))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -47,7 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         seed = os.environ["PERDURE_TEST_SAMPLE"]
         terminalreporter.write_line(
             f"A run of everything takes a part of the tests marked `sampled` (PERDURE_TEST_SAMPLE={seed}) and of the "
-            f"crash points (PERDURE_TEST_CRASHES={EFFORT}); make crashes runs them all."
+            f"crash points (PERDURE_TEST_CRASHES={EFFORT}){LONG if EFFORT == 'some' else ''}; make crashes runs all."
         )
 
 

@@ -1,11 +1,12 @@
 """How much is tried of what could be: by ``PERDURE_TEST_CRASHES``.
 
-=============  ==========================  =====================================================================
-``some``       ``make test`` (the default)  a part, by chance, of the crash points and of what is tried in many kinds
-``ci``         ``.ci/run``                 up to four times as many crash points; at least 1,000 for each database
-``all``        ``make crashes``            everything, but pairs: an hour
-``pairs``      ``make pairs``              two crashes at all pairs of writes
-=============  ==========================  =====================================================================
+=============  ===========================  ====================================================================
+``some``       ``make test`` (the default)  a part, by chance, of the crash points and of what is tried in many kinds; a
+                                            third of the tests that kill, wait and simulate for long
+``ci``         ``.ci/run``                  all of those, and four times as many crash points: 1,000 for each database
+``all``        ``make crashes``             everything, but pairs: an hour
+``pairs``      ``make pairs``               two crashes at all pairs of writes
+=============  ===========================  ====================================================================
 
 Chance has a seed, which is printed. Whoever runs a few files gets all the tests in them: see ``tests/conftest.py``.
 """
