@@ -6,7 +6,6 @@ Plain checks, each a function that gives the violations it found. Nothing here a
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,9 +25,6 @@ STEP = int(Kind.STEP)
 STEP_SECONDS = 1.0  # longer than any step of the plan takes
 DECLARED_SECONDS = 30.0  # within which a process that was taken for dead hears of it
 ALARMS = ("was declared dead", "look expired together")  # that an executor raises in such a run, and should
-OF_AN_EXECUTOR = "I35"
-AT = re.compile(r"at (\d+\.\d+)")  # of a line of the audit
-LATE_SECONDS = 10.0  # that a claim may come after its connection broke
 SLACK_SECONDS = 0.1  # between the statement that records and its commit
 
 
@@ -301,14 +297,4 @@ def invariants(evidence: Evidence) -> Iterator[str]:
         ledger = read_lines(evidence.folder / f"{app}.ledger")
         verdict = histcheck.check(histcheck.Evidence(audit, ledger, calls, evidence.faults, app=app))
         (evidence.folder / f"{app}.verdict").write_text(str(verdict))
-        for violation in verdict.violations:
-            if not (violation.invariant == OF_AN_EXECUTOR and came_late(evidence, violation.lines[-1])):
-                yield f"{app}: {violation}"
-
-
-def came_late(evidence: Evidence, line: str) -> bool:
-    """Whether a claim's connection had broken: the one window in which an executor's own limit is not kept."""
-    told = AT.search(line)
-    at = float(told[1]) if told else 0.0
-    broke = [fault for fault in evidence.faults if fault["fault"] in {"cut", "restart"}]
-    return any(fault["begin"] <= at <= fault["end"] + LATE_SECONDS for fault in broke)
+        yield from (f"{app}: {violation}" for violation in verdict.violations)

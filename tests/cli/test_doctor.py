@@ -13,7 +13,7 @@ import pytest
 from perdure.model.ids import TokenMaker
 from perdure.model.states import Reason
 from perdure.runtime.leases import new_incarnation, provably_gone
-from perdure.store.base import Health
+from perdure.store.asks import Health
 from perdure.store.sqlite import SQLiteStore
 from tests.cli.conftest import Cli, Running, play, until
 from tests.cli.test_workflows import a_day, hold, nothing, store_of

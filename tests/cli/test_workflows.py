@@ -14,7 +14,7 @@ from perdure.errors import WorkflowFailed
 from perdure.model.ids import RunKey
 from perdure.model.states import Reason
 from perdure.model.writes import Hold, Unit
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from perdure.store.open import open_store
 from tests.cli.conftest import Cli, Running, play, until
 

@@ -16,7 +16,7 @@ from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.records import Kind
 from perdure.runtime.eviction import evict_if_idle
 from perdure.serde import Shape
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 from perdure.testing import Harness
 from tests.crash import canon, canon_sync
 

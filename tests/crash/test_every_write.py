@@ -18,7 +18,8 @@ from typing import Any, cast
 
 import pytest
 
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 from perdure.store.open import open_store
 from perdure.testing import Harness
 from perdure.testing.crash import CRASHES, Mode, Plan

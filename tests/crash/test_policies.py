@@ -12,7 +12,7 @@ import pytest
 
 from perdure import App
 from perdure.recovery import Decision, Default, Incident, Skip, Terminate
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from perdure.testing import harness
 from perdure.testing.crash import Mode
 from tests.runtime.support import Ledger, crash, executor, row, until

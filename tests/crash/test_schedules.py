@@ -26,7 +26,8 @@ import pytest
 from perdure import App, Client
 from perdure.model.schedules import Firing, State, Which
 from perdure.schedules.times import Times
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 from perdure.store.open import open_store
 from perdure.testing import Harness, harness
 from perdure.testing.crash import CRASHES

@@ -117,6 +117,20 @@ class LostIsNotHere(Mutant):
         patch.setattr(Queues, "unsure", property(lambda _self: False, lambda _self, _value: None), raising=False)
 
 
+class SureTooSoon(Mutant):
+    """After a lost answer an executor looks once, and does not care for a claim that is under way still."""
+
+    number = "Q12"
+    known = 2
+    faults: ClassVar[dict[str, Any]] = {"late": 0.3}
+    kinds = ("portioned",)
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        async def sure(_self: Queues) -> None: ...
+
+        patch.setattr(Queues, "be_sure", sure)
+
+
 class AdoptsBeforeItKnows(Mutant):
     """What is taken over at a launch obeys no limit: none has been read yet."""
 

@@ -15,7 +15,7 @@ from perdure import App, recv
 from perdure.runtime import collector, leases
 from perdure.runtime.collector import COLLECT_AFTER
 from perdure.runtime.leases import Lease, new_incarnation, provably_gone
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, until
 
 OTHER = b"another executor"

@@ -9,7 +9,7 @@ import pytest
 from perdure import App, recv
 from perdure.model.writes import Release, Unit
 from perdure.runtime.recovery import reap
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from tests.runtime.support import crash, executor, in_memory, row, until
 from tests.runtime.test_fleet import LEASE, leave_behind, member, start
 

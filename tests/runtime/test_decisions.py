@@ -24,7 +24,7 @@ from perdure.recovery import (
     Skip,
     Terminate,
 )
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 from perdure.testing import Harness, harness
 from tests.runtime.interrupted import Shop, always, evidence, word
 from tests.runtime.support import Ledger, crash, history, in_memory, status, until

@@ -20,7 +20,8 @@ from perdure.model.records import Incarnation, Kind, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Hold, Start, Unit
 from perdure.operations import ask
-from perdure.store.base import ClaimRequest, Store
+from perdure.store.asks import ClaimRequest
+from perdure.store.base import Store
 from perdure.store.lines import LineRequest
 from tests.runtime.moving import at_rest, go, hold, names, run_of, stage, store_of, trip
 from tests.runtime.support import Ledger, history, in_memory, row, status, until

@@ -14,7 +14,7 @@ import perdure.sync
 from perdure import App, Codec, Event, FiringInfo, Router, ScheduleHandle, Topic, recv, set_event
 from perdure.errors import DefinitionError, NotDurable, ScheduleConflict, ScheduleNotFound
 from perdure.model.schedules import Reschedule, Schedule, Spec
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 from perdure.testing import Harness, harness
 from perdure.testing.clock import START
 from tests.runtime.support import Ledger, executor, row, until

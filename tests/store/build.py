@@ -11,7 +11,8 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Append, Close, Receipt, Rewind, Send, Start, Unit, Verdict
-from perdure.store.base import ClaimRequest, Store
+from perdure.store.asks import ClaimRequest
+from perdure.store.base import Store
 from perdure.store.lines import LineRequest
 
 T = 1_800_000_000_000_000  # the tests' now: years ahead of real time, so that a forgotten `now` shows

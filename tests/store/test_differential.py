@@ -40,7 +40,8 @@ from perdure.model.writes import (
     Unit,
     Verdict,
 )
-from perdure.store.base import ClaimRequest, Filter, Store
+from perdure.store.asks import ClaimRequest, Filter
+from perdure.store.base import Store
 from perdure.store.sqlite import SQLiteStore
 from tests.store.build import ME, OTHER, SECOND, Dump, T, close, dump, rewind, start, tok
 from tests.store.conftest import make_postgres

@@ -11,12 +11,33 @@ import pytest
 
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
+from perdure.model.queues import Limits
+from perdure.model.records import Incarnation
 from perdure.model.states import Status
 from perdure.model.writes import Park, SetEvent, Unit
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres.connection import driver
 from perdure.store.postgres.migrate import migrations
-from tests.store.build import close, commit, one, outside, own, record, rewind, running, send, start, tok, unit, want
+from tests.store.build import (
+    ME,
+    SECOND,
+    T,
+    close,
+    commit,
+    letin,
+    one,
+    outside,
+    own,
+    queued,
+    record,
+    rewind,
+    running,
+    send,
+    start,
+    tok,
+    unit,
+    want,
+)
 
 pytestmark = pytest.mark.postgres
 Make = Callable[[], Awaitable[PostgresStore]]
@@ -404,3 +425,44 @@ async def test_two_forks_of_one_id_that_meet_are_one(make: Make, third: Third, s
     answers = [await fork for fork in forks]
     assert [answer is None for answer in answers].count(True) == (2 if same else 1)
     assert await third.value("select count(*) from perdure.history where id = 'f'") == 2
+
+
+@pytest.mark.parametrize("counted", [False, True])
+async def test_a_claim_that_comes_while_another_series_begins_takes_nothing(
+    make: Make, third: Third, counted: bool
+) -> None:
+    """The answer to a claim was lost, and its statement arrives late."""
+    store = await make()
+    await store.register(Incarnation(id=ME, executor="me", version="v1"), SECOND, now=T)
+    await store.declare_queues({"q": Limits(worker_concurrency=2, concurrency=5 if counted else None)}, now=T)
+    await queued(store, "a", "b", queue="q")
+    await third.conn.execute("begin")
+    await third.conn.fetch("select 1 from perdure.incarnation where id = $1 for update", ME)
+    await third.conn.execute("update perdure.incarnation set series = 1 where id = $1", ME)
+    late = asyncio.create_task(store.claim_line(letin("q", 1, series=0), now=T))
+    await third.waiting()
+    await third.let_go()
+    assert (await late).claimed == []
+    assert [c.row.id for c in (await store.claim_line(letin("q", 1, series=1), now=T)).claimed] == ["a"]
+
+
+async def test_a_new_series_waits_for_a_claim_that_is_under_way(make: Make, third: Third) -> None:
+    store = await make()
+    await store.register(Incarnation(id=ME, executor="me", version="v1"), SECOND, now=T)
+    await third.conn.execute("begin")  # stands for a claim that has looked at its series, and is not committed
+    await third.conn.fetch("select 1 from perdure.incarnation where id = $1 for key share", ME)
+    begins = asyncio.create_task(store.new_series(ME, 1))
+    await third.waiting()
+    assert not begins.done()
+    await third.let_go()
+    await begins
+    assert await third.value("select series from perdure.incarnation") == 1
+
+
+async def test_a_lease_is_renewed_while_a_claim_looks_at_its_series(make: Make, third: Third) -> None:
+    store = await make()
+    await store.register(Incarnation(id=ME, executor="me", version="v1"), SECOND, now=T)
+    await third.conn.execute("begin")
+    await third.conn.fetch("select 1 from perdure.incarnation where id = $1 for key share", ME)
+    assert await store.heartbeat(ME, SECOND, now=T) is not None
+    await third.let_go()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from perdure.model.queues import DELAYED, Limits, QueueChange, lane_of
-from perdure.model.records import Claimed
+from perdure.model.records import Claimed, Incarnation
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Close, Continue, Hold, Park, Release, Reopen
 from perdure.store.base import Store
@@ -29,6 +29,7 @@ from tests.store.build import (
     record,
     rewind,
     row,
+    running,
     start,
     status,
     tok,
@@ -369,6 +370,36 @@ async def test_an_executor_takes_no_more_of_a_queue_than_it_may_of_any_origin(st
     assert await store.claim(none, now=T) == []
     assert ids(await store.adopt([ME], but(want(owner=OTHER), some=(("q", 1),)), now=T)) == ["a", "free"]
     assert await store.adopt([ME], but(want(owner=OTHER), full=("q",)), now=T) == []
+
+
+async def test_a_claim_of_an_earlier_series_takes_nothing_wherever_its_owner_has_limits(store: Store) -> None:
+    await store.register(Incarnation(id=OTHER, executor="e", version="v1"), SECOND, now=T)
+    await limited(store, "own", worker_concurrency=9)
+    await limited(store, "both", concurrency=9, worker_concurrency=9)
+    for queue in ("own", "both"):
+        await queued(store, f"{queue}1", f"{queue}2", queue=queue)
+    await queued(store, "free1")
+    await running(store, "left")
+    await store.new_series(OTHER, 3)
+    await store.new_series(OTHER, 2)  # a try that comes late
+
+    async def taken(series: int | None) -> list[str]:
+        lines = [letin(queue, 1, owner=OTHER, series=series) for queue in ("own", "both")]
+        asked = but(want(owner=OTHER), series=series)
+        found = [one for line in lines for one in (await store.claim_line(line, now=T)).claimed]
+        return ids([*found, *await store.claim(asked, now=T), *await store.adopt([ME], asked, now=T)])
+
+    assert await taken(2) == []
+    assert await taken(3) == ["own1", "both1", "free1", "left"]
+    await running(store, "left too")
+    await queued(store, "free2")
+    assert await taken(None) == ["own2", "both2", "free2", "left too"], "who obeys no limits of its own has no series"
+
+
+async def test_who_is_not_registered_is_let_have_nothing_by_limits_of_its_own(store: Store) -> None:
+    await limited(store, worker_concurrency=9)
+    await queued(store, "a", queue="q")
+    assert await let(store, series=0) == []
 
 
 def but(of: Any, **fields: Any) -> Any:

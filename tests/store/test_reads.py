@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.states import Status
 from perdure.model.writes import Continue, SetEvent
-from perdure.store.base import Fates, Filter, Store
+from perdure.store.asks import Fates, Filter
+from perdure.store.base import Store
 from tests.store.build import (
     ME,
     T,

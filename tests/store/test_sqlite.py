@@ -18,7 +18,7 @@ import pytest
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.model.ids import RunKey
 from perdure.model.records import Incarnation
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from perdure.store.sqlite import SQLiteStore, connection, file, health
 from perdure.store.sqlite.owned import FORGET, FORGET_RUN
 from tests.store.build import ME, T, close, dump, history, one, outside, queued, record, running, send, start, tok, unit

@@ -20,7 +20,8 @@ from perdure.sessions.apsw import Apsw
 from perdure.sessions.asyncpg import Asyncpg
 from perdure.sessions.psycopg import Psycopg
 from perdure.sessions.sqlite3 import Sqlite3
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 from perdure.store.open import open_store
 from perdure.testing import Harness
 from perdure.testing.crash import NUMBERED, Crashed, Mode, Plan

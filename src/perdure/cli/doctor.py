@@ -16,7 +16,8 @@ from perdure.cli.target import Given, Place, common, find_database, opened, run,
 from perdure.errors import PerdureError
 from perdure.model.records import WorkflowRow
 from perdure.model.states import OPEN, Status
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 
 COUNT_MAX = 10_000
 HELD_MAX = 20  # held workflows that are named

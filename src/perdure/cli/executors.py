@@ -11,7 +11,8 @@ from perdure.cli.rollcall import call_roll, executor_fields, nobody
 from perdure.cli.target import Given, common, opened, run
 from perdure.model.states import Status
 from perdure.runtime.handover import recover
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 from perdure.store.pages import pages
 
 COUNT_MAX = 10_000  # workflows that are counted; more are "10000+"

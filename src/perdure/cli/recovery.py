@@ -18,7 +18,8 @@ from perdure.model.states import Cause, Status
 from perdure.operations.ask import ask_executor
 from perdure.operations.look import not_found
 from perdure.runtime.plan import KIND, Asker, Planned, cause_of, plan
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 from perdure.store.coded import coded
 from perdure.store.pages import pages
 

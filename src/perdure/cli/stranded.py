@@ -14,7 +14,8 @@ from perdure.model.info import to_datetime
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.trials import Trial
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 from perdure.store.pages import pages
 
 PAGE = 500

@@ -54,7 +54,8 @@ from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
 from perdure.operations.look import not_found
 from perdure.serde import ArgsShape, Shape, fingerprint_data, is_coded
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 
 PAGE = 500
 LIST_MAX = 50  # without --limit

@@ -10,7 +10,7 @@ from typing import Any
 
 from perdure.errors import ConfigError
 from perdure.model.states import CLOSED, OPEN, Status
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 
 _TERM = re.compile(r"""\s*(\w+)\s*(?:=\s*('[^']*'|"[^"]*"|\S+)|IN\s*\(([^)]*)\))\s*$""", re.IGNORECASE)
 _FIELDS = {"id": "ids", "status": "statuses", "executionstatus": "statuses", "type": "names", "workflowtype": "names",

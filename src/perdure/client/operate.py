@@ -9,7 +9,7 @@ from perdure.client import verbs
 from perdure.client.line import Line
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.schedules import Schedule
-from perdure.store.base import Filter, Found
+from perdure.store.asks import Filter, Found
 from perdure.store.upkeep import Upkeep
 
 T = TypeVar("T")

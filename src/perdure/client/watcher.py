@@ -17,7 +17,8 @@ from perdure.errors import DatabaseTrouble
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.streams import StreamAsk, StreamPage
-from perdure.store.base import Fates, Store
+from perdure.store.asks import Fates
+from perdure.store.base import Store
 
 log = logging.getLogger("perdure")
 

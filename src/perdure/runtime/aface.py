@@ -28,7 +28,7 @@ from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import AsyncSession, Session, arun, run
 from perdure.sessions.find import awaited, blocking, session_of
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 
 FACE: str = "perdure"
 P = ParamSpec("P")

@@ -57,7 +57,7 @@ from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following
 from perdure.runtime.wakes import take_wakes
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from perdure.versions.routing import target
 
 log = logging.getLogger("perdure")
@@ -342,7 +342,10 @@ class Executor:
     async def _look_and_take(self) -> None:
         stamp = self.line.clock.stamp
         try:
-            held = [e.run.key for e in self.executions.values()] if self.looks % LOST_EVERY == 1 else None
+            held = None
+            if self.looks % LOST_EVERY == 1:
+                await self.queues.be_sure()
+                held = [e.run.key for e in self.executions.values()]
             poll = await self.line.store.poll(self.me.id, held, self.version, fresh=self.following.fresh, now=stamp())
             self.line.clock.observe(poll.now)
             if poll.wakes:

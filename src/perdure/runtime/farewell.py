@@ -12,7 +12,7 @@ from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
 from perdure.runtime.launch import Host
 from perdure.runtime.leases import lives
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 
 LOOKED_AT = 1000  # of the unfinished: to say what there is, nobody needs them all
 OPEN = frozenset(status for status in Status if status.open)

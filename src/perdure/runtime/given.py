@@ -14,7 +14,7 @@ from typing import Protocol
 from perdure.client.line import Line
 from perdure.model.records import Incarnation
 from perdure.model.states import Status
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 from perdure.store.pages import pages
 
 log = logging.getLogger("perdure")

@@ -9,7 +9,8 @@ import msgspec
 
 from perdure.model.records import Record, WorkflowRow
 from perdure.model.states import OPEN
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 
 PAGE = 100  # histories held in memory at once
 

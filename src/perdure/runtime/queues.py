@@ -20,7 +20,7 @@ from perdure.model.queues import QueueRow
 from perdure.model.records import Claimed, Incarnation
 from perdure.runtime.execution import Execution
 from perdure.runtime.upgrades import Following
-from perdure.store.base import Poll
+from perdure.store.asks import Poll
 from perdure.store.lines import Line as InLine
 from perdure.store.lines import LineRequest, versions_of
 
@@ -66,6 +66,7 @@ class Queues:
         self._mine: dict[str, str] = {}  # queue of each workflow that was let in here, and may be here still
         self.handed_back: set[str] = set()  # cannot be run here; ours until that is written
         self.unsure = False  # an answer may be lost, and with it what is here: nothing more until a look has found that
+        self.series = 0  # of claims that obey our own limits; after a lost answer another one begins
         self._full: set[str] = set()  # in whose line somebody was left standing
         self._turn = 0
 
@@ -123,6 +124,12 @@ class Queues:
         )
 
     # -- a look
+
+    async def be_sure(self) -> None:
+        """Before a look for what a lost answer hid: a claim of before it has been made by now, or never will be."""
+        if self.unsure:
+            self.series += 1
+            await self._host.line.store.new_series(self._host.me.id, self.series)
 
     async def know_first(self) -> None:
         """Read the limits if no look has yet: what is adopted at a launch obeys them, too."""
@@ -204,7 +211,7 @@ class Queues:
         request = LineRequest(
             queue=name, owner=host.me.id, token=host.line.new_token(), version=host.version, limit=limit,
             mine=self._held()[name], partitioned=standing.partitioned,
-            fresh=host.following.fresh,
+            fresh=host.following.fresh, series=self.series if self._is_ours(name) else None,
         )  # fmt: skip
         claim = await host.line.store.claim_line(request, now=host.line.clock.stamp())
         if claim.claimed:
@@ -213,6 +220,11 @@ class Queues:
             host.look_at(claim.again)
         self._full.add(name)
         return claim.more
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether the queue limits each executor."""
+        row = self._known.get(name)
+        return row is not None and row.limits.worker_concurrency is not None
 
     def _room_to_work(self) -> int:
         """How many more there may be at work at once."""

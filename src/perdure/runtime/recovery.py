@@ -18,7 +18,7 @@ from perdure.model.states import Reason
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.reaper import Reaper
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from perdure.store.rollcall import RollCall
 
 log = logging.getLogger("perdure")

@@ -20,7 +20,7 @@ from perdure.model.schedules import Schedule
 from perdure.model.versions import Routing
 from perdure.operations.schedules import declare, fire
 from perdure.runtime.launch import Code
-from perdure.store.base import Poll
+from perdure.store.asks import Poll
 
 log = logging.getLogger("perdure")
 

@@ -33,7 +33,7 @@ from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import Session, run
 from perdure.sessions.find import blocking, session_of
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 
 FACE: str = "perdure.sync"
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.queues import Queues
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.upgrades import Following
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 
 SUSPECT_DEATHS = 2  # in a row; as in the stores' SQL
 
@@ -53,7 +53,7 @@ def request_of(host: Host, limit: int) -> ClaimRequest:
     full, some = host.queues.let()
     return ClaimRequest(
         owner=host.me.id, token=host.line.new_token(), version=host.version, limit=limit, fresh=host.following.fresh,
-        suspect=not host.suspects.at_work(), full=full, some=some,
+        suspect=not host.suspects.at_work(), full=full, some=some, series=host.queues.series if full or some else None,
     )  # fmt: skip
 
 

@@ -22,18 +22,17 @@ import builtins  # `list` is a method here
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
-
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
-from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, Wake, WorkflowRow
+from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
-from perdure.model.states import Reason, Status, Versioning
+from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.lines import Declared, Deduplicated, Line, LineClaim, LineRequest
+from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
 from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
@@ -42,64 +41,6 @@ from perdure.store.within import Within
 def without_cleanup(version: str) -> str:
     """What the row of a workflow says that was cancelled where no code could act on it."""
     return f"cancelled without cleanup: no executor of its version {version} was there, and no other could take it"
-
-
-class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask for up to ``limit`` workflows that are ready: due (scheduled, queued, waiting with time up) or woken."""
-
-    owner: bytes
-    token: bytes  # becomes the claim token of every row claimed by this call
-    version: str
-    limit: int
-    fresh: bool = True  # also what has no version yet
-    suspect: bool = True  # also one that was in flight at two deaths in a row, but not two of them at once
-    full: tuple[str, ...] = ()  # queues that let the owner have nothing more, of what went through their lines, either
-    some: tuple[tuple[str, int], ...] = ()  # queues that let it have so many more
-
-
-class Poll(msgspec.Struct, frozen=True):
-    """What one look at the database tells an executor or a waiting caller."""
-
-    now: int
-    wakes: list[Wake]  # for workflows that `owner` holds (running)
-    claimable: int | None  # when the next unclaimed workflow becomes due (microseconds), now if one is, None if none
-    lost: list[RunKey]  # rows owned by `owner`, running, that were not in `held`: a lost claim answer
-    lines: list[Line] = msgspec.field(default_factory=lambda: [])  # of queues; this and the next only for an `owner`
-    due: int | None = None  # when something is to be lined up, or will have been in line for too long
-    told: list[tuple[str, str]] = msgspec.field(default_factory=lambda: [])  # in line and told to cancel: id, reason
-    revision: int = 0  # of all queues together: another one if any was changed
-    schedule: int | None = None  # when the next schedule fires, now if one has something to do, None if none
-
-
-class Found(msgspec.Struct, frozen=True):
-    """A page of a listing, newest first."""
-
-    rows: list[WorkflowRow]
-    cursor: str | None
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What to list. Empty collections mean no restriction."""
-
-    statuses: frozenset[Status] = frozenset()
-    names: frozenset[str] = frozenset()
-    ids: frozenset[str] = frozenset()
-    parent: str | None = None
-    cursor: str | None = None
-    limit: int = 100
-
-
-class Fates(msgspec.Struct, frozen=True):
-    """What has become of awaited workflows, as far as there is nothing more to wait for."""
-
-    ended: dict[str, Ended]
-    gone: list[str]  # no workflow has these ids: they were deleted, or never were
-
-
-class Health(msgspec.Struct, frozen=True):
-    """What ``doctor`` wants to know: facts with a verdict, most severe first."""
-
-    facts: list[tuple[str, str, bool]]  # (what, value, good)
 
 
 class Store(Protocol):
@@ -360,6 +301,13 @@ class Store(Protocol):
 
         ``expired_only``: whose lease has run out. By the database's own clock a lease is good for its length after the
         start of the server, which may be why it was not renewed. ``beats``: who has renewed exactly so often.
+        """
+        ...
+
+    async def new_series(self, id: bytes, series: int) -> None:
+        """From now on claims of ``id`` by an earlier series take nothing; what they had taken can be seen.
+
+        A claim whose answer was lost may be under way still. It is waited for, or comes too late.
         """
         ...
 

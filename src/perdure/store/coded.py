@@ -25,7 +25,8 @@ from perdure.model.schedules import Reschedule
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewind, Start, Unit, Verdict
 from perdure.serde.codec import Codec
-from perdure.store.base import ClaimRequest, Fates, Store
+from perdure.store.asks import ClaimRequest, Fates
+from perdure.store.base import Store
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 from perdure.store.within import Within
 

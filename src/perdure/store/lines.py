@@ -44,6 +44,7 @@ class LineRequest(msgspec.Struct, frozen=True, kw_only=True):
     mine: int = 0  # what the asker has of this queue already
     partitioned: bool = False  # whether somebody in line has a partition
     fresh: bool = True  # also what has no version yet
+    series: int | None = None  # where the queue limits each executor: see `Store.new_series`
 
     @property
     def versions(self) -> list[str]:

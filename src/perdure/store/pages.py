@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from perdure.model.records import WorkflowRow
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 
 
 async def pages(store: Store, which: Filter) -> AsyncIterator[list[WorkflowRow]]:

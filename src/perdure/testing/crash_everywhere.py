@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple
 
 from perdure.model.records import Outcome
-from perdure.store.base import Filter
+from perdure.store.asks import Filter
 from perdure.testing.crash import Mode, Plan
 from perdure.testing.environment import Harness
 

@@ -35,7 +35,8 @@ from perdure.runtime.executor import Executor
 from perdure.runtime.face import Home
 from perdure.runtime.recovery import reap
 from perdure.runtime.sync_body import SyncExecution
-from perdure.store.base import Filter, Store
+from perdure.store.asks import Filter
+from perdure.store.base import Store
 from perdure.testing.clock import VirtualClock
 from perdure.testing.crash import CrashStore, Plan
 from perdure.testing.seat import Seat

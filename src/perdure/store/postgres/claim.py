@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Wake
-from perdure.store.base import ClaimRequest, Poll
+from perdure.store.asks import ClaimRequest, Poll
 from perdure.store.lines import lines_of
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
@@ -26,9 +26,9 @@ async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -
     return [rows.ready(row) for row in found]
 
 
-def _let(want: ClaimRequest) -> tuple[list[str], list[str], list[int]]:
+def _let(want: ClaimRequest) -> tuple[list[str], list[str], list[int], int | None]:
     """What queues let the asker have, as parameters."""
-    return list(want.full), [queue for queue, _ in want.some], [free for _, free in want.some]
+    return list(want.full), [queue for queue, _ in want.some], [free for _, free in want.some], want.series
 
 
 async def adopt(

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 
-from perdure.store.base import Health
+from perdure.store.asks import Health
 from perdure.store.postgres import migrate
 from perdure.store.postgres.connection import SETTINGS, Connection, Link, driver
 from perdure.store.postgres.pooler import name_of

@@ -116,7 +116,7 @@ async def _straight(link: Link, place: Place, want: LineRequest, now: int | None
     """Nothing, if the queue has limits of its own."""
     found = await link.fetch(
         place.sql["line_open"], place.app, now, want.limit, want.owner, want.token, want.version, want.mine,
-        want.queue, *model.line(want.queue), want.versions, writing=True,
+        want.queue, *model.line(want.queue), want.versions, want.series, writing=True,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
 
@@ -174,7 +174,7 @@ async def _take(
     found = await tx.fetch(
         place.sql["line_take"], place.app, now, want.limit, want.owner, want.token, want.version,
         [low for low, _ in bounds], [high for _, high in bounds], list(quotas.values()), want.queue, limits.counted,
-        limits.paced, want.versions,
+        limits.paced, want.versions, want.series,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
 

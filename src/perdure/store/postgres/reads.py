@@ -8,7 +8,7 @@ from typing import Any
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.model.states import CODE
-from perdure.store.base import Fates, Filter, Found
+from perdure.store.asks import Fates, Filter, Found
 from perdure.store.postgres import lifeline, rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link

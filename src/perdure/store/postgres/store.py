@@ -21,7 +21,7 @@ from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.postgres import (
     claim,
@@ -250,6 +250,9 @@ class PostgresStore:
         renewed = (None, None) if beats is None else (list(beats), list(beats.values()))
         found = await self._reading.fetch(sql, self.app, sorted(set(ids)), expired_only, now, *renewed, writing=True)
         return [row[0] for row in found]
+
+    async def new_series(self, id: bytes, series: int) -> None:
+        await self._reading.fetch(self._place.sql["incarnation_series"], self.app, id, series, writing=True)
 
     async def drain(self, id: bytes) -> None:
         await self._reading.fetch(self._place.sql["incarnation_drain"], self.app, id, writing=True)

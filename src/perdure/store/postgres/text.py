@@ -86,6 +86,12 @@ GIVEN = """(
             where r.id = x.owner and r.app = $1 and r.state = 'released'
                 and r.heir <> coalesce((select i.executor from perdure.incarnation i where i.id = $4), '')))"""
 
+# Whether a claim that obeys an executor's own limits still counts: no series was begun after its own, and whoever
+# begins one waits for it. Null: it obeys none.
+COUNTS = r"""\1::int is null or exists (
+        select from perdure.incarnation where id = $4 and series <= \1 for key share)"""
+_COUNTS = re.compile(r"@counts (\$\d+)")
+
 
 def quoted(schema: str) -> str:
     """The schema's name for SQL. Plain names only: no quoting rules to get wrong in a DDL script."""
@@ -117,5 +123,5 @@ def statements(schema: str) -> Mapping[str, str]:
             .replace("@take_dead", TAKE.replace("@death", DEATH))
             .replace("@take", TAKE.replace("@death", ""))
         )
-        found[name] = placed(spelled, schema)
+        found[name] = placed(_COUNTS.sub(COUNTS, spelled), schema)
     return MappingProxyType(found)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
 from perdure.store.sqlite.driver import Connection
@@ -21,6 +21,8 @@ SUSPECT = 2  # deaths in a row, without getting anywhere between them
 
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
+    if not counts(conn, want.owner, want.series):
+        return []
     due: dict[str, int] = {}
     unversioned: set[str] = set()
     queues: dict[str, str | None] = {}
@@ -45,6 +47,14 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
     return [
         Claimed(one.row, one.input, since=due[one.row.id], versioned=one.row.id not in unversioned) for one in taken
     ]
+
+
+def counts(conn: Connection, owner: bytes, series: int | None) -> bool:
+    """Whether a claim that obeys an executor's own limits (else None) counts: no series was begun after its own."""
+    if series is None:
+        return True
+    begun = conn.execute(Q["incarnation_counts"], (owner,)).get
+    return begun is not None and begun <= series
 
 
 def _let(want: ClaimRequest, ids: Sequence[str], queues: Mapping[str, str | None]) -> list[str]:
@@ -75,6 +85,8 @@ def adopt(
     spared: Collection[bytes],
 ) -> list[Claimed]:
     """Up to ``limit`` running workflows of owners that are gone: suspects or others."""
+    if not counts(conn, want.owner, want.series):
+        return []
     limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
     found: list[tuple[int, str, int, bytes]] = []
     queues: dict[str, str | None] = {}

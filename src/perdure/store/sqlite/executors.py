@@ -48,6 +48,10 @@ def bury(
     return [row[0] for row in conn.executemany(Q["incarnation_bury"], each)]
 
 
+def new_series(conn: Connection, app: str, id: bytes, series: int) -> None:
+    conn.execute(Q["incarnation_series"], (app, id, series))
+
+
 def drain(conn: Connection, app: str, id: bytes) -> None:
     conn.execute(Q["incarnation_drain"], (id, app))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 
-from perdure.store.base import Health
+from perdure.store.asks import Health
 from perdure.store.sqlite import migrate
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.locks import locks_on

@@ -14,10 +14,11 @@ from perdure.model.queues import LIMITS, Limits, QueueChange, QueueCount, QueueR
 from perdure.model.records import Claimed, WorkflowRow
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Start, Unit
-from perdure.store.base import ClaimRequest
+from perdure.store.asks import ClaimRequest
 from perdure.store.lines import HOPS, PRUNED, Dealer, Declared, Deduplicated, LineClaim, LineRequest, Used
 from perdure.store.sql import queries
 from perdure.store.sqlite import commands
+from perdure.store.sqlite.claim import counts as still_counts
 from perdure.store.sqlite.claim import take
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.driver import Connection
@@ -101,7 +102,7 @@ def counts(conn: Connection, app: str, bound: int) -> dict[str, QueueCount]:
 
 def claim(conn: Connection, app: str, want: LineRequest, now: int) -> LineClaim:
     row = _get(conn, app, want.queue)
-    if row is None or row.paused:
+    if row is None or row.paused or not still_counts(conn, want.owner, want.series):
         return LineClaim()
     dealer = Dealer(row.limits, _used(conn, app, row, now), want.limit, want.mine)
     if not dealer.room:

@@ -9,7 +9,7 @@ from typing import Any
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import CODE
-from perdure.store.base import Fates, Filter, Found, Poll
+from perdure.store.asks import Fates, Filter, Found, Poll
 from perdure.store.lines import lines_of, versions_of
 from perdure.store.sql import queries
 from perdure.store.sqlite import queues, rows, schedules

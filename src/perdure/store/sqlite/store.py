@@ -23,7 +23,7 @@ from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.base import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
 from perdure.store.sqlite import (
@@ -256,6 +256,9 @@ class SQLiteStore:
         return await self._write(
             lambda conn: executors.bury(conn, self.app, ids, _clock(now), expired_only=expired_only, beats=beats)
         )
+
+    async def new_series(self, id: bytes, series: int) -> None:
+        await self._write(lambda conn: executors.new_series(conn, self.app, id, series))
 
     async def drain(self, id: bytes) -> None:
         await self._write(lambda conn: executors.drain(conn, self.app, id))

@@ -1,7 +1,7 @@
 -- Taking workflows. `$1` is the app, `$2` now or null, `$3` the limit, `$4` the owner, `$5` the token, `$6` the version.
 -- What stands in a queue's line (`lane` not null) is not for these: see queue.sql. What went through one is taken as
--- far as its queue lets this executor: of the queues in the first of the last three parameters nothing, of those in
--- the second so many as the third says.
+-- far as its queue lets this executor: of the queues in the first of the last four parameters nothing, of those in
+-- the second so many as the third says, if the claim still counts (`@counts` and the fourth: see COUNTS in text.py).
 -- Conditions on `status + 0` are for the lock alone: they must not bring in the index of open rows for a look-up by id.
 -- Rows that others have locked are skipped, so a claim never waits for a batch; every condition that must hold is a
 -- column of the locked row. `@row` stands for a workflow's columns, `@take` for what a claim does to what it
@@ -49,7 +49,7 @@ ranked as (
 picked as materialized (
     select r.id, r.since, r.version
     from ranked r left join unnest($10::text[], $11::int[]) c (queue, free) on c.queue = r.queue
-    where c.free is null or r.n <= c.free
+    where (c.free is null or r.n <= c.free) and (@counts $12)
     order by 2, 1 limit $3),
 @take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run),
@@ -73,7 +73,7 @@ picked as materialized (
     select f.id, f.owner
     from (select id, owner, queue, row_number() over (partition by queue order by id) as n from found) f
     left join unnest($11::text[], $12::int[]) c (queue, free) on c.queue = f.queue
-    where c.free is null or f.n <= c.free),
+    where (c.free is null or f.n <= c.free) and (@counts $13)),
 @take_dead,
 @noted
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
@@ -102,7 +102,7 @@ picked as materialized (
     select f.id, f.owner
     from (select id, owner, queue, row_number() over (partition by queue order by id) as n from locked) f
     left join unnest($11::text[], $12::int[]) c (queue, free) on c.queue = f.queue
-    where c.free is null or f.n <= c.free),
+    where (c.free is null or f.n <= c.free) and (@counts $13)),
 @take_dead,
 @noted
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)

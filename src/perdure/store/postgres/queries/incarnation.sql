@@ -14,6 +14,11 @@ update perdure.incarnation i set lease_until = t.now + $3::bigint, beats = beats
 from (select coalesce($4::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now) t
 where i.id = $2 and i.app = $1 and i.state in ('alive', 'draining') returning t.now
 
+-- From now on only claims of this series, or a later one, count: who has claimed by an earlier one is waited for.
+-- name: incarnation_series
+with i as materialized (select id from perdure.incarnation where id = $2 and app = $1 for update)
+update perdure.incarnation set series = $3 where id = (select id from i) and series < $3
+
 -- All that are known of an app.
 -- name: incarnation_list
 select id, executor, version, host, boot, space, pid, pid_started, state, started, lease_until, lease, beats, lag,

@@ -64,7 +64,8 @@ due as materialized (
         where app = $1 and owner is null and version = v.version and lane > $9 and lane < $10 and status < 5
             and (expires is null or expires > (select now from t))
         order by owner, version, lane, until, id limit q.free for no key update skip locked) w),
-picked as materialized (select id, lane, since from due order by lane, since, id limit (select free from q)),
+picked as materialized (
+    select id, lane, since from due where (@counts $12) order by lane, since, id limit (select free from q)),
 @take
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.lane, picked.since, c.id
@@ -122,7 +123,8 @@ due as materialized (
             and (expires is null or expires > (select now from t))
         order by owner, version, lane, until, id limit u.quota for no key update skip locked) w),
 ranked as (select *, row_number() over (partition by n order by lane, since, id) as place from due),
-picked as materialized (select id, lane, since, place, n from ranked where place <= quota and place <= $3),
+picked as materialized (
+    select id, lane, since, place, n from ranked where place <= quota and place <= $3 and (@counts $14)),
 @take,
 slots as (
     insert into perdure.slot (app, queue, id) select $1, $10::text, c.id from c where $11::boolean

@@ -12,6 +12,14 @@ on conflict (id) do update set lease_until = excluded.lease_until
 update incarnation set lease_until = ?3, beats = beats + 1, lag = ?4
 where id = ?1 and app = ?2 and state in ('alive', 'draining') returning id
 
+-- From now on only claims of this series, or a later one, count.
+-- name: incarnation_series
+update incarnation set series = ?3 where id = ?2 and app = ?1 and series < ?3
+
+-- The series of claims that counts.
+-- name: incarnation_counts
+select series from incarnation where id = ?1
+
 -- All that are known of an app.
 -- name: incarnation_list
 select id, executor, version, host, boot, space, pid, pid_started, state, started, lease_until, lease, beats, lag,
