@@ -325,7 +325,7 @@ class Stream:
         latest = next((r for r in self.rows if r.id == id), None)
         old = RunKey(id, 1 if latest is None else latest.run)
         following = start(id, run=old.run + 1)
-        beats = self.rng.randrange(3)
+        beats, series = self.rng.randrange(3), self.rng.randrange(3)
         death, spared, heir = self.chance(0.5), self.rng.sample(OWNERS, 1), self.rng.choice([None, "e"])
         reasons = self.rng.sample(list(Reason), 2)
         # The true last seq: the row's own is behind while it runs, in each dialect by its own.
@@ -373,6 +373,7 @@ class Stream:
             ("bury", lambda s: s.bury(OWNERS, now=now)),
             ("bury", lambda s: s.bury(OWNERS, expired_only=False, beats={owner: beats}, now=now)),
             ("leave", lambda s: s.leave(other)),
+            ("new_series", lambda s: s.new_series(owner, series)),
             ("cancel where nobody runs it", lambda s: s.cancel(id, "enough", nonce, unserved="v1", now=now)),
             ("adopt strays", lambda s: s.adopt_strays(some, "v3", now=now)),
             ("release orphans", lambda s: s.release_orphans([other], ["v3"], 100, now=now)),
@@ -385,7 +386,10 @@ class Stream:
         fresh, suspect = self.fate.random() < 0.8, self.fate.random() < 0.7
         version = self.rng.choice(["", "v1", "v3"])
         token = tok("claim")
-        return fresh, ClaimRequest(owner=owner, token=token, version=version, limit=100, fresh=fresh, suspect=suspect)
+        return fresh, ClaimRequest(
+            owner=owner, token=token, version=version, limit=100, fresh=fresh, suspect=suspect,
+            series=self.fate.choice([None, None, 0, 1, 2]),
+        )  # fmt: skip
 
     def reads(self) -> list[tuple[str, Act]]:
         now, keys = self.now, [r.key for r in self.rows]
@@ -410,7 +414,6 @@ class Stream:
             ("list a page", lambda s: s.list(page)),
             ("decisions", lambda s: s.decisions(IDS)),
             ("incarnations", lambda s: s.incarnations()),
-            ("versions of strays", lambda s: s.stray_versions()),
             ("strays", lambda s: s.strays(["v1", "v3"], None, 1000)),
             ("strays not tried", lambda s: s.strays(["v1"], "v3", 1000)),
             ("strays told to cancel", lambda s: s.strays_told_to_cancel(["v1", "v3"])),

@@ -48,7 +48,7 @@ def trial(id: str, last_seq: int = 2, version: str = "v2", **more: object) -> Tr
 
 
 async def test_versions_of_what_nobody_holds(store: Store) -> None:
-    assert await store.stray_versions() == []
+    assert (await store.roll_call()).strays == []
     await queued(store, "a", version="v3")
     await queued(store, "b", version="v1")
     await queued(store, "c", "d", version="")
@@ -57,7 +57,7 @@ async def test_versions_of_what_nobody_holds(store: Store) -> None:
     await held(store, "h", Reason.POLICY)
     claim = await running(store, "i")
     await one(store, unit("i", claim, change=close()))
-    assert await store.stray_versions() == ["v1", "v2", "v3"]
+    assert (await store.roll_call()).strays == ["v1", "v2", "v3"]
 
 
 async def test_strays_are_what_may_move_and_was_not_tried(store: Store) -> None:

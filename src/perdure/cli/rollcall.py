@@ -18,6 +18,7 @@ class Rollcall(msgspec.Struct, frozen=True):
 
     now: int
     known: list[Incarnation]
+    strays: list[str]  # the versions of open workflows that nobody holds
 
     def life(self, who: Incarnation) -> str:
         """``alive`` or ``draining``, or how it is known not to be: ``dead``, ``gone``, ``killed``, ``expired``."""
@@ -51,8 +52,8 @@ class Rollcall(msgspec.Struct, frozen=True):
 
 async def call_roll(store: Store) -> Rollcall:
     """Read who is there."""
-    known = await store.incarnations()
-    return Rollcall((await store.poll(None, None)).now, known)
+    roll = await store.roll_call()
+    return Rollcall(roll.now, roll.known, roll.strays)
 
 
 def describe(who: Incarnation) -> str:

@@ -60,7 +60,7 @@ async def find_stranded(store: Store, names: Collection[str], limit: int) -> lis
     """Up to ``limit`` of them: of versions that no live executor runs, or held because their version lacks them."""
     roll = await call_roll(store)
     served = {who.version for who in roll.live}
-    unserved = [version for version in await store.stray_versions() if version not in served]
+    unserved = [version for version in roll.strays if version not in served]
     rows = await store.strays(unserved, None, limit) if unserved and not names else []
     if unserved and names:  # few, or not first: looked for among all
         rows = await _some(store, Filter(names=frozenset(names)), limit, lambda row: row.version in unserved)

@@ -121,8 +121,9 @@ class Adopter:
         fleet = self._see(roll, live)
         if fleet is None or host.recovery == "manual":
             return
-        released = await self._release(fleet)
-        versions = self._unserved(await store.stray_versions() if released else roll.strays, fleet)
+        if await self._release(fleet):
+            roll = await store.roll_call(now=host.line.clock.stamp())
+        versions = self._unserved(roll.strays, fleet)
         if not versions or not fleet.first:
             return
         target = await host.target()

@@ -462,10 +462,6 @@ class Store(Protocol):
         """The answer, read once; None as long as there is none."""
 
     # -- work of versions that nobody runs any more
-    async def stray_versions(self) -> builtins.list[str]:
-        """The versions of open workflows that nobody holds, sorted; those of no version left out. Cheap."""
-        ...
-
     async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
         """Up to ``limit`` open workflows of these versions that nobody holds, oldest due first within a version.
 

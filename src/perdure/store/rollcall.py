@@ -13,6 +13,6 @@ class RollCall(msgspec.Struct, frozen=True, kw_only=True):
     now: int  # the database's time, microseconds
     known: list[Incarnation]  # in the order in which they were launched
     owners: list[bytes]  # who owns running workflows, be it known or not
-    strays: list[str]  # the versions of open workflows that nobody holds, sorted; as ``stray_versions``
+    strays: list[str]  # the versions of open workflows that nobody holds, sorted
     connected: frozenset[bytes] | None = None  # whose lease's connection the server has; None if it cannot be told
     session: int = 0  # tells the connection that asked from the one before it

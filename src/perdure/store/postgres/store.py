@@ -360,9 +360,6 @@ class PostgresStore:
 
     # -- work of versions that nobody runs any more
 
-    async def stray_versions(self) -> builtins.list[str]:
-        return await strays.versions(self._reading, self._place)
-
     async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
         return await strays.strays(self._reading, self._place, versions, untried, limit)
 

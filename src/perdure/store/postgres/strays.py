@@ -14,10 +14,6 @@ from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
 
 
-async def versions(link: Link, place: Place) -> list[str]:
-    return [row[0] for row in await link.fetch(place.sql["stray_versions"], place.app)]
-
-
 async def strays(
     link: Link, place: Place, versions: Collection[str], untried: str | None, limit: int
 ) -> list[WorkflowRow]:

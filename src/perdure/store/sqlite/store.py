@@ -364,9 +364,6 @@ class SQLiteStore:
 
     # -- work of versions that nobody runs any more
 
-    async def stray_versions(self) -> builtins.list[str]:
-        return await self._read(lambda conn: strays.versions(conn, self.app))
-
     async def strays(self, versions: Collection[str], untried: str | None, limit: int) -> builtins.list[WorkflowRow]:
         return await self._read(lambda conn: strays.strays(conn, self.app, versions, untried, limit))
 

@@ -1,17 +1,5 @@
 -- Unfinished work of versions that nobody runs any more. `$1` is the app.
 
--- The versions of open workflows that nobody holds, along the index of open rows: one look-up each.
--- name: stray_versions
-with recursive hop (version) as (
-    (select version from perdure.workflow
-    where app = $1 and owner is null and version > '' and status < 5 order by owner, version, lane, until limit 1)
-    union all
-    select (select w.version from perdure.workflow w
-        where w.app = $1 and w.owner is null and w.version > hop.version and w.status < 5
-        order by w.owner, w.version, w.lane, w.until limit 1)
-    from hop where hop.version is not null)
-select version from hop where version is not null
-
 -- Of the versions in `$2`, up to `$4` workflows that nobody holds: all of them, or those that may move to version `$3`
 -- and have not been tried there as they stand.
 -- name: stray_list
