@@ -42,6 +42,7 @@ class QueueStream(Stream):
         want = LineRequest(
             queue=queue, owner=self.fate.choice(OWNERS), token=tok("claim"), version=self.fate.choice(["v1", "v3"]),
             limit=limit, mine=self.fate.randrange(3), partitioned=self.fate.choice([True, True, False]),
+            series=self.fate.choice([None, None, None, 0, 2]),
         )  # fmt: skip
         found = [
             Declared(

@@ -125,7 +125,9 @@ async def _used(tx: Transaction, place: Place, row: QueueRow, now: int | None) -
     live: dict[str, int] = {}
     starts: list[tuple[str, int, int]] = []
     at = 0
-    for kind, partition, when, n in await tx.fetch(place.sql["line_used"], place.app, row.name, now, row.limits.window):
+    limits = row.limits
+    asked = (place.app, row.name, now, limits.window, limits.counted, limits.paced)
+    for kind, partition, when, n in await tx.fetch(place.sql["line_used"], *asked):
         if kind == 0:
             live[partition] = n
         elif kind == 1:

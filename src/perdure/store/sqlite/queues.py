@@ -102,7 +102,7 @@ def counts(conn: Connection, app: str, bound: int) -> dict[str, QueueCount]:
 
 def claim(conn: Connection, app: str, want: LineRequest, now: int) -> LineClaim:
     row = _get(conn, app, want.queue)
-    if row is None or row.paused or not still_counts(conn, want.owner, want.series):
+    if row is None or row.paused:
         return LineClaim()
     dealer = Dealer(row.limits, _used(conn, app, row, now), want.limit, want.mine)
     if not dealer.room:
@@ -186,6 +186,8 @@ def _take(
 ) -> list[Claimed]:
     """So many from between each pair of lanes, one each in turn."""
     picked: list[tuple[int, int, str]] = []
+    if not still_counts(conn, want.owner, want.series):
+        return []
     for nth, ((low, high), quota) in enumerate(quotas.items()):
         items = [
             item

@@ -70,27 +70,28 @@ picked as materialized (
 select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
 from c join picked on picked.id = c.id order by picked.lane, picked.since, c.id
 
--- What a queue has let through that is still in progress, by partition (0), and what it let through lately (1: since
--- `$4`). Slots of what is over, and what was before, are deleted.
+-- What a queue has let through that is still in progress, by partition (0), if that is limited (`$5`), and what it let
+-- through lately (1: since `$4`), if that is (`$6`). Slots of what is over, and what was before, are deleted.
 -- name: line_used
 with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 s as materialized (
     select x.place, w.partition, coalesce((w.status in (1, 2, 3) or w.reason = 'paused') and w.lane is null and w.queue = $2, false) as counts
-    from (select ctid as place, id from perdure.slot where app = $1 and queue = $2 order by id) x
+    from (select ctid as place, id from perdure.slot where $5::boolean and app = $1 and queue = $2 order by id) x
     left join lateral (
         select partition, status, reason, lane, queue from perdure.workflow
         where app = $1 and id = x.id offset 0) w on true),
 gone as (delete from perdure.slot k where k.ctid = any(array(select place from s where not counts))),
 old as (
     delete from perdure.pace k where k.ctid = any(array(
-        select ctid from perdure.pace where app = $1 and queue = $2 and at < (select now from t) - $4::bigint)))
+        select ctid from perdure.pace
+        where $6::boolean and app = $1 and queue = $2 and at < (select now from t) - $4::bigint)))
 select 2 as kind, '' as partition, (select now from t) as at, 0::bigint as n
 union all
 select 0, partition, 0, count(*) from s where counts group by partition
 union all
 select 1, partition, at, n::bigint from perdure.pace
-where app = $1 and queue = $2 and at >= (select now from t) - $4::bigint
+where $6::boolean and app = $1 and queue = $2 and at >= (select now from t) - $4::bigint
 
 -- The partitions that stand in line, by hopping along the index: up to `$5` lanes of which each is another partition's
 -- first, beyond `$3` and below `$4`.
