@@ -153,6 +153,18 @@ async def test_alone_it_costs_three_statements_at_most(app: Any, calls: Counter[
     assert sum(sent(calls).values()) <= 3 * 20, sent(calls)
 
 
+async def test_what_comes_through_a_line_asks_for_mail_only_where_some_waits(app: Any, calls: Counter[str]) -> None:
+    line = app.queue("line")
+    handle = await app.waits.options(id="w", queue=line, delay=3600).start()
+    await handle.send(7, "word")
+    assert await (await app.work.options(queue=line).start(3)).result() == 3
+    assert calls["claim_line"]
+    assert not calls["inbox"]
+    await handle.resume()
+    assert await handle.result() == 7
+    assert calls["inbox"] == 1
+
+
 async def test_a_start_and_its_result_read_nothing_in_the_same_process(app: Any, calls: Counter[str]) -> None:
     handle = await app.work.start(1)
     await handle.result()

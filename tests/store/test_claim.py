@@ -20,6 +20,7 @@ from tests.store.build import (
     T,
     close,
     dump,
+    letin,
     one,
     outside,
     own,
@@ -178,6 +179,21 @@ async def test_a_cancel_wake_makes_work_claimable_and_stays_known_in_the_row(sto
     assert got.row.id == "w"
     assert got.row.cancel is not None
     assert (await dump(store))["wake"] == []
+
+
+async def test_a_claim_tells_for_whom_mail_waits(store: Store) -> None:
+    await queued(store, "written", "read", "alone", "lined", queue=None)
+    await queued(store, "in line", queue="q")
+    await store.make_queues(["q"], now=T)
+    mail = {id: send(id) for id in ("written", "read", "in line")}
+    await one(store, outside(sends=[*mail.values()]))
+    claims = {c.row.id: c for c in await store.claim(want(1 + 3, owner=ME), now=T)}
+    assert {id for id, c in claims.items() if c.mail} == {"written", "read"}
+    took = unit("read", claims["read"].row.claim or b"", records=[record(1, Kind.RECV)], taken=[(mail["read"].mid, 1)])
+    assert (await one(store, took)).applied
+    adopted = {c.row.id for c in await store.adopt([ME], want(owner=OTHER), now=T) if c.mail}
+    assert adopted == {"written"}
+    assert [c.mail for c in (await store.claim_line(letin("q"), now=T)).claimed] == [True]
 
 
 async def test_two_claimers_share_the_work(make_store: MakeStore) -> None:

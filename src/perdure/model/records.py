@@ -137,6 +137,7 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     input: bytes
     since: int | None = None  # of what was ready, not orphaned: when it was due
     versioned: bool = True  # whether it had a version before this claim gave it the claimer's
+    mail: bool = True  # whether a message waits for it, or may
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):

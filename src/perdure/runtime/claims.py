@@ -51,7 +51,8 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
         histories = await store.histories([c.row.key for c in old])
     asked = await questions(host, old)
     mail: dict[str, list[Message]] = {}
-    for message in await store.inbox([c.row.id for c in claimed]):
+    written_to = [c.row.id for c in claimed if c.mail]
+    for message in await store.inbox(written_to) if written_to else ():
         mail.setdefault(message.dest, []).append(message)
     late = await line_up(host, [*fresh, *old], histories)
     for c in (as_declared(host, c) for c in [*fresh, *old] if c.row.id not in late):

@@ -85,11 +85,11 @@ def workflow(r: Row) -> WorkflowRow:
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[36] or "").encode())
+    return Claimed(row=workflow(r), input=(r[36] or "").encode(), mail=r[37])
 
 
 def ready(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[36] or "").encode(), since=r[37], versioned=r[38])
+    return Claimed(row=workflow(r), input=(r[36] or "").encode(), mail=r[37], since=r[38], versioned=r[39])
 
 
 def ended(r: Row) -> Ended:

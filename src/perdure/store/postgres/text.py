@@ -40,6 +40,10 @@ c as (
     returning w.*)"""
 
 
+# What a claim answers of each: its row, its input, and whether a message waits for it.
+CLAIMED = f"""{ROW}, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run),
+    exists (select from perdure.message m where m.app = $1 and m.dest = c.id and m.taken_seq is null)"""  # noqa: S608  constants
+
 # The deaths in a row that a running workflow was in flight at: none if it got anywhere under the claim that ended, that
 # is, if a record came after it that is more than an attempt, a cancel, an intent or a decision.
 TRIES = """case when {w}.attempts = 0 or exists (
@@ -113,7 +117,8 @@ def statements(schema: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name, sql in queries("perdure.store.postgres").items():
         spelled = (
-            sql.replace("@row", ROW)
+            sql.replace("@claimed", CLAIMED)
+            .replace("@row", ROW)
             .replace("@lane", LANE)
             .replace("@noted", NOTED)
             .replace("@given", GIVEN)

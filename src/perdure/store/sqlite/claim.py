@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
+
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed
 from perdure.store.asks import ClaimRequest
@@ -45,7 +47,7 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
     calm = sorted(due.keys() - spared, key=lambda one: (due[one], one))
     taken = take(conn, app, _let(want, calm, queues)[: want.limit], want, now)
     return [
-        Claimed(one.row, one.input, since=due[one.row.id], versioned=one.row.id not in unversioned) for one in taken
+        msgspec.structs.replace(one, since=due[one.row.id], versioned=one.row.id not in unversioned) for one in taken
     ]
 
 

@@ -82,7 +82,7 @@ def workflow(r: Row) -> WorkflowRow:
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=r[36])
+    return Claimed(row=workflow(r), input=r[36], mail=bool(r[37]))
 
 
 def ended(r: Row) -> Ended:

@@ -52,7 +52,7 @@ picked as materialized (
     where (c.free is null or r.n <= c.free) and (@counts $12)
     order by 2, 1 limit $3),
 @take
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run),
+select @claimed,
     picked.since, picked.version > ''
 from c join picked on picked.id = c.id order by picked.since, c.id
 
@@ -76,7 +76,7 @@ picked as materialized (
     where (c.free is null or f.n <= c.free) and (@counts $13)),
 @take_dead,
 @noted
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+select @claimed
 from c order by c.id
 
 -- The suspects among them, those of the fewest deaths first.
@@ -105,7 +105,7 @@ picked as materialized (
     where (c.free is null or f.n <= c.free) and (@counts $13)),
 @take_dead,
 @noted
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+select @claimed
 from c order by c.id
 
 -- Those of the incarnations `$2` that died with a suspect of version `$3`.
@@ -136,7 +136,7 @@ picked as materialized (
         for no key update) w
     where w.run = u.run limit $3),
 @take
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+select @claimed
 from c order by c.id
 
 -- One look: wakes for what `$3` holds, when something becomes claimable, what it owns beyond the held `$4`, `$5` (asked

@@ -67,7 +67,7 @@ due as materialized (
 picked as materialized (
     select id, lane, since from due where (@counts $12) order by lane, since, id limit (select free from q)),
 @take
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+select @claimed
 from c join picked on picked.id = c.id order by picked.lane, picked.since, c.id
 
 -- What a queue has let through that is still in progress, by partition (0), if that is limited (`$5`), and what it let
@@ -134,7 +134,7 @@ paces as (
     insert into perdure.pace (app, queue, partition, at, n)
     select $1, $10::text, c.partition, (select now from t), count(*) from c where $12::boolean group by c.partition
     on conflict (app, queue, partition, at) do update set n = pace.n + excluded.n)
-select @row, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run)
+select @claimed
 from c join picked on picked.id = c.id order by picked.place, picked.n
 
 -- Hands back those that are held under `$3` and were never begun, in the lines of the queues `$5` that their code

@@ -134,7 +134,7 @@ select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
     f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause,
-    p.input
+    p.input, exists (select 1 from message m where m.app = f.app and m.dest = f.id and m.taken_seq is null)
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2
 
