@@ -91,7 +91,7 @@ LINES: tuple[Line, ...] = (
     ),
     line("sync_many", "sync: 5,000 x 1, start_many", RATE_W, only("sync_many", 5000), T("burst", 0.5), group="sync"),
     line(
-        "sync_threads", "sync: 5,000 x 1, 16 threads", RATE_W, only("sync_threads", 5000), T("burst", 0.5),
+        "sync_threads", "sync: 5,000 x 1, 16 threads", RATE_W, only("sync_threads", 5000),
         group="sync",
     ),
     line(
