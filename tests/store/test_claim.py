@@ -12,6 +12,8 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Incarnation, Kind
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Continue, Hold, Park, Release
+from perdure.store import asks
+from perdure.store.asks import ClaimRequest
 from perdure.store.base import Store
 from tests.store.build import (
     ME,
@@ -36,6 +38,10 @@ from tests.store.build import (
 )
 
 MakeStore = Callable[[str], Awaitable[Store]]
+
+
+def but(of: ClaimRequest, **fields: object) -> ClaimRequest:
+    return msgspec.structs.replace(of, **fields)
 
 
 async def parked(store: Store, id: str, until: int | None = None, now: int = T, parent: str | None = None) -> bytes:
@@ -194,6 +200,29 @@ async def test_a_claim_tells_for_whom_mail_waits(store: Store) -> None:
     adopted = {c.row.id for c in await store.adopt([ME], want(owner=OTHER), now=T) if c.mail}
     assert adopted == {"written"}
     assert [c.mail for c in (await store.claim_line(letin("q"), now=T)).claimed] == [True]
+
+
+async def test_wakes_are_looked_at_a_bounded_number_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whom nobody here can claim stand in nobody's way, however many there are."""
+    monkeypatch.setattr(asks, "WAKES", 2)
+    await parked(store, "a")  # of a version that is not ours, and written to three times
+    await one(store, outside(sends=[send("a") for _ in range(3)]))
+    for id in "cdef":
+        await parked(store, id)
+        await one(store, outside(sends=[send(id)]))
+    await running(store, "b")
+    await one(store, outside(sends=[send("b")]))
+    poll = await store.poll(ME, None, "v2", now=T)
+    assert (poll.claimable, poll.wakes, poll.after) == (None, [], "a")
+    assert await store.claim(want(version="v2"), now=T) == []
+    poll = await store.poll(ME, None, "v1", after="a", now=T)
+    assert ([wake.dest for wake in poll.wakes], poll.claimable, poll.after) == (["b"], T, "c")
+    assert [c.row.id for c in await store.claim(but(want(), after="a"), now=T)] == ["c"]
+    poll = await store.poll(ME, None, "v1", after="c", now=T)
+    assert (poll.claimable, poll.after) == (T, "e")
+    assert [c.row.id for c in await store.claim(but(want(), after="c"), now=T)] == ["d", "e"]
+    poll = await store.poll(ME, None, "v1", after="e", now=T)
+    assert (poll.claimable, poll.after) == (T, ""), "that is all of them"
 
 
 async def test_two_claimers_share_the_work(make_store: MakeStore) -> None:

@@ -56,7 +56,7 @@ from perdure.runtime.sweeper import Sweeper
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following
-from perdure.runtime.wakes import take_wakes
+from perdure.runtime.wakes import Window, take_wakes
 from perdure.store.asks import ClaimRequest
 from perdure.versions.routing import target
 
@@ -132,6 +132,7 @@ class Executor:
         self._looking: asyncio.Task[None] | None = None
         self._again = False
         self.looks = 0
+        self.window = Window()
         self.taking = asyncio.Lock()  # one at a time, or a look takes what the reaper adopts for rows that nobody runs
         self._interval = POLL_SECONDS_MIN
         self._poll: asyncio.TimerHandle | None = None
@@ -346,7 +347,9 @@ class Executor:
             if self.looks % LOST_EVERY == 1:
                 await self.queues.be_sure()
                 held = [e.run.key for e in self.executions.values()]
-            poll = await self.line.store.poll(self.me.id, held, self.version, fresh=self.following.fresh, now=stamp())
+            poll = await self.line.store.poll(
+                self.me.id, held, self.version, fresh=self.following.fresh, after=self.window.after, now=stamp()
+            )
             self.line.clock.observe(poll.now)
             if poll.wakes:
                 self._interval = POLL_SECONDS_MIN
@@ -356,12 +359,11 @@ class Executor:
             self.queues.unsure = self.queues.unsure and held is None
             await self.queues.know(poll)
             await self.scheduler.after(poll)
-            if poll.claimable is not None and poll.claimable <= poll.now:
-                await self._claim()
-            elif poll.claimable is not None:
+            more = poll.claimable is not None and poll.claimable <= poll.now and await self._claim()
+            if poll.claimable is not None and poll.claimable > poll.now:
                 self.look_at(poll.claimable)
-            if await self.queues.take(poll):
-                self._again = True
+            self._again = self.window.moved(poll, stays=more) or self._again
+            self._again = await self.queues.take(poll) or self._again
         except DatabaseTrouble as trouble:
             log.info("the database is in trouble, looking again later: %s", trouble)
             self.answer_lost()
@@ -379,17 +381,15 @@ class Executor:
             self._due.cancel()
         self._due = self.line.timers.at(when, self.look)
 
-    async def _claim(self) -> None:
-        if not self.may_begin():
-            return  # it could not be run here
-        limit = min(CLAIM_BATCH, self.space)
+    async def _claim(self) -> bool:
+        """Whether there may be more."""
+        limit = min(CLAIM_BATCH, self.space) if self.may_begin() else 0
         if not limit:
-            return
+            return False  # it could not be run here
         claimed = await self.line.store.claim(self.request(limit), now=self.line.clock.stamp())
         if claimed:
             await self.take_on(claimed)
-        if len(claimed) == limit or among(claimed):
-            self._again = True
+        return len(claimed) == limit or among(claimed)
 
     @property
     def space(self) -> int:

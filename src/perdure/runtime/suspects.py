@@ -11,6 +11,7 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.queues import Queues
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.upgrades import Following
+from perdure.runtime.wakes import Window
 from perdure.store.asks import ClaimRequest
 
 SUSPECT_DEATHS = 2  # in a row; as in the stores' SQL
@@ -43,6 +44,7 @@ class Host(Protocol):
     following: Following
     suspects: Suspects
     queues: Queues
+    window: Window
 
 
 def request_of(host: Host, limit: int) -> ClaimRequest:
@@ -54,6 +56,7 @@ def request_of(host: Host, limit: int) -> ClaimRequest:
     return ClaimRequest(
         owner=host.me.id, token=host.line.new_token(), version=host.version, limit=limit, fresh=host.following.fresh,
         suspect=not host.suspects.at_work(), full=full, some=some, series=host.queues.series if full or some else None,
+        after=host.window.after,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.pausing import Pausing
 from perdure.runtime.post import Post
 from perdure.runtime.waits import EventWait
+from perdure.store.asks import Poll
 
 
 class Host(Protocol):
@@ -24,6 +25,22 @@ class Host(Protocol):
     line: Line
     executions: dict[str, Execution]
     post: Post
+
+
+class Window:
+    """Which of an app's wakes are looked at: a bounded number, from where the look before has ended, and round again.
+
+    So a look costs the same however many there are, and whosever they are, and a turn of looks sees them all.
+    """
+
+    def __init__(self) -> None:
+        self.after = ""
+
+    def moved(self, poll: Poll, *, stays: bool) -> bool:
+        """Move on unless it ``stays``, since not all in it was claimed; whether to look again at once."""
+        if not stays:
+            self.after = poll.after
+        return stays or bool(self.after)
 
 
 async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:

@@ -9,6 +9,8 @@ from perdure.model.records import Ended, Wake, WorkflowRow
 from perdure.model.states import Status
 from perdure.store.lines import Line
 
+WAKES = 1000  # wakes that one look reads, whosever they are
+
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Ask for up to ``limit`` workflows that are ready: due (scheduled, queued, waiting with time up) or woken."""
@@ -22,6 +24,7 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     full: tuple[str, ...] = ()  # queues that let the owner have nothing more, of what went through their lines, either
     some: tuple[tuple[str, int], ...] = ()  # queues that let it have so many more
     series: int | None = None  # where these are an executor's own limits: see `new_series`
+    after: str = ""  # of the woken, those among the wakes that a look reads from here on: see `Poll.after`
 
 
 class Poll(msgspec.Struct, frozen=True):
@@ -36,6 +39,7 @@ class Poll(msgspec.Struct, frozen=True):
     told: list[tuple[str, str]] = msgspec.field(default_factory=lambda: [])  # in line and told to cancel: id, reason
     revision: int = 0  # of all queues together: another one if any was changed
     schedule: int | None = None  # when the next schedule fires, now if one has something to do, None if none
+    after: str = ""  # there may be wakes beyond this id, which were not looked at; "" if all that followed were
 
 
 class Found(msgspec.Struct, frozen=True):

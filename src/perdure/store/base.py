@@ -254,11 +254,13 @@ class Store(Protocol):
         version: str = "",
         *,
         fresh: bool = True,
+        after: str = "",
         now: int | None = None,
     ) -> Poll:
         """One cheap look for all waits together: wakes for what ``owner`` holds, when something becomes claimable.
 
-        Of ``version`` or, if ``fresh``, of none is what may become claimable.
+        Of ``version`` or, if ``fresh``, of none is what may become claimable. Of the wakes for ids after ``after`` a
+        bounded number is looked at; where there are more, the next look goes on from ``Poll.after``.
 
         ``held`` None: do not search for lost claims (the search reads all that ``owner`` holds).
         """

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed, Wake
+from perdure.store import asks
 from perdure.store.asks import ClaimRequest, Poll
 from perdure.store.lines import lines_of
 from perdure.store.postgres import rows
@@ -21,7 +22,7 @@ from perdure.store.postgres.connection import Link
 async def claim(link: Link, place: Place, want: ClaimRequest, now: int | None) -> list[Claimed]:
     found = await link.fetch(
         place.sql["claim_ready"], place.app, now, want.limit, want.owner, want.token, want.version,
-        "" if want.fresh else want.version, want.suspect, *_let(want), writing=True,
+        "" if want.fresh else want.version, want.suspect, *_let(want), want.after, asks.WAKES, writing=True,
     )  # fmt: skip
     return [rows.ready(row) for row in found]
 
@@ -70,17 +71,20 @@ async def poll(
     now: int | None,
     *,
     fresh: bool,
+    after: str,
 ) -> Poll:
     """One statement; ``held`` None spares it the search for what ``owner`` holds without knowing."""
     known = held or ()
     ids, runs = [key.id for key in known], [key.run for key in known]
     row = await link.fetchrow(
-        place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version, "" if fresh else version
-    )
+        place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version, "" if fresh else version,
+        after, asks.WAKES,
+    )  # fmt: skip
     wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), row[14] or (), strict=True)]
     lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
     return Poll(
         now=row[0], wakes=wakes, claimable=row[1], lost=lost,
         lines=lines_of(zip(row[7] or (), row[8] or (), strict=True)), due=row[9],
         told=list(dict(zip(row[10] or (), row[11] or (), strict=True)).items()), revision=row[12], schedule=row[13],
+        after=row[15] or "",
     )  # fmt: skip

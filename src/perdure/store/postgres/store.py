@@ -212,9 +212,10 @@ class PostgresStore:
         version: str = "",
         *,
         fresh: bool = True,
+        after: str = "",
         now: int | None = None,
     ) -> Poll:
-        return await claim.poll(self._reading, self._place, owner, held, version, now, fresh=fresh)
+        return await claim.poll(self._reading, self._place, owner, held, version, now, fresh=fresh, after=after)
 
     # -- executors
 

@@ -40,9 +40,12 @@ c as (
     returning w.*)"""
 
 
-# What a claim answers of each: its row, its input, and whether a message waits for it.
+# What a claim answers of each: its row, its input, and whether a message waits for it. Not `exists`, which may be
+# planned to read all messages of the app at once.
 CLAIMED = f"""{ROW}, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run),
-    exists (select from perdure.message m where m.app = $1 and m.dest = c.id and m.taken_seq is null)"""  # noqa: S608  constants
+    coalesce((
+        select true from perdure.message m
+        where m.app = $1 and m.dest = c.id and m.taken_seq is null limit 1), false)"""  # noqa: S608  constants
 
 # The deaths in a row that a running workflow was in flight at: none if it got anywhere under the claim that ended, that
 # is, if a record came after it that is more than an attempt, a cancel, an intent or a decision.

@@ -12,6 +12,7 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Claimed
+from perdure.store import asks
 from perdure.store.asks import ClaimRequest
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows
@@ -34,7 +35,7 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
     for query, bindings in (
         ("workflow_due", (app, now, want.limit, other, want.suspect, full)),
         ("workflow_due", (app, now, want.limit, want.version, want.suspect, full)),
-        ("workflow_woken", (app, want.limit, want.version, other, want.suspect, full)),
+        ("workflow_woken", (app, want.limit, want.version, other, want.suspect, full, want.after, asks.WAKES)),
     ):
         for at, id, queue, suspect, versioned in conn.execute(Q[query], bindings):
             due[id] = min(at, due.get(id, at))

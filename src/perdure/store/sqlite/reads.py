@@ -9,6 +9,7 @@ from typing import Any
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.model.states import CODE
+from perdure.store import asks
 from perdure.store.asks import Fates, Filter, Found, Poll
 from perdure.store.lines import lines_of, versions_of
 from perdure.store.sql import queries
@@ -86,28 +87,32 @@ def poll(
     now: int,
     *,
     fresh: bool,
+    after: str,
 ) -> Poll:
+    window = (after, asks.WAKES)
+    seen, last = conn.execute(Q["wake_window"], (app, *window)).get
+    beyond = last if seen == asks.WAKES else ""
     wakes: list[Wake] = []
     lost: list[RunKey] = []
     if owner is not None:
-        wakes = [Wake(*r) for r in conn.execute(Q["wake_held"], (app, owner))]
+        wakes = [Wake(*r) for r in conn.execute(Q["wake_held"], (app, owner, *window))]
         if held is not None:
             known = set(held)
             lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
             lost.sort()
     claimable: int | None = None
-    for woken, *due in conn.execute(Q["workflow_claimable"], (app, version, "" if fresh else version)):
+    for woken, *due in conn.execute(Q["workflow_claimable"], (app, version, "" if fresh else version, *window)):
         times = [now] if woken else [max(until, now) for until in due if until is not None]
         claimable = min(times, default=None)
     fires = schedules.next_due(conn, app, now)
     if owner is None:
-        return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost, schedule=fires)
+        return Poll(now=now, wakes=wakes, claimable=claimable, lost=lost, schedule=fires, after=beyond)
     versions = versions_of(version, fresh=fresh)
     return Poll(
         now=now, wakes=wakes, claimable=claimable, lost=lost, lines=lines_of(queues.lines(conn, app, versions)),
         due=queues.due(conn, app, versions),
-        told=[(id, reason) for id, reason in conn.execute(Q["line_told"], (app,))],
-        revision=conn.execute(Q["queue_revisions"], (app,)).get, schedule=fires,
+        told=[(id, reason) for id, reason in conn.execute(Q["line_told"], (app, *window))],
+        revision=conn.execute(Q["queue_revisions"], (app,)).get, schedule=fires, after=beyond,
     )  # fmt: skip
 
 

@@ -223,9 +223,12 @@ class SQLiteStore:
         version: str = "",
         *,
         fresh: bool = True,
+        after: str = "",
         now: int | None = None,
     ) -> Poll:
-        return await self._read(lambda conn: reads.poll(conn, self.app, owner, held, version, _clock(now), fresh=fresh))
+        return await self._read(
+            lambda conn: reads.poll(conn, self.app, owner, held, version, _clock(now), fresh=fresh, after=after)
+        )
 
     # -- executors
 

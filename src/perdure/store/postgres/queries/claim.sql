@@ -10,7 +10,8 @@
 
 -- Ready workflows of versions `$6` and `$7` (that of what has none yet, or the same again), oldest due first; woken
 -- ones are due since they began to wait. Their wakes and watches go with them.
--- If `$8` one suspect may be among them (see docs/internals/recovery.md), else none: the first that is due.
+-- If `$8` one suspect may be among them (see docs/internals/recovery.md), else none: the first that is due. Woken ones are
+-- looked for among the `$14` wakes for ids after `$13`.
 -- name: claim_ready
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -23,7 +24,9 @@ due as materialized (
             and status < 5 and (attempts < 2 or $8::boolean) and (queue is null or queue <> all($9::text[]))
         order by owner, version, lane, until limit $3 for no key update skip locked) w),
 mail as materialized (
-    select dest, bool_or(cancel is not null) as command from perdure.wake where app = $1 group by dest),
+    select dest, bool_or(cancel is not null) as command
+    from (select dest, cancel from perdure.wake where app = $1 and dest > $13 order by dest, nonce limit $14) x
+    group by dest),
 woken as materialized (
     select w.id, w.updated as since, w.suspect, w.queue, w.version
     from (
@@ -139,7 +142,7 @@ picked as materialized (
 select @claimed
 from c order by c.id
 
--- One look: wakes for what `$3` holds, when something becomes claimable, what it owns beyond the held `$4`, `$5` (asked
+-- One look, at the `$10` wakes for ids after `$9`: wakes for what `$3` holds, when something becomes claimable, what it owns beyond the held `$4`, `$5` (asked
 -- for by `$6`), and when a schedule fires; `$7` and `$8` are the versions that the asker takes, as above. And of queues,
 -- for who works (`$3`): whose lines are not empty, found by hopping from queue to queue, each with its first and last
 -- lane; when something is to be lined up, or has stood in line for too long; who in line is told to cancel; and what
@@ -147,10 +150,11 @@ from c order by c.id
 -- name: poll
 with recursive t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
+x as materialized (
+    select dest, nonce, cancel from perdure.wake where app = $1 and dest > $9 order by dest, nonce limit $10),
 k as materialized (
     select w.status, w.reason, w.owner, w.version, w.lane, w.pause, x.dest, x.nonce, x.cancel
-    from (select dest, nonce, cancel from perdure.wake where app = $1 order by dest, nonce) x
-    cross join lateral (
+    from x cross join lateral (
         select status, reason, owner, version, lane, pause from perdure.workflow
         where app = $1 and id = x.dest offset 0) w
     where w.status < 5),
@@ -220,5 +224,5 @@ select t.now,
     then t.now
     else (select greatest(next, t.now) from perdure.schedule
         where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end,
-    mine.pauses
+    mine.pauses, (select case when count(*) = $10 then max(dest) end from x)
 from t, mine, stray, lines, told

@@ -116,11 +116,12 @@ returning id
 -- name: queue_cursor
 update queue set cursor = ?3 where app = ?1 and name = ?2
 
--- Who in line is told to cancel.
+-- Who in line is told to cancel, by one of the ?3 wakes for ids after ?2.
 -- name: line_told
 select distinct w.dest, w.cancel
-from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-where w.app = ?1 and w.cancel is not null and f.lane is not null and f.status < 5
+from (select * from wake where app = ?1 and dest > ?2 order by dest, nonce limit ?3) w
+cross join workflow f on f.app = ?1 and f.id = w.dest
+where w.cancel is not null and f.lane is not null and f.status < 5
 order by w.dest
 
 -- Remembers when somebody has been in line for too long.

@@ -13,11 +13,17 @@ delete from wake where app = ?1 and dest = ?2 and nonce = ?3 returning dest, can
 -- name: wake_clear
 delete from wake where app = ?1 and dest = ?2
 
--- Wakes for what an owner holds.
+-- How many of the ?3 wakes for ids after ?2 there are, and the last of these ids.
+-- name: wake_window
+select count(*), coalesce(max(dest), '')
+from (select dest from wake where app = ?1 and dest > ?2 order by dest, nonce limit ?3)
+
+-- Among these (?3, ?4) wakes for what an owner holds.
 -- name: wake_held
 select w.dest, w.nonce, w.cancel, f.pause
-from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-where w.app = ?1 and f.owner = ?2 and f.status = 2
+from (select * from wake where app = ?1 and dest > ?3 order by dest, nonce limit ?4) w
+cross join workflow f on f.app = ?1 and f.id = w.dest
+where f.owner = ?2 and f.status = 2
 order by w.dest, w.nonce
 
 -- Wakes whoever watches a workflow.

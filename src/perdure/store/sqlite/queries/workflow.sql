@@ -68,22 +68,25 @@ where app = ?1 and owner is null and version = ?4 and lane is null and until <= 
     and (attempts < 2 or ?5) and (queue is null or queue not in (select value from json_each(?6)))
 order by until, id limit ?3
 
--- Unclaimed workflows that have a reason to look again; due since they began to wait, so that no backlog starves them.
+-- Unclaimed workflows that have a reason to look again, among those for whom the ?8 wakes are that are for ids after ?7;
+-- due since they began to wait, so that no backlog starves them.
 -- name: workflow_woken
 select distinct f.updated, f.id, f.queue, f.attempts >= 2, f.version > ''
-from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-where w.app = ?1 and f.version in (?4, ?3)
+from (select * from wake where app = ?1 and dest > ?7 order by dest, nonce limit ?8) w
+cross join workflow f on f.app = ?1 and f.id = w.dest
+where f.version in (?4, ?3)
     and (f.status = 3 or (w.cancel is not null and (f.status in (0, 1) or f.reason = 'paused') and f.lane is null))
     and (f.attempts < 2 or ?5) and (f.queue is null or f.queue not in (select value from json_each(?6)))
 order by f.updated, f.id limit ?2
 
--- Whether one of the versions ?2 and ?3 is woken (as above; no order is asked for), and when the next unclaimed one of
--- each becomes due.
+-- Whether one of the versions ?2 and ?3 is woken (as above, by ?4 and ?5; no order is asked for), and when the next
+-- unclaimed one of each becomes due.
 -- name: workflow_claimable
 select
     exists (
-        select 1 from wake w cross join workflow f on f.app = w.app and f.id = w.dest
-        where w.app = ?1 and f.version in (?3, ?2)
+        select 1 from (select * from wake where app = ?1 and dest > ?4 order by dest, nonce limit ?5) w
+        cross join workflow f on f.app = ?1 and f.id = w.dest
+        where f.version in (?3, ?2)
             and (f.status = 3
                 or (w.cancel is not null and (f.status in (0, 1) or f.reason = 'paused') and f.lane is null))),
     (select until from workflow

@@ -1,0 +1,87 @@
+"""Wakes in their thousands: each look reads a bounded number, and a turn of looks sees them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from perdure import App, Topic, recv
+from perdure.model.records import Wake
+from perdure.runtime.wakes import Window
+from perdure.store import asks
+from perdure.store.asks import Poll
+from tests.runtime.support import executor, until
+
+word = Topic[int]("word")
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look reads three wakes."""
+    monkeypatch.setattr(asks, "WAKES", 3)
+
+
+def mailboxes(version: str, database: str) -> Any:
+    app: Any = App("shop", database=database, version=version, adopt="never")
+
+    @app.workflow(name="mailbox", versioning="pinned")
+    async def mailbox(count: int) -> int:
+        return sum([await recv(word) for _ in range(count)])
+
+    app.mailbox = mailbox
+    return app
+
+
+async def test_all_that_are_written_to_are_woken(few: None, quick_eviction: None, database: str) -> None:
+    app = mailboxes("v1", database)
+    async with app:
+        ids = [f"w{n}" for n in range(20)]
+        for id in ids:
+            await app.mailbox.options(id=id).start(2)
+        await until(lambda: gone(app))
+        for number in (1, 10):
+            for id in ids:
+                await app.client.handle(id).send(number, word)
+        assert [await app.client.handle(id).result() for id in ids] == [11] * 20
+
+
+async def test_those_that_nobody_here_can_wake_stand_in_nobodys_way(
+    few: None, quick_eviction: None, database: str
+) -> None:
+    old, new = mailboxes("v1", database), mailboxes("v2", database)
+    async with old:
+        for n in range(9):
+            await old.mailbox.options(id=f"a{n}").start(1)
+        await until(lambda: gone(old))
+    async with new:
+        for n in range(9):
+            await new.client.handle(f"a{n}").send(1, word)  # they wait for an executor of their version
+        handle = await new.mailbox.options(id="z").start(1)
+        await until(lambda: gone(new))
+        await handle.send(7, word)
+        assert await handle.result() == 7
+        work = executor(new)
+        work.look()
+        await until(lambda: ended(work))
+
+
+async def gone(app: Any) -> bool:
+    """Whether all that runs here has left memory."""
+    return not executor(app).executions
+
+
+async def ended(work: Any) -> bool:
+    """Whether it waits for the next poll: a turn ends, though there are always more wakes than a look reads."""
+    return work._looking is None and not work._again and work.window.after == ""
+
+
+def test_a_window_moves_on_unless_not_all_in_it_was_claimed() -> None:
+    window = Window()
+    poll = Poll(now=0, wakes=[Wake("a", b"n", None, None)], claimable=0, lost=[], after="m")
+    assert window.moved(poll, stays=True)
+    assert window.after == ""
+    assert window.moved(poll, stays=False)
+    assert window.after == "m"
+    assert not window.moved(Poll(now=0, wakes=[], claimable=None, lost=[]), stays=False)
+    assert window.after == "", "round again"
