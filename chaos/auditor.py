@@ -10,10 +10,10 @@ from chaos.plan import ACCOUNTS, CENTS
 
 SECONDS = 0.5  # between two looks
 ACCOUNT_AND_MOVES = """
-    select name, cents,
-        (select coalesce(sum(cents), 0) from chaos_moved where target = name),
-        (select coalesce(sum(cents), 0) from chaos_moved where source = name)
-    from chaos_account order by name
+    select a.name, a.cents,
+        (select coalesce(sum(m.cents), 0) from chaos_moved m where m.target = a.name),
+        (select coalesce(sum(m.cents), 0) from chaos_moved m where m.source = a.name)
+    from chaos_account a order by a.name
 """
 
 

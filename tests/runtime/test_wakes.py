@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from perdure import App, Topic, recv
+from perdure.errors import DatabaseTrouble
 from perdure.model.records import Wake
 from perdure.runtime.wakes import Window
 from perdure.store import asks
@@ -74,6 +76,76 @@ async def gone(app: Any) -> bool:
 async def ended(work: Any) -> bool:
     """Whether it waits for the next poll: a turn ends, though there are always more wakes than a look reads."""
     return work._looking is None and not work._again and work.window.after == ""
+
+
+class Slow:
+    """A store whose first look for an end is answered late."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.looked, self.answers = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def ended(self, ids: Any) -> Any:
+        found = await self._store.ended(ids)
+        if not self.looked.is_set():
+            self.looked.set()
+            await self.answers.wait()
+        return found
+
+
+async def test_an_end_between_a_look_and_its_answer_wakes_who_was_put_away_meanwhile(
+    quick_eviction: None, database: str
+) -> None:
+    """The wake comes while the answer is on its way: it must not be used up, for nobody waits yet who could be told."""
+    gate = asyncio.Event()
+
+    def shop(name: str, listen: list[str]) -> Any:
+        app: Any = App("shop", database=database, executor_id=name, listen=listen)
+        line = app.queue("line")
+
+        @app.step(name="act")
+        async def act() -> int:
+            await gate.wait()
+            return 7
+
+        @app.workflow(name="child", queue=line)
+        async def child() -> int:
+            return await act()
+
+        @app.workflow(name="parent")
+        async def parent() -> int:
+            return await (await child.options(id="child").start()).result()
+
+        app.parent, app.child = parent, child
+        return app
+
+    boss, worker = shop("boss", []), shop("worker", ["line"])
+    made: list[Slow] = []
+    make = boss._home.make_store
+    boss._home.make_store = lambda *given: made.append(Slow(make(*given))) or made[-1]  # type: ignore[func-returns-value]
+    async with boss, worker:
+        handle = await boss.parent.options(id="parent").start()
+        slow = made[0]
+        await slow.looked.wait()
+        gate.set()
+        assert await worker.child.handle("child").result() == 7
+        looks = executor(boss).looks
+        executor(boss).look()
+        await until(lambda: executor(boss).looks > looks + 1)
+        await executor(boss).line.journal.drained()
+        executor(boss).executions["parent"].idle_since = 0.0  # it has been idle for longer than anybody is kept
+        slow.fates = trouble
+        slow.answers.set()
+        await until(lambda: gone(boss))
+        del slow.fates
+        assert await handle.result() == 7
+
+
+async def trouble(_ids: Any) -> Any:
+    raise DatabaseTrouble("not now")
 
 
 def test_a_window_moves_on_unless_not_all_in_it_was_claimed() -> None:

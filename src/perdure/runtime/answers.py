@@ -160,8 +160,9 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
         else:  # from whoever saw the end; the body must run in a turn of its own
             execution.line.loop.call_soon(lambda: _observe(execution, op, *execution.end_of_child(ended)))
 
-    if question.id in execution.children and not execution.row.epoch and execution.host.runs(question.id):
-        # Never claimed, so no wake was used up; and the child has yet to write its end.
+    untouched = not execution.row.epoch and not execution.woken  # no wake was used up, by a claim or since
+    if question.id in execution.children and untouched and execution.host.runs(question.id):
+        # The child has yet to write its end, or to hear that it is written: then its wake is still there.
         execution.begin_wait(op, execution.line.watcher.end(question.id, told))
     else:
         _read(execution, op, _look_for_end(execution, op, question.id, told), only_failure=True)

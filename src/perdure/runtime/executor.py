@@ -571,7 +571,7 @@ class Executor:
             log.warning(
                 "workflow %s was taken over by another executor, or lost in a failover; it stops here", execution.id
             )
-            self.looks = 0  # it may still be ours by its row
+            self.answer_lost()  # it may still be ours by its row
             self.line.loop.call_soon(self.look)
 
     def forget(self, execution: Execution) -> None:

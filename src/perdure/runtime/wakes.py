@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from perdure.client.line import Line
-from perdure.client.questions import ResultOf
+from perdure.client.questions import EventOf, ResultOf
 from perdure.model.records import Wake
 from perdure.runtime.execution import Execution
 from perdure.runtime.pausing import Pausing
@@ -48,7 +48,7 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
     acted: dict[str, list[bytes]] = {}
     for wake in wakes:
         execution = host.executions.get(wake.dest)
-        if execution is None or execution.gone or wake.nonce in execution.woken:
+        if execution is None or execution.gone or wake.nonce in execution.woken or _looks(execution):
             continue
         if wake.cancel is not None:
             execution.own("woken")[wake.nonce] = None
@@ -62,6 +62,17 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
         await host.post.read(acted)
         # Only now: trouble with those reads leaves the wakes to the next look.
         _let_go(host, acted)
+
+
+def _looks(execution: Execution) -> bool:
+    """Whether a wait of it is about to begin: it looks, and of what happens meanwhile it cannot be told yet.
+
+    Its wakes stay for the next look. Let go now, they would be missing if it is put away as soon as its wait begins.
+    """
+    return any(
+        isinstance(op.what, (ResultOf, EventOf)) and op.begun and op.path not in execution.waiting
+        for op in execution.run.asked.values()
+    )
 
 
 def _let_go(host: Host, acted: Mapping[str, list[bytes]]) -> None:
