@@ -15,6 +15,7 @@ from perdure.model.queues import Limits
 from perdure.model.records import Incarnation
 from perdure.model.states import Status
 from perdure.model.writes import Park, SetEvent, Unit
+from perdure.store.lines import Deduplicated
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres.connection import driver
 from perdure.store.postgres.migrate import migrations
@@ -465,4 +466,17 @@ async def test_a_lease_is_renewed_while_a_claim_looks_at_its_series(make: Make, 
     await third.conn.execute("begin")
     await third.conn.fetch("select 1 from perdure.incarnation where id = $1 for key share", ME)
     assert await store.heartbeat(ME, SECOND, now=T) is not None
+    await third.let_go()
+
+
+async def test_a_start_whose_key_is_taken_asks_for_no_lock_of_who_has_it(make: Make, third: Third) -> None:
+    """Locked, it would be passed over by a claim, and those behind it in its line let in first."""
+    store = await make()
+    await store.make_queues(["q"], now=T)
+    how = Deduplicated(key="k", debounce=None, debounce_max=None)
+    assert await store.start_once(start("a", queue="q"), how, now=T) is None
+    await third.hold("a")
+    found = await asyncio.wait_for(store.start_once(start("b", queue="q"), how, now=T), 2)
+    assert found is not None
+    assert found.id == "a"
     await third.let_go()

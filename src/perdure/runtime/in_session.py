@@ -5,6 +5,7 @@ Promise: what the flow came to counts, whatever leaving the session raises.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any
 
 from perdure.definitions import StepDef
 from perdure.runtime.attempts import Do, aperform, perform
+from perdure.sessions import find
 from perdure.sessions.find import aopened, opened
 
 log = logging.getLogger("perdure")
@@ -55,7 +57,8 @@ async def in_awaited_session(definition: StepDef, flow: Flow, body: Callable[[An
                 ending, ended = await aperform(flow(session), session, body), True
             except BaseException:
                 with suppress(Exception):
-                    await session.rollback()
+                    async with asyncio.timeout(find.LEAVE_SECONDS):
+                        await session.rollback()
                 raise
     except Exception as error:
         if not ended:

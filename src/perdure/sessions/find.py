@@ -5,9 +5,10 @@ Classes are known by module and name, so that no driver is imported for the sake
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
 from perdure.errors import Misuse
@@ -18,6 +19,7 @@ from perdure.sessions.psycopg import AsyncPsycopg, Psycopg
 from perdure.sessions.sqlalchemy import AsyncSqlAlchemy, SqlAlchemy
 from perdure.sessions.sqlite3 import Sqlite3
 
+LEAVE_SECONDS = 10.0  # that a session may take to be rolled back, and to be closed
 KINDS = (
     "a SQLAlchemy Session or Connection (or their async sisters), a psycopg 3 Connection or AsyncConnection, an "
     "asyncpg Connection, an apsw.Connection or a sqlite3.Connection"
@@ -114,7 +116,9 @@ async def aopened(source: Callable[[], Any]) -> AsyncGenerator[AsyncSession]:
         try:
             yield _waits(given, source)
         finally:
-            await given.close()
+            with suppress(TimeoutError):  # a server that is gone without a word never says goodbye
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await given.close()
     else:
         raise Misuse(_cannot(source, given, awaited=False))
 

@@ -230,6 +230,11 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
     assert start.queue is not None, "a deduplication key is a queue's"
     async with link.transaction() as tx:
         holder, made = await tx.fetchrow(sql["dedup_lock"], app, start.queue, how.key, start.id)
+        if holder != start.id and how.debounce is None:
+            # Read, not locked: a claim passes over who is locked, and lets in those behind.
+            has = await commands.get(tx, place, holder)
+            if has is not None and has.status.open and has.queue == start.queue:
+                return has
         locked = {row["id"]: row for row in await tx.fetch(sql["lock"], app, sorted({holder, start.id}))}
         if start.id in locked:  # by a first try, or another's
             if made:
@@ -239,7 +244,7 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
         if holder != start.id:
             row = await commands.get(tx, place, holder) if holder in locked else None
             if row is not None and row.status.open and row.queue == start.queue:
-                if how.debounce is None:
+                if how.debounce is None:  # open again
                     return row
                 if row.status in (Status.SCHEDULED, Status.QUEUED) and row.started is None and row.lane is not None:
                     return await _debounce(tx, place, start, how, row, now)
