@@ -23,7 +23,8 @@ from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.query.conditions import Query
+from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
 from perdure.store.sqlite import (
@@ -38,6 +39,7 @@ from perdure.store.sqlite import (
     reads,
     requests,
     schedules,
+    search,
     strays,
     streams,
     versions,
@@ -213,8 +215,11 @@ class SQLiteStore:
     async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
         return await self._read(lambda conn: decisions.decisions(conn, self.app, ids))
 
-    async def list(self, which: Filter) -> Found:
-        return await self._read(lambda conn: reads.listing(conn, self.app, which))
+    async def list(self, query: Query, *, limit: int = 100, cursor: str | None = None, now: int | None = None) -> Found:
+        return await self._read(lambda conn: search.page(conn, self.app, query, limit, cursor, _clock(now)))
+
+    async def count(self, query: Query, *, now: int | None = None) -> builtins.list[Counted]:
+        return await self._read(lambda conn: search.count(conn, self.app, query, _clock(now)))
 
     async def poll(
         self,

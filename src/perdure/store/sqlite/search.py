@@ -1,0 +1,101 @@
+"""How SQLite gets each fact, and what it says differently of a query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perdure.query.conditions import Fact, Kind, Query, Sign
+from perdure.query.problems import PROBLEMS
+from perdure.store.asks import Counted, Found
+from perdure.store.search import Search, counted, found
+from perdure.store.sqlite import rows
+from perdure.store.sqlite.driver import Connection
+
+ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updated, c.reason, c.detail, c.claim,
+    c.owner, c.epoch, c.attempts, max(c.last_seq, coalesce((select h.seq from history h
+        where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1), 0)),
+    c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
+    c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
+    c.versioning, c.partition, c.lane, c.expires, c.pause"""
+
+# A failure's JSON begins with its class, `{"type":"module:Qualname"`; the rest may be long, and is not parsed.
+_ERROR = """(select substr(n, instr(n, ':') + 1) from (
+        select substr(s, 1, instr(s, '"') - 1) as n from (
+            select substr(cast(p.output as text), 10, 1000) as s from payload p
+            where p.app = c.app and p.id = c.id and p.run = c.run and p.outcome = 2
+                and substr(cast(p.output as text), 1, 9) = '{"type":"')))"""
+_PROBLEMS = ", ".join(f"'{reason}'" for reason in PROBLEMS)
+
+# Attributes are JSON in a blob, which SQLite would take for JSON of its own form.
+_EACH = """exists (
+        select 1 from json_each(cast(c.attributes as text)) j
+        where instr(cast(c.attributes as text), '\\u0000') = 0 and j.key = {name} and {condition})"""
+
+
+class SQLiteSearch(Search):
+    """One statement of this dialect in the making."""
+
+    row = ROW
+    facts: Mapping[Fact, str] = {  # type: ignore[misc]  # a class variable here, too
+        **{fact: f"c.{fact}" for fact in Fact},
+        Fact.EXECUTOR: "(select i.executor from incarnation i where i.id = c.owner)",
+        Fact.DURATION: "(coalesce(c.closed, @now) - c.started)",
+        Fact.PROBLEM: f"(case when c.reason in ({_PROBLEMS}) then c.reason end)",
+        Fact.ERROR: _ERROR,
+    }
+
+    def give(self, value: Any, kind: Kind) -> str:
+        self.arguments.append(value)
+        return f"?{len(self.arguments)}"
+
+    def among(self, expression: str, values: Sequence[Any], kind: Kind) -> str:
+        return f"{expression} in (select value from json_each({self.give(json.dumps(values), Kind.TEXT)}))"
+
+    def clock(self, given: int | None) -> str:
+        assert given is not None
+        return self.give(given, Kind.TIME)
+
+    def placed(self, sql: str) -> str:
+        return sql.replace("@", "")
+
+    def attribute_among(self, name: str, values: Sequence[str | float | bool]) -> str:
+        return self._each(name, " or ".join(self._equals(value) for value in values))
+
+    def attribute_compares(self, name: str, sign: Sign, value: str | float) -> str:
+        types = "j.type = 'text'" if isinstance(value, str) else "j.type in ('integer', 'real')"
+        return self._each(name, f"{types} and j.value {sign} {self.give(value, Kind.ANY)}")
+
+    def attribute_present(self, name: str) -> str:
+        return self._each(name, "j.type <> 'null'")
+
+    def attribute_group(self, name: str) -> str:
+        given = self.give(name, Kind.TEXT)
+        return f"""(select case when j.type in ('true', 'false') then j.type else json_quote(j.value) end
+            from json_each(cast(c.attributes as text)) j
+            where instr(cast(c.attributes as text), '\\u0000') = 0 and j.key = {given}
+                and j.type in ('text', 'integer', 'real', 'true', 'false'))"""
+
+    def _equals(self, value: str | float | bool) -> str:
+        if isinstance(value, bool):
+            return f"j.type = '{'true' if value else 'false'}'"
+        types = "j.type = 'text'" if isinstance(value, str) else "j.type in ('integer', 'real')"
+        return f"({types} and j.value = {self.give(value, Kind.ANY)})"
+
+    def _each(self, name: str, condition: str) -> str:
+        return _EACH.format(name=self.give(name, Kind.TEXT), condition=f"({condition})")
+
+
+def page(conn: Connection, app: str, query: Query, limit: int, cursor: str | None, now: int) -> Found:
+    """A page of a listing."""
+    search = SQLiteSearch(app, now)
+    raw = conn.execute(search.page(query, limit, cursor), tuple(search.arguments)).fetchall()
+    return found([rows.workflow(r) for r in raw], raw, query, limit)
+
+
+def count(conn: Connection, app: str, query: Query, now: int) -> list[Counted]:
+    """Counts of a query."""
+    search = SQLiteSearch(app, now)
+    raw = conn.execute(search.count(query), tuple(search.arguments)).fetchall()
+    return counted(raw, query, json.loads)
