@@ -5,8 +5,8 @@ asleep, 2 % held; four in five of them of the good version; five types; a third 
 runbook for a bad rollout asks, each ``--times`` over, through the store, and prints the middle and the end of it in
 milliseconds. ``--explain``: the plans, too. ``--sleepers``: all but 2 % are asleep instead, nothing is ever finished.
 
-Without --db: an empty database of a Postgres that is found and started. The filled one is analyzed and vacuumed once, as
-autovacuum would in time.
+Without --db: an empty database of a Postgres that is found and started. The filled one is analyzed and vacuumed once,
+as autovacuum would in time.
 """
 
 from __future__ import annotations

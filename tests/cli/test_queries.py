@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 
 from perdure import App
+from perdure.errors import WorkflowFailed
 from tests.cli.conftest import Cli, play
 
 
 @pytest.fixture
 def day(url: str) -> str:
-    """Three workflows of the shop that ended, one that waits in line, and a child."""
+    """Three workflows of the shop that completed, and one that failed."""
 
     async def scene(app: App, shop: Any) -> None:
         for number, region in enumerate(["eu", "us", "eu"]):
-            options = {"id": f"o-{number}", "attributes": {"region": region, "cents": number * 100}}
-            await shop.checkout.options(**options)("a", 1999)
-        handle = await shop.refuse.options(id="bad-1").start()
-        with pytest.raises(Exception, match=""):
+            checkout = app.client.workflow("checkout", returns=object)
+            attributes = {"region": region, "cents": number * 100}
+            handle = await checkout.options(id=f"o-{number}", attributes=attributes).start("a", 1999)
             await handle.result()
+        refused = await app.client.workflow("refuse", returns=object).options(id="bad-1").start("4242")
+        with pytest.raises((ValueError, WorkflowFailed)):
+            await refused.result()
 
     play(url, scene)
     return url

@@ -44,7 +44,8 @@ class Put(msgspec.Struct):
 
 def some_attributes(rng: random.Random) -> bytes | None:
     values: list[Any] = [
-        "x", "X", "", "é", "1", 1, 1.0, 0.1, -3, 2**53 + 1, 1e22, 2.5, True, False, None, [1, "x"], {"a": 1}, "true", "\0",
+        "x", "X", "", "é", "1", 1, 1.0, 0.1, -3, 2**53 + 1, 1e22, 2.5, True, False, None, [1, "x"], {"a": 1}, "true",
+        "\0",
     ]  # fmt: skip
     names = ["x", "y", "Odd name", 'q"q', "a.b"]
     chosen = {name: rng.choice(values) for name in names if rng.random() < 0.6}
@@ -73,13 +74,16 @@ def some_row(rng: random.Random, number: int, *, run: int = 1, past: bool = Fals
 
 def some_rows(rng: random.Random, count: int) -> Put:
     """Latest runs, past runs of some, and what else is known of them."""
-    rows, past = [], []
+    rows: list[WorkflowRow] = []
+    past: list[WorkflowRow] = []
     for number in range(count):
         earlier = rng.choice([0, 0, 0, 1, 2])
         row = some_row(rng, number, run=earlier + 1)
         rows.append(row)
-        for run in range(1, earlier + 1):
-            past.append(msgspec.structs.replace(some_row(rng, number, run=run), id=row.id, owner=None))
+        past += [
+            msgspec.structs.replace(some_row(rng, number, run=run), id=row.id, owner=None)
+            for run in range(1, earlier + 1)
+        ]
     past = [msgspec.structs.replace(row, status=Status.FAILED) if row.status is Status.RUNNING else row for row in past]
     errors = {row.key: error for row in [*rows, *past] if not row.status.open and (error := rng.choice(ERRORS))}
     return Put(rows, Known(now=T + 20 * SECOND, executors=OWNERS, errors=errors), past)
@@ -105,7 +109,10 @@ async def put(
         "past_run": ((*COLUMNS, *DEFAULTS), [(*_values(store, row), *DEFAULTS.values()) for row in past]),
         "payload": (
             ("app", "id", "run", "input", "outcome", "output"),
-            [(store.app, *key, _json(store, b"1"), 2, _json(store, failure(name))) for key, name in (errors or {}).items()],
+            [
+                (store.app, *key, _json(store, b"1"), 2, _json(store, failure(name)))
+                for key, name in (errors or {}).items()
+            ],
         ),
         "incarnation": (
             ("id", "app", "executor", "version", "host", "boot", "space", "pid", "pid_started", "state", "started",

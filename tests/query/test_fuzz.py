@@ -12,10 +12,12 @@ from perdure.query.fields import FIELDS
 from perdure.query.read import read_query
 
 PIECES = [
-    *(name for field in FIELDS for name in (field.name, *field.aliases)), "attributes.x", 'attributes."y z"', "and", "OR",
+    *(name for field in FIELDS for name in (field.name, *field.aliases)), "attributes.x", 'attributes."y z"', "and",
+    "OR",
     "not", "IN", "(", ")", ",", "=", "!=", "<", "<=", ">", ">=", "<>", "between", "STARTS_WITH", "is", "NULL", "ORDER",
     "GROUP", "by", "asc", "DESC", "now", "-", "+", "2h", "5m30s", "true", "false", "1", "-2.5", "1e9", "2026-11-20",
-    "'2026-11-20T00:00:00Z'", "'failed'", "failed", "Running", "'app:v1'", "'", '"', "`", ";", "--", "\\\n", "\n", "é", "\0",
+    "'2026-11-20T00:00:00Z'", "'failed'", "failed", "Running", "'app:v1'", "'", '"', "`", ";", "--", "\\\n",
+    "\n", "é", "\0",
 ]  # fmt: skip
 
 

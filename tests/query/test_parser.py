@@ -253,7 +253,7 @@ def test_bounds_have_names() -> None:
     with pytest.raises(QueryError, match="200000 are the most"):
         read_query("id = '" + "a" * 200_000 + "'")
     for digits in ("9" * 5000, "1." + "9" * 5000, "1e" + "9" * 5000):
-        with pytest.raises(QueryError, match="are the most|too large"):
+        with pytest.raises(QueryError, match=r"are the most|too large"):
             read_query(f"attributes.x = {digits}")
     with pytest.raises(QueryError, match="too large"):
         read_query("attributes.x = 1e999")

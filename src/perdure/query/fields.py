@@ -1,6 +1,6 @@
 """The table of fields: what each is called, which fact it is, how its values are written, what may be asked of it.
 
-How a dialect gets a fact stands in ``store/postgres/search.py`` and ``store/sqlite/search.py``, under the same ``Fact``.
+How a dialect gets a fact stands in its ``search.py`` (``store/postgres``, ``store/sqlite``), under the same ``Fact``.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ COLUMNS = 36  # of a row; a page's statement adds two
 
 # What a fact is only there for: said beside it, so that an index of those can be used.
 _IMPLIED = {
-    Fact.REASON: "c.status < 5 and c.status = 4", Fact.PROBLEM: "c.status < 5 and c.status = 4",
+    **dict.fromkeys((Fact.REASON, Fact.PROBLEM), "c.status < 5 and c.status = 4"),
     Fact.EXECUTOR: "c.status < 5 and c.status = 2", Fact.ERROR: "c.status >= 5",
 }  # fmt: skip
 
@@ -93,8 +93,8 @@ class Search(ABC):
         return self.fact(fact)
 
     def table(self, name: str) -> str:
-        """A table, and what its planner needs to hear of it."""
-        return f"{name} c where c.app = {self.app}"
+        """The rows of this app in a table. All are as the rest says, and so are the partial indexes of lists."""
+        return f"{name} c where c.app = {self.app} and c.created >= 0 and c.parent_run >= 0"
 
     # -- statements
 
@@ -192,6 +192,8 @@ class Search(ABC):
                 return _statuses({Status(value) for value in values})
             case Fact.VERSIONING:
                 return f"c.versioning in ({', '.join(sorted(str(VERSIONING[Versioning(value)]) for value in values))})"
+            case Fact.PROBLEM:  # each is a reason, of which more is known to the planner
+                return self._one_of(Fact.REASON, values)
             case Fact.EXECUTOR:
                 labels = self.among("i.executor", values, Kind.TEXT)
                 owners = f"select i.id from @incarnation i where i.app = {self.app} and {labels}"

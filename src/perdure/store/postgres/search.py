@@ -1,8 +1,8 @@
 """How Postgres gets each fact, and what it says differently of a query; on a connection of its own.
 
 A question of a person's may take long, and its plan should know its values: so it has neither the connection that
-claims and renews leases, nor the settings that pin the plans of what is asked all the time. The connection is made for the
-first question and let go when none has come for a while.
+claims and renews leases, nor the settings that pin the plans of what is asked all the time. The connection is made for
+the first question and let go when none has come for a while.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class PostgresSearch(Search):
         return f'({sql} collate "C")' if fact.kind is Kind.TEXT and fact not in _BY_CODE_POINT else sql
 
     def table(self, name: str) -> str:
-        # The second is always true: without it the index of those has no part in a plan (see the first migration).
-        return f"perdure.{super().table(name)}" + (" and c.created >= 0" if name == "workflow" else "")
+        return f"perdure.{super().table(name)}"
 
     def placed(self, sql: str) -> str:
         return placed(sql.replace("@", "perdure."), self._schema)

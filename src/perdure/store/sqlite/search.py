@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perdure.query.conditions import Fact, Kind, Query, Sign
 from perdure.query.problems import PROBLEMS
-from perdure.store.asks import Counted, Found
-from perdure.store.search import Search, counted, found
+from perdure.store.asks import Found
+from perdure.store.search import Search, found
 from perdure.store.sqlite import rows
-from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.driver import Connection, Row
 
 ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updated, c.reason, c.detail, c.claim,
     c.owner, c.epoch, c.attempts, max(c.last_seq, coalesce((select h.seq from history h
@@ -87,15 +87,20 @@ class SQLiteSearch(Search):
         return _EACH.format(name=self.give(name, Kind.TEXT), condition=f"({condition})")
 
 
-def page(conn: Connection, app: str, query: Query, limit: int, cursor: str | None, now: int) -> Found:
-    """A page of a listing."""
+def page(app: str, query: Query, limit: int, cursor: str | None, now: int) -> Callable[[Connection], Found]:
+    """The job that reads a page of a listing; a cursor that is of another is refused here, not in its thread."""
     search = SQLiteSearch(app, now)
-    raw = conn.execute(search.page(query, limit, cursor), tuple(search.arguments)).fetchall()
-    return found([rows.workflow(r) for r in raw], raw, query, limit)
+    sql = search.page(query, limit, cursor)
+
+    def read(conn: Connection) -> Found:
+        raw = conn.execute(sql, tuple(search.arguments)).fetchall()
+        return found([rows.workflow(r) for r in raw], raw, query, limit)
+
+    return read
 
 
-def count(conn: Connection, app: str, query: Query, now: int) -> list[Counted]:
-    """Counts of a query."""
+def count(app: str, query: Query, now: int) -> Callable[[Connection], list[Row]]:
+    """The job that reads counts."""
     search = SQLiteSearch(app, now)
-    raw = conn.execute(search.count(query), tuple(search.arguments)).fetchall()
-    return counted(raw, query, json.loads)
+    sql = search.count(query)
+    return lambda conn: conn.execute(sql, tuple(search.arguments)).fetchall()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins  # `list` is a method here
+import json
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,6 +28,7 @@ from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
+from perdure.store.search import counted
 from perdure.store.sqlite import (
     claim,
     commands,
@@ -216,10 +218,10 @@ class SQLiteStore:
         return await self._read(lambda conn: decisions.decisions(conn, self.app, ids))
 
     async def list(self, query: Query, *, limit: int = 100, cursor: str | None = None, now: int | None = None) -> Found:
-        return await self._read(lambda conn: search.page(conn, self.app, query, limit, cursor, _clock(now)))
+        return await self._read(search.page(self.app, query, limit, cursor, _clock(now)))
 
     async def count(self, query: Query, *, now: int | None = None) -> builtins.list[Counted]:
-        return await self._read(lambda conn: search.count(conn, self.app, query, _clock(now)))
+        return counted(await self._read(search.count(self.app, query, _clock(now))), query, json.loads)
 
     async def poll(
         self,
