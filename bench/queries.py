@@ -84,14 +84,13 @@ def filling(n: int, sqlite: bool, sleepers: bool) -> list[str]:
     common = {"app": APP}
     if sqlite:
         status = f"json_extract('{json.dumps(codes)}', '$[' || ({mixed}) || ']')"
-        numbers = f"select value as i from generate_series(1, {n})"
+        numbers = f"with recursive n (i) as (select 1 union all select i + 1 from n where i < {n}) select i from n"
         return [
             FILL.format(
                 perdure="", bytes="zeroblob(16)", status=status, **common,
                 json="cast('{\"region\":\"' || case i % 2 when 0 then 'eu' else 'us' end || '\"}' as blob)",
             ).replace("from numbers", f"from ({numbers})"),
             PAYLOAD.format(perdure="", input="cast('1' as blob)", failure=f"cast('{failure}' as blob)", **common),
-            "analyze",
         ]  # fmt: skip
     return [
         FILL.format(
@@ -133,8 +132,10 @@ async def measure(a: argparse.Namespace, url: str) -> None:
     store: Any = open_store(url, APP)
     await store.open()
     await store.migrate()
-    if a.index:
-        await store.upkeep.link.raw(lambda conn: conn.execute(a.index), transacts=True)
+    if a.before and isinstance(store, SQLiteStore):
+        await store._write(lambda conn: conn.execute(a.before).fetchall())
+    elif a.before:
+        await store.upkeep.link.raw(lambda conn: conn.execute(a.before), transacts=True)
     began = time.perf_counter()
     await fill(store, a.n, sleepers=a.sleepers)
     print(f"{a.n:,} workflows in {url.partition(':')[0]}, filled in {time.perf_counter() - began:.0f} s")
@@ -149,7 +150,7 @@ async def measure(a: argparse.Namespace, url: str) -> None:
                 began = time.perf_counter()
                 got = await store.count(query) if kind == "count" else await store.list(query, limit=50)
                 took.append(time.perf_counter() - began)
-            found = sum(c.count for c in got) if isinstance(got, list) else len(got.rows)
+            found = sum(c.total for c in got) if isinstance(got, list) else len(got.rows)
             line = latencies(took)
             print(f"{kind:5} {name:30} {line['p50_ms']:9.1f} {line['max_ms']:9.1f} ms  {found:>9,}", flush=True)
             if a.explain:
@@ -167,7 +168,7 @@ def main() -> None:
     parser.add_argument("--only", help="only questions whose name has this")
     parser.add_argument("--explain", action="store_true")
     parser.add_argument("--sleepers", action="store_true")
-    parser.add_argument("--index", help="SQL to run before the rows are there: an index to try (Postgres)")
+    parser.add_argument("--before", help="SQL to run before the rows are there, such as an index to try")
     a = parser.parse_args()
     with contextlib.ExitStack() as stack:
         url = a.db

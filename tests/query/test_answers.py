@@ -187,7 +187,7 @@ async def test_a_count_means_the_same_to_the_store_and_to_python(store: Store, s
         plain = read_query(text, store.app, use="count", all_runs=rng.random() < 0.4)
         rows = expected(there, plain)
         at = f"PERDURE_SEED={seed}: {text!r}"
-        assert [c.count for c in await store.count(plain, now=there.known.now)] == [len(rows)], at
+        assert [c.total for c in await store.count(plain, now=there.known.now)] == [len(rows)], at
         names = rng.sample(GROUPABLE, rng.choice([1, 1, 2, 3]))
         grouped = read_query(f"{text} GROUP BY {', '.join(names)}", store.app, use="count", all_runs=plain.all_runs)
         got = await store.count(grouped, now=there.known.now)
@@ -195,7 +195,7 @@ async def test_a_count_means_the_same_to_the_store_and_to_python(store: Store, s
             tuple(marked(shown(value_of(subject, row, there.known))) for subject in grouped.groups) for row in rows
         )
         assert {tuple(map(marked, values)): count for values, count in got} == sums, f"{at} {names}"
-        assert [one.count for one in got] == sorted((one.count for one in got), reverse=True), at
+        assert [one.total for one in got] == sorted((one.total for one in got), reverse=True), at
 
 
 def shown(value: Any) -> Any:
@@ -216,7 +216,7 @@ async def test_not_is_the_rest(store: Store) -> None:
     for _ in range(60):
         text = author.text()
         counts = [
-            (await store.count(read_query(asked, store.app), now=there.known.now))[0].count
+            (await store.count(read_query(asked, store.app), now=there.known.now))[0].total
             for asked in (text, f"NOT ({text})")
         ]
         assert sum(counts) == 60, text

@@ -36,7 +36,7 @@ def only_a_query_or_the_error(text: str) -> None:
             assert len(str(error).split("\n")) == 3
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map(" ".join))
 @example("id = a ORDER BY")
 @example("created > '0001-01-01T00:00:00+23:59'")
@@ -45,7 +45,7 @@ def test_words_of_the_language_in_any_order(text: str) -> None:
     only_a_query_or_the_error(text)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.text(max_size=80))
 @example("\ud800")
 @example("ID = \u0130")

@@ -116,7 +116,7 @@ async def test_nothing_of_a_text_becomes_sql(store: Store) -> None:
             Query(condition=OneOf(Fact.NAME, (text,)), groups=(Attribute(text),)),
         ):
             assert (await store.list(query)).rows == []
-            assert sum(one.count for one in await store.count(query)) == 0
+            assert sum(one.total for one in await store.count(query)) == 0
     assert len((await store.list(where())).rows) == len(evil)
 
 
@@ -126,7 +126,7 @@ async def test_another_apps_workflows_are_not_there(store: Store, make_store: ob
     await put(other, [held("b"), held("c")])
     for text in ("", "id != 'zzz'", "id = a OR id = b OR id = c", "NOT executor = 'gamma'"):
         assert [row.id for row in (await store.list(read_query(text, "app"))).rows] == ["a"], text
-        assert (await store.count(read_query(text, "app", use="count")))[0].count == 1
+        assert (await store.count(read_query(text, "app", use="count")))[0].total == 1
 
 
 def test_after_a_prefix() -> None:

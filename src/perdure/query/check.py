@@ -5,6 +5,7 @@ Promise: what comes out has one meaning for every store; what cannot have one is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, cast
 
 from perdure.model.states import Status
@@ -57,8 +58,32 @@ def _condition(node: Node, app: str) -> Condition:
         return Not(_condition(node.part, app))
     if isinstance(node, Comparison):
         return _comparison(node, app)
-    parts = tuple(_condition(part, app) for part in node.parts)
-    return AllOf(parts) if node.every else AnyOf(parts)
+    parts = [_condition(part, app) for part in node.parts]
+    if node.every:
+        return AllOf(tuple(parts))
+    met = _met(parts)
+    return met[0] if len(met) == 1 else AnyOf(tuple(met))
+
+
+def _met(parts: Sequence[Condition]) -> list[Condition]:
+    """Alternatives, those of one subject together: ``status = failed OR status = timed_out`` is one look."""
+    met: list[Condition] = []
+    places: dict[Subject, int] = {}
+    for part in parts:
+        at = places.get(part.subject) if isinstance(part, OneOf) else None
+        there = None if at is None else met[at]
+        if at is not None and isinstance(part, OneOf) and isinstance(there, OneOf):
+            met[at] = OneOf(part.subject, _distinct((*there.values, *part.values)))
+            continue
+        if isinstance(part, OneOf):
+            places[part.subject] = len(met)
+        met.append(part)
+    return met
+
+
+def _distinct(values: Sequence[Value]) -> tuple[Value, ...]:
+    """Each once; true is not 1."""
+    return tuple({(isinstance(value, bool), value): value for value in values}.values())
 
 
 def _comparison(node: Comparison, app: str) -> Condition:
@@ -84,8 +109,7 @@ def _one_of(node: Comparison, field: Field, app: str) -> Condition:
     given = [value for literal in node.values for value in values_of(field, literal, app)]
     if field.subject is Fact.STATUS and node.negated:  # a status is always one of the others
         return OneOf(Fact.STATUS, tuple(sorted(status for status in Status if status not in given)))
-    distinct = {(isinstance(value, bool), value): value for value in given}  # true is not 1
-    condition = OneOf(field.subject, tuple(distinct.values()))
+    condition = OneOf(field.subject, _distinct(given))
     return Not(condition) if node.negated else condition
 
 

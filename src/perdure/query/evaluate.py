@@ -104,14 +104,17 @@ def place_of(order: Order, row: WorkflowRow, known: Known) -> tuple[Any, ...]:
     found = value_of(order.fact, row, known)
     if order.fact.kind in _CODED:
         found = _CODED[order.fact.kind].index(found)
-    turn = _Turned if order.descending else tuple
-    return (found is None, turn((0 if found is None else found, row.id, row.run)))
+    place: tuple[Any, ...] = (0 if found is None else found, row.id, row.run)
+    return (found is None, _Turned(place) if order.descending else place)
 
 
-class _Turned(tuple[Any, ...]):
-    """A tuple that stands before those that are smaller."""
+class _Turned:
+    """Stands before those whose place is smaller."""
 
-    __slots__ = ()
+    __slots__ = ("_place",)
 
-    def __lt__(self, other: tuple[Any, ...]) -> bool:
-        return tuple.__gt__(self, other)
+    def __init__(self, place: tuple[Any, ...]) -> None:
+        self._place = place
+
+    def __lt__(self, other: _Turned) -> bool:
+        return self._place > other._place

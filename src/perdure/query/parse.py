@@ -10,10 +10,10 @@ import re
 from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any
 
 from lark import Lark, Token, Transformer
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from lark.exceptions import UnexpectedInput
 
 from perdure.errors import did_you_mean
 from perdure.query.marks import Unfit
@@ -33,7 +33,7 @@ def parse(text: str) -> Statement:
     if (odd := re.search("[\0\ud800-\udfff]", text)) is not None:
         raise Unfit(Span(*odd.span()), f"no database holds the character {odd[0]!r}")
     try:
-        statement = cast("Statement", _grammar().parse(text))
+        statement: Statement = _grammar().parse(text)
     except UnexpectedInput as error:
         raise _unexpected(text, error) from None
     if statement.where is not None:
@@ -42,7 +42,7 @@ def parse(text: str) -> Statement:
 
 
 @cache
-def _grammar() -> Lark:
+def _grammar() -> Any:  # a parser, whose own types do not say what a transformer makes of a tree
     grammar = (files("perdure.query") / "grammar.lark").read_text(encoding="utf-8")
     return Lark(grammar, parser="lalr", lexer="contextual", transformer=_Builder(), maybe_placeholders=False)
 
@@ -189,8 +189,8 @@ def _junction(parts: Sequence[Any], *, every: bool) -> Node:
     return Junction(every, tuple(nodes), _deeper(nodes, _span(tokens[0])))
 
 
-def _comparison(name: Name, sign: Token, values: Any, *, negated: bool) -> Node:
-    given = values if isinstance(values, tuple) else (values,)
+def _comparison(name: Name, sign: Token, values: tuple[Literal, ...] | Literal, *, negated: bool) -> Node:
+    given: tuple[Literal, ...] = values if isinstance(values, tuple) else (values,)
     plain = str(sign).upper()
     if plain in ("!=", "<>"):
         return Comparison(name, "=", given, negated=True, at=_span(sign))
@@ -232,12 +232,9 @@ _WORD = re.compile(r"\w+|&&|\|\||\S")
 
 def _unexpected(text: str, error: UnexpectedInput) -> Unfit:
     """What was found where something else was expected."""
-    at = len(text.rstrip())
-    if isinstance(error, UnexpectedToken):
-        if error.token.type != "$END":
-            at = error.token.start_pos or 0
-    elif isinstance(error, UnexpectedCharacters):
-        at = error.pos_in_stream
+    at = _place_of(error)
+    if at is None:
+        at = len(text.rstrip())
     found = _WORD.match(text, at)
     if found is not None and found[0] in "'\"`":
         return Unfit(Span(at, len(text)), f"what begins with {found[0]} here has no {found[0]} at its end")
@@ -254,6 +251,14 @@ def _unexpected(text: str, error: UnexpectedInput) -> Unfit:
     hint = _ELSEWHERE.get(said.lower(), "") if said != "=" or text[at - 1 : at] == "=" else ""
     near = "" if hint else did_you_mean(said.upper(), [*(names & {"AND", "OR", "IN", "BETWEEN", "STARTS_WITH", "IS"})])
     return Unfit(Span(*found.span()), f"{expected}, found {said!r}{near}" + (f"; {hint}" if hint else ""))
+
+
+def _place_of(error: Any) -> int | None:
+    """Where it stands; None at the end of the text."""
+    token = getattr(error, "token", None)
+    if token is None:
+        return int(error.pos_in_stream)
+    return None if token.type == "$END" else int(token.start_pos)
 
 
 def _accepted(text: str) -> set[str]:

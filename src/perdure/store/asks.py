@@ -50,7 +50,7 @@ class Counted(NamedTuple):
     """How many workflows have these values of what a count is grouped by; none, where it is not."""
 
     values: tuple[str | int | float | bool | None, ...]
-    count: int
+    total: int
 
 
 class Fates(msgspec.Struct, frozen=True):

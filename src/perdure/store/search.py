@@ -9,7 +9,7 @@ A row is ``c`` everywhere. SQL's third value counts as false, and ends at each `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from perdure.errors import ConfigError
@@ -92,9 +92,12 @@ class Search(ABC):
         """A fact in an order: text by code point."""
         return self.fact(fact)
 
-    def table(self, name: str) -> str:
-        """The rows of this app in a table. All are as the rest says, and so are the partial indexes of lists."""
-        return f"{name} c where c.app = {self.app} and c.created >= 0 and c.parent_run >= 0"
+    def table(self, name: str, query: Query, *, walks: bool) -> str:
+        """The rows of this app in a table. All are as the rest says, and so are those of the index for this.
+
+        ``walks``: they may be read in order, until a page is full.
+        """
+        return f"{name} c where c.app = {self.app} and c.parent_run >= 0"
 
     # -- statements
 
@@ -108,12 +111,15 @@ class Search(ABC):
         if place is not None:
             meant.append(self._after(order, place, all_runs=query.all_runs))
         where = "".join(f" and {part}" for part in meant if part != "true")
-        by = self._order(order, all_runs=query.all_runs)
+        by = self.order(query)
         most = self.give(limit + 1, Kind.WHOLE)
-        source = f"{self.table('workflow')}{where}"
+        walks = order.fact is Fact.CREATED
+        source = f"{self.table('workflow', query, walks=walks)}{where}"
         if query.all_runs:
-            halves = [f"select * from (select c.* from {self.table(name)}{where} order by {by} limit {most}) {name[0]}"
-                      for name in ("workflow", "past_run")]  # fmt: skip
+            tables = (self.table(name, query, walks=walks) for name in ("workflow", "past_run"))
+            halves = (
+                f"select * from (select c.* from {table}{where} order by {by} limit {most}) h" for table in tables
+            )
             source = f"({' union all '.join(halves)}) c"
         chosen = f"{self.row}, {self.ordered(order.fact)}, {self.now}"
         return self.placed(f"select {chosen} from {source} order by {by} limit {most}")
@@ -122,9 +128,10 @@ class Search(ABC):
         """How many, in all or by the values of its groups."""
         meant = self.condition(query.condition)
         where = "" if meant == "true" else f" and {meant}"
-        source = f"{self.table('workflow')}{where}"
+        source = f"{self.table('workflow', query, walks=False)}{where}"
         if query.all_runs:
-            halves = (f"select c.* from {self.table(name)}{where}" for name in ("workflow", "past_run"))
+            tables = (self.table(name, query, walks=False) for name in ("workflow", "past_run"))
+            halves = (f"select c.* from {table}{where}" for table in tables)
             source = f"({' union all '.join(halves)}) c"
         if not query.groups:
             return self.placed(f"select count(*) from {source}")
@@ -189,9 +196,10 @@ class Search(ABC):
             return self.attribute_among(subject.name, [value for value in values if not isinstance(value, Now)])
         match subject:
             case Fact.STATUS:
-                return _statuses({Status(value) for value in values})
+                return _statuses(frozenset(Status(str(value)) for value in values))
             case Fact.VERSIONING:
-                return f"c.versioning in ({', '.join(sorted(str(VERSIONING[Versioning(value)]) for value in values))})"
+                codes = sorted(VERSIONING[Versioning(str(value))] for value in values)
+                return f"c.versioning in ({', '.join(map(str, codes))})"
             case Fact.PROBLEM:  # each is a reason, of which more is known to the planner
                 return self._one_of(Fact.REASON, values)
             case Fact.EXECUTOR:
@@ -227,10 +235,12 @@ class Search(ABC):
 
     # -- places in the order
 
-    def _order(self, order: Order, *, all_runs: bool) -> str:
+    def order(self, query: Query) -> str:
+        """The order of a list, a total one."""
+        order = query.order
         way = " desc" if order.descending else ""
         last = "" if order.fact.always else " nulls last"
-        runs = f", c.run{way}" if all_runs else ""
+        runs = f", c.run{way}" if query.all_runs else ""
         return f"{self.ordered(order.fact)}{way}{last}, c.id{way}{runs}"
 
     def _after(self, order: Order, place: Place, *, all_runs: bool) -> str:
@@ -246,7 +256,7 @@ class Search(ABC):
         return f"({fact} {sign} {value} or ({fact} = {value} and {tie}) or {fact} is null)"
 
 
-def _statuses(statuses: set[Status]) -> str:
+def _statuses(statuses: frozenset[Status]) -> str:
     """Their numbers are ours, and are written out: a partial index must be seen to hold them."""
     if statuses >= OPEN and statuses >= CLOSED:
         return "true"
@@ -280,7 +290,7 @@ def found(rows: Sequence[WorkflowRow], raw: Sequence[Any], query: Query, limit: 
     return Found(rows=page, cursor=cursor_of(query.order, last[COLUMNS], page[-1].id, page[-1].run, last[COLUMNS + 1]))
 
 
-def counted(raw: Sequence[Any], query: Query, decode: Any) -> list[Counted]:
+def counted(raw: Sequence[Any], query: Query, decode: Callable[[Any], Any]) -> list[Counted]:
     """Counts by groups, the largest first. Raises ``ConfigError`` for too many groups.
 
     ``decode``: from JSON to an attribute's value.
@@ -296,19 +306,16 @@ def counted(raw: Sequence[Any], query: Query, decode: Any) -> list[Counted]:
     return [Counted(values, count) for values, count in both]
 
 
-def _value(subject: Subject, value: Any, decode: Any) -> Any:
+def _value(subject: Subject, value: Any, decode: Callable[[Any], Any]) -> Any:
     if value is None:
         return None
     if isinstance(subject, Attribute):
-        plain = decode(value)
+        plain: Any = decode(value)
         return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
-    match subject.kind:
-        case Kind.STATUS:
-            return str(CODES[value])
-        case Kind.VERSIONING:
-            return str(VERSIONINGS[value])
-        case _:
-            return value
+    if subject.kind in (Kind.STATUS, Kind.VERSIONING):
+        code: int = value
+        return str(CODES[code] if subject.kind is Kind.STATUS else VERSIONINGS[code])
+    return value
 
 
 def _rank(value: Any) -> tuple[int, Any]:

@@ -68,8 +68,9 @@ class PostgresSearch(Search):
         sql = self.fact(fact)
         return f'({sql} collate "C")' if fact.kind is Kind.TEXT and fact not in _BY_CODE_POINT else sql
 
-    def table(self, name: str) -> str:
-        return f"perdure.{super().table(name)}"
+    def table(self, name: str, query: Query, *, walks: bool) -> str:
+        # The second is as the index of lists says.
+        return f"perdure.{super().table(name, query, walks=walks)} and c.created >= 0"
 
     def placed(self, sql: str) -> str:
         return placed(sql.replace("@", "perdure."), self._schema)
