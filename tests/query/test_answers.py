@@ -20,7 +20,7 @@ from perdure.store.base import Store
 from tests.query.rows import ERRORS, NAMES, QUEUES, SECOND, VERSIONS, WORDS, Put, T, put, some_rows
 
 SEEDS = [int(seed) for seed in os.environ.get("PERDURE_SEED", "1,2,3").split(",")]
-QUERIES = int(os.environ.get("PERDURE_TEST_STEPS", "150"))
+QUERIES = int(os.environ.get("PERDURE_TEST_STEPS", "100"))
 ROWS = 80
 PREFIXES = ["", "o", "order", "z\U0001f600", "v1", "\uffff", "x"]
 
@@ -166,7 +166,7 @@ async def test_a_query_means_the_same_to_the_store_and_to_python(store: Store, s
         rows = expected(there, query)
         wanted = [tuple(row.key) for row in rows]
         at = f"PERDURE_SEED={seed}: {text!r}, all runs: {query.all_runs}"
-        assert await listed(store, query, there.known.now, rng.choice([1, 3, 7, 1000])) == wanted, at
+        assert await listed(store, query, there.known.now, rng.choice([3, 11, 1000])) == wanted, at
         sizes["none" if not rows else "all" if len(rows) >= ROWS else "some"] += 1
     assert sizes["some"] > QUERIES / 3, sizes
 

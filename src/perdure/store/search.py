@@ -187,7 +187,7 @@ class Search(ABC):
             return self.attribute_present(subject.name)
         if subject in (Fact.VERSION, Fact.PARTITION):
             return f"{self.fact(subject)} <> ''"
-        return "true" if subject.always else self._where(subject, f"{self.fact(subject)} is not null")
+        return "true" if subject.always else self.beside(subject, f"{self.fact(subject)} is not null")
 
     def _one_of(self, subject: Subject, values: Sequence[Value]) -> str:
         if not values:
@@ -205,7 +205,7 @@ class Search(ABC):
             case Fact.EXECUTOR:
                 labels = self.among("i.executor", values, Kind.TEXT)
                 owners = f"select i.id from @incarnation i where i.app = {self.app} and {labels}"
-                return self._where(subject, f"c.owner in ({owners})")
+                return self.beside(subject, f"c.owner in ({owners})")
             case _:
                 fact, kind = self.fact(subject), subject.kind
                 plain = [value for value in values if not isinstance(value, Now)]
@@ -214,7 +214,7 @@ class Search(ABC):
                     either.append(f"{fact} = {self.give(plain[0], kind)}")
                 elif plain:
                     either.append(self.among(fact, plain, kind))
-                return self._where(subject, either[0] if len(either) == 1 else f"({' or '.join(either)})")
+                return self.beside(subject, either[0] if len(either) == 1 else f"({' or '.join(either)})")
 
     def _compare(self, subject: Subject, sign: str, value: Value) -> str:
         if isinstance(subject, Attribute):
@@ -224,9 +224,10 @@ class Search(ABC):
             given = f"({self.now} + {self.give(value.plus, Kind.SPAN)})"
         else:
             given = self.give(value, subject.kind)
-        return self._where(subject, f"{self.ordered(subject)} {sign} {given}")
+        return self.beside(subject, f"{self.ordered(subject)} {sign} {given}")
 
-    def _where(self, fact: Fact, condition: str) -> str:
+    def beside(self, fact: Fact, condition: str) -> str:
+        """A condition on a fact, with what goes without saying for it and lets an index be used."""
         implied = _IMPLIED.get(fact)
         return condition if implied is None else f"({implied} and {condition})"
 

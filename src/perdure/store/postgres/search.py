@@ -35,6 +35,9 @@ _PROBLEMS = ", ".join(f"'{reason}'" for reason in PROBLEMS)
 _ATTRIBUTE = "(case when strpos(c.attributes, '\\u0000') = 0 then c.attributes::jsonb -> {name} end)"
 _BY_CODE_POINT = frozenset({Fact.ID, Fact.NAME, Fact.PARENT, Fact.PARTITION})  # columns that are declared so
 
+# As the index of lists says, of which this is always true. Said only for it: a count by another need not see the row.
+_LISTED = "c.created >= 0"
+
 _TYPES = {Kind.TEXT: "text", Kind.WHOLE: "bigint", Kind.TIME: "bigint", Kind.SPAN: "bigint"}
 
 
@@ -69,8 +72,11 @@ class PostgresSearch(Search):
         return f'({sql} collate "C")' if fact.kind is Kind.TEXT and fact not in _BY_CODE_POINT else sql
 
     def table(self, name: str, query: Query, *, walks: bool) -> str:
-        # The second is as the index of lists says.
-        return f"perdure.{super().table(name, query, walks=walks)} and c.created >= 0"
+        plain = f"perdure.{super().table(name, query, walks=walks)}"
+        return f"{plain} and {_LISTED}" if walks else plain
+
+    def beside(self, fact: Fact, condition: str) -> str:
+        return f"({_LISTED} and {condition})" if fact is Fact.CREATED else super().beside(fact, condition)
 
     def placed(self, sql: str) -> str:
         return placed(sql.replace("@", "perdure."), self._schema)
