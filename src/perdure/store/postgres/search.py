@@ -17,6 +17,7 @@ from perdure.query.conditions import Fact, Kind, Query, Sign
 from perdure.query.problems import PROBLEMS
 from perdure.store.asks import Counted, Found
 from perdure.store.postgres import rows
+from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import ANSWER_SECONDS, SETTINGS, Connection, Link
 from perdure.store.postgres.rows import ROW
 from perdure.store.postgres.text import placed
@@ -108,12 +109,10 @@ class PostgresSearch(Search):
 
 
 class Searching:
-    """Answers queries of one app, on a connection of its own."""
+    """Answers queries, on a connection of its own."""
 
-    def __init__(self, url: str, app: str, schema: str) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._app = app
-        self._schema = schema
         self._link = Link(url, SEARCH_SETTINGS)
         self._asked = 0
         self._idle: asyncio.TimerHandle | None = None
@@ -128,15 +127,15 @@ class Searching:
             await self._resting
         await self._link.close()
 
-    async def page(self, query: Query, limit: int, cursor: str | None, now: int | None) -> Found:
+    async def page(self, place: Place, query: Query, limit: int, cursor: str | None, now: int | None) -> Found:
         """A page of a listing."""
-        search = PostgresSearch(self._app, now, self._schema)
+        search = PostgresSearch(place.app, now, place.schema)
         raw = await self._fetch(search.page(query, limit, cursor), search.arguments)
         return found([rows.workflow(r) for r in raw], raw, query, limit)
 
-    async def count(self, query: Query, now: int | None) -> list[Counted]:
+    async def count(self, place: Place, query: Query, now: int | None) -> list[Counted]:
         """Counts of a query."""
-        search = PostgresSearch(self._app, now, self._schema)
+        search = PostgresSearch(place.app, now, place.schema)
         raw = await self._fetch(search.count(query), search.arguments)
         return counted(raw, query, json.loads)
 

@@ -63,7 +63,7 @@ class PostgresStore:
         self._reading = Link(url)
         self._writer = Writer(self._writing, self._place)
         self._hints = Hints(url, schema, app)
-        self._searching = Searching(url, app, schema)
+        self._searching = Searching(url)
         self.upkeep = PostgresUpkeep(Link(url), self._reading, self._place)
 
     # -- opening
@@ -208,10 +208,10 @@ class PostgresStore:
         return await decisions.decisions(self._reading, self._place, ids)
 
     async def list(self, query: Query, *, limit: int = 100, cursor: str | None = None, now: int | None = None) -> Found:
-        return await self._searching.page(query, limit, cursor, now)
+        return await self._searching.page(self._place, query, limit, cursor, now)
 
     async def count(self, query: Query, *, now: int | None = None) -> builtins.list[Counted]:
-        return await self._searching.count(query, now)
+        return await self._searching.count(self._place, query, now)
 
     async def poll(
         self,
