@@ -3,6 +3,7 @@
     Exception
     └── PerdureError                 anything that Perdure itself says
         ├── ConfigError              a setting, URL or file that cannot work            (fix it, start again)
+        │   └── QueryError           a query that cannot be read, with the place in it
         ├── DefinitionError          a workflow or step declared wrongly                 (fix the code)
         ├── NotOpen                  the app is not open                                 (open it first)
         ├── Misuse                   a call in the wrong place
@@ -52,6 +53,22 @@ class PerdureError(Exception):
 
 class ConfigError(PerdureError):
     """A setting, database URL or file cannot work as given."""
+
+
+class QueryError(ConfigError):
+    """A query cannot be read; the message shows the line with a caret under the place.
+
+    Attributes:
+        query: the whole text.
+        line: where it is, from 1.
+        column: the same, from 1, in characters.
+    """
+
+    def __init__(self, message: str, *, query: str = "", line: int = 1, column: int = 1) -> None:
+        super().__init__(message)
+        self.query = query
+        self.line = line
+        self.column = column
 
 
 class DefinitionError(PerdureError):

@@ -14,9 +14,9 @@ from perdure.errors import PerdureError
 from perdure.model.cuts import rewind
 from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.records import Kind
+from perdure.query.conditions import where
 from perdure.runtime.eviction import evict_if_idle
 from perdure.serde import Shape
-from perdure.store.asks import Filter
 from perdure.testing import Harness
 from tests.crash import canon, canon_sync
 
@@ -170,7 +170,7 @@ def outlived(workflow: Any) -> Drive:
         result = await io.wait(handle.result)
         await harness.advance(200)
         end = (await harness.store.rows(["main"]))["main"].closed or 0
-        found = (await harness.store.list(Filter(parent="main"))).rows
+        found = (await harness.store.list(where(parent="main"))).rows
         return [result, *sorted(f"{r.id} {r.status} {'after' if (r.closed or 0) > end else 'before'}" for r in found)]
 
     return drive
@@ -181,7 +181,7 @@ async def abandoner(io: Outside, harness: Harness) -> Any:
     await harness.settle()
     out = [str(await io.wait(lambda: handle.cancel(reason="enough")))]
     await harness.advance(2000)
-    found = await harness.store.list(Filter(parent="main"))
+    found = await harness.store.list(where(parent="main"))
     return [*out, *sorted(f"{row.id} {row.status}" for row in found.rows)]
 
 
@@ -372,7 +372,7 @@ async def the_rest(io: Outside, harness: Harness, handle: Any) -> Any:
     assert old is not None
     assert (await harness.store.events([("main", "stage")])) == {("main", "stage"): b'"after"'}
     assert await io(lambda: lines(handle, canon.lines)) == ["before", "after", "last"]
-    children = await harness.store.list(Filter(parent="main"))
+    children = await harness.store.list(where(parent="main"))
     return [result, str(old.status), sorted(row.id for row in children.rows)]
 
 

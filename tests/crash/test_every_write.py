@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import pytest
 
-from perdure.store.asks import Filter
+from perdure.query.conditions import where
 from perdure.store.base import Store
 from perdure.store.open import open_store
 from perdure.testing import Harness
@@ -85,7 +85,7 @@ class Bench:
         never = [where for where in ledger.outcomes if not any(body[:2] == where for body in ledger.bodies)]
         assert not never, f"recorded, and never run: {never}"
         assert all(len(places) == 1 for places in ledger.taken.values()), f"taken more than once: {ledger.taken}"
-        rows = (await harness.store.list(Filter(limit=1000))).rows
+        rows = (await harness.store.list(where(), limit=1000)).rows
         unfinished = [row for row in rows if row.status.open]
         assert not unfinished, f"not finished: {unfinished}"
         histories = await harness.store.histories([row.key for row in rows])

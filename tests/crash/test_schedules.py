@@ -25,8 +25,8 @@ import pytest
 
 from perdure import App, Client
 from perdure.model.schedules import Firing, State, Which
+from perdure.query.conditions import where
 from perdure.schedules.times import Times
-from perdure.store.asks import Filter
 from perdure.store.base import Store
 from perdure.store.open import open_store
 from perdure.testing import Harness, harness
@@ -78,7 +78,7 @@ async def settled(url: str) -> dict[str, list[Firing]]:
         end = time.monotonic() + 90
         while True:
             rows = await store.schedules()
-            open_ones = [row for row in (await store.list(Filter(limit=10_000))).rows if row.status.open]
+            open_ones = [row for row in (await store.list(where(), limit=10_000)).rows if row.status.open]
             if not open_ones and not any(row.waiting for row in rows):
                 break
             assert time.monotonic() < end, f"not at an end: {open_ones[:3]}"

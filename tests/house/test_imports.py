@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "perdure"
 MODULES_MAX = 450  # in all, with the standard library's (asyncio alone brings about 100)
 GROWTH_MAX_MB = 40
-NEVER = {"aiosqlite", "apsw", "asyncpg", "click", "fastapi", "flask", "pydantic", "sqlalchemy", "sqlite3"}
+NEVER = {"aiosqlite", "apsw", "asyncpg", "click", "fastapi", "flask", "lark", "pydantic", "sqlalchemy", "sqlite3"}
 
 PROBE = """
 import json, resource, sys

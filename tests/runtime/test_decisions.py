@@ -9,6 +9,7 @@ import pytest
 
 from perdure import App, recv, set_event
 from perdure.errors import StepFailed, WorkflowTerminated
+from perdure.query.conditions import where
 from perdure.recovery import (
     Compensate,
     Compensating,
@@ -24,7 +25,6 @@ from perdure.recovery import (
     Skip,
     Terminate,
 )
-from perdure.store.asks import Filter
 from perdure.testing import Harness, harness
 from tests.runtime.interrupted import Shop, always, evidence, word
 from tests.runtime.support import Ledger, crash, history, in_memory, status, until
@@ -151,7 +151,7 @@ async def test_delete_of_a_child_is_refused_since_its_parent_waits(app: App, dat
         await h.crash()
         gate.set()
         assert await handle.result() == "done"
-        [kid] = (await h.store.list(Filter(parent="p"))).rows
+        [kid] = (await h.store.list(where(parent="p"))).rows
         [row] = await h.store.decisions([kid.id])
         assert "its parent p may wait for it" in row.because
 

@@ -13,6 +13,7 @@ from perdure.errors import NotDurable, WrongFace
 
 VERBS: dict[str, Callable[[Any], Any]] = {
     "client.list()": lambda client: client.list(),
+    "client.count()": lambda client: client.count(),
     "client.queues()": lambda client: client.queues(),
     "client.set_queue()": lambda client: client.set_queue("q", concurrency=1),
     "client.reset_queue()": lambda client: client.reset_queue("q"),

@@ -14,7 +14,7 @@ import perdure.sync
 from perdure import App, Codec, Event, FiringInfo, Router, ScheduleHandle, Topic, recv, set_event
 from perdure.errors import DefinitionError, NotDurable, ScheduleConflict, ScheduleNotFound
 from perdure.model.schedules import Reschedule, Schedule, Spec
-from perdure.store.asks import Filter
+from perdure.query.conditions import where
 from perdure.testing import Harness, harness
 from perdure.testing.clock import START
 from tests.runtime.support import Ledger, executor, row, until
@@ -74,7 +74,7 @@ def short(firings: list[FiringInfo]) -> list[str]:
 
 
 async def names(h: Harness) -> list[str]:
-    return sorted(row.id for row in (await h.store.list(Filter(limit=1000))).rows)
+    return sorted(row.id for row in (await h.store.list(where(), limit=1000)).rows)
 
 
 # -- firing

@@ -40,9 +40,11 @@ from perdure.model.writes import (
     Unit,
     Verdict,
 )
+from perdure.query.conditions import Order, where
 from perdure.store import asks
-from perdure.store.asks import ClaimRequest, Filter
+from perdure.store.asks import ClaimRequest
 from perdure.store.base import Store
+from perdure.store.cursor import cursor_of
 from perdure.store.sqlite import SQLiteStore
 from tests.store.build import ME, OTHER, SECOND, Dump, T, close, dump, rewind, start, tok
 from tests.store.conftest import make_postgres
@@ -87,7 +89,7 @@ class Stream:
 
     async def look(self) -> None:
         self.now += self.rng.randrange(1, 3 * SECOND)
-        self.rows = (await self.known.list(Filter(limit=1000))).rows
+        self.rows = (await self.known.list(where(), limit=1000)).rows
         histories = await self.known.histories([r.key for r in self.rows])
         self.tails = {key: len(records) for key, records in histories.items()}
         self.mail = {}
@@ -399,7 +401,7 @@ class Stream:
         statuses = frozenset(s for s in Status if self.chance(0.5))
         some, parent = frozenset(self.rng.sample(IDS, 5)), self.parent()
         asks = [StreamAsk(id, name, p, chain, 2) for id in IDS for name in "st" for p in (0, 2) for chain in range(3)]
-        page = Filter(limit=3, cursor=None if not keys else f"{self.rng.choice(self.rows).created}:{self.id()}")
+        cursor = cursor_of(Order(), self.rng.choice(self.rows).created, self.id(), 1, now) if keys else None
         return [
             ("rows", lambda s: s.rows(IDS)),
             ("histories", lambda s: s.histories(past)),
@@ -410,10 +412,10 @@ class Stream:
             ("events", lambda s: s.events([(id, name) for id in IDS for name in "ef"])),
             ("streams", lambda s: s.streams(asks)),
             ("records after", lambda s: s.records_after(next(iter(past), RunKey(IDS[0], 1)), 1, 3)),
-            ("list", lambda s: s.list(Filter(statuses=statuses, limit=1000))),
-            ("list by id", lambda s: s.list(Filter(statuses=statuses, ids=some, limit=1000))),
-            ("list by name and parent", lambda s: s.list(Filter(names=frozenset({"flow"}), parent=parent, limit=1000))),
-            ("list a page", lambda s: s.list(page)),
+            ("list", lambda s: s.list(where(statuses=statuses), limit=1000)),
+            ("list by id", lambda s: s.list(where(statuses=statuses, ids=some), limit=1000)),
+            ("list by name and parent", lambda s: s.list(where(names=["flow"], parent=parent), limit=1000)),
+            ("list a page", lambda s: s.list(where(), limit=3, cursor=cursor, now=now)),
             ("decisions", lambda s: s.decisions(IDS)),
             ("incarnations", lambda s: s.incarnations()),
             ("strays", lambda s: s.strays(["v1", "v3"], None, 1000)),

@@ -105,6 +105,8 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
     index = node.get("Index Name")
     if index is None or kind not in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}:
         return None
+    if index == "workflow_kind":
+        return "takes the index of queries, which grows with all that ever was"
     condition = node.get("Index Cond", "")
     compared = set(re.findall(r"\b(?:\w+\.)?(\w+) (?:=|<=|IS NULL)", condition))
     # As few as executors, deploys, nights, tables.
@@ -172,10 +174,10 @@ async def test_every_statement_goes_by_key(store: PostgresStore, size: int) -> N
     assert not wrong, "\n".join(wrong)
 
 
-async def test_the_hot_row_has_three_indexes(store: PostgresStore) -> None:
+async def test_the_hot_row_has_four_indexes(store: PostgresStore) -> None:
     sql = "select indexname from pg_indexes where schemaname = 'perdure' and tablename = 'workflow' order by 1"
     found = await store._reading.raw(lambda conn: conn.fetch(sql))
-    assert [row[0] for row in found] == ["workflow_created", "workflow_open", "workflow_pkey"]
+    assert [row[0] for row in found] == ["workflow_created", "workflow_kind", "workflow_open", "workflow_pkey"]
 
 
 class Counter:

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from perdure.model.ids import MessageIds, RunKey
 from perdure.model.states import Status
 from perdure.model.writes import Continue, SetEvent
-from perdure.store.asks import Fates, Filter
+from perdure.query.conditions import where
+from perdure.store.asks import Fates
 from perdure.store.base import Store
 from tests.store.build import (
     ME,
@@ -52,7 +53,7 @@ async def test_reads_of_nothing(store: Store) -> None:
     assert await store.ended([]) == {}
     assert await store.ended(["x"]) == {}
     assert await store.events([]) == {}
-    assert (await store.list(Filter())).rows == []
+    assert (await store.list(where())).rows == []
 
 
 async def test_histories_of_many_in_one_call(store: Store) -> None:
@@ -99,9 +100,9 @@ async def test_a_row_is_read_with_the_length_of_its_history(store: Store) -> Non
     claim = await running(store, "w")
     for seq in (1, 2, 3):
         await one(store, unit("w", claim, records=[record(seq)]))
-        found = [await row(store, "w"), await store.run(RunKey("w", 1)), *(await store.list(Filter())).rows]
+        found = [await row(store, "w"), await store.run(RunKey("w", 1)), *(await store.list(where())).rows]
         assert [r.last_seq for r in found if r is not None] == [seq] * 3
-    assert [r.last_seq for r in (await store.list(Filter(ids=frozenset({"w"})))).rows] == [3]
+    assert [r.last_seq for r in (await store.list(where(ids=["w"]))).rows] == [3]
 
 
 async def test_ended_answers_for_closed_latest_runs_only(store: Store) -> None:
@@ -127,11 +128,11 @@ async def test_a_listing_is_newest_first_and_pages_without_gap_or_repeat(store: 
     for n in range(7):
         await queued(store, f"w{n}", now=T + n // 2)  # pairs of equal times: the id decides
     expected = ["w6", "w5", "w4", "w3", "w2", "w1", "w0"]
-    assert [r.id for r in (await store.list(Filter())).rows] == expected
+    assert [r.id for r in (await store.list(where())).rows] == expected
     seen: list[str] = []
     cursor = None
     for _ in range(10):
-        found = await store.list(Filter(limit=2, cursor=cursor))
+        found = await store.list(where(), limit=2, cursor=cursor)
         seen += [r.id for r in found.rows]
         cursor = found.cursor
         if cursor is None:
@@ -142,8 +143,8 @@ async def test_a_listing_is_newest_first_and_pages_without_gap_or_repeat(store: 
 
 async def test_the_last_page_has_no_cursor(store: Store) -> None:
     await queued(store, "a", "b")
-    assert (await store.list(Filter(limit=2))).cursor is None
-    assert (await store.list(Filter(limit=1))).cursor is not None
+    assert (await store.list(where(), limit=2)).cursor is None
+    assert (await store.list(where(), limit=1)).cursor is not None
 
 
 async def test_filters_restrict_together(store: Store) -> None:
@@ -153,7 +154,7 @@ async def test_filters_restrict_together(store: Store) -> None:
     await one(store, own("gone", claim, start=start("gone", claim), change=close()))
 
     async def ids(**which: object) -> set[str]:
-        return {r.id for r in (await store.list(Filter(**which))).rows}  # type: ignore[arg-type]
+        return {r.id for r in (await store.list(where(**which))).rows}  # type: ignore[arg-type]
 
     assert await ids(statuses=frozenset({Status.QUEUED})) == {"q1", "q2"}
     assert await ids(statuses=frozenset({Status.QUEUED, Status.COMPLETED})) == {"q1", "q2", "gone"}
@@ -168,7 +169,7 @@ async def test_filters_restrict_together(store: Store) -> None:
 async def test_a_listing_shows_the_latest_run_of_an_id(store: Store) -> None:
     claim = await running(store, "w")
     await one(store, unit("w", claim, change=Continue(start("w", claim, run=2), tok("wake"))))
-    assert [(r.id, r.run) for r in (await store.list(Filter())).rows] == [("w", 2)]
+    assert [(r.id, r.run) for r in (await store.list(where())).rows] == [("w", 2)]
 
 
 # -- apps
@@ -186,7 +187,7 @@ async def test_apps_never_see_each_other(make_store: MakeStore) -> None:
     assert await b.inbox(["w"]) == []
     assert await b.events([("w", "e")]) == {}
     assert await b.inputs([RunKey("w", 1)]) == {}
-    assert (await b.list(Filter())).rows == []
+    assert (await b.list(where())).rows == []
     assert await b.claim(want(), now=T) == []
     assert await b.adopt([ME], want(), now=T) == []
     assert await b.reclaim([RunKey("w", 1)], want(), now=T) == []

@@ -149,9 +149,9 @@ def test_file_systems_without_sound_locks_are_refused(kind: str, refused: bool) 
     assert file.unsafe_kind(Path("/mnt/my database"), mounts) is None
 
 
-async def test_the_hot_row_has_at_most_three_indexes(store: SQLiteStore) -> None:
+async def test_the_hot_row_has_at_most_four_indexes(store: SQLiteStore) -> None:
     conn = apsw.Connection(str(store.path))
-    assert len(conn.execute("pragma index_list(workflow)").fetchall()) <= 3
+    assert len(conn.execute("pragma index_list(workflow)").fetchall()) <= 4
     conn.close()
 
 

@@ -16,11 +16,11 @@ from typing import Any, cast
 import pytest
 
 from perdure import App
+from perdure.query.conditions import where
 from perdure.sessions.apsw import Apsw
 from perdure.sessions.asyncpg import Asyncpg
 from perdure.sessions.psycopg import Psycopg
 from perdure.sessions.sqlite3 import Sqlite3
-from perdure.store.asks import Filter
 from perdure.store.base import Store
 from perdure.store.open import open_store
 from perdure.testing import Harness
@@ -164,7 +164,7 @@ class Bench:
         assert rows == [(f"{id}a",), (f"{id}b",)], "a transfer was lost, or applied twice"
         assert await self.money.total() == ACCOUNTS * CENTS
         assert await self.money.read("select cents from account where name = 'a1'") == [(CENTS + 2 * self.runs,)]
-        (row,) = (await harness.store.list(Filter())).rows
+        (row,) = (await harness.store.list(where())).rows
         records = (await harness.store.histories([row.key]))[row.key]
         assert [record.seq for record in records] == list(range(1, len(records) + 1))
         assert sum(record.name == "transfer" for record in records) == 2

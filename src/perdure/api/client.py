@@ -14,7 +14,6 @@ from perdure.api.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.api.store import maker
 from perdure.api.workflow import Homes, Workflow
 from perdure.client import operate
-from perdure.client.filters import read_filter
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
 from perdure.model.durations import Duration
@@ -24,6 +23,8 @@ from perdure.model.schedules import ScheduleInfo
 from perdure.operations.retention import Purged, purge
 from perdure.operations.size import DatabaseSize, measure
 from perdure.policy.rate import Rate
+from perdure.query.counts import Count, count_of
+from perdure.query.read import read_query
 from perdure.runtime import aface, handover
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
@@ -90,17 +91,31 @@ class Client:
         """Any workflow, by its id. Does no I/O."""
         return Handle(self._home, check_id(id), Shape.of(Any))
 
-    async def list(self, query: str = "", *, limit: int | None = None) -> AsyncIterator[WorkflowInfo]:
-        """Workflows, newest first, of a ``query`` such as ``status = failed`` or ``status = open AND type = checkout``.
+    async def list(
+        self, query: str = "", *, limit: int | None = None, all_runs: bool = False
+    ) -> AsyncIterator[WorkflowInfo]:
+        """Workflows that a ``query`` names, newest first or in its order: the latest run of each id.
 
-        Raises ``ConfigError`` for a query that cannot be read, with what is known.
+        ``limit``: so many at most. ``all_runs``: earlier runs, too. It is read page by page; what starts meanwhile
+        shifts nothing. Raises ``QueryError``, a ``ConfigError``, for a query that cannot be read, showing where.
+
+        >>> # async for info in client.list("status = failed AND type = 'checkout' ORDER BY closed DESC", limit=10): …
         """
-        async for row in aface.rows(self._home, read_filter(query)):
-            if limit is not None:
-                if limit <= 0:
-                    return
-                limit -= 1
+        asked = read_query(query, self._home.name, all_runs=all_runs)
+        async for row in aface.rows(self._home, asked, limit):
             yield info_of(row)
+
+    async def count(self, query: str = "", *, all_runs: bool = False) -> Count:
+        """How many workflows a ``query`` names: an ``int``, whose ``groups`` tell more if the query says ``GROUP BY``.
+
+        One look at the database, exact. ``all_runs``: earlier runs, too. Raises ``QueryError`` as ``list`` does.
+
+        >>> # await client.count("status = open")                                        # 42
+        >>> # (await client.count("status = failed GROUP BY version, error")).groups     # Group(fields=…, count=…) …
+        """
+        asked = read_query(query, self._home.name, use="count", all_runs=all_runs)
+        found = await aface.operate(self._home, "client.count()", partial(operate.count, query=asked))
+        return count_of(asked, found)
 
     async def recover_executors(self, *executors: str, by: str | None = None, force: bool = False) -> tuple[str, ...]:
         """Give what executors that are gone have left to another; the ids of these workflows.

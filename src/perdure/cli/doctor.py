@@ -16,7 +16,7 @@ from perdure.cli.target import Given, Place, common, find_database, opened, run,
 from perdure.errors import PerdureError
 from perdure.model.records import WorkflowRow
 from perdure.model.states import OPEN, Status
-from perdure.store.asks import Filter
+from perdure.query.conditions import where
 from perdure.store.base import Store
 
 COUNT_MAX = 10_000
@@ -134,7 +134,7 @@ async def _unfinished(store: Store) -> tuple[list[WorkflowRow], bool]:
     rows: list[WorkflowRow] = []
     cursor: str | None = None
     while len(rows) < COUNT_MAX:
-        found = await store.list(Filter(statuses=OPEN, cursor=cursor, limit=1000))
+        found = await store.list(where(statuses=OPEN), cursor=cursor, limit=1000)
         rows += found.rows
         cursor = found.cursor
         if cursor is None:

@@ -10,8 +10,8 @@ from perdure.cli.output import clean, emit_many, instant, note, table, took
 from perdure.cli.rollcall import call_roll, executor_fields, nobody
 from perdure.cli.target import Given, common, opened, run
 from perdure.model.states import Status
+from perdure.query.conditions import where
 from perdure.runtime.handover import recover
-from perdure.store.asks import Filter
 from perdure.store.base import Store
 from perdure.store.pages import pages
 
@@ -80,7 +80,7 @@ async def _recover(given: Given, ids: tuple[str, ...], by: str | None, force: bo
 async def holdings(store: Store) -> Counter[bytes]:
     """How many running workflows each incarnation holds."""
     held: Counter[bytes] = Counter()
-    async for page in pages(store, Filter(statuses=frozenset({Status.RUNNING}), limit=1000)):
+    async for page in pages(store, where(statuses=[Status.RUNNING]), 1000):
         held.update(row.owner for row in page if row.owner is not None)
         if held.total() >= COUNT_MAX:
             break

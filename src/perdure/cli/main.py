@@ -8,6 +8,7 @@ import click
 
 import perdure
 from perdure.cli.check import check
+from perdure.cli.counting import count
 from perdure.cli.db import db
 from perdure.cli.demo import demo
 from perdure.cli.doctor import doctor
@@ -62,7 +63,7 @@ for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run
 for verb in (purge, size, copy):
     db.add_command(verb)
 
-for verb in (pause, unpause, resume, restart, fork, stream, watch):
+for verb in (count, pause, unpause, resume, restart, fork, stream, watch):
     workflow.add_command(verb)
 
 

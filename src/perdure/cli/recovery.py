@@ -17,8 +17,8 @@ from perdure.model.records import Request, WorkflowRow
 from perdure.model.states import Cause, Status
 from perdure.operations.ask import ask_executor
 from perdure.operations.look import not_found
+from perdure.query.conditions import where
 from perdure.runtime.plan import KIND, Asker, Planned, cause_of, plan
-from perdure.store.asks import Filter
 from perdure.store.base import Store
 from perdure.store.coded import coded
 from perdure.store.pages import pages
@@ -98,8 +98,8 @@ async def _choose(store: Store, roll: Rollcall, ids: Sequence[str], executors: S
 
 
 async def _unfinished(store: Store) -> list[WorkflowRow]:
-    which = Filter(statuses=frozenset({Status.RUNNING, Status.QUEUED}), limit=PAGE)
-    return [row async for page in pages(store, which) for row in page]
+    query = where(statuses=[Status.RUNNING, Status.QUEUED])
+    return [row async for page in pages(store, query, PAGE) for row in page]
 
 
 async def _here(store: Store, code: str, ids: Mapping[str, str]) -> list[Planned]:

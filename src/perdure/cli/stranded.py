@@ -14,7 +14,7 @@ from perdure.model.info import to_datetime
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.trials import Trial
-from perdure.store.asks import Filter
+from perdure.query.conditions import Query, where
 from perdure.store.base import Store
 from perdure.store.pages import pages
 
@@ -63,18 +63,14 @@ async def find_stranded(store: Store, names: Collection[str], limit: int) -> lis
     unserved = [version for version in roll.strays if version not in served]
     rows = await store.strays(unserved, None, limit) if unserved and not names else []
     if unserved and names:  # few, or not first: looked for among all
-        rows = await _some(store, Filter(names=frozenset(names)), limit, lambda row: row.version in unserved)
-    rows += await _some(store, _of(names, Status.RUNNING), limit, lambda row: _left(roll, served, row))
-    rows += await _some(
-        store, _of(names, Status.HELD), limit, lambda row: row.reason is Reason.NO_CODE and row.version in served
-    )
+        rows = await _some(store, where(names=names), limit, lambda row: row.version in unserved)
+    of = where(names=names, statuses=[Status.RUNNING])
+    rows += await _some(store, of, limit, lambda row: _left(roll, served, row))
+    of = where(names=names, reasons=[Reason.NO_CODE])
+    rows += await _some(store, of, limit, lambda row: row.version in served)
     rows = sorted({row.id: row for row in rows}.values(), key=lambda row: (row.version, row.created, row.id))[:limit]
     trials = await store.trials([row.id for row in rows])
     return [_why(row, trials.get(row.id)) for row in rows]
-
-
-def _of(names: Collection[str], status: Status) -> Filter:
-    return Filter(names=frozenset(names), statuses=frozenset({status}))
 
 
 def _left(roll: Rollcall, served: Collection[str], row: WorkflowRow) -> bool:
@@ -83,9 +79,9 @@ def _left(roll: Rollcall, served: Collection[str], row: WorkflowRow) -> bool:
     return row.version not in ("", *served) and (holder is None or not roll.lives(holder))
 
 
-async def _some(store: Store, which: Filter, limit: int, wanted: Callable[[WorkflowRow], bool]) -> list[WorkflowRow]:
+async def _some(store: Store, query: Query, limit: int, wanted: Callable[[WorkflowRow], bool]) -> list[WorkflowRow]:
     rows: list[WorkflowRow] = []
-    async for page in pages(store, msgspec.structs.replace(which, limit=PAGE)):
+    async for page in pages(store, query, PAGE):
         rows += [row for row in page if row.status.open and wanted(row)]
         if len(rows) >= limit:
             break

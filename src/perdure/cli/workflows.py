@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import click
-import msgspec
 
 from perdure.api.keys import check_name, encode_message
+from perdure.cli.asking import Asked, asking
 from perdure.cli.exits import Code
 from perdure.cli.output import (
     clean,
@@ -44,7 +44,6 @@ from perdure.cli.target import Given, common, opened, run
 from perdure.cli.timeline import draw, failure_lines
 from perdure.cli.waiting import NotYet, wait_end
 from perdure.client import verbs
-from perdure.client.filters import read_filter
 from perdure.client.line import Line
 from perdure.client.questions import SendTo, StartOrder, outcome_of
 from perdure.config import read_settings
@@ -53,8 +52,8 @@ from perdure.model.ids import TokenMaker
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
 from perdure.operations.look import not_found
+from perdure.query.conditions import Order, Query, where
 from perdure.serde import ArgsShape, Shape, fingerprint_data, is_coded
-from perdure.store.asks import Filter
 from perdure.store.base import Store
 
 PAGE = 500
@@ -73,59 +72,42 @@ def workflow() -> None:
 
 @workflow.command("list")
 @common
-@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only these: failed, held, open, closed …")
-@click.option("--type", "names", multiple=True, metavar="NAME", help="Only workflows of this name.")
+@asking
 @click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
-@click.option("--query", default="", metavar="TEXT", help='For example: "status = failed AND type = checkout".')
 @click.option("--stranded", is_flag=True, help="Only open ones that no live executor can run, with the reason.")
-def list_(given: Given, statuses: Sequence[str], names: Sequence[str], limit: int, query: str, stranded: bool) -> None:
-    """Workflows, newest first."""
+def list_(given: Given, asked: Asked, limit: int, stranded: bool) -> None:
+    """Workflows, newest first, or as a QUERY orders them: "status = failed AND type = checkout ORDER BY closed"."""
     if stranded:
-        if query or statuses:
-            raise ConfigError("--stranded goes with --type and --limit, not with --status or --query")
-        run(list_stranded(given, names, limit))
+        if asked.text or asked.statuses or asked.all_runs:
+            raise ConfigError("--stranded goes with --type and --limit, not with --status, --all-runs or a query")
+        run(list_stranded(given, asked.names, limit))
         return
-    which = read_filter(query)
-    if statuses:
-        which = _narrow(which, statuses=read_filter(f"status IN ({', '.join(statuses)})").statuses)
-    if names:
-        which = _narrow(which, names=frozenset(names))
-    run(_list(given, which, limit))
+    run(_list(given, asked, limit))
 
 
-def _narrow(which: Filter, **restrictions: frozenset[Any]) -> Filter:
-    """Both restrictions together. Raises ``ConfigError`` if nothing can pass: an empty set would mean everything."""
-    for field, values in restrictions.items():
-        there: frozenset[Any] = getattr(which, field)
-        both = there & values if there else values
-        if not both:
-            option = {"statuses": "--status", "names": "--type"}[field]
-            raise ConfigError(f"--query and {option} exclude each other: no workflow can match both")
-        which = msgspec.structs.replace(which, **{field: both})
-    return which
-
-
-async def _list(given: Given, which: Filter, limit: int) -> None:
+async def _list(given: Given, asked: Asked, limit: int) -> None:
     async with opened(given) as store:
-        rows, more = await _page(store, which, limit)
+        query = asked.query(store.app, "list")
+        rows, more = await _page(store, query, limit)
         now = (await store.poll(None, None)).now
     cells = [
-        (row.id, row.name, str(row.status), instant(row.created), took((row.closed or now) - row.created), _remark(row))
+        (f"{row.id} #{row.run}" if asked.all_runs else row.id, row.name, str(row.status), instant(row.created),
+         took((row.closed or now) - row.created), _remark(row))
         for row in rows
-    ]
+    ]  # fmt: skip
     head = ("id", "type", "status", "created", "duration", "")
     lines = table(head, cells, "no workflows match", paint=2)
     if more:
-        lines.append(f"(the newest {len(rows)}; for more: --limit {len(rows) * 10})")
+        which = "newest" if query.order == Order() else "first"
+        lines.append(f"(the {which} {len(rows)}; for more: --limit {len(rows) * 10})")
     emit_many(given.output, "workflows", [workflow_fields(row) for row in rows], lines, more=more)
 
 
-async def _page(store: Store, which: Filter, limit: int) -> tuple[list[WorkflowRow], bool]:
+async def _page(store: Store, query: Query, limit: int) -> tuple[list[WorkflowRow], bool]:
     rows: list[WorkflowRow] = []
     cursor: str | None = None
     while len(rows) < limit:
-        asked = msgspec.structs.replace(which, cursor=cursor, limit=min(PAGE, limit - len(rows)))
-        found = await store.list(asked)
+        found = await store.list(query, cursor=cursor, limit=min(PAGE, limit - len(rows)))
         rows += found.rows
         cursor = found.cursor
         if cursor is None:
@@ -292,9 +274,9 @@ async def _start(given: Given, order: StartOrder) -> None:
 
 async def _warn_of_name(store: Store, name: str) -> None:
     """Without the code nobody can tell whether the name is right; rows can tell that it is new."""
-    if (await store.list(Filter(names=frozenset({name}), limit=1))).rows:
+    if (await store.list(where(names=[name]), limit=1)).rows:
         return
-    names = sorted({row.name for row in (await store.list(Filter(limit=PAGE))).rows})
+    names = sorted({row.name for row in (await store.list(Query(), limit=PAGE)).rows})
     if name not in names and (close := difflib.get_close_matches(name, names, n=1)):  # or it ran just now
         note(f"app {store.app!r} has not run a workflow {name!r} so far; did you mean {close[0]!r}?")
 

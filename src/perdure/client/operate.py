@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from perdure.client import verbs
 from perdure.client.line import Line
 from perdure.model.queues import QueueChange, QueueCount, QueueRow
 from perdure.model.schedules import Schedule
-from perdure.store.asks import Filter, Found
+from perdure.query.conditions import Query
+from perdure.store.asks import Counted, Found
 from perdure.store.upkeep import Upkeep
 
 T = TypeVar("T")
 
+PAGE = 200  # rows of one question
 
-async def page(line: Line, which: Filter) -> Found:
+
+async def page(line: Line, query: Query, cursor: str | None, limit: int) -> Found:
     """A page of a listing."""
-    found: Found = await verbs.patiently(line, line.store.list, which)
+    found: Found = await verbs.patiently(line, partial(line.store.list, query, cursor=cursor, limit=limit))
     return found
+
+
+async def count(line: Line, query: Query) -> list[Counted]:
+    """Counts of a query, by its groups."""
+    counted: list[Counted] = await verbs.patiently(line, line.store.count, query)
+    return counted
 
 
 async def schedules(line: Line) -> list[Schedule]:

@@ -11,13 +11,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from perdure.client import outbox, verbs
 from perdure.client.line import Line
-from perdure.client.operate import page
+from perdure.client.operate import PAGE, page
 from perdure.client.questions import ResultOf, SendTo, StartOrder
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import NotDurable
 from perdure.model.records import WorkflowRow
 from perdure.model.writes import Verdict
+from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.context import async_body, outside, refuse_session_in_body
 from perdure.runtime.engine import Engine
@@ -28,7 +29,6 @@ from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import AsyncSession, Session, arun, run
 from perdure.sessions.find import awaited, blocking, session_of
-from perdure.store.asks import Filter
 
 FACE: str = "perdure"
 P = ParamSpec("P")
@@ -319,14 +319,16 @@ async def operate(home: Home, what: str, work: Callable[[Line], Coroutine[Any, A
     return done
 
 
-async def rows(home: Home, which: Filter) -> AsyncIterator[WorkflowRow]:
-    """A listing, page by page."""
-    while True:
-        found = await operate(home, "client.list()", partial(page, which=which))
+async def rows(home: Home, query: Query, limit: int | None) -> AsyncIterator[WorkflowRow]:
+    """A listing, page by page, of ``limit`` rows at most."""
+    cursor: str | None = None
+    left = limit
+    while left is None or left > 0:
+        asked = partial(page, query=query, cursor=cursor, limit=PAGE if left is None else min(PAGE, left))
+        found = await operate(home, "client.list()", asked)
         for row in found.rows:
             yield row
-        if found.cursor is None:
+        cursor = found.cursor
+        if cursor is None:
             return
-        which = Filter(
-            statuses=which.statuses, names=which.names, ids=which.ids, parent=which.parent, cursor=found.cursor
-        )
+        left = None if left is None else left - len(found.rows)

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
+from perdure.query.conditions import where
 from perdure.runtime.launch import Host
 from perdure.runtime.leases import lives
-from perdure.store.asks import Filter
 
 LOOKED_AT = 1000  # of the unfinished: to say what there is, nobody needs them all
 OPEN = frozenset(status for status in Status if status.open)
@@ -21,7 +21,7 @@ OPEN = frozenset(status for status in Status if status.open)
 async def farewell(host: Host) -> str:
     """What to say, "" if nothing is unfinished; ``host`` has handed back what it had. Raises ``DatabaseTrouble``."""
     store = host.line.store
-    found = await store.list(Filter(statuses=OPEN, limit=LOOKED_AT))
+    found = await store.list(where(statuses=OPEN), limit=LOOKED_AT)
     if not found.rows:
         return ""
     many = "+" if found.cursor else ""

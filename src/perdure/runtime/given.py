@@ -14,7 +14,7 @@ from typing import Protocol
 from perdure.client.line import Line
 from perdure.model.records import Incarnation
 from perdure.model.states import Status
-from perdure.store.asks import Filter
+from perdure.query.conditions import where
 from perdure.store.pages import pages
 
 log = logging.getLogger("perdure")
@@ -49,7 +49,7 @@ class Given:
             return
         waits: Counter[tuple[bytes, str]] = Counter()
         looked = 0
-        async for page in pages(host.line.store, Filter(statuses=frozenset({Status.RUNNING}), limit=PAGE)):
+        async for page in pages(host.line.store, where(statuses=[Status.RUNNING]), PAGE):
             waits.update((row.owner, row.version) for row in page if row.owner in given)
             looked += len(page)
             if looked >= LOOKED_AT:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from perdure.model.records import Record, WorkflowRow
 from perdure.model.states import OPEN
-from perdure.store.asks import Filter
+from perdure.query.conditions import where
 from perdure.store.base import Store
 
 PAGE = 100  # histories held in memory at once
@@ -33,13 +31,13 @@ async def read_pasts(store: Store, rows: Sequence[WorkflowRow]) -> list[Past]:
 
 async def open_pasts(store: Store, names: Collection[str] = (), limit: int | None = None) -> AsyncIterator[list[Past]]:
     """The open workflows of an app, newest first, page by page; ``limit`` of them at most."""
-    which = Filter(statuses=OPEN, names=frozenset(names))
+    query, cursor = where(statuses=OPEN, names=names), None
     left = limit
     while left is None or left > 0:
         size = PAGE if left is None else min(PAGE, left)
-        found = await store.list(msgspec.structs.replace(which, limit=size))
+        found = await store.list(query, limit=size, cursor=cursor)
         yield await read_pasts(store, found.rows)
         if found.cursor is None:
             return
-        which = msgspec.structs.replace(which, cursor=found.cursor)
+        cursor = found.cursor
         left = None if left is None else left - len(found.rows)

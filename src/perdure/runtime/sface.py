@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from perdure.client import outbox, verbs
 from perdure.client.line import Line
-from perdure.client.operate import page
+from perdure.client.operate import PAGE, page
 from perdure.client.questions import ResultOf, SendTo, StartOrder, decode_outcome, outcome_of
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled, NotDurable, WrongFace
 from perdure.model.records import Ended, WorkflowRow
+from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.births import Newcomer
 from perdure.runtime.context import outside, refuse_session_in_body, sync_body
@@ -33,7 +34,6 @@ from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import Session, run
 from perdure.sessions.find import blocking, session_of
-from perdure.store.asks import Filter
 
 FACE: str = "perdure.sync"
 T = TypeVar("T")
@@ -381,13 +381,15 @@ def operate(home: Home, what: str, work: Callable[[Line], Coroutine[Any, Any, T]
     return done
 
 
-def rows(home: Home, which: Filter) -> Iterator[WorkflowRow]:
-    """A listing, page by page."""
-    while True:
-        found = operate(home, "client.list()", partial(page, which=which))
+def rows(home: Home, query: Query, limit: int | None) -> Iterator[WorkflowRow]:
+    """A listing, page by page, of ``limit`` rows at most."""
+    cursor: str | None = None
+    left = limit
+    while left is None or left > 0:
+        asked = partial(page, query=query, cursor=cursor, limit=PAGE if left is None else min(PAGE, left))
+        found = operate(home, "client.list()", asked)
         yield from found.rows
-        if found.cursor is None:
+        cursor = found.cursor
+        if cursor is None:
             return
-        which = Filter(
-            statuses=which.statuses, names=which.names, ids=which.ids, parent=which.parent, cursor=found.cursor
-        )
+        left = None if left is None else left - len(found.rows)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Wake, WorkflowRow
-from perdure.model.states import Status
 from perdure.store.lines import Line
 
 WAKES = 1000  # wakes that one look reads, whosever they are
@@ -43,21 +44,17 @@ class Poll(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A page of a listing, newest first."""
+    """A page of a listing, in the order asked for; ``cursor``: what the next one begins after, None if none does."""
 
     rows: list[WorkflowRow]
     cursor: str | None
 
 
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What to list. Empty collections mean no restriction."""
+class Counted(NamedTuple):
+    """How many workflows have these values of what a count is grouped by; none, where it is not."""
 
-    statuses: frozenset[Status] = frozenset()
-    names: frozenset[str] = frozenset()
-    ids: frozenset[str] = frozenset()
-    parent: str | None = None
-    cursor: str | None = None
-    limit: int = 100
+    values: tuple[str | int | float | bool | None, ...]
+    total: int
 
 
 class Fates(msgspec.Struct, frozen=True):

@@ -31,7 +31,8 @@ from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.query.conditions import Query
+from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
 from perdure.store.upkeep import Upkeep
@@ -245,7 +246,19 @@ class Store(Protocol):
         """What was decided about any run of these ids, also of those deleted since; each id's in order."""
         ...
 
-    async def list(self, which: Filter) -> Found: ...
+    async def list(self, query: Query, *, limit: int = 100, cursor: str | None = None, now: int | None = None) -> Found:
+        """A page of what a query names, in its order, after the place where another page ended.
+
+        What is inserted meanwhile shifts nothing. Raises ``ConfigError`` for a cursor of another listing.
+        """
+        ...
+
+    async def count(self, query: Query, *, now: int | None = None) -> builtins.list[Counted]:
+        """How many workflows a query names: one count, or one for each group, the largest first.
+
+        Raises ``ConfigError`` for more groups than can be told.
+        """
+        ...
 
     async def poll(
         self,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import msgspec
-
 from perdure.model.records import WorkflowRow
-from perdure.store.asks import Filter
+from perdure.query.conditions import Query
 from perdure.store.base import Store
 
 
-async def pages(store: Store, which: Filter) -> AsyncIterator[list[WorkflowRow]]:
-    """All that ``which`` finds, newest first, ``which.limit`` at a time; one empty page if it finds nothing."""
+async def pages(store: Store, query: Query, limit: int) -> AsyncIterator[list[WorkflowRow]]:
+    """All that ``query`` names, in its order, ``limit`` at a time; one empty page if it names nothing."""
+    cursor: str | None = None
     while True:
-        found = await store.list(which)
+        found = await store.list(query, limit=limit, cursor=cursor)
         yield found.rows
-        if found.cursor is None:
+        cursor = found.cursor
+        if cursor is None:
             return
-        which = msgspec.structs.replace(which, cursor=found.cursor)

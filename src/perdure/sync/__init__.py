@@ -12,6 +12,7 @@ from perdure.model.schedules import FiringInfo, ScheduleInfo
 from perdure.model.states import Status
 from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
+from perdure.query.counts import Count, Group
 from perdure.runtime.context import Current, current
 from perdure.serde.codec import Codec
 from perdure.serde.secret import Secret
@@ -33,10 +34,12 @@ __all__ = [
     "App",
     "Client",
     "Codec",
+    "Count",
     "Current",
     "Duration",
     "Event",
     "FiringInfo",
+    "Group",
     "Handle",
     "Key",
     "Options",

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple
 
 from perdure.model.records import Outcome
-from perdure.store.asks import Filter
+from perdure.query.conditions import Query
 from perdure.testing.crash import Mode, Plan
 from perdure.testing.environment import Harness
 
@@ -73,7 +73,7 @@ async def _run(test: Callable[[], Awaitable[Any]], harness: Harness, plan: Plan)
     returned = await test()
     await harness.settle()
     plan.orders.clear()
-    found = await harness.store.list(Filter(limit=10_000))
+    found = await harness.store.list(Query(), limit=10_000)
     ended = await harness.store.ended([row.id for row in found.rows if not row.status.open])
     return Ending(
         returned,

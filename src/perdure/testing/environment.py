@@ -29,13 +29,13 @@ from perdure.definitions import ResourceDef
 from perdure.errors import ConfigError
 from perdure.model.durations import Duration, to_us
 from perdure.model.states import Status
+from perdure.query.conditions import where
 from perdure.runtime import aface, sface
 from perdure.runtime.engine import Engine
 from perdure.runtime.executor import Executor
 from perdure.runtime.face import Home
 from perdure.runtime.recovery import reap
 from perdure.runtime.sync_body import SyncExecution
-from perdure.store.asks import Filter
 from perdure.store.base import Store
 from perdure.testing.clock import VirtualClock
 from perdure.testing.crash import CrashStore, Plan
@@ -380,7 +380,7 @@ class Harness:
         executor = self._work.engine.executor
         if executor is None or self._restart is not None:
             return True
-        running = (await self._store.list(Filter(statuses=frozenset({Status.RUNNING})))).rows
+        running = (await self._store.list(where(statuses=[Status.RUNNING]))).rows
         here = executor.executions.keys() | executor.deciding.keys()
         if lost := [row for row in running if row.owner != executor.me.id or row.id not in here]:
             executor.looks = 0
@@ -416,7 +416,7 @@ class Harness:
 
     async def _reap(self, executor: Executor) -> None:
         """The reaper's next rounds, until nothing is left: it skips what somebody else has locked."""
-        running = Filter(statuses=frozenset({Status.RUNNING}))
+        running = where(statuses=[Status.RUNNING])
         self._reaping += 1
         try:
             while any(row.owner != executor.me.id for row in (await self._store.list(running)).rows):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -39,7 +39,6 @@ SETTINGS = {
     "lock_timeout": "10000",
     "idle_in_transaction_session_timeout": "10000",  # a stopped process must not keep its locks
 }
-BEGIN_POOLED = begin_with(SETTINGS)
 _WRONG_URL = frozenset({"28000", "28P01", "3D000"})  # login refused, or no such database
 
 
@@ -94,10 +93,13 @@ class Link:
     """A connection and the lock that keeps its calls one after another."""
 
     __slots__ = (
-        "_asking", "_conn", "_doubts", "_lock", "_made", "_open", "_statements", "pooled", "url", "way", "where",
+        "_asking", "_begin", "_conn", "_doubts", "_lock", "_made", "_open", "_settings", "_statements", "pooled", "url",
+        "way", "where",
     )  # fmt: skip
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, settings: Mapping[str, str] = SETTINGS) -> None:
+        self._settings = settings
+        self._begin = begin_with(settings)  # behind a transaction pooler
         self.way = way_of(url)
         self.url = self.way.url
         self.where = place(self.url)
@@ -170,7 +172,7 @@ class Link:
     async def _transaction(self) -> AsyncGenerator[Transaction]:
         """The same; the lock is held."""
         tx = Transaction(self, await self.connection())
-        await tx.execute(BEGIN_POOLED if self.pooled else "begin")
+        await tx.execute(self._begin if self.pooled else "begin")
         try:
             yield tx
             await tx.execute("commit")
@@ -295,7 +297,7 @@ class Link:
             connection_class=connection_class(asyncpg.Connection),
         )  # fmt: skip
         try:
-            conn: Connection = await connect(server_settings=SETTINGS)
+            conn: Connection = await connect(server_settings=self._settings)
         except Exception as e:
             if sqlstate(e) in _WRONG_URL:
                 raise

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, WorkflowRow
-from perdure.model.states import CODE
-from perdure.store.asks import Fates, Filter, Found
+from perdure.store.asks import Fates
 from perdure.store.postgres import lifeline, rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
@@ -76,22 +74,6 @@ async def events(link: Link, place: Place, wanted: Collection[tuple[str, str]]) 
     return {(id, name): data.encode() for id, name, data in found}
 
 
-async def listing(link: Link, place: Place, which: Filter) -> Found:
-    """One row more than asked for tells whether there is a next page; the cursor is the last row's place."""
-    created, id = _place_of(which.cursor)
-    statuses = sorted(CODE[status] for status in which.statuses) or None
-    names = sorted(which.names) or None
-    arguments: list[Any] = [place.app, statuses, names, which.parent, which.limit + 1, created, id]
-    query = "list_page"
-    if which.ids:
-        query = "list_ids"
-        arguments.append(sorted(which.ids))
-    found = [rows.workflow(row) for row in await link.fetch(place.sql[query], *arguments)]
-    page = found[: which.limit]
-    more = len(found) > which.limit and page
-    return Found(rows=page, cursor=f"{page[-1].created}:{page[-1].id}" if more else None)
-
-
 async def incarnations(link: Link, place: Place) -> list[Incarnation]:
     return [rows.incarnation(row) for row in await link.fetch(place.sql["incarnation_list"], place.app)]
 
@@ -114,11 +96,3 @@ async def apps(link: Link, place: Place) -> list[str]:
         if name is not None:
             found.add(name)
     return sorted(found)
-
-
-def _place_of(cursor: str | None) -> tuple[int | None, str | None]:
-    """Where a page ended. A cursor that is not ours starts from the top."""
-    if cursor is None:
-        return None, None
-    created, _, id = cursor.partition(":")
-    return (int(created), id) if created.isdecimal() else (None, None)

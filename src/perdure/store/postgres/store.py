@@ -1,7 +1,7 @@
 """The Postgres store: each method of the protocol, on one of three connections.
 
-One connection writes batches, one claims and reads, one carries hints: a long read never delays a commit, and a
-listener never blocks either. All time is the database's.
+One connection writes batches, one claims and reads, one carries hints, and while somebody asks, one answers queries: a
+long read never delays a commit, and a listener never blocks either. All time is the database's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.query.conditions import Query
+from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.postgres import (
     claim,
@@ -42,6 +43,7 @@ from perdure.store.postgres import (
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
+from perdure.store.postgres.search import Searching
 from perdure.store.postgres.text import statements
 from perdure.store.postgres.upkeep import PostgresUpkeep
 from perdure.store.postgres.writer import Writer
@@ -61,6 +63,7 @@ class PostgresStore:
         self._reading = Link(url)
         self._writer = Writer(self._writing, self._place)
         self._hints = Hints(url, schema, app)
+        self._searching = Searching(url)
         self.upkeep = PostgresUpkeep(Link(url), self._reading, self._place)
 
     # -- opening
@@ -69,6 +72,7 @@ class PostgresStore:
         driver()
         for link in (self._reading, self._writing, self.upkeep.link):
             link.open()
+        self._searching.open()
         try:
             await self._reading.check()
             have, known = await self.schema_version()
@@ -84,6 +88,7 @@ class PostgresStore:
     async def close(self) -> None:
         await self._hints.close()
         await self.upkeep.link.close()
+        await self._searching.close()
         await self._writing.close()
         await self._reading.close()
 
@@ -202,8 +207,11 @@ class PostgresStore:
     async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
         return await decisions.decisions(self._reading, self._place, ids)
 
-    async def list(self, which: Filter) -> Found:
-        return await reads.listing(self._reading, self._place, which)
+    async def list(self, query: Query, *, limit: int = 100, cursor: str | None = None, now: int | None = None) -> Found:
+        return await self._searching.page(self._place, query, limit, cursor, now)
+
+    async def count(self, query: Query, *, now: int | None = None) -> builtins.list[Counted]:
+        return await self._searching.count(self._place, query, now)
 
     async def poll(
         self,

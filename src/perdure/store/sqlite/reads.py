@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
-from perdure.model.states import CODE
 from perdure.store import asks
-from perdure.store.asks import Fates, Filter, Found, Poll
+from perdure.store.asks import Fates, Poll
 from perdure.store.lines import lines_of, versions_of
 from perdure.store.sql import queries
 from perdure.store.sqlite import queues, rows, schedules
@@ -55,27 +53,6 @@ def fates(conn: Connection, app: str, ids: Collection[str]) -> Fates:
 
 def events(conn: Connection, app: str, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
     return {(id, name): data for id, name, data in _many(conn, "event_get", ((app, *pair) for pair in wanted))}
-
-
-def listing(conn: Connection, app: str, which: Filter) -> Found:
-    """One row more than asked for tells of a next page; the cursor is the last row's place in the order."""
-    created, id = _place(which.cursor)
-    bindings: tuple[Any, ...] = (
-        app,
-        _json(CODE[status] for status in which.statuses),
-        _json(which.names),
-        which.parent,
-        which.limit + 1,
-        created,
-        id,
-    )
-    query = "workflow_list"
-    if which.ids:
-        query, bindings = "workflow_list_ids", (*bindings, _json(which.ids))
-    found = [rows.workflow(r) for r in conn.execute(Q[query], bindings)]
-    page = found[: which.limit]
-    more = len(found) > which.limit and page
-    return Found(rows=page, cursor=f"{page[-1].created}:{page[-1].id}" if more else None)
 
 
 def poll(
@@ -130,17 +107,3 @@ def apps(conn: Connection) -> list[str]:
 
 def _many(conn: Connection, query: str, bindings: Iterable[tuple[Any, ...]]) -> Iterable[Row]:
     return conn.executemany(Q[query], bindings)
-
-
-def _json(values: Iterable[Any]) -> str | None:
-    """A set as a JSON array, None for an empty one: no restriction."""
-    listed = sorted(values)
-    return json.dumps(listed) if listed else None
-
-
-def _place(cursor: str | None) -> tuple[int | None, str | None]:
-    """Where a page ended. A cursor that is not ours starts from the top."""
-    if cursor is None:
-        return None, None
-    created, _, id = cursor.partition(":")
-    return (int(created), id) if created.isdecimal() else (None, None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins  # `list` is a method here
+import json
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,9 +24,11 @@ from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
-from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
+from perdure.query.conditions import Query
+from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.rollcall import RollCall
+from perdure.store.search import counted
 from perdure.store.sqlite import (
     claim,
     commands,
@@ -38,6 +41,7 @@ from perdure.store.sqlite import (
     reads,
     requests,
     schedules,
+    search,
     strays,
     streams,
     versions,
@@ -213,8 +217,11 @@ class SQLiteStore:
     async def decisions(self, ids: Collection[str]) -> builtins.list[DecisionRow]:
         return await self._read(lambda conn: decisions.decisions(conn, self.app, ids))
 
-    async def list(self, which: Filter) -> Found:
-        return await self._read(lambda conn: reads.listing(conn, self.app, which))
+    async def list(self, query: Query, *, limit: int = 100, cursor: str | None = None, now: int | None = None) -> Found:
+        return await self._read(search.page(self.app, query, limit, cursor, _clock(now)))
+
+    async def count(self, query: Query, *, now: int | None = None) -> builtins.list[Counted]:
+        return counted(await self._read(search.count(self.app, query, _clock(now))), query, json.loads)
 
     async def poll(
         self,

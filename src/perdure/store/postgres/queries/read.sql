@@ -62,28 +62,6 @@ cross join lateral (
 cross join lateral (
     select * from perdure.event where app = $1 and id = k.id and run = w.run and name = k.name offset 0) e
 
--- A page, newest first. Restrictions that are null are none; `$6`, `$7` say where the page before ended.
--- name: list_page
-select @row from perdure.workflow c
-where c.app = $1
-    and ($2::smallint[] is null or c.status = any($2))
-    and ($3::text[] is null or c.name = any($3))
-    and ($4::text is null or c.parent = $4)
-    and c.created >= 0 and c.created <= coalesce($6::bigint, 9223372036854775807)
-    and ($6 is null or c.created < $6 or c.id < $7::text)
-order by c.created desc, c.id desc limit $5
-
--- The same among chosen ids.
--- name: list_ids
-select @row
-from unnest($8::text[]) u (id)
-cross join lateral (select * from perdure.workflow where app = $1 and id = u.id offset 0) c
-where ($2::smallint[] is null or c.status = any($2))
-    and ($3::text[] is null or c.name = any($3))
-    and ($4::text is null or c.parent = $4)
-    and ($6::bigint is null or (c.created, c.id) < ($6, $7::text))
-order by c.created desc, c.id desc limit $5
-
 -- The next app after `$1` by name, null if none: apps are few, their workflows are not.
 -- name: app_next
 select min(app) from perdure.workflow where app > $1

@@ -166,36 +166,6 @@ select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2 and f.status >= 5
 
--- A page of a listing, newest first. Lists are JSON arrays or null; ?6 and ?7 are where the page before ended.
--- name: workflow_list
-select id, run, lineage, name, status, version, created, updated, reason, detail, claim, owner, epoch, attempts,
-    max(last_seq, coalesce((select h.seq from history h
-        where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
-    until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause
-from workflow
-where app = ?1
-    and (?2 is null or status in (select value from json_each(?2)))
-    and (?3 is null or name in (select value from json_each(?3)))
-    and (?4 is null or parent = ?4)
-    and (?6 is null or (created, id) < (?6, ?7))
-order by created desc, id desc limit ?5
-
--- The same of chosen ids only.
--- name: workflow_list_ids
-select id, run, lineage, name, status, version, created, updated, reason, detail, claim, owner, epoch, attempts,
-    max(last_seq, coalesce((select h.seq from history h
-        where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
-    until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause
-from workflow
-where app = ?1 and id in (select value from json_each(?8))
-    and (?2 is null or status in (select value from json_each(?2)))
-    and (?3 is null or name in (select value from json_each(?3)))
-    and (?4 is null or parent = ?4)
-    and (?6 is null or (created, id) < (?6, ?7))
-order by +created desc, id desc limit ?5
-
 -- The next app after ?1 by name, null if none: apps are few, their workflows are not.
 -- name: app_next
 select min(app) from workflow where app > ?1
