@@ -13,9 +13,13 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     fingerprints: dict[str, str]  # of its workflows, by name; "" where the source was not to be had
-    first_launched: int
+    first_launched: int  # 0: an operator has named it, and nobody has launched it yet
     launched: int  # the last time
     withdrawn: bool = False  # an operator took traffic from it: no launch gives it any again
+    since: int = 0  # when it last got or lost traffic or, if it never had any, when it was first launched
+    routed: bool = False  # it has, or had, traffic
+    metadata: bytes = b"{}"  # what people noted of it: a JSON object
+    deleted: int | None = None  # when an operator deleted it; a launch brings it back, and what is known of it
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):

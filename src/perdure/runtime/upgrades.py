@@ -1,4 +1,4 @@
-"""Following the routing: what goes with the current version is moved to it, and the current one is one that lives.
+"""Following the routing: what goes with it is moved to where it says, and the current version is one that lives.
 
 A loop over rows in the reaper's rhythm, like recovery: interrupted anywhere, it simply runs again. Moving a workflow is
 one compare-and-set of a row that nobody holds, or whose holder is gone (the reaper then takes it over); whether its
@@ -23,6 +23,7 @@ from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.recovery import BY_CODE
 from perdure.runtime.schedules import Declared
 from perdure.store.rollcall import RollCall
+from perdure.versions.routing import gets, share
 
 log = logging.getLogger("perdure")
 
@@ -39,6 +40,7 @@ class Following:
         self.done: Any = None  # all was moved while routing and the gone were as this says
         self.quiet = 0
         self.revision = 0  # of the routing that the next is of
+        self.served: frozenset[str] = frozenset()  # versions that others, or this one, are seen to run
         self.withdrawn = False  # an operator took traffic from the version that runs here
         self.fresh = True  # what has no version yet is taken, not left to executors of the current one, who are there
         self.schedules = Declared()
@@ -64,11 +66,11 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
         await host.following.schedules.see(host, routing)
         others = (roll or await store.roll_call(now=host.line.clock.stamp())).known
         await _see_what_is_ours(host, routing, others)
-        if routing.current != host.code.version:
+        if routing.current == host.code.version:
+            host.following.unserved_since = None
+        else:
             await _succeed(host, routing, others)
-            return 0
-        host.following.unserved_since = None
-        return await _upgrade(host, routing, others)
+        return await _upgrade(host, routing, others) if host.code.version in gets(routing) else 0
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, routing is followed later: %s", trouble)
         return 0
@@ -82,10 +84,13 @@ async def _see_what_is_ours(host: Host, routing: Routing, others: Sequence[Incar
     following, version, clock = host.following, host.code.version, host.line.clock.now()
     if following.revision != routing.revision:
         known = await host.line.store.versions()
-        if not any(one.name == version for one in known):  # a failover has lost this launch
+        # A failover has lost this launch, or the version was deleted while this executor was taken for dead.
+        if not any(one.name == version and one.deleted is None and one.first_launched for one in known):
             await register(host)
         following.withdrawn = any(one.withdrawn for one in known if one.name == version)
         following.revision = routing.revision
+    living = (who.version for who in others if who.state == "alive" and lives(who, clock))
+    following.served = frozenset((version, *living))
     fresh = not (following.withdrawn and _serve(others, routing.current, clock))
     if fresh != following.fresh:
         following.fresh = fresh
@@ -116,11 +121,12 @@ async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) 
     following.quiet = following.quiet + 1 if following.done == state and len(gone) == len(foreign) else 0
     if not names or following.quiet % QUIET_ROUNDS:
         return 0
-    apart = [] if routing.ramping is None else [routing.ramping]
+    ramps = routing.ramping in gets(routing)
+    ramp = (share(routing.percentage), version == routing.ramping) if ramps else None
     moved, batch = 0, UPGRADE_BATCH
     while batch == UPGRADE_BATCH:
         batch = await host.line.store.upgrade(
-            version, names, UPGRADE_BATCH, gone=gone, apart=apart, retry=BY_CODE, now=host.line.clock.stamp()
+            version, names, UPGRADE_BATCH, gone=gone, ramp=ramp, retry=BY_CODE, now=host.line.clock.stamp()
         )
         moved += batch
         await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
+from perdure.model.deployments import COUNTED, LATEST, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -30,6 +31,7 @@ from perdure.store.sqlite import (
     claim,
     commands,
     decisions,
+    deployments,
     executors,
     file,
     health,
@@ -287,8 +289,11 @@ class SQLiteStore:
     async def routing(self) -> Routing | None:
         return await self._read(lambda conn: versions.routing(conn, self.app))
 
-    async def reroute(self, to: Routing, *, now: int | None = None) -> Routing | None:
-        return await self._write(lambda conn: versions.reroute(conn, self.app, to, _clock(now)))
+    async def change_deployment(self, order: Order, *, now: int | None = None) -> Ruling:
+        return await self._write(lambda conn: deployments.change(conn, self.app, order, _clock(now)))
+
+    async def deployment(self, *, bound: int = COUNTED, changes: int = LATEST, now: int | None = None) -> Deployment:
+        return await self._read(lambda conn: deployments.deployment(conn, self.app, bound, changes, _clock(now)))
 
     async def versions(self) -> builtins.list[Version]:
         return await self._read(lambda conn: versions.versions(conn, self.app))
@@ -306,12 +311,12 @@ class SQLiteStore:
         limit: int,
         *,
         gone: Collection[bytes] = (),
-        apart: Collection[str] = (),
+        ramp: tuple[bytes, bool] | None = None,
         retry: Collection[Reason] = (),
         now: int | None = None,
     ) -> int:
         return await self._write(
-            lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, apart, retry, _clock(now))
+            lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, ramp, retry, _clock(now))
         )
 
     # -- queues
