@@ -1,8 +1,8 @@
 """A program to be killed while it changes a deployment.
 
-    python -m tests.crash.deployer URL prepare|current|ramp|unset|note|delete|look [MODE]
+    python -m tests.crash.deployer URL prepare|current|ramp|unset|note|delete [MODE]
 
-With MODE it kills itself (SIGKILL) at the write of the order itself. ``look`` prints the deployment as JSON.
+With MODE it kills itself (SIGKILL) at the write of the order itself.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from typing import cast
-
-import msgspec
 
 from perdure import App, recv
 from perdure.store.base import Store
@@ -54,10 +52,6 @@ async def order(app: App, what: str) -> None:
     say("done", done.changed, done.revision)
 
 
-async def look(app: App) -> None:
-    say(msgspec.json.encode(await app.client.deployment.describe(changes=100)).decode())
-
-
 async def main(url: str, what: str, mode: str | None) -> None:
     if what == "prepare":
         await prepare(url)
@@ -69,7 +63,7 @@ async def main(url: str, what: str, mode: str | None) -> None:
         make = app._home.make_store
         app._home.make_store = lambda *given: cast(Store, CrashStore(make(*given), plan, die))
     async with app.connect():
-        await (look(app) if what == "look" else order(app, what))
+        await order(app, what)
 
 
 if __name__ == "__main__":

@@ -318,6 +318,14 @@ async def test_many_order_at_once_and_each_is_answered(make_store: MakeStore) ->
     assert revisions == list(range(revisions[0], revisions[0] - len(revisions), -1)), "no revision twice, none left out"
 
 
+async def test_many_delete_at_once_and_one_does(make_store: MakeStore) -> None:
+    stores = [await make_store("app") for _ in range(4)]
+    await two_versions(stores[0])
+    ruled = await asyncio.gather(*(ordered(store, DeleteVersion("v1")) for store in stores))
+    assert sorted(one.changed for one in ruled) == [False, False, False, True]
+    assert {one.why for one in ruled} == {None}
+
+
 async def test_orders_and_launches_at_once_leave_one_story(make_store: MakeStore) -> None:
     stores = [await make_store("app") for _ in range(4)]
     await launched(stores[0], "v0")

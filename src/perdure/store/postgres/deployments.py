@@ -70,4 +70,4 @@ async def deployment(link: Link, place: Place, bound: int, changes: int, now: in
 
 async def _open(tx: Transaction, place: Place, version: str | None, bound: int) -> list[OpenWork]:
     found = await tx.fetch(place.sql["open_work"], place.app, version, bound)
-    return [OpenWork(row[0], VERSIONINGS[row[1]], row[2]) for row in found]
+    return [OpenWork(row[0], VERSIONINGS[int(row[1])], row[2]) for row in found]
