@@ -140,6 +140,19 @@ def test_stopping_and_rolling_back(deployed: Cli) -> None:
     assert "no version of shop ramps" in deployed("deployment", "unset-ramping-version").stdout
 
 
+def test_a_ramp_that_watches_itself(deployed: Cli) -> None:
+    ramp = ("deployment", "set-ramping-version", "v2", "--percentage", "20", "--allow-no-executors")
+    said = deployed(*ramp, "--abort-if", "problem_rate > 2%", "--abort-if", "failure_rate > 0.5 %").stdout
+    assert "it loses that by itself if failure_rate > 0.5% or problem_rate > 2%, of 20 workflows at least" in said
+    assert deployed.json("deployment", "describe")["deployment"]["abort_if"] == [
+        "failure_rate > 0.5%", "problem_rate > 2%",
+    ]  # fmt: skip
+    assert (
+        "; stopped by itself if failure_rate > 0.5% or problem_rate > 2%" in deployed("deployment", "describe").stdout
+    )
+    assert "'often' is no bound of a ramp" in deployed(*ramp, "--abort-if", "often", code=2).stderr
+
+
 def test_what_is_refused_says_why_with_its_exit_code(deployed: Cli) -> None:
     before = deployed("deployment", "describe", "-o", "json").stdout
     for args, code, said in [

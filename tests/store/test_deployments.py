@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from perdure.model.deployments import (
+    Abort,
     DeleteVersion,
     Deployment,
     OpenWork,
@@ -24,8 +25,10 @@ from perdure.model.deployments import (
     Verb,
     Why,
 )
-from perdure.model.states import Reason, Versioning
-from perdure.model.writes import Hold, Park
+from perdure.model.records import Outcome
+from perdure.model.states import Reason, Status, Versioning
+from perdure.model.versions import Bound, Sample, Watch
+from perdure.model.writes import Close, Hold, Park
 from perdure.store.base import Store
 from perdure.versions.deployments import state_of
 from perdure.versions.routing import FIRST_EVER, FIRST_LAUNCH
@@ -277,6 +280,61 @@ async def test_every_change_is_listed_with_who_and_why_launches_too(store: Store
     ]
     assert [(one.current, one.ramping, one.percentage) for one in listed[2:4]] == [("v2", "v1", 5.0)] * 2
     assert [one.revision for one in (await store.deployment(changes=2, now=T)).changes] == [6, 5]
+
+
+# -- ramps that watch themselves
+
+
+async def test_a_watch_is_kept_with_the_routing(store: Store) -> None:
+    await launched(store, "v1")
+    bounds = (Bound("failure_rate", 2.5), Bound("problem_rate", 1.0))
+    await ordered(store, SetRamping("v2", 5.0, bounds), now=T + 5)
+    kept = await store.routing()
+    assert kept is not None
+    assert kept.watch == Watch(version="v2", since=T + 5, back="v1", bounds=bounds)
+    ruling = await ordered(store, Abort("v2"), now=T + 9, by="executor e", reason="bad", revision=kept.revision)
+    assert ruling.changed
+    after = await store.routing()
+    assert after == ruling.after
+    assert after is not None
+    assert (after.ramping, after.watch, after.because) == (None, None, "bad")
+    assert (await seen(store)).changes[0].kind == "abort"
+    assert [one.name for one in await store.versions() if one.withdrawn] == ["v2"]
+
+
+async def test_a_launch_that_takes_all_from_a_watched_version_ends_its_watch(store: Store) -> None:
+    await launched(store, "v1")
+    await ordered(store, SetRamping("v2", 5.0, (Bound("failure_rate", 2.0),)))
+    await ordered(store, SetCurrent("v2"))
+    routing = await store.routing()
+    assert routing is not None
+    assert routing.watch is not None
+    assert (await launched(store, "v3", now=T + 9)).watch is None
+
+
+async def test_what_a_version_began_is_sampled_by_what_became_of_it(store: Store) -> None:
+    """Of the latest since a time; nothing that waits to begin, or that another version runs."""
+    ends = {
+        "done": Status.COMPLETED, "failed": Status.FAILED, "late": Status.TIMED_OUT, "cancelled": Status.CANCELLED,
+    }  # fmt: skip
+    held = [Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE, Reason.RECOVERY_LIMIT, Reason.POLICY]
+    await queued(store, "waits to begin", now=T + 5)
+    for name, status in ends.items():
+        claim = await running(store, name, now=T + 5)
+        await one(store, unit(name, claim, change=Close(status, Outcome.NONE, None, tok("wake"))))
+    for reason in held:
+        claim = await running(store, str(reason), now=T + 5)
+        await one(store, unit(str(reason), claim, change=Hold(reason, "why")))
+    await running(store, "runs", now=T + 5)
+    claim = await running(store, "before", now=T + 4)
+    await one(store, unit("before", claim, change=Close(Status.FAILED, Outcome.NONE, None, tok("wake"))))
+    await running(store, "other", now=T + 5, version="v2")
+    assert await store.sample("v1", T + 5) == Sample(begun=10, ended=3, failed=2, problems=4)
+    assert await store.sample("v2", T + 5) == Sample(begun=1, ended=0, failed=0, problems=0)
+    assert await store.sample("v1", T + 4) == Sample(begun=11, ended=4, failed=3, problems=4)
+    assert await store.sample("v1", T + 6) == Sample(begun=0, ended=0, failed=0, problems=0)
+    await running(store, "latest", now=T + 9)
+    assert (await store.sample("v1", T, latest=1)).begun == 1
 
 
 # -- lost answers, and many at once

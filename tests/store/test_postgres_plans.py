@@ -36,6 +36,7 @@ OF_THE_APP = {
     ("app_next", "workflow_pkey"),  # hops from app to app
     ("roll_call", "workflow_open"),  # hops from owner to owner, from version to version
     ("open_work", "workflow_open"),  # the same
+    ("version_sample", "workflow_created"),  # the latest, up to a bound
     ("queue_progress", "workflow_open"),  # counted for operators, up to a bound
     ("slot_fill", "workflow_open"),  # when a queue gets its first limit
     ("poll", "expiry_pkey"),  # the head of an ordered index

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from perdure.model.deployments import (
+    Abort,
     DeleteVersion,
     OpenWork,
     Order,
@@ -21,7 +22,7 @@ from perdure.model.deployments import (
     Why,
 )
 from perdure.model.states import Versioning
-from perdure.model.versions import Routing, Version
+from perdure.model.versions import Bound, Routing, Version, Watch
 from perdure.versions.deployments import Mark, Seen, marks, rule, state_of
 
 AT = 1_000
@@ -213,6 +214,62 @@ def test_what_changes_no_routing_leaves_its_reason(verb: Verb) -> None:
 def test_metadata_are_put_over_what_is_there_and_removed_by_name() -> None:
     verb = SetMetadata("v2", {"a": 2, "c": [1]}, ("b", "unknown"))
     assert ruled(verb, metadata=b'{"a":1,"b":2}')[2] == b'{"a":2,"c":[1]}'
+
+
+# -- ramps that watch themselves
+
+TWO = (Bound("failure_rate", 2.0),)
+ONE = (Bound("problem_rate", 1.0),)
+WATCH = Watch(version="v2", since=500, back="v1", bounds=TWO)
+WATCHED = msgspec.structs.replace(RAMP, watch=WATCH)
+PROMOTED = Routing(current="v2", revision=7, changed=1, because="before", watch=WATCH)
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "expected"),
+    [
+        (SetRamping("v2", 5.0), PLAIN, None),
+        (SetRamping("v2", 5.0, TWO), PLAIN, Watch(version="v2", since=AT, back="v1", bounds=TWO)),
+        (SetRamping("v2", 50.0), WATCHED, WATCH),  # a larger share is watched on
+        (SetRamping("v2", 50.0, ONE), WATCHED, Watch(version="v2", since=500, back="v1", bounds=ONE)),
+        (SetRamping("v2", 20.0, ONE), WATCHED, Watch(version="v2", since=500, back="v1", bounds=ONE)),
+        (SetRamping("v2", 20.0, ONE), RAMP, Watch(version="v2", since=AT, back="v1", bounds=ONE)),
+        (SetRamping("v3", 5.0), WATCHED, None),
+        (SetRamping("v3", 5.0, ONE), WATCHED, Watch(version="v3", since=AT, back="v1", bounds=ONE)),
+        (SetRamping("v2", 0.0), WATCHED, None),
+        (UnsetRamping(), WATCHED, None),
+        (SetCurrent("v2"), WATCHED, WATCH),  # it became current: watched on
+        (SetCurrent("v3"), WATCHED, msgspec.structs.replace(WATCH, back="v1")),
+        (SetCurrent("v1"), PROMOTED, None),
+        (SetRamping("v3", 5.0), PROMOTED, WATCH),
+        (SetMetadata("v2", {"a": 1}), WATCHED, WATCH),
+        (Abort("v2"), WATCHED, None),
+        (Abort("v2"), PROMOTED, None),
+    ],
+)
+def test_which_version_is_watched_then(verb: Verb, before: Routing, expected: Watch | None) -> None:
+    said, after, _ = ruled(verb, before)
+    assert said == "done"
+    assert after is not None
+    assert after.watch == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "ramping"),
+    [(WATCHED, None), (PROMOTED, None), (msgspec.structs.replace(PROMOTED, ramping="v3", percentage=5.0), "v3")],
+)
+def test_where_new_work_goes_after_an_abort(before: Routing, ramping: str | None) -> None:
+    _, after, _ = ruled(Abort("v2"), before, alive=())
+    assert after is not None
+    assert (after.current, after.ramping) == ("v1", ramping)
+    assert ruled(Abort("v2"), after)[0] == "already"
+    assert ruled(Abort("v2"), before, revision=6)[0] == Why.STALE, "a person was quicker"
+
+
+def test_the_same_share_under_another_watch_is_a_change() -> None:
+    assert ruled(SetRamping("v2", 20.0, TWO), WATCHED)[0] == "already"
+    assert ruled(SetRamping("v2", 20.0), WATCHED)[0] == "already"
+    assert ruled(SetRamping("v2", 20.0, ONE), WATCHED)[0] == "done"
 
 
 def test_no_order_leaves_a_current_version_that_ramps() -> None:

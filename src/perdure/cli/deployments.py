@@ -32,6 +32,7 @@ from perdure.operations import deployments as operations
 from perdure.operations.look import who
 from perdure.runtime.leases import provably_gone
 from perdure.store.base import Store
+from perdure.versions.watch import read_bounds
 
 
 @click.group()
@@ -68,6 +69,8 @@ async def _describe(given: Given, changes: int) -> None:
     head = f"{info.app}: new work goes to {info.current}"
     if info.ramping is not None:
         head += f", {info.percentage:g} % of it to {info.ramping}"
+    if info.abort_if:
+        head += f"; stopped by itself if {' or '.join(info.abort_if)}"
     changed = f"revision {info.revision}, of {instant(from_datetime(info.changed))}: {info.reason}"
     lines = [clean(head), clean(changed), "", *_table(info, ""), "", *_changes(info)]
     shown: dict[str, Any] = msgspec.to_builtins(info)
@@ -185,14 +188,16 @@ def set_current_version(
 @common
 @click.argument("version")
 @click.option("--percentage", type=float, required=True, help="Its share of new work: 0 to 100; 0 stops the ramp.")
+@click.option("--abort-if", multiple=True, metavar="BOUND", help="'failure_rate > 2%', 'problem_rate > 2%', or both.")
 @_order
 @_no_executors
 def set_ramping_version(
-    given: Given, version: str, percentage: float, reason: str, revision: int | None, allow_no_executors: bool
+    given: Given, /, version: str, percentage: float, abort_if: tuple[str, ...], **how: Any
 ) -> None:
     """Send a share of new work to VERSION, by a hash of the workflow's id; the current version gets the rest."""
-    verb = SetRamping(operations.check_version(version), operations.check_percentage(percentage))
-    run(_change(given, verb, reason, revision, allow_no_executors=allow_no_executors))
+    share = operations.check_percentage(percentage)
+    verb = SetRamping(operations.check_version(version), share, read_bounds(abort_if))
+    run(_change(given, verb, **how))
 
 
 @deployment.command("unset-ramping-version")

@@ -16,10 +16,11 @@ import msgspec
 from perdure.model.info import to_datetime
 from perdure.model.records import Incarnation
 from perdure.model.states import Versioning
-from perdure.model.versions import Routing, Version
+from perdure.model.versions import Bound, Routing, Version
 
 COUNTED = 10_000  # open workflows of one version, behaviour and executor; more are not counted
 LATEST = 10  # changes that a description lists
+SAMPLED = 20_000  # workflows that are looked at of a ramp that watches itself: of 0.1 % of them 20 are left
 
 
 class State(StrEnum):
@@ -42,14 +43,24 @@ class SetCurrent(msgspec.Struct, frozen=True):
 
 
 class SetRamping(msgspec.Struct, frozen=True):
-    """This version gets a share of new work, in percent; 0 takes it away again."""
+    """This version gets a share of new work, in percent; 0 takes it away again.
+
+    ``abort_if``: watch it by these bounds; without any it is watched as it was, if it ramped.
+    """
 
     version: str
     percentage: float
+    abort_if: tuple[Bound, ...] = ()
 
 
 class UnsetRamping(msgspec.Struct, frozen=True):
     """No version ramps."""
+
+
+class Abort(msgspec.Struct, frozen=True):
+    """A watched version has passed a bound: it gets no new work any more."""
+
+    version: str
 
 
 class SetMetadata(msgspec.Struct, frozen=True):
@@ -67,11 +78,12 @@ class DeleteVersion(msgspec.Struct, frozen=True):
     skip_drainage: bool = False
 
 
-Verb = SetCurrent | SetRamping | UnsetRamping | SetMetadata | DeleteVersion
+Verb = SetCurrent | SetRamping | UnsetRamping | Abort | SetMetadata | DeleteVersion
 KINDS: dict[type[Verb], str] = {
     SetCurrent: "set_current_version",
     SetRamping: "set_ramping_version",
     UnsetRamping: "unset_ramping_version",
+    Abort: "abort",
     SetMetadata: "update_metadata",
     DeleteVersion: "delete_version",
 }
@@ -162,7 +174,7 @@ class DeploymentChange(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     at: datetime
     kind: str
-    """``launch``, or the operation: ``set_current_version``, ``delete_version`` and so on."""
+    """``launch``, ``abort`` (a ramp that watched itself), or the operation: ``set_current_version`` and so on."""
     version: str
     by: str
     reason: str
@@ -206,6 +218,8 @@ class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
     changed: datetime
     reason: str
     """Of the last change of routing."""
+    abort_if: tuple[str, ...]
+    """Bounds past which the version that is ramping, or was until it became current, loses its traffic by itself."""
     versions: tuple[VersionInfo, ...]
     """The latest launched first."""
     changes: tuple[DeploymentChange, ...]

@@ -22,6 +22,31 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     deleted: int | None = None  # when an operator deleted it; a launch brings it back, and what is known of it
 
 
+class Bound(msgspec.Struct, frozen=True):
+    """What is too much: ``failure_rate`` or ``problem_rate`` above so many percent."""
+
+    measure: str
+    above: float
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """A ramp that watches itself: past a bound it ends or, if its version is current by then, is rolled back."""
+
+    version: str
+    since: int  # what began before is not looked at
+    back: str  # the current version before it
+    bounds: tuple[Bound, ...]
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Workflows that a version began since some time, the latest of them."""
+
+    begun: int
+    ended: int  # completed, failed or timed out: not by a person's hand
+    failed: int  # or timed out
+    problems: int  # held for the code's sake, or for deaths
+
+
 class Routing(msgspec.Struct, frozen=True, kw_only=True):
     """Where new work of an app goes. ``revision`` counts changes: whoever changes it says which one was seen."""
 
@@ -31,6 +56,7 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 1
     changed: int = 0
     because: str = ""
+    watch: Watch | None = None
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):

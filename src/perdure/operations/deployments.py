@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.errors import DefinitionError, DeploymentConflict, VersionNotFound
 from perdure.model.deployments import (
+    Abort,
     DeleteVersion,
     Deployment,
     DeploymentInfo,
@@ -36,6 +37,7 @@ from perdure.model.states import Versioning
 from perdure.model.versions import Routing, Version
 from perdure.store.base import Store
 from perdure.versions.deployments import state_of, staying
+from perdure.versions.watch import SAMPLES_MIN, shown
 
 ROUND = "within 5 seconds"  # the rhythm in which executors follow routing
 _json = msgspec.json.Decoder(dict[str, Any])
@@ -56,6 +58,7 @@ def describe(app: str, found: Deployment, gone: frozenset[bytes] = frozenset()) 
     return DeploymentInfo(
         app=app, current=routing.current, ramping=routing.ramping, percentage=routing.percentage,
         revision=routing.revision, changed=to_datetime(routing.changed), reason=routing.because,
+        abort_if=() if routing.watch is None else tuple(map(shown, routing.watch.bounds)),
         versions=tuple(version_info(found, one, gone) for one in there),
         changes=tuple(change_info(one) for one in found.changes),
     )  # fmt: skip
@@ -138,8 +141,11 @@ def _words(app: str, verb: Verb, ruling: Ruling) -> str:
         case SetRamping(version=version, percentage=share) if share > 0:
             said = f"version {version} of {app} gets {share:g} % of new work from now on, by the ids of workflows"
             said += f", where rollout is manual; version {ruling.after.current} gets the rest"
+            if ruling.after.watch is not None:
+                bounds = " or ".join(map(shown, ruling.after.watch.bounds))
+                said += f"; it loses that by itself if {bounds}, of {SAMPLES_MIN} workflows at least"
             said += _by_whom(ruling) + _what_becomes(ruling)
-        case SetRamping() | UnsetRamping():
+        case SetRamping() | UnsetRamping() | Abort():
             said = f"no version of {app} ramps any more: all new work goes to {ruling.after.current} {ROUND}"
             said += _what_becomes(ruling)
         case SetMetadata(version=version):
@@ -158,7 +164,7 @@ def _so_already(app: str, verb: Verb, after: Routing) -> str:
             return f"version {version} gets {share:g} % of new work"
         case SetRamping(version=version):
             return f"version {version} gets no part of new work; {_where(after)}"
-        case UnsetRamping():
+        case UnsetRamping() | Abort():
             return f"no version of {app} ramps; {_where(after)}"
         case SetMetadata(version=version):
             return f"version {version} has these metadata"

@@ -22,6 +22,8 @@ from perdure.runtime.launch import register
 from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.recovery import BY_CODE
 from perdure.runtime.schedules import Declared
+from perdure.runtime.watching import Host as Watching
+from perdure.runtime.watching import watch
 from perdure.store.rollcall import RollCall
 from perdure.versions.routing import gets, share
 
@@ -46,7 +48,7 @@ class Following:
         self.schedules = Declared()
 
 
-class Host(Launching, Protocol):
+class Host(Launching, Watching, Protocol):
     """What following needs of an executor."""
 
     registry: Registry
@@ -63,8 +65,11 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
         routes.saw(routing)
         if routing is None:
             return 0
-        await host.following.schedules.see(host, routing)
         others = (roll or await store.roll_call(now=host.line.clock.stamp())).known
+        host.following.served = _served(host, others)
+        routing = await watch(host, routing, host.following.served)
+        routes.saw(routing)
+        await host.following.schedules.see(host, routing)
         await _see_what_is_ours(host, routing, others)
         if routing.current == host.code.version:
             host.following.unserved_since = None
@@ -89,8 +94,6 @@ async def _see_what_is_ours(host: Host, routing: Routing, others: Sequence[Incar
             await register(host)
         following.withdrawn = any(one.withdrawn for one in known if one.name == version)
         following.revision = routing.revision
-    living = (who.version for who in others if who.state == "alive" and lives(who, clock))
-    following.served = frozenset((version, *living))
     fresh = not (following.withdrawn and _serve(others, routing.current, clock))
     if fresh != following.fresh:
         following.fresh = fresh
@@ -106,6 +109,12 @@ def _what_of_new_work(following: Following, routing: Routing, version: str) -> s
     if following.fresh:
         return f"{taken} taken all the same while no executor of version {routing.current} is alive"
     return f"{taken} left to executors of version {routing.current}"
+
+
+def _served(host: Host, others: Sequence[Incarnation]) -> frozenset[str]:
+    clock = host.line.clock.now()
+    living = (who.version for who in others if who.state == "alive" and lives(who, clock))
+    return frozenset((host.code.version, *living))
 
 
 def _serve(others: Sequence[Incarnation], version: str, clock: int) -> bool:

@@ -22,7 +22,7 @@ import builtins  # `list` is a method here
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from perdure.model.deployments import COUNTED, LATEST, Deployment, Order, Ruling
+from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -30,7 +30,7 @@ from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
@@ -361,6 +361,10 @@ class Store(Protocol):
 
     async def deployment(self, *, bound: int = COUNTED, changes: int = LATEST, now: int | None = None) -> Deployment:
         """All of it, in one snapshot. ``bound``: where counts of open work stop; ``changes``: so many of the latest."""
+        ...
+
+    async def sample(self, version: str, since: int, latest: int = SAMPLED) -> Sample:
+        """What became of workflows that a version began, among the ``latest`` created since then."""
         ...
 
     async def versions(self) -> builtins.list[Version]:

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from perdure.model.deployments import KINDS, LAUNCH, Change, Order, UnsetRamping
-from perdure.model.versions import Routing, Version
+from perdure.model.versions import Routing, Version, Watch
 
 _fingerprints = msgspec.json.Decoder(dict[str, str])
+_watch = msgspec.json.Decoder(Watch)
+_json = msgspec.json.Encoder(order="sorted")
 
 
 def version(row: Sequence[Any]) -> Version:
@@ -31,7 +33,15 @@ def change(row: Sequence[Any]) -> Change:
 
 def routing(row: Sequence[Any]) -> Routing:
     """Where new work goes, as it is stored."""
-    return Routing(current=row[0], ramping=row[1], percentage=row[2], revision=row[3], changed=row[4], because=row[5])
+    return Routing(
+        current=row[0], ramping=row[1], percentage=row[2], revision=row[3], changed=row[4], because=row[5],
+        watch=None if row[6] is None else _watch.decode(row[6]),
+    )  # fmt: skip
+
+
+def watch_text(routing: Routing) -> str | None:
+    """A watch as it is stored."""
+    return None if routing.watch is None else _json.encode(routing.watch).decode()
 
 
 def by_order(order: Order, before: Routing, after: Routing, at: int) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ from perdure.operations.deployments import check_percentage, check_version
 from perdure.runtime import sface
 from perdure.runtime.face import Home
 from perdure.runtime.leases import provably_gone
+from perdure.versions.watch import read_bounds
 
 METADATA_MAX = 64_000  # bytes, of one change
 
@@ -78,6 +79,7 @@ class DeploymentHandle:
         percentage: float,
         /,
         *,
+        abort_if: str | Sequence[str] = (),
         reason: str = "",
         revision: int | None = None,
         allow_no_executors: bool = False,
@@ -85,9 +87,13 @@ class DeploymentHandle:
         """Send this share (0 to 100 percent) of new work to this version; 0 takes it back.
 
         By a hash of the workflow's id: a larger share only adds to a smaller one. Another version that was ramping
-        ramps no longer. Raises as ``set_current_version``, and ``DeploymentConflict`` for the current version.
+        ramps no longer. ``abort_if``: ``"failure_rate > 2%"`` or ``"problem_rate > 2%"``, or both: once that is so,
+        of 20 workflows at least, every executor knows to take the share back or, if the version is current by then, to
+        make the one before current again; within 10 seconds, and listed as a change, with the evidence.
+        Raises as ``set_current_version``, and ``DeploymentConflict`` for the current version.
         """
-        verb = SetRamping(check_version(version), check_percentage(percentage))
+        bounds = read_bounds([abort_if] if isinstance(abort_if, str) else abort_if)
+        verb = SetRamping(check_version(version), check_percentage(percentage), bounds)
         return self._change("set_ramping_version", verb, reason, revision, allow_no_executors)
 
     def unset_ramping_version(self, *, reason: str = "", revision: int | None = None) -> DeploymentResult:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.deployments import (
+    Abort,
     DeleteVersion,
     OpenWork,
     Order,
@@ -23,8 +24,8 @@ from perdure.model.deployments import (
     Verb,
     Why,
 )
-from perdure.model.versions import Routing, Version
-from perdure.versions.routing import gets
+from perdure.model.versions import Routing, Version, Watch
+from perdure.versions.routing import gets, still_watched
 
 _metadata = msgspec.json.Decoder(dict[str, Any])
 _json = msgspec.json.Encoder(order="sorted")
@@ -77,7 +78,8 @@ def rule(order: Order, seen: Seen) -> tuple[Ruling, Routing | None, bytes | None
     why = _stale(order, before) or _in_the_way(order, before, seen)
     if why is not None:
         return _refused(seen, why), None, None
-    after = msgspec.structs.replace(_after(verb, before), revision=before.revision + 1)
+    after = _watched(verb, before, _after(verb, before), seen.now)
+    after = msgspec.structs.replace(after, revision=before.revision + 1)
     if gets(after) != gets(before) or after.percentage != before.percentage:
         after = msgspec.structs.replace(after, changed=seen.now, because=order.reason or f"set by {order.by}")
     ruling = Ruling(before=before, after=after, changed=True, executors=seen.alive, open=seen.open)
@@ -97,9 +99,12 @@ def _is_so(verb: Verb, before: Routing, version: Version | None, metadata: bytes
         case SetRamping(version=name, percentage=share):
             if share == 0:
                 return name not in (before.ramping, before.current) and _is_there(version)
-            return (before.ramping, before.percentage) == (name, share)
+            watched = () if before.watch is None else before.watch.bounds
+            return (before.ramping, before.percentage) == (name, share) and verb.abort_if in ((), watched)
         case UnsetRamping():
             return before.ramping is None
+        case Abort(version=name):
+            return before.watch is None or before.watch.version != name
         case SetMetadata():
             return _is_there(version) and version is not None and metadata == version.metadata
         case DeleteVersion():
@@ -120,7 +125,7 @@ def _in_the_way(order: Order, before: Routing, seen: Seen) -> Why | None:
             if before.ramping == name:
                 return None
             return _unserved(order, seen) if share > 0 else Why.UNKNOWN
-        case UnsetRamping():
+        case UnsetRamping() | Abort():
             return None
         case SetMetadata():
             return None if _is_there(seen.version) else Why.UNKNOWN
@@ -161,8 +166,25 @@ def _after(verb: Verb, before: Routing) -> Routing:
             return _unramped(before, {name})
         case UnsetRamping():
             return _unramped(before, {before.ramping})
+        case Abort(version=name):
+            back = before.current if before.watch is None or before.current != name else before.watch.back
+            return _unramped(msgspec.structs.replace(before, current=back, watch=None), {name, back})
         case SetMetadata():
             return before
+
+
+def _watched(verb: Verb, before: Routing, after: Routing, now: int) -> Routing:
+    """With the watch that holds then: a version is watched on when its share grows, and when it becomes current."""
+    watch = after.watch
+    match verb:
+        case SetRamping(version=name, percentage=share, abort_if=bounds) if share > 0 and bounds:
+            since = watch.since if watch is not None and watch.version == name else now
+            watch = Watch(version=name, since=since, back=before.current, bounds=bounds)
+        case SetCurrent(version=name) if watch is not None and watch.version == name:
+            watch = msgspec.structs.replace(watch, back=before.current)
+        case _:
+            pass
+    return still_watched(msgspec.structs.replace(after, watch=watch))
 
 
 def _unramped(routing: Routing, names: Collection[str | None]) -> Routing:

@@ -86,7 +86,7 @@ def after_launch(
     if not auto or withdrawn or before.current == version or (served and not (first and version not in gets(before))):
         return None  # an operator may have given it a part of new work before it was there: that holds
     ramps_on = before.ramping != version
-    return msgspec.structs.replace(
+    after = msgspec.structs.replace(
         before,
         current=version,
         ramping=before.ramping if ramps_on else None,
@@ -95,6 +95,14 @@ def after_launch(
         changed=now,
         because=FIRST_LAUNCH if first else RELAUNCH,
     )
+    return still_watched(after)
+
+
+def still_watched(routing: Routing) -> Routing:
+    """Without a watch over a version that gets nothing any more."""
+    if routing.watch is None or routing.watch.version in gets(routing):
+        return routing
+    return msgspec.structs.replace(routing, watch=None)
 
 
 def gets(routing: Routing) -> frozenset[str]:

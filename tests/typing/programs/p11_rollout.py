@@ -5,7 +5,7 @@ from perdure import Client
 async def roll_out(client: Client, old: str, new: str) -> int:
     deployment = client.deployment
     before = await deployment.describe()
-    await deployment.set_ramping_version(new, 2.5, reason="canary", revision=before.revision)
+    await deployment.set_ramping_version(new, 2.5, abort_if="failure_rate > 2%", reason="canary", revision=before.revision)
     done = await deployment.set_current_version(new)
     for version in await deployment.list():
         if version.version == old and version.state == "drained" and not version.executors:

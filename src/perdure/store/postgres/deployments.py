@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.model.deployments import DeleteVersion, Deployment, OpenWork, Order, Ruling
 from perdure.model.states import VERSIONINGS
-from perdure.model.versions import Routing
+from perdure.model.versions import Routing, Sample
 from perdure.store import deployed
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
@@ -71,3 +71,8 @@ async def deployment(link: Link, place: Place, bound: int, changes: int, now: in
 async def _open(tx: Transaction, place: Place, version: str | None, bound: int) -> list[OpenWork]:
     found = await tx.fetch(place.sql["open_work"], place.app, version, bound)
     return [OpenWork(row[0], VERSIONINGS[int(row[1])], row[2]) for row in found]
+
+
+async def sample(link: Link, place: Place, version: str, since: int, latest: int) -> Sample:
+    """What became of the latest workflows of a version."""
+    return Sample(*(await link.fetchrow(place.sql["version_sample"], place.app, version, since, latest)))

@@ -12,7 +12,7 @@ from functools import partial
 
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
-from perdure.model.deployments import COUNTED, LATEST, Deployment, Order, Ruling
+from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -20,7 +20,7 @@ from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
@@ -292,6 +292,9 @@ class PostgresStore:
 
     async def deployment(self, *, bound: int = COUNTED, changes: int = LATEST, now: int | None = None) -> Deployment:
         return await deployments.deployment(self._reading, self._place, bound, changes, now)
+
+    async def sample(self, version: str, since: int, latest: int = SAMPLED) -> Sample:
+        return await deployments.sample(self._reading, self._place, version, since, latest)
 
     async def versions(self) -> builtins.list[Version]:
         return await versions.versions(self._reading, self._place)

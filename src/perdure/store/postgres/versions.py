@@ -36,7 +36,7 @@ async def launched(
         before = deployed.routing(found)
         known = await tx.fetchrow(sql["version_get"], app, version)
         await tx.fetch(sql["version_launched"], app, version, _json.encode(dict(fingerprints)).decode(), at)
-        if found[6]:  # made just now, for this version
+        if found[7]:  # made just now, for this version
             await put(tx, place, None, before, deployed.by_launch(version, before), at, operator=False)
             return before
         first, withdrawn = known is None or not known[2], known is not None and known[4]
@@ -60,7 +60,7 @@ async def put(
     if before is not None:
         await tx.fetch(
             sql["routing_set"], app, after.current, after.ramping, after.percentage, after.revision, after.changed,
-            after.because,
+            after.because, deployed.watch_text(after),
         )  # fmt: skip
     for mark in marks(before, after):
         await tx.fetch(sql["version_mark"], app, mark.version, at, mark.gets, operator)

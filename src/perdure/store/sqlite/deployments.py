@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.model.deployments import DeleteVersion, Deployment, OpenWork, Order, Ruling
 from perdure.model.states import VERSIONINGS
-from perdure.model.versions import Routing
+from perdure.model.versions import Routing, Sample
 from perdure.store import deployed
 from perdure.store.sql import queries
 from perdure.store.sqlite import claim, reads
@@ -73,3 +73,9 @@ def _open(conn: Connection, app: str, version: str | None, bound: int) -> list[O
                 if count:
                     found[name, code] = found.get((name, code), 0) + count
     return [OpenWork(name, VERSIONINGS[code], count) for (name, code), count in sorted(found.items())]
+
+
+def sample(conn: Connection, app: str, version: str, since: int, latest: int) -> Sample:
+    """What became of the latest workflows of a version."""
+    [found] = conn.execute(Q["version_sample"], (app, version, since, latest)).fetchall()
+    return Sample(*found)

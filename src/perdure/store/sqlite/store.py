@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
-from perdure.model.deployments import COUNTED, LATEST, Deployment, Order, Ruling
+from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -22,7 +22,7 @@ from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.store.asks import ClaimRequest, Fates, Filter, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
@@ -294,6 +294,9 @@ class SQLiteStore:
 
     async def deployment(self, *, bound: int = COUNTED, changes: int = LATEST, now: int | None = None) -> Deployment:
         return await self._read(lambda conn: deployments.deployment(conn, self.app, bound, changes, _clock(now)))
+
+    async def sample(self, version: str, since: int, latest: int = SAMPLED) -> Sample:
+        return await self._read(lambda conn: deployments.sample(conn, self.app, version, since, latest))
 
     async def versions(self) -> builtins.list[Version]:
         return await self._read(lambda conn: versions.versions(conn, self.app))

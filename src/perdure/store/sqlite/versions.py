@@ -56,8 +56,11 @@ def put(
     """
     conn.execute(
         Q["routing_put"],
-        (app, after.current, after.ramping, after.percentage, after.revision, after.changed, after.because),
-    )
+        (
+            app, after.current, after.ramping, after.percentage, after.revision, after.changed, after.because,
+            deployed.watch_text(after),
+        ),
+    )  # fmt: skip
     for mark in marks(before, after):
         conn.execute(Q["version_mark"], (app, mark.version, now, int(mark.gets), int(operator)))
     conn.execute(Q["change_put"], (app, *noted))

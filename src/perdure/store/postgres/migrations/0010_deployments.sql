@@ -9,6 +9,8 @@ alter table perdure.version
 -- Which of those that are there had traffic nobody has noted. Under rollout="auto" all had.
 update perdure.version set since = launched, routed = true;
 
+alter table perdure.routing add column watch text;
+
 create table perdure.deployment_change (
     app text collate "C" not null,
     revision bigint not null,

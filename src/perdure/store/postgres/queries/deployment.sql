@@ -65,3 +65,13 @@ counted as (
             order by w.version, w.lane, w.until limit $3) x) c
     where held.version <> '' and ($2::text is null or held.version = $2))
 select version, code, sum(n)::bigint from counted where n > 0 group by version, code order by version, code
+
+-- Of the latest `$4` workflows created since `$3`: how many version `$2` has begun; how many of these have ended by
+-- themselves; have failed or timed out; are held for a problem.
+-- name: version_sample
+select count(*), count(*) filter (where status in (5, 6, 9)), count(*) filter (where status in (6, 9)),
+    count(*) filter (where status = 4 and reason in ('nondeterminism', 'no_code', 'undecodable', 'recovery_limit'))
+from (
+    select version, epoch, status, reason from perdure.workflow
+    where app = $1 and created >= $3 order by created desc limit $4) x
+where version = $2 and (status > 1 or epoch > 0)

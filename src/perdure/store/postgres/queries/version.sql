@@ -4,20 +4,20 @@
 -- name: routing_lock
 insert into perdure.routing as r (app, current, revision, changed, because) values ($1, $2, 1, $3, $4)
 on conflict (app) do update set revision = r.revision
-returning current, ramping, percentage, revision, changed, because, xmax::text = '0' as made
+returning current, ramping, percentage, revision, changed, because, watch, xmax::text = '0' as made
 
 -- Where new work goes.
 -- name: routing_get
-select current, ramping, percentage, revision, changed, because from perdure.routing where app = $1
+select current, ramping, percentage, revision, changed, because, watch from perdure.routing where app = $1
 
 -- Where new work goes, locked for whoever changes it.
 -- name: routing_seen
-select current, ramping, percentage, revision, changed, because from perdure.routing where app = $1 for update
+select current, ramping, percentage, revision, changed, because, watch from perdure.routing where app = $1 for update
 
 -- Changes where new work goes, if it is still as it was at the revision before.
 -- name: routing_set
 update perdure.routing
-set current = $2, ramping = $3, percentage = $4, revision = $5, changed = $6, because = $7
+set current = $2, ramping = $3, percentage = $4, revision = $5, changed = $6, because = $7, watch = $8
 where app = $1 and revision = $5 - 1 returning revision
 
 -- Notes a launch. One that was deleted is there again.

@@ -8,6 +8,8 @@ alter table version add column deleted integer;
 -- Which of those that are there had traffic nobody has noted. Under rollout="auto" all had.
 update version set since = launched, routed = 1;
 
+alter table routing add column watch text;
+
 create table deployment_change (
     app text not null,
     revision integer not null,

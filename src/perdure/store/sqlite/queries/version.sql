@@ -2,15 +2,15 @@
 
 -- Where new work goes.
 -- name: routing_get
-select current, ramping, percentage, revision, changed, because from routing where app = ?1
+select current, ramping, percentage, revision, changed, because, watch from routing where app = ?1
 
 -- Says where new work goes; what was seen of it before was seen in the same transaction.
 -- name: routing_put
-insert into routing (app, current, ramping, percentage, revision, changed, because)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+insert into routing (app, current, ramping, percentage, revision, changed, because, watch)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
 on conflict (app) do update set current = excluded.current, ramping = excluded.ramping,
     percentage = excluded.percentage, revision = excluded.revision, changed = excluded.changed,
-    because = excluded.because
+    because = excluded.because, watch = excluded.watch
 
 -- Notes a launch. One that was deleted is there again.
 -- name: version_launched
