@@ -10,6 +10,7 @@ import pytest
 from perdure import App, Client, sleep
 from perdure.errors import DeploymentConflict
 from perdure.model.states import Versioning
+from perdure.runtime import upgrades
 from perdure.runtime.drained import is_done, until_drained
 from perdure.runtime.upgrades import follow
 from perdure.versions.routing import ramps
@@ -71,6 +72,31 @@ async def test_begun_work_is_parted_as_new_work_is_and_comes_back_when_the_ramp_
     await everybody_follows(old, new)
     assert {await version_of(new, id) for id in ids} == {"v1"}
     assert (await known(new, "v2")).state == "drained"
+
+
+async def test_a_long_look_in_vain_is_followed_by_a_rest(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the routing has changed: what waits on the other side of a ramp is read each time."""
+    app = await replica("v1", "auto_upgrade")
+    await replica("v2", "auto_upgrade")
+    host, asked = executor(app), 0
+    upgrade = host.line.store.upgrade
+
+    async def counted(*args: Any, **kwargs: Any) -> int:
+        nonlocal asked
+        asked += 1
+        return await upgrade(*args, **kwargs)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(host.line.store, "upgrade", counted)
+    monkeypatch.setattr(upgrades, "LONG_SECONDS", -1.0)
+    monkeypatch.setattr(upgrades, "RESTS", 1_000_000)
+    await app.client.deployment.set_ramping_version("v2", 5)
+    for _ in range(3):
+        await follow(host)
+    assert asked == 1
+    await app.client.deployment.set_ramping_version("v2", 6)
+    for _ in range(3):
+        await follow(host)
+    assert asked == 2
 
 
 async def test_a_rollback_brings_back_what_the_bad_version_holds(replica: Replica, database: str) -> None:

@@ -32,8 +32,7 @@ async def release(database: str) -> AsyncIterator[Release]:
             if bad or fails:
                 raise ValueError("a bug")
 
-        async def parcel() -> None:
-            await asyncio.sleep(1_000)
+        async def parcel() -> None: ...
 
         app.order = order  # type: ignore[attr-defined]
         if not bad:

@@ -31,6 +31,8 @@ log = logging.getLogger("perdure")
 
 UPGRADE_BATCH = 500
 QUIET_ROUNDS = 12  # not looked at in each, while nobody is there who could put down work of another version
+LONG_SECONDS = 0.25  # a look in vain that takes longer (a ramp parts much that waits) is followed by a rest ...
+RESTS = 20  # ... of so many times that
 UNSERVED_SECONDS = 60.0  # longer than a restart takes: whoever comes back finds its version still the current one
 
 
@@ -41,6 +43,7 @@ class Following:
         self.unserved_since: float | None = None  # by the loop's clock: nobody is seen to serve the current version
         self.done: Any = None  # all was moved while routing and the gone were as this says
         self.quiet = 0
+        self.rests_until = 0.0  # by the loop's clock
         self.revision = 0  # of the routing that the next is of
         self.served: frozenset[str] = frozenset()  # versions that others, or this one, are seen to run
         self.withdrawn = False  # an operator took traffic from the version that runs here
@@ -128,8 +131,10 @@ async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) 
     gone = [who.id for who in foreign if not who.serving or provably_gone(who)]
     state = (routing.revision, gone)
     following.quiet = following.quiet + 1 if following.done == state and len(gone) == len(foreign) else 0
-    if not names or following.quiet % QUIET_ROUNDS:
+    rests = following.done == state and host.line.loop.time() < following.rests_until
+    if not names or following.quiet % QUIET_ROUNDS or rests:
         return 0
+    began = host.line.loop.time()
     ramps = routing.ramping in gets(routing)
     ramp = (share(routing.percentage), version == routing.ramping) if ramps else None
     moved, batch = 0, UPGRADE_BATCH
@@ -140,6 +145,8 @@ async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) 
         moved += batch
         await asyncio.sleep(0)
     following.done = state
+    ended = host.line.loop.time()
+    following.rests_until = ended + RESTS * (ended - began) if not moved and ended - began > LONG_SECONDS else 0.0
     if moved:
         log.info("%d workflow%s moved to version %s", moved, " was" if moved == 1 else "s were", version)
         host.look()

@@ -23,9 +23,7 @@ class Host(Protocol):
     """What watching needs of an executor."""
 
     line: Line
-
-    @property
-    def executor_id(self) -> str: ...
+    executor_id: str
 
 
 async def watch(host: Host, routing: Routing, served: Collection[str]) -> Routing:
