@@ -73,5 +73,5 @@ select count(*), count(*) filter (where status in (5, 6, 9)), count(*) filter (w
     count(*) filter (where status = 4 and reason in ('nondeterminism', 'no_code', 'undecodable', 'recovery_limit'))
 from (
     select version, epoch, status, reason from perdure.workflow
-    where app = $1 and created >= $3 order by created desc limit $4) x
+    where app = $1 and created >= 0 and created >= $3 order by created desc limit $4) x
 where version = $2 and (status > 1 or epoch > 0)
