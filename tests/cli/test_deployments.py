@@ -229,3 +229,29 @@ def test_an_old_release_ends_by_itself(perdure: Cli, where: str, release: Callab
     assert new.process.poll() is None, "never while current"
     say("deployment", "delete-version", "v1")
     assert new.stop() == 0
+
+
+BLOCKING = """
+from perdure.sync import App
+
+app = App("shop", version="{version}", rollout="manual", lease=2)
+
+
+@app.workflow
+def order() -> None: ...
+"""
+
+
+@pytest.mark.slow
+def test_an_old_release_in_blocking_code_ends_by_itself(
+    perdure: Cli, here: Path, where: str, run_shop: Callable[..., Running]
+) -> None:
+    def run(version: str) -> Running:
+        (here / f"shop_{version}.py").write_text(BLOCKING.format(version=version))
+        return run_shop(f"shop_{version}:app", "-d", where, "--exit-when-drained")
+
+    old, new = run("v1"), run("v2")
+    perdure("deployment", "set-current-version", "v2", "-d", where)
+    assert old.process.wait(60) == 0
+    assert "version v1 is drained; this executor ends" in old.errors()
+    assert new.stop() == 0, "a signal ends it before that"
