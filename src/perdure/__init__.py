@@ -2,6 +2,7 @@
 
 from perdure.api.app import App
 from perdure.api.client import Client
+from perdure.api.deployment import DeploymentHandle
 from perdure.api.handle import Handle
 from perdure.api.keys import Event, Key, Stream, Topic
 from perdure.api.messages import now, random, recv, set_event, sleep, uuid4
@@ -15,6 +16,7 @@ from perdure.api.step import Step
 from perdure.api.streams import close_stream, track, write_stream
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
+from perdure.model.deployments import DeploymentChange, DeploymentInfo, DeploymentResult, VersionInfo
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
 from perdure.model.schedules import FiringInfo, ScheduleInfo
@@ -35,6 +37,10 @@ __all__ = [
     "Codec",
     "Count",
     "Current",
+    "DeploymentChange",
+    "DeploymentHandle",
+    "DeploymentInfo",
+    "DeploymentResult",
     "Duration",
     "Event",
     "FiringInfo",
@@ -56,6 +62,7 @@ __all__ = [
     "Step",
     "Stream",
     "Topic",
+    "VersionInfo",
     "Workflow",
     "WorkflowInfo",
     "close_stream",

@@ -20,6 +20,8 @@
         ├── ExecutorNotFound         no executor of that name or id
         ├── ScheduleNotFound         the app has no schedule of that name
         ├── ScheduleConflict         a schedule is in the way: its name, its workflow that runs, or the code
+        ├── VersionNotFound          the app has no version of its code of that name
+        ├── DeploymentConflict       a version's state, its executors, its work or another change is in the way
         ├── ExecutorAlive            what it holds is its own: it renews its lease
         ├── WorkflowFailed           the outcome of a workflow that did not complete
         │   ├── WorkflowCancelled
@@ -141,6 +143,14 @@ class ScheduleNotFound(PerdureError):
 
 class ScheduleConflict(PerdureError):
     """The name is taken by another schedule, the code declares it, or its workflow of before is still open."""
+
+
+class VersionNotFound(PerdureError):
+    """The app has no version of that name, or nothing of it was ever launched."""
+
+
+class DeploymentConflict(PerdureError):
+    """A change of a deployment was refused: by a version's state, executors or work, or by a change meanwhile."""
 
 
 class WorkflowFailed(PerdureError):

@@ -31,7 +31,7 @@ def test_every_verb_takes_the_common_options() -> None:
 
 def test_every_verb_and_option_is_on_the_page() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    documented = set(re.findall(r"^### `perdure ([a-z ]+?)(?: [A-Z\[-].*)?`$", page, re.MULTILINE))
+    documented = set(re.findall(r"^### `perdure ([a-z -]+?)(?: [A-Z\[-].*)?`$", page, re.MULTILINE))
     assert documented == {path for path, _ in verbs(cli)}
     for path, command in verbs(cli):
         section = page.split(f"### `perdure {path}", 1)[1].split("\n### ", 1)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,8 @@ from perdure.runtime import adoption
 from perdure.testing import Harness, harness
 from tests.runtime.deploys import Round
 from tests.runtime.interrupted import Shop
+from tests.runtime.releases import Declared, Replica
+from tests.runtime.releases import shop as a_shop
 from tests.runtime.support import Ledger
 
 
@@ -79,3 +82,20 @@ def shop(app: App, ledger: Ledger) -> Shop:
 async def h(shop: Shop, database: str, request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     async with harness(shop.app, database=database) as h:
         yield h
+
+
+@pytest.fixture
+async def replica(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Replica]:
+    """Opens a replica of a version; all that are still open are closed at the end. What waits leaves memory soon."""
+    monkeypatch.setenv("PERDURE_GRACE", "0.05")
+    opened: list[App] = []
+
+    async def start(version: str, declared: Declared = None, child: Declared = None, **more: Any) -> App:
+        app = a_shop(database, version, declared, child, **more)
+        opened.append(app)
+        await app.open()
+        return app
+
+    yield start
+    for app in reversed(opened):
+        await app.close()

@@ -229,9 +229,7 @@ async def test_a_launch_that_is_not_current_declares_nothing(app: App, database:
 
         async with canary:
             assert {one.name: one.paused for one in await app.client.schedules()} == {"hourly": None, "nightly": None}
-            store = executor(canary).line.store
-            routing = await store.routing()
-            assert await store.reroute(type(routing)(current=executor(canary).version, revision=routing.revision))
+            await app.client.deployment.set_current_version(executor(canary).version)
             await executor(canary)._round()
             paused = {one.name: one.paused is not None for one in await app.client.schedules()}
             assert paused == {"hourly": True, "nightly": True, "new": False}
@@ -525,10 +523,7 @@ async def test_a_firing_goes_where_routing_says(app: App, database: str, ledger:
     manual = App(app.name, database=database, rollout="manual")
     Plan(manual, ledger)
     async with manual:
-        store = executor(manual).line.store
-        routing = await store.routing()
-        assert await store.reroute(type(routing)(current="another", revision=routing.revision))
-        executor(manual).line.routes.saw(await store.routing())
+        await manual.client.deployment.set_current_version("another", allow_no_executors=True)
         id = await manual.client.schedule("nightly").trigger()
         assert (await row(manual, id)).version == "another"
 

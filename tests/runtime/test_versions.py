@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
 
-import msgspec
 import pytest
 
 import perdure.sync
@@ -83,10 +82,13 @@ async def now_current(app: App) -> str:
     return (await routing(app)).current
 
 
-async def operator(app: App, **change: Any) -> None:
-    """What an operator's command does."""
-    to = msgspec.structs.replace(await routing(app), because="an operator said so", **change)
-    assert await app._home.engine().line.store.reroute(to) is not None
+async def operator(app: App, current: str = "", ramping: str = "", percentage: float = 0.0) -> None:
+    """What an operator's commands do."""
+    to = app.client.deployment
+    if current:
+        await to.set_current_version(current, allow_no_executors=True)
+    if ramping:
+        await to.set_ramping_version(ramping, percentage, allow_no_executors=True)
 
 
 async def versions_of(app: App, *ids: str) -> list[str]:

@@ -144,6 +144,7 @@ TABLES = (
     "incarnation",
     "version",
     "routing",
+    "deployment_change",
     "trial",
     "decision",
     "request",

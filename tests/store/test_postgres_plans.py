@@ -35,6 +35,8 @@ OF_THE_APP = {
     ("stray_commanded", "wake_pkey"),
     ("app_next", "workflow_pkey"),  # hops from app to app
     ("roll_call", "workflow_open"),  # hops from owner to owner, from version to version
+    ("open_work", "workflow_open"),  # the same
+    ("version_sample", "workflow_created"),  # the latest, up to a bound
     ("queue_progress", "workflow_open"),  # counted for operators, up to a bound
     ("slot_fill", "workflow_open"),  # when a queue gets its first limit
     ("poll", "expiry_pkey"),  # the head of an ordered index
@@ -110,7 +112,7 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
     condition = node.get("Index Cond", "")
     compared = set(re.findall(r"\b(?:\w+\.)?(\w+) (?:=|<=|IS NULL)", condition))
     # As few as executors, deploys, nights, tables.
-    if index.startswith(("incarnation", "version", "routing", "queue", "schedule", "pg_")):
+    if index.startswith(("incarnation", "version", "routing", "deployment", "queue", "schedule", "pg_")):
         return None
     if compared <= {"app"} and (name, index) not in OF_THE_APP:
         return f"reads all of an app through {index}: {condition or 'no condition'}"

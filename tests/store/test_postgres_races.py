@@ -354,7 +354,7 @@ async def test_two_processes_migrate_at_once_and_one_applies(bare_postgres_url: 
     applied = await asyncio.gather(*(store.migrate() for store in stores))
     names = [name for _, name, _ in migrations()]
     assert sorted(applied) == [[], [], [], names]
-    assert await stores[0].schema_version() == (len(names), len(names))
+    assert await stores[0].schema_version() == (migrations()[-1][0],) * 2
     for store in stores:
         await store.close()
 

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import pytest
 
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
 from perdure.model.writes import Hold, Park
 from perdure.store.base import Store
-from perdure.versions.routing import FIRST_EVER, FIRST_LAUNCH, RELAUNCH
+from perdure.versions.routing import FIRST_EVER, FIRST_LAUNCH, RELAUNCH, ramps, share
 from tests.store.build import (
     ME,
     OTHER,
@@ -54,7 +53,8 @@ async def test_the_first_launch_of_an_app_makes_its_version_current(store: Store
     expected = Routing(current="v1", revision=1, changed=T, because=FIRST_EVER)
     assert await launched(store, "v1", auto=False) == expected
     assert await store.routing() == expected
-    assert await store.versions() == [Version(name="v1", fingerprints=PRINTS, first_launched=T, launched=T)]
+    known = Version(name="v1", fingerprints=PRINTS, first_launched=T, launched=T, since=T, routed=True)
+    assert await store.versions() == [known]
 
 
 async def test_a_version_launched_for_the_first_time_becomes_current_under_auto_alone(store: Store) -> None:
@@ -71,7 +71,7 @@ async def test_a_launch_again_is_noted_with_its_time_and_fingerprints(store: Sto
     await launched(store, "v1")
     await launched(store, "v1", now=T + 5, prints={"flow": "f2"})
     assert await store.versions() == [
-        Version(name="v1", fingerprints={"flow": "f2"}, first_launched=T, launched=T + 5),
+        Version(name="v1", fingerprints={"flow": "f2"}, first_launched=T, launched=T + 5, since=T, routed=True),
     ]
 
 
@@ -94,25 +94,6 @@ async def test_who_drains_or_has_left_serves_no_longer(store: Store) -> None:
     await store.register(who(OTHER, version="v2"), SECOND, now=T)
     await store.bury([OTHER], expired_only=False, now=T)
     assert (await launched(store, "v1")).current == "v1"
-
-
-async def test_an_operators_change_is_by_revision_and_withdraws_what_loses_traffic(store: Store) -> None:
-    to = Routing(current="v1", ramping="v2", percentage=12.5, because="try it")
-    assert await store.reroute(to, now=T) is None, "nothing was launched yet"
-    await launched(store, "v1")
-    await launched(store, "v2")
-    assert await store.reroute(to, now=T) is None, "of an older revision"
-    after = await store.reroute(msgspec.structs.replace(to, revision=2), now=T + 3)
-    expected = Routing(current="v1", ramping="v2", percentage=12.5, revision=3, changed=T + 3, because="try it")
-    assert after == expected
-    assert await store.routing() == expected
-    assert {v.name: v.withdrawn for v in await store.versions()} == {"v1": False, "v2": False}
-    assert after is not None
-    await store.reroute(msgspec.structs.replace(after, ramping=None, percentage=0), now=T + 4)
-    assert {v.name: v.withdrawn for v in await store.versions()} == {"v1": False, "v2": True}
-    assert (await launched(store, "v2", now=T + 5)).current == "v1", "no launch gives it traffic again"
-    await store.reroute(Routing(current="v2", revision=4, because="mended"), now=T + 6)
-    assert {v.name: v.withdrawn for v in await store.versions()} == {"v1": True, "v2": False}
 
 
 async def test_many_launch_at_once_and_one_decides(make_store: Callable[[str], Awaitable[Store]]) -> None:
@@ -181,16 +162,40 @@ async def test_what_goes_with_the_current_version_is_given_it(store: Store) -> N
     await queued(store, "undeclared")
     await queued(store, "other name", name="other", versioning=UP)
     await queued(store, "none yet", version="", versioning=UP)
-    await queued(store, "ramping", version="v3", versioning=UP)
     claim = tok("claim")
     await one(store, own("running", claim, start=start("running", claim, versioning=UP)))
-    assert await upgraded(store, apart=["v3"]) == 2
-    assert await upgraded(store, apart=["v3"]) == 0
+    assert await upgraded(store) == 2
+    assert await upgraded(store) == 0
     assert await versions(store, "up", "up too") == ["v2", "v2"]
     assert await versions(store, "stays", "undeclared", "other name", "running") == ["v1"] * 4
-    assert await versions(store, "none yet", "ramping") == ["", "v3"]
+    assert await versions(store, "none yet") == [""]
     got = {c.row.id for c in await store.claim(want(version="v2"), now=T + 10)}
     assert got == {"up", "up too", "none yet"}
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_ramp_parts_what_goes_with_the_routing_by_its_ids(store: Store, held: bool) -> None:
+    ids = [f"w{n}" for n in range(40)]
+    within = [id for id in ids if ramps("app", id, 30.0)]
+    others = [id for id in ids if id not in within]
+    assert 5 < len(within) < 20
+    if held:
+        claim = tok("claim")
+        await store.commit([own(id, claim, start=start(id, claim, versioning=UP)) for id in ids], now=T)
+    else:
+        await queued(store, *ids, versioning=UP)
+    how: dict[str, Any] = {"gone": [ME] if held else [], "retry": BY_CODE}
+    ramp = share(30.0)
+    assert await store.upgrade("v2", ["flow"], 100, ramp=(ramp, True), now=T, **how) == len(within)
+    assert await store.upgrade("v3", ["flow"], 100, ramp=(ramp, False), now=T, **how) == len(others)
+    assert set(await versions(store, *within)) == {"v2"}
+    assert set(await versions(store, *others)) == {"v3"}
+    for version, inside in (("v2", True), ("v3", False)):
+        assert await store.upgrade(version, ["flow"], 100, ramp=(ramp, inside), now=T, **how) == 0
+    larger = [id for id in ids if ramps("app", id, 60.0)]
+    moved = await store.upgrade("v2", ["flow"], 100, ramp=(share(60.0), True), now=T, **how)
+    assert moved == len(larger) - len(within), "a larger share only adds"
+    assert await store.upgrade("v3", ["flow"], 100, now=T, **how) == len(larger), "without a ramp, all of it"
 
 
 async def test_no_more_than_the_limit_at_once(store: Store) -> None:

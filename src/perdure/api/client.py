@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
+from perdure.api.deployment import DeploymentHandle
 from perdure.api.handle import Handle
 from perdure.api.options import check_id
 from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
@@ -191,6 +192,13 @@ class Client:
         return await create_schedule(
             self._home, name, workflow, cron, every, tz, missed, overlap, catch_up, takes_due, queue
         )
+
+    # -- deployments
+
+    @property
+    def deployment(self) -> DeploymentHandle:
+        """The versions of the app, and where new work goes. Does no I/O."""
+        return DeploymentHandle(self._home)
 
     # -- upkeep
 

@@ -12,6 +12,7 @@ from perdure.api.options import Options, check_id, check_queued, read_options
 from perdure.client.questions import StartOptions, StartOrder
 from perdure.definitions import WorkflowDef
 from perdure.errors import Misuse, NotOpen
+from perdure.model.states import Versioning
 from perdure.runtime import aface
 from perdure.runtime.context import refuse_in_step
 from perdure.runtime.face import Home
@@ -130,6 +131,9 @@ class Workflow(Generic[P, R]):
     def options(self, **options: Unpack[Options]) -> Workflow[P, R]:
         """The same workflow with options for the next starts: ``checkout.options(id="order-42").start(…)``."""
         merged = read_options(options, self._options)
+        goes_on = self.definition is None or self.definition.versioning is Versioning.AUTO_UPGRADE
+        if "version" in options and goes_on:  # it would not stay there
+            merged = msgspec.structs.replace(merged, versioning=Versioning.PINNED)
         return Workflow(
             self.name, self._homes, self.definition, self._result, merged, getattr(self, "__wrapped__", None)
         )

@@ -11,6 +11,7 @@ from perdure.cli.check import check
 from perdure.cli.counting import count
 from perdure.cli.db import db
 from perdure.cli.demo import demo
+from perdure.cli.deployments import deployment
 from perdure.cli.doctor import doctor
 from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
@@ -57,7 +58,7 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (check, db, demo, doctor, executor, queue, recovery, replay_, run_, schedule, workflow):
+for command in (check, db, demo, deployment, doctor, executor, queue, recovery, replay_, run_, schedule, workflow):
     cli.add_command(command)
 
 for verb in (purge, size, copy):

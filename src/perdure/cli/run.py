@@ -11,6 +11,8 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -22,6 +24,7 @@ from perdure.cli.exits import Code, Exit
 from perdure.cli.output import note, say, shortened
 from perdure.cli.target import Given, common
 from perdure.config import Settings, masked
+from perdure.runtime.drained import until_drained
 
 AnyApp = perdure.App | perdure.sync.App
 
@@ -30,10 +33,11 @@ AnyApp = perdure.App | perdure.sync.App
 @common
 @click.argument("target", metavar="MODULE:APP")
 @click.option("--executor-id", metavar="LABEL", help="A label for this process (default: the host name).")
+@click.option("--exit-when-drained", is_flag=True, help="End (with 0) once nothing is left for this version.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-def run_(given: Given, target: str, executor_id: str | None, log_level: str) -> None:
+def run_(given: Given, target: str, executor_id: str | None, exit_when_drained: bool, log_level: str) -> None:
     """Run an app's workflows until SIGTERM or Ctrl-C, then hand back what is unfinished.
 
     MODULE:APP names a module (the current directory is searched first) and the App in it; :APP may be left out if the
@@ -47,9 +51,9 @@ def run_(given: Given, target: str, executor_id: str | None, log_level: str) -> 
         if value is not None:
             home_of(app).arguments[setting] = value
     if isinstance(app, perdure.App):
-        asyncio.run(_serve(app))
+        asyncio.run(_serve(app, exit_when_drained=exit_when_drained))
     else:
-        _serve_sync(app)
+        _serve_sync(app, exit_when_drained=exit_when_drained)
 
 
 # -- finding it
@@ -175,26 +179,53 @@ class Drain:
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def _serve(app: perdure.App) -> None:
+async def _serve(app: perdure.App, *, exit_when_drained: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with app:
         _announce(app)
+        watch = _watch(app, lambda: loop.call_soon_threadsafe(stop.set)) if exit_when_drained else None
         await stop.wait()
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+        _no_longer(watch)
         drain = Drain(app)
     drain.over()
 
 
-def _serve_sync(app: perdure.sync.App) -> None:
+def _serve_sync(app: perdure.sync.App, *, exit_when_drained: bool) -> None:
     stop = threading.Event()
     for number in _SIGNALS:
         signal.signal(number, lambda _number, _frame: stop.set())
     with app:
         _announce(app)
+        watch = _watch(app, stop.set) if exit_when_drained else None
         stop.wait()
+        _no_longer(watch)
         drain = Drain(app)
     drain.over()
+
+
+def _watch(app: AnyApp, then: Callable[[], object]) -> Future[None]:
+    """Call ``then`` when nothing is left for this executor's version."""
+    engine = home_of(app).engine()
+    watch = asyncio.run_coroutine_threadsafe(until_drained(engine), engine.loop)
+
+    def seen(done: Future[None]) -> None:
+        if done.cancelled():
+            return
+        if (error := done.exception()) is not None:
+            logging.getLogger("perdure").error("whether the version is drained cannot be told", exc_info=error)
+        else:
+            note(f"version {engine.executor.version} is drained; this executor ends")
+            then()
+
+    watch.add_done_callback(seen)
+    return watch
+
+
+def _no_longer(watch: Future[None] | None) -> None:
+    if watch is not None:
+        watch.cancel()

@@ -15,7 +15,9 @@ from perdure.operations.resume import resume
 from perdure.store.base import Store
 
 Patiently = Callable[..., Awaitable[Any]]
-_TIMED = frozenset({"poll", "rewind", "reopen", "pause", "fork", "terminate", "change_schedule"})
+_TIMED = frozenset({
+    "poll", "rewind", "reopen", "pause", "fork", "terminate", "change_schedule", "change_deployment", "deployment",
+})  # fmt: skip
 
 
 class Patient:

@@ -130,7 +130,7 @@ class Adopter:
         if host.adopt != "never":
             # Whoever asks for a version that was never launched waits for its launch. But what has begun was launched,
             # whatever a failover has lost of that.
-            launched = {version.name for version in await store.versions()}
+            launched = {version.name for version in await store.versions() if version.first_launched}
             await self._try_all([version for version in versions if version in launched], target)
             await self._try_all([version for version in versions if version not in launched], target, begun=True)
         await self._cancel(versions, target)

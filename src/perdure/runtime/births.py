@@ -20,7 +20,7 @@ from perdure.client.verbs import Begun, start_of
 from perdure.core.run import Run
 from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
-from perdure.model.states import Status
+from perdure.model.states import Status, Versioning
 from perdure.model.writes import Start
 from perdure.runtime import sync_body
 from perdure.runtime.async_body import AsyncExecution
@@ -40,7 +40,8 @@ def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
     start = msgspec.structs.replace(
         start, status=Status.RUNNING, claim=line.new_token(),
         owner=host.me.id, version=host.version,
-        timeout=timeout, deadline=deadline, began=now, versioning=definition.versioning,
+        timeout=timeout, deadline=deadline, began=now,
+        versioning=definition.versioning if start.versioning is Versioning.UNDECLARED else start.versioning,
     )  # fmt: skip
     row = WorkflowRow(
         id=id, run=1, lineage=start.lineage, name=order.name, status=Status.RUNNING, version=host.version,

@@ -17,6 +17,7 @@ from perdure.model.writes import Start
 from perdure.runtime.steps import recordable
 from perdure.serde.codec import seal
 from perdure.serde.failures import encode_failure
+from perdure.versions.routing import target
 
 
 class Ending(Protocol):
@@ -54,25 +55,49 @@ def routed_child(parent: Ending, order: StartOrder, id: str) -> StartOrder:
 
 def child_start(parent: Ending, order: StartOrder, id: str, path: str) -> Start:
     """A child's run, as its parent's call at ``path`` begins it."""
+    start = start_of(parent.line, order, id)
     return msgspec.structs.replace(
-        start_of(parent.line, order, id),
+        start,
         parent=parent.row.id,
         parent_run=parent.run.key.run,
         parent_path=path,
         on_parent_close=order.options.on_parent_close,
         deadline=parent.row.deadline,
+        versioning=inherited(start.versioning, parent.row),
     )
+
+
+def inherited(declared: Versioning, row: WorkflowRow) -> Versioning:
+    """What a child or a next run does when the code changes: as declared, else pinned if ``row`` is.
+
+    Nothing that says nothing goes with the current version for that: only who declares it has seen to it.
+    """
+    pinned = declared is Versioning.UNDECLARED and row.versioning is Versioning.PINNED
+    return Versioning.PINNED if pinned else declared
+
+
+def version_of_next(of: Ending, id: str, versioning: Versioning) -> str:
+    """The version that goes on when a run continues as new: its own.
+
+    What goes with the routing goes where that says, if somebody runs that version.
+    """
+    routing, own = of.line.routes.routing, of.run.version
+    if versioning is not Versioning.AUTO_UPGRADE or routing is None:
+        return own
+    wanted = target(routing, of.line.app, id)
+    return wanted if wanted in of.host.following.served else own
 
 
 def next_start(of: Ending, order: StartOrder) -> Start:
     """The run that begins when this one continues as new: queued, for whoever claims it first."""
     row = of.row
+    versioning = inherited(order.options.versioning, row)
     return Start(
         id=row.id,
         run=of.run.key.run + 1,
         lineage=of.line.new_token(),
         name=order.name,
-        version=of.run.version,
+        version=version_of_next(of, row.id, versioning),
         input=order.input,
         fingerprint=order.fingerprint,
         nonce=of.line.new_token(),
@@ -86,5 +111,5 @@ def next_start(of: Ending, order: StartOrder) -> Start:
         partition=row.partition,
         through=True,
         attributes=row.attributes,
-        versioning=order.options.versioning,
+        versioning=versioning,
     )

@@ -1,4 +1,4 @@
-"""Following the routing: what goes with the current version is moved to it, and the current one is one that lives.
+"""Following the routing: what goes with it is moved to where it says, and the current version is one that lives.
 
 A loop over rows in the reaper's rhythm, like recovery: interrupted anywhere, it simply runs again. Moving a workflow is
 one compare-and-set of a row that nobody holds, or whose holder is gone (the reaper then takes it over); whether its
@@ -22,12 +22,17 @@ from perdure.runtime.launch import register
 from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.recovery import BY_CODE
 from perdure.runtime.schedules import Declared
+from perdure.runtime.watching import Host as Watching
+from perdure.runtime.watching import watch
 from perdure.store.rollcall import RollCall
+from perdure.versions.routing import gets, share
 
 log = logging.getLogger("perdure")
 
 UPGRADE_BATCH = 500
 QUIET_ROUNDS = 12  # not looked at in each, while nobody is there who could put down work of another version
+LONG_SECONDS = 0.25  # a look in vain that takes longer (a ramp parts much that waits) is followed by a rest ...
+RESTS = 20  # ... of so many times that
 UNSERVED_SECONDS = 60.0  # longer than a restart takes: whoever comes back finds its version still the current one
 
 
@@ -38,13 +43,15 @@ class Following:
         self.unserved_since: float | None = None  # by the loop's clock: nobody is seen to serve the current version
         self.done: Any = None  # all was moved while routing and the gone were as this says
         self.quiet = 0
+        self.rests_until = 0.0  # by the loop's clock
         self.revision = 0  # of the routing that the next is of
+        self.served: frozenset[str] = frozenset()  # versions that others, or this one, are seen to run
         self.withdrawn = False  # an operator took traffic from the version that runs here
         self.fresh = True  # what has no version yet is taken, not left to executors of the current one, who are there
         self.schedules = Declared()
 
 
-class Host(Launching, Protocol):
+class Host(Launching, Watching, Protocol):
     """What following needs of an executor."""
 
     registry: Registry
@@ -61,14 +68,17 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
         routes.saw(routing)
         if routing is None:
             return 0
-        await host.following.schedules.see(host, routing)
         others = (roll or await store.roll_call(now=host.line.clock.stamp())).known
+        host.following.served = _served(host, others)
+        routing = await watch(host, routing, host.following.served)
+        routes.saw(routing)
+        await host.following.schedules.see(host, routing)
         await _see_what_is_ours(host, routing, others)
-        if routing.current != host.code.version:
+        if routing.current == host.code.version:
+            host.following.unserved_since = None
+        else:
             await _succeed(host, routing, others)
-            return 0
-        host.following.unserved_since = None
-        return await _upgrade(host, routing, others)
+        return await _upgrade(host, routing, others) if host.code.version in gets(routing) else 0
     except DatabaseTrouble as trouble:
         log.info("the database is in trouble, routing is followed later: %s", trouble)
         return 0
@@ -82,7 +92,8 @@ async def _see_what_is_ours(host: Host, routing: Routing, others: Sequence[Incar
     following, version, clock = host.following, host.code.version, host.line.clock.now()
     if following.revision != routing.revision:
         known = await host.line.store.versions()
-        if not any(one.name == version for one in known):  # a failover has lost this launch
+        # A failover has lost this launch, or the version was deleted while this executor was taken for dead.
+        if not any(one.name == version and one.deleted is None and one.first_launched for one in known):
             await register(host)
         following.withdrawn = any(one.withdrawn for one in known if one.name == version)
         following.revision = routing.revision
@@ -103,6 +114,12 @@ def _what_of_new_work(following: Following, routing: Routing, version: str) -> s
     return f"{taken} left to executors of version {routing.current}"
 
 
+def _served(host: Host, others: Sequence[Incarnation]) -> frozenset[str]:
+    clock = host.line.clock.now()
+    living = (who.version for who in others if who.state == "alive" and lives(who, clock))
+    return frozenset((host.code.version, *living))
+
+
 def _serve(others: Sequence[Incarnation], version: str, clock: int) -> bool:
     return any(who.version == version and who.state == "alive" and lives(who, clock) for who in others)
 
@@ -114,17 +131,22 @@ async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) 
     gone = [who.id for who in foreign if not who.serving or provably_gone(who)]
     state = (routing.revision, gone)
     following.quiet = following.quiet + 1 if following.done == state and len(gone) == len(foreign) else 0
-    if not names or following.quiet % QUIET_ROUNDS:
+    rests = following.done == state and host.line.loop.time() < following.rests_until
+    if not names or following.quiet % QUIET_ROUNDS or rests:
         return 0
-    apart = [] if routing.ramping is None else [routing.ramping]
+    began = host.line.loop.time()
+    ramps = routing.ramping in gets(routing)
+    ramp = (share(routing.percentage), version == routing.ramping) if ramps else None
     moved, batch = 0, UPGRADE_BATCH
     while batch == UPGRADE_BATCH:
         batch = await host.line.store.upgrade(
-            version, names, UPGRADE_BATCH, gone=gone, apart=apart, retry=BY_CODE, now=host.line.clock.stamp()
+            version, names, UPGRADE_BATCH, gone=gone, ramp=ramp, retry=BY_CODE, now=host.line.clock.stamp()
         )
         moved += batch
         await asyncio.sleep(0)
     following.done = state
+    ended = host.line.loop.time()
+    following.rests_until = ended + RESTS * (ended - began) if not moved and ended - began > LONG_SECONDS else 0.0
     if moved:
         log.info("%d workflow%s moved to version %s", moved, " was" if moved == 1 else "s were", version)
         host.look()

@@ -22,6 +22,7 @@ import builtins  # `list` is a method here
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -29,7 +30,7 @@ from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
@@ -366,15 +367,23 @@ class Store(Protocol):
         """Where new work goes; None before the first launch."""
         ...
 
-    async def reroute(self, to: Routing, *, now: int | None = None) -> Routing | None:
-        """An operator's change, if ``to.revision`` is still the latest one: what holds now, else None.
+    async def change_deployment(self, order: Order, *, now: int | None = None) -> Ruling:
+        """What an operator orders of a version, by ``versions.deployments.rule``, with all that it rests on unchanged.
 
-        Versions that lose traffic by it are marked ``withdrawn``, those that get some no longer.
+        Repeated (the same ``order.nonce``) after it was done: done, and nothing is done twice.
         """
         ...
 
+    async def deployment(self, *, bound: int = COUNTED, changes: int = LATEST, now: int | None = None) -> Deployment:
+        """All of it, in one snapshot. ``bound``: where counts of open work stop; ``changes``: so many of the latest."""
+        ...
+
+    async def sample(self, version: str, since: int, latest: int = SAMPLED) -> Sample:
+        """What became of workflows that a version began, among the ``latest`` created since then."""
+        ...
+
     async def versions(self) -> builtins.list[Version]:
-        """All versions that were ever launched, the latest launched first."""
+        """All versions that were ever launched or named by an operator, the latest launched first."""
         ...
 
     async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
@@ -392,14 +401,15 @@ class Store(Protocol):
         limit: int,
         *,
         gone: Collection[bytes] = (),
-        apart: Collection[str] = (),
+        ramp: tuple[bytes, bool] | None = None,
         retry: Collection[Reason] = (),
         now: int | None = None,
     ) -> int:
         """Give ``version`` to workflows declared ``auto_upgrade`` of these names; how many, ``limit`` at most.
 
-        Those of other versions (``apart`` not touched) that nobody holds, or that one of ``gone`` does; what is held
-        for a reason in ``retry`` is queued with it. Skips rows that others have locked.
+        Those of other versions that nobody holds, or that one of ``gone`` does; what is held for a reason in ``retry``
+        is queued with it. ``ramp``: the bound of its share (``versions.routing.share``), and whether those within it
+        are meant, or the others. Skips rows that others have locked.
         """
         ...
 

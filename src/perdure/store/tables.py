@@ -49,6 +49,7 @@ TABLES: tuple[Table, ...] = (
     Table(name="stream_value", key=("id", "chain", "name", "place"), owners=("id",), heavy=True),
     Table(name="version", key=("name",)),
     Table(name="routing", key=()),
+    Table(name="deployment_change", key=("revision",)),
     Table(name="queue", key=("name",)),
     # These point at a workflow and count while it is what they say; who claims or starts deletes the others.
     Table(name="slot", key=("queue", "id")),

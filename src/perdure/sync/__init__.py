@@ -6,6 +6,7 @@ from perdure.api.options import Options
 from perdure.api.queue import Queue, QueueInfo
 from perdure.api.resource import Resource
 from perdure.errors import PerdureError
+from perdure.model.deployments import DeploymentChange, DeploymentInfo, DeploymentResult, VersionInfo
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo
 from perdure.model.schedules import FiringInfo, ScheduleInfo
@@ -18,6 +19,7 @@ from perdure.serde.codec import Codec
 from perdure.serde.secret import Secret
 from perdure.sync.app import App
 from perdure.sync.client import Client
+from perdure.sync.deployment import DeploymentHandle
 from perdure.sync.handle import Handle
 from perdure.sync.messages import now, random, recv, set_event, sleep, uuid4
 from perdure.sync.patches import deprecate_patch, patched
@@ -36,6 +38,10 @@ __all__ = [
     "Codec",
     "Count",
     "Current",
+    "DeploymentChange",
+    "DeploymentHandle",
+    "DeploymentInfo",
+    "DeploymentResult",
     "Duration",
     "Event",
     "FiringInfo",
@@ -57,6 +63,7 @@ __all__ = [
     "Step",
     "Stream",
     "Topic",
+    "VersionInfo",
     "Workflow",
     "WorkflowInfo",
     "close_stream",

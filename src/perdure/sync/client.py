@@ -27,6 +27,7 @@ from perdure.runtime import handover, sface
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
+from perdure.sync.deployment import DeploymentHandle
 from perdure.sync.handle import Handle
 from perdure.sync.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.sync.workflow import Homes, Workflow
@@ -188,6 +189,13 @@ class Client:
         name is another schedule's, ``DefinitionError`` for what cannot be.
         """
         return create_schedule(self._home, name, workflow, cron, every, tz, missed, overlap, catch_up, takes_due, queue)
+
+    # -- deployments
+
+    @property
+    def deployment(self) -> DeploymentHandle:
+        """The versions of the app, and where new work goes. Does no I/O."""
+        return DeploymentHandle(self._home)
 
     # -- upkeep
 

@@ -25,7 +25,21 @@ def ramps(app: str, id: str, percentage: float) -> bool:
     The same for every process, and for ever: a larger percentage only adds ids.
     """
     point = int.from_bytes(hashlib.sha256(f"{app}{id}".encode()).digest()[:8]) / 2**64
-    return point * 100 < percentage
+    return percentage >= 100 or point * 100 < percentage  # the largest points round up to 1
+
+
+def share(percentage: float) -> bytes:
+    """The bound below which the first eight bytes of ``sha256(app ‖ id)`` lie for ids that ``ramps``, as SQL compares.
+
+    Exactly the same ids, as floats are rounded there. Longer than eight bytes where all of them are below.
+    """
+    if percentage >= 100:
+        return b"\xff" * 9
+    low, high = 0, 2**64
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if middle / 2**64 * 100 < percentage else (low, middle)
+    return low.to_bytes(8)
 
 
 def target(routing: Routing, app: str, id: str) -> str:
@@ -69,21 +83,26 @@ def after_launch(
     """
     if before is None:
         return Routing(current=version, changed=now, because=FIRST_EVER)
-    if not auto or withdrawn or before.current == version or (served and not first):
-        return None
-    return msgspec.structs.replace(
+    if not auto or withdrawn or before.current == version or (served and not (first and version not in gets(before))):
+        return None  # an operator may have given it a part of new work before it was there: that holds
+    ramps_on = before.ramping != version
+    after = msgspec.structs.replace(
         before,
         current=version,
-        ramping=None if before.ramping == version else before.ramping,
+        ramping=before.ramping if ramps_on else None,
+        percentage=before.percentage if ramps_on else 0.0,
         revision=before.revision + 1,
         changed=now,
         because=FIRST_LAUNCH if first else RELAUNCH,
     )
+    return still_watched(after)
 
 
-def withdrawn_by(before: Routing, after: Routing) -> frozenset[str]:
-    """The versions that lose traffic by a change that an operator makes: no launch gives it back to them."""
-    return gets(before) - gets(after)
+def still_watched(routing: Routing) -> Routing:
+    """Without a watch over a version that gets nothing any more."""
+    if routing.watch is None or routing.watch.version in gets(routing):
+        return routing
+    return msgspec.structs.replace(routing, watch=None)
 
 
 def gets(routing: Routing) -> frozenset[str]:

@@ -12,6 +12,7 @@ from functools import partial
 
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
+from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -19,7 +20,7 @@ from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
@@ -28,6 +29,7 @@ from perdure.store.postgres import (
     claim,
     commands,
     decisions,
+    deployments,
     health,
     lifeline,
     migrate,
@@ -294,8 +296,14 @@ class PostgresStore:
     async def routing(self) -> Routing | None:
         return await versions.routing(self._reading, self._place)
 
-    async def reroute(self, to: Routing, *, now: int | None = None) -> Routing | None:
-        return await versions.reroute(self._reading, self._place, to, now)
+    async def change_deployment(self, order: Order, *, now: int | None = None) -> Ruling:
+        return await deployments.change(self._reading, self._place, order, now)
+
+    async def deployment(self, *, bound: int = COUNTED, changes: int = LATEST, now: int | None = None) -> Deployment:
+        return await deployments.deployment(self._reading, self._place, bound, changes, now)
+
+    async def sample(self, version: str, since: int, latest: int = SAMPLED) -> Sample:
+        return await deployments.sample(self._reading, self._place, version, since, latest)
 
     async def versions(self) -> builtins.list[Version]:
         return await versions.versions(self._reading, self._place)
@@ -313,11 +321,11 @@ class PostgresStore:
         limit: int,
         *,
         gone: Collection[bytes] = (),
-        apart: Collection[str] = (),
+        ramp: tuple[bytes, bool] | None = None,
         retry: Collection[Reason] = (),
         now: int | None = None,
     ) -> int:
-        return await versions.upgrade(self._reading, self._place, version, names, limit, gone, apart, retry, now)
+        return await versions.upgrade(self._reading, self._place, version, names, limit, gone, ramp, retry, now)
 
     # -- queues
 

@@ -9,11 +9,12 @@ import msgspec
 
 from perdure.model.states import VERSIONING, Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
+from perdure.store import deployed
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
-from perdure.versions.routing import FIRST_EVER, after_launch, gets, withdrawn_by
+from perdure.versions.deployments import marks
+from perdure.versions.routing import FIRST_EVER, after_launch
 
-_fingerprints = msgspec.json.Decoder(dict[str, str])
 _json = msgspec.json.Encoder(order="sorted")
 
 
@@ -32,44 +33,47 @@ async def launched(
     async with link.transaction() as tx:
         at: int = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
         found = await tx.fetchrow(sql["routing_lock"], app, version, at, FIRST_EVER)
-        before = _routing(found)
-        written = _json.encode(dict(fingerprints)).decode()
-        first, withdrawn = await tx.fetchrow(sql["version_launched"], app, version, written, at)
-        if found[6]:  # made just now, for this version
+        before = deployed.routing(found)
+        known = await tx.fetchrow(sql["version_get"], app, version)
+        await tx.fetch(sql["version_launched"], app, version, _json.encode(dict(fingerprints)).decode(), at)
+        if found[7]:  # made just now, for this version
+            await put(tx, place, None, before, deployed.by_launch(version, before), at, operator=False)
             return before
+        first, withdrawn = known is None or not known[2], known is not None and known[4]
         served = (await tx.fetchrow(sql["version_served"], app, before.current, at, sorted(apart)))[0]
         after = after_launch(before, version, auto=auto, first=first, withdrawn=withdrawn, served=served, now=at)
         if after is None:
             return before
-        await _set(tx, place, after)
+        await put(tx, place, before, after, deployed.by_launch(version, after), at, operator=False)
         return after
 
 
-async def reroute(link: Link, place: Place, to: Routing, now: int | None) -> Routing | None:
+async def put(
+    tx: Transaction, place: Place, before: Routing | None, after: Routing, noted: tuple[Any, ...], at: int, *,
+    operator: bool,
+) -> None:  # fmt: skip
+    """Write where new work goes from now on, what that means for the versions, and that it was changed.
+
+    ``before``: as it was seen under the lock; None if the row has just been made, and says so already.
+    """
     sql, app = place.sql, place.app
-    async with link.transaction() as tx:
-        at: int = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
-        found = await tx.fetchrow(sql["routing_get"], app)
-        if found is None or found[3] != to.revision:
-            return None
-        before, after = _routing(found), msgspec.structs.replace(to, revision=to.revision + 1, changed=at)
-        if not await _set(tx, place, after):
-            return None
-        lose, get = sorted(withdrawn_by(before, after)), sorted(gets(after))
-        await tx.fetch(sql["version_withdrawn"], app, lose, get)
-        return after
+    if before is not None:
+        await tx.fetch(
+            sql["routing_set"], app, after.current, after.ramping, after.percentage, after.revision, after.changed,
+            after.because, deployed.watch_text(after),
+        )  # fmt: skip
+    for mark in marks(before, after):
+        await tx.fetch(sql["version_mark"], app, mark.version, at, mark.gets, operator)
+    await tx.fetch(sql["change_put"], app, *noted)
 
 
 async def routing(link: Link, place: Place) -> Routing | None:
     found = await link.fetchrow(place.sql["routing_get"], place.app)
-    return None if found is None else _routing(found)
+    return None if found is None else deployed.routing(found)
 
 
 async def versions(link: Link, place: Place) -> list[Version]:
-    return [
-        Version(name=r[0], fingerprints=_fingerprints.decode(r[1]), first_launched=r[2], launched=r[3], withdrawn=r[4])
-        for r in await link.fetch(place.sql["version_list"], place.app)
-    ]
+    return [deployed.version(row) for row in await link.fetch(place.sql["version_list"], place.app)]
 
 
 async def declare(link: Link, place: Place, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
@@ -91,25 +95,14 @@ async def upgrade(
     names: Collection[str],
     limit: int,
     gone: Collection[bytes],
-    apart: Collection[str],
+    ramp: tuple[bytes, bool] | None,
     retry: Collection[Reason],
     now: int | None,
 ) -> int:
+    share, ramped = (None, False) if ramp is None else ramp
     return len(
         await link.fetch(
-            place.sql["upgrade"], place.app, version, limit, sorted(names), sorted(apart), sorted(retry), now,
-            sorted(gone),
-            writing=True,
+            place.sql["upgrade"], place.app, version, limit, sorted(names), share, sorted(retry), now, sorted(gone),
+            ramped, writing=True,
         )
     )  # fmt: skip
-
-
-async def _set(tx: Transaction, place: Place, to: Routing) -> bool:
-    done = await tx.fetchrow(
-        place.sql["routing_set"], place.app, to.current, to.ramping, to.percentage, to.revision, to.changed, to.because
-    )
-    return done is not None
-
-
-def _routing(r: Any) -> Routing:
-    return Routing(current=r[0], ramping=r[1], percentage=r[2], revision=r[3], changed=r[4], because=r[5])

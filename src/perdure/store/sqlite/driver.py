@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -48,4 +49,10 @@ def steady(conn: Any) -> Connection:
     could serve that is any parameter it is compared with: a look at what is due took ten times as long.
     """
     conn.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    conn.create_scalar_function("ramp_point", _ramp_point, 1, deterministic=True)
     return cast("Connection", conn)
+
+
+def _ramp_point(text: str) -> bytes:
+    """Where a ramp sees a workflow, of its app and id: see ``versions.routing.share``."""
+    return hashlib.sha256(text.encode()).digest()[:8]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
+from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -22,7 +23,7 @@ from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
@@ -33,6 +34,7 @@ from perdure.store.sqlite import (
     claim,
     commands,
     decisions,
+    deployments,
     executors,
     file,
     health,
@@ -297,8 +299,14 @@ class SQLiteStore:
     async def routing(self) -> Routing | None:
         return await self._read(lambda conn: versions.routing(conn, self.app))
 
-    async def reroute(self, to: Routing, *, now: int | None = None) -> Routing | None:
-        return await self._write(lambda conn: versions.reroute(conn, self.app, to, _clock(now)))
+    async def change_deployment(self, order: Order, *, now: int | None = None) -> Ruling:
+        return await self._write(lambda conn: deployments.change(conn, self.app, order, _clock(now)))
+
+    async def deployment(self, *, bound: int = COUNTED, changes: int = LATEST, now: int | None = None) -> Deployment:
+        return await self._read(lambda conn: deployments.deployment(conn, self.app, bound, changes, _clock(now)))
+
+    async def sample(self, version: str, since: int, latest: int = SAMPLED) -> Sample:
+        return await self._read(lambda conn: deployments.sample(conn, self.app, version, since, latest))
 
     async def versions(self) -> builtins.list[Version]:
         return await self._read(lambda conn: versions.versions(conn, self.app))
@@ -316,12 +324,12 @@ class SQLiteStore:
         limit: int,
         *,
         gone: Collection[bytes] = (),
-        apart: Collection[str] = (),
+        ramp: tuple[bytes, bool] | None = None,
         retry: Collection[Reason] = (),
         now: int | None = None,
     ) -> int:
         return await self._write(
-            lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, apart, retry, _clock(now))
+            lambda conn: versions.upgrade(conn, self.app, version, names, limit, gone, ramp, retry, _clock(now))
         )
 
     # -- queues

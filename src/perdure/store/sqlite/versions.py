@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from perdure.model.states import VERSIONING, Reason, Versioning
 from perdure.model.versions import Routing, Unfinished, Version
+from perdure.store import deployed
 from perdure.store.sql import queries
 from perdure.store.sqlite.driver import Connection
-from perdure.versions.routing import after_launch, gets, withdrawn_by
+from perdure.versions.deployments import marks
+from perdure.versions.routing import after_launch
 
 Q = queries("perdure.store.sqlite")
-_fingerprints = msgspec.json.Decoder(dict[str, str])
 _json = msgspec.json.Encoder(order="sorted")
 
 
@@ -30,47 +32,49 @@ def launched(
 ) -> Routing:
     """Register a launch; where new work goes after it."""
     before = routing(conn, app)
-    first = conn.execute(Q["version_known"], (app, version)).fetchone() is None
-    written = _json.encode(dict(fingerprints)).decode()
-    [(withdrawn,)] = conn.execute(Q["version_launched"], (app, version, written, now)).fetchall()
+    known = conn.execute(Q["version_get"], (app, version)).fetchone()
+    conn.execute(Q["version_launched"], (app, version, _json.encode(dict(fingerprints)).decode(), now))
+    first, withdrawn = known is None or not known[2], known is not None and bool(known[4])
     served = before is not None and any(
         id not in apart for (id,) in conn.execute(Q["version_served"], (app, before.current, now)).fetchall()
     )
-    after = after_launch(before, version, auto=auto, first=first, withdrawn=bool(withdrawn), served=served, now=now)
+    after = after_launch(before, version, auto=auto, first=first, withdrawn=withdrawn, served=served, now=now)
     if after is not None:
-        _put(conn, app, after)
+        put(conn, app, before, after, deployed.by_launch(version, after), now, operator=False)
         return after
     assert before is not None, "the first launch makes it"
     return before
 
 
-def reroute(conn: Connection, app: str, to: Routing, now: int) -> Routing | None:
-    before = routing(conn, app)
-    if before is None or before.revision != to.revision:
-        return None
-    after = msgspec.structs.replace(to, revision=to.revision + 1, changed=now)
-    _put(conn, app, after)
-    for lose in withdrawn_by(before, after):
-        conn.execute(Q["version_withdrawn"], (app, lose, 1))
-    for get in gets(after):
-        conn.execute(Q["version_withdrawn"], (app, get, 0))
-    return after
+def put(
+    conn: Connection, app: str, before: Routing | None, after: Routing, noted: tuple[Any, ...], now: int, *,
+    operator: bool,
+) -> None:  # fmt: skip
+    """Write where new work goes from now on, what that means for the versions, and that it was changed.
+
+    ``before``: as it was seen in this transaction, None if there was nothing.
+    """
+    conn.execute(
+        Q["routing_put"],
+        (
+            app, after.current, after.ramping, after.percentage, after.revision, after.changed, after.because,
+            deployed.watch_text(after),
+        ),
+    )  # fmt: skip
+    for mark in marks(before, after):
+        conn.execute(Q["version_mark"], (app, mark.version, now, int(mark.gets), int(operator)))
+    conn.execute(Q["change_put"], (app, *noted))
 
 
 def routing(conn: Connection, app: str) -> Routing | None:
     r = conn.execute(Q["routing_get"], (app,)).fetchone()
     if r is None:
         return None
-    return Routing(current=r[0], ramping=r[1], percentage=r[2], revision=r[3], changed=r[4], because=r[5])
+    return deployed.routing(r)
 
 
 def versions(conn: Connection, app: str) -> list[Version]:
-    return [
-        Version(
-            name=r[0], fingerprints=_fingerprints.decode(r[1]), first_launched=r[2], launched=r[3], withdrawn=bool(r[4])
-        )
-        for r in conn.execute(Q["version_list"], (app,))
-    ]
+    return [deployed.version(row) for row in conn.execute(Q["version_list"], (app,))]
 
 
 def declare(conn: Connection, app: str, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
@@ -84,7 +88,7 @@ def unfinished(conn: Connection, app: str, limit: int) -> list[Unfinished]:
     owners = [who for (who, *_) in conn.execute(Q["incarnation_list"], (app,)).fetchall()]
     for owner in (None, *owners):
         held = () if owner is None else (owner,)
-        for version in _open_versions(conn, app, owner):
+        for version in open_versions(conn, app, owner):
             query = Q["unfinished_free" if owner is None else "unfinished_held"]
             [(count, oldest)] = conn.execute(query, (app, version, limit, *held)).fetchall()
             before = found.get(version, Unfinished(version=version, count=0, oldest=oldest))
@@ -94,7 +98,7 @@ def unfinished(conn: Connection, app: str, limit: int) -> list[Unfinished]:
     return sorted(found.values(), key=lambda one: (one.oldest, one.version))
 
 
-def _open_versions(conn: Connection, app: str, owner: bytes | None) -> Iterator[str]:
+def open_versions(conn: Connection, app: str, owner: bytes | None) -> Iterator[str]:
     """The versions of open work that ``owner`` holds (None: that nobody does), by hops along the index."""
     query = Q["version_next_free" if owner is None else "version_next_held"]
     held = () if owner is None else (owner,)
@@ -110,25 +114,23 @@ def upgrade(
     names: Collection[str],
     limit: int,
     gone: Collection[bytes],
-    apart: Collection[str],
+    ramp: tuple[bytes, bool] | None,
     retry: Collection[Reason],
     now: int,
 ) -> int:
     named, reasons, moved = json.dumps(sorted(names)), json.dumps(sorted(retry)), 0
+    share, ramped = (None, False) if ramp is None else ramp
     places: list[tuple[bytes | None, str]] = [
-        (owner, other) for owner in (None, *sorted(gone)) for other in _open_versions(conn, app, owner)
+        (owner, other) for owner in (None, *sorted(gone)) for other in open_versions(conn, app, owner)
     ]
     for owner, other in places:
-        if other == version or other in apart:
+        if other == version:
             continue
+        wanted = (app, other, named, limit - moved, share, int(ramped))
         if owner is None:
-            found = conn.execute(Q["upgradable"], (app, other, named, limit - moved)).fetchall()
+            found = conn.execute(Q["upgradable"], wanted).fetchall()
         else:
-            found = conn.execute(Q["upgradable_held"], (app, other, named, limit - moved, owner)).fetchall()
+            found = conn.execute(Q["upgradable_held"], (*wanted, owner)).fetchall()
         conn.executemany(Q["upgrade"], [(app, id, version, reasons, now) for (id,) in found])
         moved += len(found)
     return moved
-
-
-def _put(conn: Connection, app: str, to: Routing) -> None:
-    conn.execute(Q["routing_put"], (app, to.current, to.ramping, to.percentage, to.revision, to.changed, to.because))

@@ -4,33 +4,53 @@
 -- name: routing_lock
 insert into perdure.routing as r (app, current, revision, changed, because) values ($1, $2, 1, $3, $4)
 on conflict (app) do update set revision = r.revision
-returning current, ramping, percentage, revision, changed, because, xmax::text = '0' as made
+returning current, ramping, percentage, revision, changed, because, watch, xmax::text = '0' as made
 
 -- Where new work goes.
 -- name: routing_get
-select current, ramping, percentage, revision, changed, because from perdure.routing where app = $1
+select current, ramping, percentage, revision, changed, because, watch from perdure.routing where app = $1
+
+-- Where new work goes, locked for whoever changes it.
+-- name: routing_seen
+select current, ramping, percentage, revision, changed, because, watch from perdure.routing where app = $1 for update
 
 -- Changes where new work goes, if it is still as it was at the revision before.
 -- name: routing_set
 update perdure.routing
-set current = $2, ramping = $3, percentage = $4, revision = $5, changed = $6, because = $7
+set current = $2, ramping = $3, percentage = $4, revision = $5, changed = $6, because = $7, watch = $8
 where app = $1 and revision = $5 - 1 returning revision
 
--- Notes a launch; whether it is the first of its version, and whether an operator took traffic from it.
+-- Notes a launch. One that was deleted is there again.
 -- name: version_launched
-insert into perdure.version as v (app, name, fingerprints, first_launched, launched) values ($1, $2, $3, $4, $4)
-on conflict (app, name) do update set fingerprints = excluded.fingerprints, launched = excluded.launched
-returning xmax::text = '0' as first, withdrawn
+insert into perdure.version as v (app, name, fingerprints, first_launched, launched, since) values ($1, $2, $3, $4, $4, $4)
+on conflict (app, name) do update set fingerprints = excluded.fingerprints, launched = excluded.launched,
+    first_launched = case when v.first_launched = 0 then excluded.first_launched else v.first_launched end,
+    since = case when v.deleted is null then v.since else excluded.since end, deleted = null
 
--- Notes which versions an operator took traffic from (`$2`), and which were given some (`$3`).
--- name: version_withdrawn
-update perdure.version set withdrawn = not name = any($3::text[])
-where app = $1 and name = any($2::text[] || $3::text[])
+-- Notes that a version gets new work (`$4`) or loses it, by an operator (`$5`) or a launch.
+-- name: version_mark
+insert into perdure.version as v (app, name, fingerprints, first_launched, launched, since, routed, withdrawn)
+values ($1, $2, '{}', 0, 0, $3, true, $5::boolean and not $4::boolean)
+on conflict (app, name) do update set since = excluded.since, routed = true,
+    withdrawn = case when $5::boolean then excluded.withdrawn else v.withdrawn end
 
 -- All versions, the latest launched first.
 -- name: version_list
-select name, fingerprints, first_launched, launched, withdrawn from perdure.version
+select name, fingerprints, first_launched, launched, withdrawn, since, routed, metadata, deleted from perdure.version
 where app = $1 order by launched desc, name
+
+-- One version.
+-- name: version_get
+select name, fingerprints, first_launched, launched, withdrawn, since, routed, metadata, deleted from perdure.version
+where app = $1 and name = $2
+
+-- What people noted of a version.
+-- name: version_metadata
+update perdure.version set metadata = $3 where app = $1 and name = $2
+
+-- Deletes a version: what is left of it is that it was there, and what an operator said of it.
+-- name: version_delete
+update perdure.version set metadata = '{}', deleted = $3 where app = $1 and name = $2
 
 -- Whether an executor of version `$2` is alive at `$3`, those in `$4` apart.
 -- name: version_served
@@ -77,7 +97,7 @@ counted as (
 select version, least(sum(n), $2)::bigint, min(oldest) from counted group by version order by 3, 1
 
 -- Gives version `$2` to up to `$3` workflows that go with the current version (`$4`: of these names) and that nobody
--- holds, or one of `$8` does (which writes nothing any more), unless they are of one in `$5`. What is held because the code did not match (`$6`) is queued with it.
+-- holds, or one of `$8` does (which writes nothing any more); if there is a ramp, those whose ids lie below `$5`, or (not `$9`) above. What is held because the code did not match (`$6`) is queued with it.
 -- name: upgrade
 with recursive t as materialized (
     select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -95,14 +115,16 @@ picked as materialized (
         select id from perdure.workflow
         where app = $1 and owner is null and version = free.version and status < 5 and versioning = 2
             and name = any($4::text[]) and reason is distinct from 'paused'
+            and ($5::bytea is null or (substr(sha256(convert_to($1 || id, 'UTF8')), 1, 8) < $5::bytea) = $9::boolean)
         order by owner, version, lane, until limit $3 for no key update skip locked) w
-    where free.version not in ('', $2) and free.version <> all($5::text[]) limit $3),
+    where free.version not in ('', $2) limit $3),
 orphaned as materialized (
     select w.id
     from unnest($8::bytea[]) u (owner) cross join lateral (
         select id from perdure.workflow
         where app = $1 and owner = u.owner and status = 2 and versioning = 2 and name = any($4::text[])
-            and version not in ('', $2) and version <> all($5::text[])
+            and version not in ('', $2)
+            and ($5::bytea is null or (substr(sha256(convert_to($1 || id, 'UTF8')), 1, 8) < $5::bytea) = $9::boolean)
         order by version, lane, until limit $3 for no key update skip locked) w
     limit $3)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)

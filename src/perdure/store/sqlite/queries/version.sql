@@ -2,33 +2,47 @@
 
 -- Where new work goes.
 -- name: routing_get
-select current, ramping, percentage, revision, changed, because from routing where app = ?1
+select current, ramping, percentage, revision, changed, because, watch from routing where app = ?1
 
 -- Says where new work goes; what was seen of it before was seen in the same transaction.
 -- name: routing_put
-insert into routing (app, current, ramping, percentage, revision, changed, because)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+insert into routing (app, current, ramping, percentage, revision, changed, because, watch)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
 on conflict (app) do update set current = excluded.current, ramping = excluded.ramping,
     percentage = excluded.percentage, revision = excluded.revision, changed = excluded.changed,
-    because = excluded.because
+    because = excluded.because, watch = excluded.watch
 
--- Notes a launch; when its version was first launched, and whether an operator took traffic from it.
+-- Notes a launch. One that was deleted is there again.
 -- name: version_launched
-insert into version (app, name, fingerprints, first_launched, launched) values (?1, ?2, ?3, ?4, ?4)
-on conflict (app, name) do update set fingerprints = excluded.fingerprints, launched = excluded.launched
-returning withdrawn
+insert into version (app, name, fingerprints, first_launched, launched, since) values (?1, ?2, ?3, ?4, ?4, ?4)
+on conflict (app, name) do update set fingerprints = excluded.fingerprints, launched = excluded.launched,
+    first_launched = case when first_launched = 0 then excluded.first_launched else first_launched end,
+    since = case when deleted is null then since else excluded.since end, deleted = null
 
--- Whether a version was ever launched.
--- name: version_known
-select 1 from version where app = ?1 and name = ?2
-
--- Notes whether an operator took traffic from a version.
--- name: version_withdrawn
-update version set withdrawn = ?3 where app = ?1 and name = ?2
+-- Notes that a version gets new work (?4) or loses it, by an operator (?5) or a launch.
+-- name: version_mark
+insert into version (app, name, fingerprints, first_launched, launched, since, routed, withdrawn)
+values (?1, ?2, '{}', 0, 0, ?3, 1, ?5 and not ?4)
+on conflict (app, name) do update set since = excluded.since, routed = 1,
+    withdrawn = case when ?5 then excluded.withdrawn else withdrawn end
 
 -- All versions, the latest launched first.
 -- name: version_list
-select name, fingerprints, first_launched, launched, withdrawn from version where app = ?1 order by launched desc, name
+select name, fingerprints, first_launched, launched, withdrawn, since, routed, metadata, deleted
+from version where app = ?1 order by launched desc, name
+
+-- One version.
+-- name: version_get
+select name, fingerprints, first_launched, launched, withdrawn, since, routed, metadata, deleted
+from version where app = ?1 and name = ?2
+
+-- What people noted of a version.
+-- name: version_metadata
+update version set metadata = ?3 where app = ?1 and name = ?2
+
+-- Deletes a version: what is left of it is that it was there, and what an operator said of it.
+-- name: version_delete
+update version set metadata = '{}', deleted = ?3 where app = ?1 and name = ?2
 
 -- The executors of a version that are alive at ?3.
 -- name: version_served
@@ -56,18 +70,19 @@ select count(*), min(created) from (
     select created from workflow indexed by workflow_open
     where app = ?1 and owner = ?4 and version = ?2 and status < 5 limit ?3)
 
--- Workflows of a version that go with the current one (of the names in ?3, a JSON array) and that nobody holds.
+-- Workflows of a version that go with the current one (of the names in ?3, a JSON array) and that nobody holds; if there
+-- is a ramp, those whose ids lie below ?5, or (not ?6) above.
 -- name: upgradable
 select id from workflow indexed by workflow_open
 where app = ?1 and owner is null and version = ?2 and status < 5 and versioning = 2 and reason is not 'paused'
-    and name in (select value from json_each(?3))
+    and name in (select value from json_each(?3)) and (?5 is null or (ramp_point(?1 || id) < ?5) = ?6)
 order by until limit ?4
 
--- The same of those that ?5 holds.
+-- The same of those that ?7 holds.
 -- name: upgradable_held
 select id from workflow indexed by workflow_open
-where app = ?1 and owner = ?5 and version = ?2 and status < 5 and versioning = 2
-    and name in (select value from json_each(?3))
+where app = ?1 and owner = ?7 and version = ?2 and status < 5 and versioning = 2
+    and name in (select value from json_each(?3)) and (?5 is null or (ramp_point(?1 || id) < ?5) = ?6)
 order by until limit ?4
 
 -- Gives a workflow another version; whoever held it writes nothing any more. What is held because the code did not match (?4) is queued with it.
