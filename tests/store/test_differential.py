@@ -41,7 +41,6 @@ from perdure.model.writes import (
     Verdict,
 )
 from perdure.query.conditions import Order, where
-from perdure.store import asks
 from perdure.store.asks import ClaimRequest
 from perdure.store.base import Store
 from perdure.store.cursor import cursor_of
@@ -478,11 +477,8 @@ def differences(a: Any, b: Any) -> str:
 @pytest.mark.postgres
 @pytest.mark.parametrize("alone", [False, True], ids=["batches", "alone"])
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_both_dialects_say_and_hold_the_same(
-    pair: tuple[Store, Store], seed: int, alone: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_both_dialects_say_and_hold_the_same(pair: tuple[Store, Store], seed: int, alone: bool) -> None:
     print(f"PERDURE_SEED={seed}")
-    monkeypatch.setattr(asks, "WAKES", random.Random(seed).choice([2, asks.WAKES]))
     first, second = pair
     stream = Stream(seed, first, alone=alone)
     for step in range(STEPS):

@@ -204,7 +204,9 @@ async def test_no_statement_of_the_hot_path_scans_a_table(store: SQLiteStore) ->
         if name in ("size_kinds", "size_past"):  # what only a person asks for, and counts
             continue
         plan = [r[3] for r in conn.execute("explain query plan " + sql, (None,) * sql_parameters(sql))]
+        found = {p.split()[-1] for p in plan if p.startswith(("CO-ROUTINE", "MATERIALIZE"))}  # by a search of its own
         scans = [p for p in plan if p.startswith("SCAN") and not any(what in p for what in FEW)]
+        scans = [p for p in scans if p.removeprefix("SCAN ") not in found]
         assert not scans, (name, plan)
         whole = [p for p in plan if p.startswith("SEARCH") and "workflow" in p and p.endswith("(app=?)")]
         allowed = name in ("workflow_list", "slot_fill", "queue_progress")  # what operators ask for
