@@ -230,7 +230,7 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
     assert start.queue is not None, "a deduplication key is a queue's"
     async with link.transaction() as tx:
         holder, made = await tx.fetchrow(sql["dedup_lock"], app, start.queue, how.key, start.id)
-        if holder != start.id and how.debounce is None:
+        if holder != start.id and how.debounce is None and await commands.get(tx, place, start.id) is None:
             # Read, not locked: a claim passes over who is locked, and lets in those behind.
             has = await commands.get(tx, place, holder)
             if has is not None and has.status.open and has.queue == start.queue:
