@@ -284,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({**figures, "seconds": round(time.monotonic() - began, 1)}, indent=2))
     finally:
         keep = a.keep or bool(violations)
+        (run.folder / "violations").write_text("\n".join(violations))
         run.close(keep=keep)
         if keep:
             print(f"evidence: {run.folder}")

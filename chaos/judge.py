@@ -6,6 +6,7 @@ Plain checks, each a function that gives the violations it found. Nothing here a
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
@@ -297,4 +298,7 @@ def invariants(evidence: Evidence) -> Iterator[str]:
         ledger = read_lines(evidence.folder / f"{app}.ledger")
         verdict = histcheck.check(histcheck.Evidence(audit, ledger, calls, evidence.faults, app=app))
         (evidence.folder / f"{app}.verdict").write_text(str(verdict))
+        if verdict.violations:  # the database is gone after the run
+            lines = [json.dumps(line, default=str) + "\n" for line in audit]
+            (evidence.folder / f"{app}.audit").write_text("".join(lines))
         yield from (f"{app}: {violation}" for violation in verdict.violations)

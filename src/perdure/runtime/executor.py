@@ -412,8 +412,8 @@ class Executor:
 
     async def take_on(self, claimed: Sequence[Claimed]) -> None:
         self._interval = POLL_SECONDS_MIN
-        self.queues.took(claimed)
-        await take_on(self, claimed)
+        with self.queues.coming(claimed):
+            await take_on(self, claimed)
 
     def hold_broken(self, execution: Execution, error: Exception) -> None:
         """A write of this run can never be written (a bug of ours): held, or it would be claimed and break for ever."""

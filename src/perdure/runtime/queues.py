@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from perdure.client.line import Line
@@ -64,6 +65,7 @@ class Queues:
         self._known: Mapping[str, QueueRow] = {}
         self._revision: int | None = None
         self._mine: dict[str, str] = {}  # queue of each workflow that was let in here, and may be here still
+        self._coming: set[str] = set()  # claimed, and their histories are being read
         self.handed_back: set[str] = set()  # cannot be run here; ours until that is written
         self.unsure = False  # an answer may be lost, and with it what is here: nothing more until a look has found that
         self.series = 0  # of claims that obey our own limits; after a lost answer another one begins
@@ -82,11 +84,16 @@ class Queues:
 
     # -- what is here
 
-    def took(self, claimed: Sequence[Claimed]) -> None:
-        """These are here from now on."""
-        for one in claimed:
-            if one.row.queue is not None:
-                self._mine[one.row.id] = one.row.queue
+    @contextmanager
+    def coming(self, claimed: Sequence[Claimed]) -> Generator[None]:
+        """These are here from now on, also while they are not begun: whoever asks meanwhile must count them."""
+        queued = {one.row.id: one.row.queue for one in claimed if one.row.queue is not None}
+        self._mine |= queued
+        self._coming |= queued.keys()
+        try:
+            yield
+        finally:
+            self._coming -= queued.keys()
 
     def let_go(self, execution: Execution) -> None:
         """This one is here no longer."""
@@ -96,11 +103,8 @@ class Queues:
     def _held(self) -> Counter[str]:
         """How much of each queue is here."""
         host = self._host
-        gone = [
-            id
-            for id in self._mine
-            if id not in host.executions and id not in host.deciding and id not in self.handed_back
-        ]
+        here = self.handed_back | self._coming
+        gone = [id for id in self._mine if id not in host.executions and id not in host.deciding and id not in here]
         for id in gone:
             del self._mine[id]
         return Counter(self._mine.values())
