@@ -76,12 +76,12 @@ async def test_a_lost_claim_is_found_at_the_next_look(h: Harness) -> None:
 
 async def test_a_wake_whose_mail_could_not_be_read_is_taken_again(h: Harness) -> None:
     """It counted as acted on before the mail was read: trouble with that read, and nobody looked at the mail again."""
-    await h.renew(Plan({2: Mode.TROUBLE}, {"inbox"}))
+    await h.renew(Plan({1: Mode.TROUBLE}, {"inbox"}))
     handle = await canon.collector.options(id="main").start(1)
     await h.settle()
     await handle.send("letter", canon.letters)
     assert await handle.result() == ["letter"]
-    assert h.plan.struck == [(2, Mode.TROUBLE)]
+    assert h.plan.struck == [(1, Mode.TROUBLE)]
 
 
 async def test_what_is_due_is_not_evicted(h: Harness) -> None:
