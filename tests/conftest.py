@@ -10,12 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.databases import Databases
-from tests.effort import EFFORT
+from tests.effort import EFFORT, by_effort
 from tests.postgres import Cluster, Server
 
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
-LONG = ", and a third of the long tests, which .ci/run runs all"
+LONG = {"some": ", and a third of the long tests", "ci": ", and three quarters of the long tests"}
+ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
 
@@ -29,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if EFFORT not in {"some", "ci"} or len({item.nodeid.partition("::")[0] for item in items}) < MANY:
         return
-    left = not_sampled(items) | (not_this_time(items) if EFFORT == "some" else set())
+    left = not_sampled(items) | not_this_time(items)
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
@@ -50,10 +51,18 @@ def not_sampled(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Two of three tests that kill, wait and simulate for long: a run of five minutes has time for the third."""
-    long = [item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("crash")]
+    """Of the tests that kill, wait and simulate for long: two of three, where five minutes are all; in CI a quarter.
+
+    Never of those that promise a number: of crash points, of mutants, of faults.
+    """
+    long = [
+        item
+        for item in items
+        if (item.get_closest_marker("slow") or item.get_closest_marker("crash"))
+        and (EFFORT == "some" or item.nodeid.partition("::")[0] not in ALWAYS_IN_CI)
+    ]
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} long")
-    return set(chance.sample(long, len(long) * 2 // 3))
+    return set(chance.sample(long, len(long) * by_effort(8, 3, 0) // 12))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -61,7 +70,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         seed = os.environ["PERDURE_TEST_SAMPLE"]
         terminalreporter.write_line(
             f"A run of everything takes a part of the tests marked `sampled` (PERDURE_TEST_SAMPLE={seed}) and of the "
-            f"crash points (PERDURE_TEST_CRASHES={EFFORT}){LONG if EFFORT == 'some' else ''}; make crashes runs all."
+            f"crash points (PERDURE_TEST_CRASHES={EFFORT}){LONG[EFFORT]}; make crashes runs all."
         )
 
 

@@ -109,8 +109,8 @@ class LostIsNotHere(Mutant):
     """What a claim took whose answer was lost counts only once it is found."""
 
     number = "Q11"
-    known = 12
-    faults: ClassVar[dict[str, Any]] = {"kill": 1.0, "drain": 0.5, "aborted": 0.05, "lost": 0.05}
+    known = 2
+    faults: ClassVar[dict[str, Any]] = {"kill": 1.0, "lost": 0.1, "late": 0.1, "deaf": 0.5}
     kinds = ("portioned",)
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
