@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +12,7 @@ import pytest
 import perdure.sync
 from perdure import App, Client, Queue, Rate, recv
 from perdure.errors import DatabaseTrouble, DefinitionError, LostAnswer, WorkflowConflict, WorkflowTimedOut
-from perdure.model.queues import Limits, QueueRow
-from perdure.model.records import Claimed, WorkflowRow
-from perdure.model.states import Status
-from perdure.runtime.queues import AHEAD, Queues
+from perdure.runtime.queues import AHEAD
 from tests.runtime.support import Ledger, crash, executor, row, status, until
 
 
@@ -597,20 +593,3 @@ def test_the_sync_face(sync_app: perdure.sync.App) -> None:
         assert work.options(dedup="k").start(1).result() == 2
         app.client.set_queue("emails", concurrency=None)
         assert [info.concurrency for info in app.client.queues()] == [None]
-
-
-def test_what_is_claimed_and_not_begun_yet_counts_whoever_asks_meanwhile() -> None:
-    """Recovery asks what queues let this executor have, while a look reads the histories of what it has let in."""
-    host: Any = SimpleNamespace(executions={}, deciding={})
-    queues = Queues(host, None)
-    limits = Limits(worker_concurrency=2)
-    queues._known = {"q": QueueRow(name="q", limits=limits, paused=False, cursor="", declared=None, live={}, changed=0)}
-    claimed = WorkflowRow(
-        id="a", run=1, lineage=b"", name="work", status=Status.RUNNING, version="v1", created=0, updated=0, queue="q"
-    )
-    with queues.coming([Claimed(claimed, b"")]):
-        assert [queues.let() for _ in range(2)] == [((), (("q", 1),))] * 2
-        host.executions["a"] = None
-    assert queues.let() == ((), (("q", 1),))
-    host.executions.clear()
-    assert queues.let() == ((), (("q", 2),))
