@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from perdure import App, Topic, recv
-from perdure.errors import DatabaseTrouble
+from perdure import App, Status, Topic, recv
+from perdure.errors import DatabaseTrouble, WorkflowCancelled
 from perdure.model.records import Wake
 from perdure.runtime.wakes import Window
 from perdure.store import asks
@@ -96,39 +96,51 @@ class Slow:
         return found
 
 
+def posts(database: str, name: str, listen: list[str], gate: asyncio.Event) -> Any:
+    """A parent that waits for a child in a line; who listens there runs the child, until the gate opens."""
+    app: Any = App("shop", database=database, executor_id=name, listen=listen)
+    line = app.queue("line")
+
+    @app.step(name="act")
+    async def act() -> int:
+        await gate.wait()
+        return 7
+
+    @app.workflow(name="child", queue=line)
+    async def child() -> int:
+        return await act()
+
+    @app.workflow(name="parent")
+    async def parent() -> int:
+        return await (await child.options(id="child").start()).result()
+
+    app.parent, app.child = parent, child
+    return app
+
+
+def slowed(app: Any) -> list[Slow]:
+    """Its stores, once it has any."""
+    made: list[Slow] = []
+    make = app._home.make_store
+
+    def slow(*given: Any) -> Any:
+        made.append(Slow(make(*given)))
+        return made[-1]
+
+    app._home.make_store = slow
+    return made
+
+
 async def test_an_end_between_a_look_and_its_answer_wakes_who_was_put_away_meanwhile(
     quick_eviction: None, database: str
 ) -> None:
     """The wake comes while the answer is on its way: it must not be used up, for nobody waits yet who could be told."""
     gate = asyncio.Event()
-
-    def shop(name: str, listen: list[str]) -> Any:
-        app: Any = App("shop", database=database, executor_id=name, listen=listen)
-        line = app.queue("line")
-
-        @app.step(name="act")
-        async def act() -> int:
-            await gate.wait()
-            return 7
-
-        @app.workflow(name="child", queue=line)
-        async def child() -> int:
-            return await act()
-
-        @app.workflow(name="parent")
-        async def parent() -> int:
-            return await (await child.options(id="child").start()).result()
-
-        app.parent, app.child = parent, child
-        return app
-
-    boss, worker = shop("boss", []), shop("worker", ["line"])
-    made: list[Slow] = []
-    make = boss._home.make_store
-    boss._home.make_store = lambda *given: made.append(Slow(make(*given))) or made[-1]  # type: ignore[func-returns-value]
+    boss, worker = posts(database, "boss", [], gate), posts(database, "worker", ["line"], gate)
+    made = slowed(boss)
     async with boss, worker:
         handle = await boss.parent.options(id="parent").start()
-        slow = made[0]
+        slow = made[0]  # the others renew its lease
         await slow.looked.wait()
         gate.set()
         assert await worker.child.handle("child").result() == 7
@@ -142,6 +154,22 @@ async def test_an_end_between_a_look_and_its_answer_wakes_who_was_put_away_meanw
         await until(lambda: gone(boss))
         del slow.fates
         assert await handle.result() == 7
+
+
+async def test_a_command_does_not_wait_for_the_answer_to_a_look(database: str) -> None:
+    gate = asyncio.Event()
+    boss, worker = posts(database, "boss", [], gate), posts(database, "worker", ["line"], gate)
+    made = slowed(boss)
+    async with boss, worker:
+        handle = await boss.parent.options(id="parent").start()
+        slow = made[0]  # the others renew its lease
+        await slow.looked.wait()
+        assert await worker.client.handle("parent").cancel() is Status.CANCELLED
+        assert not slow.answers.is_set()
+        slow.answers.set()
+        with pytest.raises(WorkflowCancelled):
+            await handle.result()
+        gate.set()
 
 
 async def trouble(_ids: Any) -> Any:

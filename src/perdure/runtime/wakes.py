@@ -48,7 +48,7 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
     acted: dict[str, list[bytes]] = {}
     for wake in wakes:
         execution = host.executions.get(wake.dest)
-        if execution is None or execution.gone or wake.nonce in execution.woken or _looks(execution):
+        if execution is None or execution.gone or wake.nonce in execution.woken:
             continue
         if wake.cancel is not None:
             execution.own("woken")[wake.nonce] = None
@@ -56,7 +56,8 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
         else:
             if wake.pause is not None and isinstance(execution, Pausing):
                 execution.pause(wake.pause)
-            acted.setdefault(wake.dest, []).append(wake.nonce)
+            if not _looks(execution):
+                acted.setdefault(wake.dest, []).append(wake.nonce)
     if acted:
         await _tell_ends(host, acted)
         await host.post.read(acted)
