@@ -25,13 +25,13 @@ class Shop:
 
     def __init__(self, app: App, ledger: Ledger) -> None:
         self.app, self.ledger = app, ledger
-        self.gate = asyncio.Event()
+        self.gate, self.last = asyncio.Event(), asyncio.Event()
 
         @app.step(name="act")
         async def act(what: str, slow: bool = False) -> str:
             ledger.note(f"{what} begins")
             if slow:
-                await self.gate.wait()
+                await (self.last if what == "last" else self.gate).wait()
             ledger.note(what)
             return what
 
@@ -73,7 +73,12 @@ class Shop:
             await set_event(stage, "decided")
             return sorted([*(task.result() for task in done), await act("after")])
 
+        @app.workflow(name="beside")
+        async def beside() -> list[Any]:
+            return list(await asyncio.gather(race.__wrapped__(), act("last", slow=True)))
+
         self.act, self.two, self.both, self.letter, self.nap, self.race = act, two, both, letter, nap, race
+        self.beside = beside
 
 
 @pytest.fixture
@@ -153,16 +158,22 @@ async def test_what_loses_a_race_while_it_is_told_to_pause_loses_it_in_every_rep
 
 
 async def test_a_cancel_after_it_leaves_what_the_body_saw_in_the_order_it_was_seen(shop: Shop, ledger: Ledger) -> None:
+    """The race is over while another step keeps the pause from being done; then it is told to cancel."""
     async with shop.app:
-        handle = await shop.race.options(id="w").start()
-        await until(lambda: len(ledger) == 2)
+        handle = await shop.beside.options(id="w").start()
+        await until(lambda: len(ledger) == 3)
         pausing = asyncio.ensure_future(handle.pause())
         await until(lambda: told(shop.app, "w"))
         shop.gate.set()
-        assert await handle.cancel() is Status.CANCELLED
+        execution = executor(shop.app).executions["w"]
+        await until(lambda: execution.running == 1)
+        cancelling = asyncio.ensure_future(handle.cancel())
+        await until(lambda: execution.cancelling is not None)
+        shop.last.set()
+        assert await cancelling is Status.CANCELLED
         assert await pausing is Status.CANCELLED
         kept = [r.kind for r in await history(shop.app, "w")]
-        assert kept.count(Kind.STEP) == 1, "one outcome was seen, and one is kept"
+        assert kept.count(Kind.STEP) == 2, "of the race one outcome was seen, and one is kept"
         fork = await handle.fork(id="again")
         with pytest.raises(WorkflowCancelled):  # its replay comes to the cancel
             await fork.result()
