@@ -73,7 +73,7 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
         routing = await watch(host, routing, host.following.served)
         routes.saw(routing)
         await host.following.schedules.see(host, routing)
-        await _see_what_is_ours(host, routing, others)
+        await _see_what_is_ours(host, routing)
         if routing.current == host.code.version:
             host.following.unserved_since = None
         else:
@@ -84,12 +84,12 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
         return 0
 
 
-async def _see_what_is_ours(host: Host, routing: Routing, others: Sequence[Incarnation]) -> None:
+async def _see_what_is_ours(host: Host, routing: Routing) -> None:
     """Whoever claims what has no version gives it its own: not one that an operator has taken traffic from.
 
     Unless nobody of the current version is there to take it: late work is better than none.
     """
-    following, version, clock = host.following, host.code.version, host.line.clock.now()
+    following, version = host.following, host.code.version
     if following.revision != routing.revision:
         known = await host.line.store.versions()
         # A failover has lost this launch, or the version was deleted while this executor was taken for dead.
@@ -97,7 +97,7 @@ async def _see_what_is_ours(host: Host, routing: Routing, others: Sequence[Incar
             await register(host)
         following.withdrawn = any(one.withdrawn for one in known if one.name == version)
         following.revision = routing.revision
-    fresh = not (following.withdrawn and _serve(others, routing.current, clock))
+    fresh = not (following.withdrawn and routing.current in following.served)
     if fresh != following.fresh:
         following.fresh = fresh
         log.info("%s", _what_of_new_work(following, routing, version))
@@ -118,10 +118,6 @@ def _served(host: Host, others: Sequence[Incarnation]) -> frozenset[str]:
     clock = host.line.clock.now()
     living = (who.version for who in others if who.state == "alive" and lives(who, clock))
     return frozenset((host.code.version, *living))
-
-
-def _serve(others: Sequence[Incarnation], version: str, clock: int) -> bool:
-    return any(who.version == version and who.state == "alive" and lives(who, clock) for who in others)
 
 
 async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) -> int:

@@ -7,9 +7,14 @@ from typing import Any
 
 import msgspec
 
-from perdure.model.deployments import KINDS, LAUNCH, Change, Order, UnsetRamping
+from perdure.model.deployments import KINDS, LAUNCH, Change, OpenWork, Order, UnsetRamping
 from perdure.model.versions import Routing, Version, Watch
+from perdure.query.problems import PROBLEMS
+from perdure.versions.deployments import Seen
 
+BOUND = 100_000  # counted of what a deletion strands
+REPEATED = 50  # so many changes back a repeated order looks for its first try
+HELD_FOR = [str(reason) for reason in PROBLEMS]
 _fingerprints = msgspec.json.Decoder(dict[str, str])
 _watch = msgspec.json.Decoder(Watch)
 _json = msgspec.json.Encoder(order="sorted")
@@ -36,6 +41,21 @@ def routing(row: Sequence[Any]) -> Routing:
     return Routing(
         current=row[0], ramping=row[1], percentage=row[2], revision=row[3], changed=row[4], because=row[5],
         watch=None if row[6] is None else _watch.decode(row[6]),
+    )  # fmt: skip
+
+
+def seen(
+    now: int,
+    routing: Routing | None,
+    found: Sequence[Any] | None,
+    executors: Sequence[tuple[str, str]],
+    open: Sequence[OpenWork],
+) -> Seen:
+    """What an order is ruled on. ``executors``: label and state of each that runs the version."""
+    return Seen(
+        now=now, routing=routing, version=None if found is None else version(found),
+        alive=tuple(label for label, state in executors if state == "alive"),
+        draining=tuple(label for label, state in executors if state != "alive"), open=tuple(open),
     )  # fmt: skip
 
 

@@ -12,9 +12,6 @@ from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.versions import put
 from perdure.versions.deployments import Seen, rule
 
-BOUND = 100_000  # counted of what a deletion strands
-REPEATED = 50  # so many changes back a repeated order looks for its first try
-
 
 async def change(link: Link, place: Place, order: Order, now: int | None) -> Ruling:
     """Do what is ordered, unless something is in the way."""
@@ -24,7 +21,7 @@ async def change(link: Link, place: Place, order: Order, now: int | None) -> Rul
         found = await tx.fetchrow(sql["routing_seen"], app)
         before = None if found is None else deployed.routing(found)
         if before is not None and await tx.fetchrow(
-            sql["change_made"], app, before.revision - REPEATED, order.nonce
+            sql["change_made"], app, before.revision - deployed.REPEATED, order.nonce
         ):  # by a first try
             return Ruling(before=None, after=before, changed=True)
         ruling, after, metadata = rule(order, await _seen(tx, place, order, before, at))
@@ -43,12 +40,8 @@ async def _seen(tx: Transaction, place: Place, order: Order, before: Routing | N
     sql, app, name = place.sql, place.app, deployed.named(order, before)
     found = await tx.fetchrow(sql["version_get"], app, name)
     who = await tx.fetch(sql["version_executors"], app, name, at, sorted(order.apart))
-    work = await _open(tx, place, name, BOUND) if isinstance(order.verb, DeleteVersion) else []
-    return Seen(
-        now=at, routing=before, version=None if found is None else deployed.version(found),
-        alive=tuple(label for label, state in who if state == "alive"),
-        draining=tuple(label for label, state in who if state != "alive"), open=tuple(work),
-    )  # fmt: skip
+    work = await _open(tx, place, name, deployed.BOUND) if isinstance(order.verb, DeleteVersion) else []
+    return deployed.seen(at, before, found, who, work)
 
 
 async def deployment(link: Link, place: Place, bound: int, changes: int, now: int | None) -> Deployment:
@@ -75,4 +68,5 @@ async def _open(tx: Transaction, place: Place, version: str | None, bound: int) 
 
 async def sample(link: Link, place: Place, version: str, since: int, latest: int) -> Sample:
     """What became of the latest workflows of a version."""
-    return Sample(*(await link.fetchrow(place.sql["version_sample"], place.app, version, since, latest)))
+    sql = place.sql["version_sample"]
+    return Sample(*(await link.fetchrow(sql, place.app, version, since, latest, deployed.HELD_FOR)))

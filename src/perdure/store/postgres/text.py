@@ -40,6 +40,23 @@ c as (
     returning w.*)"""
 
 
+# Who owns anything, and the versions of what nobody holds ('' too), each found by hopping along the index of open rows.
+OWNERS = """o (owner) as (
+    (select owner from perdure.workflow
+    where app = $1 and owner is not null and status < 5 order by owner limit 1)
+    union all
+    select (select w.owner from perdure.workflow w
+        where w.app = $1 and w.owner > o.owner and w.status < 5 order by w.owner limit 1)
+    from o where o.owner is not null)"""
+FREE = """free (version) as (
+    (select version from perdure.workflow where app = $1 and owner is null and status < 5
+    order by owner, version, lane, until limit 1)
+    union all
+    select (select w.version from perdure.workflow w
+        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
+        order by w.owner, w.version, w.lane, w.until limit 1)
+    from free where free.version is not null)"""
+
 # What a claim answers of each: its row, its input, and whether a message waits for it. Not `exists`, which may be
 # planned to read all messages of the app at once.
 CLAIMED = f"""{ROW}, (select p.input from perdure.payload p where p.app = $1 and p.id = c.id and p.run = c.run),
@@ -122,6 +139,8 @@ def statements(schema: str) -> Mapping[str, str]:
         spelled = (
             sql.replace("@claimed", CLAIMED)
             .replace("@row", ROW)
+            .replace("@owners", OWNERS)
+            .replace("@free", FREE)
             .replace("@lane", LANE)
             .replace("@noted", NOTED)
             .replace("@given", GIVEN)

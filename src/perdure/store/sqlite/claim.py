@@ -24,7 +24,7 @@ SUSPECT = 2  # deaths in a row, without getting anywhere between them
 
 def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Claimed]:
     """Up to ``limit`` unclaimed workflows that are due or woken, oldest due first."""
-    if not counts(conn, want.owner, want.series):
+    if not still_counts(conn, want.owner, want.series):
         return []
     due: dict[str, int] = {}
     unversioned: set[str] = set()
@@ -52,7 +52,7 @@ def claim(conn: Connection, app: str, want: ClaimRequest, now: int) -> list[Clai
     ]
 
 
-def counts(conn: Connection, owner: bytes, series: int | None) -> bool:
+def still_counts(conn: Connection, owner: bytes, series: int | None) -> bool:
     """Whether a claim that obeys an executor's own limits (else None) counts: no series was begun after its own."""
     if series is None:
         return True
@@ -88,7 +88,7 @@ def adopt(
     spared: Collection[bytes],
 ) -> list[Claimed]:
     """Up to ``limit`` running workflows of owners that are gone: suspects or others."""
-    if not counts(conn, want.owner, want.series):
+    if not still_counts(conn, want.owner, want.series):
         return []
     limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
     found: list[tuple[int, str, int, bytes]] = []

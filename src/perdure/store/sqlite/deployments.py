@@ -7,20 +7,21 @@ from perdure.model.states import VERSIONINGS
 from perdure.model.versions import Routing, Sample
 from perdure.store import deployed
 from perdure.store.sql import queries
-from perdure.store.sqlite import claim, reads
+from perdure.store.sqlite import claim, reads, rows
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.versions import open_versions, put, routing, versions
 from perdure.versions.deployments import Seen, rule
 
 Q = queries("perdure.store.sqlite")
-BOUND = 100_000  # counted of what a deletion strands
-REPEATED = 50  # so many changes back a repeated order looks for its first try
 
 
 def change(conn: Connection, app: str, order: Order, now: int) -> Ruling:
     """Do what is ordered, unless something is in the way."""
     before = routing(conn, app)
-    if before is not None and conn.execute(Q["change_made"], (app, before.revision - REPEATED, order.nonce)).get:
+    if (
+        before is not None
+        and conn.execute(Q["change_made"], (app, before.revision - deployed.REPEATED, order.nonce)).get
+    ):
         return Ruling(before=None, after=before, changed=True)  # by a first try
     ruling, after, metadata = rule(order, _seen(conn, app, order, before, now))
     if before is None or after is None:
@@ -42,12 +43,8 @@ def _seen(conn: Connection, app: str, order: Order, before: Routing | None, now:
         for label, state, id in conn.execute(Q["version_executors"], (app, name, now)).fetchall()
         if id not in order.apart
     ]
-    return Seen(
-        now=now, routing=before, version=None if found is None else deployed.version(found),
-        alive=tuple(label for label, state in who if state == "alive"),
-        draining=tuple(label for label, state in who if state != "alive"),
-        open=tuple(_open(conn, app, name, BOUND)) if isinstance(order.verb, DeleteVersion) else (),
-    )  # fmt: skip
+    work = _open(conn, app, name, deployed.BOUND) if isinstance(order.verb, DeleteVersion) else []
+    return deployed.seen(now, before, found, who, work)
 
 
 def deployment(conn: Connection, app: str, bound: int, changes: int, now: int) -> Deployment:
@@ -77,5 +74,5 @@ def _open(conn: Connection, app: str, version: str | None, bound: int) -> list[O
 
 def sample(conn: Connection, app: str, version: str, since: int, latest: int) -> Sample:
     """What became of the latest workflows of a version."""
-    [found] = conn.execute(Q["version_sample"], (app, version, since, latest)).fetchall()
+    [found] = conn.execute(Q["version_sample"], (app, version, since, latest, rows.pack(deployed.HELD_FOR))).fetchall()
     return Sample(*found)

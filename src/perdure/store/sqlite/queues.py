@@ -18,8 +18,7 @@ from perdure.store.asks import ClaimRequest
 from perdure.store.lines import HOPS, PRUNED, Dealer, Declared, Deduplicated, LineClaim, LineRequest, Used
 from perdure.store.sql import queries
 from perdure.store.sqlite import commands
-from perdure.store.sqlite.claim import counts as still_counts
-from perdure.store.sqlite.claim import take
+from perdure.store.sqlite.claim import still_counts, take
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.driver import Connection
 

@@ -23,21 +23,8 @@ order by executor
 -- Open work by version (of `$2`, or of all) and behaviour: up to `$3` rows counted of those that nobody holds, and of
 -- those that each executor holds. Owners and versions are found by hopping along the index.
 -- name: open_work
-with recursive o (owner) as (
-    (select owner from perdure.workflow
-    where app = $1 and owner is not null and status < 5 order by owner limit 1)
-    union all
-    select (select w.owner from perdure.workflow w
-        where w.app = $1 and w.owner > o.owner and w.status < 5 order by w.owner limit 1)
-    from o where o.owner is not null),
-free (version) as (
-    (select version from perdure.workflow where app = $1 and owner is null and status < 5
-    order by owner, version, lane, until limit 1)
-    union all
-    select (select w.version from perdure.workflow w
-        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
-        order by w.owner, w.version, w.lane, w.until limit 1)
-    from free where free.version is not null),
+with recursive @owners,
+@free,
 held (owner, version) as (
     select o.owner, (select w.version from perdure.workflow w
         where w.app = $1 and w.owner = o.owner and w.status < 5 order by w.version, w.lane, w.until limit 1)
@@ -67,10 +54,10 @@ counted as (
 select version, code, sum(n)::bigint from counted where n > 0 group by version, code order by version, code
 
 -- Of the latest `$4` workflows created since `$3`: how many version `$2` has begun; how many of these have ended by
--- themselves; have failed or timed out; are held for a problem.
+-- themselves; have failed or timed out; are held for a problem (`$5`).
 -- name: version_sample
 select count(*), count(*) filter (where status in (5, 6, 9)), count(*) filter (where status in (6, 9)),
-    count(*) filter (where status = 4 and reason in ('nondeterminism', 'no_code', 'undecodable', 'recovery_limit'))
+    count(*) filter (where status = 4 and reason = any($5::text[]))
 from (
     select version, epoch, status, reason from perdure.workflow
     where app = $1 and created >= 0 and created >= $3 order by created desc limit $4) x

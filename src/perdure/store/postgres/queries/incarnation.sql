@@ -29,13 +29,7 @@ from perdure.incarnation where app = $1 order by started, id
 -- that nobody holds, both found by hopping along the index of open rows; when this connection was made, and what the
 -- connections of leases are called (see lifeline.py; everybody may see names).
 -- name: roll_call
-with recursive o (owner) as (
-    (select owner from perdure.workflow
-    where app = $1 and owner is not null and status < 5 order by owner limit 1)
-    union all
-    select (select w.owner from perdure.workflow w
-        where w.app = $1 and w.owner > o.owner and w.status < 5 order by w.owner limit 1)
-    from o where o.owner is not null),
+with recursive @owners,
 v (version) as (
     (select version from perdure.workflow
     where app = $1 and owner is null and version > '' and status < 5 order by owner, version, lane, until limit 1)

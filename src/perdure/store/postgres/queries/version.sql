@@ -61,14 +61,7 @@ select exists (
 -- Open work by version: up to `$2` rows counted of those that nobody holds, and of those that each executor holds.
 -- Versions are found by hopping along the index from one to the next.
 -- name: unfinished
-with recursive free as (
-    (select version from perdure.workflow where app = $1 and owner is null and status < 5
-    order by owner, version, lane, until limit 1)
-    union all
-    select (select w.version from perdure.workflow w
-        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
-        order by w.owner, w.version, w.lane, w.until limit 1)
-    from free where free.version is not null),
+with recursive @free,
 held as (
     select i.id as owner, (select w.version from perdure.workflow w
         where w.app = $1 and w.owner = i.id and w.status < 5 order by w.version, w.lane, w.until limit 1) as version
@@ -101,14 +94,7 @@ select version, least(sum(n), $2)::bigint, min(oldest) from counted group by ver
 -- name: upgrade
 with recursive t as materialized (
     select coalesce($7::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
-free as (
-    (select version from perdure.workflow where app = $1 and owner is null and status < 5
-    order by owner, version, lane, until limit 1)
-    union all
-    select (select w.version from perdure.workflow w
-        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
-        order by w.owner, w.version, w.lane, w.until limit 1)
-    from free where free.version is not null),
+@free,
 picked as materialized (
     select w.id
     from free cross join lateral (
