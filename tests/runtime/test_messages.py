@@ -15,6 +15,7 @@ from perdure.errors import Unserializable, WorkflowClosed, WorkflowNotFound
 from perdure.model.records import Kind, Message
 from perdure.model.writes import Receipt, Unit
 from perdure.runtime.execution import Execution
+from perdure.testing import harness
 from tests.runtime.support import Ledger, crash, history, in_memory, kinds, until
 
 
@@ -204,6 +205,21 @@ async def test_a_timeout_answers_none_and_the_late_message_stays(app: App) -> No
         await handle.send("late", "t")
         await handle.send(True, "go")
         assert await handle.result() == ["None", "late"]
+
+
+async def test_what_is_there_comes_before_a_time_that_is_up(app: App, database: str) -> None:
+    """Also where both happen within one call of the clock: a sleep ends, and the wait after it is up at once."""
+
+    @app.workflow
+    async def body() -> list[str | None]:
+        await sleep(5)
+        return [await recv("t", timeout=0), await recv("t", timeout=0), await recv("t", timeout=0)]
+
+    async with harness(app, database=database):
+        handle = await body.options(id="a").start()
+        await handle.send("one", "t")
+        await handle.send("two", "t")
+        assert await handle.result() == ["one", "two", None]
 
 
 async def test_a_timeout_of_zero_takes_what_is_there(app: App) -> None:

@@ -393,12 +393,11 @@ class Execution:
     # -- messages
 
     def _begin_recv(self, op: Op, wait: RecvWait) -> None:
-        timers = (
-            []
-            if wait.deadline is None
-            else [self.line.timers.at(wait.deadline, lambda: self.settle(op, Outcome.NONE, None))]
-        )
-        self.begin_wait(op, *timers)
+        def out_of_time() -> None:
+            self._match_mail()  # what is there comes first, however late it is
+            self.settle(op, Outcome.NONE, None)
+
+        self.begin_wait(op, *([] if wait.deadline is None else [self.line.timers.at(wait.deadline, out_of_time)]))
         if self.has_mail(wait.topic):
             self.line.loop.call_soon(self._match_mail)
 
