@@ -34,7 +34,7 @@ class Outside:
             while self.harness._direct and self.harness._restart is not None:
                 await asyncio.wait({self.harness._restart})  # until then the app's own line is that of the dead
             work = self.harness._work
-            task = asyncio.ensure_future(asyncio.to_thread(call) if self.blocking else call())
+            task = asyncio.ensure_future(self.harness.in_thread(call) if self.blocking else call())
             await asyncio.wait({task, work.crashed} if self.harness._direct else {task}, return_when="FIRST_COMPLETED")
             if task.done() and not task.cancelled():
                 return task.result()

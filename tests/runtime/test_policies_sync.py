@@ -65,7 +65,7 @@ class Saga:
             self.leave.set()  # the dead process's thread ends, and nobody hears of it
             await crash
             with h.waiting():
-                return await asyncio.to_thread(handle.result), await h.store.decisions(["a"])
+                return await h.in_thread(handle.result), await h.store.decisions(["a"])
 
 
 async def test_compensating_is_raised_where_the_thread_stood(
@@ -114,7 +114,7 @@ async def test_an_error_of_a_blocking_body_may_be_held_back(
     async with harness(anything, database=database) as h:
         handle = await asyncio.to_thread(body.options(id="a").start)
         with h.waiting(), pytest.raises(ValueError, match="no"):
-            await asyncio.to_thread(handle.result)
+            await h.in_thread(handle.result)
         assert told == ["no"]
 
 

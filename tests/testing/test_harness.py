@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -238,3 +239,48 @@ async def test_a_sync_workflow() -> None:
         assert await h.run(toil, 5) == 10
         assert ran == [f"work {i}" for i in range(5)]
         assert h.crashes == 1
+
+
+inside = perdure.sync.App("inside")
+word = perdure.sync.Topic[str]("word")
+
+
+@inside.workflow
+def listen() -> str | None:
+    return perdure.sync.recv(word, timeout=1000)
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["from another process", "from the process that works"])
+async def test_time_stands_still_while_a_blocking_caller_is_at_work(direct: bool) -> None:
+    """Before it asks, between its answers, and before it has ended: however slow its thread is."""
+    loop = asyncio.get_running_loop()
+
+    async def many_turns() -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    def slow() -> None:
+        asyncio.run_coroutine_threadsafe(many_turns(), loop).result()
+
+    def call() -> list[str | None]:
+        slow()
+        handle = listen.options(id="a").start()
+        slow()
+        handle.info()
+        slow()
+        handle.send("now", word)
+        heard = [handle.result()]
+        other = listen.options(id="b").start()
+        slow()
+        other.send("again", word)
+        slow()
+        return [*heard, other.result(), listen()]
+
+    anything: Any = inside
+    h = Harness(anything, direct=direct)
+    await h.open()
+    try:
+        with h.waiting():
+            assert await h.in_thread(call) == ["now", "again", None]
+    finally:
+        await h.close()

@@ -24,6 +24,7 @@ from perdure.model.states import Status, Versioning
 from perdure.model.writes import Start
 from perdure.runtime import sync_body
 from perdure.runtime.async_body import AsyncExecution
+from perdure.runtime.callers import CALLER
 from perdure.runtime.execution import Execution
 from perdure.runtime.sync_body import SyncExecution
 
@@ -58,7 +59,7 @@ def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
 class Newcomer:
     """One start by a blocking caller, and the run that it makes."""
 
-    __slots__ = ("_answer", "_ended", "_execution", "_gate", "_host", "_known", "_order", "_until_end")
+    __slots__ = ("_answer", "_caller", "_ended", "_execution", "_gate", "_host", "_known", "_order", "_until_end")
 
     _ended: asyncio.Future[Any]
 
@@ -68,6 +69,7 @@ class Newcomer:
         self._until_end = until_end
         self._known = False  # to the loop
         self._answer: tuple[Begun, Any] | None = None
+        self._caller = CALLER.get()
         self._gate = threading.Lock()
         self._gate.acquire()
         id = order.options.id or host.line.new_id()
@@ -81,6 +83,8 @@ class Newcomer:
         host = self._host
         host.newcomers.add(self)
         host.body_pool.submit(self._execution.serve_newcomer)
+        if self._caller is not None:
+            self._caller.waits()
         on_time = False
         try:
             on_time = self._gate.acquire(timeout=sync_body.PATIENCE_SECONDS)
@@ -104,7 +108,7 @@ class Newcomer:
         host.newcomers.discard(self)
         if not host.can_run(self._order) or execution.row.owner != host.me.id:
             execution.drop()
-            self._gate.release()
+            self._let_go()
             return
         loop: asyncio.AbstractEventLoop = host.line.loop
         awaited = self._ended = execution.ended = loop.create_future()
@@ -125,4 +129,9 @@ class Newcomer:
     def _done(self, awaited: asyncio.Future[Any]) -> None:
         self._answer = (Begun(self._execution.id, self._ended), awaited.result())
         self._host.line.journal.company.let_go()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._caller is not None:
+            self._caller.goes_on()
         self._gate.release()

@@ -25,6 +25,7 @@ from perdure.model.records import Ended, WorkflowRow
 from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.births import Newcomer
+from perdure.runtime.callers import CALLER, Caller
 from perdure.runtime.context import outside, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
@@ -103,7 +104,19 @@ def need_body(what: str) -> Any:
 def on_engine(engine: Engine, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Run on the engine's loop and wait."""
     assert engine.loop is not None
-    return asyncio.run_coroutine_threadsafe(make(), engine.loop).result()
+    caller = CALLER.get()
+    if caller is None:
+        return asyncio.run_coroutine_threadsafe(make(), engine.loop).result()
+    asked = asyncio.run_coroutine_threadsafe(_answering(caller, make()), engine.loop)
+    caller.waits()
+    return asked.result()
+
+
+async def _answering(caller: Caller, asked: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await asked
+    finally:
+        caller.goes_on()
 
 
 def ask(home: Home, question: Any) -> Any:
@@ -130,10 +143,16 @@ def _end_told_here(engine: Engine, question: ResultOf) -> Ended | None:
         gate = threading.Lock()
         gate.acquire()
 
+        caller = CALLER.get()
+
         def release(_told: asyncio.Future[Any]) -> None:
+            if caller is not None:
+                caller.goes_on()
             gate.release()
 
         engine.loop.call_soon_threadsafe(told.add_done_callback, release)
+        if caller is not None:
+            caller.waits()
         gate.acquire()
     found = None if told.cancelled() else told.result()
     return found if isinstance(found, Ended) else None

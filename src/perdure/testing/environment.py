@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.app import App
@@ -37,6 +38,7 @@ from perdure.runtime.face import Home
 from perdure.runtime.recovery import reap
 from perdure.runtime.sync_body import SyncExecution
 from perdure.store.base import Store
+from perdure.testing.caller import Caller
 from perdure.testing.clock import VirtualClock
 from perdure.testing.crash import CrashStore, Plan
 from perdure.testing.seat import Seat
@@ -97,6 +99,7 @@ class Harness:
         self._changes: list[asyncio.Future[None]] = []
         self._paused = 0  # time does not move by itself
         self._awaiting = 0  # calls of ours that wait for an end
+        self._callers: set[Caller] = set()
         self._troubled = False
         self._reaping = 0  # reapers that look whether anything is left
         self._restart: asyncio.Task[None] | None = None
@@ -115,8 +118,22 @@ class Harness:
         with self.waiting():
             if workflow.definition is not None and not workflow.definition.is_async:
                 blocking = cast("Callable[..., Any]", workflow)  # of perdure.sync: its calls block
-                return cast("R", await asyncio.to_thread(blocking, *args, **kwargs))
+                return cast("R", await self.in_thread(partial(blocking, *args, **kwargs)))
             return await workflow(*args, **kwargs)
+
+    async def in_thread(self, call: Callable[[], T], /) -> T:
+        """Make a blocking call of ``perdure.sync`` in a thread of its own; time never moves while that is at work.
+
+        with h.waiting():  # time may skip ahead while the thread waits
+            assert await h.in_thread(handle.result) == "paid"
+        """
+        caller = Caller(self._changed)
+        self._callers.add(caller)
+        try:
+            return await asyncio.to_thread(caller.make, call)
+        finally:
+            self._callers.discard(caller)
+            self._changed()
 
     async def advance(self, by: Duration) -> None:
         """Move time on, from timer to timer; returns when everything that came due has been done."""
@@ -346,6 +363,8 @@ class Harness:
     def _under_way(self) -> bool:
         """Whether something is under way that will say when it ends: a call of the database, a step, a thread."""
         if self._restart is not None or self._reaping or self._client_seat.under_way or self._work.seat.under_way:
+            return True
+        if any(caller.works for caller in self._callers):
             return True
         executor = self._work.engine.executor
         return (
