@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -15,7 +16,11 @@ from tests.postgres import Cluster, Server
 
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
-LONG = {"some": ", and a third of the long tests", "ci": ", and three quarters of the long tests"}
+LONG = {
+    "some": ", a quarter of the long tests, and each test on one of the two databases",
+    "ci": ", and half of the long tests",
+}
+EITHER = re.compile(r"\b(sqlite|postgres)\b")
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
@@ -30,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if EFFORT not in {"some", "ci"} or len({item.nodeid.partition("::")[0] for item in items}) < MANY:
         return
-    left = not_sampled(items) | not_this_time(items)
+    left = not_sampled(items) | not_this_time(items) | on_the_other_database(items)
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
@@ -51,7 +56,7 @@ def not_sampled(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Of the tests that kill, wait and simulate for long: two of three, where five minutes are all; in CI a quarter.
+    """Of the tests that kill, wait and simulate for long: three of four, where five minutes are all; in CI half.
 
     Never of those that promise a number: of crash points, of mutants, of faults.
     """
@@ -62,7 +67,20 @@ def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
         and (EFFORT == "some" or item.nodeid.partition("::")[0] not in ALWAYS_IN_CI)
     ]
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} long")
-    return set(chance.sample(long, len(long) * by_effort(8, 3, 0) // 12))
+    return set(chance.sample(long, len(long) * by_effort(9, 6, 0) // 12))
+
+
+def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Where five minutes are all, a test that is there for both databases runs on one of them, by chance."""
+    if EFFORT != "some":
+        return set()
+    twins: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        name, _, parameters = item.nodeid.partition("[")
+        if parameters:
+            twins[name + EITHER.sub("either", parameters)].append(item)
+    chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} databases")
+    return {chance.choice(pair) for _, pair in sorted(twins.items()) if len(pair) > 1}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,9 +2,10 @@
 
 =============  ===========================  ====================================================================
 ``some``       ``make test`` (the default)  a part, by chance, of the crash points and of what is tried in many kinds; a
-                                            third of the tests that kill, wait and simulate for long
-``ci``         ``.ci/run``                  three quarters of those, and all that promise a number; four times as many
-                                            crash points: 1,000 for each database
+                                            quarter of the tests that kill, wait and simulate for long; on one of the
+                                            two databases, by chance, what is there for both
+``ci``         ``.ci/run``                  on both; half of the long ones, and all that promise a number; six times as
+                                            many crash points: 1,000 for each database
 ``all``        ``make crashes``             everything, but pairs: an hour
 ``pairs``      ``make pairs``               two crashes at all pairs of writes
 =============  ===========================  ====================================================================

@@ -30,8 +30,8 @@ from tests.effort import EFFORT, by_effort
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(300)]
 
-POINTS_MIN = by_effort(250, 1000, 3000)  # for each store
-WRITE_EVERY = by_effort(4, 1, 1)  # of so many writes one is struck
+POINTS_MIN = by_effort(120, 1000, 3000)  # for each store
+STRUCK = by_effort(0.15, 0.8, 1.0)  # of all writes, by chance
 FULL = EFFORT == "all"  # in every way
 SECOND_EVERY = 6  # of so many single crashes, one is repeated with a second crash soon after
 RUN_SECONDS = 20.0
@@ -102,7 +102,7 @@ async def everywhere(scenario: Scenario, store: Store, direct: bool, tried: Trie
     points = len(harness.plan.points)
     seconds: list[dict[int, Mode]] = []
     for point in range(1, points + 1):
-        if rng.randrange(WRITE_EVERY):
+        if rng.random() >= STRUCK:
             continue
         for mode in modes(direct or scenario.blocking, rng):
             await once(bench, {point: mode}, tried, str(mode))

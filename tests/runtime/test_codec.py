@@ -84,7 +84,8 @@ async def everything(database: str) -> str:
     """All that the database holds, as text; of a file its bytes, with what is not yet in its pages."""
     if database.startswith("sqlite"):
         path = Path(database.removeprefix("sqlite:///"))
-        files = sorted(path.parent.glob(path.name + "*"))
+        # Not its index of the log: no values are in it, and it goes with the last connection, at any moment.
+        files = [file for file in sorted(path.parent.glob(path.name + "*")) if not file.name.endswith("-shm")]
         return "".join(file.read_bytes().decode("latin-1") for file in files)
     import asyncpg
 
