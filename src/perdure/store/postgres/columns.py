@@ -72,6 +72,7 @@ class Columns:
         rest: list[Unit] = []
         for unit in units:
             key, start = unit.key, unit.start
+            self.unsound |= unit.trouble is not None
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):
