@@ -92,7 +92,7 @@ async def rolled_back(url: str, ledger: Path) -> None:
         await store.close()
     finally:
         await end(bad)
-    effects = Counter(ledger.read_text().splitlines())
+    effects = Counter((await asyncio.to_thread(ledger.read_text)).splitlines())
     assert set(effects) == {f"{id} {step}" for id in IDS for step in ("first", "second")}
     assert max(effects.values()) <= KILLS + 1
 

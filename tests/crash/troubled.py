@@ -2,8 +2,9 @@
 
     python -m tests.crash.troubled URL LEDGER VERSION good|bad [POINT MODE]
 
-``good``: each workflow waits between two steps, the second of which fails twice. ``bad``: the release that has forgotten the
-workflow. With POINT and MODE it kills itself (SIGKILL) at such a write. Says ``ready``, and ``done`` when all have ended.
+``good``: each workflow waits between two steps, the second of which fails twice. ``bad``: the release that has
+forgotten the workflow. With POINT and MODE it kills itself (SIGKILL) at such a write. Says ``ready``, and ``done`` when
+all have ended.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Held work is tried again when other code is there: by a rollback, by a start, with back-off; nothing else is touched."""
+"""Held work is tried again when other code is there: by a rollback, by a start, with back-off; no other is."""
 
 from __future__ import annotations
 

@@ -451,8 +451,8 @@ async def test_a_body_that_is_busy_for_ever(app: App, monkeypatch: pytest.Monkey
     @app.workflow(name="order")
     async def order() -> str:
         await recv(GO)
-        while not over:
-            await asyncio.sleep(0)  # noqa: ASYNC110  it is to be busy
+        while not over:  # noqa: ASYNC110  it is to be busy
+            await asyncio.sleep(0)
         return "done"
 
     monkeypatch.setattr(turns, "STALL_SECONDS", 0.0)

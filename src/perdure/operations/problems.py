@@ -12,7 +12,10 @@ from perdure.store.base import Store
 
 
 async def problems_of(store: Store, id: str) -> list[Problem]:
-    """All problems that runs of a workflow have had, what is over too, the oldest first. Raises ``WorkflowNotFound``."""
+    """All problems that runs of a workflow have had, what is over too; the oldest first.
+
+    Raises ``WorkflowNotFound``.
+    """
     row = await row_of(store, id)
     found = await store.problems([id])
     ends: dict[int, int | None] = {row.run: row.closed}

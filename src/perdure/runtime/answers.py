@@ -73,8 +73,8 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
             return Kind.SEND, f"{question.id} {question.topic}".rstrip(), digest
         case ProblemsOf():
             raise Misuse(
-                f"a workflow asked for the problems of {question.id!r}, which are not recorded: a replay would see others. "
-                "Call it in a step, or outside"
+                f"a workflow asked for the problems of {question.id!r}, which are not recorded: a replay would see "
+                "others. Call it in a step, or outside"
             )
         case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf():
             raise Misuse(

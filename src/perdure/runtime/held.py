@@ -1,8 +1,8 @@
 """Work that is held because the code could not go on is tried again when other code is there.
 
 At launch, and once its back-off has passed: what this version itself held before this launch. In rounds: what other
-versions hold and new work of that id would bring here (``adoption.py``). Never by time alone: who has held it is not asked
-again by itself. A replay has no effects, so a try costs nothing but its time.
+versions hold and new work of that id would bring here (``adoption.py``). Never by time alone: who has held it is not
+asked again by itself. A replay has no effects, so a try costs nothing but its time.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import logging
 from typing import Any, Protocol
 
 from perdure.errors import DatabaseTrouble
-from perdure.runtime import recovery, requests, upgrades
+from perdure.runtime import recovery, requests, turns, upgrades
 from perdure.runtime.held import retry_held
 from perdure.runtime.recovery import call_the_roll, reap
 from perdure.runtime.requests import serve_requests
@@ -23,7 +23,7 @@ from perdure.store.rollcall import RollCall
 log = logging.getLogger("perdure")
 
 
-class Host(upgrades.Host, recovery.Host, requests.Host, Protocol):
+class Host(upgrades.Host, recovery.Host, requests.Host, turns.Host, Protocol):
     """What a round needs of an executor."""
 
     sweeper: Sweeper

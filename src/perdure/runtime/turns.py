@@ -7,9 +7,9 @@ whether it is lost or merely slow. It is told as a problem of its workflow, with
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
-import threading
 import traceback
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ class Turning(Pausing):
         """What is another as soon as the body gets anywhere; None while it is at rest, or a step of it runs."""
         return None
 
-    def look_at_turn(self, now: float, stack: str) -> None:
+    def look_at_turn(self, now: float) -> None:
         """Tell of a turn that has lasted for too long; once. ``now``: by the loop's clock."""
         turn = self.turn
         if turn is None or self.gone:
@@ -46,7 +46,7 @@ class Turning(Pausing):
         elif now - self._seen[1] >= STALL_SECONDS and self._told != turn:
             self._told = turn
             log.warning("the body of workflow %s has not come to rest for %.0f s", self.id, now - self._seen[1])
-            self.tell_of_turn(in_words(now - self._seen[1], stack))
+            self.tell_of_turn(in_words(now - self._seen[1], _stack_of(self.thread)))
 
     def tell_of_turn(self, text: str) -> None:
         """Let the next unit say so, which is made now."""
@@ -64,20 +64,17 @@ class Host(Protocol):
     """What a look needs of an executor."""
 
     @property
-    def line(self) -> Any: ...
-    @property
     def executions(self) -> Mapping[str, Any]: ...
 
 
 def look_at_turns(host: Host) -> None:
-    """A look at all that runs here."""
-    frames: dict[int, Any] | None = None
+    """A look at all that runs here; on the loop."""
+    now = asyncio.get_running_loop().time()
     for execution in list(host.executions.values()):
-        if execution.turn is None:
-            execution.look_at_turn(0.0, "")
-            continue
-        if frames is None:
-            frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  there is no other way
-        frame = frames.get(execution.thread or threading.get_ident())
-        stack = "" if frame is None or execution.thread is None else "".join(traceback.format_stack(frame))
-        execution.look_at_turn(host.line.loop.time(), stack)
+        execution.look_at_turn(now)
+
+
+def _stack_of(thread: int | None) -> str:
+    """Where a thread stands; a body on the loop stands nowhere while others have their turn."""
+    frame = None if thread is None else sys._current_frames().get(thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  there is no other way
+    return "" if frame is None else "".join(traceback.format_stack(frame))

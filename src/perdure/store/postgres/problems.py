@@ -1,4 +1,4 @@
-"""What runs have had of trouble: written with the units that tell it, read for whoever looks; and what is held for it."""
+"""What runs have had of trouble: written with the units that tell it, read for whoever looks; what is held for it."""
 
 from __future__ import annotations
 
