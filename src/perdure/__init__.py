@@ -18,7 +18,7 @@ from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.deployments import DeploymentChange, DeploymentInfo, DeploymentResult, VersionInfo
 from perdure.model.durations import Duration
-from perdure.model.info import WorkflowInfo
+from perdure.model.info import Problem, WorkflowInfo
 from perdure.model.schedules import FiringInfo, ScheduleInfo
 from perdure.model.states import Status
 from perdure.policy.rate import Rate
@@ -49,6 +49,7 @@ __all__ = [
     "Key",
     "Options",
     "PerdureError",
+    "Problem",
     "Queue",
     "QueueInfo",
     "Rate",

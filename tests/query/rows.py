@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.ids import RunKey
+from perdure.model.problems import ProblemKind
 from perdure.model.records import WorkflowRow
 from perdure.model.states import CAUSE, CODE, OPEN, VERSIONING, Reason, Status, Versioning
 from perdure.query.evaluate import Known
@@ -21,7 +22,7 @@ SECOND = 1_000_000
 COLUMNS = (
     "app", "id", "run", "lineage", "name", "status", "version", "created", "updated", "reason", "owner", "attempts",
     "started", "closed", "deadline", "parent", "queue", "priority", "fingerprint", "attributes", "cause", "versioning",
-    "partition", "nonce",
+    "partition", "nonce", "problem",
 )  # fmt: skip
 DEFAULTS = {
     "detail": "", "epoch": 0, "last_seq": 0, "parent_run": 0, "parent_path": "", "on_parent_close": "cancel",
@@ -69,6 +70,7 @@ def some_row(rng: random.Random, number: int, *, run: int = 1, past: bool = Fals
         deadline=rng.choice([None, T + rng.randrange(9)]), parent=rng.choice([None, None, "a", "B"]),
         queue=rng.choice(QUEUES), priority=rng.randrange(-2, 3), attributes=some_attributes(rng),
         versioning=rng.choice(list(Versioning)), partition=rng.choice(["", "eu", "us"]),
+        problem=rng.choice([None, None, *ProblemKind]),  # also of what is closed, which has none to show
     )  # fmt: skip
 
 
@@ -151,5 +153,5 @@ def _values(store: Store, row: WorkflowRow) -> tuple[Any, ...]:
         store.app, row.id, row.run, b"", row.name, CODE[row.status], row.version, row.created, row.updated,
         None if row.reason is None else str(row.reason), row.owner, row.attempts, row.started, row.closed, row.deadline,
         row.parent, row.queue, row.priority, b"", _json(store, row.attributes), CAUSE[row.cause],
-        VERSIONING[row.versioning], row.partition, b"",
+        VERSIONING[row.versioning], row.partition, b"", None if row.problem is None else str(row.problem),
     )  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from perdure.errors import ConfigError, QueryError
 from perdure.model.info import from_datetime
+from perdure.model.problems import ProblemKind
 from perdure.model.states import CLOSED, OPEN, Reason, Status, Versioning
 from perdure.query.conditions import (
     AllOf,
@@ -100,7 +101,7 @@ def day(text: str) -> int:
         ("deadline < NOW + 1d", Compare(Fact.DEADLINE, "<", Now(24 * HOUR))),
         ("attributes.x = 1 OR attributes.x = true", OneOf(X, (1, True))),
         ("reason = paused", OneOf(Fact.REASON, (Reason.PAUSED,))),
-        ("problem = executor_died", OneOf(Fact.PROBLEM, (Reason.RECOVERY_LIMIT,))),
+        ("problem = executor_died", OneOf(Fact.PROBLEM, (ProblemKind.EXECUTOR_DIED,))),
         ("versioning = AutoUpgrade", OneOf(Fact.VERSIONING, (Versioning.AUTO_UPGRADE,))),
         ("attributes.x = 5", OneOf(X, (5,))),
         ("attributes.x = '5'", OneOf(X, ("5",))),

@@ -18,7 +18,10 @@ from tests.query.rows import T, held, put
 
 # A query, and the index that its count or page must go by.
 BY_INDEX = {
-    "version = v2 AND ExecutionStatus = 'Running' AND problem IS NOT NULL": "workflow_kind",
+    "version = v2 AND ExecutionStatus = 'Running' AND problem IS NOT NULL": "workflow_problem",
+    "problem = step_failed": "workflow_problem",
+    "problem IN (no_code, turn_timeout) AND status = open": "workflow_problem",
+    "ReportedProblems = 'category=WorkflowTaskFailed' AND type = flow-1": "workflow_problem",
     "version = v2 AND (status = failed OR status = timed_out)": "workflow_kind",
     "version = v2 AND status IN (completed, failed) AND type = flow": "workflow_kind",
     "version = v2 AND status = open AND versioning = pinned": "workflow_kind",
@@ -28,15 +31,17 @@ BY_INDEX = {
 }
 FILL = """
 insert into perdure.workflow (app, id, run, lineage, name, version, status, reason, created, updated, closed,
-    fingerprint, nonce)
+    fingerprint, nonce, problem)
 select 'app', 'w' || i, 1, '', 'flow-' || i % 5, case when i % 20 = 0 then 'v2' else 'v1' end, s,
-    case when s = 4 then 'no_code' end, i, i, case when s >= 5 then i end, '', ''
+    case when s = 4 then 'no_code' end, i, i, case when s >= 5 then i end, '', '',
+    case when i % 50 = 0 then (array['no_code', 'step_failed'])[i / 50 % 2 + 1] end
 from (select i, (array[5, 5, 5, 5, 5, 5, 5, 6, 3, 4])[i * 37 % 100 / 10 + 1] as s from generate_series(1, {n}) i) x"""
 LITE = """
 insert into workflow (app, id, run, lineage, name, version, status, reason, created, updated, closed, fingerprint,
-    nonce)
+    nonce, problem)
 select 'app', 'w' || i, 1, x'', 'flow-' || i % 5, case when i % 20 = 0 then 'v2' else 'v1' end, s,
-    case when s = 4 then 'no_code' end, i, i, case when s >= 5 then i end, x'', x''
+    case when s = 4 then 'no_code' end, i, i, case when s >= 5 then i end, x'', x'',
+    case when i % 50 = 0 then iif(i / 50 % 2, 'no_code', 'step_failed') end
 from (with recursive n (i) as (select 1 union all select i + 1 from n where i < {n})
     select i, json_extract('[5, 5, 5, 5, 5, 5, 5, 6, 3, 4]', '$[' || (i * 37 % 100 / 10) || ']') as s from n)"""
 N = 20_000

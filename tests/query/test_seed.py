@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from perdure.model.problems import ProblemKind
 from perdure.model.states import Reason, Status
 from perdure.query.read import read_query
 from perdure.store.base import Store
@@ -29,9 +30,9 @@ QUERIES = {
         AND WorkflowType='YourWorkflowType'""",
 }
 FOUND = {
-    "still retrying": {"lost", "lost-other", "undecodable", "uncoded", "poison"},
+    "still retrying": {"lost", "lost-other", "undecodable", "uncoded", "poison", "stuck"},
     "failed": {"failed", "failed-other", "late"},
-    "of a type, still retrying": {"lost", "undecodable", "uncoded", "poison"},
+    "of a type, still retrying": {"lost", "undecodable", "uncoded", "poison", "stuck"},
     "of a type, closed": {"failed", "done"},
 }
 # In words of our own.
@@ -47,14 +48,15 @@ OURS = {
 async def affected(make_store: MakeStore) -> Store:
     store = await make_store(APP)
     kinds = {
-        "lost": {"status": Status.HELD, "reason": Reason.NONDETERMINISM},
-        "lost-other": {"status": Status.HELD, "reason": Reason.NONDETERMINISM, "name": "Other"},
-        "undecodable": {"status": Status.HELD, "reason": Reason.UNDECODABLE},
-        "uncoded": {"status": Status.HELD, "reason": Reason.NO_CODE},
-        "poison": {"status": Status.HELD, "reason": Reason.RECOVERY_LIMIT},
+        "lost": {"status": Status.HELD, "reason": Reason.NONDETERMINISM, "problem": ProblemKind.NONDETERMINISM},
+        "lost-other": {"status": Status.WAITING, "problem": ProblemKind.STEP_FAILED, "name": "Other"},
+        "undecodable": {"status": Status.HELD, "reason": Reason.UNDECODABLE, "problem": ProblemKind.UNDECODABLE},
+        "uncoded": {"status": Status.HELD, "reason": Reason.NO_CODE, "problem": ProblemKind.NO_CODE},
+        "poison": {"status": Status.HELD, "reason": Reason.RECOVERY_LIMIT, "problem": ProblemKind.EXECUTOR_DIED},
+        "stuck": {"status": Status.QUEUED, "problem": ProblemKind.TURN_TIMEOUT},
         "paused": {"status": Status.HELD, "reason": Reason.PAUSED},
         "asleep": {"status": Status.WAITING},
-        "failed": {"status": Status.FAILED, "closed": T},
+        "failed": {"status": Status.FAILED, "closed": T, "problem": ProblemKind.STEP_FAILED},
         "failed-other": {"status": Status.FAILED, "closed": T, "name": "Other"},
         "late": {"status": Status.TIMED_OUT, "closed": T},
         "done": {"status": Status.COMPLETED, "closed": T},
@@ -81,11 +83,13 @@ async def test_the_runbooks_filters_one_by_one(affected: Store) -> None:
     async def ids(text: str) -> set[str]:
         return {row.id for row in (await affected.list(read_query(text, APP), limit=1000)).rows}
 
-    assert await ids("TemporalReportedProblems = 'category=WorkflowTaskTimedOut'") == {"poison", "good-poison"}
+    assert await ids("TemporalReportedProblems = 'category=WorkflowTaskTimedOut'") == {
+        "poison", "good-poison", "stuck", "good-stuck",
+    }  # fmt: skip
     assert len(await ids("ReportedProblems = 'category=WorkflowTaskFailed'")) == 8
     assert len(await ids("WorkflowType = 'OrderProcessing'")) == 0
-    assert len(await ids("ExecutionStatus = 'Running'")) == 14
+    assert len(await ids("ExecutionStatus = 'Running'")) == 16
     assert await ids(f"TemporalWorkerDeploymentVersion = '{APP}:{GOOD}' AND WorkflowId STARTS_WITH 'good-l'") == {
         "good-lost", "good-lost-other", "good-late",
     }  # fmt: skip
-    assert len(await ids(f"TemporalWorkerDeploymentVersion NOT IN ('{APP}:{BAD}')")) == 12
+    assert len(await ids(f"TemporalWorkerDeploymentVersion NOT IN ('{APP}:{BAD}')")) == 13

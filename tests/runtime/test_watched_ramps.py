@@ -143,7 +143,7 @@ async def test_problems_stop_a_ramp(release: Release) -> None:
     await follow(executor(old))
     change = (await to.describe()).changes[0]
     assert (change.kind, change.reason) == (
-        "abort", "problem_rate > 2%: 20 of 20 that it began are held for a problem since the ramp began (100 %)",
+        "abort", "problem_rate > 2%: 20 of 20 that it began have a problem since the ramp began (100 %)",
     )  # fmt: skip
 
 

@@ -146,6 +146,7 @@ TABLES = (
     "routing",
     "deployment_change",
     "trial",
+    "problem",
     "decision",
     "request",
     "queue",

@@ -25,6 +25,7 @@ from perdure.model.deployments import (
     Verb,
     Why,
 )
+from perdure.model.problems import OF_HOLD, ProblemKind, Trouble
 from perdure.model.records import Outcome
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.versions import Bound, Sample, Watch
@@ -324,10 +325,13 @@ async def test_what_a_version_began_is_sampled_by_what_became_of_it(store: Store
         await one(store, unit(name, claim, change=Close(status, Outcome.NONE, None, tok("wake"))))
     for reason in held:
         claim = await running(store, str(reason), now=T + 5)
-        await one(store, unit(str(reason), claim, change=Hold(reason, "why")))
+        kind = OF_HOLD.get(reason, ProblemKind.EXECUTOR_DIED)
+        now = None if reason is Reason.POLICY else kind
+        await one(store, unit(str(reason), claim, change=Hold(reason, "why"), trouble=Trouble(now=now)))
     await running(store, "runs", now=T + 5)
     claim = await running(store, "before", now=T + 4)
-    await one(store, unit("before", claim, change=Close(Status.FAILED, Outcome.NONE, None, tok("wake"))))
+    ended = Close(Status.FAILED, Outcome.NONE, None, tok("wake"))
+    await one(store, unit("before", claim, trouble=Trouble(now=ProblemKind.STEP_FAILED), change=ended))
     await running(store, "other", now=T + 5, version="v2")
     assert await store.sample("v1", T + 5) == Sample(begun=10, ended=3, failed=2, problems=4)
     assert await store.sample("v2", T + 5) == Sample(begun=1, ended=0, failed=0, problems=0)

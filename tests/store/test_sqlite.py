@@ -151,9 +151,9 @@ def test_file_systems_without_sound_locks_are_refused(kind: str, refused: bool) 
     assert file.unsafe_kind(Path("/mnt/my database"), mounts) is None
 
 
-async def test_the_hot_row_has_at_most_four_indexes(store: SQLiteStore) -> None:
+async def test_the_hot_row_has_four_indexes_and_one_of_what_is_in_trouble(store: SQLiteStore) -> None:
     conn = apsw.Connection(str(store.path))
-    assert len(conn.execute("pragma index_list(workflow)").fetchall()) <= 4
+    assert len(conn.execute("pragma index_list(workflow)").fetchall()) == 5
     conn.close()
 
 
@@ -210,6 +210,8 @@ async def test_no_statement_of_the_hot_path_scans_a_table(store: SQLiteStore) ->
         assert not scans, (name, plan)
         whole = [p for p in plan if p.startswith("SEARCH") and "workflow" in p and p.endswith("(app=?)")]
         allowed = name in ("workflow_list", "slot_fill", "queue_progress")  # what operators ask for
+        if name == "held_elsewhere":  # only what is in trouble
+            whole = [p for p in whole if "workflow_problem" not in p]
         assert not whole or allowed, (name, "reads all of an app", plan)
     conn.close()
 

@@ -74,6 +74,6 @@ def test_the_evidence_says_what_was_seen() -> None:
         "failure_rate > 2%: 5 of 40 that ended have failed or timed out since the ramp began (12.5 %)"
     )
     assert passed(watch, Sample(30, 0, 0, 3)) == (
-        "problem_rate > 5%: 3 of 30 that it began are held for a problem since the ramp began (10 %)"
+        "problem_rate > 5%: 3 of 30 that it began have a problem since the ramp began (10 %)"
     )
     assert SAMPLES_MIN == 20

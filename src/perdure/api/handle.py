@@ -13,6 +13,7 @@ from perdure.client.questions import (
     ForkOf,
     InfoOf,
     PauseOf,
+    ProblemsOf,
     RestartOf,
     ResultOf,
     ResumeOf,
@@ -21,7 +22,7 @@ from perdure.client.questions import (
 )
 from perdure.errors import Misuse
 from perdure.model.durations import Duration, to_us
-from perdure.model.info import WorkflowInfo
+from perdure.model.info import Problem, WorkflowInfo
 from perdure.model.states import Status
 from perdure.operations.look import Order, who
 from perdure.runtime import aface
@@ -66,6 +67,16 @@ class Handle(Generic[R]):
     async def status(self) -> Status:
         """The workflow's status now. Raises ``WorkflowNotFound``."""
         return (await self.info()).status
+
+    @aface.at_the_call
+    async def problems(self) -> list[Problem]:
+        """Attempts that did not get it on: steps that failed and are tried again, deaths, code that does not fit.
+
+        What is over stays, with ``cleared``; the oldest first. Not inside a workflow. Raises ``WorkflowNotFound``.
+
+        >>> # [problem] = await handle.problems()   # problem.kind == "step_failed", problem.step, problem.next …
+        """
+        return cast("list[Problem]", await aface.ask(self._home, ProblemsOf(self.id)))
 
     @aface.at_the_call
     async def cancel(self, *, reason: str = "") -> Status:

@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
@@ -99,6 +100,11 @@ def note(text: str) -> None:
 def instant(at: int | None) -> str:
     """A time for people, in UTC to the second."""
     return "" if at is None else f"{to_datetime(at):%Y-%m-%d %H:%M:%S}Z"
+
+
+def at_second(when: datetime) -> str:
+    """The same of a datetime."""
+    return f"{when:%Y-%m-%d %H:%M:%S}Z"
 
 
 def moment(at: int) -> str:

@@ -16,10 +16,11 @@ from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
 from perdure.errors import Unserializable
 from perdure.model.cuts import read_cut
 from perdure.model.ids import RunKey
-from perdure.model.info import to_datetime
+from perdure.model.info import Problem, to_datetime
 from perdure.model.records import DecisionRow, Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.operations.look import not_found
+from perdure.operations.problems import problems_of
 from perdure.serde import Failure, describe_failure, is_coded, show_stored
 from perdure.store.base import Store
 
@@ -62,6 +63,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     roll: Rollcall
     latest: int
     decisions: list[DecisionRow]  # about this run
+    problems: list[Problem]  # of this run
 
     @property
     def origin(self) -> int:
@@ -112,6 +114,7 @@ async def read_story(store: Store, id: str, run: int | None = None) -> Story:
         roll=await call_roll(store),
         latest=latest.run,
         decisions=[one for one in await store.decisions([id]) if one.run == row.run],
+        problems=[one for one in await problems_of(store, id) if one.run == row.run],
     )
 
 
@@ -333,6 +336,7 @@ def story_fields(story: Story) -> dict[str, Any]:
         "advice": advice_of(story),
         "timeline": [_span_fields(span) for span in spans_of(story)],
         "decisions": [decision_fields(one) for one in story.decisions],
+        "problems": [msgspec.to_builtins(one) for one in story.problems],
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from perdure.cli.output import clean, glyphs, instant, painted, shortened, took, width
+from perdure.cli.output import at_second, clean, glyphs, instant, painted, shortened, took, width
 from perdure.cli.rollcall import describe
 from perdure.cli.story import (
     QUEUED_US_MIN,
@@ -74,6 +74,7 @@ def _header(story: Story) -> Iterator[str]:
     if story.input is not None:
         yield _field("input", show_stored(story.input, width() - 14))
     yield from _standing(story)
+    yield from _problems(story)
 
 
 def _field(name: str, text: str) -> str:
@@ -106,6 +107,22 @@ def _standing(story: Story) -> Iterator[str]:
         yield _field("because", row.detail)
     for at, line in enumerate(advice_of(story)):
         yield _field("do" if at == 0 else "", line)
+
+
+def _problems(story: Story) -> Iterator[str]:
+    """What does not get it on just now, the latest first; then how much is over."""
+    now = [one for one in story.problems if one.cleared is None]
+    for one in sorted(now, key=lambda one: one.last, reverse=True):
+        what = f"{one.kind}, step {one.step} at {one.path}" if one.step else str(one.kind)
+        until = "" if one.next is None else f", {'next' if one.step else 'again not before'} {at_second(one.next)}"
+        yield _field("problem", f"{what}: attempt {one.attempt} of version {one.version}{until}")
+        yield "            " + clean(f"first {at_second(one.first)}, last {at_second(one.last)}")
+        if str(one.kind) != str(story.row.reason):  # else it stands there already
+            yield from ("            " + clean(line) for line in one.text.splitlines()[:TRACE_LINES_MAX])
+    if over := len(story.problems) - len(now):
+        yield _field(
+            "" if now else "problems", f"{over} more {'is' if over == 1 else 'are'} over" if now else f"{over}, over"
+        )
 
 
 # -- timeline

@@ -121,6 +121,8 @@ def _remark(row: WorkflowRow) -> str:
     if row.pause is not None and row.status.open:
         return f"about to pause: {row.pause}"
     due = f" until {instant(row.until)}" if row.until is not None else ""
+    if row.problem is not None and row.status.open:
+        return f"{row.problem}{': ' if row.detail else ''}{row.detail}{due}"
     if row.status is Status.WAITING:
         return f"{row.detail}{due}"
     return f"not before{due.removeprefix(' until')}" if row.status is Status.SCHEDULED else row.detail

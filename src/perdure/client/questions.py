@@ -108,6 +108,12 @@ class StreamOf(msgspec.Struct, frozen=True):
     ask: StreamAsk
 
 
+class ProblemsOf(msgspec.Struct, frozen=True):
+    """Read what did not get a workflow on: the answer is a list of ``Problem``. Only outside workflows."""
+
+    id: str
+
+
 class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):
     """Let a workflow go on: the answer is the status it then has. Only outside workflows, as the next four."""
 
@@ -152,7 +158,7 @@ class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Move = ResumeOf | RestartOf | ForkOf | PauseOf | UnpauseOf
-Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | Move
+Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | Move
 
 
 def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:

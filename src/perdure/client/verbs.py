@@ -18,6 +18,7 @@ from perdure.client.questions import (
     ForkOf,
     InfoOf,
     PauseOf,
+    ProblemsOf,
     Question,
     RestartOf,
     ResultOf,
@@ -38,6 +39,7 @@ from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Start, Unit
 from perdure.operations.look import gone, not_found
+from perdure.operations.problems import problems_of
 from perdure.serde.values import Shape
 
 log = logging.getLogger("perdure")
@@ -58,6 +60,8 @@ async def answer(line: Line, question: Question) -> Any:
             return await result(line, question)
         case InfoOf():
             return await info(line, question)
+        case ProblemsOf():
+            return await patiently(line, problems_of, line.store, question.id)
         case CancelOf():
             return await cancel(line, question)
         case SendTo():

@@ -20,12 +20,14 @@ from typing import Any, NoReturn, Self
 
 import msgspec
 
+from perdure.core.troubles import Troubles
 from perdure.errors import Evicted
 from perdure.model.cuts import cut_of
 from perdure.model.ids import RunKey
+from perdure.model.problems import OF_HOLD, Failing, ProblemKind, Trouble
 from perdure.model.records import Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.writes import Change, Decided, Send, SetEvent, Start, Unit
+from perdure.model.writes import Change, Close, Decided, Hold, Onward, Send, SetEvent, Start, Unit
 from perdure.policy.decisions import COMPENSATE, RUN_FROM
 
 SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
@@ -89,7 +91,7 @@ class Run:
         "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_others_burst",
         "_pending_intents", "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision",
         "events", "gone", "history", "key", "lineage", "mismatch", "now", "observed", "origin", "parameters",
-        "patches", "sends", "seq", "start", "taken", "unreadable", "version", "woken",
+        "patches", "sends", "seq", "start", "taken", "troubles", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +121,7 @@ class Run:
         self.children: list[Start] | None = None
         self.taken: list[tuple[bytes, int]] | None = None
         self.woken: list[bytes] | None = None
+        self.troubles: Troubles | None = None  # of the run that has one
         self._records: list[Record] = []
         self.mismatch: Mismatch | None = None
         self.unreadable = ""  # which recorded value the code cannot take, and why
@@ -146,7 +149,10 @@ class Run:
     def of(cls, row: WorkflowRow, version: str, history: Sequence[Record], *, again: bool) -> Self:
         """The run that a row and its history tell of, for the code of ``version``; its time begins at its start."""
         began = row.started if row.started is not None else row.created
-        return cls(row.key, row.lineage, version, began, history, row.intents, again=again)
+        run = cls(row.key, row.lineage, version, began, history, row.intents, again=again)
+        if row.problem is not None:
+            run.troubles = Troubles(row.problem)
+        return run
 
     def _index(self, history: Sequence[Record], intents: Sequence[Intent]) -> None:
         for intent in intents:
@@ -224,6 +230,8 @@ class Run:
         """
         op.is_open = False
         self.asked.pop(op.path, None)
+        if op.attempt > 1 and self._live and not self.gone:
+            self.ease()
 
     def note(
         self, path: str, kind: Kind, name: str, fingerprint: bytes, data: bytes | None, at: int, shown: str = ""
@@ -348,6 +356,8 @@ class Run:
         if self._position >= len(self.history):
             self._live, self._others_burst = True, False
             self._check_intents()
+            if self.troubles is not None and not self.gone:
+                self.troubles.replayed(self._failing())
             return None
         record = self.history[self._position]
         if arrives(record):
@@ -400,6 +410,7 @@ class Run:
         self.now = at = max(self.now, at)
         if self._later:
             self._reveal(self.seq + 1)
+        self.ease()
         return self._append(
             op.path, op.kind, op.name if name is None else name, at, op.fingerprint, outcome, data, op.attempt, op.shown
         )
@@ -420,9 +431,11 @@ class Run:
         if self._later:
             self._reveal(record.seq)
         self.seq = record.seq
+        self.ease()
 
-    def fail_attempt(self, op: Op, at: int, data: bytes) -> Record:
-        """A failed attempt that will be retried; must be durable before the next one begins."""
+    def fail_attempt(self, op: Op, at: int, data: bytes, wait: int = 0) -> Record:
+        """A failed attempt that will be retried after ``wait``; must be durable before the next one begins."""
+        self.tell(ProblemKind.STEP_FAILED, op.path, op.name, data=data, attempt=op.attempt, next=at + wait)
         record = self._append(
             op.path, Kind.ATTEMPT, op.name, at, op.fingerprint, Outcome.ERROR, data, op.attempt, op.shown
         )
@@ -436,6 +449,7 @@ class Run:
         self.now = at = max(self.now, at)
         if self._later:
             self._reveal(self.seq + 1)
+        self.ease()
         return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, None)
 
     def decide(self, name: str, at: int, data: bytes | None, because: str) -> Record:
@@ -485,6 +499,7 @@ class Run:
             or self.children
             or self.taken
             or self.woken
+            or (self.troubles is not None and self.troubles.unwritten)
         )
 
     def recorded(self, path: str) -> bool:
@@ -529,12 +544,36 @@ class Run:
             key=self.key, version=self.version, after=self.seq - len(self._records), start=self.start,
             records=self._records, events=self.events or (),
             sends=self.sends or (), children=self.children or (), taken=self.taken or (), woken=self.woken or (),
-            change=self.change, decision=self.decision,
+            change=self.change, decision=self.decision, trouble=self._trouble(),
         )  # fmt: skip
         self._records = []
         self.start = self.change = self.decision = None
         self.events = self.sends = self.children = self.taken = self.woken = None
         return unit
+
+    # -- problems
+
+    def tell(self, kind: ProblemKind, path: str = "", name: str = "", **more: Any) -> None:
+        """An attempt did not get this run on: its next unit says so."""
+        if self.troubles is None:
+            self.troubles = Troubles(None)
+        self.troubles.tell(Failing(kind=kind, version=self.version, path=path, name=name, **more))
+
+    def ease(self) -> None:
+        """It has got on: what was a problem is over, but for steps that wait for their next attempt."""
+        if self.troubles is not None:
+            self.troubles.ease(self._failing())
+
+    def _failing(self) -> tuple[str, ...]:
+        return tuple(op.path for op in self.asked.values() if op.attempt > 1 and op.is_open)
+
+    def _trouble(self) -> Trouble | None:
+        change = self.change
+        if isinstance(change, Hold) and change.reason in OF_HOLD:
+            self.tell(OF_HOLD[change.reason], text=change.detail)
+        elif self.troubles is not None and isinstance(change, Close | Onward):
+            self.troubles.ease(())
+        return None if self.troubles is None else self.troubles.take()
 
     # -- what travels with the records
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.model.problems import ProblemKind
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Reason, Status
 
@@ -52,6 +53,29 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime | None = None
     attributes: dict[str, Any] = msgspec.field(default_factory=lambda: {})
     """What it was started with in ``.options(attributes=…)``, as plain JSON."""
+    problem: ProblemKind | None = None
+    """What keeps it from getting on just now, the latest if several do; ``handle.problems()`` tells all."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Attempts that did not get a workflow on, of one kind, at one place, by one version of the code."""
+
+    kind: ProblemKind
+    text: str
+    run: int
+    version: str
+    """Of the code that tried."""
+    step: str = ""
+    """The name of the step that failed; empty for the workflow as a whole."""
+    path: str = ""
+    attempt: int
+    """Which attempt the latest was, from 1."""
+    first: datetime
+    last: datetime
+    next: datetime | None = None
+    """When the step is tried again; of held work: not before this time, and once other code is there."""
+    cleared: datetime | None = None
+    """When it was over; None while it lasts."""
 
 
 def info_of(row: WorkflowRow) -> WorkflowInfo:
@@ -84,4 +108,5 @@ def info_of(row: WorkflowRow) -> WorkflowInfo:
         in_line=row.lane is not None,
         expires=when(row.expires),
         attributes=msgspec.json.decode(row.attributes) if row.attributes is not None else {},
+        problem=row.problem if row.status.open else None,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from perdure.model.ids import RunKey
+from perdure.model.problems import ProblemKind
 from perdure.model.states import Cause, Reason, Status, Versioning
 
 
@@ -116,6 +117,7 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     lane: str | None = None  # where it stands in line (model/queues.py); None if it does not
     expires: int | None = None  # closed if it is still in line at this time
     pause: str | None = None  # who told it to pause, and why, until it has
+    problem: ProblemKind | None = None  # what keeps it from getting on; means nothing once it is closed
 
     @property
     def key(self) -> RunKey:

@@ -44,7 +44,7 @@ class Sample(msgspec.Struct, frozen=True):
     begun: int
     ended: int  # completed, failed or timed out: not by a person's hand
     failed: int  # or timed out
-    problems: int  # held for the code's sake, or for deaths
+    problems: int  # have one now: the latest attempt did not get them on
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True):

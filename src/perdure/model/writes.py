@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import msgspec
 
 from perdure.model.ids import RunKey
+from perdure.model.problems import Trouble
 from perdure.model.queues import DELAYED, lane_of
 from perdure.model.records import Intent, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status, Versioning
@@ -230,6 +231,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
     woken: Sequence[bytes] = ()  # nonces of wake rows that were acted on
     change: Change | None = None
     decision: Decided | None = None  # of the holder of ``claim``
+    trouble: Trouble | None = None
 
     @property
     def empty(self) -> bool:
@@ -244,6 +246,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
             or self.woken
             or self.change
             or self.decision
+            or self.trouble
         )
 
 

@@ -28,7 +28,6 @@ from perdure.query.conditions import (
     Subject,
     Value,
 )
-from perdure.query.problems import PROBLEMS
 
 _SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -94,7 +93,7 @@ def value_of(subject: Subject, row: WorkflowRow, known: Known) -> Any:
         case Fact.DURATION:
             return None if row.started is None else (known.now if row.closed is None else row.closed) - row.started
         case Fact.PROBLEM:
-            return row.reason if row.reason in PROBLEMS else None
+            return row.problem if row.status.open else None
         case _:
             return getattr(row, subject)
 

@@ -15,6 +15,7 @@ from typing import Any
 from perdure.errors import did_you_mean
 from perdure.model.durations import DURATION_US_MAX
 from perdure.model.info import from_datetime
+from perdure.model.problems import ProblemKind
 from perdure.model.states import CLOSED, OPEN, Reason, Status, Versioning
 from perdure.query.conditions import Now, Value
 from perdure.query.fields import Field, Reading
@@ -142,7 +143,7 @@ _VERSIONINGS: dict[str, Versioning] = {
     "unspecified": Versioning.UNDECLARED,
 }
 _REASONS: dict[str, Reason] = {_plain(reason): reason for reason in Reason}
-_PROBLEMS = {_plain(written): reasons for written, reasons in PROBLEMS.items()}
+_PROBLEMS = {_plain(written): kinds for written, kinds in PROBLEMS.items()}
 
 
 def _chosen(literal: Literal, field: Field, known: dict[str, Any], shown: list[str]) -> Any:
@@ -175,7 +176,7 @@ def _reason(literal: Literal, field: Field) -> tuple[Value, ...]:
 
 
 def _problem(literal: Literal, field: Field) -> tuple[Value, ...]:
-    found: tuple[Reason, ...] = _chosen(literal, field, _PROBLEMS, [*PROBLEMS])
+    found: tuple[ProblemKind, ...] = _chosen(literal, field, _PROBLEMS, [*PROBLEMS])
     return found
 
 

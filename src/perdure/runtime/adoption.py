@@ -28,6 +28,7 @@ from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation, WorkflowRow
 from perdure.model.trials import Trial
 from perdure.runtime.given import Given
+from perdure.runtime.held import BY_CODE
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
 from perdure.runtime.recovery import Former, strays
@@ -123,6 +124,8 @@ class Adopter:
             return
         if await self._release(fleet):
             roll = await store.roll_call(now=host.line.clock.stamp())
+        if fleet.first and host.adopt != "never" and set(roll.strays) - {"", host.version}:
+            await self._try_held()
         versions = self._unserved(roll.strays, fleet)
         if not versions or not fleet.first:
             return
@@ -206,6 +209,37 @@ class Adopter:
         if not self._told:
             stranded, self._told = await self._known(versions), True
         self._say(adopted, stranded)
+
+    async def _try_held(self) -> None:
+        """What other versions hold because their code could not go on, and new work of that id would bring here."""
+        host = self._host
+        store, stamp = host.line.store, host.line.clock.stamp
+        target = await host.target()
+        replayer: Replayer | None = None
+        adopted: Counter[str] = Counter()
+        seen: set[str] = set()
+        failed = 0
+        try:
+            while host.alive and not host.draining:
+                # Those seen come again if they are for another version, or did not stand as they were seen.
+                rows = await store.held_elsewhere(BY_CODE, host.version, BATCH + len(seen), now=stamp())
+                fresh = [row for row in rows if row.id not in seen]
+                if not fresh:
+                    break
+                seen.update(row.id for row in fresh)
+                mine = await self._unless_sent([row for row in fresh if target(row.id) == host.version])
+                if mine:
+                    replayer = replayer or Replayer(host.registry, version=host.version, executor_id=host.executor_id)
+                    moved, trials = await self._try(mine, replayer)
+                    adopted.update(row.version for row in mine if row.id in moved)
+                    failed += len(trials)
+        finally:
+            if replayer is not None:
+                replayer.close()
+        for old, count in sorted(adopted.items()):
+            log.info("%s held by version %s replayed on version %s and goes on there", _many(count), old, host.version)
+        if failed:
+            log.info("%s held by other versions would break on version %s, too", _many(failed), host.version)
 
     async def _unless_sent(self, rows: Sequence[WorkflowRow]) -> list[WorkflowRow]:
         """Without those that a policy has sent to the version they are of: they have begun under another one."""

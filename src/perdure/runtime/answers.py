@@ -21,6 +21,7 @@ from perdure.client.questions import (
     ForkOf,
     InfoOf,
     PauseOf,
+    ProblemsOf,
     RestartOf,
     ResultOf,
     ResumeOf,
@@ -70,6 +71,11 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
         case SendTo():
             digest = hashlib.blake2b(question.data, digest_size=8).digest()
             return Kind.SEND, f"{question.id} {question.topic}".rstrip(), digest
+        case ProblemsOf():
+            raise Misuse(
+                f"a workflow asked for the problems of {question.id!r}, which are not recorded: a replay would see "
+                "others. Call it in a step, or outside"
+            )
         case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf():
             raise Misuse(
                 f"a workflow asked for {type(question).__name__.removesuffix('Of').lower()} of {question.id!r}: what "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable
 from typing import Any
 
 from perdure.core.run import Op
@@ -145,6 +145,14 @@ class AsyncExecution(answers.Answering):
 
     def compensate(self, because: str) -> None:
         self.loop.throw_into_main(Compensating(because))
+
+    @property
+    def turn(self) -> Hashable:
+        return (self.run.seq, len(self.run.asked)) if self._is_cut else None
+
+    @property
+    def _is_cut(self) -> bool:
+        return not self.gone and hasattr(self, "loop") and self._cut
 
     @property
     def in_mid_burst(self) -> bool:

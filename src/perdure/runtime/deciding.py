@@ -24,14 +24,14 @@ from perdure.runtime.asking import ask
 from perdure.runtime.decide import effect_or_default
 from perdure.runtime.effects import Case
 from perdure.runtime.incidents import incident_of
-from perdure.runtime.pausing import Pausing
 from perdure.runtime.steps import CRASHES
+from perdure.runtime.turns import Turning
 from perdure.runtime.waits import ContinueAsNew
 
 log = logging.getLogger("perdure")
 
 
-class Deciding(Pausing):
+class Deciding(Turning):
     """See the head of this file."""
 
     _asking = False

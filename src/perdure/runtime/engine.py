@@ -123,7 +123,7 @@ class Engine:
         watch = StallWatch(line.loop)
         lease = Lease(
             self._make_store, me, settings.lease, self._declared_dead, self._told_time, watch.look,
-            watch.lateness, self._guards.saw, settings.max_stall,
+            watch.lateness, self._guards.saw, settings.max_stall, watch,
         )  # fmt: skip
         await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
         return me, lease

@@ -368,8 +368,7 @@ class Execution:
         self.begin_wait(op, self.line.timers.at(when, go))
 
     def retry_time(self, op: Op) -> int:
-        call: StepCall = op.what
-        return op.failed_at + (call.retry.wait_us(op.attempt - 1) if call.retry is not None else 0)
+        return op.failed_at + int(op.what.wait(op.attempt - 1))
 
     def step_done(self, op: Op, outcome: Outcome, data: bytes | None, error: Exception | None) -> None:
         """A step's body ended (called by its StepCall, once)."""
@@ -381,7 +380,7 @@ class Execution:
         call: StepCall = op.what
         if error is not None and call.wants_retry(error, op.attempt):
             call.remember(op.attempt, error)
-            self.run.fail_attempt(op, self.line.clock.now(), data or b"")
+            self.run.fail_attempt(op, self.line.clock.now(), data or b"", call.wait(op.attempt))
             self.dirty()
             if self.cancelling is None:
                 self._blocked += (op,)
@@ -543,6 +542,7 @@ class Execution:
 
     def park(self, until: int | None, detail: str, watching: tuple[str, ...]) -> None:
         """Evict: the body goes, the wake condition stays in the row."""
+        self.run.ease()
         self._end_with(Park(until, detail, watching), unwind=True)
 
     def release(self) -> None:

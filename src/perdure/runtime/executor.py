@@ -48,7 +48,7 @@ from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
 from perdure.runtime.queues import Queues
 from perdure.runtime.reaper import Reaper
-from perdure.runtime.recovery import CLAIM_BATCH, meet, refuse_company, retry_held
+from perdure.runtime.recovery import CLAIM_BATCH, meet, refuse_company
 from perdure.runtime.rounds import first_round, whole_round
 from perdure.runtime.schedules import Scheduler
 from perdure.runtime.suspects import Suspects, among, request_of
@@ -161,7 +161,6 @@ class Executor:
         warn_idle(self.registry)
         await launch(self)
         await verbs.patiently(self.line, self.queues.declare)
-        await retry_held(self)
         await first_round(self)
         await say_unfinished(self)
         self._opened = True

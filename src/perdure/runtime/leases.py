@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from perdure.model.records import Incarnation
+from perdure.runtime.stalls import StallWatch, Stuck
 from perdure.store.base import Store
 
 log = logging.getLogger("perdure")
@@ -114,6 +115,7 @@ class Lease:
         lag: Callable[[], float] = lambda: 0.0,
         saw: Callable[[int, float, float], None] = lambda _now, _asked, _answered: None,
         max_stall: float = 0.0,
+        stalls: StallWatch | None = None,
     ) -> None:
         self._make_store = make_store
         self.who = who
@@ -124,6 +126,7 @@ class Lease:
         self._lag = lag
         self._saw = saw
         self._max_stall = max_stall
+        self._stalls = stalls
         self._stalled = False
         self._hurry = False  # the next renewal does not wait for its beat
         self._acknowledged = elapsed()
@@ -159,6 +162,17 @@ class Lease:
             )  # fmt: skip
         return self._stalled
 
+    async def _note(self, store: Store, stalls: StallWatch, stuck: Stuck) -> None:
+        """A body blocks the loop: nobody but this thread can say so. What fails is tried again with the next look."""
+        run = stuck.execution
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await store.note_turn(run.run.key, run.claim or b"", stuck.text, stuck.nonce)
+        except Exception as trouble:
+            log.warning("that the body of workflow %s does not come to rest could not be noted: %s", run.id, trouble)
+        else:
+            stalls.noted(stuck)
+
     def _cut(self) -> None:
         """The connection has closed: others may see that, and take this for a death."""
         self._hurry = True
@@ -177,6 +191,8 @@ class Lease:
             told = -beat
             while not await asyncio.to_thread(self._stop.wait, min(beat, LOOK_SECONDS)):
                 self._on_look()
+                if opened and self._stalls is not None and (stuck := self._stalls.stuck()) is not None:
+                    await self._note(store, self._stalls, stuck)
                 if self._stands_still() or (elapsed() - tried < beat and not self._hurry):
                     continue
                 self._hurry = False

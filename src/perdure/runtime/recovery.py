@@ -1,4 +1,4 @@
-"""Recovery: taking over what the gone have left, and trying held work again.
+"""Recovery: taking over what the gone have left.
 
 A loop over rows, not an event: it may be interrupted anywhere and simply runs again. Liveness decides *when* a workflow
 is taken over; whether the former holder may still write is decided by the claim token alone.
@@ -14,7 +14,6 @@ from typing import Protocol
 from perdure.client.line import Line
 from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.records import Claimed, Incarnation
-from perdure.model.states import Reason
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.reaper import Reaper
@@ -29,7 +28,6 @@ AHEAD = 400  # runs and writes that wait for their turn here; with so many of th
 FULL_SECONDS = 0.5  # until the next round where there was more than fits into memory
 SUSPECT_SECONDS = 0.25  # … where suspects wait for their turn
 QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down, or the backlog is gone
-BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
 class Former(Protocol):
@@ -272,17 +270,3 @@ async def company(host: Host, me: bytes) -> Incarnation | None:
     """Another incarnation than ``me`` that serves or drains, as far as its row tells; None if there is none."""
     known = await host.line.store.incarnations()
     return next((who for who in known if who.id != me and who.serving), None)
-
-
-async def retry_held(host: Host) -> None:
-    """At launch: what was held because the code did not match is replayed once against the code that is here now.
-
-    A replay has no effects, so trying costs nothing: what still does not match is held again, with both sides shown.
-    """
-    try:
-        tried = await host.line.store.release_held(BY_CODE, host.version, now=host.line.clock.stamp())
-    except DatabaseTrouble as trouble:
-        log.info("the database is in trouble, held work is tried again at the next launch: %s", trouble)
-        return
-    if tried:
-        log.info("trying %d held workflow%s against the code that is here now", tried, "" if tried == 1 else "s")

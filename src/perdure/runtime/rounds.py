@@ -11,17 +11,19 @@ import logging
 from typing import Any, Protocol
 
 from perdure.errors import DatabaseTrouble
-from perdure.runtime import recovery, requests, upgrades
+from perdure.runtime import recovery, requests, turns, upgrades
+from perdure.runtime.held import retry_held
 from perdure.runtime.recovery import call_the_roll, reap
 from perdure.runtime.requests import serve_requests
 from perdure.runtime.sweeper import Sweeper
+from perdure.runtime.turns import look_at_turns
 from perdure.runtime.upgrades import follow
 from perdure.store.rollcall import RollCall
 
 log = logging.getLogger("perdure")
 
 
-class Host(upgrades.Host, recovery.Host, requests.Host, Protocol):
+class Host(upgrades.Host, recovery.Host, requests.Host, turns.Host, Protocol):
     """What a round needs of an executor."""
 
     sweeper: Sweeper
@@ -31,6 +33,7 @@ class Host(upgrades.Host, recovery.Host, requests.Host, Protocol):
 
 async def first_round(host: Host) -> None:
     """At launch: one batch. The rounds go on with what is left, while this executor works already."""
+    await retry_held(host)
     if (roll := await _roll(host)) is not None:
         await follow(host, roll)
         await reap(host, roll, batches=1)
@@ -38,9 +41,11 @@ async def first_round(host: Host) -> None:
 
 async def whole_round(host: Host) -> None:
     """All of it. What may take its time is begun, and goes on beside the next."""
+    look_at_turns(host)
     if (roll := await _roll(host)) is not None:
         await follow(host, roll)
         await reap(host, roll)
+        await retry_held(host)
         # Who was buried is still alive in the roll.
         for aside in (
             serve_requests(host), host.adopter.round(None if host.reaper.buried else roll), host.sweeper.round(),

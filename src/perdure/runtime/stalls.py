@@ -9,15 +9,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from time import monotonic
+from types import FrameType
+from typing import Any, NamedTuple
+
+from perdure.runtime.loop import WorkflowLoop
 
 log = logging.getLogger("perdure")
 
 STALL_SECONDS = 5.0
+STACK_MAX = 4000  # characters of a stack that are kept: its end
+
+
+class Stuck(NamedTuple):
+    """A workflow whose body blocks the loop."""
+
+    execution: Any
+    text: str
+    nonce: bytes
+
+
+def in_words(seconds: float, stack: str) -> str:
+    """A turn that takes too long, for people."""
+    text = f"its body has not come to rest for {seconds:.0f} s: it computes, blocks, or waits for what is not durable"
+    return f"{text}. It stands at:\n{stack[-STACK_MAX:]}" if stack else text
+
+
+def _whose_body(frame: FrameType | None) -> Any:
+    """The execution whose burst a stack is in; None if it is in none."""
+    while frame is not None:
+        if frame.f_code is WorkflowLoop.burst.__code__:
+            return frame.f_locals["self"].run
+        frame = frame.f_back
+    return None
 
 
 class StallWatch:
@@ -29,13 +58,14 @@ class StallWatch:
         self._thread = threading.get_ident()
         self._asked: float | None = None
         self._told = False
+        self._stuck: Stuck | None = None
         self.lag = 0.0
 
     def look(self) -> None:
         """Ask, or say that the last question is still unanswered. From any other thread, every second or so."""
         asked = self._asked
         if asked is None:
-            self._asked, self._told = self._clock(), False
+            self._asked, self._told, self._stuck = self._clock(), False, None
             with contextlib.suppress(RuntimeError):  # closed: nobody answers any more
                 self._loop.call_soon_threadsafe(self._answer)
         elif self._clock() - asked >= STALL_SECONDS and not self._told:
@@ -52,9 +82,21 @@ class StallWatch:
             self.lag = self._clock() - self._asked
             self._asked = None
 
+    def stuck(self) -> Stuck | None:
+        """The workflow whose body has not let the loop go on, once that is told. From any other thread."""
+        return self._stuck
+
+    def noted(self, stuck: Stuck) -> None:
+        """It is on record; the loop learns that as soon as it can. From any other thread."""
+        self._stuck = None
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(stuck.execution.turn_noted)
+
     def _tell(self, seconds: float) -> None:
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  there is no other way
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        if (execution := _whose_body(frame)) is not None:
+            self._stuck = Stuck(execution, in_words(seconds, stack), secrets.token_bytes(16))
         log.warning(
             "the event loop has stood still for %.0f s: nothing else of this process goes on meanwhile. Blocking work "
             "belongs in a def step, which has a thread, not in a workflow body or an async def step. It stands at:\n%s",

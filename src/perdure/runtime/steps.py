@@ -74,6 +74,10 @@ class StepCall:
     def wants_retry(self, error: Exception, attempt: int) -> bool:
         return self.retry is not None and self.retry.wants(error, attempt)
 
+    def wait(self, attempt: int) -> int:
+        """Microseconds until the attempt after this one, which has failed."""
+        return 0 if self.retry is None else self.retry.wait_us(attempt)
+
     def remember(self, attempt: int, error: Exception) -> None:
         """Earlier attempts become notes of the last one's exception."""
         self.earlier += (f"attempt {attempt} failed: {type(error).__name__}: {error}",)

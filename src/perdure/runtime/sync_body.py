@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, cast
 
@@ -54,6 +54,7 @@ class SyncExecution(answers.Answering):
     _looked_after = False  # the host looks, within its patience, for what the thread has written
     _overdue = False  # … and has done so: from here on the thread rings
     _let_go_at = 0.0
+    thread: int | None = None  # that of the body, from its begin on
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -92,6 +93,7 @@ class SyncExecution(answers.Answering):
     def _serve(self, args: Any, kwargs: Any) -> None:
         """The thread: run the body, then hand its end to the host."""
         THREAD.execution = self
+        self.thread = threading.get_ident()
         value: Any = None
         error: BaseException | None = None
         try:
@@ -221,6 +223,11 @@ class SyncExecution(answers.Answering):
         """Whether the thread holds the baton. After the body's end the host may still wait for children, without it."""
         return not self.gone and not self._handed_over and self.final is None
 
+    @property
+    def turn(self) -> Hashable:
+        at_work = self.at_work and self.thread is not None and not (self.running or self._returned)
+        return (self._calls, self._let_go_at) if at_work else None
+
     def pump(self) -> None:
         """On the host: only a cancel or a pause is left to do; the thread runs by itself."""
         if self.gone or self.run.replaying:
@@ -313,7 +320,7 @@ class SyncExecution(answers.Answering):
                     record = self.run.settle(op, self.line.clock.now(), outcome, data)
                     break
                 call.remember(op.attempt, failure)
-                self.run.fail_attempt(op, self.line.clock.now(), data or b"")
+                self.run.fail_attempt(op, self.line.clock.now(), data or b"", call.wait(op.attempt))
             begin = self._attempt_again
         self.dirty()
         return record

@@ -17,10 +17,10 @@ from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.model.states import Versioning
 from perdure.model.versions import Routing
+from perdure.runtime.held import BY_CODE, Later
 from perdure.runtime.launch import Host as Launching
 from perdure.runtime.launch import register
 from perdure.runtime.leases import lives, provably_gone
-from perdure.runtime.recovery import BY_CODE
 from perdure.runtime.schedules import Declared
 from perdure.runtime.watching import Host as Watching
 from perdure.runtime.watching import watch
@@ -49,6 +49,7 @@ class Following:
         self.withdrawn = False  # an operator took traffic from the version that runs here
         self.fresh = True  # what has no version yet is taken, not left to executors of the current one, who are there
         self.schedules = Declared()
+        self.later = Later()
 
 
 class Host(Launching, Watching, Protocol):

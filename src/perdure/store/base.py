@@ -35,6 +35,7 @@ from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Ve
 from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
+from perdure.store.problems import ProblemStore
 from perdure.store.rollcall import RollCall
 from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
@@ -45,7 +46,7 @@ def without_cleanup(version: str) -> str:
     return f"cancelled without cleanup: no executor of its version {version} was there, and no other could take it"
 
 
-class Store(Protocol):
+class Store(ProblemStore, Protocol):
     """One app's view of one database."""
 
     app: str
@@ -148,10 +149,12 @@ class Store(Protocol):
         """
         ...
 
-    async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
-        """Queue every workflow of ``version`` that is held for one of these reasons; how many.
+    async def release_held(
+        self, reasons: Collection[Reason], version: str, *, since: int | None = None, now: int | None = None
+    ) -> int:
+        """Queue what is held for one of these reasons under ``version`` and whose back-off has passed; how many.
 
-        Each is claimed and replayed again.
+        ``since``: only what has been held since then. Each is claimed and replayed again.
         """
         ...
 

@@ -20,6 +20,7 @@ import msgspec
 
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
+from perdure.model.problems import ProblemRow, Trouble
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
 from perdure.model.schedules import Reschedule
 from perdure.model.streams import StreamAsk, StreamPage
@@ -30,7 +31,7 @@ from perdure.store.base import Store
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 from perdure.store.within import Within
 
-T = TypeVar("T", Record, Message, Ended)
+T = TypeVar("T", Record, Message, Ended, ProblemRow)
 
 log = logging.getLogger("perdure")
 replaced = msgspec.structs.replace
@@ -89,7 +90,13 @@ class CodedStore:
             children=[self._start(child) for child in unit.children],
             change=self._change(unit.change),
             decision=None if unit.decision is None else self._decided(unit.decision),
+            trouble=None if unit.trouble is None else self._trouble(unit.trouble),
         )
+
+    def _trouble(self, trouble: Trouble) -> Trouble:
+        encode = self._codec.encode
+        told = tuple(one if one.data is None else replaced(one, data=encode(one.data)) for one in trouble.told)
+        return replaced(trouble, told=told)
 
     def _rewind(self, change: Rewind) -> Rewind:
         then = tuple(self._record(record) for record in change.then)
@@ -168,6 +175,9 @@ class CodedStore:
     async def decisions(self, ids: Collection[str]) -> list[DecisionRow]:
         found = await self._store.decisions(ids)
         return [r if r.parameters is None else replaced(r, parameters=self._decode(r.parameters)) for r in found]
+
+    async def problems(self, ids: Collection[str]) -> list[ProblemRow]:
+        return [self._with_data(row) for row in await self._store.problems(ids)]
 
     def _claimed(self, claimed: list[Claimed]) -> list[Claimed]:
         return [replaced(one, input=self._decode(one.input)) for one in claimed]

@@ -9,12 +9,10 @@ import msgspec
 
 from perdure.model.deployments import KINDS, LAUNCH, Change, OpenWork, Order, UnsetRamping
 from perdure.model.versions import Routing, Version, Watch
-from perdure.query.problems import PROBLEMS
 from perdure.versions.deployments import Seen
 
 BOUND = 100_000  # counted of what a deletion strands
 REPEATED = 50  # so many changes back a repeated order looks for its first try
-HELD_FOR = [str(reason) for reason in PROBLEMS]
 _fingerprints = msgspec.json.Decoder(dict[str, str])
 _watch = msgspec.json.Decoder(Watch)
 _json = msgspec.json.Encoder(order="sorted")

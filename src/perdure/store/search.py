@@ -38,11 +38,11 @@ from perdure.store.asks import Counted, Found
 from perdure.store.cursor import Place, cursor_of, read_cursor
 
 GROUPS_MAX = 10_000
-COLUMNS = 36  # of a row; a page's statement adds two
+COLUMNS = 37  # of a row; a page's statement adds two
 
 # What a fact is only there for: said beside it, so that an index of those can be used.
 _IMPLIED = {
-    **dict.fromkeys((Fact.REASON, Fact.PROBLEM), "c.status < 5 and c.status = 4"),
+    Fact.REASON: "c.status < 5 and c.status = 4", Fact.PROBLEM: "c.status < 5 and c.problem is not null",
     Fact.EXECUTOR: "c.status < 5 and c.status = 2", Fact.ERROR: "c.status >= 5",
 }  # fmt: skip
 
@@ -200,14 +200,14 @@ class Search(ABC):
             case Fact.VERSIONING:
                 codes = sorted(VERSIONING[Versioning(str(value))] for value in values)
                 return f"c.versioning in ({', '.join(map(str, codes))})"
-            case Fact.PROBLEM:  # each is a reason, of which more is known to the planner
-                return self._one_of(Fact.REASON, values)
             case Fact.EXECUTOR:
                 labels = self.among("i.executor", values, Kind.TEXT)
                 owners = f"select i.id from @incarnation i where i.app = {self.app} and {labels}"
                 return self.beside(subject, f"c.owner in ({owners})")
             case _:
                 fact, kind = self.fact(subject), subject.kind
+                if subject is Fact.PROBLEM:  # that it is open is said beside it
+                    fact = "c.problem"
                 plain = [value for value in values if not isinstance(value, Now)]
                 either = [self._compare(subject, "=", value) for value in values if isinstance(value, Now)]
                 if len(plain) == 1:

@@ -41,6 +41,7 @@ TABLES: tuple[Table, ...] = (
     Table(name="wake", key=("dest", "nonce"), owners=("dest",), left="closed"),
     Table(name="watch", key=("target", "waiter"), owners=("waiter",), left="closed"),
     Table(name="trial", key=("id",), owners=("id",), left="closed"),
+    Table(name="problem", key=("id", "run", "kind", "path", "version"), owners=("id",), run="run", heavy=True),
     Table(
         name="decision", key=("id", "run", "claim"), owners=("id",), run="run", left="gone", aged="at", outlives=True
     ),

@@ -8,7 +8,7 @@ from perdure.api.resource import Resource
 from perdure.errors import PerdureError
 from perdure.model.deployments import DeploymentChange, DeploymentInfo, DeploymentResult, VersionInfo
 from perdure.model.durations import Duration
-from perdure.model.info import WorkflowInfo
+from perdure.model.info import Problem, WorkflowInfo
 from perdure.model.schedules import FiringInfo, ScheduleInfo
 from perdure.model.states import Status
 from perdure.policy.rate import Rate
@@ -50,6 +50,7 @@ __all__ = [
     "Key",
     "Options",
     "PerdureError",
+    "Problem",
     "Queue",
     "QueueInfo",
     "Rate",

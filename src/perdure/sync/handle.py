@@ -14,6 +14,7 @@ from perdure.client.questions import (
     ForkOf,
     InfoOf,
     PauseOf,
+    ProblemsOf,
     RestartOf,
     ResultOf,
     ResumeOf,
@@ -22,7 +23,7 @@ from perdure.client.questions import (
 )
 from perdure.errors import Misuse
 from perdure.model.durations import Duration, to_us
-from perdure.model.info import WorkflowInfo
+from perdure.model.info import Problem, WorkflowInfo
 from perdure.model.states import Status
 from perdure.operations.look import Order, who
 from perdure.runtime import sface
@@ -67,6 +68,16 @@ class Handle(Generic[R]):
     def status(self) -> Status:
         """The workflow's status now. Raises ``WorkflowNotFound``."""
         return self.info().status
+
+    @sface.at_the_call
+    def problems(self) -> list[Problem]:
+        """Attempts that did not get it on: steps that failed and are tried again, deaths, code that does not fit.
+
+        What is over stays, with ``cleared``; the oldest first. Not inside a workflow. Raises ``WorkflowNotFound``.
+
+        >>> # [problem] = await handle.problems()   # problem.kind == "step_failed", problem.step, problem.next …
+        """
+        return cast("list[Problem]", sface.ask(self._home, ProblemsOf(self.id)))
 
     @sface.at_the_call
     def cancel(self, *, reason: str = "") -> Status:

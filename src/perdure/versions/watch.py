@@ -50,4 +50,4 @@ def passed(watch: Watch, sample: Sample) -> str | None:
 def _share(bound: Bound, sample: Sample) -> tuple[int, int, str]:
     if bound.measure == "failure_rate":
         return sample.failed, sample.ended, "that ended have failed or timed out"
-    return sample.problems, sample.begun, "that it began are held for a problem"
+    return sample.problems, sample.begun, "that it began have a problem"

@@ -72,6 +72,7 @@ class Columns:
         rest: list[Unit] = []
         for unit in units:
             key, start = unit.key, unit.start
+            self.unsound |= unit.decision is not None or unit.trouble is not None
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):
@@ -86,7 +87,6 @@ class Columns:
                 self.fences.append((key.id, unit.claim, key.run))
                 if unit.change is not None:
                     changes.append((unit, unit.change))
-                self.unsound |= unit.decision is not None
             records = unit.records
             if records:
                 n = len(records)

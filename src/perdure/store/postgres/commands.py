@@ -179,8 +179,11 @@ async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: by
         return True
 
 
-async def release_held(link: Link, place: Place, reasons: Collection[Reason], version: str, now: int | None) -> int:
-    return len(await link.fetch(place.sql["release_held"], place.app, sorted(reasons), now, version, writing=True))
+async def release_held(
+    link: Link, place: Place, reasons: Collection[Reason], version: str, since: int | None, now: int | None
+) -> int:
+    given = (place.app, sorted(reasons), now, version, since)
+    return len(await link.fetch(place.sql["release_held"], *given, writing=True))
 
 
 async def end(

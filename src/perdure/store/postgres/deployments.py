@@ -69,4 +69,4 @@ async def _open(tx: Transaction, place: Place, version: str | None, bound: int) 
 async def sample(link: Link, place: Place, version: str, since: int, latest: int) -> Sample:
     """What became of the latest workflows of a version."""
     sql = place.sql["version_sample"]
-    return Sample(*(await link.fetchrow(sql, place.app, version, since, latest, deployed.HELD_FOR)))
+    return Sample(*(await link.fetchrow(sql, place.app, version, since, latest)))

@@ -6,7 +6,8 @@
 - parking while watching others: their rows are locked and marked first, so that whoever closes one of them either has
   done so before (then the waiter is woken here) or will see the watch;
 - a run that continues as the next, or goes on from records of its own as the next: two rows of the same id;
-- what a recovery policy decided, with its effect.
+- what a recovery policy decided, with its effect;
+- what a run tells of its problems.
 
 All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat. The waves do not show:
 mail reaches whom it would have reached before the first of them, and of taken ids the rows are shown as the last left.
@@ -21,7 +22,7 @@ import msgspec
 
 from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
 from perdure.model.writes import Close, Delete, Onward, Park, Receipt, Release, Rewind, Unit, Verdict
-from perdure.store.postgres import decisions, streams
+from perdure.store.postgres import decisions, problems, streams
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
@@ -68,6 +69,9 @@ class Longer:
                 wave, waiting = _wave(waiting)
                 await self._write(tx, wave)
             await self._watch(tx, batch)
+            await problems.write(
+                tx, self.place, [u for n, u in enumerate(batch) if self.verdicts[n].applied], self.stamp
+            )
             await self._show(tx)
             for id, nonce in sorted(self.forgotten.items()):
                 await decisions.forget(tx, self.place, id, nonce)

@@ -14,7 +14,6 @@ from decimal import Decimal
 from typing import Any
 
 from perdure.query.conditions import Fact, Kind, Query, Sign
-from perdure.query.problems import PROBLEMS
 from perdure.store.asks import Counted, Found
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
@@ -30,7 +29,6 @@ SEARCH_SETTINGS = {**SETTINGS, "plan_cache_mode": "force_custom_plan", "enable_s
 _ERROR = """(select split_part(split_part(left(p.output, 1000), '"', 4), ':', 2) from perdure.payload p
         where p.app = c.app and p.id = c.id and p.run = c.run and p.outcome = 2
             and left(p.output, 9) = '{"type":"')"""
-_PROBLEMS = ", ".join(f"'{reason}'" for reason in PROBLEMS)
 
 # Text that holds a zero character is none for this database: one such row must not end the search of all.
 _ATTRIBUTE = "(case when strpos(c.attributes, '\\u0000') = 0 then c.attributes::jsonb -> {name} end)"
@@ -50,7 +48,7 @@ class PostgresSearch(Search):
         **{fact: f"c.{fact}" for fact in Fact},
         Fact.EXECUTOR: "(select i.executor from perdure.incarnation i where i.id = c.owner)",
         Fact.DURATION: "(coalesce(c.closed, @now) - c.started)",
-        Fact.PROBLEM: f"(case when c.reason in ({_PROBLEMS}) then c.reason end)",
+        Fact.PROBLEM: "(case when c.status < 5 then c.problem end)",
         Fact.ERROR: _ERROR,
     }
 

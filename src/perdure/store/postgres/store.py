@@ -14,6 +14,7 @@ from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
+from perdure.model.problems import ProblemRow
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
@@ -33,6 +34,7 @@ from perdure.store.postgres import (
     health,
     lifeline,
     migrate,
+    problems,
     queues,
     reads,
     requests,
@@ -149,8 +151,24 @@ class PostgresStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await commands.replace(self._reading, self._place, old, next, nonce, now)
 
-    async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
-        return await commands.release_held(self._reading, self._place, reasons, version, now)
+    async def release_held(
+        self, reasons: Collection[Reason], version: str, *, since: int | None = None, now: int | None = None
+    ) -> int:
+        return await commands.release_held(self._reading, self._place, reasons, version, since, now)
+
+    async def problems(self, ids: Collection[str]) -> builtins.list[ProblemRow]:
+        return await problems.problems(self._reading, self._place, ids)
+
+    async def note_turn(self, key: RunKey, claim: bytes, text: str, nonce: bytes, *, now: int | None = None) -> bool:
+        return await problems.turn(self._reading, self._place, key, claim, text, nonce, now)
+
+    async def held_due(self, reasons: Collection[Reason], version: str, since: int) -> int | None:
+        return await problems.held_due(self._reading, self._place, reasons, version, since)
+
+    async def held_elsewhere(
+        self, reasons: Collection[Reason], version: str, limit: int, *, now: int | None = None
+    ) -> builtins.list[WorkflowRow]:
+        return await problems.held_elsewhere(self._reading, self._place, reasons, version, limit, now)
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
         return await commands.rewind(self._reading, self._place, seen, change, now)

@@ -74,23 +74,38 @@ TRIES = """case when {w}.attempts = 0 or exists (
 # What a claim does about a death ($8: whether it was one): it counts, except for what was beside a suspect (owners in
 # $9). `last_seq` is noted, so that the next death can be judged.
 DEATH = f"""cause = case when $8::int > 0 then 1 else w.cause end,
+        problem = case when $8::int > 0 then 'executor_died' else w.problem end,
         attempts = {TRIES.format(w="w")}
             + case when w.owner = any($9::bytea[]) and {TRIES.format(w="w")} < 2 then 0 else $8::int end,
         last_seq = greatest(w.last_seq, (
             select h.seq from perdure.history h
             where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1)),"""  # noqa: S608  constants
 
+# That whoever ran it died, of each row in `{c}`, whose former owners are in `picked`.
+DIED = """died as (
+    insert into perdure.problem as p (app, id, run, kind, path, version, name, text, attempt, first, last, nonce)
+    select $1, x.id, x.run, 'executor_died', '', x.version, '', coalesce(
+            (select 'executor ' || i.executor || ' died (pid ' || i.pid || ' on ' || i.host || ')'
+            from perdure.incarnation i where i.id = picked.owner), 'its executor died'),
+        greatest(x.attempts, 1), x.updated, x.updated, coalesce(x.claim, picked.owner)
+    from {c} x join picked on picked.id = x.id
+    where {death}
+    on conflict (app, id, run, kind, path, version) do update
+    set text = excluded.text, attempt = excluded.attempt, last = excluded.last, cleared = null, nonce = excluded.nonce,
+        first = case when p.cleared is null then p.first else excluded.first end)"""
+
 # The default decision about each, under its new token.
-NOTED = """noted as (
+NOTED = f"""{DIED.format(c="c", death="$8::int > 0")},
+noted as (
     insert into perdure.decision (app, id, run, claim, at, cause, decision, policy, because, evidence, executor)
     select $1, c.id, c.run, c.claim, c.updated, 1, 'resume', '', '',
-        '{"owner":"' || encode(picked.owner, 'hex') || '","executor":' || to_json(coalesce(
+        '{{"owner":"' || encode(picked.owner, 'hex') || '","executor":' || to_json(coalesce(
             (select i.executor from perdure.incarnation i where i.id = picked.owner), ''))::text
-            || ',"attempt":' || c.attempts || '}',
+            || ',"attempt":' || c.attempts || '}}',
         coalesce((select i.executor from perdure.incarnation i where i.id = $4), '')
     from c join picked on picked.id = c.id
     where $8::int > 0
-    on conflict do nothing)"""
+    on conflict do nothing)"""  # noqa: S608  constants
 
 # Where `w` stands in its queue's line; null without a queue. As model/queues.py has it.
 LANE = r"""w.queue || E'\x1f' || w.partition || E'\x1f' || lpad(to_hex(w.priority::bigint + 2147483648), 8, '0')"""
@@ -143,6 +158,7 @@ def statements(schema: str) -> Mapping[str, str]:
             .replace("@free", FREE)
             .replace("@lane", LANE)
             .replace("@noted", NOTED)
+            .replace("@died", DIED.format(c="c", death="true"))
             .replace("@given", GIVEN)
             .replace("@taken_back", TAKEN_BACK)
             .replace("@suspect", SUSPECT)

@@ -15,7 +15,7 @@ from perdure.model.records import Claimed
 from perdure.store import asks
 from perdure.store.asks import ClaimRequest
 from perdure.store.sql import queries
-from perdure.store.sqlite import rows
+from perdure.store.sqlite import problems, rows
 from perdure.store.sqlite.driver import Connection
 
 Q = queries("perdure.store.sqlite")
@@ -105,6 +105,8 @@ def adopt(
     claimed = take(conn, app, [id for _, id, _, _ in taken], want, now, attempts=[n for *_, n, _ in taken], crash=death)
     if death and taken:
         conn.executemany(Q["decision_default"], [(app, id, now, owner) for _, id, _, owner in taken])
+        for _, id, _, owner in taken:
+            problems.died(conn, app, id, owner, now)
     return claimed
 
 

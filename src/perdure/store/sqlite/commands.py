@@ -23,8 +23,11 @@ from perdure.store.sqlite.next import begin_next
 Q = queries("perdure.store.sqlite")
 
 
-def release_held(conn: Connection, app: str, reasons: Collection[Reason], version: str, now: int) -> int:
-    return len(conn.execute(Q["workflow_release_held"], (app, json.dumps(sorted(reasons)), now, version)).fetchall())
+def release_held(
+    conn: Connection, app: str, reasons: Collection[Reason], version: str, since: int | None, now: int
+) -> int:
+    given = (app, json.dumps(sorted(reasons)), now, version, now if since is None else since)
+    return len(conn.execute(Q["workflow_release_held"], given).fetchall())
 
 
 def cancel(

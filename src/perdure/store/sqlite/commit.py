@@ -36,7 +36,7 @@ from perdure.model.writes import (
     Verdict,
 )
 from perdure.store.sql import queries
-from perdure.store.sqlite import decisions, rows, streams
+from perdure.store.sqlite import decisions, problems, rows, streams
 from perdure.store.sqlite.driver import Bindings, Connection, Row
 from perdure.store.sqlite.next import begin_next, placed, rewind
 
@@ -305,6 +305,7 @@ class _Batch:
             self._many("wake_watchers", [setter for setter in setters if setter[1] in news])
         if changed:
             self._change(changed)
+        problems.write(self.conn, app, [unit for unit in units if unit.trouble is not None], now)
         self._many("wake_insert", [wake for wake in self.wakes if not self._ended(wake[1])])
 
     def _ended(self, id: str) -> bool:

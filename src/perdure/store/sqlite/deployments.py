@@ -7,7 +7,7 @@ from perdure.model.states import VERSIONINGS
 from perdure.model.versions import Routing, Sample
 from perdure.store import deployed
 from perdure.store.sql import queries
-from perdure.store.sqlite import claim, reads, rows
+from perdure.store.sqlite import claim, reads
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.versions import open_versions, put, routing, versions
 from perdure.versions.deployments import Seen, rule
@@ -74,5 +74,5 @@ def _open(conn: Connection, app: str, version: str | None, bound: int) -> list[O
 
 def sample(conn: Connection, app: str, version: str, since: int, latest: int) -> Sample:
     """What became of the latest workflows of a version."""
-    [found] = conn.execute(Q["version_sample"], (app, version, since, latest, rows.pack(deployed.HELD_FOR))).fetchall()
+    [found] = conn.execute(Q["version_sample"], (app, version, since, latest)).fetchall()
     return Sample(*found)

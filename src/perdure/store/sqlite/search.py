@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from perdure.model.states import Status
-from perdure.query.conditions import AllOf, Condition, Fact, Kind, OneOf, Query, Sign, StartsWith
-from perdure.query.problems import PROBLEMS
+from perdure.query.conditions import AllOf, Condition, Fact, Kind, OneOf, Present, Query, Sign, StartsWith
 from perdure.store.asks import Found
 from perdure.store.search import Search, found
 from perdure.store.sqlite import rows
@@ -19,7 +18,7 @@ ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updat
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1), 0)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
     c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
-    c.versioning, c.partition, c.lane, c.expires, c.pause"""
+    c.versioning, c.partition, c.lane, c.expires, c.pause, c.problem"""
 
 # A failure's JSON begins with its class, `{"type":"module:Qualname"`; the rest may be long, and is not parsed.
 _ERROR = """(select substr(n, instr(n, ':') + 1) from (
@@ -27,7 +26,6 @@ _ERROR = """(select substr(n, instr(n, ':') + 1) from (
             select substr(cast(p.output as text), 10, 1000) as s from payload p
             where p.app = c.app and p.id = c.id and p.run = c.run and p.outcome = 2
                 and substr(cast(p.output as text), 1, 9) = '{"type":"')))"""
-_PROBLEMS = ", ".join(f"'{reason}'" for reason in PROBLEMS)
 
 # Attributes are JSON in a blob, which SQLite would take for JSON of its own form.
 _EACH = """exists (
@@ -43,7 +41,7 @@ class SQLiteSearch(Search):
         **{fact: f"c.{fact}" for fact in Fact},
         Fact.EXECUTOR: "(select i.executor from incarnation i where i.id = c.owner)",
         Fact.DURATION: "(coalesce(c.closed, @now) - c.started)",
-        Fact.PROBLEM: f"(case when c.reason in ({_PROBLEMS}) then c.reason end)",
+        Fact.PROBLEM: "(case when c.status < 5 then c.problem end)",
         Fact.ERROR: _ERROR,
     }
 
@@ -105,6 +103,8 @@ def _way_in(query: Query, *, walks: bool) -> str | None:
     anchors = _anchors(query.condition)
     if Fact.ID in anchors:
         return None
+    if Fact.PROBLEM in anchors:
+        return "workflow_problem"
     if Fact.VERSION in anchors and (not walks or Status.COMPLETED not in anchors.get(Fact.STATUS, Status)):
         return "workflow_kind"
     return "workflow_open" if Fact.EXECUTOR in anchors else None
@@ -114,6 +114,8 @@ def _anchors(condition: Condition) -> dict[Fact, Collection[Any]]:
     """The facts that must be one of some values, or begin so, and these values."""
     if isinstance(condition, AllOf):
         return {fact: values for part in condition.parts for fact, values in _anchors(part).items()}
+    if isinstance(condition, Present) and condition.subject is Fact.PROBLEM:
+        return {Fact.PROBLEM: ()}
     if isinstance(condition, OneOf | StartsWith) and isinstance(condition.subject, Fact):
         values = condition.values if isinstance(condition, OneOf) else (condition.prefix,)
         if values and (isinstance(condition, OneOf) or condition.subject is Fact.ID):

@@ -17,6 +17,7 @@ from typing import TypeVar
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
+from perdure.model.problems import ProblemRow
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
@@ -39,6 +40,7 @@ from perdure.store.sqlite import (
     file,
     health,
     migrate,
+    problems,
     queues,
     reads,
     requests,
@@ -159,8 +161,28 @@ class SQLiteStore:
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.replace(conn, self.app, old, next, nonce, _clock(now)))
 
-    async def release_held(self, reasons: Collection[Reason], version: str, *, now: int | None = None) -> int:
-        return await self._write(lambda conn: commands.release_held(conn, self.app, reasons, version, _clock(now)))
+    async def release_held(
+        self, reasons: Collection[Reason], version: str, *, since: int | None = None, now: int | None = None
+    ) -> int:
+        return await self._write(
+            lambda conn: commands.release_held(conn, self.app, reasons, version, since, _clock(now))
+        )
+
+    async def problems(self, ids: Collection[str]) -> builtins.list[ProblemRow]:
+        return await self._read(lambda conn: problems.problems(conn, self.app, ids))
+
+    async def note_turn(self, key: RunKey, claim: bytes, text: str, nonce: bytes, *, now: int | None = None) -> bool:
+        return await self._write(lambda conn: problems.turn(conn, self.app, key, claim, text, nonce, _clock(now)))
+
+    async def held_due(self, reasons: Collection[Reason], version: str, since: int) -> int | None:
+        return await self._read(lambda conn: problems.held_due(conn, self.app, reasons, version, since))
+
+    async def held_elsewhere(
+        self, reasons: Collection[Reason], version: str, limit: int, *, now: int | None = None
+    ) -> builtins.list[WorkflowRow]:
+        return await self._read(
+            lambda conn: strays.held_elsewhere(conn, self.app, reasons, version, limit, _clock(now))
+        )
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.rewind(conn, self.app, seen, change, _clock(now)))

@@ -9,9 +9,10 @@ import json
 from collections.abc import Collection, Sequence
 
 from perdure.model.records import WorkflowRow
+from perdure.model.states import Reason
 from perdure.model.trials import Trial
 from perdure.store.sql import queries
-from perdure.store.sqlite import reads
+from perdure.store.sqlite import problems, reads
 from perdure.store.sqlite.claim import left_to
 from perdure.store.sqlite.driver import Connection
 
@@ -56,14 +57,15 @@ def release(
     conn: Connection, app: str, gone: Collection[bytes], served: Collection[str], limit: int, now: int
 ) -> list[str]:
     known = json.dumps(sorted(served))
-    ids = [
-        id
+    found = [
+        (id, owner)
         for owner in left_to(conn, app, gone, b"")
         for (id,) in conn.execute(Q["stray_orphans"], (app, owner, known, limit)).fetchall()
     ][:limit]
-    for id in ids:
+    for id, owner in found:
         conn.execute(Q["stray_release"], (app, id, now))
-    return sorted(ids)
+        problems.died(conn, app, id, owner, now)
+    return sorted(id for id, _ in found)
 
 
 def note(conn: Connection, app: str, trials: Sequence[Trial], now: int) -> None:
@@ -77,3 +79,12 @@ def trials(conn: Connection, app: str, ids: Collection[str]) -> dict[str, Trial]
         for r in conn.execute(Q["trial_get"], (app, id)):
             found[id] = Trial(id=id, run=r[1], last_seq=r[2], version=r[3], reason=r[4], detail=r[5], at=r[6])
     return found
+
+
+def held_elsewhere(
+    conn: Connection, app: str, reasons: Collection[Reason], version: str, limit: int, now: int
+) -> list[WorkflowRow]:
+    given = (app, version, json.dumps(sorted(reasons)), limit, now)
+    ids = [id for (id,) in conn.execute(Q["held_elsewhere"], given).fetchall()]
+    found = reads.workflows(conn, app, ids)
+    return [found[id] for id in ids]

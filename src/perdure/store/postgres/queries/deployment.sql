@@ -54,11 +54,11 @@ counted as (
 select version, code, sum(n)::bigint from counted where n > 0 group by version, code order by version, code
 
 -- Of the latest `$4` workflows created since `$3`: how many version `$2` has begun; how many of these have ended by
--- themselves; have failed or timed out; are held for a problem (`$5`).
+-- themselves; have failed or timed out; have a problem.
 -- name: version_sample
 select count(*), count(*) filter (where status in (5, 6, 9)), count(*) filter (where status in (6, 9)),
-    count(*) filter (where status = 4 and reason = any($5::text[]))
+    count(*) filter (where status < 5 and problem is not null)
 from (
-    select version, epoch, status, reason from perdure.workflow
+    select version, epoch, status, problem from perdure.workflow
     where app = $1 and created >= 0 and created >= $3 order by created desc limit $4) x
 where version = $2 and (status > 1 or epoch > 0)

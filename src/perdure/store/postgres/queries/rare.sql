@@ -94,7 +94,7 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     epoch = $10, last_seq = 0, until = $11, timeout = $12, deadline = $13, created = $14, updated = $14, started = $15,
     parent = $16, parent_run = $17, parent_path = $18, on_parent_close = $19, queue = $20, priority = $21,
     fingerprint = $22, attributes = $23, intents = $24, nonce = $25, versioning = $26, partition = $27, lane = $28,
-    expires = $29, cause = 0,
+    expires = $29, cause = 0, problem = null,
     reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = $1 and id = $2
 
@@ -172,14 +172,17 @@ update perdure.workflow set attempts = 0 where app = $1 and id = $2
 -- name: payload_insert
 insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing
 
--- Queues what is of version `$4` and held for one of the reasons, to be claimed and replayed again. Without the token of who held it, so
--- that a late second try of the hold is refused.
+-- Queues what is of version `$4` and held for one of the reasons since `$5` at the latest, whose back-off has passed, to be claimed and
+-- replayed again. Without the token of who held it, so that a late second try of the hold is refused.
 -- name: release_held
 with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 h as materialized (
-    select id from perdure.workflow
+    select id from perdure.workflow w
     where app = $1 and owner is null and version = $4 and lane is null and until is null and status = 4 and reason = any($2::text[])
+        and updated <= coalesce($5::bigint, (select now from t)) and coalesce((
+            select p.next from perdure.problem p where p.app = $1 and p.id = w.id and p.run = w.run and p.kind = w.reason
+                and p.path = '' and p.version = $4), 0) <= (select now from t)
     order by owner, version, lane, until for no key update skip locked)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
 select $1, h.id, 1, '', '', '', 1, 0, 0, '', '' from h

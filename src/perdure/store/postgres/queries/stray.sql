@@ -58,7 +58,7 @@ returning w.id
 with t as materialized (
     select coalesce($5::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 picked as materialized (
-    select w.id
+    select w.id, u.owner
     from (
         select x.owner from unnest($2::bytea[]) x (owner)
         where not exists (select from perdure.incarnation r
@@ -67,15 +67,18 @@ picked as materialized (
         select id from perdure.workflow
         where app = $1 and owner = u.owner and status = 2 and version > '' and version <> all($3::text[])
         order by version, lane, until limit $4 for no key update skip locked) w
-    limit $4)
-insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
-select $1, picked.id, 1, '', '', '', 1, 0, 0, '', '' from picked
-on conflict (app, id) do update
-set status = 1, owner = null, claim = null, attempts = w.attempts + 1, cause = 1, detail = '',
-    until = (select now from t), updated = (select now from t),
-    last_seq = greatest(w.last_seq, (select h.seq from perdure.history h
-        where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1))
-returning w.id
+    limit $4),
+c as (
+    insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
+    select $1, picked.id, 1, '', '', '', 1, 0, 0, '', '' from picked
+    on conflict (app, id) do update
+    set status = 1, owner = null, claim = null, attempts = w.attempts + 1, cause = 1, problem = 'executor_died', detail = '',
+        until = (select now from t), updated = (select now from t),
+        last_seq = greatest(w.last_seq, (select h.seq from perdure.history h
+            where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1))
+    returning w.*),
+@died
+select id from c
 
 -- Notes trials; of each workflow the latest one stands.
 -- name: trial_put

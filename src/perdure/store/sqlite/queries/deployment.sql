@@ -32,11 +32,11 @@ select count(*) from (
     where app = ?1 and owner = ?5 and version = ?2 and status < 5 and versioning = ?3 limit ?4)
 
 -- Of the latest ?4 workflows created since ?3: how many version ?2 has begun; how many of these have ended by
--- themselves; have failed or timed out; are held for a problem (?5).
+-- themselves; have failed or timed out; have a problem.
 -- name: version_sample
 select count(*), count(*) filter (where status in (5, 6, 9)), count(*) filter (where status in (6, 9)),
-    count(*) filter (where status = 4 and reason in (select value from json_each(?5)))
+    count(*) filter (where status < 5 and problem is not null)
 from (
-    select version, epoch, status, reason from workflow indexed by workflow_created
+    select version, epoch, status, problem from workflow indexed by workflow_created
     where app = ?1 and created >= ?3 order by created desc limit ?4)
 where version = ?2 and (status > 1 or epoch > 0)

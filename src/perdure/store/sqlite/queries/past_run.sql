@@ -16,7 +16,7 @@ from workflow where app = ?1 and id = ?2 and run = ?3
 -- name: past_run_get
 select id, run, lineage, name, status, version, created, updated, reason, detail, claim, owner, epoch, attempts,
     last_seq, until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause, problem
 from past_run where app = ?1 and id = ?2 and run = ?3
 
 -- Who inserted an earlier run: tells a repeated start from another's.

@@ -45,7 +45,8 @@ order by id limit ?4
 -- Queues one whose owner died.
 -- name: stray_release
 update workflow
-set status = 1, owner = null, claim = null, attempts = attempts + 1, cause = 1, detail = '', until = ?3, updated = ?3,
+set status = 1, owner = null, claim = null, attempts = attempts + 1, cause = 1, problem = 'executor_died', detail = '', until = ?3,
+    updated = ?3,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 

@@ -27,7 +27,7 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause, problem
 from workflow where app = ?1 and id = ?2
 
 -- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised. A pause
@@ -53,7 +53,7 @@ update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7
     last_seq = ?11, until = ?12, timeout = ?13, deadline = ?14, created = ?15, updated = ?15, started = ?16,
     parent = ?17, parent_run = ?18, parent_path = ?19, on_parent_close = ?20, queue = ?21, priority = ?22,
     fingerprint = ?23, attributes = ?24, intents = ?25, nonce = ?26, versioning = ?27, partition = ?28, lane = ?29,
-    expires = ?30, cause = 0,
+    expires = ?30, cause = 0, problem = null,
     reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = ?1 and id = ?2
 
@@ -122,7 +122,7 @@ select min(owner) from workflow indexed by workflow_open where app = ?1 and owne
 -- ?8: whether whoever held it died.
 -- name: workflow_take
 update workflow set status = 2, owner = ?3, claim = ?4, epoch = epoch + 1, attempts = coalesce(?5, attempts),
-    cause = case when ?8 then 1 else cause end,
+    cause = case when ?8 then 1 else cause end, problem = case when ?8 then 'executor_died' else problem end,
     version = case when started is null and ?6 <> '' then ?6 else version end,
     deadline = case when started is null and timeout is not null
         then min(coalesce(deadline, 9223372036854775807), ?7 + timeout) else deadline end,
@@ -136,7 +136,7 @@ where app = ?1 and id = ?2
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause,
+    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause, f.problem,
     p.input, exists (select 1 from message m where m.app = f.app and m.dest = f.id and m.taken_seq is null)
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2
@@ -148,12 +148,15 @@ update workflow set status = ?3, claim = ?4, cancel = ?5, detail = ?6, closed = 
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 
--- Queues what is of version ?4 and held for one of the reasons (a JSON array), to be claimed and replayed again. Without the token of who
--- held it, so that a late second try of the hold is refused.
+-- Queues what is of version ?4 and held for one of the reasons (a JSON array) since ?5 at the latest, whose back-off has passed, to be
+-- claimed and replayed again. Without the token of who held it, so that a late second try of the hold is refused.
 -- name: workflow_release_held
 update workflow indexed by workflow_open set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3,
     lane = queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648)
 where app = ?1 and owner is null and version = ?4 and lane is null and until is null and status = 4 and status < 5 and reason in (select value from json_each(?2))
+    and updated <= ?5 and coalesce((
+        select p.next from problem p where p.app = ?1 and p.id = workflow.id and p.run = workflow.run
+            and p.kind = workflow.reason and p.path = '' and p.version = ?4), 0) <= ?3
 returning id
 
 -- How a closed workflow ended.
@@ -161,7 +164,7 @@ returning id
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause,
+    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause, f.problem,
     p.outcome, p.output
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2 and f.status >= 5

@@ -1,0 +1,49 @@
+"""What did not get a workflow on: as a person sees it."""
+
+from __future__ import annotations
+
+from perdure.errors import Unserializable
+from perdure.model.ids import RunKey
+from perdure.model.info import Problem, to_datetime
+from perdure.model.problems import ProblemRow
+from perdure.operations.look import row_of
+from perdure.serde import describe_failure, is_coded, show_stored
+from perdure.store.base import Store
+
+
+async def problems_of(store: Store, id: str) -> list[Problem]:
+    """All problems that runs of a workflow have had, what is over too; the oldest first.
+
+    Raises ``WorkflowNotFound``.
+    """
+    row = await row_of(store, id)
+    found = await store.problems([id])
+    ends: dict[int, int | None] = {row.run: row.closed}
+    for run in {one.run for one in found if one.cleared is None} - {row.run}:
+        past = await store.run(RunKey(id, run))
+        ends[run] = None if past is None else past.closed
+    return [_shown(one, one.cleared if one.cleared is not None else ends.get(one.run)) for one in found]
+
+
+def _shown(one: ProblemRow, cleared: int | None) -> Problem:
+    """``cleared``: or the end of its run, which nobody noted there."""
+    waits = cleared is None and one.next is not None
+    return Problem(
+        kind=one.kind, text=text_of(one), run=one.run, version=one.version, step=one.name, path=one.path,
+        attempt=one.attempt, first=to_datetime(one.first), last=to_datetime(one.last),
+        next=to_datetime(one.next) if waits and one.next is not None else None,
+        cleared=None if cleared is None else to_datetime(cleared),
+    )  # fmt: skip
+
+
+def text_of(one: ProblemRow) -> str:
+    """What went wrong, in words."""
+    if one.data is None:
+        return one.text
+    if is_coded(one.data):
+        return show_stored(one.data)
+    try:
+        failure = describe_failure(one.data)
+    except Unserializable as unreadable:
+        return f"(unreadable: {unreadable})"
+    return f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name
