@@ -158,6 +158,9 @@ TABLES = (
     "upkeep",
     "schedule",
     "firing",
+    "batch",
+    "batch_target",
+    "audit",
 )
 _TEXT = {
     "input",

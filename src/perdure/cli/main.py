@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 import perdure
+from perdure.cli.batches import batch
+from perdure.cli.by_query import by_query, fork_of, restart_of
 from perdure.cli.check import check
 from perdure.cli.counting import count
 from perdure.cli.db import db
@@ -24,8 +26,9 @@ from perdure.cli.schedules import schedule
 from perdure.cli.target import Given, options
 from perdure.cli.upkeep import copy, purge, size
 from perdure.cli.watching import stream, watch
-from perdure.cli.workflows import workflow
+from perdure.cli.workflows import cancel, workflow
 from perdure.errors import PerdureError
+from perdure.model.verbs import Cancel, Pause, Resume, Unpause
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in MEANINGS.items())
 
@@ -58,7 +61,21 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (check, db, demo, deployment, doctor, executor, queue, recovery, replay_, run_, schedule, workflow):
+for command in (
+    batch,
+    check,
+    db,
+    demo,
+    deployment,
+    doctor,
+    executor,
+    queue,
+    recovery,
+    replay_,
+    run_,
+    schedule,
+    workflow,
+):
     cli.add_command(command)
 
 for verb in (purge, size, copy):
@@ -66,6 +83,16 @@ for verb in (purge, size, copy):
 
 for verb in (count, pause, unpause, resume, restart, fork, stream, watch):
     workflow.add_command(verb)
+
+for verb, make in (
+    (cancel, lambda _: Cancel()),
+    (pause, lambda _: Pause()),
+    (unpause, lambda _: Unpause()),
+    (resume, lambda said: Resume(version=said["version"], force=said["force"])),
+    (restart, restart_of),
+    (fork, fork_of),
+):
+    by_query(verb, make)
 
 
 def main() -> None:

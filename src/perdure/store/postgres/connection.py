@@ -363,6 +363,10 @@ class Transaction:
             return await self._conn.fetchrow(sql, *args, timeout=ANSWER_SECONDS)
         return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
 
+    async def ask(self, sql: str, *args: Any) -> list[Any]:
+        """A statement that is made for this once, and planned with its values."""
+        return await self._conn.fetch(sql, *args, timeout=ANSWER_SECONDS)
+
     async def fetch_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """The same statement for many rows, in one round trip."""
         statement = await self._link.prepare(sql)
