@@ -100,14 +100,14 @@ def test_applied_shown_listed_and_ordered_again(perdure: Cli, parcels: str) -> N
 
 
 def test_what_has_failed_is_told_and_the_command_fails(perdure: Cli, parcels: str) -> None:
-    result = perdure("batch", "apply", "delete", "id IS NOT NULL", "--key", "k", *WHY, code=1)
-    assert lines(result.stdout)[0] == "batch k is done: delete, 4 workflows: 1 done, 0 skipped, 3 failed"
+    result = perdure("batch", "apply", "delete", "type = parcel", "--key", "k", *WHY, code=1)
+    assert lines(result.stdout)[0] == "batch k is done: delete, 3 workflows: 0 done, 0 skipped, 3 failed"
     assert lines(result.stdout)[1].startswith("  p-0: it is ")
     assert lines(result.stdout)[-1] == "to try these again: perdure batch retry k"
     perdure("batch", "apply", "terminate", "status = open", *WHY)
     again = perdure("batch", "retry", "k", "--because", "they have ended")
-    assert again.stdout == "batch k is done: delete, 4 workflows: 4 done, 0 skipped, 0 failed\n"
-    assert states(parcels, "p-0", "c-1") == ["gone", "gone"]
+    assert again.stdout == "batch k is done: delete, 3 workflows: 3 done, 0 skipped, 0 failed\n"
+    assert states(parcels, "p-0", "c-1") == ["gone", "completed"]
     assert perdure("batch", "retry", "k").stdout == again.stdout
 
 
@@ -176,36 +176,37 @@ def test_ids_or_a_query(perdure: Cli, parcels: str) -> None:
     ).stderr  # fmt: skip
 
 
+CODE = """
+from perdure import App
+shop = App('shop')
+@shop.step(name='charge')
+async def charge(order, cents): return 'x'
+@shop.step(name='weigh')
+async def weigh(): return 1
+@shop.workflow(name='checkout')
+async def checkout(order, cents=5): return {'charge': await {call}, 'cents': cents}
+"""
+
+
 def test_samples_are_replayed_on_code_that_is_here(
     perdure: Cli, parcels: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (here / "other.py").write_text(
-        "from perdure import App\n"
-        "shop = App('shop')\n"
-        "@shop.step\n"
-        "async def weigh() -> int: return 1\n"
-        "@shop.workflow(name='parcel')\n"
-        "async def parcel() -> int: return await weigh()\n"
-    )
-    (here / "same.py").write_text(
-        "from perdure import App, recv\n"
-        "shop = App('shop')\n"
-        "@shop.workflow(name='parcel')\n"
-        "async def parcel() -> object: return await recv('shipped')\n"
-    )
+    (here / "same_code.py").write_text(CODE.replace("{call}", "charge(order, cents)"))
+    (here / "other_code.py").write_text(CODE.replace("{call}", "weigh()"))
     monkeypatch.syspath_prepend(str(here))
-    play(parcels, claimed)
-    plan = ("batch", "plan", "resume", "type = parcel AND status = open", "--version", "v9")
-    same = perdure.json(*plan, "--code", "same:shop", "--samples", 9)["plan"]
-    assert {one["verdict"] for one in same["samples"]} == {"safe"}
-    assert len(same["samples"]) == 3
-    other = perdure.json(*plan, "--code", "other:shop", code=1)["plan"]
-    assert {one["verdict"] for one in other["samples"]} <= {"safe", "diverges"}
-    nobody = perdure.json(*plan)["plan"]
-    assert {one["verdict"] for one in nobody["samples"]} == {"unknown"}
-    assert "no live executor runs version 'v9'" in nobody["samples"][0]["detail"]
-    text = perdure(*plan, "--samples", 1).stdout
-    assert "samples, replayed on version v9" in text
+    plan = ("batch", "plan", "fork", "type = checkout", "--version", "v9")
+    [same] = perdure.json(*plan, "--code", "same_code:shop")["plan"]["samples"]
+    assert (same["id"], same["verdict"]) == ("c-1", "safe")
+    [other] = perdure.json(*plan, "--code", "other_code:shop", code=1)["plan"]["samples"]
+    assert (other["verdict"], other["step"], other["called"]) == ("diverges", "1", "step weigh")
+    text = lines(perdure(*plan, "--code", "other_code:shop", code=1).stdout)
+    assert text[-4:] == [
+        f"  diverges  c-1  checkout, version {other['version']}", "            at step 1",
+        f"            history  {other['recorded']}", "            code     step weigh",
+    ]  # fmt: skip
+    nobody = perdure(*plan).stdout
+    assert "unknown   c-1  checkout" in nobody
+    assert "no live executor runs version 'v9'" in nobody
     assert perdure.json(*plan, "--samples", 0)["plan"]["samples"] == []
 
 
@@ -214,9 +215,9 @@ def test_samples_are_replayed_on_code_that_is_here(
 
 def info(**more: Any) -> BatchInfo:
     fields: dict[str, Any] = {
-        "key": "k", "verb": "cancel", "options": {}, "query": "q", "state": BatchState.RUNNING, "total": 200, "done": 90,
-        "skipped": 5, "failed": 5, "waiting": 100, "rate": None, "by": "ann", "reason": "why", "closed": None,
-        "created": to_datetime(0), "updated": to_datetime(0),
+        "key": "k", "verb": "cancel", "options": {}, "query": "q", "state": BatchState.RUNNING, "total": 200,
+        "done": 90, "skipped": 5, "failed": 5, "waiting": 100, "rate": None, "by": "ann", "reason": "why",
+        "created": to_datetime(0), "updated": to_datetime(0), "closed": None,
     }  # fmt: skip
     return BatchInfo(**{**fields, **more})
 

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL in the middle of a batch, again and again, and gone on with: each target once, one line of audit."""
+"""Killed with SIGKILL in the middle of a batch, again and again: each target once, one line of audit."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,11 +12,11 @@ import perdure.sync
 from perdure import App, Client, Codec
 from perdure.batches import BatchState, Cancel, Delete, Fate, Fork, Pause, Restart, Resume, Terminate, Unpause
 from perdure.errors import BatchConflict, BatchNotFound, ConfigError, LostAnswer, NotDurable, QueryError
-from perdure.model.batches import Applied, BatchRow
+from perdure.model.batches import LEASE, Applied, BatchRow
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Kind
 from perdure.model.states import Reason, Status
-from perdure.model.writes import Hold
+from perdure.model.writes import Hold, Reopen
 from perdure.operations import batches
 from perdure.operations.batches import LOOKS_MAX, BatchOrder, Work
 from perdure.operations.look import Order
@@ -25,7 +24,7 @@ from perdure.store.base import Store
 from perdure.testing.crash import Crashed
 from tests.runtime.moving import run_of, store_of, trip
 from tests.runtime.support import Ledger, row, until
-from tests.store.build import close, one, outside, record, rewind, running, start, unit
+from tests.store.build import close, one, outside, record, running, start, unit
 
 WHY = "v2 loses orders"
 token = TokenMaker()
@@ -158,9 +157,13 @@ async def test_a_key_with_another_order_is_refused_showing_both(client: Client, 
 )
 async def test_what_cannot_be_ordered(client: Client, how: dict[str, Any], said: str) -> None:
     fields = {"verb": Cancel(), "query": "status = open", "reason": WHY, "key": None, "rate": None, **how}
-    with pytest.raises(ConfigError, match=said):
+
+    async def ordered() -> None:
         batch = client.batch(fields["verb"], fields["query"], reason=fields["reason"], key=fields["key"])
         await batch.apply(rate=fields["rate"])
+
+    with pytest.raises(ConfigError, match=said):
+        await ordered()
     assert await client.batches() == []
 
 
@@ -227,7 +230,7 @@ async def test_verbs_do_to_each_what_they_do_by_hand(client: Client, store: Stor
     assert await apply(Fork(step="#1", version="v9"), ["p", "end"]) == {
         "p": "done: begun as p-2", "end": "done: begun as end-3",
     }  # fmt: skip
-    assert (await row_of(store, "p-2")).version == ""
+    assert (await row_of(store, "p-2")).version == "v9"
     assert await apply(Terminate(), ["t", "end"]) == {"t": "done: terminated", "end": "skipped: it is failed"}
     assert await apply(Delete(), ["t", "p"]) == {
         "t": "done: deleted", "p": "failed: it is held, and only what has ended is deleted: cancel it first",
@@ -252,7 +255,7 @@ async def test_resumed_work_runs(app: App, ledger: Ledger) -> None:
             await workflow.handle(f"t{n}").send("now", "go")
             assert await workflow.handle(f"t{n}").result(timeout=20) == ["ann", "flight!", "hotel!", "now", "taxi!"]
         _, kept = await run_of(app, "t0", 2)
-        assert [r.shown for r in kept if r.kind is Kind.CUT][0].endswith(": it was a slip")
+        assert next(r.shown for r in kept if r.kind is Kind.CUT).endswith(": it was a slip")
     assert len(ledger) == 15, "no step ran twice"
 
 
@@ -362,12 +365,6 @@ class Dying:
         return write
 
 
-class Small(Cancel, frozen=True):
-    """A cancel in small chunks."""
-
-    chunk = 3
-
-
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cancel, "chunk", 3)
@@ -439,54 +436,51 @@ async def test_who_orders_the_same_meanwhile_follows_and_takes_over_when_nothing
     client: Client, store: Store
 ) -> None:
     await queued(store, *IDS)
-    await begun(store, b"dead" * 4)
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        await asyncio.sleep(0)
-
-    found, made = await batches.create(store, order(), token, b"next" * 4)
-    assert not made
-    work = Work(store, found, b"next" * 4, token, sleep=sleep)
-    assert (await work.step()).done == 0
-    assert slept == [1.0], "it is another's for some seconds"
-    late = Later(store, 6_000_000)
-    work = Work(cast("Store", late), found, b"next" * 4, token, sleep=sleep)
+    clock = Clocked(store, NOW)
+    await clock.begun(b"dead" * 4)
+    work = await clock.begun(b"next" * 4)
+    assert (await work.step()).done == 0, "it is another's for some seconds"
     assert (await to_the_end(work)).done == 8
+    assert (clock.slept, clock.now) == ([1.0] * 5, NOW + LEASE)
 
 
-class Later:
-    """A store whose clock is ahead, or goes as it is told."""
+class Clocked:
+    """A store whose clock goes as the test says; ``sleep`` puts it forward."""
 
-    def __init__(self, store: Store, ahead: int = 0, now: int | None = None) -> None:
+    def __init__(self, store: Store, now: int) -> None:
         self.app = store.app
         self.now = now
+        self.slept: list[float] = []
         self._store = store
-        self._ahead = ahead
 
     @property
     def batches(self) -> Any:
-        return Later(self._store.batches, self._ahead) if self.now is None else self  # type: ignore[arg-type]
+        return self
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += round(seconds * 1e6)
 
     def __getattr__(self, name: str) -> Any:
-        of: Any = self._store
-        if self.now is not None and name in ("create", "apply", "change", "get", "targets"):
-            of = self._store.batches
-        method = getattr(of, name)
+        own = ("create", "apply", "change", "get", "targets", "audits")
+        method = getattr(self._store.batches if name in own else self._store, name)
         if name not in ("create", "apply", "change", "poll"):
             return method
 
         async def call(*args: Any, **named: Any) -> Any:
-            import time
-
-            now = self.now if self.now is not None else time.time_ns() // 1000 + self._ahead
-            return await method(*args, **named, now=now)
+            return await method(*args, **named, now=self.now)
 
         return call
 
+    async def begun(self, owner: bytes, **more: Any) -> Work:
+        made, _ = await batches.create(cast("Store", self), order(**more), token, owner)
+        return self.work(made, owner)
 
-Later.app = "shop"  # type: ignore[attr-defined]  # of the part without one
+    def work(self, row: BatchRow, owner: bytes) -> Work:
+        return Work(cast("Store", self), row, owner, token, sleep=self.sleep)
+
+
+NOW = 1_900_000_000_000_000
 
 
 @pytest.mark.usefixtures("small")
@@ -571,13 +565,8 @@ class Meddling:
     async def apply(self, *args: Any) -> Applied:
         self.applied += 1
         if self.applied <= self._times:
-            seen = await row_of(self._store, "h")
-            claim = seen.claim
-            again = rewind("h", 1, claim=token(), run=seen.run)
-            if seen.status is Status.HELD:
-                assert await self._store.rewind(seen, again)
-            else:
-                await one(self._store, unit("h", claim, run=seen.run, change=Hold(Reason.POLICY, "why")))
+            other = Reopen(nonce=token(), verb="meddle", shown="by bob", at=0)
+            assert await self._store.reopen(await row_of(self._store, "h"), other)
         return await self._store.batches.apply(*args)
 
     def __getattr__(self, name: str) -> Any:
@@ -642,52 +631,36 @@ async def test_watched_from_elsewhere(client: Client, store: Store) -> None:
 async def test_the_rate_holds_by_the_databases_clock_and_across_a_resumption(client: Client, store: Store) -> None:
     """25 a second: chunks of two. What a window of a second saw is never more than the rate and one chunk."""
     await queued(store, *(f"w{n:03}" for n in range(100)))
-    clock = Later(store, now=1_900_000_000_000_000)
-    began = clock.now or 0
+    clock = Clocked(store, NOW)
+    work = await clock.begun(b"1" * 16, rate=25.0)
     when: list[tuple[int, int]] = []
-
-    async def sleep(seconds: float) -> None:
-        clock.now = (clock.now or 0) + round(seconds * 1e6)
-
-    def work_of(row: BatchRow, owner: bytes) -> Work:
-        return Work(cast("Store", clock), row, owner, token, sleep=sleep)
-
-    made, _ = await batches.create(cast("Store", clock), order(rate=25.0), token, b"1" * 16)
-    work = work_of(made, b"1" * 16)
     while not work.finished:
-        if work.row.done == 50 and work._owner == b"1" * 16:  # its process dies; another goes on at once
+        if work.row.done == 50 and work.row.owner == b"1" * 16:  # its process dies; another goes on at once
             row = await batches.take(cast("Store", clock), "k", Order(by="bob"), token, b"2" * 16)
-            work = work_of(row, b"2" * 16)
+            work = clock.work(row, b"2" * 16)
         before = work.row.done
         await work.step()
         if work.row.done > before:
-            when.append((clock.now or 0, work.row.done - before))
+            when.append((clock.now, work.row.done - before))
     assert sum(count for _, count in when) == 100
     assert {count for _, count in when} == {2}
     for at, _ in when:
         assert sum(count for other, count in when if at <= other < at + 1_000_000) <= 25 + 2
-    assert when[-1][0] - began == 98 * 40_000
+    assert when[-1][0] - NOW >= 49 * 80_000
 
 
 async def test_a_rate_below_one(client: Client, store: Store) -> None:
     await queued(store, "a", "b")
-    clock = Later(store, now=1_900_000_000_000_000)
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        clock.now = (clock.now or 0) + round(seconds * 1e6)
-
-    made, _ = await batches.create(cast("Store", clock), order(rate=0.25), token, b"1" * 16)
-    await to_the_end(Work(cast("Store", clock), made, b"1" * 16, token, sleep=sleep))
-    assert slept == [1.0] * 4
+    clock = Clocked(store, NOW)
+    await to_the_end(await clock.begun(b"1" * 16, rate=0.25))
+    assert clock.slept == [1.0] * 4
 
 
 # -- the other face
 
 
-def test_the_same_without_await(sync_app: perdure.sync.App, tmp_path: Path) -> None:
-    @sync_app.workflow
+def test_the_same_without_await(sync_app: perdure.sync.App) -> None:
+    @sync_app.workflow(name="nothing")
     def nothing() -> None:
         perdure.sync.recv("never")
 

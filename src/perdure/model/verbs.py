@@ -87,7 +87,7 @@ class Resume(Verb, frozen=True):
 
 
 class Restart(Verb, frozen=True):
-    """Begin anew under other ids, with the same names and inputs. ``terminate``: end the old ones in the same commit."""
+    """Begin anew under other ids, with the same names and input. ``terminate``: end the old ones in the same commit."""
 
     name = "restart"
     closed = True
