@@ -53,7 +53,8 @@ class Batch:
         ``patience``: seconds to wait for executors. Raises ``QueryError``, showing where, ``ConfigError``.
         """
         order = partial(batches.plan, order=self._order, samples=samples, seed=seed, patience=patience)
-        return await _do(self._home, "plan", order)
+        plan: BatchPlan = await _do(self._home, "plan", order)
+        return plan
 
     async def apply(
         self, *, rate: float | None = None, again: bool = False, progress: Progress | None = None
@@ -87,7 +88,8 @@ class BatchHandle:
 
     async def info(self) -> BatchInfo:
         """How it stands. Raises ``BatchNotFound``."""
-        return await _do(self._home, "info", partial(batches.info, key=self.key))
+        info: BatchInfo = await _do(self._home, "info", partial(batches.info, key=self.key))
+        return info
 
     async def watch(self) -> AsyncIterator[BatchInfo]:
         """How it stands now, and after each change, until nothing more will come of it. Raises ``BatchNotFound``."""
@@ -132,7 +134,8 @@ class BatchHandle:
     async def cancel(self, *, reason: str = "") -> BatchInfo:
         """Act on no more targets; final. What is done stays done. Raises ``BatchNotFound``."""
         order = Order(by=who(), reason=reason)
-        return await _do(self._home, "cancel", partial(batches.cancel, key=self.key, order=order))
+        info: BatchInfo = await _do(self._home, "cancel", partial(batches.cancel, key=self.key, order=order))
+        return info
 
     def __repr__(self) -> str:
         return f"<BatchHandle {self.key!r}>"

@@ -10,17 +10,15 @@ import click
 from perdure.cli.batches import apply_verb
 from perdure.cli.target import Given
 from perdure.errors import ConfigError
-from perdure.model.verbs import Fork, Restart, Verb
+from perdure.model.verbs import Cancel, Fork, Pause, Restart, Resume, Unpause, Verb
 
 
-def restart_of(said: dict[str, Any]) -> Restart:
-    """What ``workflow restart`` was told, of many."""
+def _restart(said: dict[str, Any]) -> Restart:
     _refuse(said, "new")
     return Restart(terminate=said["terminate"])
 
 
-def fork_of(said: dict[str, Any]) -> Fork:
-    """What ``workflow fork`` was told, of many."""
+def _fork(said: dict[str, Any]) -> Fork:
     _refuse(said, "new", "input_")
     return Fork(step=said["step"], version=said["version"])
 
@@ -32,9 +30,20 @@ def _refuse(said: dict[str, Any], *names: str) -> None:
             raise ConfigError(f"{option} is for one workflow, and --query may name many; leave it out")
 
 
-def by_query(command: click.Command, make: Callable[[dict[str, Any]], Verb]) -> None:
+# What each command was told, as the verb of a batch.
+VERBS: dict[str, Callable[[dict[str, Any]], Verb]] = {
+    "cancel": lambda _: Cancel(),
+    "pause": lambda _: Pause(),
+    "unpause": lambda _: Unpause(),
+    "resume": lambda said: Resume(version=said["version"], force=said["force"]),
+    "restart": _restart,
+    "fork": _fork,
+}
+
+
+def by_query(command: click.Command) -> None:
     """Let a command that takes ids take ``--query`` instead: then it is ``batch apply``, under the same rules."""
-    inner = command.callback
+    inner, make = command.callback, VERBS[command.name or ""]
     assert inner is not None, "every command does something"
     named = {parameter.name for parameter in command.params}
     adds = [

@@ -8,7 +8,7 @@ import click
 
 import perdure
 from perdure.cli.batches import batch
-from perdure.cli.by_query import by_query, fork_of, restart_of
+from perdure.cli.by_query import by_query
 from perdure.cli.check import check
 from perdure.cli.counting import count
 from perdure.cli.db import db
@@ -28,7 +28,6 @@ from perdure.cli.upkeep import copy, purge, size
 from perdure.cli.watching import stream, watch
 from perdure.cli.workflows import cancel, workflow
 from perdure.errors import PerdureError
-from perdure.model.verbs import Cancel, Pause, Resume, Unpause
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in MEANINGS.items())
 
@@ -84,15 +83,8 @@ for verb in (purge, size, copy):
 for verb in (count, pause, unpause, resume, restart, fork, stream, watch):
     workflow.add_command(verb)
 
-for verb, make in (
-    (cancel, lambda _: Cancel()),
-    (pause, lambda _: Pause()),
-    (unpause, lambda _: Unpause()),
-    (resume, lambda said: Resume(version=said["version"], force=said["force"])),
-    (restart, restart_of),
-    (fork, fork_of),
-):
-    by_query(verb, make)
+for verb in (cancel, pause, unpause, resume, restart, fork):
+    by_query(verb)
 
 
 def main() -> None:

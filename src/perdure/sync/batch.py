@@ -54,7 +54,8 @@ class Batch:
         ``patience``: seconds to wait for executors. Raises ``QueryError``, showing where, ``ConfigError``.
         """
         order = partial(batches.plan, order=self._order, samples=samples, seed=seed, patience=patience)
-        return _do(self._home, "plan", order)
+        plan: BatchPlan = _do(self._home, "plan", order)
+        return plan
 
     def apply(self, *, rate: float | None = None, again: bool = False, progress: Progress | None = None) -> BatchInfo:
         """Freeze what the query names now, and carry it out to the end, here; what came of it.
@@ -86,7 +87,8 @@ class BatchHandle:
 
     def info(self) -> BatchInfo:
         """How it stands. Raises ``BatchNotFound``."""
-        return _do(self._home, "info", partial(batches.info, key=self.key))
+        info: BatchInfo = _do(self._home, "info", partial(batches.info, key=self.key))
+        return info
 
     def watch(self) -> Iterator[BatchInfo]:
         """How it stands now, and after each change, until nothing more will come of it. Raises ``BatchNotFound``."""
@@ -131,7 +133,8 @@ class BatchHandle:
     def cancel(self, *, reason: str = "") -> BatchInfo:
         """Act on no more targets; final. What is done stays done. Raises ``BatchNotFound``."""
         order = Order(by=who(), reason=reason)
-        return _do(self._home, "cancel", partial(batches.cancel, key=self.key, order=order))
+        info: BatchInfo = _do(self._home, "cancel", partial(batches.cancel, key=self.key, order=order))
+        return info
 
     def __repr__(self) -> str:
         return f"<BatchHandle {self.key!r}>"

@@ -1,7 +1,7 @@
 """What a bad version has left, by program: looked at first, moved, and what failed tried again."""
 import perdure.sync
-from perdure import BatchInfo, Client
-from perdure.batches import Cancel, Resume
+from perdure import Client
+from perdure.batches import BatchInfo, Cancel, Resume
 
 async def move_back(client: Client, good: str, bad: str) -> BatchInfo:
     batch = client.batch(Resume(version=good), f"version = '{bad}' AND problem IS NOT NULL", reason="bad rollout")

@@ -24,8 +24,6 @@ create table perdure.batch (
     nonce bytea not null,
     primary key (app, key)
 );
-create index batch_created on perdure.batch (app, created);
-create index batch_closed on perdure.batch (app, closed) where closed is not null;
 
 create table perdure.batch_target (
     app text collate "C" not null,

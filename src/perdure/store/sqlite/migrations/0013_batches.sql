@@ -24,8 +24,6 @@ create table batch (
     nonce blob not null,
     primary key (app, key)
 ) strict, without rowid;
-create index batch_created on batch (app, created);
-create index batch_closed on batch (app, closed) where closed is not null;
 
 create table batch_target (
     app text not null,

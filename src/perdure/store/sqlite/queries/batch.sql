@@ -69,7 +69,7 @@ select 1 from audit where app = ?1 and batch = ?2 and id = '' and nonce = ?3
 
 -- The batch that was closed first, before ?2.
 -- name: batch_old
-select key from batch indexed by batch_closed where app = ?1 and closed is not null and closed <= ?2
+select key from batch where app = ?1 and closed is not null and closed <= ?2
 order by closed limit 1
 
 -- Forgets up to ?3 of the targets of a batch.
