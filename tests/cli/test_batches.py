@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure import App, Event
+from perdure import App
 from perdure.cli import progress
 from perdure.cli.output import glyphs
 from perdure.model.batches import BatchInfo, BatchState
 from perdure.model.info import to_datetime
 from perdure.store.open import open_store
-from tests.cli.conftest import Cli, play
+from tests.cli.conftest import PERDURE, Cli, play
 
 WHY = ("--reason", "over", "--yes")
-stage = Event[str]("stage")
 
 
 @pytest.fixture
@@ -122,7 +123,25 @@ def test_lines_for_programs(perdure: Cli, parcels: str) -> None:
     assert perdure("batch", "resume", found[0]["key"], "-o", "ids").stdout == found[0]["key"] + "\n"
 
 
-def test_cancelled(perdure: Cli, parcels: str) -> None:
+def test_interrupted_it_is_gone_on_with_by_the_same_command(perdure: Cli, parcels: str, here: Path) -> None:
+    order = ("batch", "apply", "terminate", "type = parcel", "--key", "k", "--rate", "0.5", *WHY)
+    process = subprocess.Popen(
+        [*PERDURE, *order, "-d", parcels, "-o", "jsonl"], cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["batch"]["done"] == 1
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert "interrupted with 2 left; to go on: perdure batch resume k" in errors
+    perdure("batch", "cancel", "k")
+    again = perdure(*order, code=1)
+    assert again.stdout == "batch k is cancelled: terminate, 3 workflows: 1 done, 0 skipped, 0 failed, 2 left\n"
+    assert "which is final" in perdure("batch", "resume", "k", code=1).stderr
+
+
+def test_what_is_over_or_not_there(perdure: Cli, parcels: str) -> None:
     key = perdure("batch", "apply", "cancel", "type = parcel", *WHY, "-o", "ids").stdout.strip()
     done = perdure("batch", "cancel", key, code=1)
     assert "it was done already: nothing was left to cancel" in done.stderr

@@ -37,6 +37,8 @@ from perdure.store.postgres.search import PostgresSearch, Searching
 from perdure.store.postgres.text import placed
 from perdure.store.tables import OWNED
 
+FREEZE_SECONDS = 600  # a million targets took fifteen
+
 
 class PostgresBatches:
     """The batches of one app, on a connection of their own: no claim waits for a chunk."""
@@ -74,7 +76,8 @@ class PostgresBatches:
                     await _audit(tx, place, [line])
                 return row, row.nonce == new.nonce
             search = PostgresSearch(app, at, place.schema)
-            [found] = await tx.ask(search.frozen(query, new.key, TARGETS_MAX + 1), *search.arguments)
+            freeze = search.frozen(query, new.key, TARGETS_MAX + 1)
+            [found] = await tx.ask(freeze, *search.arguments, seconds=FREEZE_SECONDS)
             row = batched.frozen(batched.batch(await tx.fetchrow(sql["batch_get"], app, new.key)), found[0])
             await tx.fetch(sql["batch_change"], app, *batched.changed(row))
             return row, True
