@@ -14,7 +14,7 @@ from perdure.operations import batches
 from perdure.operations.batches import BatchOrder, Work
 from perdure.operations.look import Order
 from perdure.store.base import Store
-from tests.store.build import outside, record, running, start, unit
+from tests.store.build import dump, outside, record, running, start, unit
 
 WHY = "v2 loses orders"
 NOW = 1_900_000_000_000_000
@@ -99,3 +99,10 @@ class Clocked:
 
     def work(self, row: BatchRow, owner: bytes) -> Work:
         return Work(cast("Store", self), row, owner, token, sleep=self.sleep)
+
+
+async def tables(store: Store) -> Any:
+    """All rows of all tables."""
+    made: Any = store
+    made.test_url = getattr(getattr(store, "_writing", None), "url", "")
+    return await dump(store)

@@ -15,11 +15,11 @@ from perdure.model.states import Reason, Status
 from perdure.model.writes import Hold
 from perdure.operations import batch_plans
 from perdure.runtime.requests import serve_requests
-from perdure.store.base import Store
+from tests.runtime.batching import tables
 from tests.runtime.deploys import begun, build, comment, first
 from tests.runtime.moving import store_of
 from tests.runtime.support import Ledger, executor
-from tests.store.build import close, dump, outside, record, running, start, unit
+from tests.store.build import close, outside, record, running, start, unit
 
 T = TypeVar("T")
 WHY = "v1 is bad"
@@ -87,12 +87,6 @@ async def test_nothing_is_frozen_or_changed_by_a_plan(app: App) -> None:
         for verb in (Cancel(), Unpause(), Resume(version="v9"), Fork(version="v9")):
             await client.batch(verb, "status = open", reason=WHY).plan(patience=0.1)
         assert await tables(store) == before
-
-
-async def tables(store: Store) -> Any:
-    made: Any = store
-    made.test_url = getattr(getattr(store, "_writing", None), "url", "")
-    return await dump(store)
 
 
 async def test_samples_that_go_on_there_are_safe(database: str, ledger: Ledger) -> None:

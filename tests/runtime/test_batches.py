@@ -26,6 +26,7 @@ from tests.runtime.batching import (
     queued,
     row_of,
     statuses,
+    tables,
     to_the_end,
     token,
     told,
@@ -59,7 +60,13 @@ async def test_ordered_twice_it_is_answered_with_the_first(client: Client, store
     batch = client.batch(Cancel(), "status = open OR status = closed", reason=WHY)
     first = await batch.apply()
     await queued(store, "b")
+    before = await tables(store)
     assert await batch.apply() == first
+    after = await tables(store)
+    assert {name for name in before if before[name] != after[name]} == {"audit"}
+    for ask in (client.batch_handle(first.key).retry, client.batch_handle(first.key).resume):
+        assert await ask() == first
+    assert await tables(store) == after
     assert await client.batch(Cancel(), " status = open OR status = closed ", reason=WHY).apply() == first
     assert await statuses(store, "b") == ["queued"]
     another = await batch.apply(again=True)

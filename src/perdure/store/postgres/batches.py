@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from perdure.errors import ConfigError
 from perdure.model.acts import (
@@ -36,6 +36,14 @@ from perdure.store.postgres.owned import forget_sql
 from perdure.store.postgres.search import PostgresSearch, Searching
 from perdure.store.postgres.text import placed
 from perdure.store.tables import OWNED
+
+
+class Doing(NamedTuple):
+    """An act that is to be carried out, and its workflow as it is."""
+
+    act: Act
+    row: WorkflowRow
+
 
 FREEZE_SECONDS = 600  # a million targets took fifteen
 
@@ -174,67 +182,66 @@ async def _carry_out(
     await tx.fetch(place.sql["lock"], place.app, ids)
     before = {r[0]: rows.workflow(r) for r in await tx.fetch(place.sql["rows"], place.app, ids)}
     came: dict[str, Settled] = {}
-    doing: list[tuple[Act, WorkflowRow]] = []
+    doing: list[Doing] = []
     for act in acts:
         row = before.get(act.id)
         hindered = batched.hindrance(act, row)
         if hindered is not None or row is None:
             came[act.id] = hindered or NOT_AS_SEEN
         else:
-            doing.append((act, row))
-    await _end(tx, place, doing, now)
-    await _reopen(tx, place, doing, now)
-    deleted = await _delete(tx, place, [row for act, row in doing if isinstance(act, DeleteIt)])
+            doing.append(Doing(act, row))
+    for together in TOGETHER:
+        came |= await together(tx, place, doing, now)
     for act, row in doing:
-        if isinstance(act, DeleteIt):
-            kept = act.id not in deleted
-            came[act.id] = Settled(Fate.FAILED, batched.NEEDED) if kept else batched.done(act, row)
-        else:
+        if act.id not in came:
             came[act.id] = await _one(tx, place, act, row, now)
     return before, came
 
 
-async def _end(tx: Transaction, place: Place, doing: Sequence[tuple[Act, WorkflowRow]], now: int) -> None:
+async def _end(tx: Transaction, place: Place, doing: Sequence[Doing], now: int) -> dict[str, Settled]:
     """Cancel and terminate, as ``commands.end`` does for one; tell those who hold theirs."""
     sql, app = place.sql, place.app
-    told = [
-        (app, act.id, act.nonce, act.reason) for act, row in doing if isinstance(act, CancelIt) and batched.hears(row)
-    ]
+    told: list[tuple[Any, ...]] = []
+    ends: list[tuple[Any, ...]] = []
+    ended: list[Doing] = []
+    came: dict[str, Settled] = {}
+    for one in doing:
+        act, row = one
+        match act:
+            case CancelIt() if batched.hears(row):
+                told.append((app, act.id, act.nonce, act.reason))
+            case CancelIt():
+                ended.append(one)
+                ends.append((app, act.id, CODE[Status.CANCELLED], row.claim, act.reason, row.detail, now))
+            case TerminateIt():
+                ended.append(one)
+                ends.append((app, act.id, CODE[Status.TERMINATED], act.nonce, row.cancel, act.reason, now))
+            case _:
+                continue
+        came[act.id] = batched.done(act, row)
     if told:
         await tx.fetch_many(sql["wake_one"], told)
-    ends: list[tuple[Any, ...]] = []
-    ended: list[tuple[Act, WorkflowRow]] = []
-    for act, row in doing:
-        if isinstance(act, TerminateIt):
-            ends.append((app, act.id, CODE[Status.TERMINATED], act.nonce, row.cancel, act.reason, now))
-        elif isinstance(act, CancelIt) and not batched.hears(row):
-            ends.append((app, act.id, CODE[Status.CANCELLED], row.claim, act.reason, row.detail, now))
-        else:
-            continue
-        ended.append((act, row))
-    if not ended:
-        return
-    ids = [act.id for act, _ in ended]
-    await tx.fetch_many(sql["workflow_end"], ends)
-    await tx.fetch_many(sql["wake_clear"], [(app, id) for id in ids])
-    await tx.fetch_many(sql["watch_clear"], [(app, id) for id in ids])
-    await tx.fetch(sql["wake_watchers"], app, ids, [act.nonce for act, _ in ended])
-    parents = [(app, row.parent, act.nonce, None) for act, row in ended if row.parent is not None]
-    if parents:
-        await tx.fetch_many(sql["wake_one"], parents)
+    if ended:
+        ids = [act.id for act, _ in ended]
+        await tx.fetch_many(sql["workflow_end"], ends)
+        await tx.fetch_many(sql["wake_clear"], [(app, id) for id in ids])
+        await tx.fetch_many(sql["watch_clear"], [(app, id) for id in ids])
+        await tx.fetch(sql["wake_watchers"], app, ids, [act.nonce for act, _ in ended])
+        if parents := [(app, row.parent, act.nonce, None) for act, row in ended if row.parent is not None]:
+            await tx.fetch_many(sql["wake_one"], parents)
+    return came
 
 
-async def _reopen(tx: Transaction, place: Place, doing: Sequence[tuple[Act, WorkflowRow]], now: int) -> None:
+async def _reopen(tx: Transaction, place: Place, doing: Sequence[Doing], now: int) -> dict[str, Settled]:
     """Queue, as ``commands.reopen`` does for one."""
     sql, app = place.sql, place.app
-    acts = [(act, row) for act, row in doing if isinstance(act, ReopenIt)]
-    if not acts:
-        return
     records: list[tuple[Any, ...]] = []
     queued: list[tuple[Any, ...]] = []
-    for act, row in acts:
-        order = act.order
-        seq = row.last_seq + 1
+    came: dict[str, Settled] = {}
+    for act, row in doing:
+        if not isinstance(act, ReopenIt):
+            continue
+        order, seq = act.order, row.last_seq + 1
         version = row.version if order.version is None else order.version
         record = Record(seq, "", Kind.DECISION, order.verb, order.at, shown=order.shown)
         records.append((
@@ -242,25 +249,34 @@ async def _reopen(tx: Transaction, place: Place, doing: Sequence[tuple[Act, Work
             record.outcome.value, None, record.attempt, record.shown, None, version, order.nonce,
         ))  # fmt: skip
         queued.append((app, act.id, order.nonce, now, order.version, order.at_once, seq, order.back))
-    await tx.fetch_many(sql["history_mark"], records)
-    await tx.fetch_many(sql["workflow_reopen"], queued)
+        came[act.id] = batched.done(act, row)
+    if came:
+        await tx.fetch_many(sql["history_mark"], records)
+        await tx.fetch_many(sql["workflow_reopen"], queued)
+    return came
 
 
-async def _delete(tx: Transaction, place: Place, found: Sequence[WorkflowRow]) -> set[str]:
+async def _delete(tx: Transaction, place: Place, doing: Sequence[Doing], now: int) -> dict[str, Settled]:
     """Those of which nobody may still ask for the outcome are gone, as by a purge."""
-    if not found:
-        return set()
     sql, app = place.sql, place.app
-    ids, runs = [row.id for row in found], [row.run for row in found]
+    asked = [(act, row) for act, row in doing if isinstance(act, DeleteIt)]
+    if not asked:
+        return {}
+    ids, runs = [row.id for _, row in asked], [row.run for _, row in asked]
     gone = [r[0] for r in await tx.fetch(sql["purge_lock"], app, ids, runs)]
     if gone:
         for table, owner in OWNED:
             await tx.fetch(placed(forget_sql(table, owner), place.schema), app, gone)
-    return set(gone)
+    kept = Settled(Fate.FAILED, batched.NEEDED)
+    return {act.id: batched.done(act, row) if act.id in gone else kept for act, row in asked}
+
+
+TOGETHER = (_end, _reopen, _delete)
+"""What is done for all acts of a kind at once: each takes those of its kind, and says what came of them."""
 
 
 async def _one(tx: Transaction, place: Place, act: Act, row: WorkflowRow, now: int) -> Settled:
-    """What is done for one at a time; what was done together already is only told of."""
+    """What is done for one at a time, by what does it for a command."""
     link = cast("Link", Inside(tx))
     done = True
     match act:
@@ -271,7 +287,7 @@ async def _one(tx: Transaction, place: Place, act: Act, row: WorkflowRow, now: i
         case ForkIt(source=source, start=start, mark=mark, end=end):
             done = await commands.fork(link, place, source, start, mark, end, now) is None
         case _:
-            pass
+            raise AssertionError(f"no act of this kind is carried out: {act!r}")
     return batched.done(act, row) if done else NOT_AS_SEEN
 
 
