@@ -1,6 +1,7 @@
 """Perdure: durable workflows for Python that survive any crash, any deploy and any operator, with no server to run."""
 
 from perdure.api.app import App
+from perdure.api.batch import Batch, BatchHandle
 from perdure.api.client import Client
 from perdure.api.deployment import DeploymentHandle
 from perdure.api.handle import Handle
@@ -16,6 +17,7 @@ from perdure.api.step import Step
 from perdure.api.streams import close_stream, track, write_stream
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
+from perdure.model.batches import BatchInfo, BatchPlan, TargetInfo
 from perdure.model.deployments import DeploymentChange, DeploymentInfo, DeploymentResult, VersionInfo
 from perdure.model.durations import Duration
 from perdure.model.info import Problem, WorkflowInfo
@@ -33,6 +35,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Batch",
+    "BatchHandle",
+    "BatchInfo",
+    "BatchPlan",
     "Client",
     "Codec",
     "Count",
@@ -62,6 +68,7 @@ __all__ = [
     "Status",
     "Step",
     "Stream",
+    "TargetInfo",
     "Topic",
     "VersionInfo",
     "Workflow",

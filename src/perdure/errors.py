@@ -22,6 +22,8 @@
         ├── ScheduleConflict         a schedule is in the way: its name, its workflow that runs, or the code
         ├── VersionNotFound          the app has no version of its code of that name
         ├── DeploymentConflict       a version's state, its executors, its work or another change is in the way
+        ├── BatchNotFound            no batch of that key
+        ├── BatchConflict            the key is another batch's, or the batch was cancelled
         ├── ExecutorAlive            what it holds is its own: it renews its lease
         ├── WorkflowFailed           the outcome of a workflow that did not complete
         │   ├── WorkflowCancelled
@@ -151,6 +153,14 @@ class VersionNotFound(PerdureError):
 
 class DeploymentConflict(PerdureError):
     """A change of a deployment was refused: by a version's state, executors or work, or by a change meanwhile."""
+
+
+class BatchNotFound(PerdureError):
+    """The app has no batch of that key."""
+
+
+class BatchConflict(PerdureError):
+    """The key is that of a batch with another verb, query or options; or the batch was cancelled, which is final."""
 
 
 class WorkflowFailed(PerdureError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store import (
+    test_batches,
     test_claim,
     test_commands,
     test_commit,
@@ -22,7 +23,7 @@ from tests.store import (
 pytestmark = [pytest.mark.postgres, pytest.mark.sampled(20)]
 
 for _module in (
-    test_claim, test_commands, test_commit, test_decisions, test_deployments, test_executors, test_moves, test_reads,
-    test_repeats, test_rewind, test_strays, test_versions,
+    test_batches, test_claim, test_commands, test_commit, test_decisions, test_deployments, test_executors, test_moves,
+    test_reads, test_repeats, test_rewind, test_strays, test_versions,
 ):  # fmt: skip
     globals().update({f"{name}": test for name, test in vars(_module).items() if name.startswith("test_")})

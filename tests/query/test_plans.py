@@ -10,7 +10,7 @@ import pytest
 
 from perdure.query.conditions import where
 from perdure.query.read import read_query
-from perdure.store.postgres import PostgresStore, search
+from perdure.store.postgres import PostgresStore, occasional
 from perdure.store.postgres.search import PostgresSearch
 from perdure.store.sqlite import SQLiteStore
 from perdure.store.sqlite.search import SQLiteSearch
@@ -45,6 +45,7 @@ select 'app', 'w' || i, 1, x'', 'flow-' || i % 5, case when i % 20 = 0 then 'v2'
 from (with recursive n (i) as (select 1 union all select i + 1 from n where i < {n})
     select i, json_extract('[5, 5, 5, 5, 5, 5, 5, 6, 3, 4]', '$[' || (i * 37 % 100 / 10) || ']') as s from n)"""
 N = 20_000
+USES = ("count", "frozen", "list")
 
 
 async def explained(store: Any, sql: str, arguments: list[Any]) -> str:
@@ -62,10 +63,14 @@ async def test_the_runbooks_questions_go_by_an_index(store: Any) -> None:
         await store._writing.raw(lambda conn: conn.execute(FILL.format(n=N)))
         await store._writing.raw(lambda conn: conn.execute("vacuum analyze perdure.workflow"), transacts=True)
     for text, index in BY_INDEX.items():
-        for use in ("count",) if isinstance(store, SQLiteStore) and "completed" in text else ("count", "list"):
+        uses = ("count", "frozen") if isinstance(store, SQLiteStore) and "completed" in text else USES
+        for use in uses:
             asked = SQLiteSearch("app", T) if isinstance(store, SQLiteStore) else PostgresSearch("app", T)
             query = read_query(text, "app")
-            sql = asked.count(query) if use == "count" else asked.page(query, 5000, None)
+            sql = asked.page(query, 5000, None) if use == "list" else asked.count(query)
+            if use == "frozen":  # as the targets of a batch
+                asked = type(asked)("app", T)
+                sql = asked.frozen(query, "k", N)
             plan = await explained(store, sql, asked.arguments)
             assert re.search(rf"\b{index}\b", plan), f"{use} of {text}:\n{plan}"
             assert not re.search(r"Seq Scan on workflow|SCAN c", plan), f"{use} of {text}:\n{plan}"
@@ -79,10 +84,10 @@ async def test_a_question_has_a_connection_of_its_own_while_somebody_asks(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long one delays neither claims nor leases, and nothing is held open for those that may come."""
-    monkeypatch.setattr(search, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(occasional, "IDLE_SECONDS", 0.0)
     rested = asyncio.Event()
-    rest = search.Searching._rest
-    monkeypatch.setattr(search.Searching, "_rest", lambda self: (rest(self), rested.set()))
+    rest = occasional.Occasional._rest
+    monkeypatch.setattr(occasional.Occasional, "_rest", lambda self: (rest(self), rested.set()))
     store = PostgresStore(postgres_url, "app")
     await store.open()
     await store.migrate()
@@ -102,9 +107,9 @@ async def test_a_question_has_a_connection_of_its_own_while_somebody_asks(
     rested.clear()
     await slow
     await rested.wait()
-    assert searching._resting is not None  # let go by itself, and made again by the next
-    await searching._resting
-    assert searching._link._conn is None
+    assert searching._own._resting is not None  # let go by itself, and made again by the next
+    await searching._own._resting
+    assert searching._own._link._conn is None
     assert len((await store.list(where())).rows) == 2
     await store.close()
     await store.close()

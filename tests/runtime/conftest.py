@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 import perdure.sync
-from perdure import App
+from perdure import App, Client
+from perdure.batches import Cancel
 from perdure.runtime import adoption
+from perdure.store.base import Store
 from perdure.testing import Harness, harness
 from tests.runtime.deploys import Round
 from tests.runtime.interrupted import Shop
+from tests.runtime.moving import store_of
 from tests.runtime.releases import Declared, Replica
 from tests.runtime.releases import shop as a_shop
 from tests.runtime.support import Ledger
@@ -99,3 +102,21 @@ async def replica(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     yield start
     for app in reversed(opened):
         await app.close()
+
+
+@pytest.fixture
+async def client(app: App) -> AsyncIterator[Client]:
+    """Only calls; nobody works."""
+    async with app.connect() as client:
+        yield client
+
+
+@pytest.fixture
+def store(app: App, client: Client) -> Store:
+    return store_of(app)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that cancels does so in chunks of three."""
+    monkeypatch.setattr(Cancel, "chunk", 3)

@@ -159,6 +159,9 @@ TABLES = (
     "upkeep",
     "schedule",
     "firing",
+    "batch",
+    "batch_target",
+    "audit",
 )
 _TEXT = {
     "input",

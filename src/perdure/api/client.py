@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
+from perdure.api.batch import Batch, BatchHandle
 from perdure.api.deployment import DeploymentHandle
 from perdure.api.handle import Handle
 from perdure.api.options import check_id
@@ -14,13 +15,16 @@ from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_in
 from perdure.api.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.api.store import maker
 from perdure.api.workflow import Homes, Workflow
-from perdure.client import operate
+from perdure.client import batches, operate
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
+from perdure.model.batches import BatchInfo
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo, info_of
 from perdure.model.retention import Rules, read_retention
 from perdure.model.schedules import ScheduleInfo
+from perdure.model.verbs import Verb
+from perdure.operations.batches import check_key
 from perdure.operations.retention import Purged, purge
 from perdure.operations.size import DatabaseSize, measure
 from perdure.policy.rate import Rate
@@ -199,6 +203,27 @@ class Client:
     def deployment(self) -> DeploymentHandle:
         """The versions of the app, and where new work goes. Does no I/O."""
         return DeploymentHandle(self._home)
+
+    # -- batches
+
+    def batch(self, verb: Verb, query: str, /, *, reason: str, key: str | None = None) -> Batch:
+        """One verb to all workflows that a query names, to be planned and applied. Does no I/O.
+
+        ``verb``: of ``perdure.batches``. ``reason``: kept with each. ``key``: under which it is ordered once; by
+        default a hash of all this. Raises ``ConfigError`` for what is none of these.
+
+        >>> # from perdure.batches import Cancel
+        >>> # await client.batch(Cancel(), "status = open AND version = v2", reason="v2 loses orders").apply()
+        """
+        return Batch(self._home, verb, query, reason, key)
+
+    def batch_handle(self, key: str, /) -> BatchHandle:
+        """A batch that was ordered, by its key. Does no I/O."""
+        return BatchHandle(self._home, check_key(key))
+
+    async def batches(self, *, limit: int = 50) -> builtins.list[BatchInfo]:
+        """The latest batches, the newest first."""
+        return await aface.operate(self._home, "client.batches()", partial(batches.listing, limit=limit))
 
     # -- upkeep
 

@@ -12,6 +12,8 @@ import click
 
 from perdure.cli.output import redacted
 from perdure.errors import (
+    BatchConflict,
+    BatchNotFound,
     ConfigError,
     DatabaseTrouble,
     DefinitionError,
@@ -45,7 +47,7 @@ MEANINGS: dict[Code, str] = {
     Code.OK: "done, and the answer is yes",
     Code.NO: "the answer is no: the workflow failed, a check found a fault, the command was refused",
     Code.USAGE: "the command or a setting cannot be understood",
-    Code.NOT_FOUND: "no such workflow, run, step, schedule, version, executor or app",
+    Code.NOT_FOUND: "no such workflow, run, step, schedule, version, batch, executor or app",
     Code.DATABASE: "the database is missing, cannot be reached, or has another schema",
     Code.NOT_YET: "the time to wait has passed; what was asked for goes on, or begins when an executor is there",
     Code.INTERRUPTED: "interrupted (Ctrl-C); what was asked for goes on",
@@ -57,7 +59,9 @@ _CODES: tuple[tuple[type[PerdureError], Code], ...] = (
     (ExecutorNotFound, Code.NOT_FOUND),
     (ScheduleNotFound, Code.NOT_FOUND),
     (VersionNotFound, Code.NOT_FOUND),
+    (BatchNotFound, Code.NOT_FOUND),
     (ScheduleConflict, Code.NO),
+    (BatchConflict, Code.NO),
     (ExecutorAlive, Code.NO),
     (SchemaMismatch, Code.DATABASE),
     (DatabaseTrouble, Code.DATABASE),

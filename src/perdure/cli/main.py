@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 import perdure
+from perdure.cli.batches import batch
+from perdure.cli.by_query import by_query
 from perdure.cli.check import check
 from perdure.cli.counting import count
 from perdure.cli.db import db
@@ -24,7 +26,7 @@ from perdure.cli.schedules import schedule
 from perdure.cli.target import Given, options
 from perdure.cli.upkeep import copy, purge, size
 from perdure.cli.watching import stream, watch
-from perdure.cli.workflows import workflow
+from perdure.cli.workflows import cancel, workflow
 from perdure.errors import PerdureError
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {text}" for code, text in MEANINGS.items())
@@ -58,7 +60,21 @@ def cli(ctx: click.Context, database: str | None, app: str | None, output: str |
     ctx.obj = Given(database, app, output or "table")
 
 
-for command in (check, db, demo, deployment, doctor, executor, queue, recovery, replay_, run_, schedule, workflow):
+for command in (
+    batch,
+    check,
+    db,
+    demo,
+    deployment,
+    doctor,
+    executor,
+    queue,
+    recovery,
+    replay_,
+    run_,
+    schedule,
+    workflow,
+):
     cli.add_command(command)
 
 for verb in (purge, size, copy):
@@ -66,6 +82,9 @@ for verb in (purge, size, copy):
 
 for verb in (count, pause, unpause, resume, restart, fork, stream, watch):
     workflow.add_command(verb)
+
+for verb in (cancel, pause, unpause, resume, restart, fork):
+    by_query(verb)
 
 
 def main() -> None:

@@ -13,23 +13,31 @@ from perdure.operations.fork import fork, restart
 from perdure.operations.pause import pause, unpause
 from perdure.operations.resume import resume
 from perdure.store.base import Store
+from perdure.store.batches import Batches
 
 Patiently = Callable[..., Awaitable[Any]]
 _TIMED = frozenset({
     "poll", "rewind", "reopen", "pause", "fork", "terminate", "change_schedule", "change_deployment", "deployment",
+    "create", "apply", "change", "list", "count",
 })  # fmt: skip
 
 
 class Patient:
-    """The line's store, each call made again until it is answered."""
+    """The line's store, or a part of it, each call made again until it is answered."""
 
-    def __init__(self, line: Line, patiently: Patiently) -> None:
+    def __init__(self, line: Line, patiently: Patiently, of: object = None) -> None:
         self.app = line.app
         self._line = line
         self._patiently = patiently
+        self._of = line.store if of is None else of
+
+    @property
+    def batches(self) -> Batches:
+        """Those of the store, as patiently."""
+        return cast("Batches", Patient(self._line, self._patiently, self._line.store.batches))
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        method = getattr(self._line.store, name)
+        method = getattr(self._of, name)
         if name == "hint":  # no question
             return cast("Callable[..., Awaitable[Any]]", method)
 

@@ -15,3 +15,15 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     reason: str  # of runtime.replay_check.Finding
     detail: str
     at: int = 0  # when; the store fills it in
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay of a workflow on some version's code came to, as an executor of it tells who asks."""
+
+    id: str
+    finding: str  # of ``runtime.replay_check.Finding``
+    detail: str = ""
+    path: str = ""  # of the call where the code differs
+    recorded: str = ""
+    called: str = ""
+    where: str = ""  # file:line

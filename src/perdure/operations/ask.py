@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Request, WorkflowRow
+from perdure.model.trials import Judged
 from perdure.store.base import Store
 
 REPLAY = "replay"  # the kind of a request: would this run replay on the code of that version?
+JUDGE = "judge"  # the same of many, with the place where it would not
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 15.0  # an executor looks for requests in the rounds of its reaper, every 5 s at most
 
@@ -34,3 +37,13 @@ async def ask_replay(store: Store, new_token: TokenMaker, row: WorkflowRow, vers
     if answer is None:
         return f"no live executor of version {version!r} answered whether its history replays there"
     return msgspec.json.decode(answer, type=str) or None
+
+
+async def ask_verdicts(
+    store: Store, new_token: TokenMaker, ids: Sequence[str], version: str, *, patience: float | None = None
+) -> dict[str, Judged]:
+    """What replays of these workflows on the code of ``version`` come to, as far as somebody says so in time."""
+    request = Request(new_token(), JUDGE, msgspec.json.encode(list(ids)))
+    answer = await ask_executor(store, version, request, patience=patience)
+    found = [] if answer is None else msgspec.json.decode(answer, type=list[Judged])
+    return {one.id: one for one in found}

@@ -22,7 +22,7 @@ PAGE = 500  # candidates read at once
 BATCH = 100  # workflows of one commit, at most
 BATCH_RECORDS = 5_000  # … and records, unless one workflow has more
 PAUSE_SECONDS = 0.05  # between two commits: others come first
-MEMORY_US = 90 * 86_400 * 1_000_000  # how long a decision is kept whose workflow a policy has deleted
+MEMORY_US = 90 * 86_400 * 1_000_000  # how long a decision is kept whose workflow a policy has deleted, and a batch
 PATIENCE_US = 60 * 1_000_000  # that a question of nobody's is kept
 
 
@@ -164,7 +164,7 @@ class Left(msgspec.Struct, frozen=True, array_like=True):
 async def sweep_page(upkeep: Upkeep, now: int, at: Left) -> tuple[int, Left | None]:
     """Sweep one page of one table: how many ids had left something; where it goes on, None at the end."""
     if at.table >= len(LEFT):
-        swept = await upkeep.sweep_requests(now - PATIENCE_US)
+        swept = await upkeep.sweep_requests(now - PATIENCE_US) + await upkeep.sweep_batches(now - MEMORY_US, PAGE)
         return swept, at if swept else None
     swept, last = await upkeep.sweep(LEFT[at.table], at.after, PAGE, now - MEMORY_US)
     return swept, Left(at.table + 1) if last is None else Left(at.table, last)

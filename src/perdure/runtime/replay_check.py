@@ -68,6 +68,7 @@ class Verdict(msgspec.Struct, frozen=True):
     called: str = ""
     where: str = ""  # file:line
     line: str = ""  # what stands there
+    path: str = ""  # of the call that differs
 
     @property
     def safe(self) -> bool:
@@ -213,7 +214,8 @@ class _Checked(Execution):
         if at is None:  # a quiet body: where it waits instead
             asked = next(iter(self.run.asked), None)
             at = self.run.places.get(asked) if asked is not None else None
-        return _verdict(Finding.MISMATCH, str(mismatch), at, mismatch.recorded, mismatch.called)
+        found = _verdict(Finding.MISMATCH, str(mismatch), at, mismatch.recorded, mismatch.called)
+        return msgspec.structs.replace(found, path=mismatch.path)
 
     def _over(self, recorded: str) -> Verdict:
         """The body is over, and history goes on."""

@@ -34,6 +34,7 @@ from perdure.model.versions import Routing, Sample, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
+from perdure.store.batches import Batches
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.problems import ProblemStore
 from perdure.store.rollcall import RollCall
@@ -55,6 +56,11 @@ class Store(ProblemStore, Protocol):
     @property
     def upkeep(self) -> Upkeep:
         """Retention, sizes, and carrying the app to another database."""
+        ...
+
+    @property
+    def batches(self) -> Batches:
+        """What an operator does to all that a query names."""
         ...
 
     async def open(self) -> None:

@@ -13,12 +13,14 @@ Promises, over those of the store below:
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, cast
 
 import msgspec
 
 from perdure.errors import Unserializable
+from perdure.model.acts import Act, ForkIt, RewindIt
+from perdure.model.batches import Applied
 from perdure.model.ids import RunKey
 from perdure.model.problems import ProblemRow, Trouble
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
@@ -28,6 +30,7 @@ from perdure.model.writes import Change, Close, Continue, Decided, Receipt, Rewi
 from perdure.serde.codec import Codec
 from perdure.store.asks import ClaimRequest, Fates
 from perdure.store.base import Store
+from perdure.store.batches import Batches
 from perdure.store.lines import Deduplicated, LineClaim, LineRequest
 from perdure.store.within import Within
 
@@ -51,6 +54,10 @@ class CodedStore:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    @property
+    def batches(self) -> Batches:
+        return cast("Batches", CodedBatches(self._store.batches, self._coded))
 
     # -- in
 
@@ -77,6 +84,15 @@ class CodedStore:
     async def change_schedule(self, order: Reschedule, *, now: int | None = None) -> bool:
         starts = tuple(self._start(start) for start in order.starts)
         return await self._store.change_schedule(replaced(order, starts=starts), now=now)
+
+    def _coded(self, act: Act) -> Act:
+        match act:
+            case RewindIt(change=change):
+                return replaced(act, change=self._rewind(change))
+            case ForkIt(start=start):
+                return replaced(act, start=self._start(start))
+            case _:
+                return act
 
     def _unit(self, unit: Unit) -> Unit:
         encode = self._codec.encode
@@ -191,3 +207,17 @@ class CodedStore:
         except Unserializable as error:
             log.debug("%s", error, exc_info=error)
             return data
+
+
+class CodedBatches:
+    """Batches whose acts are coded: what begins a run anew carries its input."""
+
+    def __init__(self, batches: Batches, encode: Callable[[Act], Act]) -> None:
+        self._batches = batches
+        self._encode = encode
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)
+
+    async def apply(self, key: str, owner: bytes, acts: Sequence[Act], *, now: int | None = None) -> Applied:
+        return await self._batches.apply(key, owner, [self._encode(act) for act in acts], now=now)

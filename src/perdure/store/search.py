@@ -140,6 +140,15 @@ class Search(ABC):
         most = self.give(GROUPS_MAX + 1, Kind.WHOLE)
         return self.placed(f"select {groups}, count(*) from {source} group by {numbers} limit {most}")
 
+    def frozen(self, query: Query, batch: str, most: int) -> str:
+        """Puts the latest runs of what a query names, ``most`` at most, into the targets of a batch."""
+        meant = self.condition(query.condition)
+        where = "" if meant == "true" else f" and {meant}"
+        source = f"{self.table('workflow', query, walks=False)}{where}"
+        key, limit = self.give(batch, Kind.TEXT), self.give(most, Kind.WHOLE)
+        into = "insert into @batch_target (app, batch, id, run)"
+        return self.placed(f"{into} select c.app, {key}, c.id, c.run from {source} limit {limit}")
+
     def placed(self, sql: str) -> str:
         """The statement, its tables where they are."""
         return sql

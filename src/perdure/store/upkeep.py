@@ -139,6 +139,13 @@ class Upkeep(Protocol):
         """Delete questions for which nobody has waited since ``before``; how many."""
         ...
 
+    async def sweep_batches(self, before: int, limit: int) -> int:
+        """Forget a part of the batch that ended first, if it ended by ``before``: its targets and audit, then itself.
+
+        How many rows, ``limit`` of a table at most; 0 if there is none.
+        """
+        ...
+
     # -- sizes
     async def weigh(self, ids: Sequence[str]) -> Mapping[str, Weight]:
         """What is stored of each of these workflows, in all tables."""

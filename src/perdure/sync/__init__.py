@@ -6,6 +6,7 @@ from perdure.api.options import Options
 from perdure.api.queue import Queue, QueueInfo
 from perdure.api.resource import Resource
 from perdure.errors import PerdureError
+from perdure.model.batches import BatchInfo, BatchPlan, TargetInfo
 from perdure.model.deployments import DeploymentChange, DeploymentInfo, DeploymentResult, VersionInfo
 from perdure.model.durations import Duration
 from perdure.model.info import Problem, WorkflowInfo
@@ -18,6 +19,7 @@ from perdure.runtime.context import Current, current
 from perdure.serde.codec import Codec
 from perdure.serde.secret import Secret
 from perdure.sync.app import App
+from perdure.sync.batch import Batch, BatchHandle
 from perdure.sync.client import Client
 from perdure.sync.deployment import DeploymentHandle
 from perdure.sync.handle import Handle
@@ -34,6 +36,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Batch",
+    "BatchHandle",
+    "BatchInfo",
+    "BatchPlan",
     "Client",
     "Codec",
     "Count",
@@ -63,6 +69,7 @@ __all__ = [
     "Status",
     "Step",
     "Stream",
+    "TargetInfo",
     "Topic",
     "VersionInfo",
     "Workflow",

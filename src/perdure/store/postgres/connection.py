@@ -363,6 +363,11 @@ class Transaction:
             return await self._conn.fetchrow(sql, *args, timeout=ANSWER_SECONDS)
         return await statement.fetchrow(*args, timeout=ANSWER_SECONDS)
 
+    async def ask(self, sql: str, *args: Any, seconds: int) -> list[Any]:
+        """A statement that is made for this once, planned with its values, and may take so long."""
+        await self.execute(f"set local statement_timeout = '{seconds}s'")
+        return await self._conn.fetch(sql, *args, timeout=seconds + ANSWER_SECONDS)
+
     async def fetch_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """The same statement for many rows, in one round trip."""
         statement = await self._link.prepare(sql)

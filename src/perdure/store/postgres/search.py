@@ -7,9 +7,9 @@ the first question and let go when none has come for a while.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -17,12 +17,12 @@ from perdure.query.conditions import Fact, Kind, Query, Sign
 from perdure.store.asks import Counted, Found
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
-from perdure.store.postgres.connection import ANSWER_SECONDS, SETTINGS, Connection, Link
+from perdure.store.postgres.connection import ANSWER_SECONDS, SETTINGS, Connection, Transaction
+from perdure.store.postgres.occasional import Occasional
 from perdure.store.postgres.rows import ROW
 from perdure.store.postgres.text import placed
 from perdure.store.search import Search, counted, found
 
-IDLE_SECONDS = 30.0
 SEARCH_SETTINGS = {**SETTINGS, "plan_cache_mode": "force_custom_plan", "enable_seqscan": "on"}
 
 # A failure's JSON begins with its class, `{"type":"module:Qualname"`; the rest may be long, and is not parsed.
@@ -77,6 +77,10 @@ class PostgresSearch(Search):
     def beside(self, fact: Fact, condition: str) -> str:
         return f"({_LISTED} and {condition})" if fact is Fact.CREATED else super().beside(fact, condition)
 
+    def frozen(self, query: Query, batch: str, most: int) -> str:
+        """The same, and how many they are."""
+        return f"with t as ({super().frozen(query, batch, most)} returning 1) select count(*) from t"
+
     def placed(self, sql: str) -> str:
         return placed(sql.replace("@", "perdure."), self._schema)
 
@@ -110,20 +114,13 @@ class Searching:
     """Answers queries, on a connection of its own."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._link = Link(url, SEARCH_SETTINGS)
-        self._asked = 0
-        self._idle: asyncio.TimerHandle | None = None
-        self._resting: asyncio.Task[None] | None = None
+        self._own = Occasional(url, SEARCH_SETTINGS)
 
     def open(self) -> None:
-        self._link.open()
+        self._own.open()
 
     async def close(self) -> None:
-        self._stay()
-        if self._resting is not None:
-            await self._resting
-        await self._link.close()
+        await self._own.close()
 
     async def page(self, place: Place, query: Query, limit: int, cursor: str | None, now: int | None) -> Found:
         """A page of a listing."""
@@ -137,26 +134,15 @@ class Searching:
         raw = await self._fetch(search.count(query), search.arguments)
         return counted(raw, query, json.loads)
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Transaction]:
+        """A transaction about all that a query names."""
+        async with self._own.link() as link, link.transaction() as tx:
+            yield tx
+
     async def _fetch(self, sql: str, arguments: Sequence[Any]) -> list[Any]:
         async def ask(conn: Connection) -> list[Any]:
             return await conn.fetch(sql, *arguments, timeout=ANSWER_SECONDS)
 
-        self._stay()
-        self._asked += 1
-        try:
-            return await self._link.raw(ask)
-        finally:
-            self._asked -= 1
-            if not self._asked:
-                self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._rest)
-
-    def _stay(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-
-    def _rest(self) -> None:
-        """Nobody asks: let the connection go. Whoever comes meanwhile makes another."""
-        link, self._link = self._link, Link(self._url, SEARCH_SETTINGS)
-        self._link.open()
-        self._resting = asyncio.get_running_loop().create_task(link.close())
+        async with self._own.link() as link:
+            return await link.raw(ask)

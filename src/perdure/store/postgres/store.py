@@ -44,6 +44,7 @@ from perdure.store.postgres import (
     versions,
     within,
 )
+from perdure.store.postgres.batches import PostgresBatches
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
 from perdure.store.postgres.hints import Hints
@@ -69,6 +70,7 @@ class PostgresStore:
         self._hints = Hints(url, schema, app)
         self._searching = Searching(url)
         self.upkeep = PostgresUpkeep(Link(url), self._reading, self._place)
+        self.batches = PostgresBatches(url, self._place, self._searching)
 
     # -- opening
 
@@ -77,6 +79,7 @@ class PostgresStore:
         for link in (self._reading, self._writing, self.upkeep.link):
             link.open()
         self._searching.open()
+        self.batches.open()
         try:
             await self._reading.check()
             have, known = await self.schema_version()
@@ -93,6 +96,7 @@ class PostgresStore:
         await self._hints.close()
         await self.upkeep.link.close()
         await self._searching.close()
+        await self.batches.close()
         await self._writing.close()
         await self._reading.close()
 

@@ -100,6 +100,16 @@ class PostgresUpkeep(Carry):
     async def sweep_requests(self, before: int) -> int:
         return len(await self.link.fetch(self.place.sql["purge_requests"], self.place.app, before, writing=True))
 
+    async def sweep_batches(self, before: int, limit: int) -> int:
+        sql, app = self.place.sql, self.place.app
+        found = await self.link.fetchrow(sql["batch_old"], app, before)
+        if found is None:
+            return 0
+        for table in ("batch_forget_targets", "batch_forget_audit"):
+            if gone := await self.link.fetch(sql[table], app, found[0], limit, writing=True):
+                return len(gone)
+        return len(await self.link.fetch(sql["batch_forget"], app, found[0], writing=True))
+
     # -- sizes
 
     async def weigh(self, ids: Sequence[str]) -> Mapping[str, Weight]:

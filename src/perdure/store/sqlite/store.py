@@ -51,6 +51,7 @@ from perdure.store.sqlite import (
     versions,
     within,
 )
+from perdure.store.sqlite.batches import SQLiteBatches
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
 from perdure.store.sqlite.driver import Connection
@@ -461,6 +462,10 @@ class SQLiteStore:
     @property
     def upkeep(self) -> SQLiteUpkeep:
         return SQLiteUpkeep(self.app, getattr(self, "path", Path()), self._write, self._read)
+
+    @property
+    def batches(self) -> SQLiteBatches:
+        return SQLiteBatches(self.app, self._write, self._read)
 
 
 def _clock(now: int | None) -> int:

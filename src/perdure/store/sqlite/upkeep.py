@@ -116,6 +116,18 @@ class SQLiteUpkeep(Carry):
     async def sweep_requests(self, before: int) -> int:
         return await self._write(lambda conn: len(conn.execute(Q["purge_requests"], (self.app, before)).fetchall()))
 
+    async def sweep_batches(self, before: int, limit: int) -> int:
+        def job(conn: Connection) -> int:
+            key = conn.execute(Q["batch_old"], (self.app, before)).get
+            if key is None:
+                return 0
+            for table in ("batch_forget_targets", "batch_forget_audit"):
+                if gone := conn.execute(Q[table], (self.app, key, limit)).fetchall():
+                    return len(gone)
+            return len(conn.execute(Q["batch_forget"], (self.app, key)).fetchall())
+
+        return await self._write(job)
+
     # -- sizes
 
     async def weigh(self, ids: Sequence[str]) -> Mapping[str, Weight]:

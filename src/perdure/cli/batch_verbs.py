@@ -1,0 +1,58 @@
+"""The verbs of a batch on the command line: ``VERB QUERY`` and the options of each verb.
+
+An option is named as the field of the verb's value that it fills (``model/verbs.py``), and told of once, whichever
+verbs take it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import click
+
+from perdure.errors import ConfigError
+from perdure.model.verbs import VERBS, Verb
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS: dict[str, click.Option] = {
+    "version": click.Option(["--version"], metavar="V", help="resume, fork: the version of the code that goes on."),
+    "force": click.Option(
+        ["--force"], is_flag=True, default=None,
+        help="resume: move it to the version even where nobody can say that the history replays there.",
+    ),
+    "step": click.Option(
+        ["--from", "step"], metavar="STEP", help="fork: keep what came before it: its name or path (2.1)."
+    ),
+    "terminate": click.Option(
+        ["--terminate"], is_flag=True, default=None, help="restart: end the old ones in the same commits."
+    ),
+}  # fmt: skip
+VERB = click.Argument(["name"], metavar="VERB", type=click.Choice(list(VERBS)))
+QUERY = click.Argument(["text"], metavar="QUERY")
+
+
+def with_verb(verb: F) -> F:
+    """A command about a verb and a query: its keyword ``verb`` holds the verb with its options, ``text`` the query."""
+
+    @functools.wraps(verb)
+    def told(*args: Any, name: str, **said: Any) -> Any:
+        chosen = {field: said.pop(field) for field in OPTIONS}
+        return verb(*args, verb=verb_of(name, chosen), **said)
+
+    known: list[click.Parameter] = getattr(told, "__click_params__", [])
+    told.__click_params__ = [*known, *OPTIONS.values(), QUERY, VERB]  # type: ignore[attr-defined]  # click's own
+    return cast("F", told)
+
+
+def verb_of(name: str, said: dict[str, Any]) -> Verb:
+    """A verb by what was said. Raises ``ConfigError`` for an option that it does not take."""
+    kind = VERBS[name]
+    given = {field: value for field, value in said.items() if value is not None}
+    for field in given:
+        if field not in kind.__struct_fields__:
+            takes = ", ".join(OPTIONS[name].opts[0] for name in kind.__struct_fields__) or "no options of its own"
+            raise ConfigError(f"{name} does not take {OPTIONS[field].opts[0]}; it takes {takes}")
+    return kind(**given)

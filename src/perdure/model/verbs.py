@@ -1,0 +1,145 @@
+"""What a batch can do to each of its targets: frozen values, whose fields are the options.
+
+A verb's name and fields are stored with the batch, and are part of its key: never rename them, only add fields with
+defaults. How each is carried out is in ``operations/targets.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from perdure.errors import ConfigError, did_you_mean
+from perdure.model.states import Status
+
+
+class Verb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One verb. ``name`` is what it is called in orders and in the database."""
+
+    name: ClassVar[str]
+    open: ClassVar[bool] = True
+    """Whether it does anything to what has not ended."""
+    closed: ClassVar[bool] = False
+    """Whether it does anything to what has ended."""
+    chunk: ClassVar[int] = 500
+    """Targets of one commit, at most: fewer where each costs many statements."""
+
+    @property
+    def target(self) -> str | None:
+        """The version of the code that goes on, if it names one: what a plan's samples are replayed on."""
+        return None
+
+    def takes(self, status: Status) -> bool:
+        """Whether it does anything to a workflow of this status."""
+        return self.open if status.open else self.closed
+
+
+class Cancel(Verb, frozen=True):
+    """Stop before the next step; what runs may clean up.
+
+    >>> Cancel()
+    Cancel()
+    """
+
+    name = "cancel"
+
+
+class Terminate(Verb, frozen=True):
+    """End at once, without cleanup."""
+
+    name = "terminate"
+
+
+class Pause(Verb, frozen=True):
+    """Stop before the next step, until unpaused."""
+
+    name = "pause"
+    chunk = 100
+
+
+class Unpause(Verb, frozen=True):
+    """Let what is paused go on where it was."""
+
+    name = "unpause"
+
+
+class Resume(Verb, frozen=True):
+    """Let held, cancelled and timed out ones go on from their last recorded step; what is queued starts now.
+
+    ``version``: of the code that goes on; only where somebody can say that the history replays there, or with
+    ``force``.
+
+    >>> Resume(version="v1").target
+    'v1'
+    """
+
+    name = "resume"
+    version: str | None = None
+    force: bool = False
+
+    @property
+    def target(self) -> str | None:
+        return self.version
+
+    def takes(self, status: Status) -> bool:
+        return status.open or status in (Status.CANCELLED, Status.TIMED_OUT)
+
+
+class Restart(Verb, frozen=True):
+    """Begin anew under other ids, with the same names and input. ``terminate``: end the old ones in the same commit."""
+
+    name = "restart"
+    closed = True
+    chunk = 100
+    terminate: bool = False
+
+
+class Fork(Verb, frozen=True):
+    """Begin others that keep what these have recorded before ``step``; None keeps all. ``version``: their code's."""
+
+    name = "fork"
+    closed = True
+    chunk = 100
+    step: str | int | None = None
+    version: str | None = None
+
+    @property
+    def target(self) -> str | None:
+        return self.version
+
+
+class Delete(Verb, frozen=True):
+    """Forget what has ended, whole, unless an open workflow may still ask for it."""
+
+    name = "delete"
+    open = False
+    closed = True
+    chunk = 100
+
+
+VERBS: dict[str, type[Verb]] = {
+    kind.name: kind for kind in (Cancel, Terminate, Pause, Unpause, Resume, Restart, Fork, Delete)
+}
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def options_of(verb: Verb) -> bytes:
+    """Its options in JSON, always the same for the same.
+
+    >>> options_of(Resume(version="v1"))
+    b'{"force":false,"version":"v1"}'
+    """
+    return _encoder.encode(verb)
+
+
+def read_verb(name: str, options: bytes | dict[str, Any]) -> Verb:
+    """A verb by its name and options. Raises ``ConfigError``."""
+    kind = VERBS.get(name)
+    if kind is None:
+        known = ", ".join(sorted(VERBS))
+        raise ConfigError(f"{name!r} is no verb of a batch{did_you_mean(name, VERBS)}; there are: {known}")
+    try:
+        return msgspec.json.decode(options, type=kind) if isinstance(options, bytes) else msgspec.convert(options, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name} does not take the options {options!r}: {error}") from None

@@ -1,0 +1,136 @@
+"""The registry of a batch's verbs: from a verb and the rows of a chunk to what is to become of each target.
+
+To add a verb: a value in ``model/verbs.py`` and a function here, from a target's row to its act. If its code for one
+workflow reads and writes through a store (``operations/resume.py``), hand it a draft of one; if it needs another kind
+of write, that is an act (``model/acts.py``), which each dialect carries out (``store/*/batches.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from perdure.errors import DatabaseTrouble, PerdureError
+from perdure.model.acts import Act, CancelIt, DeleteIt, Leave, PauseIt, TerminateIt
+from perdure.model.batches import Fate, TargetRow
+from perdure.model.cuts import who_and_why
+from perdure.model.ids import RunKey, TokenMaker
+from perdure.model.records import WorkflowRow
+from perdure.model.states import Status
+from perdure.model.verbs import Cancel, Delete, Fork, Pause, Restart, Resume, Terminate, Unpause, Verb
+from perdure.model.writes import Pause as PauseOrder
+from perdure.operations.drafts import Drafts
+from perdure.operations.fork import fork, restart
+from perdure.operations.look import Order
+from perdure.operations.pause import unpause
+from perdure.operations.resume import Check, resume
+from perdure.store.base import Store
+
+GONE = "no workflow has this id any more"
+
+
+class Chunk(msgspec.Struct):
+    """What deciding of a chunk's targets needs."""
+
+    drafts: Drafts
+    order: Order
+    token: TokenMaker
+    check: Check | None
+    """Whether a history replays on a version; None: nobody can say."""
+
+
+V = TypeVar("V", bound=Verb)
+How = Callable[[Chunk, Any, WorkflowRow], Awaitable[Act | str | None]]
+"""An act; or words: why there is nothing to do; or None: what was drafted, if anything was."""
+
+
+async def _cancel(chunk: Chunk, verb: Cancel, row: WorkflowRow) -> Act | str:
+    return CancelIt(id=row.id, run=row.run, nonce=chunk.token(), reason=chunk.order.reason)
+
+
+async def _terminate(chunk: Chunk, verb: Terminate, row: WorkflowRow) -> Act | str:
+    shown = f"terminated {who_and_why(chunk.order.by, chunk.order.reason)}"
+    return TerminateIt(id=row.id, run=row.run, nonce=chunk.token(), reason=shown)
+
+
+async def _pause(chunk: Chunk, verb: Pause, row: WorkflowRow) -> Act | str:
+    nonce, now = chunk.token(), (await chunk.drafts.poll(None, None)).now
+    shown = who_and_why(chunk.order.by, chunk.order.reason)
+    return PauseIt(id=row.id, run=row.run, nonce=nonce, order=PauseOrder(nonce=nonce, shown=shown, at=now))
+
+
+async def _unpause(chunk: Chunk, verb: Unpause, row: WorkflowRow) -> str:
+    return f"it is not paused: {await unpause(chunk.drafts.draft(), row.id, chunk.order, chunk.token)}"
+
+
+async def _resume(chunk: Chunk, verb: Resume, row: WorkflowRow) -> str:
+    draft = chunk.drafts.draft()
+    status = await resume(
+        draft, row.id, chunk.order, chunk.token, version=verb.version, force=verb.force, check=chunk.check
+    )
+    return f"it goes on already: {status}"
+
+
+async def _restart(chunk: Chunk, verb: Restart, row: WorkflowRow) -> None:
+    await restart(chunk.drafts.draft(), row.id, chunk.order, chunk.token, terminate=verb.terminate)
+
+
+async def _fork(chunk: Chunk, verb: Fork, row: WorkflowRow) -> None:
+    await fork(chunk.drafts.draft(), row.id, chunk.order, chunk.token, step=verb.step, version=verb.version)
+
+
+async def _delete(chunk: Chunk, verb: Delete, row: WorkflowRow) -> Act | str:
+    return DeleteIt(id=row.id, run=row.run, nonce=chunk.token())
+
+
+HOW: dict[type[Verb], How] = {
+    Cancel: _cancel, Terminate: _terminate, Pause: _pause, Unpause: _unpause, Resume: _resume, Restart: _restart,
+    Fork: _fork, Delete: _delete,
+}  # fmt: skip
+
+
+async def acts_of(
+    store: Store, verb: Verb, targets: Sequence[TargetRow], order: Order, token: TokenMaker, check: Check | None
+) -> list[Act]:
+    """What is to become of each target, as it stands now."""
+    rows = await store.rows([target.id for target in targets])
+    chunk = Chunk(Drafts(store, list(rows.values())), order, token, check)
+    acts: list[Act] = []
+    for target in targets:
+        row = rows.get(target.id)
+        if row is None:
+            acts.append(_left(target.id, target.run, token, Fate.SKIPPED, GONE))
+        elif row.run != target.run and (why := await _another(store, target, row)):
+            acts.append(_left(row.id, row.run, token, Fate.SKIPPED, why))
+        else:
+            acts.append(await _act(chunk, verb, row))
+    return acts
+
+
+async def _act(chunk: Chunk, verb: Verb, row: WorkflowRow) -> Act:
+    chunk.drafts.draft()
+    try:
+        found = await HOW[type(verb)](chunk, verb, row)
+    except DatabaseTrouble:
+        raise
+    except PerdureError as refused:
+        return _left(row.id, row.run, chunk.token, Fate.FAILED, str(refused))
+    if isinstance(found, Act):
+        return found
+    if chunk.drafts.act is not None:
+        return chunk.drafts.act
+    return _left(row.id, row.run, chunk.token, Fate.SKIPPED, found or f"it is {row.status}")
+
+
+def _left(id: str, run: int, token: TokenMaker, fate: Fate, why: str) -> Leave:
+    return Leave(id=id, run=run, nonce=token(), fate=fate, detail=why)
+
+
+async def _another(store: Store, target: TargetRow, row: WorkflowRow) -> str:
+    """Why the latest run of an id is not meant; "" if it continues the one that was frozen."""
+    seen = await store.run(RunKey(target.id, target.run))
+    if seen is not None and seen.status is Status.CONTINUED:
+        return ""
+    return f"run {target.run} was meant, and it is run {row.run} by now"
