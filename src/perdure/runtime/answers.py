@@ -17,6 +17,7 @@ import msgspec
 from perdure.client import once, verbs
 from perdure.client.questions import (
     CancelOf,
+    Command,
     EventOf,
     ForkOf,
     InfoOf,
@@ -70,7 +71,7 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
         case SendTo():
             digest = hashlib.blake2b(question.data, digest_size=8).digest()
             return Kind.SEND, f"{question.id} {question.topic}".rstrip(), digest
-        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf():
+        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf() | Command():
             raise Misuse(
                 f"a workflow asked for {type(question).__name__.removesuffix('Of').lower()} of {question.id!r}: what "
                 "an operator orders is not recorded, and a replay would order it again. Call it in a step, or outside"

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from perdure.client.line import Line
 from perdure.errors import ConfigError, DatabaseTrouble
+from perdure.model.orders import BY_CODE
 from perdure.model.records import Claimed, Incarnation
-from perdure.model.states import Reason
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.reaper import Reaper
@@ -29,7 +29,6 @@ AHEAD = 400  # runs and writes that wait for their turn here; with so many of th
 FULL_SECONDS = 0.5  # until the next round where there was more than fits into memory
 SUSPECT_SECONDS = 0.25  # … where suspects wait for their turn
 QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down, or the backlog is gone
-BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
 class Former(Protocol):

@@ -10,7 +10,18 @@ from typing import Any
 
 import msgspec
 
-from perdure.model.records import Claimed, Ended, Incarnation, Intent, Kind, Message, Outcome, Record, WorkflowRow
+from perdure.model.records import (
+    Claimed,
+    Ended,
+    Incarnation,
+    Intent,
+    Kind,
+    Message,
+    Outcome,
+    Record,
+    WorkflowRow,
+    read_override,
+)
 from perdure.model.states import CAUSES, CODE, CODES, VERSIONINGS, Reason, Status
 
 Row = Any  # of the driver, which has no types: a sequence of values
@@ -21,7 +32,8 @@ ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updat
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
     c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
-    c.versioning, c.partition, c.lane, c.expires, c.pause"""
+    c.versioning, c.partition, c.lane, c.expires, c.pause,
+    c.override"""
 
 TIMED_OUT = CODE[Status.TIMED_OUT]
 _intents = msgspec.json.Decoder(tuple[Intent, ...])
@@ -81,19 +93,20 @@ def workflow(r: Row) -> WorkflowRow:
         lane=r[33],
         expires=r[34],
         pause=r[35],
+        override=None if r[36] is None else read_override(r[36]),
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[36] or "").encode(), mail=r[37])
+    return Claimed(row=workflow(r), input=(r[37] or "").encode(), mail=r[38])
 
 
 def ready(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[36] or "").encode(), mail=r[37], since=r[38], versioned=r[39])
+    return Claimed(row=workflow(r), input=(r[37] or "").encode(), mail=r[38], since=r[39], versioned=r[40])
 
 
 def ended(r: Row) -> Ended:
-    return Ended(row=workflow(r), outcome=_outcome(r[36]), data=None if r[37] is None else r[37].encode())
+    return Ended(row=workflow(r), outcome=_outcome(r[37]), data=None if r[38] is None else r[38].encode())
 
 
 def record(r: Row) -> Record:

@@ -19,6 +19,7 @@ from perdure.model.records import (
     Outcome,
     Record,
     WorkflowRow,
+    read_override,
 )
 from perdure.model.states import CAUSES, CODES, VERSIONINGS, Reason
 from perdure.store.sqlite.driver import Row
@@ -78,16 +79,17 @@ def workflow(r: Row) -> WorkflowRow:
         lane=r[33],
         expires=r[34],
         pause=r[35],
+        override=None if r[36] is None else read_override(r[36]),
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=r[36], mail=bool(r[37]))
+    return Claimed(row=workflow(r), input=r[37], mail=bool(r[38]))
 
 
 def ended(r: Row) -> Ended:
-    outcome: int = r[36]
-    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[37])
+    outcome: int = r[37]
+    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[38])
 
 
 def record(r: Row) -> Record:
