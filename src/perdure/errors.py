@@ -16,6 +16,7 @@
         ├── WorkflowNotFound         no workflow of that id
         ├── WorkflowClosed           a message to a workflow that has ended, or a resume of one that is final
         ├── WorkflowStranded         no live executor runs the version that a workflow's history needs
+        ├── WorkflowRefused          what was ordered of a workflow is not possible as it stands
         ├── StepNotFound             a history has no such step, or several of that name
         ├── ExecutorNotFound         no executor of that name or id
         ├── ScheduleNotFound         the app has no schedule of that name
@@ -125,6 +126,10 @@ class WorkflowClosed(PerdureError):
 
 class WorkflowStranded(PerdureError):
     """The workflow is of a version of the code that nobody runs, and could not be moved to another."""
+
+
+class WorkflowRefused(PerdureError):
+    """What was ordered of a workflow (move, reset, skip …) is not possible as it stands; the message says what is."""
 
 
 class StepNotFound(PerdureError):

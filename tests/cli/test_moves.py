@@ -86,10 +86,11 @@ def test_several_are_a_plan_until_it_is_said_twice(perdure: Cli, day: str) -> No
 
 def test_restart_prints_the_new_id(perdure: Cli, day: str) -> None:
     assert perdure("workflow", "restart", "o-1", "-o", "ids").stdout == "o-1-2\n"
-    assert perdure("workflow", "restart", "o-1").stdout.endswith("begun anew as o-1-3\n")
+    assert perdure("workflow", "restart", "o-1", "-o", "ids").stdout == "o-1-2\n", "twice is once"
+    assert perdure("workflow", "restart", "o-1", "--again").stdout.endswith("begun anew as o-1-3\n")
     named = ("workflow", "restart", "p-1", "--id", "q-1", "--terminate", "--reason", "stuck")
-    for _ in range(2):
-        assert perdure(*named).stdout.endswith("begun anew as q-1, and terminated\n")
+    assert perdure(*named).stdout.endswith("begun anew as q-1, and terminated\n")
+    assert perdure(*named).stdout.endswith("already so: begun anew as q-1, which is queued\n")
     assert status(day, "p-1") is Status.TERMINATED
     assert "because   restarted by " in perdure("workflow", "show", "p-1").stdout
     perdure("workflow", "restart", "o-1", "p-1", "--id", "x", code=2)

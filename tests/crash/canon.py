@@ -283,6 +283,12 @@ async def retried() -> list[str]:
 
 
 @app.workflow
+async def hopeless() -> str:
+    """Its step fails for ever, unless somebody skips it."""
+    return await act(f"went on {await never('hopeless')}")
+
+
+@app.workflow
 async def in_threads() -> list[str]:
     one = await act_in_thread("one")
     return [one, *await asyncio.gather(act_in_thread("two"), act_in_thread("three"))]

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from perdure.model.cuts import latest_cut
 from perdure.model.ids import RunKey
+from perdure.model.orders import Answer, Answered
 from perdure.model.records import Kind, WorkflowRow
+from perdure.model.resets import ResetOrder
 from perdure.model.writes import Receipt, Rewind, Unit
 from perdure.runtime.context import STEP
 from perdure.store.base import Store
@@ -85,6 +88,14 @@ class Witness:
         if done:
             _untake(seen.key, change.keep)
         return done
+
+    async def reset(self, orders: Sequence[ResetOrder], *, now: int | None = None) -> list[Answered]:
+        answers: list[Answered] = await self.store.reset(orders, now=now)
+        rows = await self.store.rows([one.id for one in answers if one.answer in (Answer.DONE, Answer.ALREADY)])
+        for records in (await self.store.histories([row.key for row in rows.values()])).values():
+            if (cut := latest_cut(records)) is not None:
+                _untake(cut.source, cut.kept)
+        return answers
 
     def _note(self, unit: Unit) -> None:
         for start in (*([unit.start] if unit.start else []), *unit.children):

@@ -1,6 +1,6 @@
-"""A program to be killed while it resumes, forks or restarts, and one that works.
+"""A program to be killed while it resumes, forks, restarts, moves, resets or skips, and one that works.
 
-    python -m tests.crash.mover URL LEDGER prepare|work|held|cancelled|fork|restart [MODE]
+    python -m tests.crash.mover URL LEDGER prepare|work|held|cancelled|fork|restart|moved|reset|skipped [MODE]
 
 With MODE it kills itself (SIGKILL) at the write of the order itself. ``prepare`` runs workflows up to their wait,
 cancels one and holds one. Markers: ``effect …`` when a step has had its effect, ``done …`` at the end.
@@ -40,14 +40,31 @@ async def job() -> list[Any]:
     return [*out, await act(3)]
 
 
+inside = asyncio.Event()
+
+
+@app.step(name="hang")
+async def hang() -> int:
+    inside.set()
+    await asyncio.Event().wait()
+    return 0
+
+
+@app.workflow(name="stuck")
+async def stuck() -> list[Any]:
+    return [await act(1), await hang(), await recv(word), await act(3)]
+
+
 async def prepare() -> None:
     async with app:
-        for id in ("held", "cancelled", "source"):
+        for id in ("held", "cancelled", "source", "moved", "reset"):
             await job.options(id=id).start()
+        await stuck.options(id="skipped").start()
         engine = app._home.engine()
         executor = engine.executor
         assert executor is not None
-        await until(lambda: all(e.waiting for e in executor.executions.values()))
+        await until(lambda: all(e.waiting for id, e in executor.executions.items() if id != "skipped"))
+        await inside.wait()
         await job.handle("cancelled").cancel()
         executor.executions["held"].hold(Reason.POLICY, "by hand")
         await engine.line.journal.drained()
@@ -55,7 +72,7 @@ async def prepare() -> None:
 
 async def work() -> None:
     async with app:
-        ids = ["held", "cancelled", "source-2", "again"]
+        ids = ["held", "cancelled", "source-2", "again", "moved", "reset", "skipped"]
         for id in ids:
             await job.handle(id).send("go", word, key="go")
         say("done", [await job.handle(id).result() for id in ids])
@@ -63,8 +80,14 @@ async def work() -> None:
 
 async def order(what: str) -> None:
     async with app.connect():
-        handle = job.handle(what if what in ("held", "cancelled") else "source")
-        if what == "fork":
+        handle = job.handle("source" if what in ("fork", "restart") else what)
+        if what == "moved":
+            say("done", await handle.move("auto-upgrade", reason="a try"))
+        elif what == "reset":
+            say("done", await handle.reset("2", reason="a bad act"))
+        elif what == "skipped":
+            say("done", await handle.skip("hang", 2, reason="by hand"))
+        elif what == "fork":
             say("done", (await handle.fork("2", id="source-2")).id)
         elif what == "restart":
             say("done", (await handle.restart(id="again", terminate=True)).id)

@@ -387,6 +387,45 @@ async def resumed(io: Outside, harness: Harness) -> Any:
     return [out, *(await the_rest(io, harness, handle))]
 
 
+def reset(*, children: bool) -> Drive:
+    """Reset in its second wait: to before its first message, or to nothing with its children."""
+
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: canon.rewindable.options(id="main").start())
+        await io(lambda: handle.send("first", canon.letters, key="1"))
+        await harness.advance(30)
+        history = (await harness.store.histories([RunKey("main", 1)]))[RunKey("main", 1)]
+        message = next(record.seq for record in history if record.kind is Kind.RECV)
+        how = {"to": "first", "children": "reset"} if children else {"to": f"#{message}"}
+        await io(lambda: handle.reset(**how, reason="bad"))
+        out = await the_rest(io, harness, handle)
+        rows = await harness.store.rows(CHILDREN)
+        return [*out, sorted(row.run for row in rows.values())]
+
+    return drive
+
+
+async def moved(io: Outside, harness: Harness) -> Any:
+    """Moved in its second wait, and back to what it declares."""
+    handle = await io(lambda: canon.rewindable.options(id="main").start())
+    await io(lambda: handle.send("first", canon.letters, key="1"))
+    await harness.advance(30)
+    await io(lambda: handle.move("auto-upgrade", reason="a try"))
+    await io(lambda: handle.move("unset", reason="enough"))
+    await io(lambda: handle.send("second", canon.letters, key="2"))
+    result = await io.wait(handle.result)
+    row = (await harness.store.rows(["main"]))["main"]
+    return [result, row.run, row.override]
+
+
+async def skipped(io: Outside, harness: Harness) -> Any:
+    """A step that fails for ever is skipped while it waits for its next try."""
+    handle = await io(lambda: canon.hopeless.options(id="main").start())
+    await harness.settle()
+    await io(lambda: handle.skip("never", "by hand", reason="done by hand"))
+    return await io.wait(handle.result)
+
+
 async def forked(io: Outside, harness: Harness) -> Any:
     """Forked before its second step, while it waits; the source is not touched."""
     handle = await io(lambda: canon.rewindable.options(id="main").start())
@@ -473,6 +512,10 @@ SCENARIOS = [
     Scenario("rewound, at once", rewound(at_once=True), [REWOUND, "superseded", CHILDREN]),
     Scenario("rewound, queued", rewound(at_once=False), [REWOUND, "superseded", CHILDREN]),
     Scenario("resumed", resumed, ["cancelled", REWOUND, "superseded", CHILDREN]),
+    Scenario("reset", reset(children=False), [REWOUND, "superseded", CHILDREN, [1, 1]]),
+    Scenario("reset with children", reset(children=True), [REWOUND, "superseded", CHILDREN, [2, 2]]),
+    Scenario("moved", moved, [REWOUND, 1, None]),
+    Scenario("skipped", skipped, "went on by hand"),
     Scenario("forked", forked, [[*REWOUND[:5], "fork's", "last"], REWOUND]),
     Scenario("restarted", restarted, ["terminated", REWOUND]),
     plain(c.cautious, result="done"),

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL in the middle of a resume, a fork, a restart, and of the work that they let go on."""
+"""Killed with SIGKILL in the middle of each of an operator's orders, and of the work that they let go on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perdure.testing.crash import CRASHES
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.sampled(1)]
 
 ROOT = Path(__file__).resolve().parents[2]
-ORDERS = ("held", "cancelled", "fork", "restart")
+ORDERS = ("held", "cancelled", "fork", "restart", "moved", "reset", "skipped")
 
 
 async def mover(url: str, ledger: Path, *order: str, kill_at: str | None = None) -> tuple[int, list[str]]:
@@ -45,13 +45,13 @@ async def killed_and_done_again(url: str, ledger: Path) -> None:
             assert code == -signal.SIGKILL or said[-1].startswith("done"), (order, mode, code, said)
         code, said = await mover(url, ledger, order)
         assert code == 0
-        assert said[-1] in {"done queued", "done source-2", "done again"}
+        assert said[-1] in {"done queued", "done waiting", "done source-2", "done again"}
     code, said = await mover(url, ledger, "work", kill_at="effect")
     kills = int(code == -signal.SIGKILL)
     assert kills, said
     code, said = await mover(url, ledger, "work")
     assert code == 0
-    assert said[-1] == f"done {[[1, 2, 'go', 3]] * 4}"
+    assert said[-1] == f"done {[[1, 2, 'go', 3]] * 7}"
     await check(url, await asyncio.to_thread(lambda: ledger.read_text().splitlines()), kills)
 
 
@@ -60,16 +60,23 @@ async def check(url: str, lines: list[str], kills: int) -> None:
     effects = [line.split() for line in lines]
     keys = Counter(key for _, _, key in effects)
     by_id = {id: Counter(n for who, n, _ in effects if who == id) for id in {e[0] for e in effects}}
-    assert set(by_id) == {"held", "cancelled", "source", "source-2", "again"}
+    assert set(by_id) == {"held", "cancelled", "source", "source-2", "again", "moved", "reset", "skipped"}
+    again = {key for id, n, key in effects if (id, n) == ("reset", "2")}
+    assert len(again) == 1, "what a reset does again has the same key"
+    assert keys.pop(again.pop()) in (2, 2 + kills)
     for id, own in by_id.items():
         first = {"source-2": "2", "source": "1"}.get(id, "1")
-        assert set(own) == {n for n in ("1", "2", "3") if n >= first and (id != "source" or n != "3")}, (id, own)
+        never = {"source": "3", "skipped": "2"}.get(id)
+        assert set(own) == {n for n in ("1", "2", "3") if n >= first and n != never}, (id, own)
     assert max(keys.values()) <= 1 + kills, "what was recorded was not done again"
     store = open_store(url, "mover")
     await store.open()
     try:
-        rows = await store.rows(["held", "cancelled", "source", "source-2", "again", "source-3"])
+        rows = await store.rows(["held", "cancelled", "source", "source-2", "again", "source-3", *ORDERS[4:]])
         assert {id: (row.status, row.run) for id, row in rows.items()} == {
+            "moved": (Status.COMPLETED, 1),
+            "reset": (Status.COMPLETED, 2),
+            "skipped": (Status.COMPLETED, 1),
             "held": (Status.COMPLETED, 1),
             "cancelled": (Status.COMPLETED, 2),
             "source": (Status.TERMINATED, 1),
@@ -83,7 +90,9 @@ async def check(url: str, lines: list[str], kills: int) -> None:
         for key, history in histories.items():
             assert [record.seq for record in history] == list(range(1, len(history) + 1)), key
             cuts = [record for record in history if record.kind is Kind.CUT]
-            assert len(cuts) == (key.id in ("cancelled", "source-2", "again")), key
+            ordered = [record for record in history if record.kind is Kind.DECISION and record.name in ("move", "skip")]
+            assert len(ordered) == (key.id in ("moved", "skipped")), key
+            assert len(cuts) == (key.id in ("cancelled", "source-2", "again", "reset")), key
     finally:
         await store.close()
 

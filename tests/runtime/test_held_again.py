@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from perdure import App, Topic, current, recv
-from perdure.runtime.held import BY_CODE, retry_held
+from perdure.model.orders import BY_CODE
+from perdure.runtime.held import retry_held
 from perdure.runtime.upgrades import follow
 from perdure.store.postgres import PostgresStore
 from tests.runtime.support import Ledger, executor, row, status, until

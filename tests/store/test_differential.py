@@ -17,8 +17,10 @@ import pytest
 
 from perdure.model.cuts import Cut, mark
 from perdure.model.ids import MessageIds, RunKey
+from perdure.model.orders import Goal, MoveOrder, SkipOrder
 from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
-from perdure.model.states import CODE, CODES, Cause, Reason, Status
+from perdure.model.resets import Exclude, ResetOrder, read_point
+from perdure.model.states import CODE, CODES, Cause, Reason, Status, Versioning
 from perdure.model.streams import StreamAsk
 from perdure.model.trials import Trial
 from perdure.model.writes import (
@@ -54,6 +56,7 @@ SEEDS = [int(seed) for seed in os.environ.get("PERDURE_SEED", "1,2,24,25").split
 STEPS = int(os.environ.get("PERDURE_TEST_STEPS", "200"))
 OWNERS = (ME, OTHER)
 Act = Callable[[Store], Awaitable[Any]]
+KINDS = [kind for kind in Kind if kind is not Kind.CUT]  # which only a cut writes
 IDS = [f"{c}{n}" for c in "aZé" for n in range(6)]
 
 
@@ -235,7 +238,7 @@ class Stream:
 
     def records(self, tail: int) -> list[Record]:
         return [
-            Record(seq, str(seq), self.rng.choice(list(Kind)), "step", self.now, b"fp", Outcome.VALUE, b'{"v":1}')
+            Record(seq, str(seq), self.rng.choice(KINDS), "step", self.now, b"fp", Outcome.VALUE, b'{"v":1}')
             for seq in range(tail + 1, tail + 1 + self.rng.randrange(4))
         ]
 
@@ -351,6 +354,7 @@ class Stream:
         trials = [
             Trial(id=r.id, run=r.run, last_seq=r.last_seq, version="v3", reason="raised", detail="") for r in some
         ]
+        moves, resets, skipped = self.orders(id)
         calls: list[tuple[str, Act]] = [
             ("claim", lambda s: s.claim(asking[0], now=now)),
             ("claim", lambda s: s.claim(asking[0], now=now)),
@@ -369,6 +373,9 @@ class Stream:
             ("reopen", lambda s: s.reopen(seen, order, now=now)),
             *[("pause", lambda s: s.pause(id, stop, now=now))] * 2,
             ("fork", lambda s: s.fork(seen.key, start_of_fork, cut, end=end, now=now)),
+            *[("move", lambda s: s.move(moves, now=now))] * 2,
+            *[("reset", lambda s: s.reset(resets, now=now))] * 2,
+            ("skip", lambda s: s.skip(skipped, now=now)),
             ("release_held", lambda s: s.release_held(reasons, "v1", now=now)),
             ("poll", lambda s: s.poll(owner, held, "v1", fresh=fresh, after=after, now=now)),
             ("register", lambda s: s.register(who, lease, now=now)),
@@ -384,6 +391,29 @@ class Stream:
         ]
         self.called.append(self.rng.choice(calls))
         return self.called[-1]
+
+    def orders(self, id: str) -> tuple[list[MoveOrder], list[ResetOrder], SkipOrder]:
+        """Of an operator, about some workflows at once."""
+        rng, at = self.rng, self.now
+        ids = sorted({id, *(self.id() for _ in range(rng.randrange(3)))})
+        goals = [Goal(Versioning.PINNED, "v3"), Goal(Versioning.PINNED, "v1", once=True)]
+        goals += [Goal(Versioning.AUTO_UPGRADE, "v3"), Goal(Versioning.UNDECLARED)]
+        goal, key = rng.choice(goals), rng.choice(["k", tok("key").decode()])
+        moves = [MoveOrder(id=one, goal=goal, nonce=tok("order"), shown="by tests", at=at) for one in ids]
+        points = ["first", "last", "#1", "#2", "before-version:v1", "1"]
+        exclude: Exclude = rng.choice(["none", "messages", "all"])
+        point, aim = read_point(rng.choice(points)), rng.choice([None, goal])
+        resets = [
+            ResetOrder(
+                id=one, root=one, point=point, exclude=exclude, goal=aim, key=key, nonce=tok("reset"),
+                wake=tok("wake"), by="tests", reason="", at=at,
+            )
+            for one in ids
+        ]  # fmt: skip
+        skipped = SkipOrder(
+            id=id, step=rng.choice(["1", "2", "step"]), data=b"1", digest=b"d", nonce=tok("skip"), shown="", at=at
+        )
+        return moves, resets, skipped
 
     def request(self, owner: bytes) -> tuple[bool, ClaimRequest]:
         fresh, suspect = self.fate.random() < 0.8, self.fate.random() < 0.7

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from perdure.api.keys import Event, Stream, Topic, encode_message, name_and_shape
 from perdure.api.options import check_id
 from perdure.client.questions import (
     CancelOf,
+    DeleteOf,
     EventOf,
     ForkOf,
     InfoOf,
+    MoveOf,
     PauseOf,
     ProblemsOf,
+    ResetOf,
     RestartOf,
     ResultOf,
     ResumeOf,
     SendTo,
+    SkipOf,
+    TerminateOf,
     UnpauseOf,
 )
 from perdure.errors import Misuse
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import Problem, WorkflowInfo
+from perdure.model.orders import Answered
+from perdure.model.resets import read_point
 from perdure.model.states import Status
 from perdure.operations.look import Order, who
+from perdure.operations.move import read_goal
+from perdure.operations.reset import Options as Resets
 from perdure.runtime import aface
 from perdure.runtime.face import Home
 from perdure.serde.codec import seal
@@ -162,14 +171,100 @@ class Handle(Generic[R]):
         return cast("Status", await aface.ask(self._home, question))
 
     @aface.at_the_call
-    async def restart(self, *, id: str | None = None, terminate: bool = False, reason: str = "") -> Handle[R]:
+    async def move(self, to: str, *, one_time: bool = False, force: bool = False, reason: str = "") -> Status:
+        """Let an open workflow run on elsewhere, whatever its code declares; its status then.
+
+        ``to``: a version; ``"auto-upgrade"``: with the routing; ``"unset"``: as its code declares again. ``one_time``:
+        on that version until it next comes to rest there. ``force``: also to a version that was never launched. What
+        runs is taken from its executor in the same commit. A history that does not fit the code there holds it,
+        without effect. Done already, it does nothing. Not inside a workflow.
+
+        Raises ``WorkflowRefused`` for what has ended (reset it), ``VersionNotFound``, ``WorkflowNotFound``.
+
+        >>> # await handle.move("v3", reason="v2 charges twice")
+        """
+        goal = read_goal(to, once=one_time)
+        question = MoveOf(id=self.id, goal=goal, force=force, order=Order(by=who(), reason=reason))
+        return cast("Answered", await aface.ask(self._home, question)).status or Status.QUEUED
+
+    @aface.at_the_call
+    async def reset(
+        self,
+        to: str,
+        *,
+        exclude: Literal["none", "messages", "all"] = "none",
+        move_to: str | None = None,
+        children: Literal["keep", "reset"] = "keep",
+        key: str | None = None,
+        again: bool = False,
+        force: bool = False,
+        reason: str = "",
+    ) -> Status:
+        """Begin another run of this id from its records before a point, whether it is open or closed; its status then.
+
+        ``to``: ``"first"``; ``"last"``, up to the last wait that ended; a step by its name, path (``"2.1"``) or record
+        (``"#7"``); ``"before-version:V"``. What is dropped stays readable, steps run again under the same idempotency
+        keys, and messages are received again unless ``exclude`` says otherwise (``"all"``: commands, too). ``move_to``:
+        as ``move``, in the same commit. ``children="reset"``: with those that the dropped part started. The same order
+        (``key``, else all of this) is done once, unless ``again``. Not inside a workflow.
+
+        Raises ``WorkflowRefused`` (no such step …), ``VersionNotFound``, ``WorkflowNotFound``.
+
+        >>> # await handle.reset("charge", move_to="v3", reason="v2 charged the wrong account")
+        """
+        goal = None if move_to is None else read_goal(move_to)
+        options = Resets(exclude=exclude, goal=goal, children=children, key=key, again=again, force=force)
+        question = ResetOf(
+            id=self.id, point=read_point(to), options=options, order=Order(by=who(), reason=reason)
+        )  # fmt: skip
+        status = cast("Answered", await aface.ask(self._home, question)).status
+        self._ended = None  # the end that was known is no longer the end
+        return status or Status.QUEUED
+
+    @aface.at_the_call
+    async def skip(self, step: str, result: Any, *, reason: str = "") -> Status:
+        """Give a step in flight its result: the body sees that, and the step does not run; the workflow's status then.
+
+        ``step``: its name or path. Not inside a workflow. Raises ``WorkflowRefused`` if it has an outcome or has not
+        begun, ``WorkflowNotFound``, ``Unserializable``.
+
+        >>> # await handle.skip("charge", "ch_42", reason="charged by hand")
+        """
+        data = seal(Shape.of(Any).encode(result, "result"), "result", self._home.registry.codec)
+        question = SkipOf(id=self.id, step=step, data=data, order=Order(by=who(), reason=reason))
+        return cast("Answered", await aface.ask(self._home, question)).status or Status.QUEUED
+
+    @aface.at_the_call
+    async def terminate(self, *, reason: str = "") -> Status:
+        """End it at once, with no cleanup; whoever runs it writes nothing more.
+
+        Not inside a workflow. Raises ``WorkflowRefused`` if it had ended otherwise, ``WorkflowNotFound``.
+        """
+        question = TerminateOf(id=self.id, order=Order(by=who(), reason=reason))
+        return cast("Answered", await aface.ask(self._home, question)).status or Status.TERMINATED
+
+    @aface.at_the_call
+    async def delete(self) -> None:
+        """Forget it, all its runs: only what has ended. Not inside a workflow.
+
+        Raises ``WorkflowRefused`` if it is open, ``WorkflowNotFound``.
+        """
+        await aface.ask(self._home, DeleteOf(id=self.id))
+
+    @aface.at_the_call
+    async def restart(
+        self, *, id: str | None = None, terminate: bool = False, version: str | None = None, reason: str = ""
+    ) -> Handle[R]:
         """Begin anew under another id (default: this one with ``-2``, ``-3`` …), with the same name and input.
 
-        ``terminate``: ends this one at once, in the same commit. With an ``id`` it may be repeated. Not inside a
-        workflow. Raises ``WorkflowNotFound``, ``WorkflowConflict``.
+        ``terminate``: ends this one at once, in the same commit. ``version``: of the code that runs the new one. With
+        an ``id`` it may be repeated. Not inside a workflow. Raises ``WorkflowNotFound``, ``WorkflowConflict``,
+        ``VersionNotFound``.
         """
         new_id = None if id is None else check_id(id)
-        question = RestartOf(id=self.id, new_id=new_id, terminate=terminate, order=Order(by=who(), reason=reason))
+        question = RestartOf(
+            id=self.id, new_id=new_id, terminate=terminate, version=version, order=Order(by=who(), reason=reason)
+        )
         return Handle(self._home, cast("str", await aface.ask(self._home, question)), self._shape)
 
     @aface.at_the_call

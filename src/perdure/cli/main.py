@@ -18,6 +18,7 @@ from perdure.cli.doctor import doctor
 from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
 from perdure.cli.moves import fork, pause, restart, resume, unpause
+from perdure.cli.orders import delete, move, reset, skip, terminate
 from perdure.cli.queues import queue
 from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
@@ -80,7 +81,8 @@ for command in (
 for verb in (purge, size, copy):
     db.add_command(verb)
 
-for verb in (count, pause, unpause, resume, restart, fork, stream, watch):
+orders = (move, reset, skip, terminate, delete)
+for verb in (count, pause, unpause, resume, restart, fork, *orders, stream, watch):
     workflow.add_command(verb)
 
 for verb in (cancel, pause, unpause, resume, restart, fork):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from perdure.cli.rollcall import call_roll, nobody
 from perdure.cli.target import Given, common, opened, run
 from perdure.errors import ConfigError, DatabaseTrouble, PerdureError, ResultTimeout
 from perdure.model.ids import TokenMaker
+from perdure.model.orders import Answer, Answered
 from perdure.model.states import Reason
 from perdure.operations import fork as forks
 from perdure.operations.look import Order, not_found, row_of, who
@@ -31,7 +33,7 @@ PAUSE_SECONDS = 30.0
 Do = Callable[[Store, str], Awaitable[tuple[str, str, str]]]  # the id it is about then, its status, and in words
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one id."""
 
     id: str
@@ -41,7 +43,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     code: Code = Code.OK
 
 
-def _several(fn: Callable[..., None]) -> Callable[..., None]:
+again = click.option("--again", is_flag=True, help="Do it even if the same order was carried out before.")
+
+
+def several(fn: Callable[..., None]) -> Callable[..., None]:
     """What each of these verbs takes."""
     for option in (
         click.option("--yes", is_flag=True, help="Do it: without it, several ids are only looked at."),
@@ -61,7 +66,7 @@ def _several(fn: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @common
-@_several
+@several
 @click.option("--version", metavar="V", help="The version of the code that goes on with it.")
 @click.option("--force", is_flag=True, help="Move it there even if nobody has checked that its history replays there.")
 def resume(given: Given, ids: Sequence[str], reason: str, yes: bool, version: str | None, force: bool) -> None:
@@ -76,12 +81,12 @@ def resume(given: Given, ids: Sequence[str], reason: str, yes: bool, version: st
         status = await let_go_on(store, id, order, token, version=version, force=force)
         return id, str(status), "it is queued and goes on" if status == "queued" else f"it goes on already: {status}"
 
-    run(_each(given, ids, reason, do, "resume", yes=yes))
+    run(each(given, ids, reason, do, "resume", yes=yes))
 
 
 @click.command()
 @common
-@_several
+@several
 @click.option("--timeout", type=click.FloatRange(min=0), default=PAUSE_SECONDS, show_default=True, metavar="SECONDS",
               help="How long to wait for the steps in flight.")  # fmt: skip
 def pause(given: Given, ids: Sequence[str], reason: str, yes: bool, timeout: float) -> None:
@@ -104,12 +109,12 @@ def pause(given: Given, ids: Sequence[str], reason: str, yes: bool, timeout: flo
         why = why if (await call_roll(store)).live else nobody(store.app)
         raise ResultTimeout(f"the pause is recorded, not done yet: {why}")
 
-    run(_each(given, ids, reason, do, "pause", yes=yes))
+    run(each(given, ids, reason, do, "pause", yes=yes))
 
 
 @click.command()
 @common
-@_several
+@several
 def unpause(given: Given, ids: Sequence[str], reason: str, yes: bool) -> None:
     """Let paused workflows go on where they were; timers that are overdue fire."""
     order, token = Order(by=who(), reason=reason), TokenMaker()
@@ -120,48 +125,76 @@ def unpause(given: Given, ids: Sequence[str], reason: str, yes: bool) -> None:
         goes_on = before.reason is Reason.PAUSED or before.pause is not None
         return id, str(status), f"it goes on: {status}" if goes_on else f"it is not paused: {status}"
 
-    run(_each(given, ids, reason, do, "unpause", yes=yes))
+    run(each(given, ids, reason, do, "unpause", yes=yes))
 
 
 @click.command()
 @common
-@_several
+@several
 @click.option("--id", "new", metavar="NEW", help="The new workflow's id (default: the old one's with -2, -3 …).")
 @click.option("--terminate", is_flag=True, help="End the old one at once, in the same commit.")
-def restart(given: Given, ids: Sequence[str], reason: str, yes: bool, new: str | None, terminate: bool) -> None:
-    """Begin workflows anew, under other ids, with the same names and inputs. With --id it may be repeated."""
+@click.option("--version", metavar="V", help="The version of the code that runs it (default: as any new one).")
+@again
+def restart(
+    given: Given, ids: Sequence[str], reason: str, yes: bool, new: str | None, terminate: bool, version: str | None,
+    again: bool,
+) -> None:  # fmt: skip
+    """Begin workflows anew, under other ids, with the same names and inputs.
+
+    The same order again is answered with what it has begun, unless --again.
+    """
     order, token, new_id = Order(by=who(), reason=reason), TokenMaker(), _one_new(ids, new)
+    key = None if again else key_of("restart", version, terminate, reason)
 
     async def do(store: Store, id: str) -> tuple[str, str, str]:
-        begun = await forks.restart(store, id, order, token, new_id=new_id, terminate=terminate)
-        return begun, "queued", f"begun anew as {begun}" + (", and terminated" if terminate else "")
+        begun = await forks.restart(
+            store, id, order, token, new_id=new_id, terminate=terminate, version=version, key=key
+        )  # fmt: skip
+        return _begun(begun, "begun anew", ", and terminated" if terminate else "")
 
-    run(_each(given, ids, reason, do, "restart", yes=yes))
+    run(each(given, ids, reason, do, "restart", yes=yes))
 
 
 @click.command()
 @common
-@_several
+@several
 @click.option("--id", "new", metavar="NEW", help="The new workflow's id (default: the old one's with -2, -3 …).")
 @click.option("--from", "step", metavar="STEP", help="Keep what came before it: its name, path (2.1) or number (#7).")
 @click.option("--version", metavar="V", help="The version of the code that goes on (default: the one that wrote it).")
 @click.option("--input", "input_", metavar="JSON", help="Other arguments, as workflow show prints them: '[\"a\", 2]'.")
+@again
 def fork(
     given: Given, ids: Sequence[str], reason: str, yes: bool, new: str | None, step: str | None, version: str | None,
-    input_: str | None,
+    input_: str | None, again: bool,
 ) -> None:  # fmt: skip
     """Begin other workflows that keep what these have recorded before a step (default: all); these stay as they are.
 
-    With --id it may be repeated. A kept record that the code or the input does not repeat holds it, without effect.
+    The same order again is answered with what it has begun, unless --again. A kept record that the code or the input
+    does not repeat holds it, without effect.
     """
     order, token, new_id = Order(by=who(), reason=reason), TokenMaker(), _one_new(ids, new)
     data = None if input_ is None else _arguments(input_)
+    key = None if again else key_of("fork", step, version, input_, reason)
 
     async def do(store: Store, id: str) -> tuple[str, str, str]:
-        begun = await forks.fork(store, id, order, token, new_id=new_id, step=step, version=version, input=data)
-        return begun, "queued", f"forked as {begun}"
+        begun = await forks.fork(
+            store, id, order, token, new_id=new_id, step=step, version=version, input=data, key=key
+        )  # fmt: skip
+        return _begun(begun, "forked")
 
-    run(_each(given, ids, reason, do, "fork", yes=yes))
+    run(each(given, ids, reason, do, "fork", yes=yes))
+
+
+def _begun(answered: Answered, verb: str, more: str = "") -> tuple[str, str, str]:
+    new = answered.new or ""
+    if answered.answer is Answer.ALREADY:
+        return new, str(answered.status), f"already so: {verb} as {new}, which is {answered.status}"
+    return new, "queued", f"{verb} as {new}{more}{answered.words.removeprefix(f'begun as {new}')}"
+
+
+def key_of(*said: object) -> str:
+    """What an order is known by: all that it says."""
+    return blake2b(json.dumps(said).encode(), digest_size=12).hexdigest()
 
 
 def _one_new(ids: Sequence[str], new: str | None) -> str | None:
@@ -184,7 +217,7 @@ def _arguments(text: str) -> bytes:
     return msgspec.json.encode(value)
 
 
-async def _each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str, *, yes: bool) -> None:
+async def each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str, *, yes: bool) -> None:
     """One after the other; what one is refused costs the others nothing."""
     ids = list(dict.fromkeys(ids))
     async with opened(given) as store:
@@ -206,23 +239,23 @@ async def _each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str
 _RANK = (Code.OK, Code.NO, Code.NOT_YET, Code.USAGE, Code.NOT_FOUND)
 
 
-async def _plan(store: Store, ids: Sequence[str], verb: str) -> list[Answer]:
+async def _plan(store: Store, ids: Sequence[str], verb: str) -> list[Outcome]:
     rows = await store.rows(ids)
     note(f"nothing was changed: to {verb} {len(ids)} workflows, add --yes and --reason TEXT")
     return [
-        Answer(id=id, status=str(rows[id].status), answer=f"is {rows[id].status}; would {verb}", code=Code.NO)
+        Outcome(id=id, status=str(rows[id].status), answer=f"is {rows[id].status}; would {verb}", code=Code.NO)
         if id in rows
-        else Answer(id=id, status=None, answer=str(not_found(id, store.app)), code=Code.NOT_FOUND)
+        else Outcome(id=id, status=None, answer=str(not_found(id, store.app)), code=Code.NOT_FOUND)
         for id in ids
     ]
 
 
-async def _answer(store: Store, id: str, do: Do) -> Answer:
+async def _answer(store: Store, id: str, do: Do) -> Outcome:
     try:
         about, status, words = await do(store, id)
     except DatabaseTrouble:
         raise
     except PerdureError as error:
         code = code_of(error)
-        return Answer(id=id, status=None, answer=str(error), code=code if code in _RANK else Code.NO)
-    return Answer(id=id, status=status, answer=words, new=about)
+        return Outcome(id=id, status=None, answer=str(error), code=code if code in _RANK else Code.NO)
+    return Outcome(id=id, status=status, answer=words, new=about)

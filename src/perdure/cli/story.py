@@ -229,7 +229,8 @@ def outcome_text(span: Span, limit: int) -> str:
         return text if len(text) <= limit else text[: limit - 1] + "…"
     if span.kind == "cut" and span.data is not None:
         cut = read_cut(span.data)
-        return f"{cut.kept} record{'' if cut.kept == 1 else 's'} kept of run {cut.run} of {cut.id}"
+        text = f"{cut.kept} record{'' if cut.kept == 1 else 's'} kept of run {cut.run} of {cut.id}"
+        return f"{text}, {cut.dropped}" if cut.dropped else text
     if span.outcome is Outcome.VALUE and span.data is not None:
         return show_stored(span.data, limit)
     if span.kind == "recv":

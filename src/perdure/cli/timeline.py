@@ -22,7 +22,7 @@ from perdure.cli.story import (
     spans_of,
 )
 from perdure.model.records import DecisionRow, Outcome, Record, WorkflowRow
-from perdure.model.states import Status
+from perdure.model.states import Cause, Status, Versioning
 from perdure.serde import Failure, show_stored
 
 WIDE = 100  # from here on there is room for a long bar
@@ -53,6 +53,10 @@ def _header(story: Story) -> Iterator[str]:
         yield _field("run", f"{row.run}{runs}")
     if row.version:
         yield _field("version", row.version)
+    if row.override is not None:
+        turn = ", for one turn; else as declared" if row.override.once else ""
+        how = "pinned" if row.versioning is Versioning.PINNED else "with the routing"
+        yield _field("runs on", f"{row.version}, {how} by an order{turn}")
     yield _field("created", f"{instant(row.created)} ({took(story.roll.now - row.created)} ago)")
     if row.closed is not None:
         yield _field("duration", took(row.closed - row.created))
@@ -200,6 +204,8 @@ def _decided(story: Story, one: DecisionRow) -> str:
     by = f"by policy {one.policy}" if one.policy else "by default"
     why = f": {one.because}" if one.because else ""
     text = f"{glyphs().again} after {one.cause}: {one.decision}, {by}{why}"
+    if one.cause is Cause.NONE:  # a person's order that could not stand in the history of what runs
+        text = f"{glyphs().again} {one.decision} {one.because}"
     return f"{_offset(one.at - story.origin)}  {click.style(clean(text), fg='yellow')}"
 
 

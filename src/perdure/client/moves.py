@@ -1,4 +1,4 @@
-"""The verbs of an operator, from a process that has a line: pause, unpause, resume, restart, fork."""
+"""The verbs of an operator, from a process that has a line: pause, resume, move, reset, skip, restart, fork."""
 
 from __future__ import annotations
 
@@ -7,18 +7,35 @@ from functools import partial
 from typing import Any, cast
 
 from perdure.client.line import Line
-from perdure.client.questions import ForkOf, Move, PauseOf, RestartOf, ResumeOf, UnpauseOf
+from perdure.client.questions import (
+    Command,
+    ForkOf,
+    Move,
+    MoveOf,
+    PauseOf,
+    ResetOf,
+    RestartOf,
+    ResumeOf,
+    SkipOf,
+    TerminateOf,
+    UnpauseOf,
+)
+from perdure.model.orders import Answered
 from perdure.operations.ask import ask_replay
+from perdure.operations.end import delete, terminate
 from perdure.operations.fork import fork, restart
+from perdure.operations.look import settled
+from perdure.operations.move import move, skip
 from perdure.operations.pause import pause, unpause
+from perdure.operations.reset import reset
 from perdure.operations.resume import resume
 from perdure.store.base import Store
 from perdure.store.batches import Batches
 
 Patiently = Callable[..., Awaitable[Any]]
 _TIMED = frozenset({
-    "poll", "rewind", "reopen", "pause", "fork", "terminate", "change_schedule", "change_deployment", "deployment",
-    "create", "apply", "change", "list", "count",
+    "poll", "rewind", "reopen", "pause", "move", "reset", "skip", "fork", "terminate", "change_schedule",
+    "change_deployment", "deployment", "create", "apply", "change", "list", "count",
 })  # fmt: skip
 
 
@@ -52,7 +69,12 @@ class Patient:
 async def answer(line: Line, question: Move, patiently: Patiently) -> Any:
     """Do it, and tell those who may run what it has queued."""
     store = cast("Store", Patient(line, patiently))
-    token, order = line.new_token, question.order
+    token = line.new_token
+    if isinstance(question, Command):
+        commanded = await _command(line, store, question, patiently)
+        _tell(line)
+        return commanded
+    order = question.order
     check = line.check_replay or partial(ask_replay, store, token)
     match question:
         case ResumeOf(id=id, version=version, force=force):
@@ -61,12 +83,34 @@ async def answer(line: Line, question: Move, patiently: Patiently) -> Any:
             done = (await pause(store, id, order, token)).status
         case UnpauseOf(id=id):
             done = await unpause(store, id, order, token)
-        case RestartOf(id=id, new_id=new_id, terminate=terminate):
-            done = await restart(store, id, order, token, new_id=new_id, terminate=terminate)
+        case RestartOf(id=id, new_id=new_id, terminate=ends, version=version):
+            answered = await restart(store, id, order, token, new_id=new_id, terminate=ends, version=version)
+            done = answered.new
         case ForkOf(id=id, new_id=new_id, step=step, version=version, input=input):
-            done = await fork(store, id, order, token, new_id=new_id, step=step, version=version, input=input)
+            answered = await fork(store, id, order, token, new_id=new_id, step=step, version=version, input=input)
+            done = answered.new
+    _tell(line)
+    return done
+
+
+async def _command(line: Line, store: Store, question: Command, patiently: Patiently) -> Answered:
+    token = line.new_token
+    match question:
+        case MoveOf(id=id, goal=goal, force=force, order=order):
+            [answered] = await move(store, [id], goal, order, token, force=force)
+        case ResetOf(id=id, point=point, options=options, order=order):
+            [answered] = await reset(store, [id], point, order, token, options)
+        case SkipOf(id=id, step=step, data=data, order=order):
+            answered = await skip(store, id, step, data, order, token)
+        case TerminateOf(id=id, order=order):
+            answered = await terminate(store, id, order, token)
+        case _:
+            answered = await patiently(line, partial(delete, line.store, question.id))
+    return await settled(store, answered)
+
+
+def _tell(line: Line) -> None:
     line.watcher.look()
     if line.work is not None:
         line.work.look()
     line.store.hint()
-    return done

@@ -18,10 +18,13 @@ from perdure.errors import (
     WorkflowTerminated,
     WorkflowTimedOut,
 )
+from perdure.model.orders import Goal
 from perdure.model.records import Ended, Outcome, WorkflowRow
+from perdure.model.resets import Point
 from perdure.model.states import Status, Versioning
 from perdure.model.streams import StreamAsk
 from perdure.operations.look import Order
+from perdure.operations.reset import Options as Resets
 from perdure.serde.failures import decode_failure, encode_failure
 from perdure.serde.show import show_stored
 from perdure.serde.values import Shape
@@ -137,12 +140,53 @@ class UnpauseOf(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
 
 
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator orders of a workflow as it stands: the answer is what became of it."""
+
+    id: str
+
+
+class MoveOf(Command, frozen=True, kw_only=True):
+    """Let an open workflow run on elsewhere."""
+
+    goal: Goal
+    force: bool = False
+    order: Order
+
+
+class ResetOf(Command, frozen=True, kw_only=True):
+    """Begin another run of a workflow from its first records."""
+
+    point: Point
+    options: Resets
+    order: Order
+
+
+class SkipOf(Command, frozen=True, kw_only=True):
+    """Give a step in flight its result."""
+
+    step: str
+    data: bytes
+    order: Order
+
+
+class TerminateOf(Command, frozen=True, kw_only=True):
+    """End a workflow at once."""
+
+    order: Order
+
+
+class DeleteOf(Command, frozen=True, kw_only=True):
+    """Forget a closed workflow."""
+
+
 class RestartOf(msgspec.Struct, frozen=True, kw_only=True):
     """Begin a workflow of the same name and input: the answer is its id."""
 
     id: str
     new_id: str | None = None
     terminate: bool = False
+    version: str | None = None
     order: Order
 
 
@@ -157,7 +201,7 @@ class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
 
 
-Move = ResumeOf | RestartOf | ForkOf | PauseOf | UnpauseOf
+Move = ResumeOf | RestartOf | ForkOf | PauseOf | UnpauseOf | Command
 Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | Move
 
 

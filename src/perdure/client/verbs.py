@@ -14,6 +14,7 @@ from perdure.client import moves, once, streams
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
+    Command,
     EventOf,
     ForkOf,
     InfoOf,
@@ -70,7 +71,7 @@ async def answer(line: Line, question: Question) -> Any:
             return await event(line, question)
         case StreamOf():
             return await streams.read_page(line, question.ask, patiently), None
-        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf():
+        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf() | Command():
             return await moves.answer(line, question, patiently)
 
 

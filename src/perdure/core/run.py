@@ -375,7 +375,9 @@ class Run:
         self.now = max(self.now, record.at)
         if self._later:
             self._reveal(record.seq)
-        self._others_burst = record.version != self.version  # who records an outcome runs the burst that follows it
+        # Who records an outcome runs the burst that follows it; before a cut it was lived through in another run only.
+        cut = self._position < len(self.history) and self.history[self._position].kind is Kind.CUT
+        self._others_burst = record.version != self.version and not cut
         return op, record
 
     def _describe_asked(self) -> str:

@@ -12,13 +12,13 @@ one ``CUT`` record, the mark: whence they are, who cut, and why. From there on t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from perdure.model.ids import RunKey, TokenMaker
-from perdure.model.records import Intent, Kind, Outcome, Record, WorkflowRow
-from perdure.model.states import Status
+from perdure.model.ids import RunKey
+from perdure.model.records import Intent, Kind, Outcome, Override, Record, WorkflowRow
+from perdure.model.states import Status, Versioning
 from perdure.model.writes import Rewind, Start
 
 SHOWN_MAX = 500  # characters of who and why
@@ -31,6 +31,9 @@ class Cut(msgspec.Struct, frozen=True):
     run: int
     kept: int
     origin: int | None = None  # rewound: the run that gave the lineage; None: this run has a lineage of its own
+    key: str = ""  # which order of a person it is, so that the same order is known again
+    dropped: str = ""  # what else was dropped, in words
+    next: Intent | None = None  # the step whose outcome is the first record cut off: it may be skipped
 
     @property
     def source(self) -> RunKey:
@@ -81,7 +84,7 @@ def rewind(
     history: Sequence[Record],
     input: bytes,
     keep: int,
-    new_token: TokenMaker,
+    new_token: Callable[[], bytes],
     *,
     at: int,
     by: str,
@@ -93,6 +96,8 @@ def rewind(
     attempts: int = 0,
     rearm: bool = False,
     uncancel: bool = False,
+    versioning: Versioning | None = None,
+    override: Override | None = None,
 ) -> Rewind:
     """The write that begins the next run of ``row`` from the first ``keep`` records of its ``history``.
 
@@ -100,6 +105,7 @@ def rewind(
     new token; else it is queued for any. ``lineage``: another one, so that the idempotency keys of steps and the ids of
     children are others (and numbers drawn in the kept part are not the same: only sensible with ``keep`` 0).
     ``rearm``: the deadline is the timeout from now, else the one there was. ``attempts``: deaths counted so far.
+    ``versioning`` and ``override``: an order about its version (default: the row's).
 
     Raises ``ValueError`` if there are no so many records.
     """
@@ -115,7 +121,8 @@ def rewind(
         deadline=None if rearm else row.deadline, began=row.started if keep else None,
         parent=row.parent, parent_run=row.parent_run, parent_path=row.parent_path, on_parent_close=row.on_parent_close,
         queue=row.queue, priority=row.priority, partition=row.partition, attributes=row.attributes,
-        versioning=row.versioning,
+        versioning=row.versioning if versioning is None else versioning,
+        override=row.override if versioning is None else override,
     )  # fmt: skip
     cut = Cut(row.id, row.run, keep, origin if lineage is None else None)
     begun = begun_of(row, history, keep) if lineage is None else ()

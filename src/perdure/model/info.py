@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from perdure.model.problems import ProblemKind
-from perdure.model.records import WorkflowRow
-from perdure.model.states import Reason, Status
+from perdure.model.records import Override, WorkflowRow
+from perdure.model.states import Reason, Status, Versioning
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,6 +51,10 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
     in_line: bool = False
     """Whether it waits for its queue to let it through."""
     expires: datetime | None = None
+    versioning: Versioning = Versioning.UNDECLARED
+    """What it does when the code changes: as declared, or as an operator has ordered."""
+    override: Override | None = None
+    """An operator's order about where it runs: what it overrides, and whether for one turn."""
     attributes: dict[str, Any] = msgspec.field(default_factory=lambda: {})
     """What it was started with in ``.options(attributes=…)``, as plain JSON."""
     problem: ProblemKind | None = None
@@ -107,6 +111,8 @@ def info_of(row: WorkflowRow) -> WorkflowInfo:
         priority=row.priority,
         in_line=row.lane is not None,
         expires=when(row.expires),
+        versioning=row.versioning,
+        override=row.override,
         attributes=msgspec.json.decode(row.attributes) if row.attributes is not None else {},
         problem=row.problem if row.status.open else None,
     )

@@ -12,7 +12,7 @@ import msgspec
 
 from perdure.model.ids import RunKey
 from perdure.model.problems import ProblemKind
-from perdure.model.states import Cause, Reason, Status, Versioning
+from perdure.model.states import VERSIONING, VERSIONINGS, Cause, Reason, Status, Versioning
 
 
 class Kind(IntEnum):
@@ -78,6 +78,26 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return self.outcome is Outcome.ERROR or self.kind not in _NAMING
 
 
+class Override(msgspec.Struct, frozen=True, gc=False):
+    """An operator's order about where a workflow runs: what it overrides, and whether for one turn only."""
+
+    was: Versioning
+    once: bool = False
+
+    @property
+    def code(self) -> int:
+        """As it is stored: ``override - 10`` is what a turn's end puts back, in SQL."""
+        return VERSIONING[self.was] + (ONCE if self.once else 0)
+
+
+ONCE = 10
+
+
+def read_override(code: int | None) -> Override | None:
+    """What a row says; None: nothing is overridden."""
+    return None if code is None else Override(VERSIONINGS[code % ONCE], code >= ONCE)
+
+
 class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The hot row of a workflow id: its latest run. An earlier run has the same shape."""
 
@@ -118,6 +138,7 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires: int | None = None  # closed if it is still in line at this time
     pause: str | None = None  # who told it to pause, and why, until it has
     problem: ProblemKind | None = None  # what keeps it from getting on; means nothing once it is closed
+    override: Override | None = None  # an operator's order, by which ``versioning`` is not as it was
 
     @property
     def key(self) -> RunKey:
@@ -129,7 +150,8 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.status is Status.WAITING or (self.reason is Reason.PAUSED and self.lane is None)
 
 
-PAUSE, UNPAUSE = "pause", "unpause"  # names of ``DECISION`` records that tell nothing to the body
+PAUSE, UNPAUSE, MOVE, SKIP = "pause", "unpause", "move", "skip"  # ``DECISION`` records that tell nothing to the body
+BEFORE = frozenset({PAUSE, UNPAUSE, MOVE})  # those that may stand before its first burst
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):

@@ -21,7 +21,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.problems import Trouble
 from perdure.model.queues import DELAYED, lane_of
-from perdure.model.records import Intent, Outcome, Record, WorkflowRow
+from perdure.model.records import Intent, Outcome, Override, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status, Versioning
 
 
@@ -59,6 +59,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attributes: bytes | None = None
     intents: tuple[Intent, ...] = ()
     versioning: Versioning = Versioning.UNDECLARED
+    override: Override | None = None  # of a run that follows another
 
     @property
     def lane(self) -> str | None:

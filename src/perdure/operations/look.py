@@ -8,8 +8,9 @@ import socket
 
 import msgspec
 
-from perdure.errors import WorkflowNotFound
+from perdure.errors import WorkflowNotFound, WorkflowRefused
 from perdure.model.info import to_datetime
+from perdure.model.orders import Answer, Answered
 from perdure.model.records import Incarnation, Record, WorkflowRow
 from perdure.store.base import Store
 
@@ -59,6 +60,15 @@ async def gone(store: Store, id: str) -> WorkflowNotFound:
         f"workflow {id!r} was deleted at {to_datetime(last.at).isoformat(timespec='seconds')} by policy "
         f"{last.policy}{because}; it has no result, and nothing more will come of it"
     )
+
+
+async def settled(store: Store, answered: Answered) -> Answered:
+    """The answer, if it is one. Raises ``WorkflowNotFound``, ``WorkflowRefused``."""
+    if answered.answer is Answer.UNKNOWN:
+        raise await gone(store, answered.id)
+    if answered.answer is Answer.REFUSED:
+        raise WorkflowRefused(f"workflow {answered.id!r}: {answered.words}")
+    return answered
 
 
 async def row_of(store: Store, id: str) -> WorkflowRow:

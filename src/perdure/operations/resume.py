@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from perdure.errors import WorkflowClosed, WorkflowStranded
 from perdure.model.cuts import rewind, who_and_why
 from perdure.model.ids import TokenMaker
-from perdure.model.records import Kind, Record, WorkflowRow
+from perdure.model.records import Kind, WorkflowRow
+from perdure.model.resets import before_cancel
 from perdure.model.states import Status
 from perdure.model.writes import Reopen
 from perdure.operations.look import Order, Served, history_of, row_of, served
@@ -85,11 +86,6 @@ async def _reopen_closed(
         version=target, rearm=over, uncancel=True,
     )  # fmt: skip
     return await store.rewind(row, change)
-
-
-def before_cancel(history: Sequence[Record]) -> int:
-    """How many records there are before the workflow was told to stop."""
-    return next((record.seq - 1 for record in history if record.kind is Kind.CANCEL), len(history))
 
 
 async def _target(

@@ -25,10 +25,10 @@ import msgspec
 from perdure.client.line import Line
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
+from perdure.model.orders import BY_CODE
 from perdure.model.records import Incarnation, WorkflowRow
 from perdure.model.trials import Trial
 from perdure.runtime.given import Given
-from perdure.runtime.held import BY_CODE
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
 from perdure.runtime.recovery import Former, strays

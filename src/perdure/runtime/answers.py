@@ -17,6 +17,7 @@ import msgspec
 from perdure.client import once, verbs
 from perdure.client.questions import (
     CancelOf,
+    Command,
     EventOf,
     ForkOf,
     InfoOf,
@@ -76,7 +77,7 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
                 f"a workflow asked for the problems of {question.id!r}, which are not recorded: a replay would see "
                 "others. Call it in a step, or outside"
             )
-        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf():
+        case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf() | Command():
             raise Misuse(
                 f"a workflow asked for {type(question).__name__.removesuffix('Of').lower()} of {question.id!r}: what "
                 "an operator orders is not recorded, and a replay would order it again. Call it in a step, or outside"

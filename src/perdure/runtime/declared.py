@@ -22,7 +22,7 @@ from perdure.client.line import Line
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
-from perdure.model.records import PAUSE, UNPAUSE, Claimed, Record
+from perdure.model.records import BEFORE, Claimed, Record
 from perdure.model.states import Status, Versioning
 from perdure.store.lines import Declared
 
@@ -47,7 +47,7 @@ async def line_up(
     for one in claimed:
         row, definition = one.row, host.registry.workflows.get(one.row.name)
         records = histories.get(row.key, ())
-        begun = row.intents or any(record.name not in (PAUSE, UNPAUSE) for record in records)
+        begun = row.intents or any(record.name not in BEFORE for record in records)
         if row.queue is not None or row.cancel is not None or begun:
             continue
         if definition is None or definition.queue is None or row.claim is None:

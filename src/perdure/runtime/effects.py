@@ -17,10 +17,10 @@ from perdure.errors import StepNotFound, Unserializable
 from perdure.model.cuts import rewind
 from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status
+from perdure.model.steps import records_before
 from perdure.model.writes import Change, Close, Decided, Release
 from perdure.model.writes import Delete as Forget
 from perdure.model.writes import Hold as Park
-from perdure.operations.steps import records_before
 from perdure.policy.decisions import (
     COMPENSATE,
     Compensate,

@@ -49,8 +49,7 @@ def conclude(of: Ending, value: Any, error: BaseException | None) -> tuple[Statu
 
 def routed_child(parent: Ending, order: StartOrder, id: str) -> StartOrder:
     """A child's order with the version it takes: its parent's, if that is pinned."""
-    pinned = parent.row.versioning is Versioning.PINNED
-    return parent.line.routes.routed(order, id, parent.run.version if pinned else None)
+    return parent.line.routes.routed(order, id, parent.run.version if pins(parent.row) else None)
 
 
 def child_start(parent: Ending, order: StartOrder, id: str, path: str) -> Start:
@@ -72,8 +71,12 @@ def inherited(declared: Versioning, row: WorkflowRow) -> Versioning:
 
     Nothing that says nothing goes with the current version for that: only who declares it has seen to it.
     """
-    pinned = declared is Versioning.UNDECLARED and row.versioning is Versioning.PINNED
-    return Versioning.PINNED if pinned else declared
+    return Versioning.PINNED if declared is Versioning.UNDECLARED and pins(row) else declared
+
+
+def pins(row: WorkflowRow) -> bool:
+    """Whether what this run starts stays with its version: not if it was moved there for one turn only."""
+    return row.versioning is Versioning.PINNED and not (row.override is not None and row.override.once)
 
 
 def version_of_next(of: Ending, id: str, versioning: Versioning) -> str:
@@ -91,7 +94,8 @@ def version_of_next(of: Ending, id: str, versioning: Versioning) -> str:
 def next_start(of: Ending, order: StartOrder) -> Start:
     """The run that begins when this one continues as new: queued, for whoever claims it first."""
     row = of.row
-    versioning = inherited(order.options.versioning, row)
+    override = row.override  # an operator's order outlives the run
+    versioning = inherited(order.options.versioning, row) if override is None else row.versioning
     return Start(
         id=row.id,
         run=of.run.key.run + 1,
@@ -112,4 +116,5 @@ def next_start(of: Ending, order: StartOrder) -> Start:
         through=True,
         attributes=row.attributes,
         versioning=versioning,
+        override=override,
     )

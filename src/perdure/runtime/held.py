@@ -12,11 +12,9 @@ from typing import Protocol
 
 from perdure.client.line import Line
 from perdure.errors import DatabaseTrouble
-from perdure.model.states import Reason
+from perdure.model.orders import BY_CODE
 
 log = logging.getLogger("perdure")
-
-BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
 
 
 class Later:

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
+from perdure.model.orders import BY_CODE, FOLLOWS
 from perdure.model.records import Incarnation
 from perdure.model.states import Versioning
 from perdure.model.versions import Routing
-from perdure.runtime.held import BY_CODE, Later
+from perdure.runtime.held import Later
 from perdure.runtime.launch import Host as Launching
 from perdure.runtime.launch import register
 from perdure.runtime.leases import lives, provably_gone
@@ -42,6 +43,7 @@ class Following:
     def __init__(self) -> None:
         self.unserved_since: float | None = None  # by the loop's clock: nobody is seen to serve the current version
         self.done: Any = None  # all was moved while routing and the gone were as this says
+        self.every = False  # by an order, also what does not declare it goes with the routing
         self.quiet = 0
         self.rests_until = 0.0  # by the loop's clock
         self.revision = 0  # of the routing that the next is of
@@ -122,13 +124,18 @@ def _served(host: Host, others: Sequence[Incarnation]) -> frozenset[str]:
 
 
 async def _upgrade(host: Host, routing: Routing, others: Sequence[Incarnation]) -> int:
-    names = [n for n, d in host.registry.workflows.items() if d.versioning is Versioning.AUTO_UPGRADE]
     version, following = host.code.version, host.following
     foreign = [who for who in others if who.version != version]
     gone = [who.id for who in foreign if not who.serving or provably_gone(who)]
     state = (routing.revision, gone)
     following.quiet = following.quiet + 1 if following.done == state and len(gone) == len(foreign) else 0
     rests = following.done == state and host.line.loop.time() < following.rests_until
+    if following.done != state:  # what was ordered before the routing changed went where it said then
+        following.every = FOLLOWS in await host.line.store.upkeep.marks()
+    known = host.registry.workflows.items()
+    names = [name for name, of in known if following.every or of.versioning is Versioning.AUTO_UPGRADE]
+    if not names:
+        following.done = state
     if not names or following.quiet % QUIET_ROUNDS or rests:
         return 0
     began = host.line.loop.time()

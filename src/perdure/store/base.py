@@ -24,8 +24,10 @@ from typing import Protocol
 
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
+from perdure.model.orders import Answered, MoveOrder, SkipOrder
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
+from perdure.model.resets import ResetOrder
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
@@ -185,6 +187,21 @@ class Store(ProblemStore, Protocol):
 
         Repeated with the same ``order.nonce``: True, and nothing is done twice.
         """
+        ...
+
+    async def move(self, orders: Sequence[MoveOrder], *, now: int | None = None) -> builtins.list[Answered]:
+        """Let open workflows run on elsewhere, by ``rule_move``, all in one commit; an answer for each, in order.
+
+        No two of one id. Done again (the same order): already so.
+        """
+        ...
+
+    async def reset(self, orders: Sequence[ResetOrder], *, now: int | None = None) -> builtins.list[Answered]:
+        """Begin their next runs, by ``rule_reset``; otherwise the same."""
+        ...
+
+    async def skip(self, order: SkipOrder, *, now: int | None = None) -> Answered:
+        """Give a step in flight its outcome, by ``rule_skip``."""
         ...
 
     async def fork(

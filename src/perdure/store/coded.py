@@ -22,6 +22,7 @@ from perdure.errors import Unserializable
 from perdure.model.acts import Act, ForkIt, RewindIt
 from perdure.model.batches import Applied
 from perdure.model.ids import RunKey
+from perdure.model.orders import Answered, SkipOrder
 from perdure.model.problems import ProblemRow, Trouble
 from perdure.model.records import Claimed, DecisionRow, Ended, Message, Record, WorkflowRow
 from perdure.model.schedules import Reschedule
@@ -72,6 +73,9 @@ class CodedStore:
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
         return await self._store.rewind(seen, self._rewind(change), now=now)
+
+    async def skip(self, order: SkipOrder, *, now: int | None = None) -> Answered:
+        return await self._store.skip(replaced(order, data=self._codec.encode(order.data)), now=now)
 
     async def fork(
         self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None

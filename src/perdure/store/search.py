@@ -38,7 +38,7 @@ from perdure.store.asks import Counted, Found
 from perdure.store.cursor import Place, cursor_of, read_cursor
 
 GROUPS_MAX = 10_000
-COLUMNS = 37  # of a row; a page's statement adds two
+COLUMNS = 38  # of a row; a page's statement adds two
 
 # What a fact is only there for: said beside it, so that an index of those can be used.
 _IMPLIED = {

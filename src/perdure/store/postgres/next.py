@@ -30,6 +30,7 @@ async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: St
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
         None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
         VERSIONING[start.versioning], start.partition, start.lane, expires_at(start, until),
+        None if start.override is None else start.override.code,
     )  # fmt: skip
     await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
     if start.expires is not None:

@@ -11,7 +11,18 @@ from typing import Any
 import msgspec
 
 from perdure.model.problems import ProblemKind
-from perdure.model.records import Claimed, Ended, Incarnation, Intent, Kind, Message, Outcome, Record, WorkflowRow
+from perdure.model.records import (
+    Claimed,
+    Ended,
+    Incarnation,
+    Intent,
+    Kind,
+    Message,
+    Outcome,
+    Record,
+    WorkflowRow,
+    read_override,
+)
 from perdure.model.states import CAUSES, CODE, CODES, VERSIONINGS, Reason, Status
 
 Row = Any  # of the driver, which has no types: a sequence of values
@@ -22,7 +33,8 @@ ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updat
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
     c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
-    c.versioning, c.partition, c.lane, c.expires, c.pause, c.problem"""
+    c.versioning, c.partition, c.lane, c.expires, c.pause, c.problem,
+    c.override"""
 
 TIMED_OUT = CODE[Status.TIMED_OUT]
 _intents = msgspec.json.Decoder(tuple[Intent, ...])
@@ -83,19 +95,20 @@ def workflow(r: Row) -> WorkflowRow:
         expires=r[34],
         pause=r[35],
         problem=None if r[36] is None else ProblemKind(r[36]),
+        override=None if r[37] is None else read_override(r[37]),
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[37] or "").encode(), mail=r[38])
+    return Claimed(row=workflow(r), input=(r[38] or "").encode(), mail=r[39])
 
 
 def ready(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=(r[37] or "").encode(), mail=r[38], since=r[39], versioned=r[40])
+    return Claimed(row=workflow(r), input=(r[38] or "").encode(), mail=r[39], since=r[40], versioned=r[41])
 
 
 def ended(r: Row) -> Ended:
-    return Ended(row=workflow(r), outcome=_outcome(r[37]), data=None if r[38] is None else r[38].encode())
+    return Ended(row=workflow(r), outcome=_outcome(r[38]), data=None if r[39] is None else r[39].encode())
 
 
 def record(r: Row) -> Record:

@@ -14,9 +14,11 @@ from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
+from perdure.model.orders import Answered, MoveOrder, SkipOrder
 from perdure.model.problems import ProblemRow
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
+from perdure.model.resets import ResetOrder
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
@@ -44,6 +46,7 @@ from perdure.store.postgres import (
     versions,
     within,
 )
+from perdure.store.postgres import orders as by_order
 from perdure.store.postgres.batches import PostgresBatches
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, driver
@@ -182,6 +185,15 @@ class PostgresStore:
 
     async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
         return await commands.reopen(self._reading, self._place, seen, order, now)
+
+    async def move(self, orders: Sequence[MoveOrder], *, now: int | None = None) -> builtins.list[Answered]:
+        return await by_order.move(self._reading, self._place, orders, now)
+
+    async def reset(self, orders: Sequence[ResetOrder], *, now: int | None = None) -> builtins.list[Answered]:
+        return await by_order.reset(self._reading, self._place, orders, now)
+
+    async def skip(self, order: SkipOrder, *, now: int | None = None) -> Answered:
+        return await by_order.skip(self._reading, self._place, order, now)
 
     async def fork(
         self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None

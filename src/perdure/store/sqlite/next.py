@@ -26,7 +26,7 @@ def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now:
         at.epoch, 0, at.until, start.timeout, at.deadline, now, at.started, start.parent, start.parent_run,
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
         start.attributes, rows.pack_intents(start.intents), start.nonce, VERSIONING[start.versioning],
-        start.partition, start.lane, at.expires,
+        start.partition, start.lane, at.expires, None if start.override is None else start.override.code,
     ))  # fmt: skip
     conn.execute(Q["payload_insert"], (app, id, run, start.input))
     if at.expires is not None:

@@ -20,6 +20,7 @@ from perdure.model.records import (
     Outcome,
     Record,
     WorkflowRow,
+    read_override,
 )
 from perdure.model.states import CAUSES, CODES, VERSIONINGS, Reason
 from perdure.store.sqlite.driver import Row
@@ -80,16 +81,17 @@ def workflow(r: Row) -> WorkflowRow:
         expires=r[34],
         pause=r[35],
         problem=None if r[36] is None else ProblemKind(r[36]),
+        override=None if r[37] is None else read_override(r[37]),
     )
 
 
 def claimed(r: Row) -> Claimed:
-    return Claimed(row=workflow(r), input=r[37], mail=bool(r[38]))
+    return Claimed(row=workflow(r), input=r[38], mail=bool(r[39]))
 
 
 def ended(r: Row) -> Ended:
-    outcome: int = r[37]
-    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[38])
+    outcome: int = r[38]
+    return Ended(row=workflow(r), outcome=_OUTCOMES[outcome], data=r[39])
 
 
 def record(r: Row) -> Record:

@@ -18,7 +18,7 @@ ROW = """c.id, c.run, c.lineage, c.name, c.status, c.version, c.created, c.updat
         where h.app = c.app and h.id = c.id and h.run = c.run order by h.seq desc limit 1), 0)),
     c.until, c.deadline, c.timeout, c.started, c.closed, c.cancel, c.parent, c.parent_run, c.parent_path,
     c.on_parent_close, c.queue, c.priority, c.fingerprint, c.attributes, c.intents, c.cause,
-    c.versioning, c.partition, c.lane, c.expires, c.pause, c.problem"""
+    c.versioning, c.partition, c.lane, c.expires, c.pause, c.problem, c.override"""
 
 # A failure's JSON begins with its class, `{"type":"module:Qualname"`; the rest may be long, and is not parsed.
 _ERROR = """(select substr(n, instr(n, ':') + 1) from (

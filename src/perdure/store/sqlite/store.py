@@ -17,9 +17,11 @@ from typing import TypeVar
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import RunKey
+from perdure.model.orders import Answered, MoveOrder, SkipOrder
 from perdure.model.problems import ProblemRow
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
+from perdure.model.resets import ResetOrder
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
 from perdure.model.states import Reason, Versioning
 from perdure.model.streams import StreamAsk, StreamPage
@@ -51,6 +53,7 @@ from perdure.store.sqlite import (
     versions,
     within,
 )
+from perdure.store.sqlite import orders as by_order
 from perdure.store.sqlite.batches import SQLiteBatches
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import Answers, Lane, Reader, Writer
@@ -193,6 +196,15 @@ class SQLiteStore:
 
     async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
         return await self._write(lambda conn: commands.reopen(conn, self.app, seen, order, _clock(now)))
+
+    async def move(self, orders: Sequence[MoveOrder], *, now: int | None = None) -> builtins.list[Answered]:
+        return await self._write(lambda conn: by_order.move(conn, self.app, orders, _clock(now)))
+
+    async def reset(self, orders: Sequence[ResetOrder], *, now: int | None = None) -> builtins.list[Answered]:
+        return await self._write(lambda conn: by_order.reset(conn, self.app, orders, _clock(now)))
+
+    async def skip(self, order: SkipOrder, *, now: int | None = None) -> Answered:
+        return await self._write(lambda conn: by_order.skip(conn, self.app, order, _clock(now)))
 
     async def fork(
         self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None

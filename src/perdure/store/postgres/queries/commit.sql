@@ -139,6 +139,9 @@ c as (
             pause = case when excluded.reason = 'paused' then null else workflow.pause end,
             cause = case when excluded.status = 1 then 2 else 0 end,
             attempts = case when excluded.status = 3 then 0 else workflow.attempts end,
+            versioning = case when excluded.status = 3 and workflow.override >= 10 then workflow.override - 10
+                else workflow.versioning end,
+            override = case when excluded.status = 3 and workflow.override >= 10 then null else workflow.override end,
             updated = excluded.updated, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq)
         where workflow.status < 5 and workflow.status <> excluded.status
@@ -179,6 +182,9 @@ c as (
             pause = case when excluded.reason = 'paused' then null else workflow.pause end,
             cause = case when excluded.status = 1 then 2 else 0 end,
             attempts = case when excluded.status = 3 then 0 else workflow.attempts end,
+            versioning = case when excluded.status = 3 and workflow.override >= 10 then workflow.override - 10
+                else workflow.versioning end,
+            override = case when excluded.status = 3 and workflow.override >= 10 then null else workflow.override end,
             updated = excluded.updated, closed = excluded.closed,
             last_seq = greatest(workflow.last_seq, excluded.last_seq),
             cancel = coalesce(workflow.cancel, (select q.cancel from q where q.dest = workflow.id))

@@ -74,12 +74,12 @@ delete from perdure.watch where app = $1 and waiter = $2 and waiter <> ''
 -- name: past_run_insert
 insert into perdure.past_run (app, id, run, lineage, name, version, status, detail, claim, epoch, attempts, last_seq,
     timeout, deadline, created, updated, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, nonce, versioning, partition)
+    queue, priority, fingerprint, attributes, intents, nonce, versioning, partition, override)
 select app, id, run, lineage, name, version, $4, detail, claim, epoch, attempts,
     greatest(last_seq, (select h.seq from perdure.history h
         where h.app = $1 and h.id = $2 and h.run = $3 order by h.seq desc limit 1)),
     timeout, deadline, created, $5, started, coalesce(closed, $5), cancel, parent, parent_run, parent_path,
-    on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning, partition
+    on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning, partition, override
 from perdure.workflow where app = $1 and id = $2 and run = $3
 
 -- Who inserted earlier runs: tells a repeated start from another's.
@@ -94,7 +94,7 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     epoch = $10, last_seq = 0, until = $11, timeout = $12, deadline = $13, created = $14, updated = $14, started = $15,
     parent = $16, parent_run = $17, parent_path = $18, on_parent_close = $19, queue = $20, priority = $21,
     fingerprint = $22, attributes = $23, intents = $24, nonce = $25, versioning = $26, partition = $27, lane = $28,
-    expires = $29, cause = 0, problem = null,
+    expires = $29, override = $30, cause = 0, problem = null,
     reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = $1 and id = $2
 

@@ -27,11 +27,12 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
     max(last_seq, coalesce((select h.seq from history h
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
-    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause, problem
+    queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause, problem,
+    override
 from workflow where app = ?1 and id = ?2
 
 -- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised. A pause
--- that was taken back meanwhile only hands it back.
+-- that was taken back meanwhile only hands it back. What was moved for one turn (`override` of 10 or more) comes to rest.
 -- name: workflow_rest
 update workflow set updated = ?3, owner = null, closed = ?8,
     status = case when ?5 = 'paused' and pause is null then 1 else ?4 end,
@@ -40,6 +41,8 @@ update workflow set updated = ?3, owner = null, closed = ?8,
     until = case when ?5 = 'paused' and pause is null then ?3 else ?7 end,
     pause = case when ?5 = 'paused' then null else pause end,
     cause = case when ?4 = 1 then 2 else 0 end, attempts = case when ?4 = 3 then 0 else attempts end,
+    versioning = case when ?4 = 3 and override >= 10 then override - 10 else versioning end,
+    override = case when ?4 = 3 and override >= 10 then null else override end,
     last_seq = coalesce((select max(h.seq) from history h where h.app = ?1 and h.id = ?2 and h.run = workflow.run), 0)
 where app = ?1 and id = ?2
 
@@ -53,7 +56,7 @@ update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7
     last_seq = ?11, until = ?12, timeout = ?13, deadline = ?14, created = ?15, updated = ?15, started = ?16,
     parent = ?17, parent_run = ?18, parent_path = ?19, on_parent_close = ?20, queue = ?21, priority = ?22,
     fingerprint = ?23, attributes = ?24, intents = ?25, nonce = ?26, versioning = ?27, partition = ?28, lane = ?29,
-    expires = ?30, cause = 0, problem = null,
+    expires = ?30, override = ?31, cause = 0, problem = null,
     reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = ?1 and id = ?2
 
@@ -136,7 +139,7 @@ where app = ?1 and id = ?2
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause, f.problem,
+    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause, f.problem, f.override,
     p.input, exists (select 1 from message m where m.app = f.app and m.dest = f.id and m.taken_seq is null)
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2
@@ -164,7 +167,7 @@ returning id
 select f.id, f.run, f.lineage, f.name, f.status, f.version, f.created, f.updated, f.reason, f.detail, f.claim, f.owner,
     f.epoch, f.attempts, f.last_seq, f.until, f.deadline, f.timeout, f.started, f.closed, f.cancel, f.parent,
     f.parent_run, f.parent_path, f.on_parent_close, f.queue, f.priority, f.fingerprint, f.attributes, f.intents,
-    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause, f.problem,
+    f.cause, f.versioning, f.partition, f.lane, f.expires, f.pause, f.problem, f.override,
     p.outcome, p.output
 from workflow f join payload p on p.app = f.app and p.id = f.id and p.run = f.run
 where f.app = ?1 and f.id = ?2 and f.status >= 5
