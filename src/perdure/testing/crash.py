@@ -19,7 +19,8 @@ from perdure.store.base import Store
 NUMBERED = frozenset({
     "commit", "claim", "adopt", "reclaim", "replace", "cancel", "terminate", "release_held", "rewind", "reopen", "fork",
     "pause", "move", "reset", "skip", "claim_line", "line_up", "line_up_declared", "expire", "start_once",
-    "change_queue", "change_schedule", "change_deployment", "adopt_strays", "note_trials", "release_orphans", "note_turn",
+    "change_queue", "change_schedule", "change_deployment", "adopt_strays", "note_trials", "release_orphans",
+    "note_turn",
 })  # fmt: skip
 TURNS_AFTER = 3  # turns of the loop between an answer and the crash after it: the answer has been acted on
 
