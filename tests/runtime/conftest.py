@@ -119,4 +119,4 @@ def store(app: App, client: Client) -> Store:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that cancels does so in chunks of three."""
-    monkeypatch.setattr(Cancel, "chunk", 3)
+    monkeypatch.setattr(Cancel, "many", 3)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from perdure import App, recv
+from perdure import App, Client, recv
 from perdure.batches import Cancel, Delete, Fork, PlanGroup, Resume, Unpause
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Hold
@@ -102,7 +102,9 @@ async def test_samples_that_go_on_there_are_safe(database: str, ledger: Ledger) 
             for seed in range(6)
         }
         assert len(drawn) > 1
-        done = await answered(app, batch.apply())
+        async with Client(database, app="shop") as elsewhere:  # which has no code: it asks whoever has
+            far = elsewhere.batch(Resume(version="v2"), "version = v1", reason=WHY)
+            done = await answered(app, far.apply())
         assert (done.done, done.failed) == (3, 0)
         for id in "abc":
             await app.client.handle(id).send("x", "go")

@@ -22,8 +22,13 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Whether it does anything to what has not ended."""
     closed: ClassVar[bool] = False
     """Whether it does anything to what has ended."""
-    chunk: ClassVar[int] = 500
+    many: ClassVar[int] = 500
     """Targets of one commit, at most: fewer where each costs many statements."""
+
+    @property
+    def chunk(self) -> int:
+        """Targets of one commit, at most, with these options."""
+        return self.many
 
     @property
     def target(self) -> str | None:
@@ -55,7 +60,7 @@ class Pause(Verb, frozen=True):
     """Stop before the next step, until unpaused."""
 
     name = "pause"
-    chunk = 100
+    many = 100
 
 
 class Unpause(Verb, frozen=True):
@@ -79,6 +84,10 @@ class Resume(Verb, frozen=True):
     force: bool = False
 
     @property
+    def chunk(self) -> int:
+        return 50 if self.version is not None and not self.force else self.many  # others are asked about each
+
+    @property
     def target(self) -> str | None:
         return self.version
 
@@ -91,7 +100,7 @@ class Restart(Verb, frozen=True):
 
     name = "restart"
     closed = True
-    chunk = 100
+    many = 100
     terminate: bool = False
 
 
@@ -100,7 +109,7 @@ class Fork(Verb, frozen=True):
 
     name = "fork"
     closed = True
-    chunk = 100
+    many = 100
     step: str | int | None = None
     version: str | None = None
 
@@ -115,7 +124,7 @@ class Delete(Verb, frozen=True):
     name = "delete"
     open = False
     closed = True
-    chunk = 100
+    many = 100
 
 
 VERBS: dict[str, type[Verb]] = {

@@ -19,8 +19,10 @@ from perdure.model.cuts import who_and_why
 from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
+from perdure.model.trials import Judged
 from perdure.model.verbs import Cancel, Delete, Fork, Pause, Restart, Resume, Terminate, Unpause, Verb
 from perdure.model.writes import Pause as PauseOrder
+from perdure.operations.ask import ask_verdicts
 from perdure.operations.drafts import Drafts
 from perdure.operations.fork import fork, restart
 from perdure.operations.look import Order
@@ -29,6 +31,7 @@ from perdure.operations.resume import Check, resume
 from perdure.store.base import Store
 
 GONE = "no workflow has this id any more"
+ASKED_MAX = 50  # replays of one question: who asks waits for seconds
 
 
 class Chunk(msgspec.Struct):
@@ -37,8 +40,8 @@ class Chunk(msgspec.Struct):
     drafts: Drafts
     order: Order
     token: TokenMaker
-    check: Check | None
-    """Whether a history replays on a version; None: nobody can say."""
+    check: Check
+    """Whether a history replays on a version."""
 
 
 V = TypeVar("V", bound=Verb)
@@ -94,9 +97,12 @@ HOW: dict[type[Verb], How] = {
 async def acts_of(
     store: Store, verb: Verb, targets: Sequence[TargetRow], order: Order, token: TokenMaker, check: Check | None
 ) -> list[Act]:
-    """What is to become of each target, as it stands now."""
+    """What is to become of each target, as it stands now.
+
+    ``check``: whether a history replays on a version; None: executors of it are asked.
+    """
     rows = await store.rows([target.id for target in targets])
-    chunk = Chunk(Drafts(store, list(rows.values())), order, token, check)
+    chunk = Chunk(Drafts(store, list(rows.values())), order, token, check or _asking(store, token, list(rows)))
     acts: list[Act] = []
     for target in targets:
         row = rows.get(target.id)
@@ -107,6 +113,24 @@ async def acts_of(
         else:
             acts.append(await _act(chunk, verb, row))
     return acts
+
+
+def _asking(store: Store, token: TokenMaker, ids: Sequence[str]) -> Check:
+    """Ask executors of a version about many targets at once: they look for questions every few seconds only."""
+    known: dict[tuple[str, str], Judged | None] = {}
+
+    async def check(row: WorkflowRow, version: str) -> str | None:
+        if (row.id, version) not in known:
+            first = ids.index(row.id)
+            asked = ids[first : first + ASKED_MAX]
+            found = await ask_verdicts(store, token, asked, version)
+            known.update(((id, version), found.get(id)) for id in asked)
+        judged = known[row.id, version]
+        if judged is None:
+            return f"no live executor of version {version!r} answered whether its history replays there"
+        return None if judged.finding == "safe" else judged.detail
+
+    return check
 
 
 async def _act(chunk: Chunk, verb: Verb, row: WorkflowRow) -> Act:
