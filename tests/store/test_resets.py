@@ -322,6 +322,15 @@ async def test_a_deadline_that_only_the_parent_gave_stays_unless_it_is_past(stor
     assert [(await row(store, id)).deadline for id in ("w", "past")] == [LATER + 5, None]
 
 
+async def test_what_was_about_to_be_purged_is_kept_once_it_is_reset(store: Store) -> None:
+    claim = await worked(store)
+    await one(store, unit("w", claim, change=close()))
+    assert (await reset(store)).answer is Answer.DONE
+    before = await dump(store)
+    assert await store.upkeep.purge([RunKey("w", 1), RunKey("w", 2)]) == []
+    assert await dump(store) == before
+
+
 # -- many, and families
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from perdure.errors import StepNotFound
+from perdure.model.cuts import latest_cut
 from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.orders import Answer, Answered, Goal
 from perdure.model.records import Record, WorkflowRow
@@ -143,7 +144,11 @@ def _keep(row: WorkflowRow | None, history: Sequence[Record], point: Point) -> i
 async def _done_before(store: Store, ids: Sequence[str], key: str) -> dict[str, Answered]:
     """Those whose latest run goes on (continued as new) from one that began by this order."""
     found: dict[str, Answered] = {}
-    for id, row in (await store.rows(ids)).items():
+    rows = {row.key: row for row in (await store.rows(ids)).values() if row.run > 1}
+    histories = await store.histories(list(rows)) if rows else {}
+    for (id, _), row in rows.items():
+        if latest_cut(histories[row.key]) is not None:
+            continue  # its own mark tells
         number = row.run
         while number > 1:
             number -= 1
