@@ -10,6 +10,7 @@ import pytest
 from perdure.model.cuts import cut_of
 from perdure.model.ids import RunKey
 from perdure.model.orders import Answer, Answered, Goal
+from perdure.model.problems import Failing, ProblemKind, Trouble
 from perdure.model.queues import lane_of
 from perdure.model.records import Intent, Kind, Override, Record
 from perdure.model.resets import ResetOrder, read_point
@@ -105,6 +106,17 @@ async def test_each_point_keeps_what_comes_before_it(store: Store, to: str, keep
     assert not (await one(store, unit("w", claim, records=[record(7)]))).applied, "a zombie writes nothing"
     [got] = await store.claim(want(), now=LATER)
     assert (got.row.key, got.input) == (RunKey("w", 2), start("w").input)
+
+
+async def test_what_kept_it_is_left_to_the_run_before(store: Store) -> None:
+    claim = await running(store, "w")
+    said = Failing(kind=ProblemKind.NONDETERMINISM, version="v1", text="why")
+    held = unit("w", claim, change=Hold(Reason.NONDETERMINISM, "why"), trouble=Trouble(now=said.kind, told=(said,)))
+    assert (await one(store, held)).applied
+    assert (await row(store, "w")).problem is ProblemKind.NONDETERMINISM
+    assert (await reset(store)).answer is Answer.DONE
+    assert (await row(store, "w")).problem is None
+    assert [(one.run, one.kind) for one in await store.problems(["w"])] == [(1, ProblemKind.NONDETERMINISM)]
 
 
 async def test_a_point_that_is_not_there_is_refused(store: Store) -> None:

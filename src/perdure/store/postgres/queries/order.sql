@@ -70,7 +70,7 @@ on conflict (app, id) do update set run = excluded.run, version = excluded.versi
     deadline = excluded.deadline, created = excluded.created, updated = excluded.updated, started = excluded.started,
     closed = null, cancel = case when excluded.epoch = 1 then null else w.cancel end, intents = null,
     nonce = excluded.nonce, cause = 0, versioning = excluded.versioning, lane = @lane, expires = null,
-    pause = excluded.pause, override = excluded.override
+    pause = excluded.pause, override = excluded.override, problem = null
 
 -- Their inputs: those of the runs `$3`, for the next.
 -- name: reset_input
