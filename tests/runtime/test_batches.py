@@ -63,7 +63,7 @@ async def test_ordered_twice_it_is_answered_with_the_first(client: Client, store
     before = await tables(store)
     assert await batch.apply() == first
     after = await tables(store)
-    assert {name for name in before if before[name] != after[name]} == {"audit"}
+    assert {name for name in before if before[name] != after[name]} == {"audit_line"}
     for ask in (client.batch_handle(first.key).retry, client.batch_handle(first.key).resume):
         assert await ask() == first
     assert await tables(store) == after
