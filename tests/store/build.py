@@ -161,7 +161,7 @@ TABLES = (
     "firing",
     "batch",
     "batch_target",
-    "audit",
+    "audit_line",
 )
 _TEXT = {
     "input",

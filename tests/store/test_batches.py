@@ -140,7 +140,7 @@ async def test_ordered_again_nothing_changes_but_a_line_of_audit(store: Store) -
     assert not is_new
     assert (again.key, again.nonce, again.state) == (KEY, first.nonce, BatchState.DONE)
     after = await dump(store)
-    assert {table for table in before if before[table] != after[table]} == {"audit"}
+    assert {table for table in before if before[table] != after[table]} == {"audit_line"}
     [line] = await store.batches.audits(KEY, [""])
     assert (line.verb, line.by, line.at) == ("batch cancel", "bob@host", T + 9)
     assert line.after == "ordered again: answered with this batch, which is done"
@@ -228,7 +228,7 @@ async def rows_of(store: Store, app: str) -> dict[str, list[dict[str, Any]]]:
     return {
         table: [{name: value for name, value in r.items() if name != "app"} for r in rows if r.get("app") == app]
         for table, rows in found.items()
-        if table not in ("batch", "batch_target", "audit")
+        if table not in ("batch", "batch_target", "audit_line")
     }
 
 
@@ -323,7 +323,7 @@ async def test_each_target_is_acted_on_once_however_often_a_chunk_is_sent(store:
     assert again.batch == first.batch is not None
     after = await dump(store)
     assert after["workflow"] == before["workflow"]
-    assert after["audit"] == before["audit"]
+    assert after["audit_line"] == before["audit_line"]
     assert after["batch_target"] == before["batch_target"]
     await apply(store, *cancels("a", "b", "c", "x"))
     assert await sums(store) == (0, 3, 0, 0)
@@ -503,7 +503,7 @@ async def test_old_batches_are_swept_with_all_that_is_theirs(store: Store) -> No
     found = await dump(store)
     assert [one["key"] for one in found["batch"]] == ["open"], "what is not closed stays, however old"
     assert {one["batch"] for one in found["batch_target"]} == {"open"}
-    assert found["audit"] == []
+    assert found["audit_line"] == []
 
 
 async def test_other_apps_are_not_touched(make_store: MakeStore) -> None:

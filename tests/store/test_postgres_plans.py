@@ -26,7 +26,7 @@ pytestmark = pytest.mark.postgres
 
 SIZES = [0, 1_000, 200_000] + ([1_000_000] if os.environ.get("PERDURE_TEST_MILLION") else [])
 TABLES = {"workflow", "past_run", "payload", "history", "event", "message", "wake", "watch", "stream", "stream_value"}
-TABLES |= {"slot", "pace", "dedup", "expiry", "batch", "batch_target", "audit"}
+TABLES |= {"slot", "pace", "dedup", "expiry", "batch", "batch_target", "audit_line"}
 LEFT_BY = {table.name: f"{table.name}_pkey" for table in LEFT} | {"watch": "watch_waiter"}
 # What a statement may read of a whole app: only what is small by nature, or the head of an ordered index.
 OF_THE_APP = {
@@ -93,7 +93,7 @@ insert into perdure.batch (app, key, verb, options, query, by, reason, state, cr
 select 'app', 'k' || i, 'v', '', '', '', '', 1, i, i, i, 1, 1, 0, 0, 0, 0, '' from generate_series(1, {n}, 50) i;
 insert into perdure.batch_target (app, batch, id, run, state)
 select 'app', 'k' || i % 5, 'w' || i, 1, i % 4 from generate_series(1, {n}) i;
-insert into perdure.audit (app, batch, id, nonce, run, at, verb, by, reason, before, after)
+insert into perdure.audit_line (app, batch, id, nonce, run, at, verb, by, reason, before, after)
 select 'app', 'k' || i % 5, 'w' || i, int8send(i), 1, 1, '', '', '', '', '' from generate_series(1, {n}) i;
 """
 

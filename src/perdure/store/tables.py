@@ -53,7 +53,7 @@ TABLES: tuple[Table, ...] = (
     Table(name="deployment_change", key=("revision",)),
     Table(name="batch", key=("key",)),
     Table(name="batch_target", key=("batch", "id")),
-    Table(name="audit", key=("batch", "id", "nonce")),
+    Table(name="audit_line", key=("batch", "id", "nonce")),
     Table(name="queue", key=("name",)),
     # These point at a workflow and count while it is what they say; who claims or starts deletes the others.
     Table(name="slot", key=("queue", "id")),

@@ -39,7 +39,7 @@ create table perdure.batch_target (
 );
 create index batch_target_state on perdure.batch_target (app, batch, state, id);
 
-create table perdure.audit (
+create table perdure.audit_line (
     app text collate "C" not null,
     batch text collate "C" not null,
     id text collate "C" not null,

@@ -62,7 +62,7 @@ update perdure.batch_target set state = 0, at = null where app = $1 and batch = 
 
 -- Lines of the audit.
 -- name: audit_put
-insert into perdure.audit (app, batch, id, nonce, run, at, verb, by, reason, before, after)
+insert into perdure.audit_line (app, batch, id, nonce, run, at, verb, by, reason, before, after)
 select $1, u.* from unnest($2::text[], $3::text[], $4::bytea[], $5::int[], $6::bigint[], $7::text[], $8::text[],
     $9::text[], $10::text[], $11::text[]) u
 on conflict do nothing
@@ -72,11 +72,11 @@ on conflict do nothing
 select a.batch, a.id, a.run, a.at, a.verb, a.by, a.reason, a.before, a.after
 from unnest($3::text[]) u (id)
 cross join lateral (
-    select * from perdure.audit where app = $1 and batch = $2 and id = u.id order by at, nonce offset 0) a
+    select * from perdure.audit_line where app = $1 and batch = $2 and id = u.id order by at, nonce offset 0) a
 
 -- Whether the order with nonce `$3` about a batch was carried out before.
 -- name: audit_has
-select 1 from perdure.audit where app = $1 and batch = $2 and id = '' and nonce = $3
+select 1 from perdure.audit_line where app = $1 and batch = $2 and id = '' and nonce = $3
 
 -- The batch that was closed first, before `$2`.
 -- name: batch_old
@@ -89,8 +89,8 @@ delete from perdure.batch_target t where t.ctid = any(array(
 
 -- Forgets up to `$3` lines of its audit.
 -- name: batch_forget_audit
-delete from perdure.audit t where t.ctid = any(array(
-    select ctid from perdure.audit where app = $1 and batch = $2 order by id, nonce limit $3)) returning 1
+delete from perdure.audit_line t where t.ctid = any(array(
+    select ctid from perdure.audit_line where app = $1 and batch = $2 order by id, nonce limit $3)) returning 1
 
 -- Forgets a batch.
 -- name: batch_forget

@@ -39,7 +39,7 @@ create table batch_target (
 ) strict, without rowid;
 create index batch_target_state on batch_target (app, batch, state, id);
 
-create table audit (
+create table audit_line (
     app text not null,
     batch text not null,
     id text not null,

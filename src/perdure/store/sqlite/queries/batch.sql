@@ -55,17 +55,17 @@ where app = ?1 and batch = ?2 and state = 3
 
 -- A line of the audit.
 -- name: audit_put
-insert into audit (app, batch, id, nonce, run, at, verb, by, reason, before, after)
+insert into audit_line (app, batch, id, nonce, run, at, verb, by, reason, before, after)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) on conflict do nothing
 
 -- The audit of a batch about one id, the batch itself being "".
 -- name: audit_list
-select batch, id, run, at, verb, by, reason, before, after from audit
+select batch, id, run, at, verb, by, reason, before, after from audit_line
 where app = ?1 and batch = ?2 and id = ?3 order by at, nonce
 
 -- Whether the order with nonce ?3 about a batch was carried out before.
 -- name: audit_has
-select 1 from audit where app = ?1 and batch = ?2 and id = '' and nonce = ?3
+select 1 from audit_line where app = ?1 and batch = ?2 and id = '' and nonce = ?3
 
 -- The batch that was closed first, before ?2.
 -- name: batch_old
@@ -79,8 +79,8 @@ delete from batch_target where app = ?1 and batch = ?2 and id in (
 
 -- Forgets up to ?3 lines of its audit.
 -- name: batch_forget_audit
-delete from audit where app = ?1 and batch = ?2 and (id, nonce) in (
-    select id, nonce from audit where app = ?1 and batch = ?2 order by id, nonce limit ?3) returning 1
+delete from audit_line where app = ?1 and batch = ?2 and (id, nonce) in (
+    select id, nonce from audit_line where app = ?1 and batch = ?2 order by id, nonce limit ?3) returning 1
 
 -- Forgets a batch.
 -- name: batch_forget
