@@ -204,7 +204,8 @@ class Longer:
         await finish(tx, self.place, [(later, verdict)], written)
         await self._expire_later(tx, [later])
         if isinstance(unit.change, Close) and unit.key.id not in self.locked:  # else a first try did this
-            for child in sorted({c.id for c in unit.children} & set(unit.change.children) - set(verdict.exists)):
+            own = {child.id for child in unit.children if child.parent == unit.key.id}
+            for child in sorted(own & set(unit.change.children) - set(verdict.exists)):
                 await tx.fetch(self.place.sql["wake_one"], self.place.app, child, unit.change.wake, "")
 
     async def _expire_later(self, tx: Transaction, units: Sequence[Unit]) -> None:
