@@ -111,6 +111,14 @@ def test_show_tells_what_was_ordered_by_whom_and_why(perdure: Cli, day: str) -> 
     assert ": bad" in shown
     assert "0 records kept of run 1 of p-1, messages" in shown
     assert "superseded" in perdure("workflow", "show", "p-1", "--run", "1").stdout
+    perdure("workflow", "reset", "o-1", "--to", "#2", "--reason", "worse")
+    earlier = perdure("workflow", "show", "o-1", "--run", "1").stdout
+    kept, dropped = earlier.partition("dropped from here on: reset by ")[::2]
+    assert ": worse" in dropped
+    assert "attempt" in kept
+    assert "charge-a" in dropped
+    told = perdure.json("workflow", "show", "o-1", "--run", "1")["workflow"]["dropped"]
+    assert (told["after"], told["by"]) == (1, "reset")
     assert perdure.json("workflow", "show", "p-1")["workflow"]["override"] == {"was": "undeclared", "once": False}
 
 
