@@ -125,6 +125,16 @@ async def test_reset_with_a_move_to_mended_code_drops_what_the_bad_version_wrote
     await everybody_follows(old, good)
 
 
+async def test_what_the_bad_version_wrote_nothing_of_is_moved_without_a_cut(replica: Replica) -> None:
+    old, new = await replica("v1"), await replica("v2")
+    await old.order.options(id="w").start()  # type: ignore[attr-defined]
+    await waits(old)
+    handle = new.client.handle("w")
+    assert await handle.reset("before-version:v7", move_to="v2") == "waiting"
+    assert (await row(new, "w")).run == 1
+    assert await let_go(new) == ["v1", "v2"]
+
+
 async def test_a_patch_is_taken_in_the_burst_after_the_cut(database: str, ledger: Ledger) -> None:
     """The bad code was handed the message; the mended code lives through what follows it anew."""
 
