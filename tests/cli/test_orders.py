@@ -13,7 +13,7 @@ from perdure.store.open import open_store
 from tests.cli.conftest import Cli, play
 from tests.cli.test_moves import day, shop_day  # noqa: F401  a fixture
 from tests.cli.test_workflows import hold, store_of
-from tests.runtime.support import until
+from tests.runtime.support import crash, until
 from tests.store.build import Dump, dump
 
 
@@ -83,6 +83,7 @@ def test_a_step_is_skipped_and_show_tells_who_and_why(perdure: Cli, url: str, he
         mark = here / "mark"
         await app.client.workflow("stalled", returns=str).options(id="s-1").start(str(mark))
         await until(mark.exists)
+        await crash(app)  # a drain would wait for the step
 
     play(url, begin)
     assert perdure("workflow", "skip", "s-1", "stall", "--result", "not json", code=2)
