@@ -121,7 +121,7 @@ def decisions_are_under_the_claim(of: Evidence, found: Findings) -> None:
     seen: set[Any] = set()
     for change in of.of("decision"):
         row = change.row
-        if change.op != "insert" or row["cause"] == CAUSE[Cause.NONE]:
+        if change.op != "insert" or row.get("cause") == CAUSE[Cause.NONE]:
             continue
         found.look()
         now = of.row_at(row["id"], change.n)
