@@ -13,7 +13,7 @@ from perdure.store.open import open_store
 from tests.cli.conftest import Cli, play
 from tests.cli.test_moves import day, shop_day  # noqa: F401  a fixture
 from tests.cli.test_workflows import hold, store_of
-from tests.runtime.support import until
+from tests.runtime.support import crash, until
 from tests.store.build import Dump, dump
 
 
@@ -83,6 +83,7 @@ def test_a_step_is_skipped_and_show_tells_who_and_why(perdure: Cli, url: str, he
         mark = here / "mark"
         await app.client.workflow("stalled", returns=str).options(id="s-1").start(str(mark))
         await until(mark.exists)
+        await crash(app)  # a drain would wait for the step
 
     play(url, begin)
     assert perdure("workflow", "skip", "s-1", "stall", "--result", "not json", code=2)
@@ -111,6 +112,14 @@ def test_show_tells_what_was_ordered_by_whom_and_why(perdure: Cli, day: str) -> 
     assert ": bad" in shown
     assert "0 records kept of run 1 of p-1, messages" in shown
     assert "superseded" in perdure("workflow", "show", "p-1", "--run", "1").stdout
+    perdure("workflow", "reset", "o-1", "--to", "#2", "--reason", "worse")
+    earlier = perdure("workflow", "show", "o-1", "--run", "1").stdout
+    kept, dropped = earlier.partition("dropped from here on: reset by ")[::2]
+    assert ": worse" in dropped
+    assert "attempt" in kept
+    assert "charge-a" in dropped
+    told = perdure.json("workflow", "show", "o-1", "--run", "1")["workflow"]["dropped"]
+    assert (told["after"], told["by"]) == (1, "reset")
     assert perdure.json("workflow", "show", "p-1")["workflow"]["override"] == {"was": "undeclared", "once": False}
 
 

@@ -11,10 +11,11 @@ from perdure.errors import WorkflowNotFound, WorkflowRefused, WorkflowTimedOut
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind
 from perdure.model.states import Reason, Status
+from perdure.store.asks import ClaimRequest
 from tests.runtime.moving import at_rest, go, names, run_of, store_of, trip
 from tests.runtime.releases import Replica, everybody_follows, waits
 from tests.runtime.releases import go as let_go
-from tests.runtime.support import Ledger, history, row, status, until
+from tests.runtime.support import Ledger, executor, history, in_memory, row, status, until
 
 lines = Stream[str]("lines")
 
@@ -123,6 +124,16 @@ async def test_reset_with_a_move_to_mended_code_drops_what_the_bad_version_wrote
     assert await handle.reset("before-version:v2", move_to="v3", reason="v2 is bad") == "completed"
     assert (await row(good, "w")).run == 2
     await everybody_follows(old, good)
+
+
+async def test_what_the_bad_version_wrote_nothing_of_is_moved_without_a_cut(replica: Replica) -> None:
+    old, new = await replica("v1"), await replica("v2")
+    await old.order.options(id="w").start()  # type: ignore[attr-defined]
+    await waits(old)
+    handle = new.client.handle("w")
+    assert await handle.reset("before-version:v7", move_to="v2") == "waiting"
+    assert (await row(new, "w")).run == 1
+    assert await let_go(new) == ["v1", "v2"]
 
 
 async def test_a_patch_is_taken_in_the_burst_after_the_cut(database: str, ledger: Ledger) -> None:
@@ -469,3 +480,22 @@ async def test_reset_without_a_move_it_is_of_the_version_that_it_had(replica: Re
     assert (await row(new, "w")).version == "v1"
     await handle.move("v2")
     assert await handle.result(timeout=15) == ["v2", "v2"]
+
+
+async def test_a_lost_claim_of_the_next_run_is_found_while_the_old_one_is_in_memory(app: App, ledger: Ledger) -> None:
+    workflow = trip(app, ledger)
+    async with app:
+        handle = await workflow.options(id="a").start("ann")
+        await until(lambda: len(ledger) == 2)
+        await at_rest(app, "a")
+        store, me = store_of(app), executor(app).me.id
+        async with executor(app).taking:  # it claims nothing meanwhile
+            await handle.reset("3")
+            request = ClaimRequest(owner=me, token=b"t" * 16, version=(await row(app, "a")).version, limit=1)
+            [lost] = await store.claim(request)  # whose answer never came
+            assert lost.row.key == RunKey("a", 2)
+            assert in_memory(app, "a")
+        await until(lambda: len(ledger) == 3)  # before anything wakes the old one
+        await handle.send("on", go)
+        assert (await handle.result(timeout=15))[3] == "on"
+    assert names(ledger) == ["flight", "hotel", "hotel", "taxi"]

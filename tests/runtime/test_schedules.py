@@ -99,6 +99,18 @@ async def test_no_overlap_skips_and_says_what_was_open(h: Harness, plan: Plan) -
     assert firings[0].detail == "hourly@2030-01-01T03:00:00Z was still open"
 
 
+async def test_one_that_is_reset_is_accounted_for_and_open_again(h: Harness, plan: Plan) -> None:
+    await h.advance(HOUR)
+    first = plan.hourly.handle("hourly@2030-01-01T01:00:00Z")
+    await first.send("on", go)
+    assert await first.result() == "on"
+    await first.reset("first", exclude="messages")
+    await h.advance(HOUR)
+    firings = await schedule(plan, "hourly").firings()
+    assert short(firings) == ["1 started", "2 skipped overlap"]
+    assert firings[0].detail == "hourly@2030-01-01T01:00:00Z was still open"
+
+
 async def test_a_queue_starts_each_when_the_one_before_has_ended(h: Harness, plan: Plan, ledger: Ledger) -> None:
     hourly = schedule(plan, "hourly")
     await hourly.set(overlap="queue")

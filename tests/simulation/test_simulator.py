@@ -54,6 +54,14 @@ def test_worlds_of_pauses_are_good() -> None:
         assert result.good, str(result)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_worlds_of_moves_are_good() -> None:
+    for seed in range(1, PAUSE_SEEDS + 1):
+        result = simulate(seed, kinds=("moved",))
+        assert result.good, str(result)
+
+
 @pytest.mark.parametrize("seed", [3, 8, 97])
 def test_a_seed_is_the_same_world_again(seed: int) -> None:
     first, second = simulate(seed, trace=True), simulate(seed, trace=True)

@@ -131,11 +131,19 @@ async def test_a_point_that_is_not_there_is_refused(store: Store) -> None:
 async def test_where_a_version_wrote_nothing_there_is_nothing_to_drop(store: Store) -> None:
     claim = await worked(store)
     before = await dump(store)
-    assert (await reset(store, "before-version:v9")).answer is Answer.ALREADY
+    answered = await reset(store, "before-version:v9", goal=Goal(Versioning.PINNED, "v3"))
+    assert (answered.answer, answered.nothing) == (Answer.ALREADY, True), "it is moved, if at all"
     assert await dump(store) == before
     await one(store, by("v9", unit("w", claim, change=close(Status.FAILED))))
     assert (await reset(store, "before-version:v9")).answer is Answer.DONE, "it failed there, without a record"
     assert len(await history(store, "w", 2)) == 7
+
+
+async def test_a_first_step_under_way_is_what_its_version_wrote(store: Store) -> None:
+    await running(store, "w", intents=(Intent("1", "charge", b"fp"),))
+    assert (await reset(store, "before-version:v2")).nothing
+    assert (await reset(store, "before-version:v1")).answer is Answer.DONE
+    assert [i.path for i in (await history(store, "w", 2))[0].intents] == ["1"]
 
 
 async def test_an_order_of_a_person_is_not_what_a_version_wrote(store: Store) -> None:
@@ -188,7 +196,7 @@ async def test_what_has_never_begun_has_nothing_to_reset(store: Store) -> None:
     await queued(store, "w")
     before = await dump(store)
     answered = await reset(store)
-    assert (answered.answer, answered.unbegun) == (Answer.ALREADY, True)
+    assert (answered.answer, answered.nothing) == (Answer.ALREADY, True)
     assert await dump(store) == before
 
 

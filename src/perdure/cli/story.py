@@ -14,7 +14,7 @@ from perdure.cli.exits import Code, Exit
 from perdure.cli.output import plain, workflow_fields
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
 from perdure.errors import Unserializable
-from perdure.model.cuts import read_cut
+from perdure.model.cuts import cut_of, read_cut
 from perdure.model.ids import RunKey
 from perdure.model.info import Problem, to_datetime
 from perdure.model.records import DecisionRow, Ended, Incarnation, Intent, Kind, Outcome, Record, WorkflowRow
@@ -64,6 +64,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     latest: int
     decisions: list[DecisionRow]  # about this run
     problems: list[Problem]  # of this run
+    dropped: Record | None = None  # the mark of the run that goes on from a part of this one: the rest was dropped
 
     @property
     def origin(self) -> int:
@@ -115,7 +116,17 @@ async def read_story(store: Store, id: str, run: int | None = None) -> Story:
         latest=latest.run,
         decisions=[one for one in await store.decisions([id]) if one.run == row.run],
         problems=[one for one in await problems_of(store, id) if one.run == row.run],
+        dropped=await _mark_after(store, row),
     )
+
+
+async def _mark_after(store: Store, row: WorkflowRow) -> Record | None:
+    """The mark of the next run, if that goes on from records of this one."""
+    if row.status is not Status.SUPERSEDED:
+        return None
+    following = RunKey(row.id, row.run + 1)
+    marks = [record for record in (await store.histories([following]))[following] if record.kind is Kind.CUT]
+    return next((mark for mark in marks if cut_of(mark).source == row.key), None)
 
 
 def branch_of(path: str) -> tuple[str, int]:
@@ -338,7 +349,13 @@ def story_fields(story: Story) -> dict[str, Any]:
         "timeline": [_span_fields(span) for span in spans_of(story)],
         "decisions": [decision_fields(one) for one in story.decisions],
         "problems": [msgspec.to_builtins(one) for one in story.problems],
+        "dropped": None if story.dropped is None else _dropped_fields(story.dropped),
     }
+
+
+def _dropped_fields(mark: Record) -> dict[str, Any]:
+    """Where a run was cut by the next one, by what, by whom and why."""
+    return {"after": cut_of(mark).kept, "by": mark.name, "shown": mark.shown, "at": to_datetime(mark.at)}
 
 
 def decision_fields(one: DecisionRow) -> dict[str, Any]:

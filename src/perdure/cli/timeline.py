@@ -21,6 +21,7 @@ from perdure.cli.story import (
     outcome_text,
     spans_of,
 )
+from perdure.model.cuts import cut_of
 from perdure.model.records import DecisionRow, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause, Status, Versioning
 from perdure.serde import Failure, show_stored
@@ -137,7 +138,7 @@ def timeline(story: Story) -> Iterator[str]:
     row, mark = story.row, glyphs()
     if row.started is not None and row.started - row.created > QUEUED_US_MIN:
         yield _between(story, row.created, f"queued for {took(row.started - row.created)}, until an executor took it")
-    taken, version = story.taken_over, ""
+    taken, version, dropped = story.taken_over, "", story.dropped
     spans = spans_of(story)
     if not spans and row.started is None:
         yield "  (not begun yet)"
@@ -147,6 +148,9 @@ def timeline(story: Story) -> Iterator[str]:
         if span.again is not None:
             yield _lost(story, span)
             span = msgspec.structs.replace(span, begin=span.again, again=None)
+        if dropped is not None and span.seq is not None and span.seq > cut_of(dropped).kept:
+            yield _dropped(story, dropped)
+            dropped = None
         if taken is not None and (span.end is None or span.end > taken):
             yield _taken(story, taken)
             taken = None
@@ -207,6 +211,11 @@ def _decided(story: Story, one: DecisionRow) -> str:
     if one.cause is Cause.NONE:  # a person's order that could not stand in the history of what runs
         text = f"{glyphs().again} {one.decision} {one.because}"
     return f"{_offset(one.at - story.origin)}  {click.style(clean(text), fg='yellow')}"
+
+
+def _dropped(story: Story, mark: Record) -> str:
+    text = f"{glyphs().rule * 2} dropped from here on: {mark.name} {mark.shown}"
+    return f"{_offset(mark.at - story.origin)}  {click.style(clean(text), fg='yellow')}"
 
 
 def _lost(story: Story, span: Span) -> str:

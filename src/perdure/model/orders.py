@@ -41,7 +41,7 @@ class Answered(msgspec.Struct, frozen=True):
     words: str
     status: Status | None = None  # afterwards
     new: str | None = None  # the id of what was begun
-    unbegun: bool = False  # it has recorded nothing: there is nothing to reset
+    nothing: bool = False  # of a reset: there is nothing to drop, so that at most it is moved
 
 
 def unknown(id: str) -> Answered:

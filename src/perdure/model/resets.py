@@ -111,7 +111,7 @@ def rule_reset(row: WorkflowRow | None, history: Sequence[Record], order: ResetO
     told = all(record.kind is Kind.DECISION for record in history)  # before it began, if it has not
     if told and not row.intents and row.started is None and row.status.open:
         words = "it has not begun: there is nothing to reset"
-        return Answered(row.id, Answer.ALREADY, words, row.status, unbegun=True), None
+        return Answered(row.id, Answer.ALREADY, words, row.status, nothing=True), None
     if order.point.kind == "before_cancel" and row.status is not Status.CANCELLED:
         return Answered(row.id, Answer.ALREADY, f"it is {row.status}", row.status), None
     try:
@@ -119,9 +119,9 @@ def rule_reset(row: WorkflowRow | None, history: Sequence[Record], order: ResetO
     except StepNotFound as why:
         return Answered(row.id, Answer.REFUSED, str(why), row.status), None
     if keep is None:
-        if order.goal is None and row.status.open:
+        if row.status.open:
             words = f"no record of it was written by version {order.point.name}"
-            return Answered(row.id, Answer.ALREADY, words, row.status), None
+            return Answered(row.id, Answer.ALREADY, words, row.status, nothing=True), None
         keep = len(history)
     if order.family is not None and not kin(history, keep) <= order.family:
         return Answered(row.id, Answer.REFUSED, STALE, row.status), None
@@ -174,8 +174,10 @@ def kept(row: WorkflowRow, history: Sequence[Record], point: Point) -> int | Non
         case "before_cancel":
             return before_cancel(history)
         case "before_version":
-            wrote = (r.seq - 1 for r in history if r.version == point.name and r.kind not in _NOT_BY_CODE)
-            return next(wrote, None)
+            wrote = [record for record in history if record.kind not in _NOT_BY_CODE]
+            if not wrote and row.intents and row.version == point.name:
+                return 0  # its first step is under way there
+            return next((record.seq - 1 for record in wrote if record.version == point.name), None)
         case "step":
             return records_before(row, history, point.name)
 

@@ -57,9 +57,9 @@ async def reset(
     found: dict[str, Answered] = {}
     for some in chunks(list(dict.fromkeys(ids)), AT_ONCE):
         found |= await _reset(store, some, point, order, new_token, options)
-    if options.goal is not None and (unbegun := [id for id, one in found.items() if one.unbegun]):
-        moved = await move(store, unbegun, options.goal, order, new_token, force=True)
-        found |= {one.id: noted(one, "it had not begun") for one in moved}
+    if options.goal is not None and (whole := [id for id, one in found.items() if one.nothing]):
+        moved = await move(store, whole, options.goal, order, new_token, force=True)
+        found |= {one.id: noted(one, "there was nothing to drop") for one in moved}
     return [noted(found[id], unserved) for id in ids]
 
 

@@ -402,9 +402,9 @@ class Executor:
         return request_of(self, limit)
 
     async def _readopt(self, keys: Sequence[RunKey]) -> None:
-        """Rows under our name that nobody here runs: a claim's answer was lost."""
-        missing = [key for key in keys if key.id not in self.executions and key.id not in self.deciding]
-        if missing:
+        """Runs under our name that are not here (be it that one before them is): a claim's answer was lost."""
+        away = (k for k in keys if (e := self.executions.get(k.id)) is None or e.run.key != k)
+        if missing := [key for key in away if key.id not in self.deciding]:
             await self.take_on(
                 await self.line.store.reclaim(missing, self.request(len(missing)), now=self.line.clock.stamp())
             )

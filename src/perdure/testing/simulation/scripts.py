@@ -163,8 +163,23 @@ def _paused(id: str, chance: Any) -> Script:
     return script
 
 
+def _moved(id: str, chance: Any) -> Script:
+    """An operator pins it to the version that it has, and takes that back."""
+    name, args = chance.choice((("chain", (4,)), ("sleeper", (2.5,)), ("family", (2,)), ("looper", (2,))))
+    waits = chance.choice((0.0, 0.05, 0.5, 2.0)), chance.choice((0.0, 0.1, 0.5))
+
+    async def script(client: Client) -> None:
+        handle = await client.start(getattr(client.app, name), id, *args)
+        await asyncio.sleep(waits[0])
+        await client.pin(handle)
+        await asyncio.sleep(waits[1])
+        await client.unpin(handle)
+
+    return script
+
+
 _KINDS: tuple[Callable[[str, Any], Script], ...] = (
     _chain, _delayed, _stubborn, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
 )  # fmt: skip
 # Drawn where they are asked for by name: the worlds of the others stay as they are.
-_NAMED = (_teller, _paused, *queueing.NAMED)
+_NAMED = (_teller, _paused, _moved, *queueing.NAMED)

@@ -318,6 +318,20 @@ class Client:
                 call.value = str(await handle.unpause())
                 done = True
 
+    async def pin(self, handle: Any) -> None:
+        """Whatever its code declares, to the version that runs it."""
+        with contextlib.suppress(Exception), self.history.call("pin", handle.id) as call:
+            call.value = str(await handle.move((await handle.info()).version))
+
+    async def unpin(self, handle: Any) -> None:
+        """Until it is done, or has ended."""
+        done = False
+        while not done:
+            with contextlib.suppress(Exception), self.history.call("unpin", handle.id) as call:
+                done = not (await handle.status()).open
+                call.value = "ended" if done else str(await handle.move("unset"))
+                done = True
+
     async def send(self, handle: Any, value: int, key: str | None = None) -> None:
         with contextlib.suppress(Exception), self.history.call("send", handle.id, args=value, key=key):
             await handle.send(value, NOTE, key=key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.model.states import Status
+from perdure.model.states import CAUSE, Cause, Status
 from perdure.testing.histcheck.evidence import Evidence, Row, status_of
 from perdure.testing.histcheck.invariants.workflows import QUIET_US, States
 from perdure.testing.histcheck.judge import Findings, invariant
@@ -114,11 +114,14 @@ def a_move_takes_the_token(of: Evidence, found: Findings) -> None:
 
 @invariant("I59")
 def decisions_are_under_the_claim(of: Evidence, found: Findings) -> None:
-    """A decision about an interrupted run is one row, written under the claim that it was made under."""
+    """A decision about an interrupted run is one row, written under the claim that it was made under.
+
+    What a person orders of a run that its holder keeps is noted without a cause, and is no decision.
+    """
     seen: set[Any] = set()
     for change in of.of("decision"):
         row = change.row
-        if change.op != "insert":
+        if change.op != "insert" or row.get("cause") == CAUSE[Cause.NONE]:
             continue
         found.look()
         now = of.row_at(row["id"], change.n)
