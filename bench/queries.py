@@ -63,13 +63,14 @@ STATUSES = [5] * 70 + [6] * 5 + [9] * 2 + [7] + [3] * 20 + [4] * 2
 SLEEPERS = [3] * 98 + [4] * 2
 FILL = """
 insert into {perdure}workflow (app, id, run, lineage, name, version, status, reason, claim, until, created, updated,
-    started, closed, attributes, versioning, fingerprint, nonce)
+    started, closed, attributes, versioning, fingerprint, nonce, problem)
 select '{app}', 'w' || i, 1, {bytes}, case when i % 100000 = 7 then 'rare' else 'flow-' || (i % 5) end,
     case when (i * 7919 % 1000) < 200 then 'v2' else 'v1' end, s,
     case when s = 4 then case i % 3 when 0 then 'nondeterminism' when 1 then 'no_code' else 'paused' end end,
     {bytes}, case when s = 3 then 1800000000000000 + i end, 1800000000000000 + i * 1000, 1800000000000000 + i * 1000,
     1800000000000000 + i * 1000, case when s >= 5 then 1800000000000000 + i * 1000 + i * 31 % 60000000 end,
-    case when i % 3 = 0 then {json} end, i % 3, {bytes}, {bytes}
+    case when i % 3 = 0 then {json} end, i % 3, {bytes}, {bytes},
+    case when s = 4 then case i % 3 when 0 then 'nondeterminism' when 1 then 'no_code' end end
 from (select i, {status} as s from numbers) x"""
 PAYLOAD = """
 insert into {perdure}payload (app, id, run, input, outcome, output)

@@ -71,7 +71,7 @@ def play(url: str, scene: Scene, name: str = "shop") -> Any:
 
     shop.tries.clear()
     app = App(name, database=url, lease=5)
-    for definition in (shop.checkout, shop.refuse, shop.parcel, shop.stalled, shop.family, shop.teller):
+    for definition in (shop.checkout, shop.refuse, shop.parcel, shop.stalled, shop.family, shop.teller, shop.delivery):
         app._registry.workflows[definition.name] = definition.definition
     app._registry.steps.update(shop.app._registry.steps)
 
