@@ -11,10 +11,12 @@ from perdure.errors import WorkflowNotFound, WorkflowRefused, WorkflowTimedOut
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind
 from perdure.model.states import Reason, Status
+from perdure.runtime import executor as runtime_executor
+from perdure.store.asks import ClaimRequest
 from tests.runtime.moving import at_rest, go, names, run_of, store_of, trip
 from tests.runtime.releases import Replica, everybody_follows, waits
 from tests.runtime.releases import go as let_go
-from tests.runtime.support import Ledger, history, row, status, until
+from tests.runtime.support import Ledger, executor, history, in_memory, row, status, until
 
 lines = Stream[str]("lines")
 
@@ -479,3 +481,26 @@ async def test_reset_without_a_move_it_is_of_the_version_that_it_had(replica: Re
     assert (await row(new, "w")).version == "v1"
     await handle.move("v2")
     assert await handle.result(timeout=15) == ["v2", "v2"]
+
+
+async def test_a_lost_claim_of_the_next_run_is_found_while_the_old_one_is_in_memory(
+    app: App, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERDURE_GRACE", "600")  # the old one does not leave by itself
+    monkeypatch.setattr(runtime_executor, "LOST_EVERY", 2)  # looks
+    workflow = trip(app, ledger)
+    async with app:
+        handle = await workflow.options(id="a").start("ann")
+        await until(lambda: len(ledger) == 2)
+        await at_rest(app, "a")
+        store, me = store_of(app), executor(app).me.id
+        async with executor(app).taking:  # it claims nothing meanwhile
+            await handle.reset("3")
+            request = ClaimRequest(owner=me, token=b"t" * 16, version=(await row(app, "a")).version, limit=1)
+            [lost] = await store.claim(request)  # whose answer never came
+            assert lost.row.key == RunKey("a", 2)
+            assert in_memory(app, "a")
+        await until(lambda: len(ledger) == 3)  # before anything wakes the old one
+        await handle.send("on", go)
+        assert (await handle.result(timeout=15))[3] == "on"
+    assert names(ledger) == ["flight", "hotel", "hotel", "taxi"]
