@@ -11,6 +11,7 @@ from perdure.errors import WorkflowNotFound, WorkflowRefused, WorkflowTimedOut
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind
 from perdure.model.states import Reason, Status
+from perdure.runtime import executor as runtime_executor
 from perdure.store.asks import ClaimRequest
 from tests.runtime.moving import at_rest, go, names, run_of, store_of, trip
 from tests.runtime.releases import Replica, everybody_follows, waits
@@ -482,7 +483,11 @@ async def test_reset_without_a_move_it_is_of_the_version_that_it_had(replica: Re
     assert await handle.result(timeout=15) == ["v2", "v2"]
 
 
-async def test_a_lost_claim_of_the_next_run_is_found_while_the_old_one_is_in_memory(app: App, ledger: Ledger) -> None:
+async def test_a_lost_claim_of_the_next_run_is_found_while_the_old_one_is_in_memory(
+    app: App, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERDURE_GRACE", "600")  # the old one does not leave by itself
+    monkeypatch.setattr(runtime_executor, "LOST_EVERY", 2)  # looks
     workflow = trip(app, ledger)
     async with app:
         handle = await workflow.options(id="a").start("ann")
