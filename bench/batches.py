@@ -1,8 +1,9 @@
-"""How many workflows a batch changes a second: ``python -m bench.batches --verb cancel|resume|restart [--n 20000]``.
+"""How many workflows a batch changes a second: ``python -m bench.batches --verb VERB [--n 20000]``.
 
 Fills an empty database with so many workflows of one app (queued for ``cancel`` and ``restart``; held, with three
-records, for ``resume``, which moves each to another version), freezes them as one batch, and carries it out in this
-process. Prints one line of JSON: the seconds of ordering and of carrying out, and workflows a second.
+records, for ``resume`` and ``move``, which move each to another version, and ``reset``, which does so from its first
+record), freezes them as one batch, and carries it out in this process. Prints one line of JSON: the seconds of ordering
+and of carrying out, and workflows a second.
 
 Without --db: a Postgres that is found and started; ``--db sqlite``: a file.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from perdure.model.batches import BatchState
 from perdure.model.ids import TokenMaker
 from perdure.model.states import Reason
-from perdure.model.verbs import Cancel, Restart, Resume, Verb
+from perdure.model.verbs import Cancel, Move, Reset, Restart, Resume, Verb
 from perdure.model.writes import Hold
 from perdure.operations.batches import BatchOrder, Work, create
 from perdure.operations.look import Order
@@ -30,7 +31,10 @@ from tests.postgres import Cluster
 from tests.store.build import outside, record, running, start, unit
 
 CHUNK = 500
-VERBS: dict[str, Verb] = {"cancel": Cancel(), "resume": Resume(version="v2", force=True), "restart": Restart()}
+VERBS: dict[str, Verb] = {
+    "cancel": Cancel(), "resume": Resume(version="v2", force=True), "restart": Restart(),
+    "move": Move(to="v2", force=True), "reset": Reset(to="first", move_to="v2", force=True),
+}  # fmt: skip
 
 
 async def fill(store: Store, n: int, *, held: bool) -> None:
@@ -70,7 +74,7 @@ async def run(url: str, verb: Verb, n: int, rate: float | None) -> dict[str, obj
     await store.open()
     try:
         await store.migrate()
-        await fill(store, n, held=isinstance(verb, Resume))
+        await fill(store, n, held=isinstance(verb, Resume | Move | Reset))
         return {"database": url.partition(":")[0], **await measure(store, verb, n, rate)}
     finally:
         await store.close()

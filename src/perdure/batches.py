@@ -7,7 +7,7 @@ Resume(version='v1', force=False)
 """
 
 from perdure.model.batches import BatchInfo, BatchPlan, BatchState, Fate, PlanGroup, PlanSample, TargetInfo
-from perdure.model.verbs import Cancel, Delete, Fork, Pause, Restart, Resume, Terminate, Unpause, Verb
+from perdure.model.verbs import Cancel, Delete, Fork, Move, Pause, Reset, Restart, Resume, Terminate, Unpause, Verb
 
 __all__ = [
     "BatchInfo",
@@ -17,9 +17,11 @@ __all__ = [
     "Delete",
     "Fate",
     "Fork",
+    "Move",
     "Pause",
     "PlanGroup",
     "PlanSample",
+    "Reset",
     "Restart",
     "Resume",
     "TargetInfo",

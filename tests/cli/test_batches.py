@@ -252,3 +252,35 @@ def test_a_bar_is_drawn_where_it_stands(monkeypatch: pytest.MonkeyPatch, capsys:
     clear = "\r\x1b[K"
     assert capsys.readouterr().out == f"{clear}cancel {half}, 5 failed{clear}cancel {full}, 5 failed\n"
     assert progress.bar(info(total=0, waiting=0, failed=0), 80) == f"cancel {mark.bar * 30} 100 %  0/0"
+
+
+def test_moved_and_reset_by_a_query(perdure: Cli, parcels: str) -> None:
+    move = ("workflow", "move", "--query", "type = parcel", "--to", "v9", "--force", *WHY)
+    moved = perdure(*move).stdout
+    assert moved.endswith(" is done: move, 3 workflows: 3 done, 0 skipped, 0 failed\n")
+    assert perdure(*move).stdout == moved, "ordered twice, it is done once"
+    assert {one["version"] for one in perdure.json("workflow", "list", "type = parcel")["workflows"]} == {"v9"}
+    reset = ("apply", "reset", "id IN (c-1, p-0)", "--to", "first", "--exclude", "all", "--move-to", "v9", "--force")
+    begun = perdure("batch", *reset, "--key", "k", *WHY).stdout
+    assert begun == "batch k is done: reset, 2 workflows: 2 done, 0 skipped, 0 failed\n"
+    assert states(parcels, "c-1", "p-0") == ["queued"] * 2
+    same = perdure("workflow", *reset[1:2], "--query", *reset[2:], "--key", "k", *WHY)
+    assert same.stdout == begun
+    assert "batch k was ordered before" in same.stderr
+    assert [one["run"] for one in perdure.json("batch", "show", "k")["batch"]["targets"]] == [1, 1]
+
+
+def test_a_verb_says_what_it_needs_and_what_it_does_not_take(perdure: Cli, parcels: str) -> None:
+    for words, said in (
+        (("move",), "move needs --to; see: perdure workflow move --help"),
+        (
+            ("move", "--to", "v1", "--exclude", "all"),
+            "move does not take --exclude; it takes --to, --one-time, --force",
+        ),
+        (("move", "--to", "unset", "--one-time"), "one_time (--one-time) goes with a version, not with to='unset'"),
+        (("cancel", "--to", "first"), "cancel does not take --to"),
+    ):
+        verb, *options = words
+        assert said in perdure("batch", "plan", verb, "status = open", *options, code=2).stderr
+    unknown = perdure("batch", "apply", "move", "status = open", "--to", "v9", *WHY, code=3).stderr
+    assert "version 'v9' of shop was never launched" in unknown

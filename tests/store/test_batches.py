@@ -16,15 +16,19 @@ from perdure.model.acts import (
     DeleteIt,
     ForkIt,
     Leave,
+    MoveIt,
     PauseIt,
     ReopenIt,
+    ResetIt,
     RewindIt,
     TerminateIt,
 )
 from perdure.model.batches import LEASE, Applied, Ask, BatchRow, BatchState, Fate, NewBatch, TargetRow
 from perdure.model.cuts import Cut, mark
 from perdure.model.ids import RunKey
-from perdure.model.states import Reason, Status
+from perdure.model.orders import Goal, MoveOrder
+from perdure.model.resets import ResetOrder, as_move, read_point
+from perdure.model.states import Reason, Status, Versioning
 from perdure.model.writes import Hold, Park, Pause, Reopen
 from perdure.query.read import read_query
 from perdure.store import batched
@@ -54,6 +58,7 @@ from tests.store.build import (
 
 MakeStore = Callable[[str], Awaitable[Store]]
 KEY = "k"
+TO_V2 = Goal(Versioning.PINNED, "v2")
 
 
 def new(**more: Any) -> NewBatch:
@@ -246,6 +251,8 @@ async def by_hand(store: Store, act: Act, seen: Any) -> None:
             await store.rewind(seen, change, now=T + 1)
         case ForkIt(source=source, start=begun, mark=sign, end=end):
             await store.fork(source, begun, sign, end=end, now=T + 1)
+        case MoveIt(order=order):
+            await store.move([order], now=T + 1)
         case _:
             await store.upkeep.purge([RunKey(act.id, act.run)])
 
@@ -268,11 +275,22 @@ def act_on(kind: str, seen: Any) -> Act:
         case "fork":
             sign = mark(Cut(id, 1, 0), "restart", at=T, shown="by ann")
             return ForkIt(**more, source=RunKey(id, 1), start=start(f"{id}-2"), mark=sign, end="restarted")
+        case "move":
+            return MoveIt(**more, order=MoveOrder(id=id, goal=TO_V2, nonce=nonce, shown="by ann", at=T))
+        case "reset":
+            order_ = ResetOrder(
+                id=id, root=id, point=read_point("first"), goal=TO_V2, key="k", nonce=nonce, wake=tok("wake"),
+                by="ann", reason="why", at=T,
+            )  # fmt: skip
+            return ResetIt(**more, orders=(order_,))
         case _:
             return DeleteIt(**more)
 
 
-@pytest.mark.parametrize("kind", ["cancel", "terminate", "pause", "reopen", "rewind", "fork", "delete"])
+KINDS = ("cancel", "terminate", "pause", "reopen", "rewind", "fork", "delete", "move", "reset")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_an_act_of_a_batch_does_what_the_command_by_hand_does(make_store: MakeStore, kind: str) -> None:
     """To the last column, in each state, for all of them in one transaction or one after the other."""
     hand, many = await make_store("hand"), await make_store("many")
@@ -281,8 +299,14 @@ async def test_an_act_of_a_batch_does_what_the_command_by_hand_does(make_store: 
     assert sorted(seen) == sorted(ZOO)
     acts = [act_on(kind, seen[id]) for id in ZOO]
     await frozen(many)
+    if kind == "reset":  # by hand, too, those that wait for each other are reset together
+        orders = {act.id: act.orders[0] for act in acts if isinstance(act, ResetIt)}
+        answers = await hand.reset(list(orders.values()), now=T + 1)
+        unbegun = [as_move(orders[one.id], TO_V2) for one in answers if one.unbegun]
+        await hand.move(unbegun, now=T + 1)
     for act in acts:
-        await by_hand(hand, act, (await hand.rows([act.id])).get(act.id))
+        if kind != "reset":
+            await by_hand(hand, act, (await hand.rows([act.id])).get(act.id))
     applied = await apply(many, *reversed(acts))
     assert applied.batch is not None
     assert not applied.again or kind == "reopen"  # what is closed is not as anybody sees who reopens

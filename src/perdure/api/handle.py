@@ -28,11 +28,10 @@ from perdure.client.questions import (
 from perdure.errors import Misuse
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import Problem, WorkflowInfo
-from perdure.model.orders import Answered
+from perdure.model.orders import Answered, read_goal
 from perdure.model.resets import read_point
 from perdure.model.states import Status
 from perdure.operations.look import Order, who
-from perdure.operations.move import read_goal
 from perdure.operations.reset import Options as Resets
 from perdure.runtime import aface
 from perdure.runtime.face import Home

@@ -21,7 +21,23 @@ OPTIONS: dict[str, click.Option] = {
     "version": click.Option(["--version"], metavar="V", help="resume, fork: the version of the code that goes on."),
     "force": click.Option(
         ["--force"], is_flag=True, default=None,
-        help="resume: move it to the version even where nobody can say that the history replays there.",
+        help="resume: move it to the version even where nobody can say that the history replays there. move, reset: "
+        "also to a version that was never launched.",
+    ),
+    "to": click.Option(
+        ["--to"], metavar="V|POINT", help="move: V, auto-upgrade, unset. reset: first, last, STEP, before-version:V."
+    ),
+    "one_time": click.Option(
+        ["--one-time"], is_flag=True, default=None, help="move: there until it next comes to rest."
+    ),
+    "exclude": click.Option(
+        ["--exclude"], type=click.Choice(["none", "messages", "all"]), help="reset: what the next runs are not given."
+    ),
+    "move_to": click.Option(
+        ["--move-to"], metavar="V|auto-upgrade|unset", help="reset: where they run on, in the same commits."
+    ),
+    "children": click.Option(
+        ["--children"], type=click.Choice(["keep", "reset"]), help="reset: with those that the dropped part started."
     ),
     "step": click.Option(
         ["--from", "step"], metavar="STEP", help="fork: keep what came before it: its name or path (2.1)."
@@ -55,4 +71,7 @@ def verb_of(name: str, said: dict[str, Any]) -> Verb:
         if field not in kind.__struct_fields__:
             takes = ", ".join(OPTIONS[name].opts[0] for name in kind.__struct_fields__) or "no options of its own"
             raise ConfigError(f"{name} does not take {OPTIONS[field].opts[0]}; it takes {takes}")
+    for field in kind.__struct_fields__[: len(kind.__struct_fields__) - len(kind.__struct_defaults__)]:
+        if field not in given:
+            raise ConfigError(f"{name} needs {OPTIONS[field].opts[0]}; see: perdure workflow {name} --help")
     return kind(**given)

@@ -26,6 +26,7 @@ from perdure.client.line import Line
 from perdure.model.batches import AuditRow, BatchInfo, BatchPlan, BatchState, Fate, TargetInfo, batch_info, target_info
 from perdure.model.info import from_datetime
 from perdure.model.records import WorkflowRow
+from perdure.model.resets import Point
 from perdure.model.trials import Judged
 from perdure.model.verbs import Verb
 from perdure.operations import batch_plans
@@ -108,8 +109,8 @@ def _judge(store: Store, code: str) -> Judge:
     registry = home_of(load_app(code)).definitions()
     plain = coded(store, registry.codec) if registry.codec is not None else store
 
-    async def here(rows: Sequence[WorkflowRow], version: str) -> dict[str, Judged]:
-        found = await judge(plain, registry, [row.id for row in rows], version=version)
+    async def here(rows: Sequence[WorkflowRow], version: str, point: Point | None) -> dict[str, Judged]:
+        found = await judge(plain, registry, [row.id for row in rows], version=version, point=point)
         return {one.id: one for one in found}
 
     return here

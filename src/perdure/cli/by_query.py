@@ -10,7 +10,7 @@ import click
 from perdure.cli.batches import apply_verb
 from perdure.cli.target import Given
 from perdure.errors import ConfigError
-from perdure.model.verbs import Cancel, Fork, Pause, Restart, Resume, Unpause, Verb
+from perdure.model.verbs import Cancel, Fork, Move, Pause, Reset, Restart, Resume, Unpause, Verb
 
 
 def _restart(said: dict[str, Any]) -> Restart:
@@ -38,6 +38,14 @@ VERBS: dict[str, Callable[[dict[str, Any]], Verb]] = {
     "resume": lambda said: Resume(version=said["version"], force=said["force"]),
     "restart": _restart,
     "fork": _fork,
+    "move": lambda said: Move(to=said["to"], one_time=said["one_time"], force=said["force"]),
+    "reset": lambda said: Reset(
+        to=said["to"],
+        exclude=said["exclude"],
+        move_to=said["move_to"],
+        children=said["children"],
+        force=said["force"],
+    ),
 }
 
 
@@ -50,8 +58,11 @@ def by_query(command: click.Command) -> None:
         click.Option(["--query"], metavar="QUERY", default="", help="All that it names: needs --yes, --reason."),
         click.Option(["--key"], metavar="KEY", help="With --query: the batch's key."),
         click.Option(["--rate"], metavar="N", help="With --query: changed workflows a second, at most."),
-        click.Option(["--again"], is_flag=True, help="With --query: another batch, though it was ordered before."),
     ]  # fmt: skip
+    if "again" not in named:
+        adds.append(
+            click.Option(["--again"], is_flag=True, help="With --query: another batch, though it was ordered before.")
+        )
     if "yes" not in named:
         adds.append(click.Option(["--yes"], is_flag=True, help="With --query: do it."))
     command.params += adds
@@ -62,12 +73,14 @@ def by_query(command: click.Command) -> None:
 
     def verb(*args: Any, query: str, key: str | None, rate: str | None, again: bool, **said: Any) -> Any:
         if not query:
-            if key is not None or rate is not None or again:
+            if key is not None or rate is not None or (again and "again" not in named):
                 raise ConfigError("--key, --rate and --again are of a batch: give --query with them")
             if not said["ids"]:
                 raise click.UsageError("Missing argument 'ID...'; or give --query QUERY")
             if "yes" not in named:
                 del said["yes"]
+            if "again" in named:
+                said["again"] = again
             return inner(*args, **said)
         if said["ids"]:
             raise ConfigError("ids and --query were given; give one of them")

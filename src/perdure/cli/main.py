@@ -85,7 +85,7 @@ orders = (move, reset, skip, terminate, delete)
 for verb in (count, pause, unpause, resume, restart, fork, *orders, stream, watch):
     workflow.add_command(verb)
 
-for verb in (cancel, pause, unpause, resume, restart, fork):
+for verb in (cancel, pause, unpause, resume, restart, fork, move, reset):
     by_query(verb)
 
 

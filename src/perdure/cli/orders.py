@@ -15,12 +15,11 @@ from perdure.cli.moves import again, each, several
 from perdure.cli.target import Given, common, run
 from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
-from perdure.model.orders import Answer, Answered
+from perdure.model.orders import Answer, Answered, read_goal
 from perdure.model.resets import Children, Exclude, read_point
 from perdure.operations import end
 from perdure.operations.look import Order, settled, who
 from perdure.operations.move import move as move_on
-from perdure.operations.move import read_goal
 from perdure.operations.move import skip as skip_step
 from perdure.operations.reset import Options
 from perdure.operations.reset import reset as begin_again

@@ -12,7 +12,9 @@ import msgspec
 
 from perdure.model.batches import Fate
 from perdure.model.ids import RunKey
+from perdure.model.orders import MoveOrder
 from perdure.model.records import Record, WorkflowRow
+from perdure.model.resets import ResetOrder
 from perdure.model.writes import Pause, Reopen, Rewind, Start
 
 
@@ -74,6 +76,21 @@ class ForkIt(Act, frozen=True, gc=False):
 
 class DeleteIt(Act, frozen=True, gc=False):
     """Forget it, whole."""
+
+
+class MoveIt(Act, frozen=True, gc=False):
+    """Let it run on elsewhere; decided by its row, under its lock."""
+
+    order: MoveOrder
+    routing: int | None = None
+    """The revision of the routing that its goal rests on; 0: there is none yet; None: it rests on none."""
+
+
+class ResetIt(Act, frozen=True, gc=False):
+    """Begin its next run, and those of its family: its own order first, each decided by its row, under its lock."""
+
+    orders: tuple[ResetOrder, ...]
+    routing: int | None = None
 
 
 class Settled(NamedTuple):

@@ -68,6 +68,12 @@ class Goal(msgspec.Struct, frozen=True):
         return "auto-upgrade" if self.versioning is Versioning.AUTO_UPGRADE else "unset"
 
 
+def read_goal(text: str, *, once: bool = False) -> Goal:
+    """Where to: ``auto-upgrade``, ``unset``, or the name of a version; there for one turn if ``once``."""
+    kinds = {"auto-upgrade": Versioning.AUTO_UPGRADE, "unset": Versioning.UNDECLARED}
+    return Goal(kinds[text]) if text in kinds else Goal(Versioning.PINNED, text, once)
+
+
 class MoveOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Let an open workflow run on elsewhere."""
 

@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 
 from perdure.errors import StepNotFound
-from perdure.model.cuts import begun_of, cut_of, latest_cut, mark, rewind
-from perdure.model.orders import Answer, Answered, Goal, aim, unknown
+from perdure.model.cuts import begun_of, cut_of, latest_cut, mark, rewind, who_and_why
+from perdure.model.orders import Answer, Answered, Goal, MoveOrder, aim, unknown
 from perdure.model.records import Intent, Kind, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.steps import records_before
@@ -58,6 +58,13 @@ class ResetOrder(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     reason: str
     at: int
+
+
+def as_move(order: ResetOrder, goal: Goal) -> MoveOrder:
+    """The order for one that has not begun: there is nothing to reset, and it is moved all the same."""
+    return MoveOrder(
+        id=order.id, goal=goal, nonce=order.nonce, shown=who_and_why(order.by, order.reason), at=order.at
+    )  # fmt: skip
 
 
 class Resetting(msgspec.Struct, frozen=True):
@@ -149,6 +156,21 @@ def _resetting(row: WorkflowRow, history: Sequence[Record], keep: int, order: Re
     sign = mark(cut, VERB, at=order.at, shown=change.mark.shown, begun=begun_of(row, history, keep))
     change = msgspec.structs.replace(change, mark=sign, wake=order.wake)
     return Resetting(row, change, order.exclude, history[keep - 1].at if keep else -1)
+
+
+def foreseen(row: WorkflowRow, history: Sequence[Record], point: Point) -> tuple[WorkflowRow, list[Record]]:
+    """The next run as a reset would begin it, and its records: for who asks whether they replay.
+
+    Raises ``StepNotFound``.
+    """
+    found = kept(row, history, point)
+    keep = len(history) if found is None else found
+    order = ResetOrder(
+        id=row.id, root=row.id, point=point, key="", nonce=bytes(16), wake=bytes(16), by="", reason="", at=row.updated
+    )  # fmt: skip
+    sign = _resetting(row, history, keep, order).change.mark
+    following = msgspec.structs.replace(row, run=row.run + 1, intents=(), last_seq=sign.seq)
+    return following, [*history[:keep], sign]
 
 
 def latest_mark(history: Sequence[Record]) -> Record | None:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from perdure.errors import ConfigError, did_you_mean
+from perdure.model.orders import Goal, read_goal
+from perdure.model.resets import Children, Exclude, Point, read_point
 from perdure.model.states import Status
 
 
@@ -33,6 +35,11 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def target(self) -> str | None:
         """The version of the code that goes on, if it names one: what a plan's samples are replayed on."""
+        return None
+
+    @property
+    def point(self) -> Point | None:
+        """What is kept of each history, if not all of it."""
         return None
 
     def takes(self, status: Status) -> bool:
@@ -127,8 +134,73 @@ class Delete(Verb, frozen=True):
     many = 100
 
 
+class Move(Verb, frozen=True):
+    """Let them run on elsewhere: ``to`` a version, ``"auto-upgrade"`` or ``"unset"``, as ``handle.move``.
+
+    ``one_time``: there until each next comes to rest. ``force``: also to a version that was never launched.
+
+    >>> Move(to="v3").target
+    'v3'
+    """
+
+    name = "move"
+    to: str
+    one_time: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.one_time and self.goal.version is None:
+            raise ConfigError(f"one_time (--one-time) goes with a version, not with to={self.to!r}")
+
+    @property
+    def goal(self) -> Goal:
+        """Where to."""
+        return read_goal(self.to, once=self.one_time)
+
+    @property
+    def target(self) -> str | None:
+        return self.goal.version
+
+
+class Reset(Verb, frozen=True):
+    """Begin their next runs, from what they have recorded before a point; ids and chains stay, as ``handle.reset``.
+
+    ``to``: ``"first"``, ``"last"``, ``"before-version:V"``; all else is a step. ``exclude``: what the next runs are not
+    given. ``move_to``: where they run on. ``children``: ``"reset"`` with those that the dropped part started.
+
+    >>> Reset(to="first", exclude="all", move_to="v1").target
+    'v1'
+    """
+
+    name = "reset"
+    closed = True
+    many = 200
+    to: str
+    exclude: Exclude = "none"
+    move_to: str | None = None
+    children: Children = "keep"
+    force: bool = False
+
+    @property
+    def chunk(self) -> int:
+        return 50 if self.children == "reset" else self.many  # each may be a family
+
+    @property
+    def goal(self) -> Goal | None:
+        """Where to, if it says so."""
+        return None if self.move_to is None else read_goal(self.move_to)
+
+    @property
+    def target(self) -> str | None:
+        return None if self.goal is None else self.goal.version
+
+    @property
+    def point(self) -> Point:
+        return read_point(self.to)
+
+
 VERBS: dict[str, type[Verb]] = {
-    kind.name: kind for kind in (Cancel, Terminate, Pause, Unpause, Resume, Restart, Fork, Delete)
+    kind.name: kind for kind in (Cancel, Terminate, Pause, Unpause, Resume, Restart, Fork, Delete, Move, Reset)
 }
 _encoder = msgspec.json.Encoder(order="sorted")
 

@@ -9,11 +9,13 @@ import msgspec
 
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Request, WorkflowRow
+from perdure.model.resets import Point
 from perdure.model.trials import Judged
 from perdure.store.base import Store
 
 REPLAY = "replay"  # the kind of a request: would this run replay on the code of that version?
 JUDGE = "judge"  # the same of many, with the place where it would not
+JUDGE_RESET = "judge_reset"  # the same of what a reset would keep of them
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 15.0  # an executor looks for requests in the rounds of its reaper, every 5 s at most
 
@@ -40,10 +42,17 @@ async def ask_replay(store: Store, new_token: TokenMaker, row: WorkflowRow, vers
 
 
 async def ask_verdicts(
-    store: Store, new_token: TokenMaker, ids: Sequence[str], version: str, *, patience: float | None = None
-) -> dict[str, Judged]:
-    """What replays of these workflows on the code of ``version`` come to, as far as somebody says so in time."""
-    request = Request(new_token(), JUDGE, msgspec.json.encode(list(ids)))
+    store: Store, new_token: TokenMaker, ids: Sequence[str], version: str, *, patience: float | None = None,
+    point: Point | None = None,
+) -> dict[str, Judged]:  # fmt: skip
+    """What replays of these workflows on the code of ``version`` come to, as far as somebody says so in time.
+
+    ``point``: of the records that a reset to it would keep; else of all.
+    """
+    if point is None:
+        request = Request(new_token(), JUDGE, msgspec.json.encode(list(ids)))
+    else:
+        request = Request(new_token(), JUDGE_RESET, msgspec.json.encode({"ids": list(ids), "point": str(point)}))
     answer = await ask_executor(store, version, request, patience=patience)
     found = [] if answer is None else msgspec.json.decode(answer, type=list[Judged])
     return {one.id: one for one in found}

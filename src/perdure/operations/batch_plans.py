@@ -13,6 +13,7 @@ import msgspec
 from perdure.model.batches import BatchPlan, PlanGroup, PlanSample, batch_info
 from perdure.model.ids import TokenMaker
 from perdure.model.records import WorkflowRow
+from perdure.model.resets import Point
 from perdure.model.states import Status
 from perdure.model.trials import Judged
 from perdure.model.verbs import Verb, options_of
@@ -28,8 +29,8 @@ GROUPS_MAX = 20  # that samples are taken of: the largest
 POOL = 100  # newest, and as many oldest, of a group, from which samples are drawn
 GROUPED = (Fact.NAME, Fact.VERSION, Fact.STATUS, Fact.PROBLEM)
 
-Judge = Callable[[Sequence[WorkflowRow], str], Awaitable[dict[str, Judged]]]
-"""Verdicts by id, of those that somebody could judge, on a version."""
+Judge = Callable[[Sequence[WorkflowRow], str, Point | None], Awaitable[dict[str, Judged]]]
+"""Verdicts by id, of those that somebody could judge, on a version: of all records, or those before a point."""
 
 
 async def plan(
@@ -50,7 +51,7 @@ async def plan(
         chosen, unsampled = await _chosen(store, query, order.verb, groups, samples, random.Random(seed))
     judged: list[PlanSample] = []
     if target is not None and chosen:
-        judged = await _judged(store, chosen, target, token, patience, judge)
+        judged = await judged_on(store, chosen, target, token, patience, judge, order.verb.point)
     before = await store.batches.get(order.base)
     return BatchPlan(
         verb=order.verb.name, options=msgspec.json.decode(options_of(order.verb)), query=order.query.strip(),
@@ -89,14 +90,18 @@ async def _chosen(
     return chosen, sum(counts[kind] for kind in largest[GROUPS_MAX:])
 
 
-async def _judged(
-    store: Store, chosen: Sequence[WorkflowRow], target: str, token: TokenMaker, patience: float, judge: Judge | None
-) -> list[PlanSample]:
+async def judged_on(
+    store: Store, chosen: Sequence[WorkflowRow], target: str, token: TokenMaker, patience: float, judge: Judge | None,
+    point: Point | None,
+) -> list[PlanSample]:  # fmt: skip
+    """The samples, replayed on a version."""
     found: dict[str, Judged] = {}
     if judge is not None:
-        found, why = await judge(chosen, target), "it is gone"
+        found, why = await judge(chosen, target, point), "it is gone"
     elif target in (await served(store)).versions:
-        found = await ask_verdicts(store, token, [row.id for row in chosen], target, patience=patience)
+        found = await ask_verdicts(
+            store, token, [row.id for row in chosen], target, patience=patience, point=point
+        )  # fmt: skip
         why = f"no live executor of version {target!r} answered within {patience:g} s" if not found else "it is gone"
     else:
         why = f"no live executor runs version {target!r}: start one, or replay here with --code MODULE:APP"

@@ -21,7 +21,7 @@ from perdure.model.ids import TokenMaker
 from perdure.model.verbs import Verb, options_of, read_verb
 from perdure.operations.look import Order
 from perdure.operations.resume import Check
-from perdure.operations.targets import acts_of
+from perdure.operations.targets import acts_of, check_verb
 from perdure.query.conditions import Query
 from perdure.query.read import read_query
 from perdure.store.base import Store
@@ -97,7 +97,7 @@ class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
 async def create(store: Store, order: BatchOrder, token: TokenMaker, owner: bytes) -> tuple[BatchRow, bool]:
     """Freeze what the query names; or the batch that was ordered by the same words before, and whether it is new.
 
-    Raises ``QueryError``, ``ConfigError``, ``BatchConflict``.
+    Raises ``QueryError``, ``ConfigError``, ``BatchConflict``, ``VersionNotFound``.
     """
     query = batch_query(order.query, store.app)
     key, number = order.base, 1
@@ -106,7 +106,10 @@ async def create(store: Store, order: BatchOrder, token: TokenMaker, owner: byte
             key=key, verb=order.verb.name, options=options_of(order.verb), query=order.query.strip(), by=order.order.by,
             reason=order.order.reason, rate=order.rate, owner=owner, nonce=token(),
         )  # fmt: skip
-        if not order.again or await store.batches.get(key) is None:
+        there = await store.batches.get(key)
+        if there is None:
+            await check_verb(store, order.verb)  # what was ordered is answered, whatever was deleted since
+        if not order.again or there is None:
             row, made = await store.batches.create(new, query)
             if made or not order.again:
                 if not new.same(row):
@@ -217,7 +220,7 @@ class Work:
         if not targets:  # another has settled the last of them
             self.row = await find(self._store, self.row.key)
             return self.row
-        acts = await acts_of(self._store, self._verb, targets, self._order, self._token, self._check)
+        acts = await acts_of(self._store, self._verb, targets, self._order, self._token, self._check, self.row.key)
         before = self.row
         applied = await self._store.batches.apply(self.row.key, self._owner, [self._patient(act) for act in acts])
         if applied.batch is None:

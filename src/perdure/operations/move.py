@@ -19,12 +19,6 @@ from perdure.versions.routing import target
 AT_ONCE = 500  # workflows of one commit
 
 
-def read_goal(text: str, *, once: bool = False) -> Goal:
-    """Where to: ``auto-upgrade``, ``unset``, or the name of a version; there for one turn if ``once``."""
-    kinds = {"auto-upgrade": Versioning.AUTO_UPGRADE, "unset": Versioning.UNDECLARED}
-    return Goal(kinds[text]) if text in kinds else Goal(Versioning.PINNED, text, once)
-
-
 async def move(
     store: Store, ids: Sequence[str], goal: Goal, order: Order, new_token: TokenMaker, *, force: bool = False
 ) -> list[Answered]:

@@ -17,6 +17,7 @@ from perdure.model.orders import Answer, Answered, Goal
 from perdure.model.records import Record, WorkflowRow
 from perdure.model.resets import STALE, Children, Exclude, Point, ResetOrder, began_by, kept, kin
 from perdure.model.states import Status
+from perdure.model.versions import Routing
 from perdure.operations.look import Order, history_of
 from perdure.operations.move import check_goal, chunks, move, noted, placed, routing_for
 from perdure.store.base import Store
@@ -70,24 +71,33 @@ async def _reset(
     done = {} if options.again else await _done_before(store, ids, key)
     left = [id for id in ids if id not in done]
     while left:
-        routing, at = await routing_for(store, options.goal), (await store.poll(None, None)).now
-        members = [Member(id, point, id, key, None) for id in left]
-        if options.children == "reset":
-            members = await _with_children(store, members)
-        orders = [
-            ResetOrder(
-                id=one.id, root=one.root, point=one.point, exclude=options.exclude, key=one.key,
-                goal=None if options.goal is None else placed(options.goal, routing, store.app, one.id),
-                again=options.again and one.id == one.root, family=one.children,
-                nonce=new_token(), wake=new_token(), by=order.by, reason=order.reason, at=at,
-            )
-            for one in members
-        ]  # fmt: skip
+        routing = await routing_for(store, options.goal)
+        orders = await orders_of(store, left, point, order, new_token, options, key, routing)
         answers = {answered.id: answered for answered in await store.reset(orders)}
-        with_it = Counter(one.root for one in members if answers[one.id].answer is Answer.DONE)
+        with_it = Counter(one.root for one in orders if answers[one.id].answer is Answer.DONE)
         done |= {id: _told(answers[id], with_it[id] - 1) for id in left if answers[id].words != STALE}
         left = [id for id in left if id not in done]
     return done
+
+
+async def orders_of(
+    store: Store, ids: Sequence[str], point: Point, order: Order, new_token: TokenMaker, options: Options, key: str,
+    routing: Routing | None,
+) -> list[ResetOrder]:  # fmt: skip
+    """The orders for these, and for their families if those are to be reset with them; each id is in one."""
+    at = (await store.poll(None, None)).now
+    members = [Member(id, point, id, key, None) for id in ids]
+    if options.children == "reset":
+        members = await _with_children(store, members)
+    return [
+        ResetOrder(
+            id=one.id, root=one.root, point=one.point, exclude=options.exclude, key=one.key,
+            goal=None if options.goal is None else placed(options.goal, routing, store.app, one.id),
+            again=options.again and one.id == one.root, family=one.children,
+            nonce=new_token(), wake=new_token(), by=order.by, reason=order.reason, at=at,
+        )
+        for one in members
+    ]  # fmt: skip
 
 
 def _told(answered: Answered, children: int) -> Answered:

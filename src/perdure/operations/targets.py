@@ -13,19 +13,23 @@ from typing import Any, TypeVar
 import msgspec
 
 from perdure.errors import DatabaseTrouble, PerdureError
-from perdure.model.acts import Act, CancelIt, DeleteIt, Leave, PauseIt, TerminateIt
+from perdure.model.acts import Act, CancelIt, DeleteIt, Leave, MoveIt, PauseIt, ResetIt, TerminateIt
 from perdure.model.batches import Fate, TargetRow
 from perdure.model.cuts import who_and_why
 from perdure.model.ids import RunKey, TokenMaker
+from perdure.model.orders import Goal, MoveOrder
 from perdure.model.records import WorkflowRow
-from perdure.model.states import Status
+from perdure.model.resets import ResetOrder
+from perdure.model.states import Status, Versioning
 from perdure.model.trials import Judged
-from perdure.model.verbs import Cancel, Delete, Fork, Pause, Restart, Resume, Terminate, Unpause, Verb
+from perdure.model.verbs import Cancel, Delete, Fork, Move, Pause, Reset, Restart, Resume, Terminate, Unpause, Verb
 from perdure.model.writes import Pause as PauseOrder
+from perdure.operations import reset as resets
 from perdure.operations.ask import ask_verdicts
 from perdure.operations.drafts import Drafts
 from perdure.operations.fork import fork, restart
 from perdure.operations.look import Order
+from perdure.operations.move import check_goal, placed, routing_for
 from perdure.operations.pause import unpause
 from perdure.operations.resume import Check, resume
 from perdure.store.base import Store
@@ -42,6 +46,11 @@ class Chunk(msgspec.Struct):
     token: TokenMaker
     check: Check
     """Whether a history replays on a version."""
+    key: str
+    """Of the batch."""
+    ids: list[str]
+    families: dict[str, list[ResetOrder]] | None = None
+    """By target: the orders to reset it and what goes with it, once they were asked for."""
 
 
 V = TypeVar("V", bound=Verb)
@@ -84,26 +93,67 @@ async def _fork(chunk: Chunk, verb: Fork, row: WorkflowRow) -> None:
     await fork(chunk.drafts.draft(), row.id, chunk.order, chunk.token, step=verb.step, version=verb.version)
 
 
+async def _move(chunk: Chunk, verb: Move, row: WorkflowRow) -> Act:
+    store, nonce = chunk.drafts.draft(), chunk.token()
+    routing = await routing_for(store, verb.goal)
+    order = MoveOrder(
+        id=row.id, goal=placed(verb.goal, routing, store.app, row.id), nonce=nonce,
+        shown=who_and_why(chunk.order.by, chunk.order.reason), at=(await store.poll(None, None)).now,
+    )  # fmt: skip
+    return MoveIt(id=row.id, run=row.run, nonce=nonce, order=order, routing=await _revision(store, verb.goal))
+
+
+async def _reset(chunk: Chunk, verb: Reset, row: WorkflowRow) -> Act:
+    store = chunk.drafts.draft()
+    if chunk.families is None:
+        options = resets.Options(exclude=verb.exclude, goal=verb.goal, children=verb.children, force=verb.force)
+        routing, key = await routing_for(store, verb.goal), f"batch {chunk.key}"
+        orders = await resets.orders_of(
+            store, chunk.ids, verb.point, chunk.order, chunk.token, options, key, routing
+        )  # fmt: skip
+        chunk.families = {id: [] for id in chunk.ids}
+        for order in sorted(orders, key=lambda order: order.id != order.root):
+            chunk.families[order.root].append(order)
+    own = tuple(chunk.families[row.id])
+    revision = await _revision(store, verb.goal)
+    return ResetIt(id=row.id, run=row.run, nonce=own[0].nonce, orders=own, routing=revision)
+
+
+async def _revision(store: Store, goal: Goal | None) -> int | None:
+    """Of the routing, if where it goes rests on that."""
+    if goal is None or goal.versioning is not Versioning.AUTO_UPGRADE:
+        return None
+    routing = await store.routing()
+    return 0 if routing is None else routing.revision
+
+
 async def _delete(chunk: Chunk, verb: Delete, row: WorkflowRow) -> Act | str:
     return DeleteIt(id=row.id, run=row.run, nonce=chunk.token())
 
 
 HOW: dict[type[Verb], How] = {
     Cancel: _cancel, Terminate: _terminate, Pause: _pause, Unpause: _unpause, Resume: _resume, Restart: _restart,
-    Fork: _fork, Delete: _delete,
+    Fork: _fork, Delete: _delete, Move: _move, Reset: _reset,
 }  # fmt: skip
 
 
+async def check_verb(store: Store, verb: Verb) -> None:
+    """Raises ``VersionNotFound`` for a verb that moves to a version which was never launched, unless it insists."""
+    if isinstance(verb, Move | Reset):
+        await check_goal(store, verb.goal, force=verb.force)
+
+
 async def acts_of(
-    store: Store, verb: Verb, targets: Sequence[TargetRow], order: Order, token: TokenMaker, check: Check | None
-) -> list[Act]:
-    """What is to become of each target, as it stands now.
+    store: Store, verb: Verb, targets: Sequence[TargetRow], order: Order, token: TokenMaker, check: Check | None,
+    key: str,
+) -> list[Act]:  # fmt: skip
+    """What is to become of each target of the batch ``key``, as it stands now.
 
     ``check``: whether a history replays on a version; None: executors of it are asked.
     """
     rows = await store.rows([target.id for target in targets])
-    chunk = Chunk(Drafts(store, list(rows.values())), order, token, check or _asking(store, token, list(rows)))
     acts: list[Act] = []
+    meant: list[WorkflowRow] = []
     for target in targets:
         row = rows.get(target.id)
         if row is None:
@@ -111,8 +161,10 @@ async def acts_of(
         elif row.run != target.run and (why := await _another(store, target, row)):
             acts.append(_left(row.id, row.run, token, Fate.SKIPPED, why))
         else:
-            acts.append(await _act(chunk, verb, row))
-    return acts
+            meant.append(row)
+    ids = [row.id for row in meant]
+    chunk = Chunk(Drafts(store, meant), order, token, check or _asking(store, token, ids), key, ids)
+    return [*acts, *[await _act(chunk, verb, row) for row in meant]]
 
 
 def _asking(store: Store, token: TokenMaker, ids: Sequence[str]) -> Check:
@@ -154,7 +206,8 @@ def _left(id: str, run: int, token: TokenMaker, fate: Fate, why: str) -> Leave:
 
 async def _another(store: Store, target: TargetRow, row: WorkflowRow) -> str:
     """Why the latest run of an id is not meant; "" if it continues the one that was frozen."""
-    seen = await store.run(RunKey(target.id, target.run))
-    if seen is not None and seen.status is Status.CONTINUED:
-        return ""
-    return f"run {target.run} was meant, and it is run {row.run} by now"
+    for number in range(target.run, row.run):
+        seen = await store.run(RunKey(target.id, number))
+        if seen is None or seen.status is not Status.CONTINUED:
+            return f"run {target.run} was meant, and it is run {row.run} by now"
+    return ""

@@ -9,7 +9,8 @@ import msgspec
 
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Request
-from perdure.operations.ask import JUDGE, REPLAY
+from perdure.model.resets import read_point
+from perdure.operations.ask import JUDGE, JUDGE_RESET, REPLAY
 from perdure.runtime import plan
 from perdure.runtime.adoption import Adopter
 from perdure.runtime.judging import judge
@@ -52,8 +53,11 @@ async def _answer(host: Host, request: Request) -> bytes | None:
         id = msgspec.json.decode(request.body, type=str)
         row = (await host.line.store.rows([id])).get(id)
         return msgspec.json.encode("it is gone" if row is None else await host.adopter.check(row, host.version) or "")
-    if request.kind == JUDGE:
-        ids = msgspec.json.decode(request.body, type=list[str])
-        found = await judge(host.line.store, host.registry, ids, version=host.version, executor_id=host.executor_id)
+    if request.kind in (JUDGE, JUDGE_RESET):
+        asked = msgspec.json.decode(request.body)
+        ids, point = (asked, None) if request.kind == JUDGE else (asked["ids"], read_point(asked["point"]))
+        found = await judge(
+            host.line.store, host.registry, ids, version=host.version, executor_id=host.executor_id, point=point
+        )  # fmt: skip
         return msgspec.json.encode(found)
     return None

@@ -14,8 +14,10 @@ from perdure.model.acts import (
     DeleteIt,
     ForkIt,
     Leave,
+    MoveIt,
     PauseIt,
     ReopenIt,
+    ResetIt,
     RewindIt,
     Settled,
     TerminateIt,
@@ -34,7 +36,9 @@ from perdure.model.batches import (
     NewBatch,
     TargetRow,
 )
+from perdure.model.orders import Answer, Answered, MoveOrder
 from perdure.model.records import WorkflowRow
+from perdure.model.resets import STALE, ResetOrder, as_move
 from perdure.model.states import Reason, Status
 
 GONE = "no workflow has this id any more"
@@ -160,7 +164,7 @@ def hindrance(act: Act, row: WorkflowRow | None) -> Settled | None:
     if row.run != act.run:
         return NOT_AS_SEEN
     match act:
-        case CancelIt() | TerminateIt() if not row.status.open:
+        case CancelIt() | TerminateIt() | MoveIt() if not row.status.open:
             return Settled(Fate.SKIPPED, f"it is {row.status}")
         case PauseIt(order=None) if row.pause is None:
             return NOT_AS_SEEN
@@ -174,6 +178,55 @@ def hindrance(act: Act, row: WorkflowRow | None) -> Settled | None:
             return Settled(Fate.FAILED, f"it is {row.status}, and only what has ended is deleted: cancel it first")
         case _:
             return None
+
+
+def concerned(acts: Iterable[Act]) -> list[str]:
+    """The ids whose rows are locked for them, in order: with their families."""
+    own = {act.id for act in acts}
+    return sorted(own.union(order.id for act in acts if isinstance(act, ResetIt) for order in act.orders))
+
+
+def rests_on_routing(acts: Iterable[Act]) -> bool:
+    """Whether any of them asks where new work goes."""
+    return any(isinstance(act, MoveIt | ResetIt) and act.routing is not None for act in acts)
+
+
+def is_routed(act: Act, revision: int) -> bool:
+    """Whether new work goes where it went when the act was decided, if it asks that. ``revision``: now; 0: of none."""
+    return not isinstance(act, MoveIt | ResetIt) or act.routing in (None, revision)
+
+
+def reset_orders(acts: Iterable[Act]) -> list[ResetOrder]:
+    """Of all families; none is in two of them."""
+    return [order for act in acts if isinstance(act, ResetIt) for order in act.orders]
+
+
+def unbegun(orders: Iterable[ResetOrder], answers: Mapping[str, Answered]) -> list[MoveOrder]:
+    """What is only to be moved: there is nothing to reset."""
+    return [
+        as_move(order, order.goal) for order in orders if answers[order.id].unbegun and order.goal is not None
+    ]  # fmt: skip
+
+
+def of_resets(acts: Iterable[Act], answers: Mapping[str, Answered]) -> dict[str, Settled]:
+    """What came of each reset, told with its family."""
+    came: dict[str, Settled] = {}
+    for act in acts:
+        if isinstance(act, ResetIt):
+            one = answered(answers[act.id])
+            children = sum(answers[order.id].answer is Answer.DONE for order in act.orders) - 1
+            if one.fate is Fate.DONE and children > 0:
+                one = one._replace(detail=f"{one.detail}; with {children} child{'' if children == 1 else 'ren'}")
+            came[act.id] = one
+    return came
+
+
+def answered(one: Answered) -> Settled:
+    """What the answer to an order comes to."""
+    if one.words == STALE:
+        return NOT_AS_SEEN
+    fates = {Answer.DONE: Fate.DONE, Answer.REFUSED: Fate.FAILED}
+    return Settled(fates.get(one.answer, Fate.SKIPPED), one.words)
 
 
 def done(act: Act, row: WorkflowRow) -> Settled:

@@ -6,7 +6,7 @@ functions that a command by hand goes through, within the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from perdure.model.acts import (
     CancelIt,
     DeleteIt,
     ForkIt,
+    MoveIt,
     PauseIt,
     ReopenIt,
     RewindIt,
@@ -28,7 +29,7 @@ from perdure.model.records import Kind, Record, WorkflowRow
 from perdure.model.states import CODE, Status
 from perdure.query.conditions import Query
 from perdure.store import batched
-from perdure.store.postgres import commands, rows
+from perdure.store.postgres import commands, orders, rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.occasional import Occasional
@@ -44,6 +45,8 @@ class Doing(NamedTuple):
     act: Act
     row: WorkflowRow
 
+
+Rows = Mapping[str, WorkflowRow]
 
 FREEZE_SECONDS = 600  # a million targets took fifteen
 
@@ -178,27 +181,31 @@ async def _carry_out(
     tx: Transaction, place: Place, acts: Sequence[Act], now: int
 ) -> tuple[dict[str, WorkflowRow], dict[str, Settled]]:
     """The rows as they were, and what came of each act."""
-    ids = [act.id for act in acts]
+    ids = batched.concerned(acts)
     await tx.fetch(place.sql["lock"], place.app, ids)
     before = {r[0]: rows.workflow(r) for r in await tx.fetch(place.sql["rows"], place.app, ids)}
     came: dict[str, Settled] = {}
     doing: list[Doing] = []
+    revision = 0
+    if batched.rests_on_routing(acts):  # one that is being changed is not waited for: it is looked at again
+        seen = await tx.fetchrow(place.sql["routing_hold"], place.app)
+        revision = 0 if seen is None else seen[0]
     for act in acts:
         row = before.get(act.id)
-        hindered = batched.hindrance(act, row)
+        hindered = batched.hindrance(act, row) if batched.is_routed(act, revision) else NOT_AS_SEEN
         if hindered is not None or row is None:
             came[act.id] = hindered or NOT_AS_SEEN
         else:
             doing.append(Doing(act, row))
     for together in TOGETHER:
-        came |= await together(tx, place, doing, now)
+        came |= await together(tx, place, doing, before, now)
     for act, row in doing:
         if act.id not in came:
             came[act.id] = await _one(tx, place, act, row, now)
     return before, came
 
 
-async def _end(tx: Transaction, place: Place, doing: Sequence[Doing], now: int) -> dict[str, Settled]:
+async def _end(tx: Transaction, place: Place, doing: Sequence[Doing], before: Rows, now: int) -> dict[str, Settled]:
     """Cancel and terminate, as ``commands.end`` does for one; tell those who hold theirs."""
     sql, app = place.sql, place.app
     told: list[tuple[Any, ...]] = []
@@ -232,7 +239,7 @@ async def _end(tx: Transaction, place: Place, doing: Sequence[Doing], now: int) 
     return came
 
 
-async def _reopen(tx: Transaction, place: Place, doing: Sequence[Doing], now: int) -> dict[str, Settled]:
+async def _reopen(tx: Transaction, place: Place, doing: Sequence[Doing], before: Rows, now: int) -> dict[str, Settled]:
     """Queue, as ``commands.reopen`` does for one."""
     sql, app = place.sql, place.app
     records: list[tuple[Any, ...]] = []
@@ -256,7 +263,7 @@ async def _reopen(tx: Transaction, place: Place, doing: Sequence[Doing], now: in
     return came
 
 
-async def _delete(tx: Transaction, place: Place, doing: Sequence[Doing], now: int) -> dict[str, Settled]:
+async def _delete(tx: Transaction, place: Place, doing: Sequence[Doing], before: Rows, now: int) -> dict[str, Settled]:
     """Those of which nobody may still ask for the outcome are gone, as by a purge."""
     sql, app = place.sql, place.app
     asked = [(act, row) for act, row in doing if isinstance(act, DeleteIt)]
@@ -271,7 +278,26 @@ async def _delete(tx: Transaction, place: Place, doing: Sequence[Doing], now: in
     return {act.id: batched.done(act, row) if act.id in gone else kept for act, row in asked}
 
 
-TOGETHER = (_end, _reopen, _delete)
+async def _move(tx: Transaction, place: Place, doing: Sequence[Doing], before: Rows, now: int) -> dict[str, Settled]:
+    """By the very statements of an order about many."""
+    moves = [act.order for act, _ in doing if isinstance(act, MoveIt)]
+    answers = await orders.move_locked(tx, place, moves, before, now) if moves else []
+    return {one.id: batched.answered(one) for one in answers}
+
+
+async def _reset(tx: Transaction, place: Place, doing: Sequence[Doing], before: Rows, now: int) -> dict[str, Settled]:
+    """The same, families included. What has nothing to reset is moved, if it is to be."""
+    resets = batched.reset_orders(act for act, _ in doing)
+    if not resets:
+        return {}
+    there = {order.id: before[order.id] for order in resets if order.id in before}
+    answers = {one.id: one for one in await orders.reset_locked(tx, place, resets, there, now)}
+    if moves := batched.unbegun(resets, answers):
+        answers |= {one.id: one for one in await orders.move_locked(tx, place, moves, before, now)}
+    return batched.of_resets((act for act, _ in doing), answers)
+
+
+TOGETHER = (_end, _reopen, _delete, _move, _reset)
 """What is done for all acts of a kind at once: each takes those of its kind, and says what came of them."""
 
 

@@ -5,7 +5,7 @@ A few statements and one commit for all of them, however many they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from perdure.model.orders import (
@@ -36,24 +36,31 @@ Written = tuple[WorkflowRow, Record, str, bytes]  # a record, the version it is 
 async def move(link: Link, place: Place, orders: Sequence[MoveOrder], now: int | None) -> list[Answered]:
     async with link.transaction() as tx:
         there, at = await _locked(tx, place, [order.id for order in orders], now)
-        ruled = [(order, there.get(order.id), *rule_move(there.get(order.id), order)) for order in orders]
-        labels: list[tuple[MoveOrder, WorkflowRow, Standing]] = []
-        going: list[tuple[MoveOrder, WorkflowRow, Standing]] = []
-        for order, row, _, after in ruled:
-            if row is not None and after is not None:
-                stays = row.status is Status.RUNNING and after.version == row.version
-                (labels if stays else going).append((order, row, after))
-        for order, row, _ in labels:
-            await decisions.put(tx, place, row.key, order.nonce, decided(order), at)
-        if labels:
-            columns = [(r.id, VERSIONING[a.versioning], _code(a)) for _, r, a in labels]
-            await tx.fetch(place.sql["workflow_labelled"], place.app, *_columns(columns))
-        told = [(row, _told(row, order), after.version, order.nonce) for order, row, after in going]
-        await _write(tx, place, told)
-        moves = [(row, after, order.nonce, row.last_seq + 1) for order, row, after in going]
-        await _ordered(tx, place, moves, at, LET_GO)
-        if any(follows(after.versioning, after.override) for _, _, after in [*labels, *going]):
-            await tx.fetch(place.sql["mark_put"], place.app, FOLLOWS, "")
+        return await move_locked(tx, place, orders, there, at)
+
+
+async def move_locked(
+    tx: Transaction, place: Place, orders: Sequence[MoveOrder], there: Mapping[str, WorkflowRow], at: int
+) -> list[Answered]:
+    """The same of rows that this transaction has locked."""
+    ruled = [(order, there.get(order.id), *rule_move(there.get(order.id), order)) for order in orders]
+    labels: list[tuple[MoveOrder, WorkflowRow, Standing]] = []
+    going: list[tuple[MoveOrder, WorkflowRow, Standing]] = []
+    for order, row, _, after in ruled:
+        if row is not None and after is not None:
+            stays = row.status is Status.RUNNING and after.version == row.version
+            (labels if stays else going).append((order, row, after))
+    for order, row, _ in labels:
+        await decisions.put(tx, place, row.key, order.nonce, decided(order), at)
+    if labels:
+        columns = [(r.id, VERSIONING[a.versioning], _code(a)) for _, r, a in labels]
+        await tx.fetch(place.sql["workflow_labelled"], place.app, *_columns(columns))
+    told = [(row, _told(row, order), after.version, order.nonce) for order, row, after in going]
+    await _write(tx, place, told)
+    moves = [(row, after, order.nonce, row.last_seq + 1) for order, row, after in going]
+    await _ordered(tx, place, moves, at, LET_GO)
+    if any(follows(after.versioning, after.override) for _, _, after in [*labels, *going]):
+        await tx.fetch(place.sql["mark_put"], place.app, FOLLOWS, "")
     return [answered for _, _, answered, _ in ruled]
 
 
@@ -77,11 +84,18 @@ async def skip(link: Link, place: Place, order: SkipOrder, now: int | None) -> A
 async def reset(link: Link, place: Place, orders: Sequence[ResetOrder], now: int | None) -> list[Answered]:
     async with link.transaction() as tx:
         there, at = await _locked(tx, place, [order.id for order in orders], now)
-        found = list(there.values())
-        histories = dict(zip(there, await _histories(tx, place, found), strict=True))
-        ruled = rule_resets(orders, there, histories)
-        if resets := [resetting for _, resetting in ruled if resetting is not None]:
-            await _reset(tx, place, resets, at)
+        return await reset_locked(tx, place, orders, there, at)
+
+
+async def reset_locked(
+    tx: Transaction, place: Place, orders: Sequence[ResetOrder], there: Mapping[str, WorkflowRow], at: int
+) -> list[Answered]:
+    """The same of rows that this transaction has locked."""
+    found = list(there.values())
+    histories = dict(zip(there, await _histories(tx, place, found), strict=True))
+    ruled = rule_resets(orders, there, histories)
+    if resets := [resetting for _, resetting in ruled if resetting is not None]:
+        await _reset(tx, place, resets, at)
     return [answered for answered, _ in ruled]
 
 

@@ -17,8 +17,10 @@ from perdure.model.acts import (
     CancelIt,
     DeleteIt,
     ForkIt,
+    MoveIt,
     PauseIt,
     ReopenIt,
+    ResetIt,
     RewindIt,
     Settled,
     TerminateIt,
@@ -28,7 +30,7 @@ from perdure.model.records import WorkflowRow
 from perdure.query.conditions import Query
 from perdure.store import batched
 from perdure.store.sql import queries
-from perdure.store.sqlite import commands
+from perdure.store.sqlite import commands, orders
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.owned import forget_workflow
 from perdure.store.sqlite.search import SQLiteSearch
@@ -146,15 +148,22 @@ def _apply(conn: Connection, app: str, key: str, owner: bytes, acts: Sequence[Ac
     todo = [act for act in ordered if conn.execute(Q["target_waiting"], (app, key, act.id)).get]
     before: dict[str, WorkflowRow] = {}
     came: dict[str, Settled] = {}
+    resets: list[ResetIt] = []
+    revision = 0
+    if batched.rests_on_routing(todo) and (routed := conn.execute(Q["routing_get"], (app,)).fetchone()):
+        revision = routed[3]
     for act in todo:
         seen = commands.get(conn, app, act.id)
         if seen is not None:
             before[act.id] = seen
-        hindered = batched.hindrance(act, seen)
+        hindered = batched.hindrance(act, seen) if batched.is_routed(act, revision) else NOT_AS_SEEN
         if hindered is not None or seen is None:
             came[act.id] = hindered or NOT_AS_SEEN
+        elif isinstance(act, ResetIt):
+            resets.append(act)
         else:
             came[act.id] = _one(conn, app, act, seen, now)
+    came |= _reset(conn, app, resets, now)
     settled = batched.results(came)
     for line in batched.lines(row, todo, before, came, now):
         _audit(conn, app, line)
@@ -163,6 +172,14 @@ def _apply(conn: Connection, app: str, key: str, owner: bytes, acts: Sequence[Ac
     row = batched.after_chunk(row, owner, settled.values(), now)
     conn.execute(Q["batch_change"], (app, *batched.changed(row)))
     return Applied(now, row, frozenset(came.keys() - settled.keys()))
+
+
+def _reset(conn: Connection, app: str, acts: Sequence[ResetIt], now: int) -> dict[str, Settled]:
+    """All at once: they may be of one family. What has nothing to reset is moved, if it is to be."""
+    asked = batched.reset_orders(acts)
+    answers = {one.id: one for one in orders.reset(conn, app, asked, now)}
+    answers |= {one.id: one for one in orders.move(conn, app, batched.unbegun(asked, answers), now)}
+    return batched.of_resets(acts, answers)
 
 
 def _one(conn: Connection, app: str, act: Act, row: WorkflowRow, now: int) -> Settled:
@@ -178,6 +195,8 @@ def _one(conn: Connection, app: str, act: Act, row: WorkflowRow, now: int) -> Se
             done = commands.reopen(conn, app, row, order, now)
         case RewindIt(seen=seen, change=change):
             done = commands.rewind(conn, app, seen, change, now)
+        case MoveIt(order=order):
+            return batched.answered(orders.move(conn, app, [order], now)[0])
         case ForkIt(source=source, start=start, mark=mark, end=end):
             done = commands.fork(conn, app, source, start, mark, end, now) is None
         case DeleteIt():

@@ -14,6 +14,11 @@ select current, ramping, percentage, revision, changed, because, watch from perd
 -- name: routing_seen
 select current, ramping, percentage, revision, changed, because, watch from perdure.routing where app = $1 for update
 
+-- How often it was changed, and not again before this transaction has ended; nothing while somebody changes it, since who
+-- does so may wait for rows that this transaction has.
+-- name: routing_hold
+select revision from perdure.routing where app = $1 for share skip locked
+
 -- Changes where new work goes, if it is still as it was at the revision before.
 -- name: routing_set
 update perdure.routing
