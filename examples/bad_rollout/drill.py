@@ -226,7 +226,7 @@ def act(title: str) -> None:
 async def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.bad_rollout.drill", description=__doc__)
     parser.add_argument("--workflows", type=int, default=2000, help="how many (default 2000, at least 200)")
-    parser.add_argument("--database", help="an empty one (default: a SQLite file that is deleted afterwards)")
+    parser.add_argument("--database", help="URL of an empty one (default: a file that is deleted)")
     given = parser.parse_args(argv)
     if given.workflows < 200:
         parser.error(f"--workflows {given.workflows}: at least 200, so that each kind is there")

@@ -86,7 +86,7 @@ async def test_the_page(database: str, tmp_path: Path, monkeypatch: pytest.Monke
             await until_none(client, BACKLOG)
         page = PAGE.read_text(encoding="utf-8")
         has_jq = shutil.which("jq") is not None
-        code, out = await run(script(page, jq=has_jq), operator.environment)
+        code, out = await run(script(page, jq=has_jq), operator.environment, tmp_path / "out")
     told = printed(out)
     assert code == 0, f"{PAGE.name}:{max(told, default=0)}: the block that begins here failed\n{out}"
     for line, text in expected(page).items():
@@ -95,28 +95,20 @@ async def test_the_page(database: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert len(told) >= len([1 for _, language, _ in blocks(page) if language == "sh"]) - (0 if has_jq else 2)
 
 
-async def run(text: str, environment: dict[str, str]) -> tuple[int, str]:
-    """Run a shell program in a process group of its own, which ends with it."""
+async def run(text: str, environment: dict[str, str], into: Path) -> tuple[int, str]:
+    """Run a shell program in a process group of its own, which ends with it. Its output goes to a file."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    process = await asyncio.create_subprocess_exec(
-        "sh", "-c", text, cwd=ROOT, env={**environment, "PATH": path}, start_new_session=True,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    assert process.stdout is not None
-    out = bytearray()
-    reader = asyncio.ensure_future(read(process.stdout, out))
+    with into.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", text, cwd=ROOT, env={**environment, "PATH": path}, start_new_session=True, stdout=out,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
     try:
         code = await process.wait()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    await reader
-    return code, out.decode()
-
-
-async def read(stream: asyncio.StreamReader, into: bytearray) -> None:
-    while part := await stream.read(65536):
-        into += part
+    return code, await asyncio.to_thread(into.read_text, encoding="utf-8")
 
 
 def test_the_finder_of_shell_blocks() -> None:
