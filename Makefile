@@ -1,7 +1,7 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test test-others pairs crashes models lint types sync floors format bench bench-peers simulate chaos check lock \
+.PHONY: help demo test test-others pairs crashes models lint types sync floors format drill bench bench-peers simulate chaos check lock \
 	clean
 
 help:      ## this list
@@ -52,6 +52,15 @@ format:    ## ruff format and the fixes that are safe
 	@tools/setup.sh dev
 	@.venv/bin/ruff format --quiet .
 	@.venv/bin/ruff check --quiet --fix .
+
+drill:     ## a bad rollout and the way out of it, 2,000 workflows (make drill D=postgres, D=postgresql://…, W=10000)
+	@tools/setup.sh test
+	@drill='.venv/bin/python -m examples.bad_rollout.drill --workflows $(or $(W),2000)'; \
+	case '$(D)' in \
+	"") exec $$drill;; \
+	postgres) exec .venv/bin/python -m tests.postgres -- sh -c "exec $$drill --database \$$PERDURE_TEST_POSTGRES";; \
+	*) exec $$drill --database '$(D)';; \
+	esac
 
 bench:     ## the benchmarks beside the peers; results in bench/results (make bench B='--quick --only burst')
 	@tools/setup.sh test

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
-from perdure import App, Topic, VersionInfo, current, recv
+from perdure import App, Retry, Topic, VersionInfo, current, recv
 from perdure.runtime.upgrades import follow
 from tests.runtime.support import executor, row, status, until
 
@@ -57,7 +57,17 @@ def shop(database: str, version: str, declared: Declared = None, child: Declared
         await recv(GO)
         slow.continue_as_new()
 
-    for workflow in (order, quick, slow, parent, rounds, becomes):
+    @app.step(name="reach", retry=Retry(attempts=20, delay=3600))
+    async def reach() -> str:
+        if current().version in ("v1", "v2"):
+            raise ConnectionError("no route")
+        return current().version
+
+    @app.workflow(name="caller", versioning=declared)
+    async def caller() -> str:
+        return await reach()
+
+    for workflow in (order, quick, slow, parent, rounds, becomes, caller):
         setattr(app, workflow.name, workflow)
     return app
 

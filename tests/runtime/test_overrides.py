@@ -82,6 +82,26 @@ async def test_pinned_work_moved_to_auto_upgrade_goes_with_the_routing_from_then
     assert await go(three) == ["v1", "v3"]
 
 
+async def test_a_step_that_was_to_be_tried_again_in_an_hour_is_tried_at_once_where_it_is_moved_to(
+    replica: Replica,
+) -> None:
+    old, bad, good = await replica("v1", "pinned"), await replica("v2", "pinned"), await replica("v3", "pinned")
+    handle = await begun(old, "w", "caller")
+    await handle.move("v2")
+
+    async def tried_there() -> bool:
+        attempts = [record.attempt for record in await history(bad, "w") if record.name == "reach"]
+        return attempts == [1, 2]
+
+    await until(tried_there)
+    await is_waiting_on(bad, "v2")  # an hour again: the order counts for one attempt
+    [problem] = [one for one in await handle.problems() if one.version == "v2"]
+    assert problem.next is not None
+    await handle.move("v3")
+    assert await good.client.handle("w").result(timeout=20) == "v3"
+    assert [record.attempt for record in await history(good, "w") if record.name == "reach"] == [1, 2, 3]
+
+
 async def test_for_one_turn_it_comes_back_with_the_routing(replica: Replica) -> None:
     old, new = await replica("v1", "auto_upgrade"), await replica("v2", "auto_upgrade")
     handle = await begun(old)

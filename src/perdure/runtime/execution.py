@@ -324,7 +324,8 @@ class Execution:
     def _begin_step(self, op: Op) -> None:
         call: StepCall = op.what
         if op.attempt > 1:
-            call.recall([r for r in self.run.history if r.kind is Kind.ATTEMPT and r.path == op.path])
+            if call.recall(op.path, self.run.history):
+                op.failed_at = 0  # the delay was for the code that it has been moved from
             self._retry_later(op)
         elif call.definition.pure:
             self._run_step(op)

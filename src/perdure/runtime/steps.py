@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from perdure.core.run import Op, Run
 from perdure.definitions import StepDef
 from perdure.errors import StepFailed, StepOutcomeUnknown, StepTimeout
-from perdure.model.records import Outcome, Record, WorkflowRow
+from perdure.model.records import MOVE, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
@@ -82,12 +82,18 @@ class StepCall:
         """Earlier attempts become notes of the last one's exception."""
         self.earlier += (f"attempt {attempt} failed: {type(error).__name__}: {error}",)
 
-    def recall(self, attempts: Sequence[Record]) -> None:
-        """The same, from history: attempts made before a restart."""
-        for record in attempts:
+    def recall(self, path: str, history: Sequence[Record]) -> bool:
+        """The same, from history: attempts made before a restart. Whether an order has moved it since the latest."""
+        moved = False
+        for record in history:
+            moved = moved or (record.kind is Kind.DECISION and record.name == MOVE)
+            if record.kind is not Kind.ATTEMPT or record.path != path:
+                continue
+            moved = False
             failure = describe_failure(record.data or b"")
             name = failure.type_name.rpartition(".")[2]
             self.earlier += (f"attempt {record.attempt} failed: {name}: {failure.message}",)
+        return moved
 
     def context(self, execution: Stage, op: Op) -> contextvars.Context:
         """The step's own context: what was set when the app was opened, and who this step is."""
