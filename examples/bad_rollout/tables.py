@@ -77,13 +77,13 @@ def changes(before: Tables, after: Tables) -> list[str]:
             after.get(table, set()) - before.get(table, set()),
         )
         told += [f"{table}: no more {dict(row)}" for row in gone]
-        told += [f"{table}: new {dict(row)}" for row in new if table != "audit"]
+        told += [f"{table}: new {dict(row)}" for row in new if table != "audit_line"]
     return told
 
 
 def audits(before: Tables, after: Tables) -> int:
     """How many lines of audit were added."""
-    return len(after.get("audit", set()) - before.get("audit", set()))
+    return len(after.get("audit_line", set()) - before.get("audit_line", set()))
 
 
 async def quiet(database: str, patience: float = 60.0) -> Tables:

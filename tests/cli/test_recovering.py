@@ -153,7 +153,7 @@ def test_applied_twice_each_is_recovered_once(perdure: Cli, where: str, code: st
     again = perdure.json("recovery", "apply", *options)["recovery"]
     assert [one["key"] for one in again["batches"]] == [one["key"] for one in done["batches"]]
     after = tables(where)
-    assert {name for name in before if before[name] != after[name]} <= {"audit"}
+    assert {name for name in before if before[name] != after[name]} <= {"audit_line"}
 
 
 def test_the_command_of_a_group_is_its_batch(perdure: Cli, where: str, code: str) -> None:

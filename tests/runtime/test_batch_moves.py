@@ -63,7 +63,7 @@ async def test_open_ones_are_moved_and_closed_ones_left(client: Client, store: S
     before = await tables(store)
     assert await batch.apply() == info
     after = await tables(store)
-    assert {name for name in before if before[name] != after[name]} == {"audit"}
+    assert {name for name in before if before[name] != after[name]} == {"audit_line"}
     again = await batch.apply(again=True)
     assert (again.done, again.skipped) == (0, 4), "they are there already"
 
