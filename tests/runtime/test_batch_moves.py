@@ -12,14 +12,20 @@ from perdure.errors import ConfigError, VersionNotFound
 from perdure.model.acts import Act
 from perdure.model.batches import Applied, BatchRow, NewBatch
 from perdure.model.cuts import cut_of
+from perdure.model.ids import RunKey
 from perdure.model.records import Kind
 from perdure.model.states import Status, Versioning
 from perdure.model.writes import Continue, Park
+from perdure.operations import batches
+from perdure.operations.batches import Work
+from perdure.operations.look import Order
 from perdure.query.conditions import Query
 from perdure.store.base import Store
-from tests.runtime.batching import WHY, audited, begun, held, queued, row_of, tables, to_the_end, told
+from perdure.testing.crash import Crashed
+from tests.runtime.batching import IDS, WHY, audited, begun, held, queued, row_of, tables, to_the_end, token, told
 from tests.runtime.deploys import build, first
 from tests.runtime.support import Ledger
+from tests.runtime.test_batch_deaths import WRITES, Dying
 from tests.runtime.test_batch_plans import answered, left_by_v1, other
 from tests.store.build import close, one, record, running, start, unit
 
@@ -181,6 +187,33 @@ async def test_families_go_together_each_member_once(client: Client, store: Stor
     assert (runs["p"], runs["q"]) == (2, 1)
     assert runs["c"] <= 2
     assert await to_the_end(await begun(store, ME, verb=Reset(to="first", children="reset"), query=query)) == done
+
+
+# -- whoever dies
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["before", "unanswered"])
+@pytest.mark.parametrize("at", range(1, WRITES + 1))
+@pytest.mark.parametrize(
+    "verb", [Move(to="v2", force=True), Reset(to="#2", move_to="v2", force=True)], ids=["move", "reset"]
+)
+async def test_whoever_dies_at_any_write_each_is_moved_or_reset_once(
+    client: Client, store: Store, monkeypatch: pytest.MonkeyPatch, verb: Move | Reset, at: int, sent: bool
+) -> None:
+    monkeypatch.setattr(type(verb), "many", 3)
+    await held(store, *IDS)
+    dying: Any = Dying(store, at, sent=sent)
+    with pytest.raises(Crashed):
+        await to_the_end(await begun(dying, ME, verb=verb))
+    await begun(store, OTHER, verb=verb)
+    work = Work(store, await batches.take(store, "k", Order(by="bob"), token, OTHER), OTHER, token)
+    done = await to_the_end(work)
+    assert (done.done, done.failed, done.skipped) == (len(IDS), 0, 0)
+    run, records = (1, 2) if isinstance(verb, Move) else (2, 2)
+    assert await where(store, *IDS) == [("queued", run, "v2")] * len(IDS)
+    histories = await store.histories([RunKey(id, run) for id in IDS])
+    assert {len(history) for history in histories.values()} == {records}, "one record of the order"
+    assert await audited(store, "k", *IDS) == dict.fromkeys(IDS, 1)
 
 
 # -- samples
