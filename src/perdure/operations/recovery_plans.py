@@ -176,9 +176,11 @@ async def _planned(
         judge=evidence.judge,
     )  # fmt: skip
     rows = (await store.list(batch_query(text, store.app), limit=LOOKED_AT)).rows
-    policies: Mapping[str, str] = {} if evidence.policies is None else await evidence.policies(rows)
+    decided = Counter[str]()
+    if evidence.policies is not None:
+        decided.update((await evidence.policies(rows)).values())
     return msgspec.structs.replace(
-        found, samples=batch.samples, before=batch.before, policies=dict(Counter(policies.values())),
+        found, samples=batch.samples, before=batch.before, policies=dict(decided),
         problems=tuple(await _texts(store, group, rows, text)),
     )  # fmt: skip
 

@@ -204,7 +204,7 @@ def reset_orders(acts: Iterable[Act]) -> list[ResetOrder]:
 def unbegun(orders: Iterable[ResetOrder], answers: Mapping[str, Answered]) -> list[MoveOrder]:
     """What is only to be moved: there is nothing to reset."""
     return [
-        as_move(order, order.goal) for order in orders if answers[order.id].unbegun and order.goal is not None
+        as_move(order, order.goal) for order in orders if answers[order.id].nothing and order.goal is not None
     ]  # fmt: skip
 
 
