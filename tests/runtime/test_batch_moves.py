@@ -27,7 +27,7 @@ from tests.runtime.deploys import build, first
 from tests.runtime.support import Ledger
 from tests.runtime.test_batch_deaths import WRITES, Dying
 from tests.runtime.test_batch_plans import answered, left_by_v1, other
-from tests.store.build import close, one, record, running, start, unit
+from tests.store.build import close, one, own, record, running, start, tok, unit
 
 ME, OTHER = b"me" * 8, b"other".ljust(16)
 
@@ -169,24 +169,43 @@ async def test_what_was_begun_anew_after_it_had_continued_as_new_is_not_meant(cl
 
 
 async def family(store: Store) -> None:
-    """A parent that has failed with one child done, which has one of its own; another, of the same, alone."""
-    claim = await running(store, "p", "q")
-    kid = record(1, Kind.CHILD, b"c")
-    begins = start("c", parent="p", parent_run=1, parent_path="1")
-    await one(store, unit("p", claim, records=[kid], children=[begins]))
-    await one(store, unit("p", claim, records=[record(2)], change=close(Status.FAILED)))
-    await one(store, unit("q", claim, records=[record(1)], change=Park(None, "waits")))
+    """A parent that has failed, its child that is done, and one of its own kind that waits alone."""
+    claim, mine = await running(store, "p", "q"), tok("claim")
+    begins = start("c", mine, parent="p", parent_run=1, parent_path="1")
+    for u in (
+        unit("p", claim, records=[record(1, Kind.CHILD, b"c")]),
+        own("c", mine, start=begins, records=[record(1)]),
+        unit("c", mine, change=close()),
+        unit("p", claim, records=[record(2)], change=close(Status.FAILED)),
+        unit("q", claim, records=[record(1)], change=Park(None, "waits")),
+    ):
+        assert (await one(store, u)).applied
 
 
-@pytest.mark.parametrize("query", ["id = p", "id IN (p, c)"])
-async def test_families_go_together_each_member_once(client: Client, store: Store, query: str) -> None:
+@pytest.mark.parametrize(("query", "done"), [("id = p", 1), ("id IN (p, c)", 2)])
+async def test_families_go_together_each_member_once(client: Client, store: Store, query: str, done: int) -> None:
     await family(store)
-    done = await to_the_end(await begun(store, ME, verb=Reset(to="first", children="reset"), query=query))
-    assert (done.failed, done.waiting) == (0, 0)
-    runs = {id: run for id, (_, run, _) in zip("pcq", await where(store, "p", "c", "q"), strict=True)}
-    assert (runs["p"], runs["q"]) == (2, 1)
-    assert runs["c"] <= 2
-    assert await to_the_end(await begun(store, ME, verb=Reset(to="first", children="reset"), query=query)) == done
+    verb = Reset(to="first", children="reset")
+    came = await to_the_end(await begun(store, ME, verb=verb, query=query))
+    assert (came.done, came.total) == (done, done)
+    assert [run for _, run, _ in await where(store, "p", "c", "q")] == [2, 2, 1]
+    of_p = (await told(client, "k"))["p"]
+    assert of_p.endswith("of run 1; with 1 child") == (query == "id = p"), of_p
+    assert await to_the_end(await begun(store, ME, verb=verb, query=query)) == came
+
+
+@pytest.mark.parametrize("many", [1, 50])
+async def test_a_child_that_is_a_target_too_is_reset_once(
+    client: Client, store: Store, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Whichever chunk it is in."""
+    monkeypatch.setattr(Reset, "chunk", many)
+    await family(store)
+    verb = Reset(to="first", children="reset")
+    came = await to_the_end(await begun(store, ME, verb=verb, query="id IN (p, c)"))
+    assert (came.done + came.skipped, came.failed) == (2, 0)
+    runs = [run for _, run, _ in await where(store, "p", "c")]
+    assert runs == [2, 2]
 
 
 # -- whoever dies
