@@ -1,8 +1,8 @@
 """How many workflows a second an operator moves and resets: ``python -m bench.moves --n 5000 --db URL``, on an empty
 database.
 
-Half of them wait with five records and an untaken message, half have failed. All are moved (the open ones go), then reset to
-before their third record with a move, then both are ordered again, which writes nothing. Prints one JSON line.
+Half of them wait with five records and an untaken message, half have failed. All are moved (the open ones go), then
+reset to before their third record with a move, then both are ordered again, which writes nothing. Prints one JSON line.
 """
 
 from __future__ import annotations

@@ -65,6 +65,7 @@ class WorkflowDef(msgspec.Struct, frozen=True, eq=False):
     place: str
     timeout: int | None = None  # microseconds, from the first claim
     max_deaths: int = 10
+    restartable: bool = False  # it may run again from its start, by whoever recovers it
     versioning: Versioning = Versioning.UNDECLARED
     queue: str | None = None
     retention: Retention | None = None  # how long it is kept after its end; None: as the app says

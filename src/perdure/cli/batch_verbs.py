@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import click
+import msgspec
 
 from perdure.errors import ConfigError
 from perdure.model.verbs import VERBS, Verb
@@ -18,7 +19,7 @@ from perdure.model.verbs import VERBS, Verb
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS: dict[str, click.Option] = {
-    "version": click.Option(["--version"], metavar="V", help="resume, fork: the version of the code that goes on."),
+    "version": click.Option(["--version"], metavar="V", help="resume, restart, fork: of the code that goes on."),
     "force": click.Option(
         ["--force"], is_flag=True, default=None,
         help="resume: move it to the version even where nobody can say that the history replays there. move, reset: "
@@ -61,6 +62,21 @@ def with_verb(verb: F) -> F:
     known: list[click.Parameter] = getattr(told, "__click_params__", [])
     told.__click_params__ = [*known, *OPTIONS.values(), QUERY, VERB]  # type: ignore[attr-defined]  # click's own
     return cast("F", told)
+
+
+def options_of(verb: Verb) -> list[str]:
+    """What is said on the command line for it.
+
+    >>> from perdure.model.verbs import Reset
+    >>> options_of(Reset(to="last", move_to="v3"))
+    ['--to', 'last', '--move-to', 'v3']
+    """
+    said: list[str] = []
+    for field in msgspec.structs.fields(verb):
+        value = getattr(verb, field.name)
+        if field.required or value != field.default:
+            said += [OPTIONS[field.name].opts[0], *([] if value is True else [str(value)])]
+    return said
 
 
 def verb_of(name: str, said: dict[str, Any]) -> Verb:

@@ -23,7 +23,17 @@ from perdure.cli.run import home_of, load_app
 from perdure.cli.target import Given, common, opened, run
 from perdure.client import batches
 from perdure.client.line import Line
-from perdure.model.batches import AuditRow, BatchInfo, BatchPlan, BatchState, Fate, TargetInfo, batch_info, target_info
+from perdure.model.batches import (
+    AuditRow,
+    BatchInfo,
+    BatchPlan,
+    BatchState,
+    Fate,
+    PlanSample,
+    TargetInfo,
+    batch_info,
+    target_info,
+)
 from perdure.model.info import from_datetime
 from perdure.model.records import WorkflowRow
 from perdure.model.resets import Point
@@ -93,7 +103,7 @@ def plan(
 
     async def go() -> BatchPlan:
         async with line_of(given) as line:
-            here = None if code is None else _judge(line.store, code)
+            here = None if code is None else judge_of(line.store, code)
             return await batch_plans.plan(
                 line.store, order, line.new_token, samples=samples, seed=seed, patience=timeout, judge=here
             )
@@ -104,7 +114,7 @@ def plan(
         raise click.exceptions.Exit(int(Code.NO))
 
 
-def _judge(store: Store, code: str) -> Judge:
+def judge_of(store: Store, code: str) -> Judge:
     """Replays on code that is here."""
     registry = home_of(load_app(code)).definitions()
     plain = coded(store, registry.codec) if registry.codec is not None else store
@@ -129,20 +139,27 @@ def plan_lines(plan: BatchPlan) -> list[str]:
     lines += ["", clean(f"{plan.verb}: {plan.total} workflows, {applies} of them to be changed; key {plan.key}")]
     if plan.samples:
         lines += ["", click.style(f"samples, replayed on version {clean(plan.target or '')}", bold=True)]
-        for sample in plan.samples:
-            lines.append(clean(f"  {sample.verdict:9} {sample.id}  {sample.type}, version {sample.version}"))
-            if sample.recorded and sample.called:
-                lines.append(clean(f"            at step {sample.step}"))
-                lines += [
-                    clean(f"            history  {sample.recorded}"),
-                    clean(f"            code     {sample.called}"),
-                ]
-            elif sample.verdict != "safe":
-                lines.append(clean(f"            {sample.detail}"))
+        lines += sample_lines(plan.samples)
     if plan.unsampled:
         lines.append(f"({plan.unsampled} workflows are of smaller groups, of which no samples were taken)")
     if plan.before is not None:
-        lines.append(clean(f"ordered before: {_summary(plan.before)}; apply is answered with it"))
+        lines.append(clean(f"ordered before: {summary(plan.before)}; apply is answered with it"))
+    return lines
+
+
+def sample_lines(samples: Sequence[PlanSample]) -> list[str]:
+    """What samples came to, for people."""
+    lines: list[str] = []
+    for sample in samples:
+        lines.append(clean(f"  {sample.verdict:9} {sample.id}  {sample.type}, version {sample.version}"))
+        if sample.recorded and sample.called:
+            lines.append(clean(f"            at step {sample.step}"))
+            lines += [
+                clean(f"            history  {sample.recorded}"),
+                clean(f"            code     {sample.called}"),
+            ]
+        elif sample.verdict != "safe":
+            lines.append(clean(f"            {sample.detail}"))
     return lines
 
 
@@ -200,25 +217,30 @@ async def _only_planned(given: Given, order: BatchOrder) -> None:
 async def _carry_out(given: Given, begin: Callable[[Line], Awaitable[Work]]) -> None:
     """Carry a batch out to its end, shown as it goes; exits with 1 if anything has failed."""
     async with line_of(given) as line:
-        work = await begin(line)
-        shown = shower(given.output)
-        info = batch_info(work.row)
-        try:
-            while not info.finished:
-                info = await batches.step(line, work=work)
-                shown.goes_on(info)
-        except asyncio.CancelledError:
-            note(f"interrupted with {info.waiting} left; to go on: perdure batch resume {info.key}")
-            raise
-        shown.ended()
+        info = await to_its_end(given, line, await begin(line))
         failed = await batches.targets(line, key=info.key, fate=Fate.FAILED, after="")
     _tell(given, info, [target_info(one) for one in failed[:SHOWN_MAX]])
     _exit(info)
 
 
+async def to_its_end(given: Given, line: Line, work: Work) -> BatchInfo:
+    """Carry a batch out, shown as it goes; what came of it."""
+    shown = shower(given.output)
+    info = batch_info(work.row)
+    try:
+        while not info.finished:
+            info = await batches.step(line, work=work)
+            shown.goes_on(info)
+    except asyncio.CancelledError:
+        note(f"interrupted with {info.waiting} left; to go on: perdure batch resume {info.key}")
+        raise
+    shown.ended()
+    return info
+
+
 def _tell(given: Given, info: BatchInfo, failed: Sequence[TargetInfo]) -> None:
     fields = {**msgspec.to_builtins(info), "failures": [msgspec.to_builtins(one) for one in failed]}
-    lines = [_summary(info), *(f"  {clean(one.id)}: {clean(redacted(one.detail))}" for one in failed)]
+    lines = [summary(info), *(f"  {clean(one.id)}: {clean(redacted(one.detail))}" for one in failed)]
     if info.failed > len(failed):
         lines.append(f"  (and {info.failed - len(failed)} more: perdure batch show {info.key} --state failed)")
     if info.failed and info.state is BatchState.DONE:
@@ -231,7 +253,7 @@ def _exit(info: BatchInfo) -> None:
         raise click.exceptions.Exit(int(Code.NO))
 
 
-def _summary(info: BatchInfo) -> str:
+def summary(info: BatchInfo) -> str:
     left = f", {info.waiting} left" if info.waiting else ""
     return clean(
         f"batch {info.key} is {info.state}: {info.verb}, {info.total} workflows: {info.done} done, {info.skipped} "
@@ -285,7 +307,7 @@ async def _show(given: Given, key: str, fate: Fate | None, limit: int) -> None:
     options = {name: value for name, value in info.options.items() if value not in (None, False)}
     with_ = "".join(f" {name}={value}" for name, value in options.items())
     lines = [
-        _summary(info),
+        summary(info),
         clean(f"{info.verb}{with_}: {info.query}"),
         clean(f"ordered by {info.by} at {instant(row.created)}: {info.reason}"),
         *(clean(f"{one.verb} by {one.by} at {instant(one.at)}: {one.after}") for one in asked),
@@ -328,7 +350,7 @@ async def _watch(given: Given, key: str) -> None:
             seen = found
     shown.ended()
     if not shown.lines:
-        say(_summary(seen))
+        say(summary(seen))
     _exit(seen)
 
 
@@ -366,6 +388,6 @@ async def _cancel(given: Given, key: str, order: Order) -> None:
         info = await batches.cancel(line, key=key, order=order)
     if info.state is not BatchState.CANCELLED:
         note("it was done already: nothing was left to cancel")
-    emit_one(given.output, "batch", msgspec.to_builtins(info), [_summary(info)], id="key")
+    emit_one(given.output, "batch", msgspec.to_builtins(info), [summary(info)], id="key")
     if info.state is not BatchState.CANCELLED:
         raise click.exceptions.Exit(int(Code.NO))

@@ -15,7 +15,7 @@ from perdure.model.verbs import Cancel, Fork, Move, Pause, Reset, Restart, Resum
 
 def _restart(said: dict[str, Any]) -> Restart:
     _refuse(said, "new")
-    return Restart(terminate=said["terminate"])
+    return Restart(terminate=said["terminate"], version=said["version"])
 
 
 def _fork(said: dict[str, Any]) -> Fork:

@@ -1,4 +1,4 @@
-"""``perdure recovery …``: what recovery would decide, without deciding it."""
+"""``perdure recovery …``: what recovery would decide, without deciding it; or, over a query, what a person would do."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 import click
 import msgspec
 
+from perdure.cli.exits import Code
 from perdure.cli.output import emit_many, note, table
+from perdure.cli.recovering import Said, carry_out, over_query, show
 from perdure.cli.rollcall import Rollcall, call_roll
 from perdure.cli.run import home_of, load_app
 from perdure.cli.target import Given, common, opened, run
+from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Request, WorkflowRow
 from perdure.model.states import Cause, Status
@@ -28,7 +31,7 @@ PAGE = 500
 
 @click.group()
 def recovery() -> None:
-    """What recovery policies would decide."""
+    """What recovery policies would decide; what is to be done about all that a bad version has left."""
 
 
 @recovery.command("plan")
@@ -39,15 +42,60 @@ def recovery() -> None:
 @click.option("--timeout", type=click.FloatRange(min=0), default=15.0, show_default=True, metavar="SECONDS",
               help="How long to wait for executors that have the code.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+@over_query(needed=False)
 def plan_(
-    given: Given, ids: Sequence[str], executors: Sequence[str], code: str | None, timeout: float, limit: int
-) -> None:
+    given: Given, ids: Sequence[str], executors: Sequence[str], code: str | None, timeout: float, limit: int,
+    said: Said,
+) -> None:  # fmt: skip
     """Show what would be decided about unfinished work, and change nothing.
 
     About the workflows that are named, or those of the executors that are named, or of all executors that are gone.
     Policies are code: without --code, live executors of the same version are asked.
+
+    With --query and --to: what to do about all that it names, by type, version, state and problem: a verb for each
+    group, with its evidence, and the command that does it. Exits with 1 if a sample diverges.
     """
-    run(_plan(given, ids, executors, code, timeout, limit))
+    if not said.query:
+        run(_plan(given, ids, executors, code, timeout, limit))
+    elif ids or executors:
+        raise ConfigError("workflows, or executors, and --query were given; give one of them")
+    else:
+        run(show(given, said, code, timeout, _decided))
+
+
+@recovery.command("apply")
+@common
+@over_query(needed=True)
+@click.option("--code", metavar="MODULE:APP", help="Replay samples and ask policies here, on this code.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=15.0, show_default=True, metavar="SECONDS",
+              help="How long to wait for executors that have the code.")  # fmt: skip
+@click.option("--rate", metavar="N", help="Changed workflows a second, at most: 100, 0.5/s.")
+@click.option("--even-diverging", is_flag=True, help="Groups, too, of which a sample does not replay.")
+@click.option("--yes", is_flag=True, help="Do it.")
+def apply(
+    given: Given, said: Said, code: str | None, timeout: float, rate: str | None, even_diverging: bool, yes: bool
+) -> None:
+    """Do what `recovery plan --query` shows: a batch for each group, each workflow once, however often it is ordered.
+
+    Without --yes and --reason it is a plan. Exits with 1 if a workflow has failed, or a group was left out.
+    """
+    if not (yes and said.reason.strip()):
+        run(show(given, said, code, timeout, _decided))
+        note("nothing was changed: to recover them, add --yes and --reason TEXT")
+        raise click.exceptions.Exit(int(Code.NO))
+    run(carry_out(given, said, code, timeout, _decided, rate=rate, even_diverging=even_diverging))
+
+
+async def _decided(store: Store, code: str | None, rows: Sequence[WorkflowRow], timeout: float) -> dict[str, str]:
+    """What policies would decide about those of the rows that there is something to decide about."""
+    chosen = [(row, "") for row in rows if cause_of(row) is not Cause.NONE]
+    if not chosen:
+        return {}
+    if code is not None:
+        planned = await _here(store, code, {row.id: label for row, label in chosen})
+    else:
+        planned = await _elsewhere(store, await call_roll(store), chosen, timeout)
+    return {one.id: f"{one.decision} ({one.policy})" for one in planned if one.policy}
 
 
 async def _plan(

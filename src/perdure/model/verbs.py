@@ -103,12 +103,16 @@ class Resume(Verb, frozen=True):
 
 
 class Restart(Verb, frozen=True):
-    """Begin anew under other ids, with the same names and input. ``terminate``: end the old ones in the same commit."""
+    """Begin anew under other ids, with the same names and input.
+
+    ``terminate``: end the old ones in the same commit. ``version``: the new ones' code (default: as of any new one).
+    """
 
     name = "restart"
     closed = True
     many = 100
     terminate: bool = False
+    version: str | None = None
 
 
 class Fork(Verb, frozen=True):

@@ -15,6 +15,7 @@ from perdure.store.base import Store
 
 REPLAY = "replay"  # the kind of a request: would this run replay on the code of that version?
 JUDGE = "judge"  # the same of many, with the place where it would not
+RESTARTABLE = "restartable"  # which workflows the code of that version declares so
 JUDGE_RESET = "judge_reset"  # the same of what a reset would keep of them
 LOOK_SECONDS = 0.05
 PATIENCE_SECONDS = 15.0  # an executor looks for requests in the rounds of its reaper, every 5 s at most
@@ -39,6 +40,15 @@ async def ask_replay(store: Store, new_token: TokenMaker, row: WorkflowRow, vers
     if answer is None:
         return f"no live executor of version {version!r} answered whether its history replays there"
     return msgspec.json.decode(answer, type=str) or None
+
+
+async def ask_restartable(
+    store: Store, new_token: TokenMaker, version: str, *, patience: float | None = None
+) -> dict[str, bool]:
+    """By name: whether the code of ``version`` declares a workflow restartable; empty if nobody says so in time."""
+    request = Request(new_token(), RESTARTABLE, b"null")
+    answer = await ask_executor(store, version, request, patience=patience)
+    return {} if answer is None else msgspec.json.decode(answer, type=dict[str, bool])
 
 
 async def ask_verdicts(

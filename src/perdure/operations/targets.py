@@ -86,7 +86,9 @@ async def _resume(chunk: Chunk, verb: Resume, row: WorkflowRow) -> str:
 
 
 async def _restart(chunk: Chunk, verb: Restart, row: WorkflowRow) -> None:
-    await restart(chunk.drafts.draft(), row.id, chunk.order, chunk.token, terminate=verb.terminate)
+    await restart(
+        chunk.drafts.draft(), row.id, chunk.order, chunk.token, terminate=verb.terminate, version=verb.version
+    )
 
 
 async def _fork(chunk: Chunk, verb: Fork, row: WorkflowRow) -> None:
@@ -141,6 +143,8 @@ async def check_verb(store: Store, verb: Verb) -> None:
     """Raises ``VersionNotFound`` for a verb that moves to a version which was never launched, unless it insists."""
     if isinstance(verb, Move | Reset):
         await check_goal(store, verb.goal, force=verb.force)
+    if isinstance(verb, Restart) and verb.version is not None:
+        await check_goal(store, Goal(Versioning.PINNED, verb.version), force=False)
 
 
 async def acts_of(

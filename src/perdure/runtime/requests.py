@@ -10,7 +10,7 @@ import msgspec
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Request
 from perdure.model.resets import read_point
-from perdure.operations.ask import JUDGE, JUDGE_RESET, REPLAY
+from perdure.operations.ask import JUDGE, JUDGE_RESET, REPLAY, RESTARTABLE
 from perdure.runtime import plan
 from perdure.runtime.adoption import Adopter
 from perdure.runtime.judging import judge
@@ -53,6 +53,8 @@ async def _answer(host: Host, request: Request) -> bytes | None:
         id = msgspec.json.decode(request.body, type=str)
         row = (await host.line.store.rows([id])).get(id)
         return msgspec.json.encode("it is gone" if row is None else await host.adopter.check(row, host.version) or "")
+    if request.kind == RESTARTABLE:
+        return msgspec.json.encode({name: of.restartable for name, of in host.registry.workflows.items()})
     if request.kind in (JUDGE, JUDGE_RESET):
         asked = msgspec.json.decode(request.body)
         ids, point = (asked, None) if request.kind == JUDGE else (asked["ids"], read_point(asked["point"]))

@@ -140,6 +140,7 @@ class Router:
         queue: Queue | str | None = ...,
         timeout: Duration | None = ...,
         max_deaths: int = ...,
+        restartable: bool = ...,
         retain: Retain | None = ...,
     ) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
     def workflow(
@@ -152,6 +153,7 @@ class Router:
         queue: Queue | str | None = None,
         timeout: Duration | None = None,
         max_deaths: int = 10,
+        restartable: bool = False,
         retain: Retain | None = None,
     ) -> Any:
         """Declare a workflow: ``@app.workflow`` or ``@app.workflow(timeout=3600)``.
@@ -160,9 +162,10 @@ class Router:
         (``pinned``), go on with the current one (``auto_upgrade``); default: stay while an executor of it lives.
         ``queue``: in whose line it stands, unless its options name another.
         ``timeout``: from the first moment it runs; then it is cancelled and ends as timed_out. ``max_deaths``: so many
-        executors may die while it is in flight before it is held. ``retain``: how long it is kept after its end, a
-        duration, ``"forever"``, or these by status (``past``: earlier runs); default: as the app says. Raises
-        ``DefinitionError`` for what cannot be durable: methods, functions of the other face, duplicate names.
+        executors may die while it is in flight before it is held. ``restartable``: it may safely run again from its
+        start, which ``perdure recovery plan`` then proposes after a bad version. ``retain``: how long it is kept after
+        its end, a duration, ``"forever"``, or these by status (``past``: earlier runs); default: as the app says.
+        Raises ``DefinitionError`` for what cannot be durable: methods, functions of the other face, duplicate names.
         """
         if fn is None:
             return partial(
@@ -172,6 +175,7 @@ class Router:
                 queue=queue,
                 timeout=timeout,
                 max_deaths=max_deaths,
+                restartable=restartable,
                 retain=retain,
             )
         self._check_workflow(fn)
@@ -192,6 +196,7 @@ class Router:
             place=place_of(fn),
             timeout=None if timeout is None else to_us(timeout, "timeout"),
             max_deaths=max_deaths,
+            restartable=restartable,
             versioning=Versioning(versioning or "undeclared"),
             queue=None if queue is None else check_queue(queue.name if isinstance(queue, Queue) else queue),
             retention=None if retain is None else read_retention(retain),
