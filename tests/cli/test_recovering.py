@@ -19,9 +19,11 @@ from perdure.model.ids import TokenMaker
 from perdure.model.problems import Failing, ProblemKind, Trouble
 from perdure.model.records import Kind
 from perdure.model.states import Reason, Status
-from perdure.model.writes import Hold, Park
+from perdure.model.writes import Hold as HoldIt
+from perdure.model.writes import Park
 from perdure.operations.batches import BatchOrder, create
 from perdure.operations.look import Order
+from perdure.recovery import Decision, Hold, Incident
 from perdure.store.open import open_store
 from tests.cli.conftest import Cli
 from tests.store.build import close, dump, record, running, unit
@@ -53,13 +55,13 @@ async def fill(url: str) -> None:
         trouble = Trouble(now=ProblemKind.STEP_FAILED, told=(told,))
         timer, step = record(1, Kind.TIMER, None), record(2)
         for id, name, change in (
-            ("o-1", "order", Hold(Reason.POLICY, "why")), ("p-1", "parcel", Park(None, "waits")),
+            ("o-1", "order", HoldIt(Reason.POLICY, "why")), ("p-1", "parcel", Park(None, "waits")),
             ("l-1", "ledger", Park(None, "waits")), ("f-1", "parcel", close(Status.FAILED)),
             ("x-1", "ping", Park(None, "waits")), ("done", "order", close()),
             ("gone", "order", close(Status.TERMINATED)),
         ):  # fmt: skip
             claim = await running(store, id, name=name, version="v2")
-            of = trouble if isinstance(change, Hold | Park) else None
+            of = trouble if isinstance(change, HoldIt | Park) else None
             last = msgspec.structs.replace(
                 unit(id, claim, records=[timer, step], trouble=of, change=change), version="v2"
             )
@@ -78,6 +80,10 @@ def code() -> Iterator[str]:
         @app.workflow(name=name, restartable=name == "order")
         async def flow() -> None:
             await recv("go")
+
+        @app.recovery_policy(flow)
+        async def asks_ann(incident: Incident) -> Decision:
+            return Hold(because="ann looks at it")
 
     module = types.ModuleType("good_of_test")
     module.app = app  # type: ignore[attr-defined]
@@ -196,6 +202,22 @@ def test_a_group_whose_samples_diverge_is_left_out_unless_told(perdure: Cli, whe
     assert rows(where, "p-1") == {"p-1": ("waiting", 1, "v2")}
     perdure("recovery", "apply", *options, *WHY, "--even-diverging")
     assert rows(where, "p-1") == {"p-1": ("waiting", 1, "v1")}
+
+
+def test_what_policies_would_decide_is_evidence(perdure: Cli, where: str, code: str) -> None:
+    async def interrupted() -> None:
+        store = open_store(where, "shop")
+        await store.open()
+        await running(store, "r-1", "r-2", name="order", version="v2")
+        await store.close()
+
+    asyncio.run(interrupted())
+    options = ("--query", "id STARTS_WITH r-", "--to", "v1", "--samples", 0, "--code", code)
+    [group] = perdure.json("recovery", "plan", *options)["recovery"]["groups"]
+    assert (group["problem"], group["verb"]) == (None, "move"), "they are shown, and decide nothing here"
+    [(decision, count)] = group["policies"].items()
+    assert (decision.startswith("hold ("), count) == (True, 2)
+    assert f"  policy   {decision}: 2" in perdure("recovery", "plan", *options).stdout
 
 
 def test_what_cannot_be_asked(perdure: Cli, where: str) -> None:

@@ -12,16 +12,22 @@ from perdure.errors import ConfigError, VersionNotFound
 from perdure.model.acts import Act
 from perdure.model.batches import Applied, BatchRow, NewBatch
 from perdure.model.cuts import cut_of
+from perdure.model.ids import RunKey
 from perdure.model.records import Kind
 from perdure.model.states import Status, Versioning
 from perdure.model.writes import Continue, Park
+from perdure.operations import batches
+from perdure.operations.batches import Work
+from perdure.operations.look import Order
 from perdure.query.conditions import Query
 from perdure.store.base import Store
-from tests.runtime.batching import WHY, audited, begun, held, queued, row_of, tables, to_the_end, told
+from perdure.testing.crash import Crashed
+from tests.runtime.batching import IDS, WHY, audited, begun, held, queued, row_of, tables, to_the_end, token, told
 from tests.runtime.deploys import build, first
 from tests.runtime.support import Ledger
+from tests.runtime.test_batch_deaths import WRITES, Dying
 from tests.runtime.test_batch_plans import answered, left_by_v1, other
-from tests.store.build import close, one, record, running, start, unit
+from tests.store.build import close, one, own, record, running, start, tok, unit
 
 ME, OTHER = b"me" * 8, b"other".ljust(16)
 
@@ -163,24 +169,70 @@ async def test_what_was_begun_anew_after_it_had_continued_as_new_is_not_meant(cl
 
 
 async def family(store: Store) -> None:
-    """A parent that has failed with one child done, which has one of its own; another, of the same, alone."""
-    claim = await running(store, "p", "q")
-    kid = record(1, Kind.CHILD, b"c")
-    begins = start("c", parent="p", parent_run=1, parent_path="1")
-    await one(store, unit("p", claim, records=[kid], children=[begins]))
-    await one(store, unit("p", claim, records=[record(2)], change=close(Status.FAILED)))
-    await one(store, unit("q", claim, records=[record(1)], change=Park(None, "waits")))
+    """A parent that has failed, its child that is done, and one of its own kind that waits alone."""
+    claim, mine = await running(store, "p", "q"), tok("claim")
+    begins = start("c", mine, parent="p", parent_run=1, parent_path="1")
+    for u in (
+        unit("p", claim, records=[record(1, Kind.CHILD, b"c")]),
+        own("c", mine, start=begins, records=[record(1)]),
+        unit("c", mine, change=close()),
+        unit("p", claim, records=[record(2)], change=close(Status.FAILED)),
+        unit("q", claim, records=[record(1)], change=Park(None, "waits")),
+    ):
+        assert (await one(store, u)).applied
 
 
-@pytest.mark.parametrize("query", ["id = p", "id IN (p, c)"])
-async def test_families_go_together_each_member_once(client: Client, store: Store, query: str) -> None:
+@pytest.mark.parametrize(("query", "done"), [("id = p", 1), ("id IN (p, c)", 2)])
+async def test_families_go_together_each_member_once(client: Client, store: Store, query: str, done: int) -> None:
     await family(store)
-    done = await to_the_end(await begun(store, ME, verb=Reset(to="first", children="reset"), query=query))
-    assert (done.failed, done.waiting) == (0, 0)
-    runs = {id: run for id, (_, run, _) in zip("pcq", await where(store, "p", "c", "q"), strict=True)}
-    assert (runs["p"], runs["q"]) == (2, 1)
-    assert runs["c"] <= 2
-    assert await to_the_end(await begun(store, ME, verb=Reset(to="first", children="reset"), query=query)) == done
+    verb = Reset(to="first", children="reset")
+    came = await to_the_end(await begun(store, ME, verb=verb, query=query))
+    assert (came.done, came.total) == (done, done)
+    assert [run for _, run, _ in await where(store, "p", "c", "q")] == [2, 2, 1]
+    of_p = (await told(client, "k"))["p"]
+    assert of_p.endswith("of run 1; with 1 child") == (query == "id = p"), of_p
+    assert await to_the_end(await begun(store, ME, verb=verb, query=query)) == came
+
+
+@pytest.mark.parametrize("many", [1, 50])
+async def test_a_child_that_is_a_target_too_is_reset_once(
+    client: Client, store: Store, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Whichever chunk it is in."""
+    monkeypatch.setattr(Reset, "chunk", many)
+    await family(store)
+    verb = Reset(to="first", children="reset")
+    came = await to_the_end(await begun(store, ME, verb=verb, query="id IN (p, c)"))
+    assert (came.done + came.skipped, came.failed) == (2, 0)
+    runs = [run for _, run, _ in await where(store, "p", "c")]
+    assert runs == [2, 2]
+
+
+# -- whoever dies
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["before", "unanswered"])
+@pytest.mark.parametrize("at", range(1, WRITES + 1))
+@pytest.mark.parametrize(
+    "verb", [Move(to="v2", force=True), Reset(to="#2", move_to="v2", force=True)], ids=["move", "reset"]
+)
+async def test_whoever_dies_at_any_write_each_is_moved_or_reset_once(
+    client: Client, store: Store, monkeypatch: pytest.MonkeyPatch, verb: Move | Reset, at: int, sent: bool
+) -> None:
+    monkeypatch.setattr(type(verb), "many", 3)
+    await held(store, *IDS)
+    dying: Any = Dying(store, at, sent=sent)
+    with pytest.raises(Crashed):
+        await to_the_end(await begun(dying, ME, verb=verb))
+    await begun(store, OTHER, verb=verb)
+    work = Work(store, await batches.take(store, "k", Order(by="bob"), token, OTHER), OTHER, token)
+    done = await to_the_end(work)
+    assert (done.done, done.failed, done.skipped) == (len(IDS), 0, 0)
+    run, records = (1, 2) if isinstance(verb, Move) else (2, 2)
+    assert await where(store, *IDS) == [("queued", run, "v2")] * len(IDS)
+    histories = await store.histories([RunKey(id, run) for id in IDS])
+    assert {len(history) for history in histories.values()} == {records}, "one record of the order"
+    assert await audited(store, "k", *IDS) == dict.fromkeys(IDS, 1)
 
 
 # -- samples

@@ -11,6 +11,7 @@ import pytest
 
 from perdure import App, Client, recv
 from perdure.batches import Cancel, Delete, Fork, PlanGroup, Resume, Unpause
+from perdure.model.problems import Failing, ProblemKind, Trouble
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Hold
 from perdure.operations import batch_plans
@@ -55,7 +56,11 @@ async def test_counts_by_type_version_status_and_problem(app: App) -> None:
         await store.commit([outside(children=[start("q1"), start("q2"), start("o", version="v2", name="other")])])
         claim = await running(store, "h1", "h2", "p", "f")
         held = [(id, Reason.NO_CODE) for id in ("h1", "h2")] + [("p", Reason.POLICY)]
-        await store.commit([unit(id, claim, change=Hold(reason, "why")) for id, reason in held])
+        told = Failing(kind=ProblemKind.NO_CODE, version="v1", text="why")
+        trouble = {Reason.NO_CODE: Trouble(now=ProblemKind.NO_CODE, told=(told,))}
+        await store.commit(
+            [unit(id, claim, change=Hold(reason, "why"), trouble=trouble.get(reason)) for id, reason in held]
+        )
         await store.commit([unit("f", claim, records=[record(1)], change=close(Status.FAILED))])
         batch = client.batch(Cancel(), "id IS NOT NULL", reason=WHY)
         plan = await batch.plan()

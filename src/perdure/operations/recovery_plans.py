@@ -176,7 +176,7 @@ async def _planned(
         judge=evidence.judge,
     )  # fmt: skip
     rows = (await store.list(batch_query(text, store.app), limit=LOOKED_AT)).rows
-    policies = {} if evidence.policies is None else await evidence.policies(rows)
+    policies: Mapping[str, str] = {} if evidence.policies is None else await evidence.policies(rows)
     return msgspec.structs.replace(
         found, samples=batch.samples, before=batch.before, policies=dict(Counter(policies.values())),
         problems=tuple(await _texts(store, group, rows, text)),

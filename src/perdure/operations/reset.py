@@ -115,7 +115,11 @@ class Member(NamedTuple):
 
 
 async def _with_children(store: Store, roots: Sequence[Member]) -> list[Member]:
-    """The same, and what their dropped parts have started, to the last; and what their ends have cancelled."""
+    """The same, and what their dropped parts have started, to the last; and what their ends have cancelled.
+
+    Without those that the same order has reset for their own sake.
+    """
+    keys = {one.id: one.key for one in roots}
     found: dict[str, Member] = {}
     level = list(roots)
     while level:
@@ -126,6 +130,9 @@ async def _with_children(store: Store, roots: Sequence[Member]) -> list[Member]:
         for one in level:
             row = rows.get(one.id)
             history = [] if row is None else histories[row.key]
+            if one.id != one.root and began_by(history, keys[one.root]):
+                del found[one.id]
+                continue
             keep = _keep(row, history, one.point)
             dropped = kin(history, keep)
             found[one.id] = one._replace(children=dropped)
