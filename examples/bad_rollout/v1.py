@@ -46,9 +46,9 @@ async def render(order: str) -> str:
     return f"all about {order}"
 
 
-@shop.workflow(versioning="pinned")
+@shop.workflow(versioning="pinned", restartable=True)
 async def offer(order: str, cents: int) -> str:
-    """Restartable: before the charge nothing has happened outside."""
+    """Before the charge nothing has happened outside."""
     price = await look_up(cents)
     await charge(order, price)
     return f"{order} costs {price}"
