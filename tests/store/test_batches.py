@@ -302,8 +302,8 @@ async def test_an_act_of_a_batch_does_what_the_command_by_hand_does(make_store: 
     if kind == "reset":  # by hand, too, those that wait for each other are reset together
         orders = {act.id: act.orders[0] for act in acts if isinstance(act, ResetIt)}
         answers = await hand.reset(list(orders.values()), now=T + 1)
-        unbegun = [as_move(orders[one.id], TO_V2) for one in answers if one.unbegun]
-        await hand.move(unbegun, now=T + 1)
+        whole = [as_move(orders[one.id], TO_V2) for one in answers if one.nothing]
+        await hand.move(whole, now=T + 1)
     for act in acts:
         if kind != "reset":
             await by_hand(hand, act, (await hand.rows([act.id])).get(act.id))

@@ -29,6 +29,7 @@ from tests.store.build import (
     want,
 )
 
+ENDED = "it is terminated; reset it to the step first: perdure workflow reset w --to charge, then skip it"
 TO_V2 = Goal(Versioning.PINNED, "v2")
 FOLLOW = Goal(Versioning.AUTO_UPGRADE, "v3")
 UNSET = Goal(Versioning.UNDECLARED)
@@ -232,6 +233,17 @@ async def test_a_step_in_flight_is_given_its_outcome(store: Store, name: str) ->
     other = await store.skip(skipping(name, b'"other"'), now=T + 6)
     assert other.answer is Answer.REFUSED
     assert "has an outcome already (#3)" in other.words
+    assert await dump(store) == before
+
+
+async def test_a_skip_whose_answer_was_lost_is_known_though_its_workflow_has_ended(store: Store) -> None:
+    await begun(store)
+    assert (await store.skip(skipping(), now=T + 5)).answer is Answer.DONE
+    assert await store.terminate("w", "enough", tok("end"), now=T + 6) is not None
+    before = await dump(store)
+    assert (await store.skip(skipping(), now=T + 7)).answer is Answer.ALREADY
+    other = await store.skip(skipping("charge", b'"other"'), now=T + 7)
+    assert (other.answer, other.words) == (Answer.REFUSED, ENDED), "what it is told to do, not what it was"
     assert await dump(store) == before
 
 

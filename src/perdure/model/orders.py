@@ -184,6 +184,9 @@ def rule_skip(
             f"it is {row.status}; reset it to the step first: perdure workflow reset {row.id} --to {order.step}, "
             "then skip it"
         )
+        before = _not_in_flight(row, history, order, words)
+        if before.answer is Answer.ALREADY:  # asked again, since the answer was lost
+            return before, None
         return Answered(row.id, Answer.REFUSED, words, row.status), None
     try:
         intent = _in_flight(row, history, order.step)
