@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run the tests.
-#   tools/test.sh                        all of them, on the first Python found
+#   tools/test.sh                        them (how many of the long ones: tests/effort.py), on the first Python found
 #   tools/test.sh [pytest arguments]     only those
 #   tools/test.sh --others               what is quick and may differ, on each other one of 3.11, 3.12, 3.13 that is on the machine
 # Ends non-zero if any Python failed; says at the end which ones ran.
@@ -17,7 +17,7 @@ tools/setup.sh test || exit 1
 first=$(.venv/bin/python -c 'import platform; print(platform.python_version())')
 if [ $# -eq 0 ]; then
   tools/debian.sh pgbouncer=pgbouncer
-  echo "== Python $first: all tests"
+  echo "== Python $first: the tests"
   # Else each of the workers would compile all of them.
   [ -d "$PYTHONPYCACHEPREFIX$PWD/tests" ] || for some in 'tests/[a-r]*' 'tests/[s-z]*'; do
     .venv/bin/python -m pytest -q --collect-only $some >/dev/null 2>&1 &
@@ -25,7 +25,7 @@ if [ $# -eq 0 ]; then
   wait
   # CI runs the checks of the house with lint.
   .venv/bin/python -m pytest -q -n "$jobs" --dist loadfile $order ${CI:+--ignore=tests/house} || { echo "TESTS FAILED on Python $first"; exit 1; }
-  echo "tests passed on Python $first (all)"
+  echo "tests passed on Python $first"
   exit
 fi
 [ "$1" = --others ] || exec .venv/bin/python -m pytest -q "$@"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -131,17 +133,24 @@ def slowed(app: Any) -> list[Slow]:
     return made
 
 
-async def test_an_end_between_a_look_and_its_answer_wakes_who_was_put_away_meanwhile(
-    quick_eviction: None, database: str
-) -> None:
-    """The wake comes while the answer is on its way: it must not be used up, for nobody waits yet who could be told."""
-    gate = asyncio.Event()
+@asynccontextmanager
+async def looking(database: str, gate: asyncio.Event) -> AsyncGenerator[tuple[Any, Any, Any, Slow], None]:
+    """Who has a parent, who has its child, the parent's handle, and the store that has not answered its look yet."""
     boss, worker = posts(database, "boss", [], gate), posts(database, "worker", ["line"], gate)
     made = slowed(boss)
     async with boss, worker:
         handle = await boss.parent.options(id="parent").start()
         slow = made[0]  # the others renew its lease
         await slow.looked.wait()
+        yield boss, worker, handle, slow
+
+
+async def test_an_end_between_a_look_and_its_answer_wakes_who_was_put_away_meanwhile(
+    quick_eviction: None, database: str
+) -> None:
+    """The wake comes while the answer is on its way: it must not be used up, for nobody waits yet who could be told."""
+    gate = asyncio.Event()
+    async with looking(database, gate) as (boss, worker, handle, slow):
         gate.set()
         assert await worker.child.handle("child").result() == 7
         looks = executor(boss).looks
@@ -158,12 +167,7 @@ async def test_an_end_between_a_look_and_its_answer_wakes_who_was_put_away_meanw
 
 async def test_a_command_does_not_wait_for_the_answer_to_a_look(database: str) -> None:
     gate = asyncio.Event()
-    boss, worker = posts(database, "boss", [], gate), posts(database, "worker", ["line"], gate)
-    made = slowed(boss)
-    async with boss, worker:
-        handle = await boss.parent.options(id="parent").start()
-        slow = made[0]  # the others renew its lease
-        await slow.looked.wait()
+    async with looking(database, gate) as (_, worker, handle, slow):
         assert await worker.client.handle("parent").cancel() is Status.CANCELLED
         assert not slow.answers.is_set()
         slow.answers.set()

@@ -142,7 +142,6 @@ def _end_told_here(engine: Engine, question: ResultOf) -> Ended | None:
             return None
         gate = threading.Lock()
         gate.acquire()
-
         caller = CALLER.get()
 
         def release(_told: asyncio.Future[Any]) -> None:

@@ -124,8 +124,8 @@ class Harness:
     async def in_thread(self, call: Callable[[], T], /) -> T:
         """Make a blocking call of ``perdure.sync`` in a thread of its own; time never moves while that is at work.
 
-        with h.waiting():  # time may skip ahead while the thread waits
-            assert await h.in_thread(handle.result) == "paid"
+        It skips ahead while the thread waits, if that stands within ``with h.waiting():``; as in
+        ``with h.waiting(): assert await h.in_thread(handle.result) == "paid"``. Raises what the call raises.
         """
         caller = Caller(self._changed)
         self._callers.add(caller)

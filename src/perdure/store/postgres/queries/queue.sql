@@ -226,14 +226,7 @@ update perdure.payload set input = $4 where app = $1 and id = $2 and run = $3
 
 -- Counts what stands in line or is delayed (by version, found by hopping), up to `$2` rows of each version.
 -- name: queue_waiting
-with recursive free as (
-    (select version from perdure.workflow where app = $1 and owner is null and status < 5
-    order by owner, version, lane, until limit 1)
-    union all
-    select (select w.version from perdure.workflow w
-        where w.app = $1 and w.owner is null and w.version > free.version and w.status < 5
-        order by w.owner, w.version, w.lane, w.until limit 1)
-    from free where free.version is not null)
+with recursive @free
 select c.queue, c.late, count(*), min(c.until)
 from free cross join lateral (
     select w.queue, w.lane = E'\x01' as late, w.until from perdure.workflow w
