@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +64,29 @@ def test_an_heir_that_does_not_run_that_version_is_told_of(
     said = perdure("executor", "recover", "left", "--by", "right").stderr
     assert f"executor 'right' does not run version {version}; what is of that waits until one called so does" in said
     assert "does not run" not in perdure("executor", "recover", "left").stderr
+
+
+def test_one_that_is_forgotten_but_owns_something_is_listed_and_can_be_named(
+    perdure: Cli, here: Path, run_shop: Callable[..., Running]
+) -> None:
+    left = run_shop("shop:app", "--executor-id", "left")
+    perdure("workflow", "start", "parcel", "--id", "p-1")
+    until(lambda: perdure.json("executor", "list")["executors"][0]["holds"])
+    left.process.send_signal(signal.SIGKILL)
+    left.process.wait()
+    (who,) = perdure.json("executor", "list")["executors"]
+    with contextlib.closing(sqlite3.connect(here / ".perdure/shop.db", isolation_level=None)) as conn:
+        conn.execute("delete from incarnation")  # as if it had started that after it was forgotten
+    (seen,) = perdure.json("executor", "list")["executors"]
+    assert [seen[key] for key in ("executor", "incarnation", "state", "holds")] == [
+        "forgotten", who["incarnation"], "forgotten", 1,
+    ]  # fmt: skip
+    assert "1970" not in perdure("executor", "list").stdout
+    assert perdure("executor", "recover", "forgotten").stdout.splitlines() == [
+        "released 1 workflow to any executor",
+        "p-1",
+    ]
+    assert [one["state"] for one in perdure.json("executor", "list")["executors"]] == ["released"]
 
 
 def test_a_live_one_is_declared_dead_by_force(perdure: Cli, here: Path, run_shop: Callable[..., Running]) -> None:

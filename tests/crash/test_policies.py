@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perdure import App
+from perdure.model.records import Incarnation
 from perdure.recovery import Decision, Default, Incident, Skip, Terminate
 from perdure.store.asks import ClaimRequest
 from perdure.testing import harness
@@ -142,6 +143,7 @@ async def test_what_is_decided_under_a_lost_claim_is_refused_whole(database: str
         me = executor(app).me
         store = app._home.engine().line.store
         await store.bury([me.id], expired_only=False)
+        await store.register(Incarnation(id=OTHER, executor="other"), 60_000_000)
         want = ClaimRequest(owner=OTHER, token=OTHER, version=executor(app).version, limit=9)
         assert [c.row.id for c in await store.adopt([me.id], want, suspects=True)] == ["a"]
         answer.set()

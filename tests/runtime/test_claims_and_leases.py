@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from perdure import App, recv
+from perdure.model.records import Incarnation
 from perdure.runtime import collector, leases
 from perdure.runtime.collector import COLLECT_AFTER
 from perdure.runtime.leases import Lease, new_incarnation, provably_gone
@@ -88,6 +89,7 @@ async def test_a_run_that_lost_its_claim_stops_and_what_it_still_had_is_dropped(
         taken = await engine.line.store.bury([me.id], expired_only=False)
         assert taken == [me.id]
         want = ClaimRequest(owner=OTHER, token=OTHER, version=me.version, limit=9)
+        await engine.line.store.register(Incarnation(id=OTHER, executor="other"), 60_000_000)
         claimed = await engine.line.store.adopt([me.id], want)
         assert [c.row.id for c in claimed] == ["a"]
         go.set()

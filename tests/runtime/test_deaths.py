@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from perdure import App, recv
+from perdure.model.records import Incarnation
 from perdure.model.writes import Release, Unit
 from perdure.runtime.recovery import reap
 from perdure.store.asks import ClaimRequest
@@ -125,7 +126,10 @@ async def test_suspects_that_a_drain_handed_back_stay_suspects(database: str, wa
         line = store._home.engine().line
         gone = [who.id for who in await line.store.incarnations()]
         want = ClaimRequest(owner=b"h" * 16, token=b"t" * 16, version=(await row(store, "s0")).version, limit=9)
+        hand = Incarnation(id=want.owner, executor="hand")
+        await line.store.register(hand, 60_000_000)
         taken = await line.store.adopt(gone, want, suspects=True)
+        await line.store.leave(hand.id)
         assert [c.row.attempts for c in taken] == [2] * 4
         for c in taken:  # what a drain writes for each
             unit = Unit(

@@ -490,6 +490,26 @@ async def test_one_whose_lease_ran_out_is_gone_though_nobody_has_noted_it(databa
         assert (await who_is(app, "a")).state == "released"
 
 
+@pytest.mark.parametrize("by_id", [False, True])
+async def test_what_a_forgotten_one_left_can_be_given_away(database: str, by_id: bool) -> None:
+    """It had started something before it learned that it was dead, and then it was killed: nobody's row tells of it."""
+    app, heir = member(database, "zombie", "manual"), member(database, "b", "manual")
+    await app.open()
+    store, me = app._home.engine().line.store, executor(app).me.id
+    await store.bury([me], expired_only=False)
+    await store.leave(me)
+    await start(app, "late")
+    await crash(app)
+    async with heir:
+        assert await reap(executor(heir)) == 0
+        named = me.hex() if by_id else "forgotten"
+        assert await heir.client.recover_executors(named) == ("late",)
+        assert await reap(executor(heir)) == 1
+        assert in_memory(heir, "late")
+        with pytest.raises(ExecutorNotFound, match="known: b, forgotten"):
+            await heir.client.recover_executors("c")
+
+
 async def test_whoever_is_unknown_is_an_error_that_tells_who_is_known(database: str) -> None:
     await leave_behind(database, "a", "left")
     app = member(database, "b", "manual")

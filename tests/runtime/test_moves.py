@@ -54,6 +54,7 @@ async def test_resume_forgets_the_deaths(app: App) -> None:
         workflow = app.workflow(name="any")(_nothing)
         handle = await workflow.options(id="a").start()
         store, owner = store_of(app), b"o" * 16
+        await store.register(Incarnation(id=owner, executor="o"), 60_000_000)
         await store.claim(ClaimRequest(owner=owner, token=b"1" * 16, version="", limit=1))
         for n in range(3):
             (claimed,) = await store.adopt(

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from perdure.model.records import Incarnation
 from perdure.store.base import Store
 from perdure.store.sqlite import SQLiteStore
+from tests.store.build import ME, OTHER
 
 MakeStore = Callable[[str], Awaitable[Store]]
 
@@ -44,3 +46,10 @@ async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
 @pytest.fixture
 async def store(make_store: MakeStore) -> Store:
     return await make_store("app")
+
+
+@pytest.fixture
+async def serving(store: Store) -> None:
+    """``ME`` and ``OTHER`` are there to work: who is not takes nothing over."""
+    for id, name in ((ME, "me"), (OTHER, "other")):
+        await store.register(Incarnation(id=id, executor=name, version="v1"), 10**15)

@@ -37,6 +37,8 @@ from tests.store.build import (
     want,
 )
 
+pytestmark = pytest.mark.usefixtures("serving")
+
 MakeStore = Callable[[str], Awaitable[Store]]
 
 
@@ -263,6 +265,17 @@ async def test_adoption_takes_running_work_of_the_gone_and_counts_a_death(store:
     assert not (await one(store, unit("a", old, records=[record(1)]))).applied
     assert (await one(store, unit("a", w.token, records=[record(1)]))).applied
     assert await store.adopt([ME], want(), now=T + 6) == []
+
+
+@pytest.mark.parametrize("suspects", [False, True])
+async def test_who_was_declared_dead_takes_nothing_over(store: Store, suspects: bool) -> None:
+    """Two such that do not know it yet would take one run from each other until it is held for too many deaths."""
+    await running(store, "a")
+    if suspects:
+        await store.adopt([ME], want(), now=T)
+    await store.bury([ME, OTHER], expired_only=False, now=T)
+    for taker, former in ((OTHER, ME), (ME, OTHER), (tok("forgotten"), ME)):
+        assert await store.adopt([former], want(owner=taker), suspects=suspects, now=T) == []
 
 
 async def test_adoption_leaves_what_is_of_another_version(store: Store) -> None:

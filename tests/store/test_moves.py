@@ -34,6 +34,8 @@ from tests.store.build import (
     want,
 )
 
+pytestmark = pytest.mark.usefixtures("serving")
+
 
 def order(**more: object) -> Reopen:
     fields: dict[str, object] = {"nonce": tok("order"), "verb": "resume", "shown": "by tests: why", "at": T + 3}

@@ -31,6 +31,8 @@ from tests.store.build import (
     want,
 )
 
+pytestmark = pytest.mark.usefixtures("serving")
+
 
 async def pause(store: Store, id: str, now: int = T) -> WorkflowRow:
     found = await store.pause(id, Pause(nonce=tok("pause"), shown="by ann", at=now), now=now)

@@ -37,6 +37,8 @@ from tests.store.build import (
     want,
 )
 
+pytestmark = pytest.mark.usefixtures("serving")
+
 
 async def limited(store: Store, queue: str = "q", **limits: Any) -> None:
     await store.declare_queues({queue: Limits(**limits)}, now=T)
@@ -396,10 +398,20 @@ async def test_a_claim_of_an_earlier_series_takes_nothing_wherever_its_owner_has
     assert await taken(None) == ["own2", "both2", "free2", "left too"], "who obeys no limits of its own has no series"
 
 
+async def test_what_one_has_is_not_taken_again_by_a_call_of_an_earlier_series(store: Store) -> None:
+    """It comes late: the run would lose its token to it, and count no more where it is running."""
+    await limited(store, "own", worker_concurrency=9)
+    await queued(store, "a", queue="own")
+    [got] = (await store.claim_line(letin("own", series=0), now=T)).claimed
+    await store.new_series(ME, 1)
+    assert await store.reclaim([got.row.key], but(want(), series=0), now=T) == []
+    assert ids(await store.reclaim([got.row.key], but(want(), series=1), now=T)) == ["a"]
+
+
 async def test_who_is_not_registered_is_let_have_nothing_by_limits_of_its_own(store: Store) -> None:
     await limited(store, worker_concurrency=9)
     await queued(store, "a", queue="q")
-    assert await let(store, series=0) == []
+    assert await let(store, owner=tok("nobody"), series=0) == []
 
 
 def but(of: Any, **fields: Any) -> Any:

@@ -17,11 +17,11 @@ class Rollcall(msgspec.Struct, frozen=True):
     """The incarnations of an app at one moment of the database's clock."""
 
     now: int
-    known: list[Incarnation]
+    known: list[Incarnation]  # and those who are forgotten, but still own something
     strays: list[str]  # the versions of open workflows that nobody holds
 
     def life(self, who: Incarnation) -> str:
-        """``alive`` or ``draining``, or how it is known not to be: ``dead``, ``gone``, ``killed``, ``expired``."""
+        """``alive`` or ``draining``, or how it is known not to be: ``dead``, ``gone``, ``killed``, ``expired``, ``forgotten``."""
         if who.state == "released" and who.heir is not None:
             return f"released to {who.heir}"
         if not who.serving:
@@ -53,7 +53,7 @@ class Rollcall(msgspec.Struct, frozen=True):
 async def call_roll(store: Store) -> Rollcall:
     """Read who is there."""
     roll = await store.roll_call()
-    return Rollcall(roll.now, roll.known, roll.strays)
+    return Rollcall(roll.now, [*roll.known, *roll.forgotten], roll.strays)
 
 
 def describe(who: Incarnation) -> str:

@@ -1,6 +1,8 @@
 """An operator's order: give what executors that are gone have left to another, or to any.
 
 Whoever is named is looked up by its label (all of that name that are gone) or by the beginning of an incarnation's id.
+One that is forgotten and owns something nevertheless (it started that before it learned that it was dead) is called
+``forgotten``; a row is written for it, so that the order can be kept there as for any other.
 A live one is refused, unless it is declared dead first (``force``): its writes are refused from then on, and it goes on
 under a new identity. May be repeated: what was given already is given again, to others if so ordered.
 """
@@ -10,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import msgspec
+
 from perdure.client.line import Line
 from perdure.client.verbs import patiently
 from perdure.errors import ExecutorAlive, ExecutorNotFound
 from perdure.model.records import Incarnation
 from perdure.runtime.leases import lives, provably_gone
 from perdure.store.base import Store
+from perdure.store.rollcall import FORGOTTEN
 
 PREFIX_LEAST = 4
 
@@ -31,8 +36,8 @@ async def recover(store: Store, executors: Sequence[str], by: str | None, *, for
 
     Raises ``ExecutorNotFound``, ``ExecutorAlive`` (before anything is changed), ``DatabaseTrouble``.
     """
-    known = await store.incarnations()
-    now = (await store.poll(None, None)).now
+    roll = await store.roll_call()
+    known, now = [*roll.known, *roll.forgotten], roll.now
     over: dict[bytes, Incarnation] = {}
     for asked in executors:
         named = _named(asked, known)
@@ -49,6 +54,9 @@ async def recover(store: Store, executors: Sequence[str], by: str | None, *, for
         for who in expired:
             if who.id not in buried:  # it has renewed since, or the database was down and it could not yet
                 raise _alive(who.executor, [who], now)
+    for who in over.values():
+        if who.state == FORGOTTEN:
+            await store.register(msgspec.structs.replace(who, state="dead"), 0)
     return tuple(await store.hand_over(list(over), by))
 
 

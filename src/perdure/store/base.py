@@ -145,7 +145,10 @@ class Store(ProblemStore, Protocol):
         ...
 
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
-        """Take again, under a new token, running workflows that ``want.owner`` itself owns (a lost claim answer)."""
+        """Take again, under a new token, running workflows that ``want.owner`` itself owns (a lost claim answer).
+
+        Nothing if a series was begun after that of ``want``, as with any claim.
+        """
         ...
 
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:

@@ -57,7 +57,7 @@ async def reclaim(
     ids, runs = [key.id for key in keys], [key.run for key in keys]
     found = await link.fetch(
         place.sql["claim_again"], place.app, now, max(want.limit, len(ids)), want.owner, want.token, want.version,
-        ids, runs, writing=True,
+        ids, runs, want.series, writing=True,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
 

@@ -117,13 +117,13 @@ TAKEN_BACK = "excluded.reason = 'paused' and workflow.pause is null"
 SUSPECT = f"""({TRIES.format(w="workflow")}
                 >= case when u.owner = any($9::bytea[]) or $8::int = 0 then 2 else 1 end)"""
 
-# Of the owners in `$7` those that nobody has given to another than the asker `$4`, as it stands by now.
+# Of the owners in `$7` those that nobody has given to another than the asker `$4`, as it stands by now; none if the
+# asker has been declared dead itself: two that do not know it yet would take from each other, and each is a death.
 GIVEN = """(
-        select x.owner from unnest($7::bytea[]) x (owner)
-        where not exists (
+        select x.owner from perdure.incarnation me, unnest($7::bytea[]) x (owner)
+        where me.id = $4 and me.app = $1 and me.state in ('alive', 'draining') and not exists (
             select from perdure.incarnation r
-            where r.id = x.owner and r.app = $1 and r.state = 'released'
-                and r.heir <> coalesce((select i.executor from perdure.incarnation i where i.id = $4), '')))"""
+            where r.id = x.owner and r.app = $1 and r.state = 'released' and r.heir <> me.executor))"""
 
 # Whether a claim that obeys an executor's own limits still counts: no series was begun after its own, and whoever
 # begins one waits for it. Null: it obeys none.

@@ -87,8 +87,13 @@ def adopt(
     suspects: bool,
     spared: Collection[bytes],
 ) -> list[Claimed]:
-    """Up to ``limit`` running workflows of owners that are gone: suspects or others."""
-    if not still_counts(conn, want.owner, want.series):
+    """Up to ``limit`` running workflows of owners that are gone: suspects or others.
+
+    Nothing if the asker has been declared dead: two that do not know it yet would take from each other, again and
+    again, and each time it is a death.
+    """
+    serves = conn.execute(Q["incarnation_serves"], (app, want.owner)).fetchone() is not None
+    if not serves or not still_counts(conn, want.owner, want.series):
         return []
     limit = -1 if suspects else want.limit  # of suspects, which are few, the ones of the fewest deaths
     found: list[tuple[int, str, int, bytes]] = []
@@ -134,6 +139,8 @@ def owners(conn: Connection, app: str) -> list[bytes]:
 
 def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimRequest, now: int) -> list[Claimed]:
     """Those of ``keys`` that the asker itself owns, under a new token."""
+    if not still_counts(conn, want.owner, want.series):
+        return []
     owned = set(conn.execute(Q["workflow_owned"], (app, want.owner)))
     return take(conn, app, sorted(key.id for key in set(keys) if key in owned), want, now)
 

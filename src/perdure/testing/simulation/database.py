@@ -144,6 +144,13 @@ class Database:
         """How many have not ended, the held among them."""
         return cast("int", self.conn.execute("select count(*) from workflow where status < 5").get)
 
+    def ownerless(self) -> int:
+        """How many are owned by an incarnation that no row tells of."""
+        return cast(
+            "int",
+            self.conn.execute("select count(*) from workflow where owner not in (select id from incarnation)").get,
+        )
+
     def open_workflows(self) -> int:
         """How many are open and not held."""
         return cast("int", self.conn.execute("select count(*) from workflow where status < 4").get)

@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 from perdure.errors import DatabaseTrouble, PerdureError
+from perdure.store.rollcall import FORGOTTEN
 from perdure.testing.simulation.sometimes import sometimes
 
 LOOK_SECONDS = 0.5
@@ -51,6 +52,8 @@ class Operator:
         force = not world.healed and chance.random() < 0.2
         if world.mix.namesakes:
             name, heir = "x", None
+        if world.healed and world.database.ownerless():
+            name = FORGOTTEN
         if force:
             world.faults.note("force", name)
         given = await client.app.client.recover_executors(name, by=heir, force=force)

@@ -137,7 +137,7 @@ picked as materialized (
     cross join lateral (
         select id, run from perdure.workflow where app = $1 and id = u.id and owner = $4 and status + 0 = 2
         for no key update) w
-    where w.run = u.run limit $3),
+    where w.run = u.run and (@counts $9) limit $3),
 @take
 select @claimed
 from c order by c.id

@@ -42,6 +42,10 @@ update incarnation set state = 'draining' where id = ?1 and app = ?2 and state =
 update incarnation set state = 'released', heir = ?3
 where id = ?1 and app = ?2 and state in ('dead', 'gone', 'released') returning id
 
+-- Whether the incarnation ?2 is there, and nobody has said that it is over.
+-- name: incarnation_serves
+select 1 from incarnation where id = ?2 and app = ?1 and state in ('alive', 'draining')
+
 -- Those that were given to another than the executor of the incarnation ?2 (nobody's: to any that is named).
 -- name: incarnation_given
 select id from incarnation

@@ -87,7 +87,9 @@ def an_identity_is_one_process(of: Evidence, found: Findings) -> None:
 @invariant("I49")
 def claims_are_of_one_version(of: Evidence, found: Findings) -> None:
     """A workflow is held only by an incarnation of its own version."""
-    versions: dict[str, str] = {c.row["id"]: c.row["version"] for c in of.of("incarnation")}
+    versions: dict[str, str] = {
+        c.row["id"]: c.row["version"] for c in of.of("incarnation") if c.row["state"] == "alive"
+    }
     for id, spans in of.claims.items():
         for claim in spans:
             row = of.row_at(id, claim.n)
