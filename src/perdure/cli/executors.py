@@ -36,7 +36,8 @@ async def _list(given: Given) -> None:
         holds = await holdings(store)
     cells = [
         (who.executor, roll.life(who), who.version, f"{who.host} {who.pid}" if who.pid else who.host,
-         instant(who.started or None), roll.lease(who) if roll.lives(who) else "", took(who.lag) if roll.lives(who) else "", str(holds[who.id]),
+         instant(who.started or None), roll.lease(who) if roll.lives(who) else "",
+         took(who.lag) if roll.lives(who) else "", str(holds[who.id]),
          who.id.hex())
         for who in roll.known
     ]  # fmt: skip

@@ -21,7 +21,7 @@ class Rollcall(msgspec.Struct, frozen=True):
     strays: list[str]  # the versions of open workflows that nobody holds
 
     def life(self, who: Incarnation) -> str:
-        """``alive`` or ``draining``, or how it is known not to be: ``dead``, ``gone``, ``killed``, ``expired``, ``forgotten``."""
+        """Its state; of one that nobody has declared dead yet: ``killed``, ``expired``, or the state it is in."""
         if who.state == "released" and who.heir is not None:
             return f"released to {who.heir}"
         if not who.serving:
