@@ -31,22 +31,26 @@ class SystemClock:
     """Runs on the monotonic clock, set by each answer of the database.
 
     An answer's time was read before the answer arrived, so database >= answer + (elapsed since arrival): taking the
-    largest such bound seen lately keeps the estimate tight and still never early.
+    largest such bound seen lately keeps the estimate tight and still never early. Lately is this window or the one before
+    it: taken anew from a single answer, the estimate would be late by as much as that one was under way.
     """
 
-    WINDOW = 60_000_000  # after this long the bound is taken anew, so that drift of either clock cannot add up
+    WINDOW = 30_000_000  # a bound counts for so long at least and for twice as long at most: drift cannot add up
 
-    __slots__ = ("_at", "_last", "_offset")
+    __slots__ = ("_before", "_began", "_last", "_latest")
 
     def __init__(self) -> None:
-        self._offset: int | None = None
-        self._at = 0
+        self._latest: int | None = None  # the largest offset of this window
+        self._before = 0  # … and of the one before it
+        self._began = 0  # this window, by the monotonic clock
         self._last = 0
 
     def now(self) -> int:
         monotonic = time.monotonic_ns() // 1000
-        offset = self._offset if self._offset is not None else time.time_ns() // 1000 - monotonic
-        now = monotonic + offset
+        if self._latest is None:  # the database has not said anything yet
+            now = time.time_ns() // 1000
+        else:
+            now = monotonic + max(self._latest, self._before)
         self._last = max(self._last, now)
         return self._last
 
@@ -56,5 +60,10 @@ class SystemClock:
     def observe(self, database: int) -> None:
         monotonic = time.monotonic_ns() // 1000
         offset = database - monotonic
-        if self._offset is None or offset > self._offset or monotonic - self._at > self.WINDOW:
-            self._offset, self._at = offset, monotonic
+        if self._latest is None or monotonic - self._began > 2 * self.WINDOW:
+            self._latest = self._before = offset
+            self._began = monotonic
+        elif monotonic - self._began > self.WINDOW:
+            self._latest, self._before, self._began = offset, self._latest, monotonic
+        else:
+            self._latest = max(self._latest, offset)
