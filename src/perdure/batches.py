@@ -7,7 +7,20 @@ Resume(version='v1', force=False)
 """
 
 from perdure.model.batches import BatchInfo, BatchPlan, BatchState, Fate, PlanGroup, PlanSample, TargetInfo
-from perdure.model.verbs import Cancel, Delete, Fork, Move, Pause, Reset, Restart, Resume, Terminate, Unpause, Verb
+from perdure.model.verbs import (
+    Cancel,
+    Delete,
+    Fork,
+    Move,
+    Pause,
+    Reset,
+    Restart,
+    Resume,
+    Skip,
+    Terminate,
+    Unpause,
+    Verb,
+)
 
 __all__ = [
     "BatchInfo",
@@ -24,6 +37,7 @@ __all__ = [
     "Reset",
     "Restart",
     "Resume",
+    "Skip",
     "TargetInfo",
     "Terminate",
     "Unpause",

@@ -31,8 +31,8 @@ class SystemClock:
     """Runs on the monotonic clock, set by each answer of the database.
 
     An answer's time was read before the answer arrived, so database >= answer + (elapsed since arrival): taking the
-    largest such bound seen lately keeps the estimate tight and still never early. Lately is this window or the one before
-    it: taken anew from a single answer, the estimate would be late by as much as that one was under way.
+    largest such bound seen lately keeps the estimate tight and still never early. Lately is this window or the one
+    before it: taken anew from a single answer, the estimate would be late by as much as that one was under way.
     """
 
     WINDOW = 30_000_000  # a bound counts for so long at least and for twice as long at most: drift cannot add up
@@ -47,11 +47,8 @@ class SystemClock:
 
     def now(self) -> int:
         monotonic = time.monotonic_ns() // 1000
-        if self._latest is None:  # the database has not said anything yet
-            now = time.time_ns() // 1000
-        else:
-            now = monotonic + max(self._latest, self._before)
-        self._last = max(self._last, now)
+        offset = time.time_ns() // 1000 - monotonic if self._latest is None else max(self._latest, self._before)
+        self._last = max(self._last, monotonic + offset)
         return self._last
 
     def stamp(self) -> int | None:

@@ -90,6 +90,10 @@ def test_a_step_is_skipped_and_show_tells_who_and_why(perdure: Cli, url: str, he
     first, second = twice(perdure, url, "skip", "s-1", "stall", "--result", "null", "--reason", "by hand")
     assert first == "s-1: skipped: step stall (path 2) has that result; it does not run\n"
     assert second.startswith("s-1: already so: step stall (path 2) was skipped with that result by ")
+    batch = ("batch", "apply", "skip", "id = s-1", "--reason", "why", "--yes", "--step", "stall")
+    assert "1 workflows: 0 done, 1 skipped" in perdure(*batch, "--result", "null").stdout
+    assert "skip needs --result" in perdure(*batch, code=2).stderr
+    assert "--result is not JSON: 'no'" in perdure(*batch, "--result", "no", code=2).stderr
     refused = perdure("workflow", "skip", "s-1", "stall", "--result", "1", code=1).stdout
     assert "has an outcome already (#4); to drop it: perdure workflow reset s-1 --to 2" in refused
     shown = perdure("workflow", "show", "s-1").stdout

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from perdure import Client
-from perdure.batches import Move, Reset
+from perdure.batches import Move, Reset, Skip
 from perdure.errors import ConfigError, VersionNotFound
 from perdure.model.acts import Act
 from perdure.model.batches import Applied, BatchRow, NewBatch
 from perdure.model.cuts import cut_of
 from perdure.model.ids import RunKey
-from perdure.model.records import Kind
+from perdure.model.records import Intent, Kind
 from perdure.model.states import Status, Versioning
 from perdure.model.writes import Continue, Park
 from perdure.operations import batches
@@ -125,6 +125,36 @@ async def test_with_the_routing_they_go_where_it_points_when_they_are_moved(data
         assert (done.done, turning.acts) == (2, 2)
         assert await where(store, "a", "b") == [("queued", 1, "v3")] * 2
         assert (await row_of(store, "a")).versioning is Versioning.AUTO_UPGRADE
+
+
+# -- skip
+
+
+async def test_each_is_given_the_result_of_the_step_it_is_at(client: Client, store: Store) -> None:
+    claim = await running(store, "a", "b", "over", "before")
+    notify = Intent("2", "notify", b"fp")
+    await store.commit([unit(id, claim, records=[record(1, intents=(notify,))]) for id in ("a", "b")])
+    await store.commit([unit("over", claim, records=[record(1)], change=close())])
+    batch = client.batch(Skip(step="notify", result={"sent": False}), "id IS NOT NULL", reason=WHY)
+    info = await batch.apply()
+    assert (info.done, info.skipped, info.failed) == (2, 1, 1)
+    assert await told(client, info.key) == {
+        "a": "done: step notify (path 2) has that result; it does not run",
+        "b": "done: step notify (path 2) has that result; it does not run",
+        "over": "skipped: it is completed",
+        "before": "failed: no step 'notify' is in flight; there are: none",
+    }
+    assert await audited(store, info.key, "a", "b", "over", "before") == {"a": 1, "b": 1, "over": 0, "before": 0}
+    row = await row_of(store, "a")
+    *_, said, outcome = (await store.histories([row.key]))[row.key]
+    assert (said.kind, said.name, WHY in said.shown) == (Kind.DECISION, "skip", True)
+    assert (outcome.kind, outcome.name, outcome.data) == (Kind.STEP, "notify", b'{"sent":false}')
+    before = await tables(store)
+    assert await batch.apply() == info
+    after = await tables(store)
+    assert {name for name in before if before[name] != after[name]} == {"audit_line"}
+    again = await batch.apply(again=True)
+    assert (again.done, again.skipped, again.failed) == (0, 3, 1), "they have it already"
 
 
 # -- reset

@@ -21,12 +21,14 @@ from perdure.model.acts import (
     ReopenIt,
     ResetIt,
     RewindIt,
+    SkipIt,
     TerminateIt,
 )
 from perdure.model.batches import LEASE, Applied, Ask, BatchRow, BatchState, Fate, NewBatch, TargetRow
 from perdure.model.cuts import Cut, mark
 from perdure.model.ids import RunKey
-from perdure.model.orders import Goal, MoveOrder
+from perdure.model.orders import Goal, MoveOrder, SkipOrder, digest_of
+from perdure.model.records import Intent
 from perdure.model.resets import ResetOrder, as_move, read_point
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.writes import Hold, Park, Pause, Reopen
@@ -58,6 +60,7 @@ from tests.store.build import (
 
 MakeStore = Callable[[str], Awaitable[Store]]
 KEY = "k"
+CHARGE = Intent("2", "charge", b"fp")
 TO_V2 = Goal(Versioning.PINNED, "v2")
 
 
@@ -208,8 +211,13 @@ async def zoo(*stores: Store) -> None:
         sends=[send("waiting")],
     )  # fmt: skip
     then = [
-        unit("waiting", claims["waiting"], records=[record(1)], change=Park(None, "a word")),
-        unit("held", claims["held"], records=[record(1), record(2)], change=Hold(Reason.POLICY, "by policy")),
+        unit("waiting", claims["waiting"], records=[record(1, intents=(CHARGE,))], change=Park(None, "a word")),
+        unit(
+            "held",
+            claims["held"],
+            records=[record(1), record(2, intents=(CHARGE,))],
+            change=Hold(Reason.POLICY, "by policy"),
+        ),
         unit("done", claims["done"], records=[record(1)], change=close()),
         unit("parent", claims["parent"], change=Park(None, "children", ("queued",))),
         unit("watcher", claims["watcher"], change=Park(None, "held", ("held", "running"))),
@@ -253,6 +261,8 @@ async def by_hand(store: Store, act: Act, seen: Any) -> None:
             await store.fork(source, begun, sign, end=end, now=T + 1)
         case MoveIt(order=order):
             await store.move([order], now=T + 1)
+        case SkipIt(order=order):
+            await store.skip(order, now=T + 1)
         case _:
             await store.upkeep.purge([RunKey(act.id, act.run)])
 
@@ -283,11 +293,16 @@ def act_on(kind: str, seen: Any) -> Act:
                 by="ann", reason="why", at=T,
             )  # fmt: skip
             return ResetIt(**more, orders=(order_,))
+        case "skip":
+            told = SkipOrder(
+                id=id, step="charge", data=b'"ch"', digest=digest_of(b'"ch"'), nonce=nonce, shown="by ann", at=T
+            )
+            return SkipIt(**more, order=told)
         case _:
             return DeleteIt(**more)
 
 
-KINDS = ("cancel", "terminate", "pause", "reopen", "rewind", "fork", "delete", "move", "reset")
+KINDS = ("cancel", "terminate", "pause", "reopen", "rewind", "fork", "delete", "move", "reset", "skip")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,14 +7,16 @@ verbs take it.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import click
 import msgspec
 
+from perdure.cli.values import json_of
 from perdure.errors import ConfigError
-from perdure.model.verbs import VERBS, Verb
+from perdure.model.verbs import VERBS, Skip, Verb
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,8 +43,10 @@ OPTIONS: dict[str, click.Option] = {
         ["--children"], type=click.Choice(["keep", "reset"]), help="reset: with those that the dropped part started."
     ),
     "step": click.Option(
-        ["--from", "step"], metavar="STEP", help="fork: keep what came before it: its name or path (2.1)."
+        ["--from", "--step", "step"], metavar="STEP",
+        help="fork --from: keep what came before it: its name or path (2.1). skip --step: the one in flight.",
     ),
+    "result": click.Option(["--result"], metavar="JSON", help="skip: what each body sees as the step's result."),
     "terminate": click.Option(
         ["--terminate"], is_flag=True, default=None, help="restart: end the old ones in the same commits."
     ),
@@ -75,8 +79,21 @@ def options_of(verb: Verb) -> list[str]:
     for field in msgspec.structs.fields(verb):
         value = getattr(verb, field.name)
         if field.required or value != field.default:
-            said += [OPTIONS[field.name].opts[0], *([] if value is True else [str(value)])]
+            said += [_option(type(verb), field.name), *_worded(field.name, value)]
     return said
+
+
+def _option(kind: type[Verb], field: str) -> str:
+    """What an option is called, with this verb."""
+    opts = OPTIONS[field].opts
+    return opts[-1] if kind is Skip else opts[0]
+
+
+def _worded(field: str, value: Any) -> list[str]:
+    """What is said after it."""
+    if field == "result":
+        return [json.dumps(value)]
+    return [] if value is True else [str(value)]
 
 
 def verb_of(name: str, said: dict[str, Any]) -> Verb:
@@ -85,9 +102,11 @@ def verb_of(name: str, said: dict[str, Any]) -> Verb:
     given = {field: value for field, value in said.items() if value is not None}
     for field in given:
         if field not in kind.__struct_fields__:
-            takes = ", ".join(OPTIONS[name].opts[0] for name in kind.__struct_fields__) or "no options of its own"
+            takes = ", ".join(_option(kind, one) for one in kind.__struct_fields__) or "no options of its own"
             raise ConfigError(f"{name} does not take {OPTIONS[field].opts[0]}; it takes {takes}")
     for field in kind.__struct_fields__[: len(kind.__struct_fields__) - len(kind.__struct_defaults__)]:
         if field not in given:
-            raise ConfigError(f"{name} needs {OPTIONS[field].opts[0]}; see: perdure workflow {name} --help")
+            raise ConfigError(f"{name} needs {_option(kind, field)}; see: perdure workflow {name} --help")
+    if "result" in given:
+        given["result"] = json_of(given["result"], "--result")
     return kind(**given)

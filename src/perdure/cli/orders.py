@@ -5,7 +5,6 @@ One id is done at once. Several are a plan first: what each is, and nothing is c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 
 from perdure.cli.moves import again, each, several
 from perdure.cli.target import Given, common, run
+from perdure.cli.values import json_of
 from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
 from perdure.model.orders import Answer, Answered, read_goal
@@ -93,13 +93,7 @@ def reset(
 def skip(given: Given, id: str, step: str, result: str, reason: str) -> None:
     """Give a step in flight its result: it does not run, or what it gives is refused. STEP is its name or path."""
     order, token = Order(by=who(), reason=reason), TokenMaker()
-    try:
-        value: Any = json.loads(result)
-    except ValueError:
-        raise ConfigError(
-            f"--result {result!r} is not JSON. Text needs its own quotes: '{json.dumps(result)}'"
-        ) from None
-    data = Shape.of(Any).encode(value, "the result")
+    data = Shape.of(Any).encode(json_of(result, "--result"), "the result")
 
     async def do(store: Store, id: str) -> tuple[str, str, str]:
         return await _told(store, await skip_step(store, id, step, data, order, token), "skipped")

@@ -42,6 +42,7 @@ from perdure.cli.story import (
 from perdure.cli.stranded import list_stranded
 from perdure.cli.target import Given, common, opened, run
 from perdure.cli.timeline import draw, failure_lines
+from perdure.cli.values import json_of
 from perdure.cli.waiting import NotYet, wait_end
 from perdure.client import verbs
 from perdure.client.line import Line
@@ -237,7 +238,7 @@ def start(given: Given, name: str, args: Sequence[str], named: Sequence[str], **
 
     Prints the id once the start is durable. An argument that begins with - is given after --.
     """
-    positional = [_json(text, f"argument {at}") for at, text in enumerate(args, 1)]
+    positional = [json_of(text, f"argument {at}") for at, text in enumerate(args, 1)]
     keywords = dict(_keyword(text) for text in named)
     options = start_options(check_name(name, "workflow"), how)
     input = _ANY_ARGS.encode(tuple(positional), keywords)
@@ -245,18 +246,11 @@ def start(given: Given, name: str, args: Sequence[str], named: Sequence[str], **
     run(_start(given, order))
 
 
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ConfigError(f"{what} is not JSON: {text!r}. Text needs its own quotes: '{json.dumps(text)}'") from None
-
-
 def _keyword(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise ConfigError(f"--arg {text!r} is not NAME=JSON; for example: --arg cents=1999")
-    return name, _json(value, f"--arg {name}")
+    return name, json_of(value, f"--arg {name}")
 
 
 async def _start(given: Given, order: StartOrder) -> None:
@@ -306,7 +300,7 @@ async def _line(store: Store) -> AsyncGenerator[Line, None]:
 def send(given: Given, id: str, value: str, topic: str, key: str | None) -> None:
     """Send a message to a workflow. Exits with 3 if there is none of that id, with 1 if it has ended."""
     name = check_name(topic, "topic")
-    data = encode_message(_json(value, "the message"), Shape.of(Any), name)
+    data = encode_message(json_of(value, "the message"), Shape.of(Any), name)
     run(_send(given, SendTo(id, name, data, key)))
 
 

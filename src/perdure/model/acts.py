@@ -12,7 +12,7 @@ import msgspec
 
 from perdure.model.batches import Fate
 from perdure.model.ids import RunKey
-from perdure.model.orders import MoveOrder
+from perdure.model.orders import MoveOrder, SkipOrder
 from perdure.model.records import Record, WorkflowRow
 from perdure.model.resets import ResetOrder
 from perdure.model.writes import Pause, Reopen, Rewind, Start
@@ -84,6 +84,12 @@ class MoveIt(Act, frozen=True, gc=False):
     order: MoveOrder
     routing: int | None = None
     """The revision of the routing that its goal rests on; 0: there is none yet; None: it rests on none."""
+
+
+class SkipIt(Act, frozen=True, gc=False):
+    """Give a step of it its result; decided by its row and history, under its lock."""
+
+    order: SkipOrder
 
 
 class ResetIt(Act, frozen=True, gc=False):

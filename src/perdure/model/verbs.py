@@ -166,6 +166,21 @@ class Move(Verb, frozen=True):
         return self.goal.version
 
 
+class Skip(Verb, frozen=True):
+    """Give the step in flight that ``step`` names, or whose path it is, its result, as ``handle.skip``.
+
+    ``result``: what each body sees as the step's result; of what JSON knows.
+
+    >>> Skip(step="notify", result={"sent": False})
+    Skip(step='notify', result={'sent': False})
+    """
+
+    name = "skip"
+    many = 100
+    step: str
+    result: Any
+
+
 class Reset(Verb, frozen=True):
     """Begin their next runs, from what they have recorded before a point; ids and chains stay, as ``handle.reset``.
 
@@ -204,7 +219,7 @@ class Reset(Verb, frozen=True):
 
 
 VERBS: dict[str, type[Verb]] = {
-    kind.name: kind for kind in (Cancel, Terminate, Pause, Unpause, Resume, Restart, Fork, Delete, Move, Reset)
+    kind.name: kind for kind in (Cancel, Terminate, Pause, Unpause, Resume, Restart, Fork, Delete, Move, Reset, Skip)
 }
 _encoder = msgspec.json.Encoder(order="sorted")
 

@@ -13,16 +13,29 @@ from typing import Any, TypeVar
 import msgspec
 
 from perdure.errors import DatabaseTrouble, PerdureError
-from perdure.model.acts import Act, CancelIt, DeleteIt, Leave, MoveIt, PauseIt, ResetIt, TerminateIt
+from perdure.model.acts import Act, CancelIt, DeleteIt, Leave, MoveIt, PauseIt, ResetIt, SkipIt, TerminateIt
 from perdure.model.batches import Fate, TargetRow
 from perdure.model.cuts import who_and_why
 from perdure.model.ids import RunKey, TokenMaker
-from perdure.model.orders import Goal, MoveOrder
+from perdure.model.orders import Goal, MoveOrder, SkipOrder, digest_of
 from perdure.model.records import WorkflowRow
 from perdure.model.resets import ResetOrder
 from perdure.model.states import Status, Versioning
 from perdure.model.trials import Judged
-from perdure.model.verbs import Cancel, Delete, Fork, Move, Pause, Reset, Restart, Resume, Terminate, Unpause, Verb
+from perdure.model.verbs import (
+    Cancel,
+    Delete,
+    Fork,
+    Move,
+    Pause,
+    Reset,
+    Restart,
+    Resume,
+    Skip,
+    Terminate,
+    Unpause,
+    Verb,
+)
 from perdure.model.writes import Pause as PauseOrder
 from perdure.operations import reset as resets
 from perdure.operations.ask import ask_verdicts
@@ -32,6 +45,7 @@ from perdure.operations.look import Order
 from perdure.operations.move import check_goal, placed, routing_for
 from perdure.operations.pause import unpause
 from perdure.operations.resume import Check, resume
+from perdure.serde import Shape
 from perdure.store.base import Store
 
 GONE = "no workflow has this id any more"
@@ -105,6 +119,15 @@ async def _move(chunk: Chunk, verb: Move, row: WorkflowRow) -> Act:
     return MoveIt(id=row.id, run=row.run, nonce=nonce, order=order, routing=await _revision(store, verb.goal))
 
 
+async def _skip(chunk: Chunk, verb: Skip, row: WorkflowRow) -> Act:
+    nonce, data = chunk.token(), Shape.of(Any).encode(verb.result, "the result")
+    order = SkipOrder(
+        id=row.id, step=verb.step, data=data, digest=digest_of(data), nonce=nonce,
+        shown=who_and_why(chunk.order.by, chunk.order.reason), at=(await chunk.drafts.poll(None, None)).now,
+    )  # fmt: skip
+    return SkipIt(id=row.id, run=row.run, nonce=nonce, order=order)
+
+
 async def _reset(chunk: Chunk, verb: Reset, row: WorkflowRow) -> Act:
     store = chunk.drafts.draft()
     if chunk.families is None:
@@ -136,6 +159,7 @@ async def _delete(chunk: Chunk, verb: Delete, row: WorkflowRow) -> Act | str:
 HOW: dict[type[Verb], How] = {
     Cancel: _cancel, Terminate: _terminate, Pause: _pause, Unpause: _unpause, Resume: _resume, Restart: _restart,
     Fork: _fork, Delete: _delete, Move: _move, Reset: _reset,
+    Skip: _skip,
 }  # fmt: skip
 
 

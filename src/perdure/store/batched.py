@@ -20,6 +20,7 @@ from perdure.model.acts import (
     ResetIt,
     RewindIt,
     Settled,
+    SkipIt,
     TerminateIt,
 )
 from perdure.model.batches import (
@@ -164,7 +165,7 @@ def hindrance(act: Act, row: WorkflowRow | None) -> Settled | None:
     if row.run != act.run:
         return NOT_AS_SEEN
     match act:
-        case CancelIt() | TerminateIt() | MoveIt() if not row.status.open:
+        case CancelIt() | TerminateIt() | MoveIt() | SkipIt() if not row.status.open:
             return Settled(Fate.SKIPPED, f"it is {row.status}")
         case PauseIt(order=None) if row.pause is None:
             return NOT_AS_SEEN

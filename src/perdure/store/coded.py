@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from perdure.errors import Unserializable
-from perdure.model.acts import Act, ForkIt, RewindIt
+from perdure.model.acts import Act, ForkIt, RewindIt, SkipIt
 from perdure.model.batches import Applied
 from perdure.model.ids import RunKey
 from perdure.model.orders import Answered, SkipOrder
@@ -75,7 +75,7 @@ class CodedStore:
         return await self._store.rewind(seen, self._rewind(change), now=now)
 
     async def skip(self, order: SkipOrder, *, now: int | None = None) -> Answered:
-        return await self._store.skip(replaced(order, data=self._codec.encode(order.data)), now=now)
+        return await self._store.skip(self._skip(order), now=now)
 
     async def fork(
         self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
@@ -95,8 +95,13 @@ class CodedStore:
                 return replaced(act, change=self._rewind(change))
             case ForkIt(start=start):
                 return replaced(act, start=self._start(start))
+            case SkipIt(order=order):
+                return replaced(act, order=self._skip(order))
             case _:
                 return act
+
+    def _skip(self, order: SkipOrder) -> SkipOrder:
+        return replaced(order, data=self._codec.encode(order.data))
 
     def _unit(self, unit: Unit) -> Unit:
         encode = self._codec.encode
@@ -214,7 +219,7 @@ class CodedStore:
 
 
 class CodedBatches:
-    """Batches whose acts are coded: what begins a run anew carries its input."""
+    """Batches whose acts are coded: what begins a run anew carries its input, a skip its result."""
 
     def __init__(self, batches: Batches, encode: Callable[[Act], Act]) -> None:
         self._batches = batches

@@ -22,6 +22,7 @@ from perdure.model.acts import (
     ReopenIt,
     RewindIt,
     Settled,
+    SkipIt,
     TerminateIt,
 )
 from perdure.model.batches import FATE, TARGETS_MAX, Applied, Ask, AuditRow, BatchRow, Fate, NewBatch, TargetRow
@@ -310,6 +311,8 @@ async def _one(tx: Transaction, place: Place, act: Act, row: WorkflowRow, now: i
             await commands.pause(link, place, act.id, order, now)
         case RewindIt(seen=seen, change=change):
             done = await commands.rewind(link, place, seen, change, now)
+        case SkipIt(order=order):
+            return batched.answered(await orders.skip(link, place, order, now))
         case ForkIt(source=source, start=start, mark=mark, end=end):
             done = await commands.fork(link, place, source, start, mark, end, now) is None
         case _:

@@ -23,6 +23,7 @@ from perdure.model.acts import (
     ResetIt,
     RewindIt,
     Settled,
+    SkipIt,
     TerminateIt,
 )
 from perdure.model.batches import FATE, TARGETS_MAX, Applied, Ask, AuditRow, BatchRow, Fate, NewBatch, TargetRow
@@ -197,6 +198,8 @@ def _one(conn: Connection, app: str, act: Act, row: WorkflowRow, now: int) -> Se
             done = commands.rewind(conn, app, seen, change, now)
         case MoveIt(order=order):
             return batched.answered(orders.move(conn, app, [order], now)[0])
+        case SkipIt(order=order):
+            return batched.answered(orders.skip(conn, app, order, now))
         case ForkIt(source=source, start=start, mark=mark, end=end):
             done = commands.fork(conn, app, source, start, mark, end, now) is None
         case DeleteIt():
