@@ -6,14 +6,19 @@ import msgspec
 import pytest
 
 from perdure.errors import Unserializable
+from perdure.model.acts import SkipIt
+from perdure.model.batches import NewBatch
 from perdure.model.ids import RunKey
+from perdure.model.orders import SkipOrder, digest_of
 from perdure.model.records import Intent, Kind, Outcome
 from perdure.model.states import Status
 from perdure.model.writes import Continue, SetEvent
+from perdure.query.read import read_query
 from perdure.serde.codec import Codec, is_coded
 from perdure.store.base import Store
 from perdure.store.coded import coded
 from tests.store.build import (
+    ME,
     OTHER,
     SECOND,
     T,
@@ -74,6 +79,7 @@ async def test_every_payload_is_coded_below_and_plain_above(store: Store, above:
     assert is_coded((await store.ended(["w"]))["w"].data or b"")
 
 
+@pytest.mark.usefixtures("serving")
 async def test_the_runs_that_follow_are_coded_too(store: Store, above: Store) -> None:
     claim = await running(above, "w")
     change = Continue(start("w", run=2, input=PLAIN), tok("wake"))
@@ -123,3 +129,21 @@ async def test_all_else_is_the_store_below(store: Store, above: Store) -> None:
     row = await above.cancel("w", "not wanted", tok("nonce"), now=T)
     assert row is not None
     assert row.status is Status.CANCELLED
+
+
+async def test_a_result_that_skips_a_step_is_coded_by_hand_and_in_a_batch(store: Store, above: Store) -> None:
+    claim = await running(above, "w", "v")
+    for id in ("w", "v"):
+        assert (await one(above, unit(id, claim, records=[record(1, intents=(Intent("2", "charge", b"fp"),))]))).applied
+    orders = [
+        SkipOrder(id=id, step="charge", data=PLAIN, digest=digest_of(PLAIN), nonce=tok("skip"), shown="", at=T)
+        for id in ("w", "v")
+    ]
+    await above.skip(orders[0], now=T)
+    new = NewBatch(
+        key="k", verb="skip", options=b"{}", query="id = v", by="ann", reason="why", rate=None, owner=ME, nonce=tok("b")
+    )
+    await above.batches.create(new, read_query("id = v", "app", use="set"), now=T)
+    await above.batches.apply("k", ME, [SkipIt(id="v", run=1, nonce=tok("act"), order=orders[1])], now=T + 1)
+    for id in ("w", "v"):
+        assert [(await history(each, id))[-1].data for each in (above, store)] == [PLAIN, CODEC.encode(PLAIN)]
