@@ -16,9 +16,9 @@ from tests.pgbouncer import Pooler
 from tests.postgres import Server
 from tests.runtime.conftest import quick_eviction, said, sync_app
 from tests.runtime.support import Ledger
-from tests.store.conftest import MakeStore
+from tests.store.conftest import MakeStore, serving
 
-__all__ = ["quick_eviction", "said", "sync_app"]
+__all__ = ["quick_eviction", "said", "serving", "sync_app"]
 
 
 @pytest.fixture(scope="session")

@@ -26,4 +26,5 @@ for _module in (
     test_batches, test_claim, test_commands, test_commit, test_decisions, test_deployments, test_executors, test_moves,
     test_reads, test_repeats, test_rewind, test_strays, test_versions,
 ):  # fmt: skip
-    globals().update({f"{name}": test for name, test in vars(_module).items() if name.startswith("test_")})
+    _mark = getattr(_module, "pytestmark", lambda test: test)  # what all tests of that file go with
+    globals().update({name: _mark(test) for name, test in vars(_module).items() if name.startswith("test_")})

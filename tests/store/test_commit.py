@@ -49,6 +49,7 @@ async def test_the_holder_writes(store: Store) -> None:
     assert [r.seq for r in await history(store, "w")] == [1, 2]
 
 
+@pytest.mark.usefixtures("serving")
 @pytest.mark.parametrize("case", ["stale token", "other run", "unknown", "claimed by another", "terminated"])
 async def test_a_unit_whose_fence_does_not_match_is_refused_alone_and_writes_nothing(store: Store, case: str) -> None:
     claim = await running(store, "w", "good")
@@ -197,6 +198,7 @@ async def test_a_repeated_own_start_is_applied_once(store: Store) -> None:
     assert await dump(store) == before
 
 
+@pytest.mark.usefixtures("serving")
 async def test_a_repeated_own_start_that_another_has_claimed_since_is_not_mine(store: Store) -> None:
     claim = tok("claim")
     u = own("w", claim, records=[record(1)])

@@ -111,6 +111,7 @@ async def test_an_adoption_after_a_death_notes_the_default_and_a_decision_stands
     assert msgspec.json.decode(noted.evidence)["executor"] == "dead one"
 
 
+@pytest.mark.usefixtures("serving")
 async def test_an_adoption_that_is_no_death_notes_nothing(store: Store) -> None:
     await running(store, "w")
     assert await store.adopt([ME], want(owner=OTHER), death=False, now=T)
@@ -147,6 +148,7 @@ async def test_who_parked_to_wait_for_what_is_deleted_is_woken(store: Store, par
     assert (left["wake"], left["watch"]) == ([], [])
 
 
+@pytest.mark.usefixtures("serving")
 async def test_moved_work_is_claimed_by_the_other_version_with_nothing_left_to_decide(store: Store) -> None:
     claim = await running(store, "w")
     await store.adopt([ME], want(owner=OTHER, token=OTHER), now=T)

@@ -370,6 +370,7 @@ async def test_an_id_that_is_taken_does_not_keep_the_other_from_its_end(store: A
     assert (await row(store, "w")).status is Status.COMPLETED
 
 
+@pytest.mark.usefixtures("serving")
 @pytest.mark.parametrize("form", ["start", "end_and_start"])
 async def test_a_second_try_of_a_start_that_another_holds_by_now_does_not_hold_it(store: Any, form: str) -> None:
     claim = await running(store, "w")

@@ -11,7 +11,7 @@ from perdure.model.problems import Failing, ProblemKind, ProblemRow, Trouble
 from perdure.model.records import Incarnation
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.trials import Trial
-from perdure.model.writes import Continue, Hold, Park, Unit
+from perdure.model.writes import Continue, Hold, Park, Release, Unit
 from perdure.serde.codec import Codec
 from perdure.store.base import Store
 from perdure.store.coded import coded
@@ -162,8 +162,13 @@ async def test_it_may_ride_with_the_start_and_goes_with_the_run(store: Store) ->
 
 
 async def test_whoever_takes_over_from_the_dead_tells_it(store: Store) -> None:
-    who = Incarnation(id=ME, executor="api-1", version="v1", host="h1", pid=77)
-    await store.register(who, SECOND, now=T)
+    """Of one that no row tells of it cannot say who it was."""
+    forgotten = tok("forgotten")
+    for who in (
+        Incarnation(id=ME, executor="api-1", version="v1", host="h1", pid=77),
+        Incarnation(id=OTHER, executor="api-2", version="v1", host="h2", pid=78),
+    ):
+        await store.register(who, SECOND, now=T)
     claim = await running(store, "w", "calm")
     await one(store, unit("calm", claim, change=Park(None, "waits")))
     [taken] = await store.adopt([ME], want(owner=OTHER), now=T + 5)
@@ -172,7 +177,10 @@ async def test_whoever_takes_over_from_the_dead_tells_it(store: Store) -> None:
     assert (found.kind, found.text, found.attempt, found.first) == (
         "executor_died", "executor api-1 died (pid 77 on h1)", 1, T + 5,
     )  # fmt: skip
-    await store.adopt([OTHER], want(owner=ME), suspects=True, now=T + 8)
+    await store.commit([unit("w", taken.row.claim or b"", change=Release())], now=T + 6)
+    [again] = await store.claim(want(owner=forgotten), now=T + 7)
+    assert again.row.id == "w"
+    await store.adopt([forgotten], want(owner=ME), suspects=True, now=T + 8)
     [found] = await problems(store)
     assert (found.attempt, found.first, found.last, found.text) == (2, T + 5, T + 8, "its executor died")
     assert await problems(store, "calm") == []
@@ -182,6 +190,7 @@ async def test_whoever_takes_over_from_the_dead_tells_it(store: Store) -> None:
     assert (found.attempt, found.last) == (3, T + 9)
 
 
+@pytest.mark.usefixtures("serving")
 async def test_a_takeover_that_is_no_death_tells_nothing(store: Store) -> None:
     await running(store, "w")
     [taken] = await store.adopt([ME], want(owner=OTHER), death=False, now=T + 5)

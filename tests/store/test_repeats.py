@@ -90,6 +90,7 @@ async def test_a_repeated_change_without_records_is_recognised(store: Store, cha
         assert after[table] == before[table], table
 
 
+@pytest.mark.usefixtures("serving")
 async def test_a_repeated_continue_is_recognised_as_long_as_the_next_run_is_mine(store: Store) -> None:
     claim = await running(store, "w")
     u = unit("w", claim, records=[record(1)], change=Continue(start("w", claim, run=2), tok("wake")))

@@ -190,6 +190,7 @@ async def test_a_repeated_rewind_has_the_same_verdict_and_does_nothing_twice(sto
     assert await dump(store) == before
 
 
+@pytest.mark.usefixtures("serving")
 async def test_a_repeat_is_refused_once_another_holds_the_next_run(store: Store) -> None:
     claim = await three(store)
     u = unit("w", claim, change=rewind("w", 2, tok("next")))
@@ -247,6 +248,7 @@ async def test_a_rewind_from_outside_takes_an_open_run_from_its_holder(store: St
     assert len(await history(store, "w", 2)) == 3
 
 
+@pytest.mark.usefixtures("serving")
 @pytest.mark.parametrize("between", ["claimed", "closed", "held", "rewound"])
 async def test_what_is_not_as_it_was_seen_is_left_alone(store: Store, between: str) -> None:
     claim = await three(store)

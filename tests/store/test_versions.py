@@ -204,6 +204,7 @@ async def test_no_more_than_the_limit_at_once(store: Store) -> None:
     assert [await upgraded(store, 2) for _ in range(4)] == [2, 2, 1, 0]
 
 
+@pytest.mark.usefixtures("serving")
 async def test_what_the_gone_hold_is_moved_where_it_is_and_taken_over_from_there(store: Store) -> None:
     claim = tok("claim")
     starts = {id: start(id, claim, versioning=v) for id, v in (("w", UP), ("stays", Versioning.PINNED))}
