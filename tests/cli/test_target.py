@@ -115,6 +115,8 @@ def test_what_is_no_database(perdure: Cli, here: Path) -> None:
 def test_apps(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrated(here / "x.db")
     assert "no app has used" in perdure("workflow", "list", "-d", "x.db", code=3).stderr
+    play("sqlite:///x.db", _nothing, "first")  # it is gone again, and there is no other that could be meant
+    assert ids(perdure, "-d", "x.db") == []
     one("sqlite:///x.db", "first")
     assert ids(perdure, "-d", "x.db") == ["first-1"]
     play("sqlite:///x.db", _nothing, "idle")  # forgotten when it left: it has no workflows

@@ -587,8 +587,8 @@ class Store(ProblemStore, Protocol):
     async def health(self) -> Health: ...
 
     async def apps(self) -> builtins.list[str]:
-        """The names of all apps of this database, sorted.
+        """The names of all apps of this database, sorted: those that have executors, workflows or schedules.
 
-        The only question that a store of the app "" may be asked, beside those about the schema and ``health``.
+        If none has, those that were ever launched. A store of the app "" may be asked this, the schema, and ``health``.
         """
         ...

@@ -95,4 +95,4 @@ async def apps(link: Link, place: Place) -> list[str]:
         name = None if row is None else row[0]
         if name is not None:
             found.add(name)
-    return sorted(found)
+    return sorted(found or {row[0] for row in await link.fetch(place.sql["version_apps"])})

@@ -102,7 +102,7 @@ def apps(conn: Connection) -> list[str]:
     name: str | None = ""
     while (name := conn.execute(Q["app_next"], (name,)).get) is not None:
         found.add(name)
-    return sorted(found)
+    return sorted(found or {r[0] for r in conn.execute(Q["version_apps"])})
 
 
 def _many(conn: Connection, query: str, bindings: Iterable[tuple[Any, ...]]) -> Iterable[Row]:

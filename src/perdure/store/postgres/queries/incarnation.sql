@@ -88,6 +88,10 @@ delete from perdure.incarnation where id = any(array(
         select id from perdure.workflow where app = $1 and owner = i.id and status < 5 order by version, lane, until limit 1) w on true
     where i.app = $1 and i.state in ('dead', 'gone', 'released') and w.id is null))
 
--- The apps of all that are known, of all that was ever launched, and of all schedules.
+-- The apps of all that are known, and of all schedules.
 -- name: incarnation_apps
-select app from perdure.incarnation union select app from perdure.version union select app from perdure.schedule
+select app from perdure.incarnation union select app from perdure.schedule
+
+-- The apps that were ever launched.
+-- name: version_apps
+select distinct app from perdure.version

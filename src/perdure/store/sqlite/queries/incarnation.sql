@@ -61,7 +61,10 @@ delete from incarnation
 where app = ?1 and state in ('dead', 'gone', 'released')
     and not exists (select 1 from workflow f where f.app = ?1 and f.owner = incarnation.id and f.status < 5)
 
--- The apps of all that are known, of all that was ever launched, and of all schedules, read along the keys.
+-- The apps of all that are known, read along the key, and of all schedules.
 -- name: incarnation_apps
-select distinct app from incarnation where id > x'' union select distinct app from version where app > ''
-union select app from schedule where app > ''
+select distinct app from incarnation where id > x'' union select app from schedule where app > ''
+
+-- The apps that were ever launched.
+-- name: version_apps
+select distinct app from version where app > ''
