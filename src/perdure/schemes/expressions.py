@@ -171,7 +171,8 @@ def _value(node: ast.expr) -> Evaluation:
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
             found: list[Any] = []
             for part in parts:
-                found.append((yield from _value(part)))
+                one = yield from _value(part)
+                found.append(one)
             return tuple(found)
         case _:
             raise AssertionError(ast.dump(node))  # refused by _parse

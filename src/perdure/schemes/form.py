@@ -7,10 +7,12 @@ is a leaf that knows the groups it stands in. What a burst must know, it asks he
 
 from __future__ import annotations
 
+import copy
+import json
 import keyword
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -28,11 +30,13 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = False
     default: Any = None
     temporary: bool = False
-    fresh: bool = False  # ``default`` is a function that makes one: list, dict, a dataclass
+    fresh: bool = False  # ``default`` is made anew for each: by calling it, or as a copy
 
     def value(self) -> Any:
         """The default, a new one each time where it can be changed in place."""
-        return self.default() if self.fresh else self.default
+        if not self.fresh:
+            return self.default
+        return self.default() if callable(self.default) else copy.deepcopy(self.default)
 
 
 class Handler(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,9 +228,32 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
             drop=tuple(sorted(running - set(wanted))),
         )
 
+    def text(self) -> str:
+        """The scheme in one line that is the same wherever the same thing is meant; for fingerprints of versions.
+
+        Titles are left out: they change nothing that happens.
+        """
+        return json.dumps(_told(self), sort_keys=True)
+
     def _of_groups(self, names: tuple[str, ...], which: Literal["enter", "exit"]) -> tuple[str, ...]:
         known = {group.name: group for group in self.groups}
         return tuple(action for name in names for action in getattr(known[name], which))
+
+
+def _told(value: object) -> object:
+    match value:
+        case msgspec.Struct():
+            # What stands at its default is left out: a later field of the form must not change the text of before.
+            own = [(field, getattr(value, field.name)) for field in msgspec.structs.fields(value)]
+            return {field.name: _told(one) for field, one in own if field.name != "title" and one != field.default}
+        case tuple():
+            return [_told(one) for one in cast("tuple[object, ...]", value)]
+        case None | bool() | int() | float() | str():
+            return value
+        case type():
+            return value.__qualname__
+        case _:
+            return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _below(groups: tuple[str, ...], domain: str) -> tuple[str, ...]:
