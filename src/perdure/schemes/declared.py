@@ -20,7 +20,6 @@ from typing import (
     dataclass_transform,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
 import msgspec
@@ -44,6 +43,8 @@ TEMPORARY = _Temporary()
 
 Temporary = Annotated[T, TEMPORARY]
 """A parameter that lives for one burst: ``note: Temporary[str] = ""``. It begins each burst with its default."""
+
+_LIBRARIES = ("builtins", "perdure", "statemachine")  # what their classes have is neither parameter nor action
 
 _NAMED = (State, Transition, Command)
 
@@ -135,7 +136,7 @@ def _functions(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Methods by name, those of bases first; a command's function as what runs on it: ``on_<command>``."""
     own = vars(Declared)
     for base in reversed(cls.__mro__):
-        if base is object or base is Declared or base.__module__.partition(".")[0] == "perdure":
+        if base.__module__.partition(".")[0] in _LIBRARIES:
             continue
         for key, value in vars(base).items():
             yield from _function(key, value, own)
@@ -166,8 +167,11 @@ def _properties(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _parameters(cls: type, place: str) -> tuple[Parameter, ...]:
+    hints: dict[str, Any] = {}
     try:
-        hints = get_type_hints(cls, include_extras=True)
+        for base in reversed(cls.__mro__):
+            if base.__module__.partition(".")[0] not in _LIBRARIES:
+                hints |= inspect.get_annotations(base, eval_str=True)
     except (NameError, TypeError, AttributeError) as error:
         raise SchemeError(
             f"{place}: the types of {cls.__name__}'s parameters cannot be read ({error}); import what they name where "

@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -62,14 +63,29 @@ _EDGE = ("event", "target", "cond", "unless", "internal", "initial", "on", "befo
 _OWN_EDGE = ("by", "reverse", "timer")
 
 
+_INT = re.compile(r"[-+]?\d+\Z")
+_FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?\Z")
+
+
 def of_yaml(text: str, where: str) -> Mapping[str, Any]:
     """Parse YAML, values only. Raises ``SchemeError`` if it is none, or PyYAML is not installed."""
     try:
         import yaml  # noqa: PLC0415  an extra: asked for when a file needs it
     except ImportError:
         raise SchemeError(f"{where}: reading YAML takes PyYAML: pip install 'perdure[yaml]', or write JSON") from None
+
+    class Plain(yaml.SafeLoader):
+        """YAML 1.2: ``on`` is a word and ``10:30`` a text, as everybody expects who has not read YAML 1.1."""
+
+        yaml_implicit_resolvers: ClassVar = {
+            "": [("tag:yaml.org,2002:null", re.compile(r"\Z"))],
+            **{key: [("tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL)\Z"))] for key in "~nN"},
+            **{key: [("tag:yaml.org,2002:bool", re.compile(r"(?i:true|false)\Z"))] for key in "tTfF"},
+            **{key: [("tag:yaml.org,2002:int", _INT), ("tag:yaml.org,2002:float", _FLOAT)] for key in "-+.0123456789"},
+        }
+
     try:
-        return _mapping(yaml.safe_load(text), where)
+        return _mapping(yaml.load(text, Plain), where)  # noqa: S506  a SafeLoader
     except yaml.YAMLError as error:
         raise SchemeError(f"{where} is not YAML: {error}") from None
 

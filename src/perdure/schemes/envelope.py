@@ -148,11 +148,17 @@ def parameters(given: Mapping[str, Any]) -> tuple[Parameter, ...]:
     for name, said in given.items():
         told: Mapping[str, Any] = cast("Mapping[str, Any]", said) if isinstance(said, Mapping) else {"type": said}
         only(told, ("type", "default", "temporary"), f"the parameter {name!r}")
+        hint = types.read(told["type"], name) if "type" in told else Any
         default = told.get("default")
+        if "default" in told:
+            try:
+                default = msgspec.convert(default, hint)  # a date is a text in a file
+            except msgspec.ValidationError as error:
+                raise SchemeError(f"the default of {name!r} is {default!r}: {error}; give one of its type") from None
         found.append(
             Parameter(
                 name=name,
-                hint=types.read(told["type"], name) if "type" in told else Any,
+                hint=hint,
                 required="default" not in told,
                 default=default,
                 temporary=flag(told.get("temporary", False), f"temporary of {name!r}"),

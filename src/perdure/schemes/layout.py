@@ -1,7 +1,7 @@
 """Where the boxes and arrows of a drawn scheme stand: columns by distance from the initial state.
 
-An arrow to the next column is a curve through the gap; one that goes further, back or to its own column has a lane of
-its own above or below the boxes. Pure arithmetic: the same scheme has the same drawing on every machine.
+An arrow to the next column is a curve through the gap, one within a column goes straight or in a bow; one that goes
+further, back or to itself has a lane of its own above or below the boxes. Pure arithmetic: the same scheme has the same drawing on every machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from perdure.schemes.form import Scheme
 CHARACTER = 7.0  # width of one, as drawn
 LINE = 16.0  # height of a line of text
 BOX = 40.0  # height of a box
-ROW = 34.0  # between boxes of a column
+ROW = 44.0  # between boxes of a column
 MARGIN = 24.0
 
 
@@ -56,14 +56,16 @@ def layout(scheme: Scheme, counts: Counts | None = None) -> Layout:
     columns = _columns(scheme, every)
     rank = {name: number for number, column in enumerate(columns) for name in column}
     near = [line for line in every if rank[line.target] == rank[line.source] + 1]
-    far = [line for line in every if rank[line.target] != rank[line.source] + 1]
+    beside = [line for line in every if rank[line.target] == rank[line.source] and line.source != line.target]
+    far = [line for line in every if line not in near and line not in beside]
     above = [line for line in far if _goes_over(line, columns, rank)]
     over, under = _lanes(above, rank), _lanes([line for line in far if line not in above], rank)
     height = max(len(column) for column in columns) * (BOX + ROW) - ROW
     top = MARGIN + _depth(over)
-    boxes = _boxes(scheme, columns, near, rank, top, height)
+    boxes = _boxes(scheme, columns, every, rank, top, height)
     bottom = top + height
     arrows = [_near(line, boxes, near) for line in near]
+    arrows += [_beside(line, boxes) for line in beside]
     arrows += _far(over, boxes, top, -1.0)
     arrows += _far(under, boxes, bottom, 1.0)
     first = boxes[scheme.initial]
@@ -111,19 +113,21 @@ def _width(line: Line) -> float:
 
 
 def _boxes(
-    scheme: Scheme, columns: list[list[str]], near: Sequence[Line], rank: dict[str, int], top: float, height: float
+    scheme: Scheme, columns: list[list[str]], every: Sequence[Line], rank: dict[str, int], top: float, height: float
 ) -> dict[str, Box]:
     boxes: dict[str, Box] = {}
     x = MARGIN + 34.0
     for number, column in enumerate(columns):
         texts = {name: _text(scheme, name) for name in column}
         width = max(max(len(part) for part in text) for text in texts.values()) * CHARACTER + 28.0
-        gap = max((_width(line) for line in near if rank[line.source] == number), default=0.0) + 56.0
+        own = [line for line in every if rank[line.source] == number and line.source != line.target]
+        gap = max((_width(line) for line in own if rank[line.target] == number + 1), default=0.0) + 56.0
+        room = max([width, *(_width(line) for line in own if rank[line.target] == number)])
         used = len(column) * (BOX + ROW) - ROW
         for row, name in enumerate(column):
             y = top + (height - used) / 2 + row * (BOX + ROW) + BOX / 2
-            boxes[name] = Box(name=name, text=texts[name], x=x + width / 2, y=y, width=width)
-        x += width + gap
+            boxes[name] = Box(name=name, text=texts[name], x=x + room / 2, y=y, width=width)
+        x += room + gap
     return boxes
 
 
@@ -164,6 +168,20 @@ def _near(line: Line, boxes: dict[str, Box], near: Sequence[Line]) -> Arrow:
     bend = (x2 - x1) / 2
     path = f"M{x1:.1f},{y1:.1f} C{x1 + bend:.1f},{y1:.1f} {x2 - bend:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
     return Arrow(line=line, path=path, x=(x1 + x2) / 2, y=(y1 + y2) / 2)
+
+
+def _beside(line: Line, boxes: dict[str, Box]) -> Arrow:
+    """Within a column: straight to the next box, in a bow to the right past others; up and down stand apart."""
+    source, target = boxes[line.source], boxes[line.target]
+    down = 1.0 if target.y > source.y else -1.0
+    if abs(target.y - source.y) <= BOX + ROW:
+        x = source.x + down * 14.0
+        y1, y2 = source.y + down * BOX / 2, target.y - down * BOX / 2
+        return Arrow(line=line, path=f"M{x:.1f},{y1:.1f} L{x:.1f},{y2:.1f}", x=x, y=(y1 + y2) / 2)
+    x1, x2 = source.x + source.width / 2, target.x + target.width / 2
+    x, y1, y2 = x1 + 36.0, source.y + down * 10.0, target.y - down * 10.0
+    path = f"M{x1:.1f},{y1:.1f} C{x:.1f},{y1:.1f} {x:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
+    return Arrow(line=line, path=path, x=x1 + 27.0, y=(y1 + y2) / 2)
 
 
 def _port(line: Line, together: list[Line], boxes: dict[str, Box]) -> float:

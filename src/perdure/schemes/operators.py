@@ -23,4 +23,5 @@ def pythonic(text: str) -> str:
     for number in range(0, len(parts), 2):
         for pattern, word in _WORDS:
             parts[number] = pattern.sub(word, parts[number])
-    return " ".join("".join(parts).split()) if len(parts) == 1 else "".join(parts).strip()
+        parts[number] = re.sub(r"\s+", " ", parts[number])
+    return "".join(parts).strip()
