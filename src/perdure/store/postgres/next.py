@@ -8,7 +8,7 @@ from __future__ import annotations
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
-from perdure.model.writes import Rewind, Start
+from perdure.model.writes import Continue, Rest, Rewind, Start
 from perdure.store.postgres import streams
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Transaction
@@ -35,6 +35,16 @@ async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: St
     await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
     if start.expires is not None:
         await tx.fetch(place.sql["expiry_insert"], place.app, [id])
+
+
+async def stand(tx: Transaction, place: Place, id: str, change: Continue, rest: Rest) -> None:
+    """Let the run that was just begun stand as ``rest`` says; woken at once if mail is there that nobody has taken."""
+    await tx.fetch(
+        place.sql["workflow_stand"], place.app, id, rest.until, None if rest.reason is None else rest.reason.value,
+        rest.detail, rest.attempts, None if rest.problem is None else rest.problem.value,
+    )  # fmt: skip
+    if change.next.status in (Status.WAITING, Status.HELD):
+        await tx.fetch(place.sql["wake_of_mail"], place.app, id, change.wake)
 
 
 def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:

@@ -10,7 +10,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
-from perdure.model.writes import Rewind, Start
+from perdure.model.writes import Continue, Rest, Rewind, Start
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows, streams
 from perdure.store.sqlite.driver import Connection
@@ -31,6 +31,16 @@ def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now:
     conn.execute(Q["payload_insert"], (app, id, run, start.input))
     if at.expires is not None:
         conn.execute(Q["expiry_insert"], (app, at.expires, id))
+
+
+def stand(conn: Connection, app: str, id: str, change: Continue, rest: Rest) -> None:
+    """Let the run that was just begun stand as ``rest`` says; woken at once if mail is there that nobody has taken."""
+    conn.execute(Q["workflow_stand"], (
+        app, id, rest.until, None if rest.reason is None else rest.reason.value, rest.detail, rest.attempts,
+        None if rest.problem is None else rest.problem.value,
+    ))  # fmt: skip
+    if change.next.status in (Status.WAITING, Status.HELD):
+        conn.execute(Q["wake_of_mail"], (app, id, change.wake))
 
 
 def rewind(conn: Connection, app: str, old: RunKey, change: Rewind, now: int, closed: int) -> None:

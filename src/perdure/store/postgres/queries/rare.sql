@@ -98,6 +98,19 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = $1 and id = $2
 
+-- How a process stands after its burst: until `$3`, held for the reason `$4` in the words `$5`, with `$6` deaths that count.
+-- name: workflow_stand
+update perdure.workflow set until = case when status = 1 then until else $3::bigint end, reason = $4, detail = $5,
+    attempts = $6, problem = $7
+where app = $1 and id = $2
+
+-- Wakes a workflow that has mail which nobody has taken.
+-- name: wake_of_mail
+insert into perdure.wake (app, dest, nonce)
+select $1, $2, $3 where exists (
+    select from perdure.message where app = $1 and dest = $2 and taken_seq is null)
+on conflict do nothing
+
 -- Copies the first `$4` records of a run to the run `$6` of `$5`, as they stand.
 -- name: history_copy
 insert into perdure.history (app, id, run, seq, path, kind, name, at, fingerprint, outcome, data, attempt, shown,
