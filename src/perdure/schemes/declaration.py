@@ -55,6 +55,13 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """The persistent parameters of an instance; what it has beside them is gone after the burst."""
         return {p.name: getattr(instance, p.name) for p in self.scheme.parameters if not p.temporary}
 
+    def call(self, instance: Any, function: str, offered: Mapping[str, Any]) -> Any:
+        """Call a function of an instance with what it asks for; its answer may have to be awaited."""
+        found: Any = getattr(instance, function)
+        if isinstance(inspect.getattr_static(self.cls, function, None), property):
+            return found
+        return found(**self.arguments(function, offered))
+
     def arguments(self, function: str, offered: Mapping[str, Any]) -> dict[str, Any]:
         """What a function is called with, out of what is offered (``calling.OFFERED``, parameters of the command)."""
         return calling.arguments(self.functions[function], offered)

@@ -14,6 +14,7 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
+    Self,
     TypeVar,
     cast,
     dataclass_transform,
@@ -76,15 +77,18 @@ class Declared:
                 f"{place}: {cls.__name__} has states of its own ({states[0]!r}, …) and scheme=; leave one"
             )
         else:
+            theirs = (*scheme.parameters, *(_parameters(scheme.fields_of, scheme.place) if scheme.fields_of else ()))
             names = {parameter.name for parameter in parameters}
-            parameters = (*(p for p in scheme.parameters if p.name not in names), *parameters)
-            functions.known.update(scheme.functions or {})
+            parameters = (*(parameter for parameter in theirs if parameter.name not in names), *parameters)
+            functions.known = {**(scheme.functions or {}), **functions.known}
+            functions.known |= {key: value.fget for key, value in _properties(scheme.attributes)}
         draft = msgspec.structs.replace(
-            scheme, name=name or scheme.name, parameters=parameters, functions=functions.known
+            scheme, name=name or scheme.name or cls.__name__, parameters=parameters, functions=functions.known
         )
-        for key, function in functions.known.items():
-            if not hasattr(cls, key):
-                setattr(cls, key, function)
+        fields = {parameter.name for parameter in parameters}
+        for key, value in {**functions.known, **scheme.attributes}.items():
+            if not hasattr(cls, key) and key not in fields:
+                setattr(cls, key, value)
         cls.__perdure__ = Declaration(scheme=build(draft), cls=cls, functions=functions.known, place=place)
 
     def __init__(self, **values: Any) -> None:
@@ -92,6 +96,11 @@ class Declared:
         if declaration is None:
             raise TypeError(f"{type(self).__name__} has no states, so that nothing can be made of it")
         self.__dict__.update(declaration.make(values).__dict__)
+
+    @property
+    def model(self) -> Self:
+        """The process itself, as actions written for ``python-statemachine`` call it."""
+        return self
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
@@ -146,8 +155,14 @@ def _function(key: str, value: Any, own: Mapping[str, Any]) -> Iterator[tuple[st
         yield f"on_{key}", cast("Callable[..., Any]", value.action)
     elif isinstance(value, staticmethod):
         yield key, value.__func__
+    elif isinstance(value, property) and value.fget is not None and not key.startswith("__"):
+        yield key, value.fget
     elif not (key.startswith("__") or key in own) and callable(value) and not isinstance(value, (type, *_NAMED)):
         yield key, value
+
+
+def _properties(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((key, value) for key, value in attributes.items() if isinstance(value, property) and value.fget)
 
 
 def _parameters(cls: type, place: str) -> tuple[Parameter, ...]:

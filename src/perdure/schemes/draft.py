@@ -57,6 +57,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     on_crash: OnCrash = "status"
     functions: Mapping[str, Callable[..., Any]] | None = None
+    attributes: Mapping[str, Any] = msgspec.field(default_factory=lambda: {})  # what functions find on self beside
+    fields_of: type | None = None  # a class whose annotated attributes are parameters
     place: str = ""  # file, file:line or class, for messages
 
 
