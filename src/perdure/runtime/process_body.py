@@ -30,7 +30,7 @@ from perdure.runtime.process_facts import Facts
 from perdure.runtime.waits import ContinueAsNew, Standing
 from perdure.schemes import times
 from perdure.schemes.declaration import Declaration
-from perdure.schemes.form import Handler, Transition
+from perdure.schemes.form import Handler, Scheme, Transition
 from perdure.serde.codec import seal
 from perdure.serde.failures import encode_failure
 from perdure.serde.values import ArgsShape, Shape
@@ -63,6 +63,18 @@ def body_of(declaration: Declaration, args: ArgsShape, *, is_async: bool) -> Cal
         return plain(Burst(declaration, args, body(), given).run())
 
     return interpret_blocking
+
+
+def args_of(scheme: Scheme) -> ArgsShape:
+    """How the input of a run is stored: persistent parameters by name, and where the process stands."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    fields = [
+        inspect.Parameter(p.name, kind, annotation=p.hint, default=inspect.Parameter.empty if p.required else p.default)
+        for p in scheme.parameters
+        if not p.temporary
+    ]
+    at = inspect.Parameter(AT, kind, annotation=At, default=None)
+    return ArgsShape.of(inspect.Signature([*fields, at]))
 
 
 def attributes_of(before: bytes | None, at: At) -> bytes:

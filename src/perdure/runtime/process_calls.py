@@ -62,7 +62,7 @@ class Instance:
     async def call(self, name: str, offered: Offered) -> Any:
         """Call one of its functions with what that asks for."""
         given = self.declaration.arguments(name, offered)
-        answer = self.declaration.functions[name](self.object, **given)
+        answer = getattr(self.object, name)(**given)
         return await answer if inspect.isawaitable(answer) else answer
 
     async def holds(self, condition: str, offered: Offered) -> bool:
