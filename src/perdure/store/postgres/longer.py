@@ -263,7 +263,7 @@ class Longer:
             await rewind(tx, self.place, unit.key, change, self.stamp)
         else:
             await put_away(tx, self.place, unit.key, Status.CONTINUED, self.stamp)
-            await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp)
+            await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp, change.rest)
             await tx.fetch(self.place.sql["stream_continue"], self.place.app, *unit.key)
             if change.rest is not None:
                 await stand(tx, self.place, unit.key.id, change, change.rest)

@@ -356,7 +356,7 @@ class _Batch:
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
-                    begin_next(self.conn, app, id, begun.run, begun, now)
+                    begin_next(self.conn, app, id, begun.run, begun, now, change.rest)
                     self.conn.execute(Q["stream_continue"], (app, id, run))
                     if change.rest is not None:
                         stand(self.conn, app, id, change, change.rest)

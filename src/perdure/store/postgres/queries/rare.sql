@@ -95,13 +95,13 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     parent = $16, parent_run = $17, parent_path = $18, on_parent_close = $19, queue = $20, priority = $21,
     fingerprint = $22, attributes = $23, intents = $24, nonce = $25, versioning = $26, partition = $27, lane = $28,
     expires = $29, override = $30, cause = 0, problem = null,
-    reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
+    reason = $31, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = $1 and id = $2
 
--- How a process stands after its burst: until `$3`, held for the reason `$4` in the words `$5`, with `$6` deaths that count.
+-- How a process stands after its burst: until `$3`, in the words `$4`, with `$5` deaths that count.
 -- name: workflow_stand
-update perdure.workflow set until = case when status = 1 then until else $3::bigint end, reason = $4, detail = $5,
-    attempts = $6, problem = $7
+update perdure.workflow set until = case when status = 1 then until else $3::bigint end, detail = $4,
+    attempts = $5, problem = $6
 where app = $1 and id = $2
 
 -- Wakes a workflow that has mail which nobody has taken.

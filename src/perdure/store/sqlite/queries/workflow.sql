@@ -57,13 +57,12 @@ update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7
     parent = ?17, parent_run = ?18, parent_path = ?19, on_parent_close = ?20, queue = ?21, priority = ?22,
     fingerprint = ?23, attributes = ?24, intents = ?25, nonce = ?26, versioning = ?27, partition = ?28, lane = ?29,
     expires = ?30, override = ?31, cause = 0, problem = null,
-    reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
+    reason = ?32, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = ?1 and id = ?2
 
--- How a process stands after its burst: until ?3, held for the reason ?4 in the words ?5, with ?6 deaths that count.
+-- How a process stands after its burst: until ?3, in the words ?4, with ?5 deaths that count.
 -- name: workflow_stand
-update workflow set until = case when status = 1 then until else ?3 end, reason = ?4, detail = ?5, attempts = ?6,
-    problem = ?7
+update workflow set until = case when status = 1 then until else ?3 end, detail = ?4, attempts = ?5, problem = ?6
 where app = ?1 and id = ?2
 
 -- Notes the reason of a cancel command that the holder has acted on, so that it outlives the wake row.
