@@ -11,23 +11,18 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import Any
 
-import msgspec
-
 from perdure import App
 from perdure.api.process import Process, ProcessHandle
-from perdure.model.records import DecisionRow
 from perdure.recovery import Decision, Incident
 from perdure.schemes.declared import Temporary
 from perdure.schemes.grammar import State
 from perdure.testing import Harness
 
-IDS = ("a",)
-
 
 class World:
     """An app with the scheme, the ledger, and a gate for each state."""
 
-    def __init__(self, app: App, *, undo: bool = False, late: bool = False, on_crash: Any = None) -> None:
+    def __init__(self, app: App, *, undo: bool = False, late: bool = False, **more: Any) -> None:
         self.app = app
         self.ledger: list[str] = []
         self.gates: defaultdict[str, asyncio.Event] = defaultdict(_opened)
@@ -45,7 +40,7 @@ class World:
             await world.gates[state].wait()
             return state
 
-        @app.process(name="S", on_crash=on_crash)
+        @app.process(name="S", **more)
         class S(Process):
             note: str = ""
             was_failed: bool = False
@@ -126,15 +121,6 @@ def _opened() -> asyncio.Event:
     gate = asyncio.Event()
     gate.set()
     return gate
-
-
-async def decisions(h: Harness, id: str = "a") -> list[DecisionRow]:
-    """What was decided, without what adoptions note by themselves."""
-    rows = await h.store.decisions([id])
-    return [row for row in rows if msgspec.json.decode(row.evidence).get("last_step", self_noted) is not self_noted]
-
-
-self_noted = object()
 
 
 async def moves(p: ProcessHandle[Any]) -> list[str]:

@@ -255,14 +255,12 @@ class ProcessHandle(Handle[T]):
     @aface.at_the_call
     async def history(self) -> list[ProcessStep]:
         """What it did, the oldest first: from, to, by which trigger, who, when, how long. Not what was refused."""
-        seen = await self._seen()
-        found: list[ProcessStep] = []
-        reader = aface.StreamReader(self._home, self.id, HISTORY, ENTRY, 0)
-        for _ in range(seen.at.entries):
-            entry = cast("Entry", (await reader.numbered())[1])
-            if entry.kind != "refused":
-                found.append(step_of(entry))
-        return found
+        entries: list[Entry] = []
+        while True:
+            seen = cast("Seen", await aface.ask(self._home, ProcessOf(self.id, since=len(entries))))
+            if not seen.lines:
+                return [step_of(entry) for entry in entries if entry.kind != "refused"]
+            entries += [ENTRY.decode(line) for line in seen.lines]
 
     @aface.at_the_call
     async def result(self, *, timeout: Duration | None = None) -> T:

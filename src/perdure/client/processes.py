@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from perdure.client.line import Line
 from perdure.client.questions import ProcessOf
-from perdure.model.processes import ProcessStatus, Seen
+from perdure.model.processes import HISTORY, ProcessStatus, Seen
 from perdure.model.records import Kind
+from perdure.model.streams import StreamAsk
 from perdure.operations.look import not_found
 
 PAUSE_SECONDS = (0.02, 0.25)  # between two looks at one that is Running: the first, and the longest
@@ -20,6 +23,9 @@ async def look(line: Line, question: ProcessOf, patiently: Any) -> Seen:
     pause = PAUSE_SECONDS[0]
     while True:
         seen = await _seen(line, question.id, patiently)
+        if question.since is not None:
+            [page] = await patiently(line, line.store.streams, [StreamAsk(question.id, HISTORY, question.since)])
+            return msgspec.structs.replace(seen, lines=() if page is None else tuple(page.values))
         left = until - line.clock.now()
         if seen.process_status is not ProcessStatus.RUNNING or left <= 0:
             return seen

@@ -118,10 +118,14 @@ class ProblemsOf(msgspec.Struct, frozen=True):
 
 
 class ProcessOf(msgspec.Struct, frozen=True):
-    """Read where a process stands; wait up to ``rest`` (microseconds) while it is Running."""
+    """Read where a process stands; wait up to ``rest`` (microseconds) while it is Running.
+
+    ``since``: with lines of its history from that one on, so many as there are or as one page takes.
+    """
 
     id: str
     rest: int = 0
+    since: int | None = None
 
 
 class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):

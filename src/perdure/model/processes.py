@@ -170,6 +170,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     stands: bytes | None = None  # of the latest ``STATE`` record
     moving: bytes | None = None  # of a ``MOVE`` record after it
+    lines: tuple[bytes, ...] = ()  # of its history, as far as they were asked for
 
     @property
     def at(self) -> At:

@@ -122,12 +122,11 @@ def decide_first(host: Host, question: Question, history: Sequence[Record], begi
 
 
 async def _decide(host: Host, question: Question, history: Sequence[Record], begin: Begin) -> None:
-    if question.definition.process is not None and not _has_begun(question, history):
-        begin(history)  # nothing of its burst is on record
+    if not has_begun(question, history):
+        begin(history)
         return
     case = case_of(question, history)
-    over = case.facts is not None and is_over_limit(question.definition, case.row)  # whatever would be answered
-    answer = await ask(host, () if over else question.policies, case.incident, case.cause)
+    answer = await answer_of(host, question, case)
     if not says_something(answer):
         begin(history)  # as if nobody had been asked
         return
@@ -144,7 +143,16 @@ async def _decide(host: Host, question: Question, history: Sequence[Record], beg
         host.look()  # what has become claimable
 
 
-def _has_begun(question: Question, history: Sequence[Record]) -> bool:
+async def answer_of(host: Host, question: Question, case: Case) -> Answer:
+    """What policies say; of a process past its limit nobody is asked, or one that is always begun anew never ends."""
+    over = case.facts is not None and is_over_limit(question.definition, case.row)
+    return await ask(host, () if over else question.policies, case.incident, case.cause)
+
+
+def has_begun(question: Question, history: Sequence[Record]) -> bool:
+    """Whether there is anything to decide about: of a process whose burst left no record there is not."""
+    if question.definition.process is None:
+        return True
     try:
         return facts_of(question.definition, question.claimed.input, history).begun
     except Unserializable:

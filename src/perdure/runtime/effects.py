@@ -37,7 +37,7 @@ from perdure.policy.incident import Incident
 from perdure.runtime.asking import Answer
 from perdure.runtime.incidents import data_of, decided, skipped, step_result
 from perdure.runtime.process_effects import appends_of, next_run
-from perdure.runtime.process_facts import Facts, Impossible, Why, settle
+from perdure.runtime.process_facts import Facts, Impossible, Why, interrupted, settle
 from perdure.runtime.steps import recordable
 from perdure.serde.failures import encode_failure
 
@@ -101,7 +101,15 @@ def effect_of(host: Host, case: Case, answer: Answer) -> Effect:
     if isinstance(decision, Skip):
         records = (*records, _skip(host, case, decision, because, run.seq + 1, run.now))
     row = decided(host, case.incident, answer, cause=case.cause, owner=case.owner, data=data)
-    return Effect(row, records, change)
+    return Effect(row, records, change, _told(host, case, answer))
+
+
+def _told(host: Host, case: Case, answer: Answer) -> tuple[Append, ...]:
+    """Who gave the order that a process was carrying out is told that nothing comes of it, where it is held or ended."""
+    if case.facts is None or not isinstance(answer.decision, Hold | Terminate):
+        return ()
+    entry = interrupted(case.facts, host.line.clock.now(), answer.because)
+    return () if entry is None else appends_of(host, (entry,), "decision")
 
 
 def _as_a_workflow(answer: Answer) -> bool:

@@ -188,6 +188,13 @@ def _answered(facts: Facts, at: At, why: Why, status: str) -> Entry:
     )  # fmt: skip
 
 
+def interrupted(facts: Facts, now: int, because: str) -> Entry | None:
+    """The answer to the order that was being carried out, if there was one, of a process that is held or ended."""
+    if facts.go is None or not facts.go.token:
+        return None
+    return _answered(facts, facts.at, Why(Cause.CRASH, now, because, by_default=False), "")
+
+
 def _counted(at: At, entries: Sequence[Entry]) -> At:
     return msgspec.structs.replace(at, entries=at.entries + len(entries))
 
