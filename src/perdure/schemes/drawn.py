@@ -13,6 +13,8 @@ import msgspec
 
 from perdure.schemes.form import Group, Scheme, Timer, Transition
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 Counts = Mapping[tuple[str, str, str], int]
 """How often each transition was taken: by source, target and name (of the command or timer; "" if automatic)."""
 
@@ -73,7 +75,7 @@ def _common(scheme: Scheme, edge: Transition) -> Group | None:
 
 
 def _label(edge: Transition, taken: int | None) -> str:
-    """``approve [ready] by manager ×3``."""
+    """``approve [ready] by manager``, and how often."""
     parts = [edge.name] if edge.trigger == "command" else []
     if edge.timer is not None:
         parts.append(f"{edge.name} {when(edge.timer)}")
@@ -82,7 +84,7 @@ def _label(edge: Transition, taken: int | None) -> str:
     if edge.by:
         parts.append(f"by {edge.by}")
     if taken is not None:
-        parts.append(f"×{taken}")
+        parts.append(f"{TIMES}{taken}")
     return " ".join(parts)
 
 

@@ -7,6 +7,7 @@ its own above or below the boxes. Pure arithmetic: the same scheme has the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -56,8 +57,8 @@ def layout(scheme: Scheme, counts: Counts | None = None) -> Layout:
     rank = {name: number for number, column in enumerate(columns) for name in column}
     near = [line for line in every if rank[line.target] == rank[line.source] + 1]
     far = [line for line in every if rank[line.target] != rank[line.source] + 1]
-    over = _lanes([line for line in far if rank[line.target] > rank[line.source]], rank)
-    under = _lanes([line for line in far if rank[line.target] <= rank[line.source]], rank)
+    above = [line for line in far if _goes_over(line, columns, rank)]
+    over, under = _lanes(above, rank), _lanes([line for line in far if line not in above], rank)
     height = max(len(column) for column in columns) * (BOX + ROW) - ROW
     top = MARGIN + _depth(over)
     boxes = _boxes(scheme, columns, near, rank, top, height)
@@ -70,7 +71,7 @@ def layout(scheme: Scheme, counts: Counts | None = None) -> Layout:
     return Layout(
         boxes=tuple(boxes.values()),
         arrows=tuple(arrows),
-        width=max(widest, max(box.x + box.width / 2 for box in boxes.values())) + MARGIN,
+        width=max(widest, *(box.x + box.width / 2 for box in boxes.values())) + MARGIN,
         height=bottom + _depth(under) + MARGIN,
         start=(first.x - first.width / 2, first.y),
     )
@@ -96,12 +97,12 @@ def _columns(scheme: Scheme, every: Sequence[Line]) -> list[list[str]]:
     columns: list[list[str]] = [[] for _ in range(max(rank.values()) + 1)]
     for state in scheme.states:
         columns[rank[state.name]].append(state.name)
-    for before, column in zip(columns, columns[1:], strict=False):
+    for before, column in pairwise(columns):
         at = {name: number for number, name in enumerate(before)}
         pull = {
             name: [at[line.source] for line in every if line.target == name and line.source in at] for name in column
         }
-        column.sort(key=lambda name: sum(pull[name]) / len(pull[name]) if pull[name] else 0.0)  # noqa: B023  used at once
+        column.sort(key=lambda name: sum(pull[name]) / len(pull[name]) if pull[name] else 0.0)
     return columns
 
 
@@ -173,25 +174,46 @@ def _port(line: Line, together: list[Line], boxes: dict[str, Box]) -> float:
 
 def _far(lanes: list[list[Line]], boxes: dict[str, Box], edge: float, side: float) -> list[Arrow]:
     """Out of the box, along the lane, into the other box; corners are round."""
+    ports = _ports([line for lane in lanes for line in lane], boxes)
     arrows: list[Arrow] = []
     at = edge
-    for number, lane in enumerate(lanes):
-        thick = _thickness(lane)
-        y = at + side * (thick - 8.0)
+    for lane in lanes:
+        y = at + side * (_thickness(lane) - 8.0)
         for line in lane:
-            source, target = boxes[line.source], boxes[line.target]
-            # Lanes begin at places of their own along a box, so that no two arrows lie on one another.
-            shift = 6.0 + number * 7.0
-            x1 = source.x + min(shift, source.width / 2 - 6.0)
-            x2 = target.x - min(shift, target.width / 2 - 6.0)
-            y1, y2 = source.y + side * BOX / 2, target.y + side * BOX / 2
+            (x1, x2), turn = ports[line], y - side * 8
+            y1, y2 = boxes[line.source].y + side * BOX / 2, boxes[line.target].y + side * BOX / 2
             step = 8.0 if x2 > x1 else -8.0
             path = (
-                f"M{x1:.1f},{y1:.1f} L{x1:.1f},{y - side * 8:.1f} Q{x1:.1f},{y:.1f} {x1 + step:.1f},{y:.1f} "
-                f"L{x2 - step:.1f},{y:.1f} Q{x2:.1f},{y:.1f} {x2:.1f},{y - side * 8:.1f} L{x2:.1f},{y2:.1f}"
+                f"M{x1:.1f},{y1:.1f} L{x1:.1f},{turn:.1f} Q{x1:.1f},{y:.1f} {x1 + step:.1f},{y:.1f} "
+                f"L{x2 - step:.1f},{y:.1f} Q{x2:.1f},{y:.1f} {x2:.1f},{turn:.1f} L{x2:.1f},{y2:.1f}"
             )
             if abs(x2 - x1) < 20.0:
                 path = f"M{x1:.1f},{y1:.1f} C{x1:.1f},{y:.1f} {x2:.1f},{y:.1f} {x2:.1f},{y2:.1f}"
             arrows.append(Arrow(line=line, path=path, x=(x1 + x2) / 2, y=y))
-        at += side * thick
+        at += side * _thickness(lane)
     return arrows
+
+
+def _ports(every: Sequence[Line], boxes: dict[str, Box]) -> dict[Line, tuple[float, float]]:
+    """Where arrows leave and enter, evenly along the boxes of a column, so that no two lie on one another."""
+    ends: dict[tuple[float, float], list[tuple[float, int, Line]]] = {}  # by column: those of a box pass behind others
+    for line in every:
+        source, target = boxes[line.source], boxes[line.target]
+        ends.setdefault((source.x, source.width), []).append((target.x, 1, line))
+        ends.setdefault((target.x, target.width), []).append((source.x, 0, line))
+    found: dict[tuple[Line, int], float] = {}
+    for (middle, width), together in ends.items():
+        together.sort(key=lambda end: (end[0], end[1], every.index(end[2])))
+        for number, (_, which, line) in enumerate(together, 1):
+            found[line, which] = middle + width * (number / (len(together) + 1) - 0.5)
+    return {line: (found[line, 1], found[line, 0]) for line in every}
+
+
+def _goes_over(line: Line, columns: list[list[str]], rank: dict[str, int]) -> bool:
+    """The way that leads behind fewer boxes; forward over them and back under them if it is the same."""
+    above = below = 0
+    for name in (line.source, line.target):
+        column = columns[rank[name]]
+        above += column.index(name)
+        below += len(column) - 1 - column.index(name)
+    return above < below or (above == below and rank[line.target] > rank[line.source])

@@ -17,6 +17,9 @@ _STYLE = """
 .lit{fill:#fde68a;stroke:#f59e0b}.lit-text{fill:#451a03}}
 """.replace("\n", "")
 
+_FONT = "ui-sans-serif,system-ui,sans-serif"
+_MARKER = 'viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto"'
+
 
 def svg(scheme: Scheme, *, current: str | None = None, counts: Counts | None = None) -> str:
     """The picture as text. ``current``: the state to light; ``counts``: how often each transition was taken.
@@ -28,14 +31,13 @@ def svg(scheme: Scheme, *, current: str | None = None, counts: Counts | None = N
     plan = layout(scheme, counts)
     lit = None if current is None else scheme.state(current).name
     x, y = plan.start
+    size = f'viewBox="0 0 {plan.width:.0f} {plan.height:.0f}" width="{plan.width:.0f}" height="{plan.height:.0f}"'
+    head = '<path class="head" d="M0,0 L8,4 L0,8 z"/>'
     text = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {plan.width:.0f} {plan.height:.0f}" '
-        f'width="{plan.width:.0f}" height="{plan.height:.0f}" role="img" '
-        'font-family="ui-sans-serif,system-ui,sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="{_FONT}" font-size="13">',
         f"<title>{escape(scheme.name)}{f': {escape(lit)}' if lit else ''}</title>",
         f"<style>{_STYLE}</style>",
-        '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-        '<path class="head" d="M0,0 L8,4 L0,8 z"/></marker></defs>',
+        f'<defs><marker id="head" {_MARKER}>{head}</marker></defs>',
         '<rect class="page" width="100%" height="100%"/>',
         f'<circle class="head" cx="{x - 30:.1f}" cy="{y:.1f}" r="6"/>',
         f'<path class="line" marker-end="url(#head)" d="M{x - 24:.1f},{y:.1f} L{x:.1f},{y:.1f}"/>',
@@ -69,7 +71,7 @@ def _box(box: Box, *, lit: bool, final: bool) -> str:
 def _label(arrow: Arrow) -> str:
     """On the page's own colour, so that a line under it does not cross the words."""
     labels = arrow.line.labels
-    width = max(len(label) for label in labels) * CHARACTER
+    width = max(len(label) for label in labels) * CHARACTER + 8.0
     top = arrow.y - len(labels) * LINE / 2
     drawn = (
         f'<rect class="page" x="{arrow.x - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" '
