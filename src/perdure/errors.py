@@ -20,6 +20,11 @@
         ├── WorkflowRefused          what was ordered of a workflow is not possible as it stands
         ├── StepNotFound             a history has no such step, or several of that name
         ├── StateNotFound            a process' scheme has no state of that name
+        ├── ProcessError             what was ordered of a process was not done
+        │   ├── Busy                 it is Running, or somebody was quicker                (try again)
+        │   ├── NotAvailable         no such command in this state
+        │   ├── NotAllowed           not for this actor
+        │   └── Interrupted          its executor died meanwhile
         ├── ExecutorNotFound         no executor of that name or id
         ├── ScheduleNotFound         the app has no schedule of that name
         ├── ScheduleConflict         a schedule is in the way: its name, its workflow that runs, or the code
@@ -152,6 +157,26 @@ class StepNotFound(PerdureError):
 
 class StateNotFound(PerdureError):
     """A process' scheme has no state of that name; the message lists those it has."""
+
+
+class ProcessError(PerdureError):
+    """What was ordered of a process was not done; it stands where it stood."""
+
+
+class Busy(ProcessError):
+    """The process is Running, or moved while the order was on its way."""
+
+
+class NotAvailable(ProcessError):
+    """The process has no such command in the state it stands in, or its condition does not hold."""
+
+
+class NotAllowed(ProcessError):
+    """The actor may not give this command now."""
+
+
+class Interrupted(ProcessError):
+    """The executor died while the order was being carried out; the process was put back to its last state."""
 
 
 class ExecutorNotFound(PerdureError):

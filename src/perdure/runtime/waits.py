@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from perdure.client.questions import EventOf, StartOrder
+from perdure.model.states import Status
 from perdure.model.streams import StreamAsk
+from perdure.model.writes import Rest
+
+
+class Standing(NamedTuple):
+    """How the next run of a process begins: at rest, or queued to go on."""
+
+    status: Status
+    attributes: bytes | None
+    rest: Rest
 
 
 class ContinueAsNew(BaseException):
     """Ends this run and begins the next one of the same id. Let it pass."""
 
-    def __init__(self, order: StartOrder) -> None:
+    def __init__(self, order: StartOrder, stands: Standing | None = None) -> None:
         super().__init__("the workflow continues as a new run")
         self.order = order
+        self.stands = stands
 
 
 class RecvWait:
