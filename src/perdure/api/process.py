@@ -40,11 +40,33 @@ from perdure.runtime.face import Home
 from perdure.runtime.process_body import ENTRY
 from perdure.runtime.process_calls import Instance
 from perdure.schemes.declaration import Declaration
-from perdure.schemes.declared import Declared
-from perdure.schemes.grammar import Command, Order, State, Transition
+from perdure.schemes.declared import Declared, Temporary
+from perdure.schemes.drawn import counted
+from perdure.schemes.grammar import Command, HistoryState, Order, State, Transition
+from perdure.schemes.mermaid import mermaid
+from perdure.schemes.reading import read
+from perdure.schemes.svg import svg
 from perdure.serde.codec import seal
 from perdure.serde.failures import decode_failure
 from perdure.serde.values import ArgsShape, Shape
+
+__all__ = [
+    "Command",
+    "HistoryState",
+    "Order",
+    "Process",
+    "ProcessHandle",
+    "ProcessStarter",
+    "ProcessStatus",
+    "ProcessStep",
+    "State",
+    "Temporary",
+    "Transition",
+    "counted",
+    "mermaid",
+    "read",
+    "svg",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")

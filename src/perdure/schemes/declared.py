@@ -28,7 +28,7 @@ from perdure.errors import SchemeError
 from perdure.schemes.build import build
 from perdure.schemes.declaration import Declaration
 from perdure.schemes.draft import Draft
-from perdure.schemes.form import Parameter
+from perdure.schemes.form import Parameter, Scheme, identifier
 from perdure.schemes.grammar import Command, Functions, State, Transition, draft_edges, draft_states
 
 T = TypeVar("T")
@@ -90,7 +90,10 @@ class Declared:
         for key, value in {**functions.known, **scheme.attributes}.items():
             if not hasattr(cls, key) and key not in fields:
                 setattr(cls, key, value)
-        cls.__perdure__ = Declaration(scheme=build(draft), cls=cls, functions=functions.known, place=place)
+        built = build(draft)
+        cls.__perdure__ = Declaration(scheme=built, cls=cls, functions=functions.known, place=place)
+        if not states:
+            _show(cls, built)
 
     def __init__(self, **values: Any) -> None:
         declaration: Declaration | None = getattr(type(self), "__perdure__", None)
@@ -111,6 +114,18 @@ class Declared:
         return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # its parameters change
+
+
+def _show(cls: type, scheme: Scheme) -> None:
+    """States and commands of a scheme from elsewhere, as a class that wrote them would have them."""
+    for state in scheme.states:
+        if identifier(state.name) not in vars(cls):
+            shown = State(state.title, initial=state.initial, final=state.final, settable=state.settable)
+            shown.name = state.name
+            setattr(cls, identifier(state.name), shown)
+    for command in scheme.commands:
+        if identifier(command.name) not in vars(cls):
+            setattr(cls, identifier(command.name), Command[...].of(command))
 
 
 def declaration_of(cls: object) -> Declaration:

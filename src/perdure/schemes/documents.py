@@ -25,7 +25,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -77,7 +77,7 @@ def of_yaml(text: str, where: str) -> Mapping[str, Any]:
     class Plain(yaml.SafeLoader):
         """YAML 1.2: ``on`` is a word and ``10:30`` a text, as everybody expects who has not read YAML 1.1."""
 
-        yaml_implicit_resolvers: ClassVar = {
+        yaml_implicit_resolvers = {  # noqa: RUF012  as the library declares it
             "": [("tag:yaml.org,2002:null", re.compile(r"\Z"))],
             **{key: [("tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL)\Z"))] for key in "~nN"},
             **{key: [("tag:yaml.org,2002:bool", re.compile(r"(?i:true|false)\Z"))] for key in "tTfF"},

@@ -6,17 +6,49 @@ group's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from typing import Protocol
 
 import msgspec
 
+from perdure.schemes.declared import declaration_of
 from perdure.schemes.form import Group, Scheme, Timer, Transition
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 Counts = Mapping[tuple[str, str, str], int]
 """How often each transition was taken: by source, target and name (of the command or timer; "" if automatic)."""
+
+
+def counted(history: Iterable[Taken]) -> dict[tuple[str, str, str], int]:
+    """Count the transitions in the histories of processes, for the edges of a drawing.
+
+    Steps without a transition are left out: a start, a state set by hand, what a recovery decided::
+
+        mermaid(Vacation, current=await p.state(), counts=counted(await p.history()))
+    """
+    moves = (step for step in history if step.trigger in ("command", "timer", "auto"))
+    return dict(Counter((step.source, step.target, step.name) for step in moves))
+
+
+class Taken(Protocol):
+    """A step of a history, as far as a drawing needs it."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def trigger(self) -> str: ...
+
+
+def scheme_of(drawn: Scheme | type) -> Scheme:
+    """The scheme of a class, or itself."""
+    return drawn if isinstance(drawn, Scheme) else declaration_of(drawn).scheme
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,12 +19,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime, time
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from perdure.errors import SchemeError
 from perdure.model.durations import Duration, to_us
 from perdure.schemes import calling
 from perdure.schemes.draft import DraftEdge, DraftState, refuse_history, refuse_parallel
+from perdure.schemes.form import Command as FormCommand
 from perdure.schemes.form import Handler, Timer
 
 P = ParamSpec("P")
@@ -51,10 +52,22 @@ class Order:
 class Command(Generic[P]):
     """A command written as a function under its transitions: its parameters are the function's."""
 
-    def __init__(self, action: Callable[..., object], transition: Transition | None = None) -> None:
+    def __init__(
+        self,
+        action: Callable[..., object],
+        transition: Transition | None = None,
+        *,
+        declared: FormCommand | None = None,
+    ) -> None:
         self.action = action
         self.transition = transition
-        self.name = getattr(action, "__name__", "")
+        self.name = getattr(action, "__name__", "") if declared is None else declared.name
+        self._declared = declared
+
+    @classmethod
+    def of(cls, declared: FormCommand) -> Self:
+        """The command that a scheme has, wherever it was written."""
+        return cls(lambda: None, declared=declared)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -64,7 +77,7 @@ class Command(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Order:
         """The order to execute it with these parameters. Raises ``TypeError`` if they do not fit."""
         try:
-            bound = inspect.Signature(list(_plain(self.action))).bind(*args, **kwargs)
+            bound = inspect.Signature(list(self._parameters())).bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"the command {self.name}: {error}") from None
         return Order(self.name, bound.arguments)
@@ -74,14 +87,18 @@ class Command(Generic[P]):
             raise TypeError(f"the command {self.name} has no transitions of its own to add to")
         return self.transition | other
 
+    def _parameters(self) -> Iterator[inspect.Parameter]:
+        if self._declared is None:
+            for parameter in calling.asked(self.action):
+                if parameter.name not in calling.OFFERED:
+                    yield parameter
+            return
+        for said in self._declared.parameters:
+            default = inspect.Parameter.empty if said.required else said.value()
+            yield inspect.Parameter(said.name, inspect.Parameter.KEYWORD_ONLY, default=default)
+
     def __repr__(self) -> str:
         return f"<command {self.name}>"
-
-
-def _plain(action: Callable[..., object]) -> Iterator[inspect.Parameter]:
-    for parameter in calling.asked(action):
-        if parameter.name not in calling.OFFERED:
-            yield parameter
 
 
 class Edge:

@@ -1,7 +1,8 @@
 """Where the boxes and arrows of a drawn scheme stand: columns by distance from the initial state.
 
 An arrow to the next column is a curve through the gap, one within a column goes straight or in a bow; one that goes
-further, back or to itself has a lane of its own above or below the boxes. Pure arithmetic: the same scheme has the same drawing on every machine.
+further, back or to itself has a lane of its own above or below the boxes. Pure arithmetic: the same scheme has the same
+drawing on every machine.
 """
 
 from __future__ import annotations

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from perdure.schemes.drawn import Counts, lines
+from perdure.schemes.drawn import Counts, lines, scheme_of
 from perdure.schemes.form import Group, Scheme, State, identifier
 
 _RESERVED = frozenset({"end", "state", "note", "class", "classDef", "direction", "as", "default", "style", "click"})
 
 
-def mermaid(scheme: Scheme, *, current: str | None = None, counts: Counts | None = None) -> str:
+def mermaid(process: Scheme | type, /, *, current: str | None = None, counts: Counts | None = None) -> str:
     """Text that Mermaid draws. ``current``: the state to light; ``counts``: how often each transition was taken.
 
     The same scheme gives the same text, line by line, so that a change of it is readable as a difference::
 
-        print(mermaid(scheme, current="review", counts={("draft", "review", "submit"): 3}))
+        print(mermaid(Vacation, current="review", counts={("draft", "review", "submit"): 3}))
     """
+    scheme = scheme_of(process)
     text = ["stateDiagram-v2"]
     text += _declared(scheme, (), 1)
     text.append(f"    [*] --> {_id(scheme.initial)}")

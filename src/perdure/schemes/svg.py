@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from perdure.schemes.drawn import Counts
+from perdure.schemes.drawn import Counts, scheme_of
 from perdure.schemes.form import Scheme
 from perdure.schemes.layout import BOX, CHARACTER, LINE, Arrow, Box, layout
 
@@ -21,13 +21,14 @@ _FONT = "ui-sans-serif,system-ui,sans-serif"
 _MARKER = 'viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto"'
 
 
-def svg(scheme: Scheme, *, current: str | None = None, counts: Counts | None = None) -> str:
+def svg(process: Scheme | type, /, *, current: str | None = None, counts: Counts | None = None) -> str:
     """The picture as text. ``current``: the state to light; ``counts``: how often each transition was taken.
 
     The same scheme gives the same text on every machine::
 
-        Path("vacation.svg").write_text(svg(scheme, current="review"))
+        Path("vacation.svg").write_text(svg(Vacation, current="review"))
     """
+    scheme = scheme_of(process)
     plan = layout(scheme, counts)
     lit = None if current is None else scheme.state(current).name
     x, y = plan.start
