@@ -346,7 +346,7 @@ def test_everything_is_said_at_once() -> None:
 
 def test_a_class_that_is_refused_says_where_it_stands() -> None:
     with pytest.raises(SchemeError, match=r"the scheme 'X' \(.*test_checks\.py:\d+\) cannot be run"):
-        no_initial.__wrapped__() if hasattr(no_initial, "__wrapped__") else no_initial()
+        no_initial()
 
 
 def test_a_state_that_is_none() -> None:

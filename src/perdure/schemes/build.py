@@ -5,8 +5,10 @@ Promises: equal drafts give equal schemes; a scheme that was built can be run; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
+
+import msgspec
 
 from perdure.errors import SchemeError
 from perdure.schemes import calling, checks, expressions
@@ -54,8 +56,7 @@ def _normal(edge: DraftEdge, problems: list[str]) -> DraftEdge:
             texts[which] = expressions.normal(text)
         except SchemeError as error:
             problems.append(f"{checks.shown(edge)}: {which}= {error}")
-    values = {field: getattr(edge, field) for field in edge.__struct_fields__}
-    return DraftEdge(**{**values, **texts})
+    return msgspec.structs.replace(edge, **texts)
 
 
 class _Tree:
@@ -64,20 +65,13 @@ class _Tree:
     def __init__(self, states: tuple[DraftState, ...]) -> None:
         self.nodes: dict[str, DraftState] = {}
         self.groups: dict[str, tuple[str, ...]] = {}
-        for _ in self._walk(states, ()):
-            pass
+        self._walk(states, ())
 
-    def _walk(self, states: tuple[DraftState, ...], groups: tuple[str, ...]) -> Iterator[DraftState]:
+    def _walk(self, states: tuple[DraftState, ...], groups: tuple[str, ...]) -> None:
         for state in states:
             self.nodes[state.name] = state
             self.groups[state.name] = groups
-            yield state
-            yield from self._walk(state.states, (*groups, state.name))
-
-    def leaves(self, name: str) -> list[DraftState]:
-        """A leaf is its own."""
-        node = self.nodes[name]
-        return [leaf for child in node.states for leaf in self.leaves(child.name)] if node.states else [node]
+            self._walk(state.states, (*groups, state.name))
 
     def first(self, name: str) -> str:
         """The leaf that is entered where a state or group is named."""

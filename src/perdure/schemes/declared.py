@@ -128,14 +128,15 @@ def _show(cls: type, scheme: Scheme) -> None:
             setattr(cls, identifier(command.name), Command[...].of(command))
 
 
-def declaration_of(cls: object) -> Declaration:
+def declaration_of(cls: Any) -> Declaration:
     """What a class declares. Raises ``SchemeError`` for what is no process."""
     found: object = getattr(cls, "__perdure__", None)
     if isinstance(found, Declaration):
         return found
+    name: str = getattr(cls, "__qualname__", "X")
     if isinstance(cls, type) and issubclass(cls, Declared):
-        raise SchemeError(f"{cls.__qualname__} has no states; write for example draft = State(initial=True)")
-    raise SchemeError(f"{cls!r} is no process; write class {getattr(cls, '__name__', 'X')}(Process), or read() it")
+        raise SchemeError(f"{name} has no states; write for example draft = State(initial=True)")
+    raise SchemeError(f"{cls!r} is no process; write class {name}(Process), or read() it")
 
 
 def _states(cls: type) -> Iterator[State]:
@@ -208,15 +209,17 @@ def _parameter(cls: type, name: str, hint: Any, place: str) -> Parameter:
     missing = object()
     default: Any = getattr(cls, name, missing)
     fresh = False
+    kind = type(default).__name__
     if isinstance(default, dataclasses.Field):
-        fresh = default.default_factory is not dataclasses.MISSING
-        default = default.default_factory if fresh else default.default
+        factory, plain = _defaults(default)
+        fresh = factory is not dataclasses.MISSING
+        default = factory if fresh else plain
         if default is dataclasses.MISSING:
             default = missing
-    elif isinstance(default, list | dict | set):
+    elif kind in ("list", "dict", "set"):
         raise SchemeError(
-            f"{place}: the default of {name} is one {type(default).__name__} for all processes; write "
-            f"{name}: ... = dataclasses.field(default_factory={type(default).__name__})"
+            f"{place}: the default of {name} is one {kind} for all processes; write "
+            f"{name}: ... = dataclasses.field(default_factory={kind})"
         )
     required = default is missing
     if required and temporary:
@@ -224,6 +227,10 @@ def _parameter(cls: type, name: str, hint: Any, place: str) -> Parameter:
     return Parameter(
         name=name, hint=hint, required=required, default=None if required else default, temporary=temporary, fresh=fresh
     )
+
+
+def _defaults(field: dataclasses.Field[Any]) -> tuple[Any, Any]:
+    return field.default_factory, field.default
 
 
 def _place(cls: type) -> str:

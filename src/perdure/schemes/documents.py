@@ -24,7 +24,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -98,9 +98,10 @@ def of_json(text: str, where: str) -> Mapping[str, Any]:
         raise SchemeError(f"{where} is not JSON: {error}") from None
 
 
-def _mapping(found: object, where: str) -> Mapping[str, Any]:
+def _mapping(found: Any, where: str) -> Mapping[str, Any]:
+    kind = type(found).__name__
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in cast("dict[object, object]", found)):
-        raise SchemeError(f"{where} holds {type(found).__name__}, not a mapping by names; write states: and so on")
+        raise SchemeError(f"{where} holds {kind}, not a mapping by names; write states: and so on")
     return cast("Mapping[str, Any]", found)
 
 
@@ -159,24 +160,24 @@ def _state(name: str, given: Mapping[str, Any], clocks: dict[str, Timer]) -> Dra
 def _entering(given: Any, what: str, clocks: dict[str, Timer]) -> list[Any]:
     """What is done on entry, without the delayed sends: those are timers."""
     found: list[Any] = []
-    for one in (
-        given if isinstance(given, Sequence) and not isinstance(given, str) else [] if given is None else [given]
-    ):
-        sent: Any = cast("Mapping[str, Any]", one).get("send") if isinstance(one, Mapping) else None
-        if isinstance(sent, Mapping) and set(cast("Mapping[str, Any]", sent)) <= {"event", "delay", "id"}:
-            clocks[sent["event"]] = timer(times.span(sent.get("delay", "")), f"of {what}")
+    for one in _each(given):
+        sent: Any = cast("dict[str, Any]", one).get("send") if isinstance(one, dict) else None
+        said: dict[str, Any] = cast("dict[str, Any]", sent) if isinstance(sent, dict) else {}
+        if said and set(said) <= {"event", "delay", "id"}:
+            clocks[said["event"]] = timer(times.span(said.get("delay", "")), f"of {what}")
         else:
             found.append(one)
     return found
 
 
-def _without_cancel(given: Any) -> Any:
+def _without_cancel(given: Any) -> list[Any]:
     """Cancelling a timer on exit says what is done anyway."""
-    if isinstance(given, Mapping) and set(cast("Mapping[str, Any]", given)) == {"cancel"}:
-        return None
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return [one for one in given if not (isinstance(one, Mapping) and set(cast("Any", one)) == {"cancel"})]
-    return given
+    return [one for one in _each(given) if not (isinstance(one, dict) and list(cast("Any", one)) == ["cancel"])]
+
+
+def _each(given: Any) -> list[Any]:
+    several: list[Any] = [] if given is None else given if isinstance(given, list) else [given]
+    return several
 
 
 def _edges(name: str, given: Mapping[str, Any]) -> Iterator[DraftEdge]:
@@ -184,8 +185,9 @@ def _edges(name: str, given: Mapping[str, Any]) -> Iterator[DraftEdge]:
         what = f"a transition of {name!r}"
         only(said, _EDGE + _OWN_EDGE, what)
         yield from _edge(name, said, what)
-    for child, inside in (given.get("states") or {}).items():
-        yield from _edges(child, inside or {})
+    inside: Mapping[str, Any] = given.get("states") or {}
+    for child, state in inside.items():
+        yield from _edges(child, state or {})
 
 
 def _edge(name: str, said: Mapping[str, Any], what: str) -> Iterator[DraftEdge]:

@@ -191,7 +191,8 @@ def texts(given: Any, what: str) -> list[str]:
     """Read one text or several."""
     if given is None:
         return []
-    found: list[Any] = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else [given]
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    found: list[Any] = list(cast("Sequence[Any]", given)) if several else [given]
     for one in found:
         if not isinstance(one, str):
             raise SchemeError(f"{what} has {one!r}; write the name of a function, what it does belongs in code")

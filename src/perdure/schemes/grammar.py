@@ -171,9 +171,9 @@ class _To:
 
     def __call__(
         self,
-        target: State,
+        target: State | _Nested,
         /,
-        *more: State,
+        *more: State | _Nested,
         by: Named | Collection[str] = "",
         cond: Named | Collection[Named] = (),
         unless: Named | Collection[Named] = (),
@@ -205,7 +205,7 @@ class _To:
         details = {"auto": auto, "timer": timer, "reverse": reverse, "internal": internal, "by": _any_of(by)}
         edges: list[Edge] = []
         for state in (target, *more):
-            if not isinstance(state, State):  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
+            if not isinstance(state, State):
                 raise SchemeError(f"{self._state!r}.to({state!r}): give a State of the class")
             edge = Edge(self._state, state, details)
             for kind, given in (("cond", cond), ("unless", unless), ("before", before), ("on", on)):
@@ -222,6 +222,12 @@ class _To:
 
 class _Nested(type):
     """Makes of ``class review(State.Compound): ...`` a state that has sub-states, as the grammar writes it."""
+
+    # What such a state answers to, for type checkers: to them it is a class.
+    to: _To
+    from_: Callable[..., Transition]
+    enter: Callable[[Callable[..., Any]], Callable[..., Any]]
+    exit: Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **details: Any) -> Any:
         if not any(isinstance(base, _Nested) for base in bases):

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+import msgspec
+
 from perdure.errors import SchemeError
 from perdure.schemes.draft import Draft, DraftEdge, DraftState, refuse_parallel
 from perdure.schemes.envelope import all_of, only, texts
@@ -54,8 +56,7 @@ def of_transitions(config: Mapping[str, Any], where: str) -> Draft:
 
 
 def _with(edge: DraftEdge, before: tuple[str, ...], after: tuple[str, ...]) -> DraftEdge:
-    values = {field: getattr(edge, field) for field in edge.__struct_fields__}
-    return DraftEdge(**{**values, "before": (*before, *edge.before), "after": (*edge.after, *after)})
+    return msgspec.structs.replace(edge, before=(*before, *edge.before), after=(*edge.after, *after))
 
 
 def _text(given: Any) -> str:
@@ -114,9 +115,9 @@ def _edges(given: Any, names: list[str], prefix: str) -> Iterator[DraftEdge]:
     for missing in [key for key in ("trigger", "source", "dest") if key not in said]:
         raise SchemeError(f"{what} has no {missing}; write trigger, source and dest")
     source, dest = said["source"], said["dest"]
-    several = isinstance(source, list | tuple)
+    several: list[Any] = list(cast("list[Any]", source)) if isinstance(source, list | tuple) else [source]
     tops = [name for name in names if not any(name.startswith(other + _BETWEEN) for other in names)]
-    sources = tops if source == "*" else [prefix + _text(one) for one in (source if several else [source])]
+    sources = tops if source == "*" else [prefix + _text(one) for one in several]
     for one in sources:
         target = one if dest in ("=", None) else prefix + _text(dest)
         yield DraftEdge(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import operator
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import reduce
 from typing import Any
 from uuid import UUID
 
@@ -62,7 +60,7 @@ def _type(node: ast.expr, refuse: Callable[[], Any]) -> Any:
         case ast.Constant(value=None):
             return None
         case ast.BinOp(op=ast.BitOr()):
-            return reduce(operator.or_, [_type(node.left, refuse), _type(node.right, refuse)])
+            return _type(node.left, refuse) | _type(node.right, refuse)
         case ast.Subscript(value=ast.Name(id=name), slice=inside) if name in ("list", "dict", "set", "tuple"):
             parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
             return KNOWN[name][tuple(_type(part, refuse) for part in parts)]
