@@ -210,10 +210,9 @@ def _parameter(cls: type, name: str, hint: Any, place: str) -> Parameter:
     default: Any = getattr(cls, name, missing)
     fresh = False
     kind = type(default).__name__
-    if isinstance(default, dataclasses.Field):
-        factory, plain = _defaults(default)
-        fresh = factory is not dataclasses.MISSING
-        default = factory if fresh else plain
+    if _is_field(default):
+        fresh = default.default_factory is not dataclasses.MISSING
+        default = default.default_factory if fresh else default.default
         if default is dataclasses.MISSING:
             default = missing
     elif kind in ("list", "dict", "set"):
@@ -229,8 +228,8 @@ def _parameter(cls: type, name: str, hint: Any, place: str) -> Parameter:
     )
 
 
-def _defaults(field: dataclasses.Field[Any]) -> tuple[Any, Any]:
-    return field.default_factory, field.default
+def _is_field(default: object) -> bool:
+    return isinstance(default, dataclasses.Field)
 
 
 def _place(cls: type) -> str:

@@ -176,8 +176,13 @@ def _without_cancel(given: Any) -> list[Any]:
 
 
 def _each(given: Any) -> list[Any]:
-    several: list[Any] = [] if given is None else given if isinstance(given, list) else [given]
-    return several
+    if given is None:
+        return []
+    return list(given) if _is_list(given) else [given]
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, list)
 
 
 def _edges(name: str, given: Mapping[str, Any]) -> Iterator[DraftEdge]:
