@@ -190,7 +190,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parameters(self) -> dict[str, Any]:
         """As plain JSON, whatever the code says of them."""
-        return {name: value for name, value in _tree(self.input if self.stands is None else self.stands).items()}
+        return _tree(self.input if self.stands is None else self.stands)
 
 
 def status_of(status: Status, reason: Reason | None, run: int, at: At) -> ProcessStatus:

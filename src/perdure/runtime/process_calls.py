@@ -1,7 +1,7 @@
 """One process in memory: an instance of its class, and calls of what its scheme names.
 
-Functions of either colour: what they give is awaited where it must be. In a sync body nothing is, so that the coroutines
-here run to their end at once (``plain``).
+Functions of either colour: what they give is awaited where it must be. In a sync body nothing is, so that the
+coroutines here run to their end at once (``plain``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was found of an interrupted process, and what a decision makes of it. Pure: from values to values.
 
-Judged is the persisted state: that of the input, or of the latest ``STATE`` record of the run. What was under way is its
-latest ``MOVE``; a run without one has not begun, and is nobody's to decide about.
+Judged is the persisted state: that of the input, or of the latest ``STATE`` record of the run. What was under way is
+its latest ``MOVE``; a run without one has not begun, and is nobody's to decide about.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Facts(NamedTuple):
             return ""
         names = ", ".join(state.name for state in self.scheme.states)
         return (
-            f"it stands in state {self.at.state!r}, which the scheme {self.scheme.name!r} of this code does not have (it "
-            f"has: {names}). Deploy code that has it, or decide with RunFrom(one of these)"
+            f"it stands in state {self.at.state!r}, which the scheme {self.scheme.name!r} of this code does not have "
+            f"(it has: {names}). Deploy code that has it, or decide with RunFrom(one of these)"
         )
 
 
