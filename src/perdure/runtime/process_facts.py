@@ -74,8 +74,9 @@ class Facts(NamedTuple):
     @property
     def missing(self) -> str:
         """Why this scheme cannot go on with it; "" if it can."""
-        if not self.at.state or self.scheme.has(self.at.state):
-            return ""
+        go = self.at.go
+        if not self.at.state or self.scheme.has(self.at.state) or (go is not None and self.scheme.has(go.target)):
+            return ""  # or it is on its way into one that the scheme has
         names = ", ".join(state.name for state in self.scheme.states)
         return (
             f"it stands in state {self.at.state!r}, which the scheme {self.scheme.name!r} of this code does not have "

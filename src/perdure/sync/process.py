@@ -278,7 +278,7 @@ class ProcessHandle(Handle[T]):
 def _command(declaration: Declaration, name: str) -> Command[...]:
     found = getattr(declaration.cls, name, None)
     if isinstance(found, Command):
-        return cast("Command[...]", found)
+        return found
     made: Command[...] = Command(_nothing)
     made.name = name
     return made
