@@ -150,22 +150,22 @@ class Declared:
 
 
 async def test_actors_and_conditions_decide_who_may_what(app: App, database: str) -> None:
-    Vacation = Declared(app).Vacation
+    vacation = Declared(app).Vacation
     async with harness(app, database=database) as h:
-        p = await Vacation.options(id="v").start(author="ann", days=3)
+        p = await vacation.options(id="v").start(author="ann", days=3)
         await h.settle()
         assert (await names(p, "ann"), await names(p, "bob"), await names(p)) == (["submit"], [], ["submit"])
         with pytest.raises(NotAllowed, match="'bob' may not submit"):
-            await p.execute(Vacation.submit, actor="bob")
-        await p.execute(Vacation.submit, actor="ann")
+            await p.execute(vacation.submit, actor="bob")
+        await p.execute(vacation.submit, actor="ann")
         assert (await names(p, "ann"), await names(p, "bob")) == ([], ["approve"])
         with pytest.raises(NotAvailable, match="its condition does not hold"):
-            await p.execute(Vacation.approve(grade=3), actor="bob")
+            await p.execute(vacation.approve(grade=3), actor="bob")
         with pytest.raises(ProcessError, match="needs the parameter 'grade'"):
             await p.execute("approve", actor="bob")
-        await p.execute(Vacation.approve(grade=4, until=timedelta(days=1)), actor="bob")
+        await p.execute(vacation.approve(grade=4, until=timedelta(days=1)), actor="bob")
         assert (await p.parameters()).until == timedelta(days=1)
-        none = await Vacation.options(id="none").start(author="ann")
+        none = await vacation.options(id="none").start(author="ann")
         await h.settle()
         assert await names(none, "ann") == []
 

@@ -1,7 +1,7 @@
 """The scheme of the acceptance cases: each action writes to a ledger outside the database, then waits at a gate.
 
-    Draft --submit--> Check --auto--> Review --approve--> Booking --auto--> Done
-    Review --reject--> Draft      Review --2 s--> Escalated --approve--> Booking
+Draft --submit--> Check --auto--> Review --approve--> Booking --auto--> Done
+Review --reject--> Draft      Review --2 s--> Escalated --approve--> Booking
 """
 
 from __future__ import annotations
@@ -125,10 +125,11 @@ def _opened() -> asyncio.Event:
 
 async def moves(p: ProcessHandle[Any]) -> list[str]:
     """The history in short."""
-    return [
-        f"{step.source}>{step.target} {step.trigger}" if step.source != step.target else f"={step.target} {step.trigger}"
-        for step in await p.history()
-    ]
+    found: list[str] = []
+    for step in await p.history():
+        where = f"={step.target}" if step.source == step.target else f"{step.source}>{step.target}"
+        found.append(f"{where} {step.trigger}")
+    return found
 
 
 async def names(p: ProcessHandle[Any], actor: str | None = None) -> list[str]:

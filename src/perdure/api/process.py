@@ -175,9 +175,7 @@ class ProcessHandle(Handle[T]):
         if seen.process_status is ProcessStatus.RUNNING:
             go = seen.go
             what = "" if go is None else f": {go.name or go.trigger} from {seen.at.state or 'its start'}"
-            raise Busy(
-                f"process {self.id!r} is Running{what}; try again, or wait for it: handle.within(seconds)"
-            )
+            raise Busy(f"process {self.id!r} is Running{what}; try again, or wait for it: handle.within(seconds)")
         return seen
 
     async def _order(self, order: Ordered) -> Entry:
@@ -213,8 +211,8 @@ class ProcessHandle(Handle[T]):
                 raise decode_failure(entry.failure.encode())
             case "interrupted":
                 raise Interrupted(
-                    f"{what}its executor was lost while {order.name or order.kind!r} was carried out; it stands in state "
-                    f"{entry.source!r} ({entry.because or entry.status})"
+                    f"{what}its executor was lost while {order.name or order.kind!r} was carried out; it stands in "
+                    f"state {entry.source!r} ({entry.because or entry.status})"
                 )
             case _ if order.kind == "set" and "has no state" in entry.because:
                 raise StateNotFound(what + entry.because)
@@ -224,16 +222,12 @@ class ProcessHandle(Handle[T]):
     def _encoded_for(self, command: str, given: Mapping[str, object]) -> dict[str, msgspec.Raw]:
         declared = None if self._registered is None else self._registered.declaration.scheme.command(command)
         hints = {} if declared is None else {parameter.name: parameter.hint for parameter in declared.parameters}
-        return {
-            name: msgspec.Raw(Shape.of(hints.get(name, Any)).encode(value, name)) for name, value in given.items()
-        }
+        return {name: msgspec.Raw(Shape.of(hints.get(name, Any)).encode(value, name)) for name, value in given.items()}
 
     def _encoded(self, given: Mapping[str, object]) -> dict[str, msgspec.Raw]:
         fields = () if self._registered is None else self._registered.declaration.scheme.parameters
         hints = {parameter.name: parameter.hint for parameter in fields}
-        return {
-            name: msgspec.Raw(Shape.of(hints.get(name, Any)).encode(value, name)) for name, value in given.items()
-        }
+        return {name: msgspec.Raw(Shape.of(hints.get(name, Any)).encode(value, name)) for name, value in given.items()}
 
     # -- questions
 
@@ -305,7 +299,7 @@ class ProcessHandle(Handle[T]):
 def _command(declaration: Declaration, name: str) -> Command[...]:
     found = getattr(declaration.cls, name, None)
     if isinstance(found, Command):
-        return cast("Command[...]", found)
+        return found
     made: Command[...] = Command(_nothing)
     made.name = name
     return made

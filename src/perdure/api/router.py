@@ -286,7 +286,7 @@ class Router:
         max_deaths: int = 10,
         retain: Retain | None = None,
     ) -> Any:
-        """Declare a process over a class of ``perdure.process``: ``@app.process`` or ``@app.process(on_crash="resume")``.
+        """Declare a process over a class of ``perdure.process``: ``@app.process``, ``@app.process(on_crash="resume")``.
 
         ``on_crash``: what becomes of one that was Running when its executor died: ``status`` (the default), Error if a
         command or a timer leaves the state that is persisted, else Terminated; ``resume``: it goes on from its last
@@ -302,7 +302,8 @@ class Router:
         blocking = [fn for fn in declaration.functions if declaration.is_async(fn)]
         if blocking and not is_async:
             raise DefinitionError(
-                f"{blocking[0]} of process {declaration.scheme.name} ({declaration.place}) must be 'def' in perdure.sync"
+                f"{blocking[0]} of process {declaration.scheme.name} ({declaration.place}) must be 'def' in "
+                "perdure.sync"
             )
         args = args_of(declaration.scheme)
         definition = WorkflowDef(
@@ -320,7 +321,8 @@ class Router:
         )
         self._registry.add(definition)
         options = StartOptions(versioning=definition.versioning, queue=definition.queue)
-        workflow = Workflow[Any, Any](definition.name, self._homes, definition, definition.result, options, definition.fn)
+        shape = definition.result
+        workflow = Workflow[Any, Any](definition.name, self._homes, definition, shape, options, definition.fn)
         register(cls, Registered(declaration, workflow, args))
         return cls
 

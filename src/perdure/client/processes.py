@@ -10,7 +10,7 @@ import msgspec
 from perdure.client.line import Line
 from perdure.client.questions import ProcessOf
 from perdure.model.processes import HISTORY, ProcessStatus, Seen
-from perdure.model.records import Kind
+from perdure.model.records import Kind, Record
 from perdure.model.streams import StreamAsk
 from perdure.operations.look import not_found
 
@@ -42,9 +42,8 @@ async def _seen(line: Line, id: str, patiently: Any) -> Seen:
         if input is None:
             continue  # deleted meanwhile, or begun anew
         stands = moving = None
-        if row.status.open and row.owner is None and row.last_seq == 0:
-            history = []  # at rest: nothing is on record since
-        else:
+        history: list[Record] = []
+        if not row.status.open or row.owner is not None or row.last_seq:  # else at rest, and nothing is on record since
             history = (await patiently(line, line.store.histories, [row.key]))[row.key]
         for record in history:
             if record.kind is Kind.STATE:

@@ -190,7 +190,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parameters(self) -> dict[str, Any]:
         """As plain JSON, whatever the code says of them."""
-        return {name: value for name, value in _tree(self.input if self.stands is None else self.stands).items()}
+        return _tree(self.input if self.stands is None else self.stands)
 
 
 def status_of(status: Status, reason: Reason | None, run: int, at: At) -> ProcessStatus:
@@ -211,8 +211,10 @@ def status_of(status: Status, reason: Reason | None, run: int, at: At) -> Proces
 
 
 def _tree(data: bytes) -> dict[str, Any]:
-    tree: Any = msgspec.json.decode(data)
-    return {k: v for k, v in tree.items() if k not in (AT, "$args")} if isinstance(tree, dict) else {}
+    if data[:1] != b"{":
+        return {}
+    tree = msgspec.json.decode(data, type=dict[str, Any])
+    return {name: value for name, value in tree.items() if name not in (AT, "$args")}
 
 
 def at_of(data: bytes) -> At:

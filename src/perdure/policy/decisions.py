@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-
 _RESTS: Mapping[str, Literal["Idled", "Error", "Terminated"]] = {
     "Idled": "Idled", "Error": "Error", "Terminated": "Terminated",
 }  # fmt: skip

@@ -24,10 +24,10 @@ from perdure.model.states import Cause, Reason
 from perdure.model.writes import Hold, Unit
 from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import Answer, ask
-from perdure.runtime.effects import Case, Effect, Impossible, default_by, effect_of, plain_text, says_something
+from perdure.runtime.effects import Case, Effect, default_by, effect_of, plain_text, says_something
 from perdure.runtime.incidents import default_of, executor_in, incident_of, is_over_limit
+from perdure.runtime.process_facts import Impossible, facts_of
 from perdure.runtime.process_facts import default_of as process_default
-from perdure.runtime.process_facts import facts_of
 
 log = logging.getLogger("perdure")
 

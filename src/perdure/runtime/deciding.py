@@ -75,7 +75,7 @@ class Deciding(Turning):
         raise NotImplementedError
 
     def _process_failed(self, fault: Faulted) -> None:
-        """An action of a process has failed: policies first, then its status by the exits, and the error to the caller."""
+        """An action of a process has failed: policies, else its status by the exits and the error to the caller."""
         if self._asking:
             return
         if self.cancel_delivered:

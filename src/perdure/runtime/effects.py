@@ -105,7 +105,7 @@ def effect_of(host: Host, case: Case, answer: Answer) -> Effect:
 
 
 def _told(host: Host, case: Case, answer: Answer) -> tuple[Append, ...]:
-    """Who gave the order that a process was carrying out is told that nothing comes of it, where it is held or ended."""
+    """Who gave the order that a process was carrying out is told that nothing comes of it, if that is held or ended."""
     if case.facts is None or not isinstance(answer.decision, Hold | Terminate):
         return ()
     entry = interrupted(case.facts, host.line.clock.now(), answer.because)
@@ -127,7 +127,7 @@ def _of_process(host: Host, case: Case, facts: Facts, answer: Answer, data: byte
     because = answer.because or (f"{type(error).__name__}: {error}" if failure else "")
     why = Why(case.cause, host.line.clock.now(), because, answer.by_default, failure)
     settled = settle(facts, decision, why)
-    version = decision.version if isinstance(decision, RunFrom) and decision.version is not None else case.row.version
+    version = (decision.version if isinstance(decision, RunFrom) else None) or case.row.version
     change = next_run(host, case.row, facts, settled, case.cause, version)
     row = decided(host, case.incident, answer, cause=case.cause, owner=case.owner, data=data)
     return Effect(row, (), change, appends_of(host, settled.entries, "decision"))

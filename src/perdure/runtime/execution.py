@@ -397,10 +397,7 @@ class Execution:
             self._match_mail()  # what is there comes first, however late it is
             self.settle(op, Outcome.NONE, None)
 
-        over = wait.deadline is not None and wait.deadline <= self.line.clock.now()  # only a look at what is there
-        self.begin_wait(op, *([] if wait.deadline is None or over else [self.line.timers.at(wait.deadline, out_of_time)]))
-        if over:
-            self.line.loop.call_soon(out_of_time)
+        self.begin_wait(op, *wait.timers(self.line, out_of_time))
         if self.has_mail(wait.topic):
             self.line.loop.call_soon(self._match_mail)
 

@@ -1,8 +1,8 @@
 """The body of a process: it interprets the scheme, one burst for each run.
 
 States: what is it for? (mail, a timer, or what the input says) -> move (actions) -> stands there -> automatic exit?
--> next move, or the end of the burst. The end is a signal (``AtRest``): the next run begins at rest, in one unit with all
-that the burst has recorded.
+-> next move, or the end of the burst. The end is a signal (``ContinueAsNew``): the next run begins at rest, in one unit
+with all that the burst has recorded.
 
 Promises: a state is persisted when its actions have returned, never before; an order is taken with the record that
 begins its burst, and answered in the unit that ends it; what a failed action changed of the parameters is undone.
@@ -23,7 +23,6 @@ from perdure.model.processes import AT, HISTORY, ORDERS, START, Answer, At, Entr
 from perdure.model.records import Kind, Outcome, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Rest
-from perdure.runtime import streaming
 from perdure.runtime.context import body, parameters_of
 from perdure.runtime.process_calls import Instance, plain
 from perdure.runtime.process_facts import Facts
@@ -118,7 +117,7 @@ class Burst:
         return now
 
     async def run(self) -> dict[str, Any]:
-        """The whole burst; its value where it ends in a final state, else it ends with ``AtRest``."""
+        """The whole burst; its value where it ends in a final state, else it continues as new."""
         if self.at.go is not None:
             return await self._burst(self.at.go)
         timeout: int | None = 0
@@ -157,7 +156,7 @@ class Burst:
             self.at = msgspec.structs.replace(self.at, status="Error", because=because)
         if taken is not None:
             return await self._burst(self._along(taken, "timer", late=self.now - due))
-        self._rest(self.at)  # nothing comes of this firing
+        return self._rest(self.at)  # nothing comes of this firing
 
     def _along(self, edge: Transition, trigger: Any, **more: Any) -> Go:
         place = self.scheme.exits(edge.source).index(edge)
@@ -233,7 +232,8 @@ class Burst:
             self._refuse(order, "failed", f"{type(error).__name__}: {error}", failure=encode_failure(error).decode())
         if not allowed:
             self._refuse(order, "not_allowed", f"{order.actor!r} may not {order.name} in state {self.at.state!r}")
-        self._refuse(order, "not_available", f"{order.name!r}: its condition does not hold in state {self.at.state!r}")
+        because = f"{order.name!r}: its condition does not hold in state {self.at.state!r}"
+        return self._refuse(order, "not_available", because)
 
     def _refuse(self, order: Order, answer: Answer, because: str, failure: str = "") -> NoReturn:
         """Nothing has changed, and whoever ordered is told why."""

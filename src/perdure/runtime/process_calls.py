@@ -1,7 +1,7 @@
 """One process in memory: an instance of its class, and calls of what its scheme names.
 
-Functions of either colour: what they give is awaited where it must be. In a sync body nothing is, so that the coroutines
-here run to their end at once (``plain``).
+Functions of either colour: what they give is awaited where it must be. In a sync body nothing is, so that the
+coroutines here run to their end at once (``plain``).
 """
 
 from __future__ import annotations
@@ -49,15 +49,17 @@ class Instance:
 
     def copy(self) -> dict[str, Any]:
         """All that it holds now, to be put back."""
+        held: dict[str, Any] = vars(self.object)
         try:
-            return copy.deepcopy(vars(self.object))
+            return copy.deepcopy(held)
         except Exception:  # what cannot be copied is shared
-            return dict(vars(self.object))
+            return dict(held)
 
     def put_back(self, held: Mapping[str, Any]) -> None:
         """Let it hold what it held."""
-        vars(self.object).clear()
-        vars(self.object).update(held)
+        holds: dict[str, Any] = vars(self.object)
+        holds.clear()
+        holds.update(held)
 
     async def call(self, name: str, offered: Offered) -> Any:
         """Call one of its functions with what that asks for."""

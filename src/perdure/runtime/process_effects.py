@@ -27,7 +27,8 @@ class Host(Protocol):
 def next_run(host: Host, row: WorkflowRow, facts: Facts, settled: Settled, cause: Cause, version: str) -> Continue:
     """The change with which the run ends, and the next begins as was settled."""
     at = settled.at
-    stands = standing(at, attributes_of(row.attributes, at), Rest(attempts=_deaths(row, facts, at), problem=_problem(at, cause)))
+    rest = Rest(attempts=_deaths(row, facts, at), problem=_problem(at, cause))
+    stands = standing(at, attributes_of(row.attributes, at), rest)
     line = host.line
     start = Start(
         id=row.id, run=row.run + 1, lineage=line.new_token(), name=row.name, version=version,

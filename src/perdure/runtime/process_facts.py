@@ -1,7 +1,7 @@
 """What was found of an interrupted process, and what a decision makes of it. Pure: from values to values.
 
-Judged is the persisted state: that of the input, or of the latest ``STATE`` record of the run. What was under way is its
-latest ``MOVE``; a run without one has not begun, and is nobody's to decide about.
+Judged is the persisted state: that of the input, or of the latest ``STATE`` record of the run. What was under way is
+its latest ``MOVE``; a run without one has not begun, and is nobody's to decide about.
 """
 
 from __future__ import annotations
@@ -74,12 +74,13 @@ class Facts(NamedTuple):
     @property
     def missing(self) -> str:
         """Why this scheme cannot go on with it; "" if it can."""
-        if not self.at.state or self.scheme.has(self.at.state):
-            return ""
+        go = self.at.go
+        if not self.at.state or self.scheme.has(self.at.state) or (go is not None and self.scheme.has(go.target)):
+            return ""  # or it is on its way into one that the scheme has
         names = ", ".join(state.name for state in self.scheme.states)
         return (
-            f"it stands in state {self.at.state!r}, which the scheme {self.scheme.name!r} of this code does not have (it "
-            f"has: {names}). Deploy code that has it, or decide with RunFrom(one of these)"
+            f"it stands in state {self.at.state!r}, which the scheme {self.scheme.name!r} of this code does not have "
+            f"(it has: {names}). Deploy code that has it, or decide with RunFrom(one of these)"
         )
 
 

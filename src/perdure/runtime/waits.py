@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from perdure.client.line import Line
 from perdure.client.questions import EventOf, StartOrder
+from perdure.client.timers import Timer
 from perdure.model.states import Status
 from perdure.model.streams import StreamAsk
 from perdure.model.writes import Rest
@@ -35,6 +38,15 @@ class RecvWait:
     def __init__(self, topic: str, deadline: int | None) -> None:
         self.topic = topic
         self.deadline = deadline
+
+    def timers(self, line: Line, out_of_time: Callable[[], None]) -> list[Timer]:
+        """What calls ``out_of_time``: where it is over already, which is a mere look at what is there, the loop."""
+        if self.deadline is None:
+            return []
+        if self.deadline > line.clock.now():
+            return [line.timers.at(self.deadline, out_of_time)]
+        line.loop.call_soon(out_of_time)
+        return []
 
 
 class EventWait:
