@@ -8,9 +8,11 @@ Each state but Escalated has an action on entry; what an action does is none of 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import statemachine as theirs
+import yaml
 
 from perdure.schemes.declared import Declared
 from perdure.schemes.draft import Draft
@@ -44,6 +46,7 @@ class Actions:
 
 class _Actions(Actions, Declared):
     ledger: list[str]
+    lets: bool = True
 
 
 class InPython(_Actions, name="S"):
@@ -58,7 +61,7 @@ class InPython(_Actions, name="S"):
     submit = Draft.to(Check)
     checked = Check.to(Review, auto=True)
     approve = Review.to(Booking, by="ledger") | Escalated.to(Booking, by="ledger")
-    booked = Booking.to(Done, auto=True)
+    booked = Booking.to(Done, auto=True, cond="lets")
     reject = Review.to(Draft, reverse=True)
     overdue = Review.to(Escalated, after=2)
 
@@ -80,7 +83,7 @@ states:
       - {event: reject, target: Draft, reverse: true}
       - {event: overdue, target: Escalated}
   Booking:
-    transitions: [{target: Done}]
+    transitions: [{target: Done, cond: lets}]
   Escalated:
     transitions: [{event: approve, target: Booking, by: ledger}]
   Done: {final: true}
@@ -97,7 +100,7 @@ SCXML = """
     <transition event="reject" target="Draft" p:reverse="true"/>
     <transition event="overdue" target="Escalated"/>
   </state>
-  <state id="Booking"><transition target="Done"/></state>
+  <state id="Booking"><transition target="Done" cond="lets"/></state>
   <state id="Escalated"><transition event="approve" target="Booking" p:by="ledger"/></state>
   <final id="Done"/>
 </scxml>
@@ -111,7 +114,7 @@ TRANSITIONS: dict[str, Any] = {
         {"trigger": "submit", "source": "Draft", "dest": "Check"},
         {"trigger": "checked", "source": "Check", "dest": "Review"},
         {"trigger": "approve", "source": ["Review", "Escalated"], "dest": "Booking"},
-        ["booked", "Booking", "Done"],
+        ["booked", "Booking", "Done", "lets"],
         ["reject", "Review", "Draft"],
         ["overdue", "Review", "Escalated"],
     ],
@@ -120,6 +123,8 @@ TRANSITIONS: dict[str, Any] = {
 
 class Chart(theirs.StateChart):
     """A class of python-statemachine, which runs there too."""
+
+    lets: bool = True
 
     Draft = theirs.State(initial=True)
     Check = theirs.State()
@@ -130,7 +135,7 @@ class Chart(theirs.StateChart):
     submit = Draft.to(Check)
     Check.to(Review)
     approve = Review.to(Booking) | Escalated.to(Booking)
-    Booking.to(Done)
+    Booking.to(Done, cond="lets")
     reject = Review.to(Draft)
     overdue = Review.to(Escalated)
 
@@ -142,11 +147,21 @@ def of_text(tmp_path: Any, name: str, text: str) -> Draft:
     return read(path)
 
 
+def drafts(tmp_path: Any) -> dict[str, Draft]:
+    """S as it is read from everywhere but a class of ours."""
+    says: Any = {"settable": ["Draft", "Review"], "timers": {"overdue": "2s"}}
+    says["commands"] = {"approve": {"by": "ledger"}, "reject": {"reverse": True}}
+    return {
+        "yaml": of_text(tmp_path, "s.yaml", YAML),
+        "json": of_text(tmp_path, "s.json", json.dumps(yaml.safe_load(YAML))),
+        "scxml": of_text(tmp_path, "s.scxml", SCXML),
+        "transitions": read(TRANSITIONS, auto=["checked", "booked"], **says),
+        "python-statemachine": read(Chart, **says),
+    }
+
+
 def classes(tmp_path: Any) -> dict[str, type[Declared]]:
     """S in every notation, as a class with the same functions."""
-    import json
-
-    import yaml
 
     def taken(scheme: Draft) -> type[Declared]:
         class FromElsewhere(_Actions, scheme=scheme, name="S"):
@@ -154,13 +169,4 @@ def classes(tmp_path: Any) -> dict[str, type[Declared]]:
 
         return FromElsewhere
 
-    says: Any = {"settable": ["Draft", "Review"], "timers": {"overdue": "2s"}}
-    says["commands"] = {"approve": {"by": "ledger"}, "reject": {"reverse": True}}
-    return {
-        "python": InPython,
-        "yaml": taken(of_text(tmp_path, "s.yaml", YAML)),
-        "json": taken(of_text(tmp_path, "s.json", json.dumps(yaml.safe_load(YAML)))),
-        "scxml": taken(of_text(tmp_path, "s.scxml", SCXML)),
-        "transitions": taken(read(TRANSITIONS, auto=["checked", "booked"], **says)),
-        "python-statemachine": taken(read(Chart, **says)),
-    }
+    return {"python": InPython, **{name: taken(scheme) for name, scheme in drafts(tmp_path).items()}}
