@@ -10,6 +10,7 @@ import msgspec
 
 from perdure.api.handle import Handle
 from perdure.api.options import Options, check_id
+from perdure.api.registered import Registered
 from perdure.api.workflow import Workflow
 from perdure.client.questions import DeleteOf, ProcessOf, SendTo, TerminateOf
 from perdure.errors import (
@@ -48,7 +49,7 @@ from perdure.schemes.reading import read
 from perdure.schemes.svg import svg
 from perdure.serde.codec import seal
 from perdure.serde.failures import decode_failure
-from perdure.serde.values import ArgsShape, Shape
+from perdure.serde.values import Shape
 
 __all__ = [
     "Command",
@@ -71,16 +72,6 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 JSON = Shape.of(Any)
-
-
-class Registered:
-    """What ``@app.process`` made of a class: the workflow that runs it."""
-
-    def __init__(self, declaration: Declaration, workflow: Workflow[..., Any], args: ArgsShape) -> None:
-        self.declaration = declaration
-        self.workflow = workflow
-        self.args = args
-        self.name = workflow.name
 
 
 class ProcessHandle(Handle[T]):
@@ -366,8 +357,3 @@ def _registered(cls: Any) -> Registered:
     if isinstance(found, Registered):
         return found
     raise NotOpen(f"{cls.__qualname__} belongs to no app: write @app.process above the class")
-
-
-def register(cls: Any, registered: Registered) -> None:
-    """Let a class know its workflow."""
-    cls.__registered__ = registered

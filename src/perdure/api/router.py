@@ -10,8 +10,8 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.policies import Asked, declare
-from perdure.api.process import Registered, register
 from perdure.api.queue import Queue, check_queue, limits_of
+from perdure.api.registered import Registered, register
 from perdure.api.resource import Resource
 from perdure.api.schedule import W, declared
 from perdure.api.step import Step, StepDecorator, check_retry, check_step

@@ -39,27 +39,40 @@ from perdure.runtime.face import Home
 from perdure.runtime.process_body import ENTRY
 from perdure.runtime.process_calls import Instance
 from perdure.schemes.declaration import Declaration
-from perdure.schemes.declared import Declared
-from perdure.schemes.grammar import Command, Order, State, Transition
+from perdure.schemes.declared import Declared, Temporary
+from perdure.schemes.drawn import counted
+from perdure.schemes.grammar import Command, HistoryState, Order, State, Transition
+from perdure.schemes.mermaid import mermaid
+from perdure.schemes.reading import read
+from perdure.schemes.svg import svg
 from perdure.serde.codec import seal
 from perdure.serde.failures import decode_failure
-from perdure.serde.values import ArgsShape, Shape
+from perdure.serde.values import Shape
 from perdure.sync.handle import Handle
+from perdure.sync.registered import Registered
 from perdure.sync.workflow import Workflow
+
+__all__ = [
+    "Command",
+    "HistoryState",
+    "Order",
+    "Process",
+    "ProcessHandle",
+    "ProcessStarter",
+    "ProcessStatus",
+    "ProcessStep",
+    "State",
+    "Temporary",
+    "Transition",
+    "counted",
+    "mermaid",
+    "read",
+    "svg",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 JSON = Shape.of(Any)
-
-
-class Registered:
-    """What ``@app.process`` made of a class: the workflow that runs it."""
-
-    def __init__(self, declaration: Declaration, workflow: Workflow[..., Any], args: ArgsShape) -> None:
-        self.declaration = declaration
-        self.workflow = workflow
-        self.args = args
-        self.name = workflow.name
 
 
 class ProcessHandle(Handle[T]):
@@ -345,8 +358,3 @@ def _registered(cls: Any) -> Registered:
     if isinstance(found, Registered):
         return found
     raise NotOpen(f"{cls.__qualname__} belongs to no app: write @app.process above the class")
-
-
-def register(cls: Any, registered: Registered) -> None:
-    """Let a class know its workflow."""
-    cls.__registered__ = registered

@@ -27,7 +27,7 @@ from perdure.runtime.process_body import args_of, body_of
 from perdure.schemes.declared import Declared, declaration_of
 from perdure.serde.hints import call_hints
 from perdure.serde.values import ArgsShape, Shape
-from perdure.sync.process import Registered, register
+from perdure.sync.registered import Registered, register
 from perdure.sync.schedule import W, declared
 from perdure.sync.step import Step, StepDecorator, check_retry, check_step
 from perdure.sync.transaction import transaction_of
