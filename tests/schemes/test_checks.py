@@ -339,7 +339,7 @@ def test_everything_is_said_at_once() -> None:
             lost = State()
             go = a.to(b, by="bos", cond="redy")
 
-    assert len(refused.value.problems) == 4
+    assert len(refused.value.problems) == 3
     assert all(f"\n  - {problem}" in str(refused.value) for problem in refused.value.problems)
     assert "test_checks.py:" in str(refused.value)
 

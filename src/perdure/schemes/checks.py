@@ -127,14 +127,15 @@ def _of_edge(edge: DraftEdge, names: list[str], finals: set[str]) -> Iterator[st
 
 def of_scheme(scheme: Scheme) -> list[str]:
     """What can never be reached or taken, and what would never end."""
-    problems = [*_unreachable(scheme), *_dead_ends(scheme)]
+    problems = list(_stranded(scheme))
     for state in scheme.states:
         problems += _ambiguous(scheme, state)
     problems += _endless(scheme)
     return problems
 
 
-def _unreachable(scheme: Scheme) -> Iterator[str]:
+def _reached(scheme: Scheme) -> set[str]:
+    """States that a process can come to stand in."""
     seen: set[str] = set()
     todo = [scheme.initial, *(state.name for state in scheme.states if state.settable)]
     targets: dict[str, list[str]] = {state.name: [h.to for h in state.on_error if h.to] for state in scheme.states}
@@ -145,17 +146,18 @@ def _unreachable(scheme: Scheme) -> Iterator[str]:
         if name not in seen:
             seen.add(name)
             todo += targets[name]
+    return seen
+
+
+def _stranded(scheme: Scheme) -> Iterator[str]:
+    reached = _reached(scheme)
     for state in scheme.states:
-        if state.name not in seen:
+        if state.name not in reached:
             yield (
                 f"nothing reaches the state {state.name!r}; add a transition to it, or mark it settable=True if people "
                 "set it by hand"
             )
-
-
-def _dead_ends(scheme: Scheme) -> Iterator[str]:
-    for state in scheme.states:
-        if not state.final and not state.settable and not scheme.exits(state.name):
+        elif not state.final and not state.settable and not scheme.exits(state.name):
             yield (
                 f"nothing leaves the state {state.name!r} and it is not final; mark it final=True, or add a transition "
                 "(settable=True if people are to take the process out of it by hand)"
