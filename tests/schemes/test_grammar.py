@@ -113,6 +113,7 @@ def test_an_order_is_a_command_with_parameters() -> None:
     assert (order.name, order.parameters) == ("approve", {"comment": "ok", "rush": True})
     assert repr(order) == "approve(comment='ok', rush=True)"
     assert Vacation.approve().parameters == {}
+    assert Vacation.approve.parameters == Vacation.__perdure__.scheme.commands[-1].parameters
     assert (Vacation.submit.name, Vacation.approve.name, Vacation.draft.name) == ("submit", "approve", "draft")
     with pytest.raises(TypeError, match="the command approve: got an unexpected keyword argument 'komment'"):
         Vacation.approve(komment="ok")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

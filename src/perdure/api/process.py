@@ -43,6 +43,7 @@ from perdure.runtime.process_calls import Instance
 from perdure.schemes.declaration import Declaration
 from perdure.schemes.declared import Declared, Temporary
 from perdure.schemes.drawn import counted
+from perdure.schemes.form import Parameter
 from perdure.schemes.grammar import Command, HistoryState, Order, State, Transition
 from perdure.schemes.mermaid import mermaid
 from perdure.schemes.reading import read
@@ -55,6 +56,7 @@ __all__ = [
     "Command",
     "HistoryState",
     "Order",
+    "Parameter",
     "Process",
     "ProcessHandle",
     "ProcessStarter",
@@ -288,16 +290,9 @@ class ProcessHandle(Handle[T]):
 
 
 def _command(declaration: Declaration, name: str) -> Command[...]:
-    found = getattr(declaration.cls, name, None)
-    if isinstance(found, Command):
-        return found
-    made: Command[...] = Command(_nothing)
-    made.name = name
-    return made
-
-
-def _nothing(self: object) -> None:
-    """The action of a command that has none."""
+    declared = declaration.scheme.command(name)
+    assert declared is not None, name  # it was found in that scheme
+    return Command[...].of(declared)
 
 
 class ProcessStarter(Generic[P, T]):

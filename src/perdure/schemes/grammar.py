@@ -26,7 +26,7 @@ from perdure.model.durations import Duration, to_us
 from perdure.schemes import calling
 from perdure.schemes.draft import DraftEdge, DraftState, refuse_history, refuse_parallel
 from perdure.schemes.form import Command as FormCommand
-from perdure.schemes.form import Handler, Timer
+from perdure.schemes.form import Handler, Parameter, Timer
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,7 +77,7 @@ class Command(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Order:
         """The order to execute it with these parameters. Raises ``TypeError`` if they do not fit."""
         try:
-            bound = inspect.Signature(list(self._parameters())).bind(*args, **kwargs)
+            bound = inspect.Signature(list(self._signature())).bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"the command {self.name}: {error}") from None
         return Order(self.name, bound.arguments)
@@ -87,7 +87,12 @@ class Command(Generic[P]):
             raise TypeError(f"the command {self.name} has no transitions of its own to add to")
         return self.transition | other
 
-    def _parameters(self) -> Iterator[inspect.Parameter]:
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What it takes: name, type, whether it is required, default. For a form that asks for them."""
+        return calling.signature_of(self.action) if self._declared is None else self._declared.parameters
+
+    def _signature(self) -> Iterator[inspect.Parameter]:
         if self._declared is None:
             for parameter in calling.asked(self.action):
                 if parameter.name not in calling.OFFERED:
