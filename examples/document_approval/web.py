@@ -2,8 +2,8 @@
 
     python -m examples.document_approval.web
 
-Who you are is what you say (``/as/eve``): a demonstration has no passwords. No page knows the scheme: what can be done, by
-whom and with which parameters, is asked of the process.
+Who you are is what you say (``/as/eve``): a demonstration has no passwords. No page knows the scheme: what can be done,
+by whom and with which parameters, is asked of the process.
 """
 
 from __future__ import annotations
@@ -20,18 +20,24 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>{{ title }}</title>
 <style>
   body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#0f172a}
   form{margin:.5rem 0} input,textarea{font:inherit;padding:.3rem;width:24rem} textarea{height:6rem;display:block}
-  button{font:inherit;padding:.3rem 1rem} table{border-collapse:collapse} td,th{padding:.2rem .8rem .2rem 0;text-align:left}
+  button{font:inherit;padding:.3rem 1rem} table{border-collapse:collapse}
+  td,th{padding:.2rem .8rem .2rem 0;text-align:left}
   .picture svg{max-width:100%;height:auto} .wrong{color:#b91c1c}
 </style>
-<p>You are <b>{{ me }}</b>. Be {% for who in people %}<a href="/as/{{ who }}">{{ who }}</a> {% endfor %}· <a href="/">all</a></p>
+<p>You are <b>{{ me }}</b>.
+Be {% for who in people %}<a href="/as/{{ who }}">{{ who }}</a> {% endfor %}· <a href="/">all</a></p>
 <h1>{{ title }}</h1>
 {% block body %}{% endblock %}"""
 
 DESK = PAGE.replace(
     "{% block body %}{% endblock %}",
     """
-<ul>{% for one in documents %}<li><a href="/documents/{{ one.id }}">{{ one.id }}</a> {{ one.status }}</li>{% endfor %}</ul>
-<form method="post" action="/documents"><input name="title" placeholder="title" required> <button>begin</button></form>""",
+<ul>{% for one in documents %}
+  <li><a href="/documents/{{ one.id }}">{{ one.id }}</a> {{ one.status }}</li>
+{% endfor %}</ul>
+<form method="post" action="/documents">
+  <input name="title" placeholder="title" required> <button>begin</button>
+</form>""",
 )
 
 DOCUMENT = PAGE.replace(
@@ -46,12 +52,13 @@ DOCUMENT = PAGE.replace(
 {% for command in commands %}
 <form method="post" action="/documents/{{ id }}/{{ command.name }}">
   {% for parameter in command.parameters %}
-  <textarea name="{{ parameter.name }}" placeholder="{{ parameter.name }}" {{ "required" if parameter.required }}></textarea>
+  <textarea name="{{ parameter.name }}" placeholder="{{ parameter.name }}"
+    {{ "required" if parameter.required }}></textarea>
   {% endfor %}<button>{{ command.name.replace("_", " ") }}</button>
 </form>{% endfor %}
 <table><tr><th>when<th>what<th>who<th>from<th>to</tr>
-{% for step in history %}<tr><td>{{ step.at.strftime("%F %T") }}<td>{{ step.name or step.trigger }}<td>{{ step.actor or "" }}
-<td>{{ step.source }}<td>{{ step.target }}</tr>{% endfor %}</table>""",
+{% for step in history %}<tr><td>{{ step.at.strftime("%F %T") }}<td>{{ step.name or step.trigger }}
+<td>{{ step.actor or "" }}<td>{{ step.source }}<td>{{ step.target }}</tr>{% endfor %}</table>""",
 )
 
 
@@ -88,12 +95,15 @@ def create_app() -> Flask:
             it, state, status, history = document.parameters(), document.state(), document.status(), document.history()
         except WorkflowNotFound:
             abort(404)
-        picture = svg(Document, current=state or None, counts=counted(history))
         return render_template_string(
             DOCUMENT,
             **common(it.title),
-            **{"id": key, "it": it, "status": status, "history": history, "wrong": wrong},
-            picture=Markup(picture),  # ours, and escaped
+            id=key,
+            it=it,
+            status=status,
+            history=history,
+            wrong=wrong,
+            picture=Markup(svg(Document, current=state or None, counts=counted(history))),  # it escapes what it shows
             commands=[] if status is ProcessStatus.RUNNING else document.commands(actor=me()),
         )
 

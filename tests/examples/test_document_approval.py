@@ -96,7 +96,7 @@ def test_what_is_not_there(browser: FlaskClient) -> None:
 async def test_who_approved_need_not_do_so_again_after_a_crash(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed while it is being published: by default it would be back in review, in Error; the policy says otherwise."""
+    """Killed while it is being published: by default it is back in review, in Error; the policy says otherwise."""
     monkeypatch.setattr(process, "OUT", tmp_path / "published")
     begun, go_on = threading.Event(), threading.Event()
     writes = process.Path.write_text

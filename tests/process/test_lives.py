@@ -6,15 +6,15 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-import perdure.sync
 import pytest
-from perdure.sync.process import Process as SyncProcess
 
+import perdure.sync
 from perdure import App
 from perdure.api.process import Process
 from perdure.errors import ConfigError
 from perdure.recovery import Decision, Default, Incident, RunFrom
 from perdure.schemes.grammar import State
+from perdure.sync.process import Process as SyncProcess
 from tests.process.world import World, moves, names
 from tests.runtime.support import crash, executor, row, until
 
@@ -99,7 +99,7 @@ async def test_in_single_mode_a_restart_changes_what_was_running_alone(database:
 
 
 async def test_by_hand_alone_a_plan_says_what_recovery_then_does(database: str) -> None:
-    from perdure.runtime.plan import plan  # noqa: PLC0415
+    from perdure.runtime.plan import plan
 
     app = App("hr", database=database)
     world = World(app)
