@@ -19,6 +19,7 @@ from perdure.model.schedules import Spec
 from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
 from perdure.policy.rules import Policy
+from perdure.schemes.declaration import Declaration
 from perdure.serde.codec import Codec
 from perdure.serde.values import ArgsShape, Shape
 
@@ -69,6 +70,7 @@ class WorkflowDef(msgspec.Struct, frozen=True, eq=False):
     versioning: Versioning = Versioning.UNDECLARED
     queue: str | None = None
     retention: Retention | None = None  # how long it is kept after its end; None: as the app says
+    process: Declaration | None = None  # of a process: what its body interprets
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` naming the workflow if a call does not fit it."""

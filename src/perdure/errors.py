@@ -5,6 +5,7 @@
         ├── ConfigError              a setting, URL or file that cannot work            (fix it, start again)
         │   └── QueryError           a query that cannot be read, with the place in it
         ├── DefinitionError          a workflow or step declared wrongly                 (fix the code)
+        │   └── SchemeError          a process' scheme that cannot be run, with all that is wrong
         ├── NotOpen                  the app is not open                                 (open it first)
         ├── Misuse                   a call in the wrong place
         │   ├── WrongFace            perdure called where perdure.sync belongs, or back
@@ -18,6 +19,12 @@
         ├── WorkflowStranded         no live executor runs the version that a workflow's history needs
         ├── WorkflowRefused          what was ordered of a workflow is not possible as it stands
         ├── StepNotFound             a history has no such step, or several of that name
+        ├── StateNotFound            a process' scheme has no state of that name
+        ├── ProcessError             what was ordered of a process was not done
+        │   ├── Busy                 it is Running, or somebody was quicker                (try again)
+        │   ├── NotAvailable         no such command in this state
+        │   ├── NotAllowed           not for this actor
+        │   └── Interrupted          its executor died meanwhile
         ├── ExecutorNotFound         no executor of that name or id
         ├── ScheduleNotFound         the app has no schedule of that name
         ├── ScheduleConflict         a schedule is in the way: its name, its workflow that runs, or the code
@@ -80,6 +87,18 @@ class DefinitionError(PerdureError):
     """A workflow, step, resource or router is declared in a way that cannot be durable."""
 
 
+class SchemeError(DefinitionError):
+    """A scheme cannot be run or read as it is written.
+
+    Attributes:
+        problems: all that was found, each with what to do.
+    """
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
+
+
 class NotOpen(PerdureError):
     """The app is not open, so there is no database to speak to."""
 
@@ -134,6 +153,30 @@ class WorkflowRefused(PerdureError):
 
 class StepNotFound(PerdureError):
     """A history has no step of that name, path or number, or several of that name."""
+
+
+class StateNotFound(PerdureError):
+    """A process' scheme has no state of that name; the message lists those it has."""
+
+
+class ProcessError(PerdureError):
+    """What was ordered of a process was not done; it stands where it stood."""
+
+
+class Busy(ProcessError):
+    """The process is Running, or moved while the order was on its way."""
+
+
+class NotAvailable(ProcessError):
+    """The process has no such command in the state it stands in, or its condition does not hold."""
+
+
+class NotAllowed(ProcessError):
+    """The actor may not give this command now."""
+
+
+class Interrupted(ProcessError):
+    """The executor died while the order was being carried out; the process was put back to its last state."""
 
 
 class ExecutorNotFound(PerdureError):

@@ -18,6 +18,7 @@ from perdure.policy.decisions import (
     Rerun,
     Resume,
     RunFrom,
+    SetStatus,
     Skip,
     Terminate,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Restorer",
     "Resume",
     "RunFrom",
+    "SetStatus",
     "Skip",
     "Terminate",
 ]

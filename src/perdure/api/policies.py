@@ -45,6 +45,7 @@ def declare(fn: Any, target: object, on: Collection[str], order: int, scope: Con
 def _target(target: object) -> str | None:
     if target is None or isinstance(target, str):
         return target
+    target = getattr(target, "__registered__", target)  # of a process
     name = getattr(target, "name", None)
     if not isinstance(name, str):
         raise DefinitionError(f"recovery_policy({target!r}): give a workflow, its name, or nothing for all")

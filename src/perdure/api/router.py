@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 from perdure.api.keys import check_name
 from perdure.api.policies import Asked, declare
 from perdure.api.queue import Queue, check_queue, limits_of
+from perdure.api.registered import Registered, register
 from perdure.api.resource import Resource
 from perdure.api.schedule import W, declared
 from perdure.api.step import Step, StepDecorator, check_retry, check_step
@@ -26,6 +27,8 @@ from perdure.model.states import Versioning
 from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
+from perdure.runtime.process_body import args_of, body_of
+from perdure.schemes.declared import Declared, declaration_of
 from perdure.serde.hints import call_hints
 from perdure.serde.values import ArgsShape, Shape
 
@@ -33,6 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S")
+D = TypeVar("D", bound=Declared)
 
 
 class Router:
@@ -253,6 +257,74 @@ class Router:
                 f"workflow {fn.__qualname__} ({place}) must be {here!r} in {face}; "
                 f"write it so, or import App from {other}: the body has the colour of its face"
             )
+
+    # -- processes
+
+    @overload
+    def process(self, cls: type[D], /) -> type[D]: ...
+    @overload
+    def process(
+        self,
+        /,
+        *,
+        name: str | None = ...,
+        on_crash: Literal["status", "resume"] | None = ...,
+        versioning: Literal["pinned", "auto_upgrade"] | None = ...,
+        queue: Queue | str | None = ...,
+        max_deaths: int = ...,
+        retain: Retain | None = ...,
+    ) -> Callable[[type[D]], type[D]]: ...
+    def process(
+        self,
+        cls: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        on_crash: Literal["status", "resume"] | None = None,
+        versioning: Literal["pinned", "auto_upgrade"] | None = None,
+        queue: Queue | str | None = None,
+        max_deaths: int = 10,
+        retain: Retain | None = None,
+    ) -> Any:
+        """Declare a process over a class of ``perdure.process``: ``@app.process``, ``@app.process(on_crash="resume")``.
+
+        ``on_crash``: what becomes of one that was Running when its executor died: ``status`` (the default), Error if a
+        command or a timer leaves the state that is persisted, else Terminated; ``resume``: it goes on from its last
+        recorded step. The others as of ``@app.workflow``. Raises ``DefinitionError``.
+        """
+        if cls is None:
+            return partial(
+                self.process, name=name, on_crash=on_crash, versioning=versioning, queue=queue, max_deaths=max_deaths,
+                retain=retain,
+            )  # fmt: skip
+        declaration = declaration_of(cls).named(name=self._named(name, cls), on_crash=on_crash)
+        is_async = aface.FACE == "perdure"
+        blocking = [fn for fn in declaration.functions if declaration.is_async(fn)]
+        if blocking and not is_async:
+            raise DefinitionError(
+                f"{blocking[0]} of process {declaration.scheme.name} ({declaration.place}) must be 'def' in "
+                "perdure.sync"
+            )
+        args = args_of(declaration.scheme)
+        definition = WorkflowDef(
+            name=declaration.scheme.name,
+            fn=body_of(declaration, args, is_async=is_async),
+            is_async=is_async,
+            args=args,
+            result=Shape.of(dict[str, Any]),
+            place=declaration.place,
+            max_deaths=max_deaths,
+            versioning=Versioning(versioning or "undeclared"),
+            queue=None if queue is None else check_queue(queue.name if isinstance(queue, Queue) else queue),
+            retention=None if retain is None else read_retention(retain),
+            process=declaration,
+        )
+        self._registry.add(definition)
+        options = StartOptions(versioning=definition.versioning, queue=definition.queue)
+        shape = definition.result
+        workflow = Workflow[Any, Any](definition.name, self._homes, definition, shape, options, definition.fn)
+        register(cls, Registered(declaration, workflow, args))
+        return cls
 
     # -- schedules
 

@@ -117,6 +117,17 @@ class ProblemsOf(msgspec.Struct, frozen=True):
     id: str
 
 
+class ProcessOf(msgspec.Struct, frozen=True):
+    """Read where a process stands; wait up to ``rest`` (microseconds) while it is Running.
+
+    ``since``: with lines of its history from that one on, so many as there are or as one page takes.
+    """
+
+    id: str
+    rest: int = 0
+    since: int | None = None
+
+
 class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):
     """Let a workflow go on: the answer is the status it then has. Only outside workflows, as the next four."""
 
@@ -202,7 +213,7 @@ class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Move = ResumeOf | RestartOf | ForkOf | PauseOf | UnpauseOf | Command
-Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | Move
+Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | ProcessOf | Move
 
 
 def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from perdure.client import moves, once, streams
+from perdure.client import moves, once, processes, streams
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
@@ -20,6 +20,7 @@ from perdure.client.questions import (
     InfoOf,
     PauseOf,
     ProblemsOf,
+    ProcessOf,
     Question,
     RestartOf,
     ResultOf,
@@ -63,6 +64,8 @@ async def answer(line: Line, question: Question) -> Any:
             return await info(line, question)
         case ProblemsOf():
             return await patiently(line, problems_of, line.store, question.id)
+        case ProcessOf():
+            return await processes.look(line, question, patiently)
         case CancelOf():
             return await cancel(line, question)
         case SendTo():

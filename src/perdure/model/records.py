@@ -34,6 +34,8 @@ class Kind(IntEnum):
     CANCEL_OTHER = 14  # another workflow was told to cancel
     CUT = 15  # the records before were kept of an earlier run, or of another workflow
     STREAM = 16  # a value was appended to a stream, or the stream closed (fingerprint ``end``)
+    MOVE = 17  # a process begins to move: what its burst is about (no progress yet)
+    STATE = 18  # a process stands in a state, with its parameters as they are then
 
 
 _NAMING = frozenset({Kind.CHILD, Kind.CANCEL_OTHER, Kind.CUT})

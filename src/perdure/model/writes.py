@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import msgspec
 
 from perdure.model.ids import RunKey
-from perdure.model.problems import Trouble
+from perdure.model.problems import ProblemKind, Trouble
 from perdure.model.queues import DELAYED, lane_of
 from perdure.model.records import Intent, Outcome, Override, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status, Versioning
@@ -142,11 +142,25 @@ class Release(msgspec.Struct, frozen=True, gc=False):
     anew: bool = False  # it had died before and has got somewhere since: its deaths are counted anew
 
 
+class Rest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a process stands from now on: what the row of its next run tells, beside what its ``Start`` does.
+
+    ``next.status`` is WAITING or HELD (nobody holds it, and mail that is there already wakes it) or QUEUED.
+    """
+
+    until: int | None = None  # its next timer
+    reason: Reason | None = None  # why it is held
+    detail: str = ""
+    attempts: int = 0  # deaths that go on being counted
+    problem: ProblemKind | None = None
+
+
 class Continue(msgspec.Struct, frozen=True, gc=False):
     """End this run as continued and begin the next run of the same id, in one commit. Untaken messages stay."""
 
     next: Start
     wake: bytes
+    rest: Rest | None = None
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):

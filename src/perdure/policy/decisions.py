@@ -7,9 +7,13 @@ kept with the decision for whoever looks later.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
+
+_RESTS: Mapping[str, Literal["Idled", "Error", "Terminated"]] = {
+    "Idled": "Idled", "Error": "Error", "Terminated": "Terminated",
+}  # fmt: skip
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,13 +39,19 @@ class Default(Decision, frozen=True, kw_only=True):
 
 
 class Resume(Decision, frozen=True, kw_only=True):
-    """Go on from the last recorded step: recorded steps are not run again, the one in flight is."""
+    """Go on from the last recorded step: recorded steps are not run again, the one in flight is.
+
+    A process goes on along the automatic exits of its persisted state, whose actions are not run again.
+    """
 
     name: ClassVar[str] = "resume"
 
 
 class Rerun(Decision, frozen=True, kw_only=True):
-    """Run what was in flight again. Of a code workflow that is what ``Resume`` does, too."""
+    """Run what was in flight again. Of a code workflow that is what ``Resume`` does, too.
+
+    Of a process after a death: the actions of its persisted state, then its automatic exits. Of an error: the move.
+    """
 
     name: ClassVar[str] = "rerun"
 
@@ -54,7 +64,8 @@ class RunFrom(_OnVersion, frozen=True):
     """Begin the next run of the same id, which keeps what was recorded before ``step`` and runs the rest again.
 
     ``step``: a step, its name (if the run called it once), or a path such as ``"3"``. ``version``: of the code that is
-    to run it, default the one that ran it. Raises ``TypeError`` for what names no step.
+    to run it, default the one that ran it. Of a process ``step`` is a state, or its name: it is entered, with its
+    actions. Raises ``TypeError`` for what names no step.
     """
 
     name: ClassVar[str] = "run_from"
@@ -78,8 +89,36 @@ class RunFrom(_OnVersion, frozen=True):
         return f"{self.step} on {self.version}" if self.version is not None else str(self.step)
 
 
+class SetStatus(Decision, frozen=True):
+    """Let a process rest as it stands: ``"Idled"``, ``"Error"`` or ``"Terminated"``. Of an error: it is not raised.
+
+    Raises ``TypeError`` for any other status.
+    """
+
+    name: ClassVar[str] = "set_status"
+    status: str
+
+    def __post_init__(self) -> None:
+        given: object = self.status
+        if given not in _RESTS:
+            raise TypeError(f"SetStatus({given!r}): a process rests as one of {', '.join(_RESTS)}")
+        msgspec.structs.force_setattr(self, "status", _RESTS[str(given)])
+
+    @property
+    def rests(self) -> Literal["Idled", "Error", "Terminated"]:
+        """How it rests."""
+        return _RESTS[self.status]
+
+    @property
+    def target(self) -> str:
+        return self.status
+
+
 class Skip(Decision, frozen=True, kw_only=True):
-    """The one step in flight is not run again: ``result`` is recorded as its outcome."""
+    """The one step in flight is not run again: ``result`` is recorded as its outcome.
+
+    Of a process: the state that was being entered counts as entered.
+    """
 
     name: ClassVar[str] = "skip"
     result: Any = None

@@ -39,6 +39,13 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         status: what it becomes by the default decision.
         error: of an error: the exception. Of a version: both sides of the mismatch in words. Else None.
         default: what happens unless a policy says otherwise.
+        state: of a process: the state that is persisted. None for a workflow.
+        previous: of a process: the state before that; "" if there was none.
+        entering: of a process: the state whose actions were under way; None if none were.
+        command: of a process: the command or timer that began the burst; "" for what goes on by itself.
+
+    Of a process ``name`` is its scheme, ``status`` is ``Error`` or ``Terminated`` by the exits of the persisted state,
+    and ``parameters`` are its own, as they are persisted.
     """
 
     kind: Literal["workflow", "process"] = "workflow"
@@ -57,6 +64,10 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     error: BaseException | str | None = None
     default: Decision
+    state: str | None = None
+    previous: str | None = None
+    entering: str | None = None
+    command: str | None = None
 
     def __repr__(self) -> str:
         """All but the history, which may be long."""

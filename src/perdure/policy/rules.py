@@ -23,6 +23,7 @@ from perdure.policy.decisions import (
     Rerun,
     Resume,
     RunFrom,
+    SetStatus,
     Skip,
     Terminate,
 )
@@ -77,8 +78,17 @@ def passes(answer: object) -> bool:
     return answer == PLAIN
 
 
-def why_not(answer: object, cause: Cause) -> str:
+OF_PROCESSES = (Resume, Rerun, RunFrom, SetStatus, Skip, Hold, Terminate, Delete, MoveTo)
+"""What can be done to a process, whatever happened to it."""
+
+
+def why_not(answer: object, cause: Cause, *, process: bool = False) -> str:
     """Why an answer cannot be followed; "" if it can."""
+    if process and isinstance(answer, Decision):
+        if isinstance(answer, (Default, *OF_PROCESSES)):
+            return ""
+        able = ", ".join(sorted(kind.__name__ for kind in OF_PROCESSES))
+        return f"answered {answer}, which cannot be done to a process; possible are {able}"
     if not isinstance(answer, Decision):
         return f"answered {answer!r}, which is no decision of perdure.recovery"
     if isinstance(answer, (Default, *LEGAL[cause])):

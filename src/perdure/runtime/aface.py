@@ -230,6 +230,11 @@ class StreamReader:
         return reading.pop()
 
 
+async def drive(work: Coroutine[Any, Any, T]) -> T:
+    """What functions of either colour answer: awaited here, run at once in the sync face."""
+    return await work
+
+
 # -- opening
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.client import once, verbs
+from perdure.client import once, processes, verbs
 from perdure.client.questions import (
     CancelOf,
     Command,
@@ -23,6 +23,7 @@ from perdure.client.questions import (
     InfoOf,
     PauseOf,
     ProblemsOf,
+    ProcessOf,
     RestartOf,
     ResultOf,
     ResumeOf,
@@ -38,6 +39,7 @@ from perdure.core.run import Op
 from perdure.errors import Misuse, WorkflowConflict
 from perdure.model.ids import RunKey, child_id
 from perdure.model.info import WorkflowInfo, info_of
+from perdure.model.processes import Seen
 from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
@@ -52,6 +54,7 @@ from perdure.serde.failures import decode_failure, encode_failure
 
 _encode = msgspec.json.encode
 _info = msgspec.json.Decoder(WorkflowInfo)
+_seen = msgspec.json.Decoder(Seen)
 
 
 def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
@@ -65,6 +68,8 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
             return Kind.READ, f"info {question.id}", b""
         case EventOf():
             return Kind.READ, f"event {question.name} of {question.id}", b""
+        case ProcessOf():
+            return Kind.READ, f"process {question.id}", b""
         case StreamOf(ask=ask):
             return Kind.READ, f"stream {ask.name} of {ask.id} from {ask.place}", b""
         case CancelOf():
@@ -100,6 +105,8 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return page_of(record), record
         case InfoOf():
             return _info.decode(record.data or b"null")
+        case ProcessOf():
+            return _seen.decode(record.data or b"null")
         case CancelOf():
             return Status((record.data or b"").decode())
         case StartOrder():
@@ -141,6 +148,8 @@ def begin(execution: Execution, op: Op) -> None:
             _read(execution, op, watch_stream(execution, op, question.ask), only_failure=True)
         case InfoOf():
             _read(execution, op, _read_info(execution, question))
+        case ProcessOf():
+            _read(execution, op, _read_process(execution, question))
         case CancelOf():
             _read(execution, op, _cancel_other(execution, question))
         case SendTo():
@@ -282,6 +291,11 @@ async def _read_info(execution: Execution, question: InfoOf) -> bytes:
     if question.id not in rows:
         raise not_found(question.id, execution.line.app)
     return _encode(info_of(rows[question.id]))
+
+
+async def _read_process(execution: Execution, question: ProcessOf) -> bytes:
+    await execution.line.journal.drained()  # its start may be in this very run's last writes
+    return _encode(await processes.look(execution.line, question, verbs.patiently))
 
 
 async def _cancel_other(execution: Execution, question: CancelOf) -> bytes:

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from perdure.client.line import Line
 from perdure.model.states import Cause
 from perdure.policy.decisions import Decision, Default
@@ -64,7 +66,7 @@ async def ask(host: Host, policies: Sequence[Policy], incident: Incident, cause:
             return broken(incident, policy, answer.why)
         if policy.needs is None and passes(answer):
             continue
-        if refused := why_not(answer, cause):
+        if refused := why_not(answer, cause, process=incident.kind == "process"):
             return broken(incident, policy, refused)
         return _settled(incident, policy, answer)
     return Answer(incident.default, "", incident.default.because, by_default=True)
@@ -79,7 +81,7 @@ def _settled(incident: Incident, policy: Policy, answer: Decision) -> Answer:
 
 def with_data(decision: Decision, of: Decision) -> Decision:
     """The same decision with another's data."""
-    return type(decision)(set=of.set, because=of.because or decision.because)
+    return msgspec.structs.replace(decision, set=of.set, because=of.because or decision.because)
 
 
 def broken(incident: Incident, policy: Policy, why: str) -> Answer:

@@ -25,6 +25,7 @@ from perdure.runtime.declared import as_declared, line_up
 from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import is_over_limit, over_limit
 from perdure.runtime.pausing import hold_paused, told_to_pause
+from perdure.runtime.process_facts import refusal as process_refusal
 from perdure.runtime.queues import Queues
 from perdure.runtime.unread import why_unread
 
@@ -112,7 +113,7 @@ def _unable(
         return Reason.RECOVERY_LIMIT, over_limit(definition, row)
     if unread := why_unread(claimed.input, history, host.registry.codec):
         return Reason.UNDECODABLE, unread
-    return None
+    return process_refusal(definition, claimed.input, history) if definition.process is not None else None
 
 
 def _no_code(host: Host, row: WorkflowRow) -> str:

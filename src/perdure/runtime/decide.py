@@ -18,13 +18,16 @@ import msgspec
 
 from perdure.client.line import Line
 from perdure.definitions import Registry, WorkflowDef
+from perdure.errors import Unserializable
 from perdure.model.records import Claimed, DecisionRow, Record
 from perdure.model.states import Cause, Reason
 from perdure.model.writes import Hold, Unit
 from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import Answer, ask
-from perdure.runtime.effects import Case, Effect, Impossible, default_by, effect_of, plain_text, says_something
-from perdure.runtime.incidents import default_of, executor_in, incident_of
+from perdure.runtime.effects import Case, Effect, default_by, effect_of, plain_text, says_something
+from perdure.runtime.incidents import default_of, executor_in, incident_of, is_over_limit
+from perdure.runtime.process_facts import Impossible, facts_of
+from perdure.runtime.process_facts import default_of as process_default
 
 log = logging.getLogger("perdure")
 
@@ -77,7 +80,8 @@ def warn_idle(registry: Registry) -> None:
 
 async def questions(host: Host, claimed: Sequence[Claimed]) -> Mapping[str, Question]:
     """Which of these are to be decided upon, by id. Empty without a query where no policy fits."""
-    if not host.registry.policies:
+    registry = host.registry
+    if not registry.policies and all(definition.process is None for definition in registry.workflows.values()):
         return {}
     found: dict[str, Question] = {}
     for one in claimed:
@@ -86,7 +90,7 @@ async def questions(host: Host, claimed: Sequence[Claimed]) -> Mapping[str, Ques
         if row.cause is Cause.NONE or definition is None:
             continue
         policies = fitting(host.registry.policies, row.name, row.cause)
-        if policies:
+        if policies or definition.process is not None:
             found[row.id] = Question(definition, one, policies, None)
     if found:
         # Of the claim, or of one whose answer was lost and that was made again under another token.
@@ -118,8 +122,11 @@ def decide_first(host: Host, question: Question, history: Sequence[Record], begi
 
 
 async def _decide(host: Host, question: Question, history: Sequence[Record], begin: Begin) -> None:
+    if not has_begun(question, history):
+        begin(history)
+        return
     case = case_of(question, history)
-    answer = await ask(host, question.policies, case.incident, case.cause)
+    answer = await answer_of(host, question, case)
     if not says_something(answer):
         begin(history)  # as if nobody had been asked
         return
@@ -136,15 +143,35 @@ async def _decide(host: Host, question: Question, history: Sequence[Record], beg
         host.look()  # what has become claimable
 
 
+async def answer_of(host: Host, question: Question, case: Case) -> Answer:
+    """What policies say; of a process past its limit nobody is asked, or one that is always begun anew never ends."""
+    over = case.facts is not None and is_over_limit(question.definition, case.row)
+    return await ask(host, () if over else question.policies, case.incident, case.cause)
+
+
+def has_begun(question: Question, history: Sequence[Record]) -> bool:
+    """Whether there is anything to decide about: of a process whose burst left no record there is not."""
+    if question.definition.process is None:
+        return True
+    try:
+        return facts_of(question.definition, question.claimed.input, history).begun
+    except Unserializable:
+        return False  # the code that is here cannot take its parameters: it is held for that
+
+
 def case_of(question: Question, history: Sequence[Record], executor: str = "") -> Case:
     """What is told of an interrupted workflow; also for a plan, which changes nothing."""
     row = question.claimed.row
+    definition, input = question.definition, question.claimed.input
     noted, owner = executor_in(question.noted)
+    facts = facts_of(definition, input, history) if definition.process is not None else None
+    default = default_of(definition, row) if facts is None else process_default(facts, row, definition.max_deaths)
     incident = incident_of(
-        question.definition, question.claimed, history, cause=question.cause,
-        default=default_of(question.definition, row), executor=noted or executor,
+        definition, question.claimed, history, cause=question.cause, default=default, executor=noted or executor,
+        facts=facts,
     )  # fmt: skip
-    return Case(row, question.claimed.input, history, incident, question.cause, Reason.RECOVERY_LIMIT, owner)
+    reason = Reason.NO_CODE if facts is not None and facts.missing else Reason.RECOVERY_LIMIT
+    return Case(row, input, history, incident, question.cause, reason, owner, facts)
 
 
 def effect_or_default(host: Host, case: Case, answer: Answer) -> Effect:
@@ -162,7 +189,7 @@ async def write(host: Host, case: Case, effect: Effect) -> bool:
     line, row = host.line, case.row
     unit = Unit(
         key=row.key, claim=row.claim, nonce=line.new_token(), version=host.version, records=effect.records,
-        change=effect.change, decision=effect.decision,
+        change=effect.change, decision=effect.decision, appends=effect.appends,
     )  # fmt: skip
     try:
         return (await line.journal.write(unit)).applied
@@ -171,5 +198,5 @@ async def write(host: Host, case: Case, effect: Effect) -> bool:
         log.exception("the decision about workflow %s could not be written", row.id)
         words = plain_text(f"the decision {effect.decision.decision} could not be written: {error}")
         change = Hold(Reason.UNDECODABLE, words)
-        await line.journal.write(msgspec.structs.replace(unit, records=(), change=change, decision=None))
+        await line.journal.write(msgspec.structs.replace(unit, records=(), change=change, decision=None, appends=()))
         return False

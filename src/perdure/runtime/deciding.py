@@ -16,17 +16,21 @@ from typing import Any
 from perdure.client.verbs import patiently
 from perdure.model.records import Claimed, Kind, Record
 from perdure.model.states import Cause, Reason
-from perdure.model.writes import Hold
-from perdure.policy.decisions import Decision, Default
+from perdure.model.writes import Append, Hold
+from perdure.policy.decisions import Decision, Default, SetStatus
 from perdure.policy.decisions import Hold as HoldIt
 from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import ask
 from perdure.runtime.decide import effect_or_default
 from perdure.runtime.effects import Case
 from perdure.runtime.incidents import incident_of
-from perdure.runtime.steps import CRASHES
+from perdure.runtime.process_body import Faulted
+from perdure.runtime.process_effects import appends_of, next_run
+from perdure.runtime.process_facts import Why, facts_of, settle
+from perdure.runtime.steps import CRASHES, recordable
 from perdure.runtime.turns import Turning
 from perdure.runtime.waits import ContinueAsNew
+from perdure.serde.failures import encode_failure
 
 log = logging.getLogger("perdure")
 
@@ -52,6 +56,9 @@ class Deciding(Turning):
     # -- before an exception fails it
 
     def finish(self, value: Any, error: BaseException | None) -> None:
+        if isinstance(error, Faulted):
+            self._process_failed(error)
+            return
         policies: Sequence[Policy] = ()
         if isinstance(error, Exception) and not isinstance(error, (ContinueAsNew, *CRASHES)):
             policies = self._asked(Cause.ERROR)
@@ -62,6 +69,35 @@ class Deciding(Turning):
             return
         fails = Default(because="the workflow fails with its exception")
         self._put_to_policies(Cause.ERROR, policies, fails, error, lambda: super(Deciding, self).finish(value, error))
+
+    def post(self, appends: Sequence[Append]) -> None:
+        """Values of its streams, to go with its next unit: ``streaming``'s part."""
+        raise NotImplementedError
+
+    def _process_failed(self, fault: Faulted) -> None:
+        """An action of a process has failed: policies, else its status by the exits and the error to the caller."""
+        if self._asking:
+            return
+        if self.cancel_delivered:
+            super().finish(None, fault.error)
+            return
+        log.warning("process %s: an action failed in state %s", self.id, fault.facts.state, exc_info=fault.error)
+        fails = SetStatus(fault.facts.would_be, because=f"{type(fault.error).__name__}: {fault.error}")
+        policies = self._asked(Cause.ERROR)
+        if policies and not self._settled:
+            self._put_to_policies(Cause.ERROR, policies, fails, fault.error, lambda: self._rest(fault, fails))
+        else:
+            self._rest(fault, fails)
+
+    def _rest(self, fault: Faulted, fails: SetStatus) -> None:
+        failure = encode_failure(recordable(fault.error)).decode()
+        settled = settle(fault.facts, fails, Why(Cause.ERROR, self.line.clock.now(), fails.because, True, failure))
+        self.post(appends_of(self.host, settled.entries, "fault"))
+        change = next_run(self.host, self.row, fault.facts, settled, Cause.ERROR, self.run.version)
+        if self.newborns or self.run.children:
+            self._end_with(change)
+        else:
+            self._end_as(change)
 
     # -- when what it recorded does not fit the code
 
@@ -123,18 +159,22 @@ class Deciding(Turning):
         if row is None or row.claim != self.claim or not self._is_here():
             return  # taken over meanwhile: whoever has it asks anew
         claimed = Claimed(row, self.input)
-        incident = incident_of(self.definition, claimed, history, cause=cause, default=default, error=error)
+        facts = facts_of(self.definition, self.input, history) if self.definition.process is not None else None
+        incident = incident_of(
+            self.definition, claimed, history, cause=cause, default=default, error=error, facts=facts
+        )  # fmt: skip
         answer = await ask(self.host, policies, incident, cause)
         if not self._is_here():
             return
         self._settled = True
         effect = None
         if answer.spoken:
-            case = Case(row, self.input, history, incident, cause, Reason.NONDETERMINISM)
+            case = Case(row, self.input, history, incident, cause, Reason.NONDETERMINISM, facts=facts)
             effect = effect_or_default(self.host, case, answer)
             self.run.decision = effect.decision
             for record in effect.records:
                 self.run.decide(record.name, record.at, record.data, record.shown)
+            self.post(effect.appends)
         if effect is None or effect.change is None:
             otherwise()
         else:

@@ -18,7 +18,7 @@ from perdure.model.cuts import rewind
 from perdure.model.records import Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.steps import records_before
-from perdure.model.writes import Change, Close, Decided, Release
+from perdure.model.writes import Append, Change, Close, Decided, Release
 from perdure.model.writes import Delete as Forget
 from perdure.model.writes import Hold as Park
 from perdure.policy.decisions import (
@@ -27,13 +27,19 @@ from perdure.policy.decisions import (
     Delete,
     Hold,
     MoveTo,
+    Resume,
     RunFrom,
+    SetStatus,
     Skip,
     Terminate,
 )
 from perdure.policy.incident import Incident
 from perdure.runtime.asking import Answer
 from perdure.runtime.incidents import data_of, decided, skipped, step_result
+from perdure.runtime.process_effects import appends_of, next_run
+from perdure.runtime.process_facts import Facts, Impossible, Why, interrupted, settle
+from perdure.runtime.steps import recordable
+from perdure.serde.failures import encode_failure
 
 TEXT_MAX = 2000  # characters of a reason that are kept
 
@@ -56,6 +62,7 @@ class Case(NamedTuple):
     cause: Cause
     reason: Reason  # why it would be held by default
     owner: str = ""  # the former holder, hex
+    facts: Facts | None = None  # of a process
 
 
 class Effect(NamedTuple):
@@ -64,10 +71,7 @@ class Effect(NamedTuple):
     decision: Decided
     records: tuple[Record, ...]
     change: Change | None
-
-
-class Impossible(Exception):
-    """The decision cannot be done to this run; the text says why."""
+    appends: tuple[Append, ...] = ()
 
 
 def effect_of(host: Host, case: Case, answer: Answer) -> Effect:
@@ -79,6 +83,8 @@ def effect_of(host: Host, case: Case, answer: Answer) -> Effect:
         data = data_of(decision, host.registry.codec)
     except Unserializable as error:
         raise Impossible(str(error)) from None
+    if case.facts is not None and not _as_a_workflow(answer):
+        return _of_process(host, case, case.facts, answer, data)
     run = Run(case.row.key, case.row.lineage, case.row.version, host.line.clock.now(), case.history)
     change = _change(host, case, answer, data)
     if isinstance(decision, RunFrom):
@@ -95,7 +101,36 @@ def effect_of(host: Host, case: Case, answer: Answer) -> Effect:
     if isinstance(decision, Skip):
         records = (*records, _skip(host, case, decision, because, run.seq + 1, run.now))
     row = decided(host, case.incident, answer, cause=case.cause, owner=case.owner, data=data)
-    return Effect(row, records, change)
+    return Effect(row, records, change, _told(host, case, answer))
+
+
+def _told(host: Host, case: Case, answer: Answer) -> tuple[Append, ...]:
+    """Who gave the order that a process was carrying out is told that nothing comes of it, if that is held or ended."""
+    if case.facts is None or not isinstance(answer.decision, Hold | Terminate):
+        return ()
+    entry = interrupted(case.facts, host.line.clock.now(), answer.because)
+    return () if entry is None else appends_of(host, (entry,), "decision")
+
+
+def _as_a_workflow(answer: Answer) -> bool:
+    """Whether a decision about a process is done as of any workflow: its burst goes on, rests as it is, or ends."""
+    decision = answer.decision
+    return isinstance(decision, Hold | Terminate | Delete | MoveTo) or (
+        isinstance(decision, Resume) and answer.by_default
+    )
+
+
+def _of_process(host: Host, case: Case, facts: Facts, answer: Answer, data: bytes | None) -> Effect:
+    """The process goes on, or rests, as its next run."""
+    decision, error = answer.decision, case.incident.error
+    failure = encode_failure(recordable(error)).decode() if isinstance(error, Exception) else ""
+    because = answer.because or (f"{type(error).__name__}: {error}" if failure else "")
+    why = Why(case.cause, host.line.clock.now(), because, answer.by_default, failure)
+    settled = settle(facts, decision, why)
+    version = (decision.version if isinstance(decision, RunFrom) else None) or case.row.version
+    change = next_run(host, case.row, facts, settled, case.cause, version)
+    row = decided(host, case.incident, answer, cause=case.cause, owner=case.owner, data=data)
+    return Effect(row, (), change, appends_of(host, settled.entries, "decision"))
 
 
 def _change(host: Host, case: Case, answer: Answer, data: bytes | None) -> Change | None:
@@ -167,7 +202,7 @@ def plain_text(text: str) -> str:
 
 def says_something(answer: Answer) -> bool:
     """Whether the answer has to be written down: not where nobody was asked anything, and nothing is done."""
-    return answer.spoken or isinstance(answer.decision, Hold)
+    return answer.spoken or isinstance(answer.decision, Hold | SetStatus)
 
 
 def default_by(answer: Answer, incident: Incident, why: str) -> Answer:

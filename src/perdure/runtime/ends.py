@@ -13,8 +13,9 @@ from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
 from perdure.model.records import Outcome, WorkflowRow
 from perdure.model.states import Status, Versioning
-from perdure.model.writes import Start
+from perdure.model.writes import Continue, Start
 from perdure.runtime.steps import recordable
+from perdure.runtime.waits import ContinueAsNew
 from perdure.serde.codec import seal
 from perdure.serde.failures import encode_failure
 from perdure.versions.routing import target
@@ -89,6 +90,15 @@ def version_of_next(of: Ending, id: str, versioning: Versioning) -> str:
         return own
     wanted = target(routing, of.line.app, id)
     return wanted if wanted in of.host.following.served else own
+
+
+def going_on(of: Ending, signal: ContinueAsNew) -> Continue:
+    """The change with which a run ends that goes on as the next."""
+    start, stands = next_start(of, signal.order), signal.stands
+    if stands is None:
+        return Continue(start, of.line.new_token())
+    start = msgspec.structs.replace(start, status=stands.status, attributes=stands.attributes)
+    return Continue(start, of.line.new_token(), stands.rest)
 
 
 def next_start(of: Ending, order: StartOrder) -> Start:

@@ -28,7 +28,7 @@ from perdure.model.records import Ended, Kind, Message, Outcome, Record, Workflo
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Rewind, SetEvent, Start, Unit, Verdict
 from perdure.runtime.context import Current
-from perdure.runtime.ends import conclude, next_start
+from perdure.runtime.ends import conclude, going_on
 from perdure.runtime.inbox import Inbox
 from perdure.runtime.steps import CRASHES, StepCall, crashed
 from perdure.runtime.unawaited import Unawaited
@@ -397,7 +397,7 @@ class Execution:
             self._match_mail()  # what is there comes first, however late it is
             self.settle(op, Outcome.NONE, None)
 
-        self.begin_wait(op, *([] if wait.deadline is None else [self.line.timers.at(wait.deadline, out_of_time)]))
+        self.begin_wait(op, *wait.timers(self.line, out_of_time))
         if self.has_mail(wait.topic):
             self.line.loop.call_soon(self._match_mail)
 
@@ -526,7 +526,7 @@ class Execution:
             dropped = self.unawaited.error()
             error = dropped or error if error is None or isinstance(error, ContinueAsNew) else error
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
-            self._end_with(Continue(next_start(self, error.order), self.line.new_token()))
+            self._end_with(going_on(self, error))
         elif isinstance(error, CRASHES) and not self.cancel_delivered:
             crashed(self, error, f"the body of {self.row.name}")
         else:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.definitions import Registry, WorkflowDef
+from perdure.model.processes import AT
 from perdure.model.records import Claimed, DecisionRow, HistoryEntry, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause
 from perdure.model.writes import Decided
@@ -16,6 +17,7 @@ from perdure.policy.decisions import Decision, Hold, Resume
 from perdure.policy.incident import CauseName, Incident, InFlight
 from perdure.runtime.asking import Answer
 from perdure.runtime.context import parameters_of
+from perdure.runtime.process_facts import Facts
 from perdure.serde.codec import Codec, is_coded, seal
 from perdure.serde.values import Shape
 
@@ -57,11 +59,12 @@ def incident_of(
     default: Decision,
     executor: str = "",
     error: BaseException | str | None = None,
+    facts: Facts | None = None,
 ) -> Incident:
-    """What a policy is told."""
+    """What a policy is told; ``facts``: of a process."""
     row = claimed.row
     steps = [record.name for record in history if record.kind is Kind.STEP]
-    return Incident(
+    incident = Incident(
         cause=_NAMES[cause],
         name=row.name,
         version=row.version,
@@ -78,6 +81,19 @@ def incident_of(
         error=error,
         default=default,
     )
+    return incident if facts is None else _of_process(incident, facts)
+
+
+def _of_process(incident: Incident, facts: Facts) -> Incident:
+    """The same, told of a process. What it holds is the policy's own copy."""
+    _, values = facts.args.decode(facts.args.encode((), facts.values))
+    again = facts.go.attempt if incident.cause == "error" and facts.go is not None else incident.attempt
+    return msgspec.structs.replace(
+        incident, kind="process", status=str(facts.would_be), parameters=MappingProxyType(values), state=facts.state,
+        input=MappingProxyType({name: value for name, value in incident.input.items() if name != AT}),
+        previous=facts.at.previous, entering=facts.entering, command="" if facts.go is None else facts.go.name,
+        attempt=again,
+    )  # fmt: skip
 
 
 def parameters_in(history: Sequence[Record]) -> list[bytes]:

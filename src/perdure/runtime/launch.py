@@ -6,6 +6,7 @@ the workflows. It is never empty: a row that has one belongs to the code that ca
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -15,7 +16,7 @@ import msgspec
 
 from perdure.client.line import Line
 from perdure.client.verbs import patiently
-from perdure.definitions import Registry
+from perdure.definitions import Registry, WorkflowDef
 from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.info import to_datetime
 from perdure.model.records import Incarnation
@@ -52,7 +53,7 @@ def code_of(app: str, registry: Registry, given: str) -> Code:
     fingerprints: dict[str, str] = {}
     for name, definition in registry.workflows.items():
         try:
-            fingerprints[name] = sources.fingerprint(definition.fn)
+            fingerprints[name] = _fingerprint(sources, definition)
         except NoSource as error:
             if not given:
                 raise ConfigError(
@@ -62,6 +63,17 @@ def code_of(app: str, registry: Registry, given: str) -> Code:
                 ) from None
             fingerprints[name] = ""
     return Code(given or app_version(fingerprints), fingerprints)
+
+
+def _fingerprint(sources: Sources, definition: WorkflowDef) -> str:
+    """Of a process: its scheme, and the functions that it names. Raises ``NoSource``."""
+    process = definition.process
+    if process is None:
+        return sources.fingerprint(definition.fn)
+    digest = hashlib.sha256(process.scheme.text().encode())
+    for name, function in sorted(process.functions.items()):
+        digest.update(f"\0{name}\0{sources.fingerprint(function)}".encode())
+    return digest.hexdigest()[:32]
 
 
 async def launch(host: Host) -> None:

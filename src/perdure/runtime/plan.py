@@ -18,10 +18,9 @@ from perdure.model.records import Claimed, Incarnation, WorkflowRow
 from perdure.model.states import Cause, Status
 from perdure.policy.rules import fitting
 from perdure.runtime import decide
-from perdure.runtime.asking import LIMIT_SECONDS, ask
+from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.bell import Bell
 from perdure.runtime.decide import Question
-from perdure.runtime.incidents import default_of
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.unread import why_unread
 from perdure.store.base import Store
@@ -84,10 +83,12 @@ async def _plan(host: decide.Host, claimed: Claimed, history: Sequence[Any], exe
         return Planned(**words, decision="hold", because=unread)
     policies = fitting(host.registry.policies, row.name, row.cause)
     question = Question(definition, claimed, policies, None)
+    if not decide.has_begun(question, history):
+        return Planned(**words, decision="resume", because="nothing of its burst has begun")
     case = decide.case_of(question, history, executor)
-    answer = await ask(host, policies, case.incident, row.cause)
+    answer = await decide.answer_of(host, question, case)
     if not answer.spoken:
-        return Planned(**words, decision=str(default_of(definition, row)), because=answer.because)
+        return Planned(**words, decision=str(case.incident.default), because=answer.because)
     effect = decide.effect_or_default(host, case, answer)
     decision = effect.decision.decision
     if answer.decision.target and decision == answer.decision.name:

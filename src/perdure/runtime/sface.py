@@ -29,6 +29,7 @@ from perdure.runtime.callers import CALLER, Caller
 from perdure.runtime.context import outside, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.process_calls import plain
 from perdure.runtime.reading import decoder
 from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
@@ -298,6 +299,11 @@ class StreamReader:
                 raise StopIteration
             reading.feed(*ask(self._home, reading.question))
         return reading.pop()
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """What functions of either colour answer: they block here."""
+    return plain(work)
 
 
 # -- opening

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -124,6 +124,11 @@ class Streaming(Deciding):
                 if self.outbox is None:
                     self.outbox = Outbox()
         return self.outbox
+
+    def post(self, appends: Sequence[Append]) -> None:
+        """Values that go with the next unit of this run, whatever it is."""
+        for append in appends:
+            self.posted().put(append)
 
     # -- from the body
 

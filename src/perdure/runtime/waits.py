@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+from perdure.client.line import Line
 from perdure.client.questions import EventOf, StartOrder
+from perdure.client.timers import Timer
+from perdure.model.states import Status
 from perdure.model.streams import StreamAsk
+from perdure.model.writes import Rest
+
+
+class Standing(NamedTuple):
+    """How the next run of a process begins: at rest, or queued to go on."""
+
+    status: Status
+    attributes: bytes | None
+    rest: Rest
 
 
 class ContinueAsNew(BaseException):
     """Ends this run and begins the next one of the same id. Let it pass."""
 
-    def __init__(self, order: StartOrder) -> None:
+    def __init__(self, order: StartOrder, stands: Standing | None = None) -> None:
         super().__init__("the workflow continues as a new run")
         self.order = order
+        self.stands = stands
 
 
 class RecvWait:
@@ -22,6 +38,15 @@ class RecvWait:
     def __init__(self, topic: str, deadline: int | None) -> None:
         self.topic = topic
         self.deadline = deadline
+
+    def timers(self, line: Line, out_of_time: Callable[[], None]) -> list[Timer]:
+        """What calls ``out_of_time``: where it is over already, which is a mere look at what is there, the loop."""
+        if self.deadline is None:
+            return []
+        if self.deadline > line.clock.now():
+            return [line.timers.at(self.deadline, out_of_time)]
+        line.loop.call_soon(out_of_time)
+        return []
 
 
 class EventWait:

@@ -26,7 +26,7 @@ from perdure.store.postgres import decisions, problems, streams
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
-from perdure.store.postgres.next import begin_next, put_away, rewind
+from perdure.store.postgres.next import begin_next, put_away, rewind, stand
 from perdure.store.postgres.trouble import sqlstate
 
 
@@ -263,8 +263,10 @@ class Longer:
             await rewind(tx, self.place, unit.key, change, self.stamp)
         else:
             await put_away(tx, self.place, unit.key, Status.CONTINUED, self.stamp)
-            await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp)
+            await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp, change.rest)
             await tx.fetch(self.place.sql["stream_continue"], self.place.app, *unit.key)
+            if change.rest is not None:
+                await stand(tx, self.place, unit.key.id, change, change.rest)
 
 
 def _plain(unit: Unit) -> Unit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
-from perdure.model.writes import Rewind, Start
+from perdure.model.writes import Continue, Rest, Rewind, Start
 from perdure.store.postgres import streams
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Transaction
@@ -20,8 +20,10 @@ async def put_away(tx: Transaction, place: Place, key: RunKey, status: Status, n
     await tx.fetch(place.sql["past_run_insert"], place.app, key.id, key.run, CODE[status], now)
 
 
-async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: Start, now: int) -> None:
-    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``."""
+async def begin_next(
+    tx: Transaction, place: Place, id: str, run: int, start: Start, now: int, rest: Rest | None = None
+) -> None:
+    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``. ``rest``: how it stands."""
     until, started, deadline = _times(start, now)
     await tx.fetch(
         place.sql["workflow_continue"], place.app, id, run, start.lineage, start.name, start.version,
@@ -31,10 +33,21 @@ async def begin_next(tx: Transaction, place: Place, id: str, run: int, start: St
         None if start.attributes is None else start.attributes.decode(), pack_intents(start.intents), start.nonce,
         VERSIONING[start.versioning], start.partition, start.lane, expires_at(start, until),
         None if start.override is None else start.override.code,
+        None if rest is None or rest.reason is None else rest.reason.value,
     )  # fmt: skip
     await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
     if start.expires is not None:
         await tx.fetch(place.sql["expiry_insert"], place.app, [id])
+
+
+async def stand(tx: Transaction, place: Place, id: str, change: Continue, rest: Rest) -> None:
+    """Let the run that was just begun stand as ``rest`` says; woken at once if mail is there that nobody has taken."""
+    await tx.fetch(
+        place.sql["workflow_stand"], place.app, id, rest.until, rest.detail, rest.attempts,
+        None if rest.problem is None else rest.problem.value,
+    )  # fmt: skip
+    if change.next.status in (Status.WAITING, Status.HELD):
+        await tx.fetch(place.sql["wake_of_mail"], place.app, id, change.wake)
 
 
 def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:

@@ -65,11 +65,11 @@ CLAIMED = f"""{ROW}, (select p.input from perdure.payload p where p.app = $1 and
         where m.app = $1 and m.dest = c.id and m.taken_seq is null limit 1), false)"""  # noqa: S608  constants
 
 # The deaths in a row that a running workflow was in flight at: none if it got anywhere under the claim that ended, that
-# is, if a record came after it that is more than an attempt, a cancel, an intent or a decision.
+# is, if a record came after it that is more than an attempt, a cancel, an intent, a decision or a move that begins.
 TRIES = """case when {w}.attempts = 0 or exists (
                 select from perdure.history h
                 where h.app = $1 and h.id = {w}.id and h.run = {w}.run and h.seq > {w}.last_seq
-                    and h.kind not in (2, 10, 11, 13)) then 0 else {w}.attempts end"""
+                    and h.kind not in (2, 10, 11, 13, 17)) then 0 else {w}.attempts end"""
 
 # What a claim does about a death ($8: whether it was one): it counts, except for what was beside a suspect (owners in
 # $9). `last_seq` is noted, so that the next death can be judged.

@@ -38,7 +38,7 @@ from perdure.model.writes import (
 from perdure.store.sql import queries
 from perdure.store.sqlite import decisions, problems, rows, streams
 from perdure.store.sqlite.driver import Bindings, Connection, Row
-from perdure.store.sqlite.next import begin_next, placed, rewind
+from perdure.store.sqlite.next import begin_next, placed, rewind, stand
 
 Q = queries("perdure.store.sqlite")
 SCHEDULED, QUEUED, RUNNING, WAITING, HELD = (
@@ -356,8 +356,10 @@ class _Batch:
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
-                    begin_next(self.conn, app, id, begun.run, begun, now)
+                    begin_next(self.conn, app, id, begun.run, begun, now, change.rest)
                     self.conn.execute(Q["stream_continue"], (app, id, run))
+                    if change.rest is not None:
+                        stand(self.conn, app, id, change, change.rest)
                     self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
                     watched.append((app, id, change.wake))
                 case Rewind():

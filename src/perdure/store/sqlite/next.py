@@ -10,7 +10,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
-from perdure.model.writes import Rewind, Start
+from perdure.model.writes import Continue, Rest, Rewind, Start
 from perdure.store.sql import queries
 from perdure.store.sqlite import rows, streams
 from perdure.store.sqlite.driver import Connection
@@ -18,8 +18,10 @@ from perdure.store.sqlite.driver import Connection
 Q = queries("perdure.store.sqlite")
 
 
-def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now: int) -> None:
-    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``."""
+def begin_next(
+    conn: Connection, app: str, id: str, run: int, start: Start, now: int, rest: Rest | None = None
+) -> None:
+    """Make the row of ``id`` its next run; the one before it was copied to ``past_run``. ``rest``: how it stands."""
     at = placed(start, now)
     conn.execute(Q["workflow_continue"], (
         app, id, run, start.lineage, start.name, start.version, CODE[start.status], start.claim, start.owner,
@@ -27,10 +29,20 @@ def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now:
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
         start.attributes, rows.pack_intents(start.intents), start.nonce, VERSIONING[start.versioning],
         start.partition, start.lane, at.expires, None if start.override is None else start.override.code,
+        None if rest is None or rest.reason is None else rest.reason.value,
     ))  # fmt: skip
     conn.execute(Q["payload_insert"], (app, id, run, start.input))
     if at.expires is not None:
         conn.execute(Q["expiry_insert"], (app, at.expires, id))
+
+
+def stand(conn: Connection, app: str, id: str, change: Continue, rest: Rest) -> None:
+    """Let the run that was just begun stand as ``rest`` says; woken at once if mail is there that nobody has taken."""
+    conn.execute(Q["workflow_stand"], (
+        app, id, rest.until, rest.detail, rest.attempts, None if rest.problem is None else rest.problem.value,
+    ))  # fmt: skip
+    if change.next.status in (Status.WAITING, Status.HELD):
+        conn.execute(Q["wake_of_mail"], (app, id, change.wake))
 
 
 def rewind(conn: Connection, app: str, old: RunKey, change: Rewind, now: int, closed: int) -> None:

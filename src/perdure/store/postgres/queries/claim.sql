@@ -35,13 +35,14 @@ woken as materialized (
             select id, updated, status, reason, version, lane, queue from perdure.workflow
             where app = $1 and id = mail.dest offset 0) r
         where r.version in ($7, $6)
-            and (r.status = 3 or mail.command and (r.status in (0, 1) or r.reason = 'paused') and r.lane is null)
+            and (r.status = 3 or r.reason = 'no_exit'
+                or mail.command and (r.status in (0, 1) or r.reason = 'paused') and r.lane is null)
             and (r.queue is null or r.queue <> all($9::text[]))
         order by r.updated, r.id limit 4 * $3) x
     cross join lateral (
         select id, updated, attempts >= 2 as suspect, queue, version from perdure.workflow
         where app = $1 and id = x.id and (attempts < 2 or $8::boolean) and version || '' in ($7, $6) and lane is null
-            and (status + 0 = 3 or x.command and (status + 0 in (0, 1) or reason = 'paused'))
+            and (status + 0 = 3 or reason = 'no_exit' or x.command and (status + 0 in (0, 1) or reason = 'paused'))
         for no key update skip locked) w),
 ready as materialized (
     select id, min(since) as since, bool_or(suspect) as suspect, min(queue) as queue, min(version) as version
@@ -198,7 +199,8 @@ select t.now,
     case when exists (
         select from k
         where version in ($8, $7)
-            and (status = 3 or cancel is not null and (status in (0, 1) or reason = 'paused') and lane is null)) then t.now
+            and (status = 3 or reason = 'no_exit'
+                or cancel is not null and (status in (0, 1) or reason = 'paused') and lane is null)) then t.now
     else (select greatest(w.until, t.now)
         from unnest(array[$8::text, $7::text]) v (version)
         cross join lateral (

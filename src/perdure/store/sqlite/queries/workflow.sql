@@ -57,7 +57,12 @@ update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7
     parent = ?17, parent_run = ?18, parent_path = ?19, on_parent_close = ?20, queue = ?21, priority = ?22,
     fingerprint = ?23, attributes = ?24, intents = ?25, nonce = ?26, versioning = ?27, partition = ?28, lane = ?29,
     expires = ?30, override = ?31, cause = 0, problem = null,
-    reason = null, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
+    reason = ?32, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
+where app = ?1 and id = ?2
+
+-- How a process stands after its burst: until ?3, in the words ?4, with ?5 deaths that count.
+-- name: workflow_stand
+update workflow set until = case when status = 1 then until else ?3 end, detail = ?4, attempts = ?5, problem = ?6
 where app = ?1 and id = ?2
 
 -- Notes the reason of a cancel command that the holder has acted on, so that it outlives the wake row.
@@ -78,7 +83,7 @@ select distinct f.updated, f.id, f.queue, f.attempts >= 2, f.version > ''
 from (select * from wake where app = ?1 and dest > ?7 order by dest, nonce limit ?8) w
 cross join workflow f on f.app = ?1 and f.id = w.dest
 where f.version in (?4, ?3)
-    and (f.status = 3 or (w.cancel is not null and (f.status in (0, 1) or f.reason = 'paused') and f.lane is null))
+    and (f.status = 3 or f.reason = 'no_exit' or (w.cancel is not null and (f.status in (0, 1) or f.reason = 'paused') and f.lane is null))
     and (f.attempts < 2 or ?5) and (f.queue is null or f.queue not in (select value from json_each(?6)))
 order by f.updated, f.id limit ?2
 
@@ -90,7 +95,7 @@ select
         select 1 from (select * from wake where app = ?1 and dest > ?4 order by dest, nonce limit ?5) w
         cross join workflow f on f.app = ?1 and f.id = w.dest
         where f.version in (?3, ?2)
-            and (f.status = 3
+            and (f.status = 3 or f.reason = 'no_exit'
                 or (w.cancel is not null and (f.status in (0, 1) or f.reason = 'paused') and f.lane is null))),
     (select until from workflow
     where app = ?1 and owner is null and version = ?3 and lane is null and until is not null and status < 5
@@ -109,7 +114,7 @@ select id, run from workflow indexed by workflow_open where app = ?1 and owner =
 -- name: workflow_orphans
 select id, case when attempts = 0 or exists (
         select 1 from history h where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run
-            and h.seq > workflow.last_seq and h.kind not in (2, 10, 11, 13)) then 0 else attempts end as tries,
+            and h.seq > workflow.last_seq and h.kind not in (2, 10, 11, 13, 17)) then 0 else attempts end as tries,
     queue
 from workflow indexed by workflow_open where app = ?1 and owner = ?2 and version = ?3 and status < 5 and (tries >= ?6) = ?5
     and (queue is null or queue not in (select value from json_each(?7)))

@@ -1,0 +1,355 @@
+# Produced from perdure/api/process.py by tools/async_to_sync.py; do not edit.
+"""Processes: workflows that a scheme drives. How one is started, ordered about and asked where it stands."""
+
+from __future__ import annotations
+
+import uuid as _uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, dataclass_transform
+
+import msgspec
+
+from perdure.api.options import Options, check_id
+from perdure.client.questions import DeleteOf, ProcessOf, SendTo, TerminateOf
+from perdure.errors import (
+    Busy,
+    Interrupted,
+    Misuse,
+    NotAllowed,
+    NotAvailable,
+    NotOpen,
+    ProcessError,
+    StateNotFound,
+)
+from perdure.model.durations import Duration, to_us
+from perdure.model.processes import (
+    HISTORY,
+    ORDERS,
+    Entry,
+    ProcessStatus,
+    ProcessStep,
+    Seen,
+    step_of,
+)
+from perdure.model.processes import Order as Ordered
+from perdure.operations.look import Order as By
+from perdure.operations.look import who
+from perdure.runtime import sface
+from perdure.runtime.face import Home
+from perdure.runtime.process_body import ENTRY
+from perdure.runtime.process_calls import Instance
+from perdure.schemes.declaration import Declaration
+from perdure.schemes.declared import Declared, Temporary
+from perdure.schemes.drawn import counted
+from perdure.schemes.form import Parameter
+from perdure.schemes.grammar import Command, HistoryState, Order, State, Transition
+from perdure.schemes.mermaid import mermaid
+from perdure.schemes.reading import read
+from perdure.schemes.svg import svg
+from perdure.serde.codec import seal
+from perdure.serde.failures import decode_failure
+from perdure.serde.values import Shape
+from perdure.sync.handle import Handle
+from perdure.sync.registered import Registered
+from perdure.sync.workflow import Workflow
+
+__all__ = [
+    "Command",
+    "HistoryState",
+    "Order",
+    "Parameter",
+    "Process",
+    "ProcessHandle",
+    "ProcessStarter",
+    "ProcessStatus",
+    "ProcessStep",
+    "State",
+    "Temporary",
+    "Transition",
+    "counted",
+    "mermaid",
+    "read",
+    "svg",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+JSON = Shape.of(Any)
+
+
+class ProcessHandle(Handle[T]):
+    """A process, by its id. Making one does no I/O; inside a workflow, what it does or answers is recorded.
+
+    >>> # await Vacation.handle("vac-7").execute(Vacation.approve(comment="ok"), actor="bob")
+    """
+
+    def __init__(
+        self, home: Home, id: str, registered: Registered | None, ended: object = None, patience: int = 0
+    ) -> None:
+        super().__init__(home, id, JSON, ended)
+        self._registered = registered
+        self._patience = patience
+
+    def within(self, timeout: Duration, /) -> ProcessHandle[T]:
+        """The same, whose orders wait so long for a process that is Running, before they raise ``Busy``."""
+        return ProcessHandle(self._home, self.id, self._registered, self._ended, to_us(timeout, "within"))
+
+    # -- orders
+
+    @sface.at_the_call
+    def execute(
+        self, command: Transition | Command[...] | Order | str, /, *, actor: str | None = None, **parameters: object
+    ) -> None:
+        """Execute a command; returns when the burst that it began has ended.
+
+        ``command``: ``Vacation.submit``, ``Vacation.approve(comment="ok")``, or its name with its parameters. At most
+        once: whoever sends the same order twice at an instant has one done.
+
+        Raises ``Busy`` while the process is Running (see ``within``) or if somebody was quicker, ``NotAvailable``,
+        ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or what its action raised.
+
+        >>> # await p.execute("approve", actor="bob", comment="ok")
+        """
+        given = dict(parameters)
+        if isinstance(command, Order):
+            given = {**command.parameters, **given}
+        name = command if isinstance(command, str) else command.name
+        data = self._encoded_for(name, given)
+        self._order(Ordered(kind="command", token="", name=name, actor=actor, parameters=data))
+
+    @sface.at_the_call
+    def set_state(
+        self,
+        state: State | str,
+        /,
+        *,
+        run: bool = True,
+        set: Mapping[str, object] | None = None,
+        actor: str | None = None,
+        reason: str = "",
+    ) -> None:
+        """Put the process into a settable state by hand, whatever it stands in; automatic exits are taken from there.
+
+        ``run``: with the actions of that state. ``set``: parameters to change first. Of a process that is Terminated,
+        too. Raises ``Busy``, ``StateNotFound``, ``ProcessError``, or what an action raised.
+        """
+        name = state if isinstance(state, str) else state.name
+        ordered = Ordered(
+            kind="set", token="", name=name, run=run, set=self._encoded(set or {}), actor=actor, because=reason
+        )
+        self._order(ordered)
+
+    @sface.at_the_call
+    def resume(  # type: ignore[override]  # a process tells whether it moved, not the status of its row
+        self, *, version: str | None = None, force: bool = False, reason: str = ""
+    ) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]  as above
+        """Let the process go on along automatic exits, without running its state's actions again; whether it moved.
+
+        Where none holds it is Idled. ``version``, ``force``: as of a workflow that is held for its code's sake.
+        Raises ``Busy``, ``ProcessError``, or what an action raised.
+        """
+        if version is not None or force:
+            super().resume(version=version, force=force, reason=reason)
+            return True
+        return self._order(Ordered(kind="resume", token="", because=reason)).answer != "not_resumed"
+
+    @sface.at_the_call
+    def delete(self) -> None:
+        """Forget it, its history and the processes and workflows that it began: ended, or at rest.
+
+        Not inside a workflow. Raises ``Busy`` while it is Running, ``WorkflowNotFound``.
+        """
+        seen = self._at_rest()
+        if seen.status.open:
+            sface.ask(self._home, TerminateOf(id=self.id, order=By(by=who(), reason="deleted")))
+        sface.ask(self._home, DeleteOf(id=self.id))
+
+    def _at_rest(self) -> Seen:
+        seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, rest=self._patience)))
+        if seen.process_status is ProcessStatus.RUNNING:
+            go = seen.go
+            what = "" if go is None else f": {go.name or go.trigger} from {seen.at.state or 'its start'}"
+            raise Busy(f"process {self.id!r} is Running{what}; try again, or wait for it: handle.within(seconds)")
+        return seen
+
+    def _order(self, order: Ordered) -> Entry:
+        seen = self._at_rest()
+        if not seen.status.open:
+            raise NotAvailable(
+                f"process {self.id!r} is {seen.process_status} in state {seen.at.state!r}, and takes no orders"
+            )
+        begun = bool(seen.at.state)
+        execution = sface.body("an order")
+        token = (_uuid.uuid4() if execution is None else execution.chance.uuid4()).hex
+        order = msgspec.structs.replace(order, token=token, seen=seen.at.bursts if begun else None)
+        data = seal(msgspec.json.encode(order), "order", self._home.registry.codec)
+        sface.ask(self._home, SendTo(self.id, ORDERS, data))
+        entries: Iterator[Entry] = sface.StreamReader(self._home, self.id, HISTORY, ENTRY, seen.at.entries)
+        for entry in entries:
+            if entry.token == token:
+                return self._answered(entry, order)
+        raise Interrupted(f"process {self.id!r} ended before {order.name or order.kind!r} was carried out")
+
+    def _answered(self, entry: Entry, order: Ordered) -> Entry:
+        what = f"process {self.id!r}: "
+        match entry.answer:
+            case "" | "not_resumed":
+                return entry
+            case "busy":
+                raise Busy(what + entry.because)
+            case "not_available":
+                raise NotAvailable(what + entry.because)
+            case "not_allowed":
+                raise NotAllowed(what + entry.because)
+            case "failed":
+                raise decode_failure(entry.failure.encode())
+            case "interrupted":
+                raise Interrupted(
+                    f"{what}its executor was lost while {order.name or order.kind!r} was carried out; it stands in "
+                    f"state {entry.source!r} ({entry.because or entry.status})"
+                )
+            case _ if order.kind == "set" and "has no state" in entry.because:
+                raise StateNotFound(what + entry.because)
+            case _:
+                raise ProcessError(what + entry.because)
+
+    def _encoded_for(self, command: str, given: Mapping[str, object]) -> dict[str, msgspec.Raw]:
+        declared = None if self._registered is None else self._registered.declaration.scheme.command(command)
+        hints = {} if declared is None else {parameter.name: parameter.hint for parameter in declared.parameters}
+        return {name: msgspec.Raw(Shape.of(hints.get(name, Any)).encode(value, name)) for name, value in given.items()}
+
+    def _encoded(self, given: Mapping[str, object]) -> dict[str, msgspec.Raw]:
+        fields = () if self._registered is None else self._registered.declaration.scheme.parameters
+        hints = {parameter.name: parameter.hint for parameter in fields}
+        return {name: msgspec.Raw(Shape.of(hints.get(name, Any)).encode(value, name)) for name, value in given.items()}
+
+    # -- questions
+
+    @sface.at_the_call
+    def status(self) -> ProcessStatus:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  a process has statuses of its own
+        """Initialized, Running, Idled, Finalized, Error or Terminated. Raises ``WorkflowNotFound``."""
+        return self._seen().process_status
+
+    @sface.at_the_call
+    def state(self) -> str:
+        """The state that it stands in: the latest whose actions have returned; "" before the first."""
+        return self._seen().at.state
+
+    @sface.at_the_call
+    def parameters(self) -> T:
+        """Its parameters, as of the state that it stands in: an instance of its class. Raises ``WorkflowNotFound``."""
+        registered = self._code("parameters")
+        seen = self._seen()
+        _, values = registered.args.decode(seen.input if seen.stands is None else seen.stands)
+        known = {parameter.name for parameter in registered.declaration.scheme.parameters}
+        return cast("T", registered.declaration.make({k: v for k, v in values.items() if k in known}))
+
+    @sface.at_the_call
+    def commands(self, *, actor: str | None = None) -> Sequence[Command[...]]:
+        """The commands that an actor can give it now; without an actor: that anybody could. None while it is Running.
+
+        Conditions and actors are asked here, with its parameters as they are.
+        """
+        registered = self._code("commands")
+        seen = self._seen()
+        if seen.process_status in (ProcessStatus.RUNNING, ProcessStatus.FINALIZED, ProcessStatus.INITIALIZED):
+            return []
+        if not seen.status.open:
+            return []
+        _, values = registered.args.decode(seen.input)
+        known = {parameter.name for parameter in registered.declaration.scheme.parameters}
+        instance = Instance(registered.declaration, {k: v for k, v in values.items() if k in known})
+        found = sface.drive(instance.available(seen.at.state, actor, anybody=actor is None))
+        return [_command(registered.declaration, name) for name in found]
+
+    @sface.at_the_call
+    def history(self) -> list[ProcessStep]:
+        """What it did, the oldest first: from, to, by which trigger, who, when, how long. Not what was refused."""
+        entries: list[Entry] = []
+        while True:
+            seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, since=len(entries))))
+            if not seen.lines:
+                return [step_of(entry) for entry in entries if entry.kind != "refused"]
+            entries += [ENTRY.decode(line) for line in seen.lines]
+
+    @sface.at_the_call
+    def result(self, *, timeout: Duration | None = None) -> T:
+        """Wait until it is Finalized: its parameters then. Raises as ``Handle.result`` does."""
+        super().result(timeout=timeout)
+        return self.parameters()
+
+    def _seen(self) -> Seen:
+        return cast("Seen", sface.ask(self._home, ProcessOf(self.id)))
+
+    def _code(self, what: str) -> Registered:
+        if self._registered is None:
+            raise Misuse(f"{what}() of process {self.id!r} needs its class: TheProcess.handle({self.id!r}).{what}()")
+        return self._registered
+
+    def __repr__(self) -> str:
+        return f"<ProcessHandle {self.id!r}>"
+
+
+def _command(declaration: Declaration, name: str) -> Command[...]:
+    declared = declaration.scheme.command(name)
+    assert declared is not None, name  # it was found in that scheme
+    return Command[...].of(declared)
+
+
+class ProcessStarter(Generic[P, T]):
+    """A process with options for the next starts."""
+
+    def __init__(self, registered: Registered, options: Options) -> None:
+        self._registered = registered
+        self._workflow = registered.workflow.options(**options)
+
+    @sface.at_the_call
+    def start(self, *args: P.args, **kwargs: P.kwargs) -> ProcessHandle[T]:
+        """Start one in the background; durable when this returns.
+
+        An id that is taken by the same call answers the process that has it. Raises ``WorkflowConflict``,
+        ``Unserializable``.
+        """
+        return cast("ProcessHandle[T]", _start(self._registered, self._workflow, args, kwargs))
+
+
+def _start(
+    registered: Registered, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ProcessHandle[Any]:
+    if args:
+        raise TypeError(f"{registered.name} takes its parameters by name: {registered.name}.start(author='ann')")
+    handle = workflow.start(**kwargs)
+    return ProcessHandle(handle._home, handle.id, registered, handle._ended)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  one handle becomes another
+
+
+@dataclass_transform(kw_only_default=True)
+class Process(Declared):
+    """Base of classes that declare a process: annotated fields are its parameters, see ``perdure.process``.
+
+    An instance is the ``self`` of its actions; a process is started by the class and reached by its id.
+    """
+
+    @classmethod
+    def options(cls: Callable[P, T], **options: Unpack[Options]) -> ProcessStarter[P, T]:
+        """The process with options for the next start: ``Vacation.options(id="vac-7").start(author="ann")``."""
+        return ProcessStarter(_registered(cls), options)
+
+    @classmethod
+    @sface.at_the_call
+    def start(cls: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> ProcessHandle[T]:
+        """Start one in the background; durable when this returns. Raises ``Unserializable``, ``TypeError``."""
+        registered = _registered(cls)
+        return cast("ProcessHandle[T]", _start(registered, registered.workflow, args, kwargs))
+
+    @classmethod
+    def handle(cls, id: str, /) -> ProcessHandle[Self]:
+        """The process of that id. Does no I/O."""
+        registered = _registered(cls)
+        return ProcessHandle(registered.workflow._home, check_id(id), registered)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  its own
+
+
+def _registered(cls: Any) -> Registered:
+    found = cls.__dict__.get("__registered__")
+    if isinstance(found, Registered):
+        return found
+    raise NotOpen(f"{cls.__qualname__} belongs to no app: write @app.process above the class")

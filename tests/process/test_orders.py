@@ -1,0 +1,194 @@
+"""Orders: who may give which, at most once, a definite answer; what a process that is Running says."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from perdure import App, Client
+from perdure.api.process import Process
+from perdure.errors import Busy, NotAllowed, NotAvailable, ProcessError, StateNotFound, WorkflowNotFound
+from perdure.schemes.grammar import State
+from perdure.testing import Harness, harness
+from tests.process.world import World, moves, names
+
+
+async def test_a_running_process_is_busy_at_once(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    world.shut("Check")
+    call = asyncio.ensure_future(p.execute("submit"))
+    await world.in_action("Check")
+    assert (await p.status(), await p.state(), await names(p)) == ("Running", "Draft", [])
+    for order in (p.execute("submit"), p.set_state("Review"), p.resume(), p.delete()):
+        with pytest.raises(Busy, match="submit from Draft"):
+            await order
+    world.open("Check")
+    await call
+    assert await p.status() == "Idled"
+
+
+async def test_an_order_may_wait_for_a_running_process(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    world.shut("Check")
+    call = asyncio.ensure_future(p.execute("submit"))
+    await world.in_action("Check")
+    patient = asyncio.ensure_future(p.within(60).execute("approve"))
+    await asyncio.sleep(0)
+    world.open("Check")
+    await asyncio.gather(call, patient)
+    assert await p.status() == "Finalized"
+
+
+async def test_of_two_that_order_at_the_same_instant_one_is_obeyed(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    await p.execute("submit")
+    answers = await asyncio.gather(*(p.execute("reject") for _ in range(5)), return_exceptions=True)
+    assert answers.count(None) == 1
+    assert all(isinstance(answer, (Busy, NotAvailable)) for answer in answers if answer is not None)
+    assert (await moves(p)).count("Review>Draft command") == 1
+
+
+async def test_an_order_that_saw_an_earlier_burst_is_refused(world: World, h: Harness) -> None:
+    """Though the command would be possible: whoever gave it had seen the process before it was set back."""
+    p = await world.start(h)
+    seen = await p._at_rest()
+    await p.execute("submit")
+    await p.execute("reject")
+    stale: Any = type(p)(p._home, p.id, p._registered)
+
+    async def as_then() -> Any:
+        return seen
+
+    stale._at_rest = as_then
+    with pytest.raises(Busy, match="moved while"):
+        await stale.execute("submit")
+    assert await p.state() == "Draft"
+
+
+async def test_what_cannot_be_done_is_said(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    with pytest.raises(NotAvailable, match="'approve' is no command in state 'Draft'; those are: submit"):
+        await p.execute("approve")
+    with pytest.raises(ProcessError, match="has no parameter 'why'"):
+        await p.execute("submit", why=1)
+    with pytest.raises(StateNotFound, match="no state 'Nowhere'"):
+        await p.set_state("Nowhere")
+    with pytest.raises(ProcessError, match="'Booking' is not settable; those are: Draft, Review"):
+        await p.set_state("Booking")
+    assert (await p.status(), await moves(p)) == ("Idled", [">Draft start"])
+    with pytest.raises(WorkflowNotFound):
+        await world.S.handle("unknown").status()
+
+
+async def test_a_state_may_be_set_without_its_actions(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    await p.set_state("Review", run=False)
+    assert (await p.state(), world.counts) == ("Review", {"Draft": 1})
+
+
+async def test_what_an_action_raises_reaches_the_caller(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    world.fails["Check"] = [ValueError("no paper")]
+    with pytest.raises(ValueError, match="no paper"):
+        await p.execute("submit")
+    assert (await p.status(), await p.state()) == ("Error", "Draft")
+    assert (await p.parameters()).note == "D"
+    info = await p.info()
+    assert "ValueError: no paper" in info.detail
+    await p.execute("submit")
+    assert (await p.status(), await p.state()) == ("Idled", "Review")
+
+
+async def test_a_finalized_process_takes_no_orders(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    for command in ("submit", "approve"):
+        await p.execute(command)
+    with pytest.raises(NotAvailable, match="is Finalized in state 'Done'"):
+        await p.execute("submit")
+    assert (await p.result()).note == "DCRBD"
+
+
+async def test_a_deleted_process_is_gone_and_its_id_free(world: World, h: Harness) -> None:
+    p, other = await world.start(h), await world.start(h, "other")
+    await p.execute("submit")
+    before = await h.store.rows(["other"])
+    await p.delete()
+    with pytest.raises(WorkflowNotFound):
+        await p.status()
+    assert await h.store.rows(["other"]) == before
+    again = await world.start(h)
+    assert (await moves(again), await other.state()) == ([">Draft start"], "Draft")
+
+
+class Declared:
+    """A process with actors, conditions and typed parameters."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+        @app.process
+        class Vacation(Process):
+            author: str
+            days: int = 0
+            until: timedelta | None = None
+            draft = State(initial=True)
+            review = State()
+            done = State(final=True)
+            submit = draft.to(review, by="author", cond="days > 0")
+
+            @review.to(done, by="manager", cond="grade > days")
+            async def approve(self, grade: int, until: timedelta | None = None) -> None:
+                self.until = until
+
+            async def manager(self, actor: str) -> bool:
+                return actor == "bob"
+
+        self.Vacation = Vacation
+
+
+async def test_actors_and_conditions_decide_who_may_what(app: App, database: str) -> None:
+    vacation = Declared(app).Vacation
+    async with harness(app, database=database) as h:
+        p = await vacation.options(id="v").start(author="ann", days=3)
+        await h.settle()
+        assert (await names(p, "ann"), await names(p, "bob"), await names(p)) == (["submit"], [], ["submit"])
+        with pytest.raises(NotAllowed, match="'bob' may not submit"):
+            await p.execute(vacation.submit, actor="bob")
+        await p.execute(vacation.submit, actor="ann")
+        assert (await names(p, "ann"), await names(p, "bob")) == ([], ["approve"])
+        with pytest.raises(NotAvailable, match="its condition does not hold"):
+            await p.execute(vacation.approve(grade=3), actor="bob")
+        with pytest.raises(ProcessError, match="needs the parameter 'grade'"):
+            await p.execute("approve", actor="bob")
+        await p.execute(vacation.approve(grade=4, until=timedelta(days=1)), actor="bob")
+        assert (await p.parameters()).until == timedelta(days=1)
+        none = await vacation.options(id="none").start(author="ann")
+        await h.settle()
+        assert await names(none, "ann") == []
+
+
+async def test_a_process_is_a_workflow(world: World, h: Harness) -> None:
+    p = await world.start(h)
+    await p.execute("submit")
+    client: Client = world.app.client
+    found = [info.id async for info in client.list("type = 'S' and attributes.state = 'Review'")]
+    assert found == ["a"]
+    assert [info.id async for info in client.list("attributes.state = 'Draft'")] == []
+
+
+async def test_a_workflow_starts_a_process_and_orders_it_about(app: App, database: str) -> None:
+    world = World(app)
+
+    @app.workflow
+    async def clerk() -> list[str]:
+        p = await world.S.options(id="of-clerk").start(was_failed=True)
+        await p.within(10).execute("submit")
+        seen = [str(await p.status()), await p.state()]
+        await p.execute("approve")
+        return [*seen, (await p.result()).note]
+
+    async with harness(app, database=database) as h:
+        assert await h.run(clerk) == ["Idled", "Review", "DCRBD"]
