@@ -45,7 +45,7 @@ async def test_under_auto_what_an_executor_starts_itself_goes_by_its_id(replica:
 
 
 async def test_under_auto_what_a_client_starts_goes_by_its_id(replica: Replica, database: str) -> None:
-    """Also one that has connected before the ramp began, within a second of it."""
+    """Also one that has connected before the ramp began, within five seconds of it."""
     async with Client(database, app="shop") as client:
         await replica("v0", rollout="auto")
         quick = client.workflow("quick", returns=str)
@@ -53,7 +53,7 @@ async def test_under_auto_what_a_client_starts_goes_by_its_id(replica: Replica, 
         old, _ = await replica("v1", rollout="auto"), await replica("v2", rollout="auto")
         await old.client.deployment.set_current_version("v1")
         await old.client.deployment.set_ramping_version("v2", 40)
-        client._home.engine().line.routes._believed_until = 0.0  # a second has gone by
+        client._home.engine().line.routes._believed_until = 0.0  # they have gone by
         begun = [await quick.options(id=id).start() for id in IDS]
         assert {handle.id: await handle.result() for handle in begun} == SPLIT
         many = await client.workflow("rounds", returns=str).start_many([0] * 30)

@@ -2,8 +2,8 @@
 
 Under ``rollout="auto"`` a start runs here with this executor's version, or goes without one to whoever claims it; but
 where an operator has parted new work (a version ramps, or traffic was taken from this one) and under ``"manual"`` the
-database says where. What it said is believed for a second; whoever leads nowhere else and has an executor that follows
-the routing anyway does not ask.
+database says where. What it said is believed for a second, or for five while it parts nothing; an executor, which follows
+it anyway, does not ask until then.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from perdure.model.versions import Routing
 from perdure.versions.routing import leads, version_for
 
 BELIEVED_SECONDS = 1.0
+QUIET_SECONDS = 5.0  # where starts go nowhere by it: as long as executors believe it
 
 
 class Routes:
@@ -34,7 +35,7 @@ class Routes:
     def saw(self, routing: Routing | None) -> None:
         """What the database says now."""
         self.routing = routing
-        self._believed_until = monotonic() + BELIEVED_SECONDS
+        self._believed_until = monotonic() + (BELIEVED_SECONDS if self.leads else QUIET_SECONDS)
 
     @property
     def leads(self) -> bool:
