@@ -34,7 +34,7 @@ async def is_(app: App, id: str, wanted: str) -> bool:
 
 
 async def test_restarts_go_where_new_work_goes(replica: Replica) -> None:
-    """Pinned, and of an old version or not: they are new work. Nor do executors of a version without traffic take any."""
+    """Whatever the one before was pinned to, they are new work. A version without traffic takes none of them."""
     old, new = await replica("v1", "pinned"), await replica("v2", "pinned")
     await replica("v3", "pinned")
     handle = await begun(old)

@@ -2,8 +2,8 @@
 
 Under ``rollout="auto"`` a start runs here with this executor's version, or goes without one to whoever claims it; but
 where an operator has parted new work (a version ramps, or traffic was taken from this one) and under ``"manual"`` the
-database says where. What it said is believed for a second, or for five while it parts nothing; an executor, which follows
-it anyway, does not ask until then.
+database says where. What it said is believed for a second, or for five while it parts nothing; an executor, which
+follows it anyway, does not ask until then.
 """
 
 from __future__ import annotations

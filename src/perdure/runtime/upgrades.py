@@ -90,8 +90,8 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
 async def _see_what_is_ours(host: Host, routing: Routing) -> None:
     """Whoever claims what has no version gives it its own: not one that an operator has taken traffic from.
 
-    Nor one that was given a share, which it gets by the ids, or under ``manual`` no traffic at all. Unless nobody of the
-    current version is there to take it: late work is better than none.
+    Nor one that was given a share, which it gets by the ids, or under ``manual`` no traffic at all. Unless nobody of
+    the current version is there to take it: late work is better than none.
     """
     following, version = host.following, host.code.version
     if following.revision != routing.revision:
