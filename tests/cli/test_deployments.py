@@ -95,7 +95,7 @@ def test_a_rollout_from_the_first_share_to_the_deletion(deployed: Cli) -> None:
         return first
 
     said = both("set-ramping-version", "v2", "--percentage", "12.5", "--allow-no-executors", "--reason", "canary")
-    assert said.startswith("version v2 of shop gets 12.5 % of new work from now on, by the ids of workflows")
+    assert said.startswith("version v2 of shop gets 12.5 % of new work within 5 seconds, by the ids of workflows")
     assert "NO executor of it is alive" in said
     assert "shop: new work goes to v1, 12.5 % of it to v2" in deployed("deployment", "describe").stdout
     both("update-metadata", "v2", "--set", 'commit="4f1c2aa"', "--set", "tested=true")
@@ -172,6 +172,24 @@ def test_what_is_refused_says_why_with_its_exit_code(deployed: Cli) -> None:
     ]:  # fmt: skip
         assert said in deployed("deployment", *args, code=code).stderr, args
     assert deployed("deployment", "describe", "-o", "json").stdout == before
+
+
+def test_a_release_that_lacks_a_workflow_is_refused(deployed: Cli, where: str) -> None:
+    async def launch() -> None:
+        app = App("shop", database=where, version="v3", rollout="manual")
+
+        @app.workflow(name="parcel")
+        async def parcel() -> None: ...
+
+        async with app:
+            pass
+
+    asyncio.run(launch())
+    for verb in (("set-current-version", "v3"), ("set-ramping-version", "v3", "--percentage", "5")):
+        refused = deployed("deployment", *verb, "--allow-no-executors", code=1).stderr
+        assert "version v3 of shop has no workflow order, which version v1 has" in refused
+    said = deployed("deployment", *verb, "--allow-no-executors", "--allow-missing-workflows").stdout
+    assert "it has NO workflow order: what is started of that is held until new work goes where it is" in said
 
 
 def test_skipping_the_drainage_says_what_is_stranded(deployed: Cli) -> None:

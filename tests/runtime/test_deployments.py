@@ -111,7 +111,7 @@ async def test_a_rollback_brings_back_what_the_bad_version_holds(replica: Replic
         await sleep(1_000)
 
     async with bad:
-        await bad.client.deployment.set_current_version("v2")
+        await bad.client.deployment.set_current_version("v2", allow_missing_workflows=True)
         await follow(executor(bad))
         await bad.client.handle("w").send(True, GO)
 

@@ -75,6 +75,15 @@ async def forgotten(s: dict[str, Any]) -> str:
     return "new"
 
 
+async def moved_down(s: dict[str, Any]) -> str:
+    await s["reserve"]()
+    await s["check"]()
+    new = patched("check")
+    await s["ship"]()
+    await recv("go")
+    return "new" if new else "old"
+
+
 async def begun(app: App, records: int) -> None:
     """Start it, let it come to its wait, crash."""
     await app.open()
@@ -127,9 +136,12 @@ async def test_deprecate_patch_without_a_record(database: str, ledger: Ledger) -
     assert await finished(build(database, ledger, cleaned)) == "new"
 
 
-async def test_a_record_that_the_code_no_longer_asks_for_holds_the_run(database: str, ledger: Ledger) -> None:
+@pytest.mark.parametrize("body", [forgotten, moved_down])
+async def test_a_record_that_the_code_no_longer_asks_for_there_holds_the_run(
+    database: str, ledger: Ledger, body: Any
+) -> None:
     await begun(build(database, ledger, after), 4)
-    app = build(database, ledger, forgotten)
+    app = build(database, ledger, body)
     async with app:
         held = await until(lambda: _held(app))
         assert held == "at patch:check: history has patch check at patch:check; the code has waits for step check at 2"

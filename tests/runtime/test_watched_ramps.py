@@ -21,10 +21,10 @@ Release = Callable[..., Coroutine[Any, Any, App]]
 
 @pytest.fixture
 async def release(database: str) -> AsyncIterator[Release]:
-    """Opens a replica of a release. In ``bad`` ones a workflow fails, and another is not there. All are closed."""
+    """Opens a replica of a release. In ``bad`` ones a workflow fails; ``poor`` ones lack one. All are closed."""
     opened: list[App] = []
 
-    async def start(version: str, *, bad: bool = False) -> App:
+    async def start(version: str, *, bad: bool = False, poor: bool = False) -> App:
         app = App("shop", database=database, version=version, rollout="manual")
 
         @app.workflow(name="order")
@@ -35,7 +35,7 @@ async def release(database: str) -> AsyncIterator[Release]:
         async def parcel() -> None: ...
 
         app.order = order  # type: ignore[attr-defined]
-        if not bad:
+        if not poor:
             app.parcel = app.workflow(parcel)  # type: ignore[attr-defined]
         opened.append(app)
         await app.open()
@@ -132,9 +132,9 @@ async def test_nothing_is_rolled_back_to_a_version_that_nobody_runs(
 
 async def test_problems_stop_a_ramp(release: Release) -> None:
     """Here: the new code lacks a workflow."""
-    old, new = await release("v1"), await release("v2", bad=True)
+    old, new = await release("v1"), await release("v2", poor=True)
     to = old.client.deployment
-    await to.set_ramping_version("v2", 20, abort_if="problem_rate > 2%")
+    await to.set_ramping_version("v2", 20, abort_if="problem_rate > 2%", allow_missing_workflows=True)
     ids = [f"p{n}" for n in range(SAMPLES_MIN)]
     for id in ids:
         await old.parcel.options(id=id, version="v2").start()  # type: ignore[attr-defined]

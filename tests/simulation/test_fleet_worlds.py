@@ -39,7 +39,7 @@ def test_a_world_with_a_rollout_is_the_same_world_again() -> None:
 
 
 def test_a_policy_answers_anything() -> None:
-    found = hits(Mix.calm(judged=1.0, kill=1.2, drain=1.0, one_host=1.0), "judged", seeds=12)
+    found = hits(Mix.calm(judged=1.0, kill=1.2, drain=1.0, one_host=1.0), "judged", seeds=40)
     assert len([point for point in found if point.startswith("a policy was asked and answered")]) > 3
     assert "a person let go on what a policy held" in found
 

@@ -225,6 +225,14 @@ async def test_a_version_is_deleted_only_without_traffic_executors_and_work(stor
     assert not (await ordered(store, DeleteVersion("v1"), now=later)).changed
 
 
+async def test_no_number_of_versions_is_too_many(store: Store) -> None:
+    """Nothing is deleted to make room, and nothing is refused for want of it."""
+    for n in range(110):
+        await launched(store, f"v{n}", auto=False, now=T + n)
+    assert (await ordered(store, SetCurrent("v109"), allow_no_executors=True)).changed
+    assert set(states(await seen(store))) == {f"v{n}" for n in range(110)}
+
+
 async def test_a_launch_brings_a_deleted_version_back_and_what_was_said_of_it(store: Store) -> None:
     await two_versions(store)
     await ordered(store, SetMetadata("v2", {"a": 1}))

@@ -26,9 +26,11 @@ from perdure.model.versions import Bound, Routing, Version, Watch
 from perdure.versions.deployments import Mark, Seen, marks, rule, state_of
 
 AT = 1_000
+WATCH = Watch(version="v2", since=500, back="v1", bounds=(Bound("failure_rate", 2.0),))
 PLAIN = Routing(current="v1", revision=7, changed=1, because="before")
 RAMP = Routing(current="v1", ramping="v2", percentage=20.0, revision=7, changed=1, because="before")
 OTHER_RAMP = Routing(current="v1", ramping="v3", percentage=5.0, revision=7, changed=1, because="before")
+WATCHED = msgspec.structs.replace(RAMP, watch=WATCH)
 STOPPED = Routing(current="v1", ramping="v2", percentage=0.0, revision=7, changed=1, because="before")  # as it once was
 NEVER, KNOWN, GONE = None, "known", "deleted"
 
@@ -91,11 +93,16 @@ def test_whose_part_changes(before: Routing | None, after: Routing, expected: li
 
 def ruled(
     verb: Verb, before: Routing | None = PLAIN, known: str | None = KNOWN, *, alive: tuple[str, ...] = ("e",),
-    draining: tuple[str, ...] = (), open: tuple[OpenWork, ...] = (), metadata: bytes = b"{}", **how: Any,
+    draining: tuple[str, ...] = (), open: tuple[OpenWork, ...] = (), metadata: bytes = b"{}",
+    routed: bool = True, has: str = "", workflows: str = "", **how: Any,
 ) -> tuple[Why | str, Routing | None, bytes | None]:  # fmt: skip
     """Why it is refused, or ``done``, or ``already``."""
-    row = None if known is NEVER else version(deleted=9 if known == GONE else None, metadata=metadata)
-    seen = Seen(now=AT, routing=before, version=row, alive=alive, draining=draining, open=open)
+    row = None if known is NEVER else version(
+        deleted=9 if known == GONE else None, metadata=metadata, routed=routed, fingerprints=dict.fromkeys(has, "f"),
+    )  # fmt: skip
+    seen = Seen(
+        now=AT, routing=before, version=row, alive=alive, draining=draining, open=open, workflows=tuple(workflows)
+    )  # fmt: skip
     ruling, after, put = rule(Order(verb=verb, nonce=b"n", by="ann", **how), seen)
     assert ruling.changed is (after is not None)
     assert (ruling.why is None) or not ruling.changed
@@ -137,6 +144,23 @@ ORDERS: list[tuple[Verb, Routing | None, str | None, dict[str, Any], Why | str]]
     (SetRamping("v2", 0.0), PLAIN, NEVER, {}, Why.UNKNOWN),  # a slip of the hand in an emergency
     (SetRamping("v1", 0.0), PLAIN, KNOWN, {}, Why.IS_CURRENT),
     (SetRamping("v2", 0.0), RAMP, KNOWN, {"revision": 3}, Why.STALE),
+    (SetCurrent("v2"), PLAIN, KNOWN, {"routed": False, "has": "ab", "workflows": "ab"}, "done"),
+    (SetCurrent("v2"), PLAIN, KNOWN, {"routed": False, "has": "abc", "workflows": "ab"}, "done"),
+    (SetCurrent("v2"), PLAIN, KNOWN, {"routed": False, "has": "ac", "workflows": "ab"}, Why.LACKS_WORKFLOWS),
+    (SetCurrent("v2"), RAMP, KNOWN, {"has": "a", "workflows": "ab"}, Why.LACKS_WORKFLOWS),  # asked again when it is all
+    (SetCurrent("v2"), PLAIN, KNOWN, {"has": "a", "workflows": "ab"}, "done"),  # a rollback
+    (SetCurrent("v2"), PLAIN, KNOWN, {"routed": False, "workflows": "a", "alive": ()}, Why.NO_EXECUTORS),
+    (SetCurrent("v2"), PLAIN, KNOWN, {"routed": False, "workflows": "a", "allow_no_executors": True},
+     Why.LACKS_WORKFLOWS),
+    (SetCurrent("v2"), PLAIN, KNOWN, {"routed": False, "workflows": "a", "allow_missing_workflows": True}, "done"),
+    (SetCurrent("v2"), PLAIN, NEVER, {"workflows": "a", "allow_no_executors": True}, "done"),  # not known yet
+    (SetCurrent("v2"), PLAIN, KNOWN, {"routed": False, "workflows": "a", "revision": 6}, Why.STALE),
+    (SetRamping("v2", 1.0), PLAIN, KNOWN, {"routed": False, "has": "a", "workflows": "ab"}, Why.LACKS_WORKFLOWS),
+    (SetRamping("v2", 1.0), OTHER_RAMP, KNOWN, {"routed": False, "workflows": "ab"}, Why.LACKS_WORKFLOWS),
+    (SetRamping("v2", 1.0), PLAIN, KNOWN, {"routed": False, "workflows": "a", "allow_missing_workflows": True}, "done"),
+    (SetRamping("v2", 90.0), RAMP, KNOWN, {"workflows": "ab"}, "done"),  # a larger share: it was asked then
+    (SetRamping("v2", 0.0), RAMP, KNOWN, {"workflows": "ab"}, "done"),
+    (Abort("v2"), WATCHED, KNOWN, {"workflows": "ab"}, "done"),
     (UnsetRamping(), None, NEVER, {}, Why.NOTHING),
     (UnsetRamping(), RAMP, KNOWN, {}, "done"),
     (UnsetRamping(), STOPPED, KNOWN, {}, "done"),
@@ -158,7 +182,7 @@ ORDERS: list[tuple[Verb, Routing | None, str | None, dict[str, Any], Why | str]]
     (DeleteVersion("v2", True), PLAIN, KNOWN, {"alive": (), "open": (work(2),)}, "done"),
     (DeleteVersion("v2"), PLAIN, KNOWN, {"alive": (), "open": (work(2, Versioning.AUTO_UPGRADE),)}, "done"),
     (DeleteVersion("v2", True), RAMP, KNOWN, {"alive": ()}, Why.IS_RAMPING),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("verb", "before", "known", "how", "expected"), ORDERS)
@@ -218,10 +242,8 @@ def test_metadata_are_put_over_what_is_there_and_removed_by_name() -> None:
 
 # -- ramps that watch themselves
 
-TWO = (Bound("failure_rate", 2.0),)
+TWO = WATCH.bounds
 ONE = (Bound("problem_rate", 1.0),)
-WATCH = Watch(version="v2", since=500, back="v1", bounds=TWO)
-WATCHED = msgspec.structs.replace(RAMP, watch=WATCH)
 PROMOTED = Routing(current="v2", revision=7, changed=1, because="before", watch=WATCH)
 
 

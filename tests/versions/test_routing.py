@@ -21,6 +21,7 @@ from perdure.versions.routing import (
 
 HALF = Routing(current="v1", ramping="v2", percentage=50.0)
 PLAIN = Routing(current="v1")
+STOPPED = Routing(current="v1", ramping="v2", percentage=0.0)  # as it once was
 IN, OUT = "w2", "w0"  # by the ramp of HALF
 
 
@@ -34,10 +35,12 @@ STARTS = [
     (None, "v3", "v1", HALF, IN, "v3", "v3"),
     (None, None, "v1", PLAIN, IN, "v1", "v1"),
     (None, None, "v7", PLAIN, IN, "v7", "v1"),
-    (None, None, "v7", HALF, IN, "v7", "v2"),
-    (None, None, "v7", HALF, OUT, "v7", "v1"),
+    (None, None, "v7", HALF, IN, "v2", "v2"),
+    (None, None, "v7", HALF, OUT, "v1", "v1"),
+    (None, None, "v7", STOPPED, IN, "v7", "v1"),
     (None, None, None, PLAIN, IN, "", "v1"),
-    (None, None, None, HALF, IN, "", "v2"),
+    (None, None, None, HALF, IN, "v2", "v2"),
+    (None, None, None, HALF, OUT, "v1", "v1"),
     (None, None, None, None, IN, "", ""),
     (None, None, "v7", None, IN, "v7", "v7"),
 ]
@@ -50,6 +53,13 @@ def test_the_version_of_a_start(
     for rollout, expected in (("auto", auto), ("manual", manual)):
         took = version_for(rollout, "shop", id, asked=asked, pinned_parent=parent, own=own, routing=routing)
         assert took == expected, rollout
+
+
+@pytest.mark.parametrize("rollout", ["auto", "manual"])
+def test_an_executor_that_an_operator_took_traffic_from_starts_for_others(rollout: str) -> None:
+    assert version_for(rollout, "shop", IN, own="v7", routing=PLAIN, left=True) == "v1"
+    assert version_for(rollout, "shop", IN, own="v7", routing=HALF, left=True) == "v2"
+    assert version_for(rollout, "shop", IN, own="v7", left=True) == "v7", "nothing was launched"
 
 
 # version, auto, first, withdrawn, served: what becomes current

@@ -61,16 +61,25 @@ class DeploymentHandle:
         return info
 
     async def set_current_version(
-        self, version: str, /, *, reason: str = "", revision: int | None = None, allow_no_executors: bool = False
+        self,
+        version: str,
+        /,
+        *,
+        reason: str = "",
+        revision: int | None = None,
+        allow_no_executors: bool = False,
+        allow_missing_workflows: bool = False,
     ) -> DeploymentResult:
         """Send new work to this version; if it was ramping, that is over.
 
         The version that was current is draining from then on. Raises ``VersionNotFound`` for one that was never
         launched, ``DeploymentConflict`` for one that no live executor runs: ``allow_no_executors`` lets new work wait
-        for it.
+        for it; and for one that lacks a workflow which the current version has, unless it had traffic before and this
+        is a rollback: ``allow_missing_workflows`` has what is started of that held.
         """
         verb = SetCurrent(check_version(version))
-        return await self._change("set_current_version", verb, reason, revision, allow_no_executors)
+        waived = {"allow_no_executors": allow_no_executors, "allow_missing_workflows": allow_missing_workflows}
+        return await self._change("set_current_version", verb, reason, revision, **waived)
 
     async def set_ramping_version(
         self,
@@ -82,18 +91,20 @@ class DeploymentHandle:
         reason: str = "",
         revision: int | None = None,
         allow_no_executors: bool = False,
+        allow_missing_workflows: bool = False,
     ) -> DeploymentResult:
         """Send this share (0 to 100 percent) of new work to this version; 0 takes it back.
 
-        By a hash of the workflow's id: a larger share only adds to a smaller one. Another version that was ramping
-        ramps no longer. ``abort_if``: ``"failure_rate > 2%"`` or ``"problem_rate > 2%"``, or both: once that is so,
-        of 20 workflows at least, every executor knows to take the share back or, if the version is current by then, to
-        make the one before current again; within 10 seconds, and listed as a change, with the evidence.
+        By a hash of the workflow's id, whoever starts it: a larger share only adds to a smaller one. Another version
+        that was ramping ramps no longer. ``abort_if``: ``"failure_rate > 2%"``, ``"problem_rate > 2%"``, or both: once
+        that is so, of 20 workflows at least, every executor knows to take the share back or, if the version is current
+        by then, to make the one before current again; within 10 seconds, and listed as a change, with the evidence.
         Raises as ``set_current_version``, and ``DeploymentConflict`` for the current version.
         """
         bounds = read_bounds([abort_if] if isinstance(abort_if, str) else abort_if)
         verb = SetRamping(check_version(version), check_percentage(percentage), bounds)
-        return await self._change("set_ramping_version", verb, reason, revision, allow_no_executors)
+        waived = {"allow_no_executors": allow_no_executors, "allow_missing_workflows": allow_missing_workflows}
+        return await self._change("set_ramping_version", verb, reason, revision, **waived)
 
     async def unset_ramping_version(self, *, reason: str = "", revision: int | None = None) -> DeploymentResult:
         """End the ramp, whichever version it is of: all new work goes to the current version."""
@@ -129,10 +140,10 @@ class DeploymentHandle:
         return await self._change("delete_version", verb, reason, revision)
 
     async def _change(
-        self, name: str, verb: Verb, reason: str, revision: int | None, allow_no_executors: bool = False
+        self, name: str, verb: Verb, reason: str, revision: int | None, **waived: bool
     ) -> DeploymentResult:
         done: DeploymentResult = await self._do(
-            name, deployments.change, verb=verb, reason=reason, revision=revision, allow_no_executors=allow_no_executors
+            name, deployments.change, verb=verb, reason=reason, revision=revision, **waived
         )
         return done
 

@@ -169,6 +169,9 @@ def _order(fn: Callable[..., None]) -> Callable[..., None]:
 _no_executors = click.option(
     "--allow-no-executors", is_flag=True, help="Also a version that nobody runs yet: what it gets waits."
 )
+_missing = click.option(
+    "--allow-missing-workflows", is_flag=True, help="Also one that lacks workflows of the current version."
+)
 
 
 @deployment.command("set-current-version")
@@ -176,12 +179,10 @@ _no_executors = click.option(
 @click.argument("version")
 @_order
 @_no_executors
-def set_current_version(
-    given: Given, version: str, reason: str, revision: int | None, allow_no_executors: bool
-) -> None:
+@_missing
+def set_current_version(given: Given, /, version: str, **how: Any) -> None:
     """Send new work to VERSION. What other versions began stays with them; a ramp of VERSION is over."""
-    verb = SetCurrent(operations.check_version(version))
-    run(_change(given, verb, reason, revision, allow_no_executors=allow_no_executors))
+    run(_change(given, SetCurrent(operations.check_version(version)), **how))
 
 
 @deployment.command("set-ramping-version")
@@ -191,6 +192,7 @@ def set_current_version(
 @click.option("--abort-if", multiple=True, metavar="BOUND", help="'failure_rate > 2%', 'problem_rate > 2%', or both.")
 @_order
 @_no_executors
+@_missing
 def set_ramping_version(
     given: Given, /, version: str, percentage: float, abort_if: tuple[str, ...], **how: Any
 ) -> None:
@@ -244,22 +246,20 @@ def delete_version(given: Given, version: str, skip_drainage: bool, reason: str,
     run(_change(given, DeleteVersion(operations.check_version(version), skip_drainage), reason, revision))
 
 
-async def _change(
-    given: Given, verb: Verb, reason: str, revision: int | None, *, allow_no_executors: bool = False
-) -> None:
+async def _change(given: Given, verb: Verb, reason: str, revision: int | None, **waived: bool) -> None:
     async with opened(given) as store:
-        done = await _ordered(store, verb, reason, revision, allow_no_executors)
+        done = await _ordered(store, verb, reason, revision, waived)
         store.hint()
     shown: dict[str, Any] = msgspec.to_builtins(done)
     emit_one(given.output, "change", shown, [clean(redacted(done.message))], id="revision")
 
 
 async def _ordered(
-    store: Store, verb: Verb, reason: str, revision: int | None, allow_no_executors: bool
+    store: Store, verb: Verb, reason: str, revision: int | None, waived: dict[str, bool]
 ) -> DeploymentResult:
     apart = tuple(one.id for one in await store.incarnations() if provably_gone(one))
     order = Order(
-        verb=verb, nonce=TokenMaker()(), by=who(), reason=shortened(reason, 1000), revision=revision,
-        allow_no_executors=allow_no_executors, apart=apart,
+        verb=verb, nonce=TokenMaker()(), by=who(), reason=shortened(reason, 1000), revision=revision, apart=apart,
+        **waived,
     )  # fmt: skip
     return await operations.change(store, order)

@@ -33,14 +33,21 @@ async def describe_version(line: Line, *, version: str, is_gone: IsGone) -> Vers
 
 
 async def change(
-    line: Line, *, verb: Verb, is_gone: IsGone, revision: int | None, reason: str, allow_no_executors: bool = False
+    line: Line,
+    *,
+    verb: Verb,
+    is_gone: IsGone,
+    revision: int | None,
+    reason: str,
+    allow_no_executors: bool = False,
+    allow_missing_workflows: bool = False,
 ) -> DeploymentResult:
     """Order a change. Starts of this process follow it at once."""
     store = _store(line)
     apart = tuple(one.id for one in await store.incarnations() if is_gone(one))
     order = Order(
         verb=verb, nonce=line.new_token(), by=who(), reason=reason, revision=revision,
-        allow_no_executors=allow_no_executors, apart=apart,
+        allow_no_executors=allow_no_executors, allow_missing_workflows=allow_missing_workflows, apart=apart,
     )  # fmt: skip
     done = await deployments.change(store, order)
     line.routes.saw(await store.routing())

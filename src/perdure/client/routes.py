@@ -1,7 +1,9 @@
 """Routes: what a caller knows of where new work goes, and the version that a start of its own takes by it.
 
-Under ``rollout="auto"`` nothing is asked: a start runs here with this executor's version, or goes without one to
-whoever claims it. Under ``"manual"`` the database says where; what it said is believed for a second.
+Under ``rollout="auto"`` a start runs here with this executor's version, or goes without one to whoever claims it; but
+where an operator has parted new work (a version ramps, or traffic was taken from this one) and under ``"manual"`` the
+database says where. What it said is believed for a second, or for five while it parts nothing; an executor, which
+follows it anyway, does not ask until then.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import msgspec
 
 from perdure.client.questions import StartOrder
 from perdure.model.versions import Routing
-from perdure.versions.routing import version_for
+from perdure.versions.routing import leads, version_for
 
 BELIEVED_SECONDS = 1.0
+QUIET_SECONDS = 5.0  # where starts go nowhere by it: as long as executors believe it
 
 
 class Routes:
@@ -24,6 +27,7 @@ class Routes:
     def __init__(self, app: str, new_id: Callable[[], str]) -> None:
         self.rollout = "auto"
         self.routing: Routing | None = None
+        self.left = False  # an operator took traffic from the version that runs here, and others serve the current one
         self._app = app
         self._new_id = new_id
         self._believed_until = 0.0
@@ -31,20 +35,30 @@ class Routes:
     def saw(self, routing: Routing | None) -> None:
         """What the database says now."""
         self.routing = routing
-        self._believed_until = monotonic() + BELIEVED_SECONDS
+        self._believed_until = monotonic() + (BELIEVED_SECONDS if self.leads else QUIET_SECONDS)
 
     @property
-    def stale(self) -> bool:
-        """Whether the database is to be asked before a start."""
-        return self.rollout != "auto" and monotonic() >= self._believed_until
+    def leads(self) -> bool:
+        """Whether starts go where the routing says, and not to whatever version is at hand."""
+        return leads(self.rollout, self.routing, left=self.left)
+
+    def stale(self, *, told: bool) -> bool:
+        """Whether the database is to be asked before a start. ``told``: an executor here sees it in its rounds."""
+        return (self.leads or not told) and monotonic() >= self._believed_until
+
+    def version(self, id: str, pinned_parent: str | None = None) -> str:
+        """The version that a start of this id takes, if nobody asked for one; "" for that of whoever claims it."""
+        return version_for(
+            self.rollout, self._app, id, pinned_parent=pinned_parent, routing=self.routing, left=self.left
+        )
 
     def routed(self, order: StartOrder, id: str | None = None, pinned_parent: str | None = None) -> StartOrder:
         """The order with the version that it takes, and with an id, if the version depends on that."""
         options = order.options
-        if options.version is not None or (self.rollout == "auto" and pinned_parent is None):
+        if options.version is not None or not (self.leads or pinned_parent is not None):
             return order
         id = id or options.id or self._new_id()
-        version = version_for(self.rollout, self._app, id, pinned_parent=pinned_parent, routing=self.routing)
+        version = self.version(id, pinned_parent)
         if not version:
             return order
         chosen = options.id if pinned_parent is not None else id

@@ -10,7 +10,6 @@ from perdure.client.line import Line
 from perdure.client.moves import Patient
 from perdure.operations.schedules import Hand
 from perdure.store.base import Store
-from perdure.versions.routing import version_for
 
 T = TypeVar("T")
 Verb = Callable[[Store, Hand], Awaitable[T]]
@@ -20,13 +19,9 @@ Verb = Callable[[Store, Hand], Awaitable[T]]
 async def hand(line: Line) -> Hand:
     """What makes starts here: their versions are those that any start from here would take."""
     routes = line.routes
-    if routes.stale:
+    if routes.stale(told=line.work is not None):
         routes.saw(await line.store.routing())
-
-    def route(id: str) -> str:
-        return version_for(routes.rollout, line.app, id, routing=routes.routing)
-
-    return Hand(line.new_token, route)
+    return Hand(line.new_token, routes.version)
 
 
 async def do(line: Line, verb: Verb[T]) -> T:

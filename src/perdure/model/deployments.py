@@ -99,6 +99,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     revision: int | None = None  # done only if this is still the latest one
     allow_no_executors: bool = False  # also for a version that nobody runs
+    allow_missing_workflows: bool = False  # also for a version that lacks workflows which the current one has
     apart: tuple[bytes, ...] = ()  # incarnations that are proven gone, whatever their leases say
 
 
@@ -110,6 +111,7 @@ class Why(StrEnum):
     UNKNOWN = "unknown"
     NEVER_LAUNCHED = "never launched"
     NO_EXECUTORS = "no executors"
+    LACKS_WORKFLOWS = "lacks workflows"
     IS_CURRENT = "current"
     IS_RAMPING = "ramping"
     HAS_EXECUTORS = "has executors"
@@ -138,6 +140,7 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     why: Why | None = None
     executors: tuple[str, ...] = ()  # the live ones of the version
     open: tuple[OpenWork, ...] = ()  # of the version that was to be deleted
+    missing: tuple[str, ...] = ()  # workflows that the current version has, and the one that is to get traffic has not
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

@@ -137,14 +137,14 @@ def _words(app: str, verb: Verb, ruling: Ruling) -> str:
     match verb:
         case SetCurrent(version=version):
             said = f"version {version} of {app} is the current one{_instead_of(ruling)}: new work goes there {ROUND}"
-            said += _by_whom(ruling) + _what_becomes(ruling)
+            said += _by_whom(ruling) + _what_it_lacks(ruling) + _what_becomes(ruling)
         case SetRamping(version=version, percentage=share) if share > 0:
-            said = f"version {version} of {app} gets {share:g} % of new work from now on, by the ids of workflows"
-            said += f", where rollout is manual; version {ruling.after.current} gets the rest"
+            said = f"version {version} of {app} gets {share:g} % of new work {ROUND}, by the ids of workflows"
+            said += f"; version {ruling.after.current} gets the rest"
             if ruling.after.watch is not None:
                 bounds = " or ".join(map(shown, ruling.after.watch.bounds))
                 said += f"; it loses that by itself if {bounds}, of {SAMPLES_MIN} workflows at least"
-            said += _by_whom(ruling) + _what_becomes(ruling)
+            said += _by_whom(ruling) + _what_it_lacks(ruling) + _what_becomes(ruling)
         case SetRamping() | UnsetRamping() | Abort():
             said = f"no version of {app} ramps any more: all new work goes to {ruling.after.current} {ROUND}"
             said += _what_becomes(ruling)
@@ -189,6 +189,17 @@ def _by_whom(ruling: Ruling) -> str:
     if ruling.before is None or ruling.executors:
         return ""
     return "; NO executor of it is alive, and new work waits until one is launched"
+
+
+def _what_it_lacks(ruling: Ruling) -> str:
+    if not ruling.missing:
+        return ""
+    return f"; it has NO {_workflows(ruling)}: what is started of that is held until new work goes where it is"
+
+
+def _workflows(ruling: Ruling) -> str:
+    names = ", ".join(ruling.missing[:5]) + (f" and {len(ruling.missing) - 5} more" if len(ruling.missing) > 5 else "")
+    return f"workflow{'' if len(ruling.missing) == 1 else 's'} {names}"
 
 
 def _what_becomes(ruling: Ruling) -> str:
@@ -261,6 +272,12 @@ def _conflict(app: str, version: str, verb: Verb, ruling: Ruling) -> str:
             return (
                 f"no live executor runs version {version} of {app}: what it gets would wait. Start one first: perdure "
                 "run MODULE:APP; or, to have new work wait for it: --allow-no-executors"
+            )
+        case Why.LACKS_WORKFLOWS:
+            return (
+                f"version {version} of {app} has no {_workflows(ruling)}, which version {ruling.before.current} has: "
+                "what is started of that would be held there, and what goes with the routing would stay behind. Launch "
+                "a version that has it; or, if nothing needs it any more: --allow-missing-workflows"
             )
         case Why.IS_CURRENT if deleting:
             return (

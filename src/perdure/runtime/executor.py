@@ -237,7 +237,7 @@ class Executor:
             and (options.queue or known.queue) is None
             and options.delay is None
             and options.until is None
-            and (options.version == self.version or (options.version is None and self.line.routes.rollout == "auto"))
+            and (options.version == self.version or (options.version is None and not self.line.routes.leads))
             and (options.id is None or options.id not in self.executions)
         )
 

@@ -90,7 +90,8 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
 async def _see_what_is_ours(host: Host, routing: Routing) -> None:
     """Whoever claims what has no version gives it its own: not one that an operator has taken traffic from.
 
-    Unless nobody of the current version is there to take it: late work is better than none.
+    Nor one that was given a share, which it gets by the ids, or under ``manual`` no traffic at all. Unless nobody of
+    the current version is there to take it: late work is better than none.
     """
     following, version = host.following, host.code.version
     if following.revision != routing.revision:
@@ -100,7 +101,9 @@ async def _see_what_is_ours(host: Host, routing: Routing) -> None:
             await register(host)
         following.withdrawn = any(one.withdrawn for one in known if one.name == version)
         following.revision = routing.revision
-    fresh = not (following.withdrawn and routing.current in following.served)
+    served = routing.current in following.served
+    host.line.routes.left = following.withdrawn and served
+    fresh = version == routing.current or not (served and (following.withdrawn or host.line.routes.leads))
     if fresh != following.fresh:
         following.fresh = fresh
         log.info("%s", _what_of_new_work(following, routing, version))
@@ -109,9 +112,13 @@ async def _see_what_is_ours(host: Host, routing: Routing) -> None:
 
 
 def _what_of_new_work(following: Following, routing: Routing, version: str) -> str:
-    if not following.withdrawn:
-        return f"version {version}, which runs here, gets traffic again"
-    taken = f"traffic was taken from version {version}, which runs here: new work is"
+    if version == routing.current:
+        return f"version {version}, which runs here, gets all that no ramp takes"
+    if version in gets(routing):
+        taken = f"version {version}, which runs here, gets {routing.percentage:g} % of new work: other is"
+    else:
+        no = "traffic was taken from" if following.withdrawn else "no traffic was given to"
+        taken = f"{no} version {version}, which runs here: new work is"
     if following.fresh:
         return f"{taken} taken all the same while no executor of version {routing.current} is alive"
     return f"{taken} left to executors of version {routing.current}"

@@ -48,12 +48,14 @@ def seen(
     found: Sequence[Any] | None,
     executors: Sequence[tuple[str, str]],
     open: Sequence[OpenWork],
+    current: Sequence[Any] | None,
 ) -> Seen:
-    """What an order is ruled on. ``executors``: label and state of each that runs the version."""
+    """What an order is ruled on. ``executors``: label and state of each that runs the version. ``current``: its row."""
     return Seen(
         now=now, routing=routing, version=None if found is None else version(found),
         alive=tuple(label for label, state in executors if state == "alive"),
         draining=tuple(label for label, state in executors if state != "alive"), open=tuple(open),
+        workflows=() if current is None else tuple(version(current).fingerprints),
     )  # fmt: skip
 
 

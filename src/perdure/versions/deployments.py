@@ -40,6 +40,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     alive: tuple[str, ...] = ()  # the labels of executors that run it and take on new work
     draining: tuple[str, ...] = ()  # … and of those that are about to leave
     open: tuple[OpenWork, ...] = ()  # of it, where it is to be deleted
+    workflows: tuple[str, ...] = ()  # those that the current version has
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -77,18 +78,22 @@ def rule(order: Order, seen: Seen) -> tuple[Ruling, Routing | None, bytes | None
         return Ruling(before=before, after=before, executors=seen.alive), None, None
     why = _stale(order, before) or _in_the_way(order, before, seen)
     if why is not None:
-        return _refused(seen, why), None, None
+        return _refused(seen, why, _missing(verb, seen)), None, None
     after = _watched(verb, before, _after(verb, before), seen.now)
     after = msgspec.structs.replace(after, revision=before.revision + 1)
     if gets(after) != gets(before) or after.percentage != before.percentage:
         after = msgspec.structs.replace(after, changed=seen.now, because=order.reason or f"set by {order.by}")
-    ruling = Ruling(before=before, after=after, changed=True, executors=seen.alive, open=seen.open)
+    ruling = Ruling(
+        before=before, after=after, changed=True, executors=seen.alive, open=seen.open, missing=_missing(verb, seen)
+    )  # fmt: skip
     return ruling, after, metadata
 
 
-def _refused(seen: Seen, why: Why) -> Ruling:
+def _refused(seen: Seen, why: Why, missing: tuple[str, ...] = ()) -> Ruling:
     executors = (*seen.alive, *seen.draining)
-    return Ruling(before=seen.routing, after=seen.routing, why=why, executors=executors, open=seen.open)
+    return Ruling(
+        before=seen.routing, after=seen.routing, why=why, executors=executors, open=seen.open, missing=missing
+    )  # fmt: skip
 
 
 def _is_so(verb: Verb, before: Routing, version: Version | None, metadata: bytes | None) -> bool:
@@ -118,13 +123,13 @@ def _stale(order: Order, before: Routing) -> Why | None:
 def _in_the_way(order: Order, before: Routing, seen: Seen) -> Why | None:
     match order.verb:
         case SetCurrent():
-            return _unserved(order, seen)
+            return _unserved(order, seen) or _lacking(order, before, seen)
         case SetRamping(version=name, percentage=share):
             if before.current == name:
                 return Why.IS_CURRENT
             if before.ramping == name:
                 return None
-            return _unserved(order, seen) if share > 0 else Why.UNKNOWN
+            return _unserved(order, seen) or _lacking(order, before, seen) if share > 0 else Why.UNKNOWN
         case UnsetRamping() | Abort():
             return None
         case SetMetadata():
@@ -138,6 +143,24 @@ def _unserved(order: Order, seen: Seen) -> Why | None:
         return None
     known = _is_there(seen.version) and seen.version is not None and seen.version.first_launched
     return Why.NO_EXECUTORS if known else Why.NEVER_LAUNCHED
+
+
+def _lacking(order: Order, before: Routing, seen: Seen) -> Why | None:
+    """Not asked of a version that goes back to what it had: a rollback waits for nobody."""
+    version = seen.version
+    back = version is not None and version.routed and _role(before, version.name) is None
+    if back or order.allow_missing_workflows or not _missing(order.verb, seen):
+        return None
+    return Why.LACKS_WORKFLOWS
+
+
+def _missing(verb: Verb, seen: Seen) -> tuple[str, ...]:
+    """The workflows of the current version that the one which is to get traffic has not, as far as it was launched."""
+    version = seen.version
+    gives = isinstance(verb, SetCurrent) or (isinstance(verb, SetRamping) and verb.percentage > 0)
+    if not gives or version is None or not version.first_launched:
+        return ()
+    return tuple(sorted(set(seen.workflows) - set(version.fingerprints)))
 
 
 def _undeletable(name: str, before: Routing, seen: Seen, *, skip: bool) -> Why | None:

@@ -58,19 +58,26 @@ def version_for(
     pinned_parent: str | None = None,
     own: str | None = None,
     routing: Routing | None = None,
+    left: bool = False,
 ) -> str:
     """The version that a start takes; "" for that of whoever claims it.
 
     ``asked``: by ``options(version=)``. ``pinned_parent``: the version of its parent, if that is pinned. ``own``: the
-    executor's, if the start can run where it is made. ``routing``: None while nothing was ever launched.
+    executor's, if the start can run where it is made. ``routing``: None while nothing was ever launched. ``left``: an
+    operator took traffic from the version that runs here, and executors of the current one are there to take it.
     """
     if asked is not None:
         return asked
     if pinned_parent is not None:
         return pinned_parent
-    if rollout == "auto" or routing is None:
+    if routing is None or not leads(rollout, routing, left=left):
         return own or ""
     return target(routing, app, id)
+
+
+def leads(rollout: str, routing: Routing | None, *, left: bool = False) -> bool:
+    """Whether starts go where the routing says: always, or under ``auto`` where an operator has parted new work."""
+    return rollout != "auto" or left or (routing is not None and len(gets(routing)) > 1)
 
 
 def after_launch(

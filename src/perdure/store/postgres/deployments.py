@@ -41,7 +41,8 @@ async def _seen(tx: Transaction, place: Place, order: Order, before: Routing | N
     found = await tx.fetchrow(sql["version_get"], app, name)
     who = await tx.fetch(sql["version_executors"], app, name, at, sorted(order.apart))
     work = await _open(tx, place, name, deployed.BOUND) if isinstance(order.verb, DeleteVersion) else []
-    return deployed.seen(at, before, found, who, work)
+    current = None if before is None else await tx.fetchrow(sql["version_get"], app, before.current)
+    return deployed.seen(at, before, found, who, work, current)
 
 
 async def deployment(link: Link, place: Place, bound: int, changes: int, now: int | None) -> Deployment:

@@ -44,7 +44,8 @@ def _seen(conn: Connection, app: str, order: Order, before: Routing | None, now:
         if id not in order.apart
     ]
     work = _open(conn, app, name, deployed.BOUND) if isinstance(order.verb, DeleteVersion) else []
-    return deployed.seen(now, before, found, who, work)
+    current = None if before is None else conn.execute(Q["version_get"], (app, before.current)).fetchone()
+    return deployed.seen(now, before, found, who, work, current)
 
 
 def deployment(conn: Connection, app: str, bound: int, changes: int, now: int) -> Deployment:
