@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 
-CODE = '''
+CODE = """
 from perdure import App
 from perdure.process import Process, State
 
@@ -29,7 +29,7 @@ class Vacation(Process):
     @review.to(gone)
     async def approve(self, comment: str = "") -> None:
         self.note = comment
-'''
+"""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
