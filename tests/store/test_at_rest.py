@@ -37,7 +37,7 @@ async def mail(store: Store, now: int = T + 2) -> None:
 
 
 async def test_it_waits_until_its_time_with_what_its_row_tells(store: Store) -> None:
-    rest = Rest(until=T + HOUR, detail="in state x", attempts=3, problem=ProblemKind.EXECUTOR_DIED)
+    rest = Rest(topic="t", until=T + HOUR, detail="in state x", attempts=3, problem=ProblemKind.EXECUTOR_DIED)
     await go_on(store, following(Status.WAITING, rest), appends=[append(1)])
     found = await row(store, "a")
     assert (found.run, found.status, found.until, found.detail, found.attempts, found.problem, found.owner) == (
@@ -49,7 +49,7 @@ async def test_it_waits_until_its_time_with_what_its_row_tells(store: Store) -> 
 
 
 async def test_without_a_time_only_mail_wakes_it(store: Store) -> None:
-    await go_on(store, following(Status.WAITING, Rest()))
+    await go_on(store, following(Status.WAITING, Rest(topic="t")))
     assert (await row(store, "a")).until is None
     assert await ready(store, T + 1000 * HOUR) == []
     await mail(store)
@@ -62,17 +62,25 @@ async def test_mail_that_is_there_already_wakes_it_at_once(store: Store, status:
     claim = await running(store, "a")
     letter = send("a")
     await one(store, outside(sends=[letter]), now=T)
-    last = unit(
-        "a", claim, change=following(status, Rest(reason=reason)), records=[record(1, Kind.RECV)], woken=[letter.wake]
-    )  # fmt: skip
+    change = following(status, Rest(topic="t", reason=reason))
+    last = unit("a", claim, change=change, records=[record(1, Kind.RECV)], woken=[letter.wake])
     assert (await one(store, last, now=T + 1)).applied
     found = await row(store, "a")
     assert (found.status, found.reason) == (status, reason)
     assert await ready(store, T + 2) == ["a"]
 
 
+async def test_mail_for_another_does_not_wake_it(store: Store) -> None:
+    claim = await running(store, "a")
+    letter = send("a", topic="other")
+    await one(store, outside(sends=[letter]), now=T)
+    change = following(Status.WAITING, Rest(topic="t"))
+    await one(store, unit("a", claim, change=change, woken=[letter.wake]), now=T + 1)
+    assert await ready(store, T + 2) == []
+
+
 async def test_held_for_want_of_an_exit_it_is_woken_for_no_other_reason_it_is_not(store: Store) -> None:
-    await go_on(store, following(Status.HELD, Rest(reason=Reason.NO_EXIT)))
+    await go_on(store, following(Status.HELD, Rest(topic="t", reason=Reason.NO_EXIT)))
     assert await ready(store, T + HOUR) == []
     await mail(store)
     assert (await store.poll(ME, (), version="v1", now=T + 3)).claimable is not None

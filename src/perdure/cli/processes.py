@@ -133,7 +133,7 @@ async def _history(given: Given, id: str) -> None:
         for s in steps
     ]  # fmt: skip
     head = ("at", "from", "to", "trigger", "name", "actor", "status", "took", "because")
-    fields = [dict(zip(head, row, strict=True)) for row in rows]
+    fields: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in rows]
     emit_many(given.output, "history", fields, table(head, rows, "nothing"))
 
 

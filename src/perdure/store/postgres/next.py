@@ -59,7 +59,7 @@ async def go_on(tx: Transaction, place: Place, continued: Sequence[tuple[RunKey,
         if c.rest is not None
     ]
     mail = [
-        (app, key.id, c.wake)
+        (app, key.id, c.wake, c.rest.topic)
         for key, c in continued
         if c.rest is not None and c.next.status in (Status.WAITING, Status.HELD)
     ]
