@@ -19,6 +19,7 @@ from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
 from perdure.cli.moves import fork, pause, restart, resume, unpause
 from perdure.cli.orders import delete, move, reset, skip, terminate
+from perdure.cli.processes import process
 from perdure.cli.queues import queue
 from perdure.cli.recovery import recovery
 from perdure.cli.replay import replay_
@@ -69,6 +70,7 @@ for command in (
     deployment,
     doctor,
     executor,
+    process,
     queue,
     recovery,
     replay_,
