@@ -57,7 +57,7 @@ def module(here: Path, monkeypatch: pytest.MonkeyPatch, text: str = MODULE) -> s
 
 
 def test_of_code(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = perdure("process", "diagram", f"{module(here, monkeypatch)}:desk").stdout
+    said = perdure("process", "diagram", "--code", f"{module(here, monkeypatch)}:desk").stdout
     assert said.startswith("stateDiagram-v2\n    [*] --> draft\n    draft --> sent : send\n")
     assert "class" not in said
 
@@ -74,38 +74,40 @@ def test_as_one_stands(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
                 await letter.within(20).execute(command)
 
     asyncio.run(play())
-    said = perdure("process", "diagram", f"{name}:desk", "--id", "l-1").stdout
+    said = perdure("process", "diagram", "l-1", "--code", f"{name}:desk").stdout
     assert f"draft --> sent : send {TIMES}2\n" in said
     assert f"sent --> answered : answer {TIMES}0\n" in said
     assert said.endswith("class sent current\n")
-    picture = perdure("process", "diagram", f"{name}:desk", "--id", "l-1", "--format", "svg").stdout
+    picture = perdure("process", "diagram", "l-1", "--code", f"{name}:desk", "--format", "svg").stdout
     assert picture.startswith("<svg")
     assert 'class="lit"' in picture
-    told = perdure.json("process", "diagram", f"{name}:desk", "--id", "l-1")["diagram"]
+    told = perdure.json("process", "diagram", "l-1", "--code", f"{name}:desk")["diagram"]
     assert (told["process"], told["id"], told["state"], told["format"]) == ("Letter", "l-1", "sent", "mermaid")
-    assert "l-2" in perdure("process", "diagram", f"{name}:desk", "--id", "l-2", code=3).stderr
+    assert "l-2" in perdure("process", "diagram", "l-2", "--code", f"{name}:desk", code=3).stderr
 
 
 def test_of_a_file(perdure: Cli, here: Path) -> None:
     (here / "door.yaml").write_text(
         "states: {a: {initial: true, enter: ring, transitions: [{event: go, target: b, by: owner}]}, b: {final: true}}"
     )
-    assert "a --> b : go by owner\n" in perdure("process", "diagram", "door.yaml").stdout
-    assert perdure.json("process", "diagram", "door.yaml")["diagram"]["process"] == "door"
-    assert "need the code" in perdure("process", "diagram", "door.yaml", "--id", "x", code=2).stderr
+    assert "a --> b : go by owner\n" in perdure("process", "diagram", "--code", "door.yaml").stdout
+    assert perdure.json("process", "diagram", "--code", "door.yaml")["diagram"]["process"] == "door"
+    assert "need the code" in perdure("process", "diagram", "x", "--code", "door.yaml", code=2).stderr
     (here / "bad.yaml").write_text("states: {a: {initial: true}}")
-    assert "nothing leaves the state 'a'" in perdure("process", "diagram", "bad.yaml", code=2).stderr
+    assert "nothing leaves the state 'a'" in perdure("process", "diagram", "--code", "bad.yaml", code=2).stderr
 
 
 def test_which(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = module(here, monkeypatch, MODULE + OTHER)
-    said = perdure("process", "diagram", f"{name}:desk", code=2).stderr
+    said = perdure("process", "diagram", "--code", f"{name}:desk", code=2).stderr
     assert "say which: --process Letter | Note" in said
-    assert "pinned --> gone : drop" in perdure("process", "diagram", f"{name}:desk", "--process", "Note").stdout
+    assert (
+        "pinned --> gone : drop" in perdure("process", "diagram", "--code", f"{name}:desk", "--process", "Note").stdout
+    )
     assert (
         "has no process 'X'; it has: Letter, Note"
-        in perdure("process", "diagram", f"{name}:desk", "--process", "X", code=3).stderr
+        in perdure("process", "diagram", "--code", f"{name}:desk", "--process", "X", code=3).stderr
     )
     empty = module(here, monkeypatch, MODULE.partition("@")[0])
-    assert "has no processes" in perdure("process", "diagram", f"{empty}:desk", code=2).stderr
+    assert "has no processes" in perdure("process", "diagram", "--code", f"{empty}:desk", code=2).stderr
     assert name in sys.modules

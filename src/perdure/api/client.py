@@ -11,6 +11,7 @@ from perdure.api.batch import Batch, BatchHandle
 from perdure.api.deployment import DeploymentHandle
 from perdure.api.handle import Handle
 from perdure.api.options import check_id
+from perdure.api.process import ProcessHandle
 from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
 from perdure.api.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.api.store import maker
@@ -95,6 +96,13 @@ class Client:
     def handle(self, id: str, /) -> Handle[Any]:
         """Any workflow, by its id. Does no I/O."""
         return Handle(self._home, check_id(id), Shape.of(Any))
+
+    def process(self, id: str, /) -> ProcessHandle[Any]:
+        """Any process, by its id; its class need not be here. Does no I/O.
+
+        >>> # await client.process("vac-7").execute("approve", actor="bob", comment="ok")
+        """
+        return ProcessHandle(self._home, check_id(id), None)
 
     async def list(
         self, query: str = "", *, limit: int | None = None, all_runs: bool = False

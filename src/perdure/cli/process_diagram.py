@@ -1,6 +1,6 @@
 """``perdure process diagram``: the picture of a scheme, and where a process of it stands.
 
-A scheme is code, or a file; so this verb, unlike others, needs one of them. With ``--id`` it also reads the database.
+A scheme is code, or a file; so this verb, unlike others, needs one of them. With an id it also reads the database.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ ENTRY = msgspec.json.Decoder(Entry)
 
 @click.command("diagram")
 @common
-@click.argument("source", metavar="MODULE:APP|FILE")
-@click.option("--process", "name", metavar="NAME", help="Which, if the app has several.")
-@click.option("--id", "id", metavar="ID", help="A process: its state is lit, its transitions are counted.")
+@click.argument("id", required=False)
+@click.option("--code", "source", required=True, metavar="MODULE:APP|FILE", help="Where the scheme is written.")
+@click.option("--process", "name", metavar="NAME", help="Which, if the app has several and no ID is given.")
 @click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
-def diagram(given: Given, source: str, name: str | None, id: str | None, form: str) -> None:
+def diagram(given: Given, id: str | None, source: str, name: str | None, form: str) -> None:
     r"""Draw a scheme: Mermaid for a README, or a picture (SVG), on standard output.
 
-    Of a process of MODULE:APP, or of a scheme file (.yaml, .json, .scxml). With --id, as one process stands.
+    Of the code, or of a scheme file (.yaml, .json, .scxml), which is checked on the way. With ID as that process
+    stands: its state lit, how often it took each transition on the edges.
 
     \b
-    perdure process diagram desk:app --id doc-7 --format svg > doc-7.svg
+    perdure process diagram doc-7 --code desk:app --format svg > doc-7.svg
     """
     if Path(source).suffix.lower() in FILES:
         if id is not None or name is not None:
-            raise Exit(Code.USAGE, f"{source} is a file; --id and --process need the code: MODULE:APP")
+            raise Exit(Code.USAGE, f"{source} is a file; a process, and --process, need the code: MODULE:APP")
         draft = read(source)
         scheme, history = build(msgspec.structs.replace(draft, name=draft.name or Path(source).stem)), None
     else:
@@ -56,7 +57,8 @@ def diagram(given: Given, source: str, name: str | None, id: str | None, form: s
         history = None if found is None else found[1]
     state = history[-1].target if history else None
     draw = mermaid if form == "mermaid" else svg
-    text = draw(scheme, current=state, counts=None if history is None else counted(history))
+    lit = state if state is not None and scheme.has(state) else None  # newer code may not have it
+    text = draw(scheme, current=lit, counts=None if history is None else counted(history))
     shown = {"process": scheme.name, "id": id, "state": state, "format": form, "text": text}
     emit_one(given.output, "diagram", shown, text.splitlines(), id="process")
 

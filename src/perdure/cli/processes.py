@@ -1,15 +1,295 @@
-"""``perdure process …``: workflows that a scheme drives."""
+"""``perdure process …``: list, look at, start and order processes about. Orders go through a running executor.
+
+What only the code can say (who may give which command, a diagram) needs it: ``--code MODULE:APP``.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
 import click
 
+import perdure
+from perdure.api.process import ProcessHandle
+from perdure.cli.durations import duration
+from perdure.cli.exits import Code, Exit
+from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, table, took
 from perdure.cli.process_diagram import diagram
+from perdure.cli.run import home_of, load_app
+from perdure.cli.starting import how_to_start, start_options
+from perdure.cli.target import Given, common, find_database, must_exist, opened, run
+from perdure.client.questions import ProcessOf
+from perdure.errors import ConfigError
+from perdure.model.info import WorkflowInfo
+from perdure.model.processes import ProcessStep, Seen, at_of, status_of
+from perdure.runtime import aface
+
+LIST_MAX = 50
+code = click.option("--code", metavar="MODULE:APP", help="The app whose code declares the process.")
+by = click.option("--actor", metavar="NAME", help="Who gives the order.")
+wait = click.option("--wait", metavar="TIME", default="10s", show_default=True, help="So long while it is Running.")
+why = click.option("--reason", default="", metavar="TEXT", help="Kept in its history.")
 
 
 @click.group()
 def process() -> None:
-    """Processes: workflows that a state machine drives."""
+    """List, show, start and order processes about: workflows that a scheme drives."""
 
 
 process.add_command(diagram)
+
+
+@asynccontextmanager
+async def _handle(given: Given, id: str, wait: str = "0s") -> AsyncGenerator[ProcessHandle[Any]]:
+    place = find_database(given)
+    must_exist(place)
+    async with opened(given) as store:
+        name = store.app
+    async with perdure.Client(place.url, app=name) as client:
+        yield client.process(id).within(duration(wait, "--wait"))
+
+
+async def _seen(p: ProcessHandle[Any]) -> Seen:
+    found: Seen = await aface.ask(p._home, ProcessOf(p.id))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  whose line it is
+    return found
+
+
+# -- looking
+
+
+@process.command("list")
+@common
+@click.option("--type", "name", metavar="NAME", help="Only of this scheme.")
+@click.option("--state", metavar="STATE", help="Only those that stand in it.")
+@click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
+def list_(given: Given, name: str | None, state: str | None, limit: int) -> None:
+    """Processes, newest first, with the state that each stands in."""
+    parts = ["attributes.state IS NOT NULL"]
+    parts += [f"type = {json.dumps(name)}"] if name is not None else []
+    parts += [f"attributes.state = {json.dumps(state)}"] if state is not None else []
+    run(_list(given, " AND ".join(parts), limit))
+
+
+async def _list(given: Given, query: str, limit: int) -> None:
+    place = find_database(given)
+    must_exist(place)
+    async with opened(given) as store:
+        name = store.app
+    async with perdure.Client(place.url, app=name) as client:
+        found = [info async for info in client.list(query, limit=limit)]
+    rows = [(info.id, info.name, *_stands(info), at_second(info.updated)) for info in found]
+    fields = [dict(zip(("id", "type", "status", "state", "updated"), row, strict=True)) for row in rows]
+    emit_many(
+        given.output,
+        "processes",
+        fields,
+        table(("id", "type", "status", "state", "updated"), rows, "no processes match"),
+    )
+
+
+def _stands(info: WorkflowInfo) -> tuple[str, str]:
+    """Status and state, as the row tells them."""
+    at = at_of(json.dumps({"perdure_at": {"state": info.attributes.get("state", ""),
+                                           "status": info.attributes.get("status", "Idled")}}).encode())  # fmt: skip
+    return str(status_of(info.status, info.reason, info.run, at)), at.state
+
+
+@process.command()
+@common
+@click.argument("id")
+def show(given: Given, id: str) -> None:
+    """Where a process stands: its status, state, parameters and timers."""
+    run(_show(given, id))
+
+
+async def _show(given: Given, id: str) -> None:
+    async with _handle(given, id) as p:
+        seen = await _seen(p)
+    at, parameters = seen.at, seen.parameters
+    fields: dict[str, Any] = {
+        "id": id, "type": seen.name, "status": str(seen.process_status), "state": at.state, "previous": at.previous,
+        "because": at.because, "parameters": parameters, "timers": {k: instant(v) for k, v in at.timers.items()},
+        "moving": None if seen.go is None else seen.go.target,
+    }  # fmt: skip
+    lines = [f"{name:10}  {clean(str(value))}" for name, value in fields.items() if value not in ("", None, {})]
+    emit_one(given.output, "process", fields, lines)
+
+
+@process.command()
+@common
+@click.argument("id")
+def history(given: Given, id: str) -> None:
+    """What a process did: from, to, by which trigger, who, when, how long."""
+    run(_history(given, id))
+
+
+async def _history(given: Given, id: str) -> None:
+    async with _handle(given, id) as p:
+        steps = await p.history()
+    rows = [
+        (at_second(s.at), s.source, s.target, str(s.trigger), s.name, s.actor or "", str(s.status), _took(s), clean(s.because))
+        for s in steps
+    ]  # fmt: skip
+    head = ("at", "from", "to", "trigger", "name", "actor", "status", "took", "because")
+    emit_many(
+        given.output, "history", [dict(zip(head, row, strict=True)) for row in rows], table(head, rows, "nothing")
+    )
+
+
+def _took(step: ProcessStep) -> str:
+    return took(round(step.duration.total_seconds() * 1e6))
+
+
+@process.command()
+@common
+@click.argument("id")
+@code
+@click.option("--actor", metavar="NAME", help="Whose commands (by default: that anybody could give).")
+def commands(given: Given, id: str, code: str | None, actor: str | None) -> None:
+    """The commands that an actor can give a process now. Its conditions and actors are asked here: give --code."""
+    run(_commands(given, id, code, actor))
+
+
+async def _commands(given: Given, id: str, code: str | None, actor: str | None) -> None:
+    async with _handle(given, id) as p:
+        name = (await _seen(p)).name
+    app, declared = _declared(given, code, name)
+    async with app.connect():
+        found = [command.name for command in await declared.cls.handle(id).commands(actor=actor)]
+    rows = [(name,) for name in found]
+    emit_many(given.output, "commands", [{"name": name} for name in found], table(("command",), rows, "none"))
+
+
+def _declared(given: Given, code: str | None, name: str) -> tuple[Any, Any]:
+    """The app of ``--code`` over the database of this command, and what it declares."""
+    if code is None:
+        raise ConfigError(f"that is for the code of {name} to say: give --code MODULE:APP")
+    app = load_app(code)
+    definition = home_of(app).definitions().workflows.get(name)
+    if definition is None or definition.process is None:
+        raise Exit(Code.NOT_FOUND, f"{code} declares no process {name!r}")
+    if not isinstance(app, perdure.App):
+        raise ConfigError(
+            f"{code} is an app of perdure.sync; its commands are asked in Python: handle.commands(actor=…)"
+        )
+    home_of(app).arguments["database"] = find_database(given).url
+    return app, definition.process
+
+
+# -- ordering
+
+
+@process.command()
+@common
+@click.argument("name")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@how_to_start
+def start(given: Given, name: str, parameters: Sequence[str], **options: Any) -> None:
+    """Start a process of scheme NAME with parameters: author=ann days=3 (JSON, or text)."""
+    run(_start(given, name, _named(parameters), options))
+
+
+async def _start(given: Given, name: str, values: dict[str, Any], options: dict[str, Any]) -> None:
+    start_options(name, options)  # checked before anything is opened
+    place = find_database(given)
+    async with opened(given) as store:
+        app = store.app
+    said = {key: value for key, value in options.items() if value is not None}
+    async with perdure.Client(place.url, app=app) as client:
+        handle = await client.workflow(name, returns=object).options(**said).start(**values)
+    emit_one(given.output, "process", {"id": handle.id, "type": name}, [f"started {handle.id}"])
+
+
+@process.command()
+@common
+@click.argument("id")
+@click.argument("command")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@by
+@wait
+def execute(given: Given, id: str, command: str, parameters: Sequence[str], actor: str | None, wait: str) -> None:
+    """Execute a command; ends when the burst that it began has ended. An executor must be running."""
+
+    async def order(p: ProcessHandle[Any]) -> None:
+        await p.execute(command, actor=actor, **_named(parameters))
+
+    run(_order(given, id, wait, order))
+
+
+@process.command("set-state")
+@common
+@click.argument("id")
+@click.argument("state")
+@click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--without-actions", is_flag=True, help="The state's actions are not run.")
+@by
+@wait
+@why
+def set_state(
+    given: Given, id: str, state: str, parameters: Sequence[str], without_actions: bool, actor: str | None, wait: str,
+    reason: str,
+) -> None:  # fmt: skip
+    """Put a process into a settable state by hand, whatever it stands in; parameters given are changed first."""
+
+    async def order(p: ProcessHandle[Any]) -> None:
+        await p.set_state(state, run=not without_actions, set=_named(parameters), actor=actor, reason=reason)
+
+    run(_order(given, id, wait, order))
+
+
+@process.command()
+@common
+@click.argument("id")
+@wait
+@why
+def resume(given: Given, id: str, wait: str, reason: str) -> None:
+    """Let a process go on along automatic exits, without running its state's actions again."""
+
+    async def order(p: ProcessHandle[Any]) -> None:
+        if not await p.resume(reason=reason):
+            note("no automatic exit holds: it is Idled where it stood")
+
+    run(_order(given, id, wait, order))
+
+
+async def _order(given: Given, id: str, wait: str, order: Any) -> None:
+    async with _handle(given, id, wait) as p:
+        await order(p)
+        seen = await _seen(p)
+    fields = {"id": id, "status": str(seen.process_status), "state": seen.at.state}
+    emit_one(given.output, "process", fields, [f"{id} is {fields['status']} in state {fields['state']}"])
+
+
+@process.command()
+@common
+@click.argument("id")
+@click.option("--yes", is_flag=True, help="Do it.")
+def delete(given: Given, id: str, yes: bool) -> None:
+    """Forget a process that has ended or is at rest, with its history."""
+    run(_delete(given, id, yes=yes))
+
+
+async def _delete(given: Given, id: str, *, yes: bool) -> None:
+    async with _handle(given, id) as p:
+        seen = await _seen(p)
+        if not yes:
+            raise Exit(Code.USAGE, f"{id} is {seen.process_status} in state {seen.at.state}; to delete it: --yes")
+        await p.delete()
+    emit_one(given.output, "process", {"id": id}, [f"deleted {id}"])
+
+
+def _named(parameters: Sequence[str]) -> dict[str, Any]:
+    """``name=value``: JSON where it is JSON, else text."""
+    found: dict[str, Any] = {}
+    for given in parameters:
+        name, equals, text = given.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"{given!r} is no parameter; write NAME=VALUE, for example: days=3 author=ann")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found

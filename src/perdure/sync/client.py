@@ -33,6 +33,7 @@ from perdure.serde.values import Shape
 from perdure.sync.batch import Batch, BatchHandle
 from perdure.sync.deployment import DeploymentHandle
 from perdure.sync.handle import Handle
+from perdure.sync.process import ProcessHandle
 from perdure.sync.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.sync.workflow import Homes, Workflow
 
@@ -96,6 +97,13 @@ class Client:
     def handle(self, id: str, /) -> Handle[Any]:
         """Any workflow, by its id. Does no I/O."""
         return Handle(self._home, check_id(id), Shape.of(Any))
+
+    def process(self, id: str, /) -> ProcessHandle[Any]:
+        """Any process, by its id; its class need not be here. Does no I/O.
+
+        >>> # await client.process("vac-7").execute("approve", actor="bob", comment="ok")
+        """
+        return ProcessHandle(self._home, check_id(id), None)
 
     def list(self, query: str = "", *, limit: int | None = None, all_runs: bool = False) -> Iterator[WorkflowInfo]:
         """Workflows that a ``query`` names, newest first or in its order: the latest run of each id.

@@ -1,0 +1,83 @@
+"""``perdure process …``, beside an app that works."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+CODE = """
+from perdure import App
+from perdure.process import Process, State
+
+app = App("hr")
+
+@app.process
+class Vacation(Process):
+    author: str
+    days: int = 0
+    note: str = ""
+    draft = State(initial=True, settable=True)
+    review = State(settable=True)
+    gone = State(final=True)
+    submit = draft.to(review, by="author")
+
+    @review.to(gone)
+    async def approve(self, comment: str = "") -> None:
+        self.note = comment
+"""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, here: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{here / 'hr.db'}"
+
+
+async def test_a_process_by_the_command_line(
+    database: str, here: Path, perdure: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"hr_{abs(hash(database)) % 10**9}"
+    (here / f"{name}.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.setenv("PERDURE_DATABASE_URL", database)
+    app: Any = __import__(name).app
+
+    async def cli(*args: object, code: int = 0) -> Any:
+        return await asyncio.to_thread(perdure, "process", *args, code=code)
+
+    async def told(*args: object) -> Any:
+        return await asyncio.to_thread(perdure.json, "process", *args)
+
+    async with app:
+        assert (await told("start", "Vacation", "author=ann", "days=3", "--id", "v"))["process"]["id"] == "v"
+        while (await told("show", "v"))["process"]["status"] != "Idled":
+            pass
+        shown = (await told("show", "v"))["process"]
+        assert (shown["state"], shown["parameters"]) == ("draft", {"author": "ann", "days": 3, "note": ""})
+        assert "no command in state 'draft'" in (await cli("execute", "v", "approve", code=1)).stderr
+        done = (await told("execute", "v", "submit", "--actor", "ann"))["process"]
+        assert done == {"id": "v", "status": "Idled", "state": "review"}
+        listed = (await told("list", "--state", "review"))["processes"]
+        assert [(one["id"], one["type"], one["status"]) for one in listed] == [("v", "Vacation", "Idled")]
+        assert "state draft" in (await cli("set-state", "v", "draft", "days=5", "--reason", "wrong")).stdout
+        assert (await told("show", "v"))["process"]["parameters"]["days"] == 5
+        assert "no automatic exit holds" in (await cli("resume", "v")).stderr
+        await cli("execute", "v", "submit", "--actor", "ann")
+        drawn = (await cli("diagram", "v", "--code", name)).stdout
+        assert "stateDiagram-v2" in drawn
+        assert "review" in drawn
+        await cli("execute", "v", "approve", "comment=fine")
+        steps = (await told("history", "v"))["history"]
+        assert [(step["to"], step["trigger"]) for step in steps] == [
+            ("draft", "start"), ("review", "command"), ("draft", "set"), ("draft", "resume"), ("review", "command"),
+            ("gone", "command"),
+        ]  # fmt: skip
+        assert "to delete it: --yes" in (await cli("delete", "v", code=2)).stderr
+        await cli("delete", "v", "--yes")
+        await cli("show", "v", code=3)
