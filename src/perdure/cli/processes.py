@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 import perdure
-from perdure.api.process import ProcessHandle, counted, mermaid, svg
+from perdure.api.process import ProcessHandle
 from perdure.cli.durations import duration
 from perdure.cli.exits import Code, Exit
-from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, say, table, took
+from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, table, took
+from perdure.cli.process_diagram import diagram
 from perdure.cli.run import home_of, load_app
 from perdure.cli.starting import how_to_start, start_options
 from perdure.cli.target import Given, common, find_database, must_exist, opened, run
@@ -36,6 +37,9 @@ why = click.option("--reason", default="", metavar="TEXT", help="Kept in its his
 @click.group()
 def process() -> None:
     """List, show, start and order processes about: workflows that a scheme drives."""
+
+
+process.add_command(diagram)
 
 
 @asynccontextmanager
@@ -175,30 +179,6 @@ def _declared(given: Given, code: str | None, name: str) -> tuple[Any, Any]:
         )
     home_of(app).arguments["database"] = find_database(given).url
     return app, definition.process
-
-
-@process.command()
-@common
-@click.argument("id")
-@code
-@click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
-def diagram(given: Given, id: str, code: str | None, form: str) -> None:
-    """Its scheme as a drawing, the current state lit, with counts on what it did. Needs --code."""
-    run(_diagram(given, id, code, form))
-
-
-async def _diagram(given: Given, id: str, code: str | None, form: str) -> None:
-    async with _handle(given, id) as p:
-        seen, steps = await _seen(p), await p.history()
-    if code is None:
-        raise ConfigError(f"that is for the code of {seen.name} to say: give --code MODULE:APP")
-    definition = home_of(load_app(code)).definitions().workflows.get(seen.name)
-    if definition is None or definition.process is None:
-        raise Exit(Code.NOT_FOUND, f"{code} declares no process {seen.name!r}")
-    draw = mermaid if form == "mermaid" else svg
-    scheme = definition.process.scheme
-    current = seen.at.state if scheme.has(seen.at.state) else None
-    say(draw(scheme, current=current, counts=counted(steps)))
 
 
 # -- ordering
