@@ -230,6 +230,9 @@ async def test_a_process_is_a_workflow(world: World, h: Harness) -> None:
     found = [info.id async for info in client.list("type = 'S' and attributes.state = 'Review'")]
     assert found == ["a"]
     assert [info.id async for info in client.list("attributes.state = 'Draft'")] == []
+    await p.execute("approve")
+    ended = [info.id async for info in client.list("attributes.state = 'Done' and attributes.status = 'Finalized'")]
+    assert ended == ["a"]
 
 
 async def test_a_workflow_starts_a_process_and_orders_it_about(app: App, database: str) -> None:

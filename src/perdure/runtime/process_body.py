@@ -77,10 +77,10 @@ def args_of(scheme: Scheme) -> ArgsShape:
     return ArgsShape.of(inspect.Signature([*fields, at]))
 
 
-def attributes_of(before: bytes | None, at: At) -> bytes:
+def attributes_of(before: bytes | None, at: At, status: str = "") -> bytes:
     """What a process' row can be searched by: what it was started with, its state and its status."""
     kept: dict[str, Any] = {} if before is None else msgspec.json.decode(before)
-    return _encode({**kept, "state": at.state, "status": at.status})
+    return _encode({**kept, "state": at.state, "status": status or at.status})
 
 
 def standing(at: At, attributes: bytes | None, rest: Rest | None = None) -> Standing:
@@ -429,6 +429,7 @@ class Burst:
         self._append(msgspec.structs.replace(self._entry, status="Finalized", token=self._token))
         at = msgspec.structs.replace(self.at, go=None, timers={}, bursts=self.at.bursts + 1)
         self._note(Kind.STATE, self._input(at))
+        self.execution.last_attributes = attributes_of(self.execution.row.attributes, at, "Finalized")
         return self.values
 
     def _rest(self, at: At) -> NoReturn:

@@ -166,6 +166,10 @@ class Longer:
         await self._tell_watchers(tx, [unit for _, unit in stand])
         await self._decide(tx, [unit for _, unit in stand if unit.decision is not None])
         await self._go_on(tx, [unit for _, unit in stand if isinstance(unit.change, Onward)])
+        found = [(unit.key.id, unit.change.attributes) for _, unit in stand if isinstance(unit.change, Close)]
+        told = [(self.place.app, id, data.decode()) for id, data in found if data is not None]
+        if told:
+            await tx.fetch_many(self.place.sql["workflow_attributes"], told)
         for n, unit in stand:
             if isinstance(unit.change, Release) and unit.change.anew:
                 await tx.fetch(self.place.sql["workflow_anew"], self.place.app, unit.key.id)
