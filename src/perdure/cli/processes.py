@@ -130,13 +130,15 @@ async def _history(given: Given, id: str) -> None:
     async with _handle(given, id) as p:
         steps = await p.history()
     rows = [
-        (at_second(s.at), s.source, s.target, str(s.trigger), s.name, s.actor or "", str(s.status), _took(s), clean(s.because))
+        (
+            at_second(s.at), s.source, s.target, str(s.trigger), s.name, s.actor or "", str(s.status), _took(s),
+            clean(s.because),
+        )
         for s in steps
     ]  # fmt: skip
     head = ("at", "from", "to", "trigger", "name", "actor", "status", "took", "because")
-    emit_many(
-        given.output, "history", [dict(zip(head, row, strict=True)) for row in rows], table(head, rows, "nothing")
-    )
+    fields: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in rows]
+    emit_many(given.output, "history", fields, table(head, rows, "nothing"))
 
 
 def _took(step: ProcessStep) -> str:

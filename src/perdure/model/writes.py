@@ -145,9 +145,10 @@ class Release(msgspec.Struct, frozen=True, gc=False):
 class Rest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a process stands from now on: what the row of its next run tells, beside what its ``Start`` does.
 
-    ``next.status`` is WAITING or HELD (nobody holds it, and mail that is there already wakes it) or QUEUED.
+    ``next.status`` is QUEUED, or WAITING or HELD: nobody holds it then, and mail of ``topic`` that is there wakes it.
     """
 
+    topic: str
     until: int | None = None  # its next timer
     reason: Reason | None = None  # why it is held
     detail: str = ""

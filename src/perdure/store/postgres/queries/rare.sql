@@ -104,11 +104,11 @@ update perdure.workflow set until = case when status = 1 then until else $3::big
     attempts = $5, problem = $6
 where app = $1 and id = $2
 
--- Wakes a workflow that has mail which nobody has taken.
+-- Wakes a workflow that has mail of the topic `$4` which nobody has taken.
 -- name: wake_of_mail
 insert into perdure.wake (app, dest, nonce)
 select $1, $2, $3 where exists (
-    select from perdure.message where app = $1 and dest = $2 and taken_seq is null)
+    select from perdure.message where app = $1 and dest = $2 and taken_seq is null and topic = $4)
 on conflict do nothing
 
 -- Copies the first `$4` records of a run to the run `$6` of `$5`, as they stand.
