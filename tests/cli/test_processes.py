@@ -73,6 +73,8 @@ async def test_a_process_by_the_command_line(
         assert "stateDiagram-v2" in drawn
         assert "review" in drawn
         await cli("execute", "v", "approve", "comment=fine")
+        [ended] = (await told("list", "--state", "gone"))["processes"]
+        assert ended["status"] == "Finalized"
         steps = (await told("history", "v"))["history"]
         assert [(step["to"], step["trigger"]) for step in steps] == [
             ("draft", "start"), ("review", "command"), ("draft", "set"), ("draft", "resume"), ("review", "command"),

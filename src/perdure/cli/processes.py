@@ -24,7 +24,7 @@ from perdure.cli.target import Given, common, find_database, must_exist, opened,
 from perdure.client.questions import ProcessOf
 from perdure.errors import ConfigError
 from perdure.model.info import WorkflowInfo
-from perdure.model.processes import ProcessStep, Seen, at_of, status_of
+from perdure.model.processes import At, ProcessStep, Seen, status_of
 from perdure.runtime import aface
 
 LIST_MAX = 50
@@ -80,21 +80,17 @@ async def _list(given: Given, query: str, limit: int) -> None:
         name = store.app
     async with perdure.Client(place.url, app=name) as client:
         found = [info async for info in client.list(query, limit=limit)]
+    head = ("id", "type", "status", "state", "updated")
     rows = [(info.id, info.name, *_stands(info), at_second(info.updated)) for info in found]
-    fields = [dict(zip(("id", "type", "status", "state", "updated"), row, strict=True)) for row in rows]
-    emit_many(
-        given.output,
-        "processes",
-        fields,
-        table(("id", "type", "status", "state", "updated"), rows, "no processes match"),
-    )
+    fields: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in rows]
+    emit_many(given.output, "processes", fields, table(head, rows, "no processes match"))
 
 
 def _stands(info: WorkflowInfo) -> tuple[str, str]:
     """Status and state, as the row tells them."""
-    at = at_of(json.dumps({"perdure_at": {"state": info.attributes.get("state", ""),
-                                           "status": info.attributes.get("status", "Idled")}}).encode())  # fmt: skip
-    return str(status_of(info.status, info.reason, info.run, at)), at.state
+    state, said = str(info.attributes.get("state", "")), info.attributes.get("status")
+    at = At(state=state, status="Error" if said == "Error" else "Idled")  # of those at rest; the row tells the others
+    return str(status_of(info.status, info.reason, info.run, at)), state
 
 
 @process.command()
