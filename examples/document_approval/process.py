@@ -67,12 +67,12 @@ class Document(Process):
         self.text, self.approvals = text, []
 
     @(review.to(publishing, by="reviewer", cond="second_pair_of_eyes") | review.to.itself(by="reviewer", internal=True))
-    def approve(self, actor: str, comment: str = "") -> None:
+    def approve(self, comment: str = "", actor: str = "") -> None:
         self.approvals = sorted({*self.approvals, actor})
         tell(self.author, f"{actor} approves {self.title!r}. {comment}")
 
     @review.to(draft, by="reviewer", reverse=True)
-    def send_back(self, actor: str, reason: str) -> None:
+    def send_back(self, reason: str, actor: str = "") -> None:
         tell(self.author, f"{actor} sends {self.title!r} back: {reason}")
 
     def reviewer(self, actor: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 
-CODE = '''
+CODE = """
 from perdure import App
 from perdure.process import Process, State
 
@@ -29,7 +29,7 @@ class Vacation(Process):
     @review.to(gone)
     async def approve(self, comment: str = "") -> None:
         self.note = comment
-'''
+"""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -73,6 +73,8 @@ async def test_a_process_by_the_command_line(
         assert "stateDiagram-v2" in drawn
         assert "review" in drawn
         await cli("execute", "v", "approve", "comment=fine")
+        [ended] = (await told("list", "--state", "gone"))["processes"]
+        assert ended["status"] == "Finalized"
         steps = (await told("history", "v"))["history"]
         assert [(step["to"], step["trigger"]) for step in steps] == [
             ("draft", "start"), ("review", "command"), ("draft", "set"), ("draft", "resume"), ("review", "command"),

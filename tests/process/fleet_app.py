@@ -1,8 +1,8 @@
 """The app that a fleet of real processes runs: ``perdure run tests.process.fleet_app:app``.
 
-Each effect is a line of the file ``PERDURE_TEST_LEDGER``: ``begin|asked ID STATE PID INCARNATION NANOSECONDS``. An action
-of a state waits while the file ``LEDGER.shut.STATE`` is there. ``PERDURE_TEST_POLICY``: ``count`` leaves every decision to
-the default and says that it was asked; ``die`` kills its process when it is asked; ``back`` runs from Draft.
+Each effect is a line of the file ``PERDURE_TEST_LEDGER``: ``begin|asked ID STATE PID INCARNATION NANOSECONDS``. An
+action of a state waits while the file ``LEDGER.shut.STATE`` is there. ``PERDURE_TEST_POLICY``: ``count`` leaves every
+decision to the default and says that it was asked; ``die`` kills its process when asked; ``back`` runs from Draft.
 """
 
 # waits: actions that another process keeps waiting by a file.

@@ -1,4 +1,4 @@
-"""A crash, or trouble, at every single write of a process' life: it stands where its history says, and comes to its end."""
+"""A crash, or trouble, at every single write of a process' life: it stands where its history says, and ends."""
 
 from __future__ import annotations
 

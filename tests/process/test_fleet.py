@@ -41,7 +41,7 @@ class Servers:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         os.environ["PERDURE_TEST_LEDGER"] = str(fleet.ledger)
-        from tests.process import fleet_app  # noqa: PLC0415  it reads the environment
+        from tests.process import fleet_app
 
         self.app = fleet_app
         self.client = fleet.client

@@ -72,7 +72,8 @@ async def test_in_single_mode_a_restart_changes_what_was_running_alone(database:
     world = World(app)
     await app.open()
     kinds = {"run": 5, "idle": 5, "done": 1, "wrong": 1}
-    handles = {f"{kind}{n}": await world.S.options(id=f"{kind}{n}").start() for kind, m in kinds.items() for n in range(m)}
+    ids = [f"{kind}{n}" for kind, many in kinds.items() for n in range(many)]
+    handles = {id: await world.S.options(id=id).start() for id in ids}
     for p in handles.values():
         await stands(p, "Idled", "Draft")
     await handles["done0"].execute("submit")

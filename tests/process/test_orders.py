@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure import App, Client
+from perdure import App, Client, recv
 from perdure.api.process import Process
 from perdure.errors import Busy, NotAllowed, NotAvailable, ProcessError, StateNotFound, WorkflowNotFound
 from perdure.schemes.grammar import State
@@ -123,6 +123,59 @@ async def test_a_deleted_process_is_gone_and_its_id_free(world: World, h: Harnes
     assert (await moves(again), await other.state()) == ([">Draft start"], "Draft")
 
 
+async def test_with_it_goes_what_it_began(app: App, database: str) -> None:
+    world = World(app)
+
+    @app.workflow(name="aside")
+    async def aside() -> None:
+        await recv()
+
+    @app.process(name="Parent")
+    class Parent(Process):
+        a = State(initial=True, settable=True)
+
+        async def on_enter_a(self) -> None:
+            await world.S.options(id="child").start()
+            await aside.options(id="aside").start()
+
+    async with harness(app, database=database) as h:
+        p = await Parent.options(id="parent").start()
+        await h.settle()
+        await world.start(h, "other")
+        ids = ["aside", "child", "other", "parent"]
+        assert sorted(await h.store.rows(ids)) == ids
+        await p.delete()
+        assert list(await h.store.rows(ids)) == ["other"]
+
+
+async def test_what_is_not_for_it_leaves_it_at_rest(app: App, database: str) -> None:
+    """The end of a child, a message on another topic: woken by these, it rests again at once, and is not Busy."""
+    world = World(app)
+
+    @app.process(name="Parent")
+    class Parent(Process):
+        a = State(initial=True)
+        b = State(final=True)
+        go = a.to(b)
+
+        async def on_enter_a(self) -> None:
+            await world.S.options(id="child").start()
+
+    async with harness(app, database=database) as h:
+        p = await Parent.options(id="parent").start()
+        await h.settle()
+        await p.send("hello", "some topic")
+        await h.settle()
+        for command in ("submit", "approve"):
+            await world.S.handle("child").execute(command)
+        await h.settle()
+        info = await p.info()
+        assert (await p.status(), info.status) == ("Idled", "waiting")
+        assert len(await p.history()) == 1
+        await p.execute("go")
+        assert await p.status() == "Finalized"
+
+
 class Declared:
     """A process with actors, conditions and typed parameters."""
 
@@ -177,6 +230,9 @@ async def test_a_process_is_a_workflow(world: World, h: Harness) -> None:
     found = [info.id async for info in client.list("type = 'S' and attributes.state = 'Review'")]
     assert found == ["a"]
     assert [info.id async for info in client.list("attributes.state = 'Draft'")] == []
+    await p.execute("approve")
+    ended = [info.id async for info in client.list("attributes.state = 'Done' and attributes.status = 'Finalized'")]
+    assert ended == ["a"]
 
 
 async def test_a_workflow_starts_a_process_and_orders_it_about(app: App, database: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from perdure import App
+from perdure import App, current
 from perdure.errors import Interrupted, WorkflowNotFound
 from perdure.model.records import DecisionRow
 from perdure.recovery import (
@@ -256,6 +256,57 @@ async def test_a_poison_is_held_in_the_end(app: App, database: str) -> None:
         world.open("Review")
         await other.execute("submit")
         assert await other.state() == "Review"
+
+
+async def test_one_policy_for_a_workflow_and_a_process(app: App, database: str) -> None:
+    """The same object, with the same marks on both: asked once a claim, the attempt counted, what it set kept."""
+    world = World(app)
+    inside, told = asyncio.Event(), list[Incident]()
+
+    @app.step(name="charge")
+    async def charge() -> int:
+        if not inside.is_set():
+            inside.set()
+            await asyncio.Event().wait()
+        return 1
+
+    @app.workflow(name="pay")
+    async def pay() -> dict[str, Any]:
+        await charge()
+        return current().parameters
+
+    @app.recovery_policy()
+    class Both:
+        def needs(self, name: str, status: str) -> bool:
+            return name in ("S", "pay")
+
+        def decide(self, incident: Incident) -> Decision:
+            told.append(incident)
+            target = "charge" if incident.kind == "workflow" else "Draft"
+            return RunFrom(target, set={"was_failed": True}, because="lost")
+
+    async with harness(app, database=database) as h:
+        p = await world.start(h)
+        paying = await pay.options(id="w").start()
+        world.shut("Check")
+        call = asyncio.ensure_future(p.execute("submit"))
+        await world.in_action("Check")
+        await asyncio.wait_for(inside.wait(), 10)
+        await h.crash()
+        world.open("Check")
+        assert await paying.result() == {"was_failed": True}
+        await h.settle()
+        assert isinstance((await asyncio.gather(call, return_exceptions=True))[0], Interrupted)
+        assert (await p.state(), (await p.parameters()).was_failed) == ("Draft", True)
+        assert sorted((i.kind, i.id, i.attempt, i.cause) for i in told) == [
+            ("process", "a", 1, "crash"), ("workflow", "w", 1, "crash"),
+        ]  # fmt: skip
+        rows = [row for id in ("a", "w") for row in await of(h, id)]
+        assert [(row.decision, row.policy.split(".")[-1], row.because) for row in rows] == [
+            ("run_from", "Both", "lost")
+        ] * 2
+        assert [msgspec.json.decode(row.parameters or b"0") for row in rows] == [{"was_failed": True}] * 2
+        assert all(msgspec.json.decode(row.evidence)["executor"] for row in rows)
 
 
 # -- errors

@@ -36,6 +36,7 @@ from perdure.model.processes import (
 from perdure.model.processes import Order as Ordered
 from perdure.operations.look import Order as By
 from perdure.operations.look import who
+from perdure.query.conditions import where
 from perdure.runtime import aface
 from perdure.runtime.face import Home
 from perdure.runtime.process_body import ENTRY
@@ -158,10 +159,17 @@ class ProcessHandle(Handle[T]):
 
         Not inside a workflow. Raises ``Busy`` while it is Running, ``WorkflowNotFound``.
         """
-        seen = await self._at_rest()
-        if seen.status.open:
-            await aface.ask(self._home, TerminateOf(id=self.id, order=By(by=who(), reason="deleted")))
-        await aface.ask(self._home, DeleteOf(id=self.id))
+        await self._at_rest()
+        await self._forget(self.id)
+
+    async def _forget(self, id: str) -> None:
+        """Ended first, so that the ends of those that it began tell it nothing; cut off, it may be done again."""
+        async for row in aface.rows(self._home, where(ids=[id]), 1):
+            if row.status.open:
+                await aface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
+        async for row in aface.rows(self._home, where(parent=id), None):
+            await self._forget(row.id)
+        await aface.ask(self._home, DeleteOf(id=id))
 
     async def _at_rest(self) -> Seen:
         seen = cast("Seen", await aface.ask(self._home, ProcessOf(self.id, rest=self._patience)))

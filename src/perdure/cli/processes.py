@@ -13,17 +13,18 @@ from typing import Any
 import click
 
 import perdure
-from perdure.api.process import ProcessHandle, counted, mermaid, svg
+from perdure.api.process import ProcessHandle
 from perdure.cli.durations import duration
 from perdure.cli.exits import Code, Exit
-from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, say, table, took
+from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, table, took
+from perdure.cli.process_diagram import diagram
 from perdure.cli.run import home_of, load_app
 from perdure.cli.starting import how_to_start, start_options
 from perdure.cli.target import Given, common, find_database, must_exist, opened, run
 from perdure.client.questions import ProcessOf
 from perdure.errors import ConfigError
 from perdure.model.info import WorkflowInfo
-from perdure.model.processes import ProcessStep, Seen, at_of, status_of
+from perdure.model.processes import At, ProcessStep, Seen, status_of
 from perdure.runtime import aface
 
 LIST_MAX = 50
@@ -36,6 +37,9 @@ why = click.option("--reason", default="", metavar="TEXT", help="Kept in its his
 @click.group()
 def process() -> None:
     """List, show, start and order processes about: workflows that a scheme drives."""
+
+
+process.add_command(diagram)
 
 
 @asynccontextmanager
@@ -76,21 +80,17 @@ async def _list(given: Given, query: str, limit: int) -> None:
         name = store.app
     async with perdure.Client(place.url, app=name) as client:
         found = [info async for info in client.list(query, limit=limit)]
+    head = ("id", "type", "status", "state", "updated")
     rows = [(info.id, info.name, *_stands(info), at_second(info.updated)) for info in found]
-    fields = [dict(zip(("id", "type", "status", "state", "updated"), row, strict=True)) for row in rows]
-    emit_many(
-        given.output,
-        "processes",
-        fields,
-        table(("id", "type", "status", "state", "updated"), rows, "no processes match"),
-    )
+    fields: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in rows]
+    emit_many(given.output, "processes", fields, table(head, rows, "no processes match"))
 
 
 def _stands(info: WorkflowInfo) -> tuple[str, str]:
     """Status and state, as the row tells them."""
-    at = at_of(json.dumps({"perdure_at": {"state": info.attributes.get("state", ""),
-                                           "status": info.attributes.get("status", "Idled")}}).encode())  # fmt: skip
-    return str(status_of(info.status, info.reason, info.run, at)), at.state
+    state, said = str(info.attributes.get("state", "")), info.attributes.get("status")
+    at = At(state=state, status="Error" if said == "Error" else "Idled")  # of those at rest; the row tells the others
+    return str(status_of(info.status, info.reason, info.run, at)), state
 
 
 @process.command()
@@ -126,13 +126,15 @@ async def _history(given: Given, id: str) -> None:
     async with _handle(given, id) as p:
         steps = await p.history()
     rows = [
-        (at_second(s.at), s.source, s.target, str(s.trigger), s.name, s.actor or "", str(s.status), _took(s), clean(s.because))
+        (
+            at_second(s.at), s.source, s.target, str(s.trigger), s.name, s.actor or "", str(s.status), _took(s),
+            clean(s.because),
+        )
         for s in steps
     ]  # fmt: skip
     head = ("at", "from", "to", "trigger", "name", "actor", "status", "took", "because")
-    emit_many(
-        given.output, "history", [dict(zip(head, row, strict=True)) for row in rows], table(head, rows, "nothing")
-    )
+    fields: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in rows]
+    emit_many(given.output, "history", fields, table(head, rows, "nothing"))
 
 
 def _took(step: ProcessStep) -> str:
@@ -173,30 +175,6 @@ def _declared(given: Given, code: str | None, name: str) -> tuple[Any, Any]:
         )
     home_of(app).arguments["database"] = find_database(given).url
     return app, definition.process
-
-
-@process.command()
-@common
-@click.argument("id")
-@code
-@click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
-def diagram(given: Given, id: str, code: str | None, form: str) -> None:
-    """Its scheme as a drawing, the current state lit, with counts on what it did. Needs --code."""
-    run(_diagram(given, id, code, form))
-
-
-async def _diagram(given: Given, id: str, code: str | None, form: str) -> None:
-    async with _handle(given, id) as p:
-        seen, steps = await _seen(p), await p.history()
-    if code is None:
-        raise ConfigError(f"that is for the code of {seen.name} to say: give --code MODULE:APP")
-    definition = home_of(load_app(code)).definitions().workflows.get(seen.name)
-    if definition is None or definition.process is None:
-        raise Exit(Code.NOT_FOUND, f"{code} declares no process {seen.name!r}")
-    draw = mermaid if form == "mermaid" else svg
-    scheme = definition.process.scheme
-    current = seen.at.state if scheme.has(seen.at.state) else None
-    say(draw(scheme, current=current, counts=counted(steps)))
 
 
 # -- ordering

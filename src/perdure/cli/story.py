@@ -25,7 +25,10 @@ from perdure.serde import Failure, describe_failure, is_coded, show_stored
 from perdure.store.base import Store
 
 QUEUED_US_MIN = 100_000  # a shorter wait for an executor is not worth a line
-INSTANT = frozenset({Kind.EVENT, Kind.STREAM, Kind.SEND, Kind.CHILD, Kind.PATCH, Kind.CANCEL, Kind.DECISION, Kind.CUT})
+INSTANT = frozenset({
+    Kind.EVENT, Kind.STREAM, Kind.SEND, Kind.CHILD, Kind.PATCH, Kind.CANCEL, Kind.DECISION, Kind.CUT, Kind.MOVE,
+    Kind.STATE,
+})  # fmt: skip
 WORDS = {Kind.TIMER: "sleep", Kind.CANCEL_OTHER: "cancel of"}
 
 

@@ -105,7 +105,8 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     """End the run. The claim token stays in the row, so that a repeated write is recognised.
 
     Inserts a wake for ``parent`` (if any), one for every watcher of this workflow, and a cancel wake for each workflow
-    in ``children`` that is still open (those whose ``on_parent_close`` is ``cancel``).
+    in ``children`` that is still open (those whose ``on_parent_close`` is ``cancel``). ``attributes``: what its row can
+    be searched by from then on; None leaves them.
     """
 
     status: Status
@@ -114,6 +115,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     wake: bytes  # nonce of the wake rows
     parent: str | None = None
     children: tuple[str, ...] = ()
+    attributes: bytes | None = None
 
 
 class Park(msgspec.Struct, frozen=True, gc=False):
@@ -145,9 +147,10 @@ class Release(msgspec.Struct, frozen=True, gc=False):
 class Rest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a process stands from now on: what the row of its next run tells, beside what its ``Start`` does.
 
-    ``next.status`` is WAITING or HELD (nobody holds it, and mail that is there already wakes it) or QUEUED.
+    ``next.status`` is QUEUED, or WAITING or HELD: nobody holds it then, and mail of ``topic`` that is there wakes it.
     """
 
+    topic: str
     until: int | None = None  # its next timer
     reason: Reason | None = None  # why it is held
     detail: str = ""

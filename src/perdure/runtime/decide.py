@@ -26,7 +26,7 @@ from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import Answer, ask
 from perdure.runtime.effects import Case, Effect, default_by, effect_of, plain_text, says_something
 from perdure.runtime.incidents import default_of, executor_in, incident_of, is_over_limit
-from perdure.runtime.process_facts import Impossible, facts_of
+from perdure.runtime.process_facts import Facts, Impossible, facts_of
 from perdure.runtime.process_facts import default_of as process_default
 
 log = logging.getLogger("perdure")
@@ -122,10 +122,11 @@ def decide_first(host: Host, question: Question, history: Sequence[Record], begi
 
 
 async def _decide(host: Host, question: Question, history: Sequence[Record], begin: Begin) -> None:
-    if not has_begun(question, history):
-        begin(history)
+    facts = facts_in(question, history)
+    if question.definition.process is not None and (facts is None or not facts.begun):
+        begin(history)  # nothing of its burst is on record, or the code cannot take it, and it is held for that
         return
-    case = case_of(question, history)
+    case = case_of(question, history, facts=facts)
     answer = await answer_of(host, question, case)
     if not says_something(answer):
         begin(history)  # as if nobody had been asked
@@ -149,22 +150,21 @@ async def answer_of(host: Host, question: Question, case: Case) -> Answer:
     return await ask(host, () if over else question.policies, case.incident, case.cause)
 
 
-def has_begun(question: Question, history: Sequence[Record]) -> bool:
-    """Whether there is anything to decide about: of a process whose burst left no record there is not."""
+def facts_in(question: Question, history: Sequence[Record]) -> Facts | None:
+    """What is known of a process; None of other workflows, and where the code that is here cannot take it."""
     if question.definition.process is None:
-        return True
+        return None
     try:
-        return facts_of(question.definition, question.claimed.input, history).begun
+        return facts_of(question.definition, question.claimed.input, history)
     except Unserializable:
-        return False  # the code that is here cannot take its parameters: it is held for that
+        return None
 
 
-def case_of(question: Question, history: Sequence[Record], executor: str = "") -> Case:
-    """What is told of an interrupted workflow; also for a plan, which changes nothing."""
+def case_of(question: Question, history: Sequence[Record], executor: str = "", *, facts: Facts | None = None) -> Case:
+    """What is told of an interrupted workflow; also for a plan, which changes nothing. ``facts``: of a process."""
     row = question.claimed.row
     definition, input = question.definition, question.claimed.input
     noted, owner = executor_in(question.noted)
-    facts = facts_of(definition, input, history) if definition.process is not None else None
     default = default_of(definition, row) if facts is None else process_default(facts, row, definition.max_deaths)
     incident = incident_of(
         definition, question.claimed, history, cause=question.cause, default=default, executor=noted or executor,

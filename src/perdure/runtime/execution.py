@@ -58,6 +58,7 @@ class Execution:
     newborns: Sequence[Execution] = ()  # children to go with the next unit
     born: Sequence[Execution] = ()  # children in the unit that is in flight
     change_later: Change | None = None
+    last_attributes: bytes | None = None  # what the row can be searched by once it has ended; None: as now
     cancel_wake: bytes | None = None  # the wake row of the cancel command
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
     started: asyncio.Future[WorkflowRow | None] | None = None
@@ -534,6 +535,7 @@ class Execution:
             close = Close(
                 status, outcome, data, self.line.new_token(), self.row.parent,
                 tuple(id for id, policy in self.children.items() if policy == "cancel" and id not in self.seen_ends),
+                self.last_attributes,
             )  # fmt: skip
             self._end_with(close)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
 
 from perdure.definitions import Registry, WorkflowDef
-from perdure.model.processes import AT
 from perdure.model.records import Claimed, DecisionRow, HistoryEntry, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause
 from perdure.model.writes import Decided
@@ -70,7 +70,7 @@ def incident_of(
         version=row.version,
         id=row.id,
         run=row.run,
-        input=MappingProxyType(_input(definition, claimed.input)),
+        input=MappingProxyType(_input(definition, claimed.input) if facts is None else _own(facts.values)),
         parameters=MappingProxyType(parameters_of(parameters_in(history))),
         history=tuple(map(_entry, history)),
         last_step=steps[-1] if steps else None,
@@ -86,14 +86,21 @@ def incident_of(
 
 def _of_process(incident: Incident, facts: Facts) -> Incident:
     """The same, told of a process. What it holds is the policy's own copy."""
-    _, values = facts.args.decode(facts.args.encode((), facts.values))
+    values = _own(facts.values)
     again = facts.go.attempt if incident.cause == "error" and facts.go is not None else incident.attempt
     return msgspec.structs.replace(
         incident, kind="process", status=str(facts.would_be), parameters=MappingProxyType(values), state=facts.state,
-        input=MappingProxyType({name: value for name, value in incident.input.items() if name != AT}),
         previous=facts.at.previous, entering=facts.entering, command="" if facts.go is None else facts.go.name,
         attempt=again,
     )  # fmt: skip
+
+
+def _own(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Values that a policy may change without effect."""
+    try:
+        return copy.deepcopy(values)
+    except Exception:  # what cannot be copied is shared
+        return dict(values)
 
 
 def parameters_in(history: Sequence[Record]) -> list[bytes]:

@@ -83,9 +83,10 @@ async def _plan(host: decide.Host, claimed: Claimed, history: Sequence[Any], exe
         return Planned(**words, decision="hold", because=unread)
     policies = fitting(host.registry.policies, row.name, row.cause)
     question = Question(definition, claimed, policies, None)
-    if not decide.has_begun(question, history):
+    facts = decide.facts_in(question, history)
+    if definition.process is not None and (facts is None or not facts.begun):
         return Planned(**words, decision="resume", because="nothing of its burst has begun")
-    case = decide.case_of(question, history, executor)
+    case = decide.case_of(question, history, executor, facts=facts)
     answer = await decide.answer_of(host, question, case)
     if not answer.spoken:
         return Planned(**words, decision=str(case.incident.default), because=answer.because)

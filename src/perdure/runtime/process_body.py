@@ -35,6 +35,7 @@ from perdure.serde.failures import encode_failure
 from perdure.serde.values import ArgsShape, Shape
 
 ENTRY = Shape.of(Entry)
+RESUME = "resume"  # the record of a person's order to a workflow that is held
 MOVES_MAX = 10_000  # of one burst: more are automatic exits that go round
 _order = msgspec.json.Decoder(Order)
 _encode = msgspec.json.encode
@@ -76,15 +77,15 @@ def args_of(scheme: Scheme) -> ArgsShape:
     return ArgsShape.of(inspect.Signature([*fields, at]))
 
 
-def attributes_of(before: bytes | None, at: At) -> bytes:
+def attributes_of(before: bytes | None, at: At, status: str = "") -> bytes:
     """What a process' row can be searched by: what it was started with, its state and its status."""
     kept: dict[str, Any] = {} if before is None else msgspec.json.decode(before)
-    return _encode({**kept, "state": at.state, "status": at.status})
+    return _encode({**kept, "state": at.state, "status": status or at.status})
 
 
 def standing(at: At, attributes: bytes | None, rest: Rest | None = None) -> Standing:
     """How the row of a process tells where it stands. ``rest``: what else is to be told."""
-    rest = Rest() if rest is None else rest
+    rest = Rest(topic=ORDERS) if rest is None else rest
     if at.go is not None:
         return Standing(Status.QUEUED, attributes, rest)
     detail = f"in state {at.state}" if at.status == "Idled" else f"in state {at.state}: {at.because}"
@@ -120,22 +121,17 @@ class Burst:
         """The whole burst; its value where it ends in a final state, else it continues as new."""
         if self.at.go is not None:
             return await self._burst(self.at.go)
-        timeout: int | None = 0
-        while True:
-            record = await self._recv(timeout)
-            if record.outcome is Outcome.VALUE:
-                return await self._obey(_order.decode(record.data or b""))
-            due = [(when, name) for name, when in self.at.timers.items() if when <= self.now]
-            if due:
-                return await self._fire(*min(due))
-            if self.at.status == "Terminated":  # somebody told the workflow to go on
-                return await self._burst(Go(how="exits", trigger="resume"))
-            timeout = None if self.at.due is None else max(0, self.at.due - self.now)
-
-    async def _recv(self, timeout: int | None) -> Record:
-        answer = self.execution.recv(ORDERS, timeout)
+        answer = self.execution.recv(ORDERS, 0)
         record: Record = await answer if inspect.isawaitable(answer) else answer
-        return record
+        if record.outcome is Outcome.VALUE:
+            return await self._obey(_order.decode(record.data or b""))
+        due = [(when, name) for name, when in self.at.timers.items() if when <= self.now]
+        if due:
+            return await self._fire(*min(due))
+        history = self.execution.run.history
+        if any(record.kind is Kind.DECISION and record.name == RESUME for record in history):
+            return await self._burst(Go(how="exits", trigger="resume"))  # somebody told the workflow to go on
+        return self._end(self.at)  # woken by what is not for it: the end of a child, another's message
 
     # -- what begins a burst
 
@@ -433,6 +429,7 @@ class Burst:
         self._append(msgspec.structs.replace(self._entry, status="Finalized", token=self._token))
         at = msgspec.structs.replace(self.at, go=None, timers={}, bursts=self.at.bursts + 1)
         self._note(Kind.STATE, self._input(at))
+        self.execution.last_attributes = attributes_of(self.execution.row.attributes, at, "Finalized")
         return self.values
 
     def _rest(self, at: At) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Collection, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from perdure.model.processes import Order
 from perdure.schemes import expressions, times
@@ -49,7 +49,7 @@ class Instance:
 
     def copy(self) -> dict[str, Any]:
         """All that it holds now, to be put back."""
-        held: dict[str, Any] = vars(self.object)
+        held = cast("dict[str, Any]", vars(self.object))
         try:
             return copy.deepcopy(held)
         except Exception:  # what cannot be copied is shared
@@ -57,7 +57,7 @@ class Instance:
 
     def put_back(self, held: Mapping[str, Any]) -> None:
         """Let it hold what it held."""
-        holds: dict[str, Any] = vars(self.object)
+        holds = cast("dict[str, Any]", vars(self.object))
         holds.clear()
         holds.update(held)
 

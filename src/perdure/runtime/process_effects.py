@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from perdure.client.line import Line
 from perdure.definitions import Registry
 from perdure.model.problems import ProblemKind
-from perdure.model.processes import AT, HISTORY, At, Entry
+from perdure.model.processes import AT, HISTORY, ORDERS, At, Entry
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Cause
 from perdure.model.writes import Append, Continue, Rest, Start
@@ -27,7 +27,7 @@ class Host(Protocol):
 def next_run(host: Host, row: WorkflowRow, facts: Facts, settled: Settled, cause: Cause, version: str) -> Continue:
     """The change with which the run ends, and the next begins as was settled."""
     at = settled.at
-    rest = Rest(attempts=_deaths(row, facts, at), problem=_problem(at, cause))
+    rest = Rest(topic=ORDERS, attempts=_deaths(row, facts, at), problem=_problem(at, cause))
     stands = standing(at, attributes_of(row.attributes, at), rest)
     line = host.line
     start = Start(

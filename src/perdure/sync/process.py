@@ -34,6 +34,7 @@ from perdure.model.processes import (
 from perdure.model.processes import Order as Ordered
 from perdure.operations.look import Order as By
 from perdure.operations.look import who
+from perdure.query.conditions import where
 from perdure.runtime import sface
 from perdure.runtime.face import Home
 from perdure.runtime.process_body import ENTRY
@@ -159,10 +160,17 @@ class ProcessHandle(Handle[T]):
 
         Not inside a workflow. Raises ``Busy`` while it is Running, ``WorkflowNotFound``.
         """
-        seen = self._at_rest()
-        if seen.status.open:
-            sface.ask(self._home, TerminateOf(id=self.id, order=By(by=who(), reason="deleted")))
-        sface.ask(self._home, DeleteOf(id=self.id))
+        self._at_rest()
+        self._forget(self.id)
+
+    def _forget(self, id: str) -> None:
+        """Ended first, so that the ends of those that it began tell it nothing; cut off, it may be done again."""
+        for row in sface.rows(self._home, where(ids=[id]), 1):
+            if row.status.open:
+                sface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
+        for row in sface.rows(self._home, where(parent=id), None):
+            self._forget(row.id)
+        sface.ask(self._home, DeleteOf(id=id))
 
     def _at_rest(self) -> Seen:
         seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, rest=self._patience)))

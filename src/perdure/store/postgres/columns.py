@@ -73,6 +73,7 @@ class Columns:
         for unit in units:
             key, start = unit.key, unit.start
             self.unsound |= unit.decision is not None or unit.trouble is not None
+            self.unsound |= isinstance(unit.change, Close) and unit.change.attributes is not None
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):

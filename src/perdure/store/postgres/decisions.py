@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from perdure.model.ids import RunKey
 from perdure.model.records import DecisionRow
 from perdure.model.states import CAUSE, CAUSES
-from perdure.model.writes import Decided
+from perdure.model.writes import Decided, Unit
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.owned import forget_sql
@@ -15,12 +16,21 @@ from perdure.store.postgres.text import placed
 from perdure.store.tables import OWNED
 
 
-async def put(tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:
-    await tx.fetch(
-        place.sql["decision_put"], place.app, key.id, key.run, claim, now, CAUSE[decided.cause], decided.decision,
-        decided.policy, decided.because, None if decided.parameters is None else decided.parameters.decode(),
-        decided.evidence.decode(), decided.executor,
+def _row(place: Place, key: RunKey, claim: bytes | None, one: Decided, now: int) -> tuple[Any, ...]:
+    return (
+        place.app, *key, claim, now, CAUSE[one.cause], one.decision, one.policy, one.because,
+        None if one.parameters is None else one.parameters.decode(), one.evidence.decode(), one.executor,
     )  # fmt: skip
+
+
+async def put(tx: Transaction, place: Place, key: RunKey, claim: bytes | None, decided: Decided, now: int) -> None:
+    await tx.fetch(place.sql["decision_put"], *_row(place, key, claim, decided, now))
+
+
+async def put_all(tx: Transaction, place: Place, units: Sequence[Unit], now: int) -> None:
+    """Those of these units, in one round trip."""
+    rows = [_row(place, unit.key, unit.claim, unit.decision, now) for unit in units if unit.decision is not None]
+    await tx.fetch_many(place.sql["decision_put"], rows)
 
 
 async def deleted(tx: Transaction, place: Place, key: RunKey, claim: bytes | None) -> bool:

@@ -129,7 +129,7 @@ def _kind(unit: Unit) -> str | None:
     change = unit.change
     if change is None:
         return "told" if told else "checkpoint" if len(unit.records) == 1 else None
-    if not isinstance(change, Close) or change.parent is not None or change.children:
+    if not isinstance(change, Close) or change.parent is not None or change.children or change.attributes is not None:
         return None
     return "told_end" if told else "end"
 

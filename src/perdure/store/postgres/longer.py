@@ -20,13 +20,14 @@ from typing import Any
 
 import msgspec
 
+from perdure.model.ids import RunKey
 from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
-from perdure.model.writes import Close, Delete, Onward, Park, Receipt, Release, Rewind, Unit, Verdict
+from perdure.model.writes import Close, Continue, Delete, Onward, Park, Receipt, Release, Rewind, Unit, Verdict
 from perdure.store.postgres import decisions, problems, streams
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
-from perdure.store.postgres.next import begin_next, put_away, rewind, stand
+from perdure.store.postgres.next import go_on, rewind
 from perdure.store.postgres.trouble import sqlstate
 
 
@@ -161,17 +162,19 @@ class Longer:
             self.verdicts[n] = Verdict(applied=True)
         await finish(tx, self.place, [(u, self.verdicts[n]) for n, _, u in left], written)
         await self._expire_later(tx, [u for _, _, u in left])
-        for n, unit, _ in left:
-            if self.verdicts[n].applied:
-                await self._tell_watchers(tx, unit)
-                if unit.decision is not None:
-                    await self._decide(tx, unit)
-                if isinstance(unit.change, Onward):
-                    await self._go_on(tx, unit, unit.change)
-                elif isinstance(unit.change, Release) and unit.change.anew:
-                    await tx.fetch(self.place.sql["workflow_anew"], self.place.app, unit.key.id)
-                if unit.start is not None and unit.children:
-                    await self._children(tx, unit, self.verdicts[n])
+        stand = [(n, unit) for n, unit, _ in left if self.verdicts[n].applied]
+        await self._tell_watchers(tx, [unit for _, unit in stand])
+        await self._decide(tx, [unit for _, unit in stand if unit.decision is not None])
+        await self._go_on(tx, [unit for _, unit in stand if isinstance(unit.change, Onward)])
+        found = [(unit.key.id, unit.change.attributes) for _, unit in stand if isinstance(unit.change, Close)]
+        told = [(self.place.app, id, data.decode()) for id, data in found if data is not None]
+        if told:
+            await tx.fetch_many(self.place.sql["workflow_attributes"], told)
+        for n, unit in stand:
+            if isinstance(unit.change, Release) and unit.change.anew:
+                await tx.fetch(self.place.sql["workflow_anew"], self.place.app, unit.key.id)
+            if unit.start is not None and unit.children:
+                await self._children(tx, unit, self.verdicts[n])
 
     def _has_continued(self, unit: Unit) -> bool:
         """Whether a first try of this unit has begun the next run."""
@@ -214,16 +217,23 @@ class Longer:
         if starts:
             await tx.fetch(self.place.sql["expiry_insert"], self.place.app, sorted({s.id for s in starts}))
 
-    async def _tell_watchers(self, tx: Transaction, unit: Unit) -> None:
+    async def _tell_watchers(self, tx: Transaction, units: Sequence[Unit]) -> None:
         """Wake who watches a run that has closed, continued or set an event."""
-        change = unit.change
+        told: dict[str, bytes] = {}
+        for unit in units:
+            if self._has_closed(unit):
+                continue  # a first try has told them
+            news = unit.nonce if unit.key.id in self.news else None
+            nonce = unit.change.wake if isinstance(unit.change, Close | Onward) else news
+            if nonce is not None:
+                told[unit.key.id] = nonce
+        if told:
+            await tx.fetch(self.place.sql["wake_watchers"], self.place.app, list(told), list(told.values()))
+
+    def _has_closed(self, unit: Unit) -> bool:
+        """Whether a first try of a unit has closed its run."""
         row = self.locked.get(unit.key.id)
-        if row is not None and row["status"] >= FIRST_CLOSED:
-            return  # a first try has told them
-        news = unit.nonce if unit.key.id in self.news else None
-        nonce = change.wake if isinstance(change, Close | Onward) else news
-        if nonce is not None:
-            await tx.fetch(self.place.sql["wake_watchers"], self.place.app, [unit.key.id], [nonce])
+        return row is not None and row["status"] >= FIRST_CLOSED
 
     async def _watch(self, tx: Transaction, batch: Sequence[Unit]) -> None:
         """Write down who waits for whom, now that the rows watched are locked, and wake who would wait in vain."""
@@ -242,31 +252,31 @@ class Longer:
                 await tx.fetch(sql["watch_mark"], app, target)
             await tx.fetch(sql["watch_missed"], app, targets, waiters, since_, nonces)
 
-    async def _decide(self, tx: Transaction, unit: Unit) -> None:
-        """Write down a decision, and what of its effect the one statement cannot do."""
-        assert unit.decision is not None
-        await decisions.put(tx, self.place, unit.key, unit.claim, unit.decision, self.stamp)
-        match unit.change:
-            case Release(version=str() as version):
-                await tx.fetch(self.place.sql["workflow_moved"], self.place.app, unit.key.id, version)
-            case Delete():
-                self.forgotten[unit.key.id] = unit.nonce
-            case _:
-                pass
+    async def _decide(self, tx: Transaction, units: Sequence[Unit]) -> None:
+        """Write down decisions, and what of their effects the one statement cannot do."""
+        if units:
+            await decisions.put_all(tx, self.place, units, self.stamp)
+        for unit in units:
+            match unit.change:
+                case Release(version=str() as version):
+                    await tx.fetch(self.place.sql["workflow_moved"], self.place.app, unit.key.id, version)
+                case Delete():
+                    self.forgotten[unit.key.id] = unit.nonce
+                case _:
+                    pass
 
-    async def _go_on(self, tx: Transaction, unit: Unit, change: Onward) -> None:
-        """Put the ended run away and begin the next in its row."""
-        row = self.locked.get(unit.key.id)
-        if row is not None and row["status"] >= FIRST_CLOSED:
-            return
-        if isinstance(change, Rewind):
-            await rewind(tx, self.place, unit.key, change, self.stamp)
-        else:
-            await put_away(tx, self.place, unit.key, Status.CONTINUED, self.stamp)
-            await begin_next(tx, self.place, unit.key.id, change.next.run, change.next, self.stamp, change.rest)
-            await tx.fetch(self.place.sql["stream_continue"], self.place.app, *unit.key)
-            if change.rest is not None:
-                await stand(tx, self.place, unit.key.id, change, change.rest)
+    async def _go_on(self, tx: Transaction, units: Sequence[Unit]) -> None:
+        """Put the ended runs away and begin the next in their rows."""
+        continued: list[tuple[RunKey, Continue]] = []
+        for unit in units:
+            if self._has_closed(unit):
+                continue
+            if isinstance(unit.change, Rewind):
+                await rewind(tx, self.place, unit.key, unit.change, self.stamp)
+            elif isinstance(unit.change, Continue):
+                continued.append((unit.key, unit.change))
+        if continued:
+            await go_on(tx, self.place, continued, self.stamp)
 
 
 def _plain(unit: Unit) -> Unit:

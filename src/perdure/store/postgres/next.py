@@ -5,6 +5,9 @@ To be called within a transaction that has locked the row and seen that it may b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind, Record
 from perdure.model.states import CODE, VERSIONING, Status
@@ -24,9 +27,16 @@ async def begin_next(
     tx: Transaction, place: Place, id: str, run: int, start: Start, now: int, rest: Rest | None = None
 ) -> None:
     """Make the row of ``id`` its next run; the one before it was copied to ``past_run``. ``rest``: how it stands."""
+    await tx.fetch(place.sql["workflow_continue"], *_next(place, id, run, start, now, rest))
+    await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
+    if start.expires is not None:
+        await tx.fetch(place.sql["expiry_insert"], place.app, [id])
+
+
+def _next(place: Place, id: str, run: int, start: Start, now: int, rest: Rest | None) -> tuple[Any, ...]:
     until, started, deadline = _times(start, now)
-    await tx.fetch(
-        place.sql["workflow_continue"], place.app, id, run, start.lineage, start.name, start.version,
+    return (
+        place.app, id, run, start.lineage, start.name, start.version,
         CODE[start.status], start.claim, start.owner if start.claim is not None else None,
         0 if start.claim is None else 1, until, start.timeout, deadline, now, started, start.parent, start.parent_run,
         start.parent_path, start.on_parent_close, start.queue, start.priority, start.fingerprint,
@@ -35,19 +45,33 @@ async def begin_next(
         None if start.override is None else start.override.code,
         None if rest is None or rest.reason is None else rest.reason.value,
     )  # fmt: skip
-    await tx.fetch(place.sql["payload_insert"], place.app, id, run, start.input.decode())
-    if start.expires is not None:
-        await tx.fetch(place.sql["expiry_insert"], place.app, [id])
 
 
-async def stand(tx: Transaction, place: Place, id: str, change: Continue, rest: Rest) -> None:
-    """Let the run that was just begun stand as ``rest`` says; woken at once if mail is there that nobody has taken."""
-    await tx.fetch(
-        place.sql["workflow_stand"], place.app, id, rest.until, rest.detail, rest.attempts,
-        None if rest.problem is None else rest.problem.value,
-    )  # fmt: skip
-    if change.next.status in (Status.WAITING, Status.HELD):
-        await tx.fetch(place.sql["wake_of_mail"], place.app, id, change.wake)
+async def go_on(tx: Transaction, place: Place, continued: Sequence[tuple[RunKey, Continue]], now: int) -> None:
+    """Put runs away that continue as their next, and begin those: one round trip for all of each sort."""
+    app, sql = place.app, place.sql
+    ended = [(app, *key, CODE[Status.CONTINUED], now) for key, _ in continued]
+    begun = [_next(place, key.id, c.next.run, c.next, now, c.rest) for key, c in continued]
+    inputs = [(app, key.id, c.next.run, c.next.input.decode()) for key, c in continued]
+    rests = [
+        (app, key.id, c.rest.until, c.rest.detail, c.rest.attempts, c.rest.problem and c.rest.problem.value)
+        for key, c in continued
+        if c.rest is not None
+    ]
+    mail = [
+        (app, key.id, c.wake, c.rest.topic)
+        for key, c in continued
+        if c.rest is not None and c.next.status in (Status.WAITING, Status.HELD)
+    ]
+    for query, bindings in (
+        ("past_run_insert", ended), ("workflow_continue", begun), ("payload_insert", inputs),
+        ("stream_continue", [(app, *key) for key, _ in continued]), ("workflow_stand", rests), ("wake_of_mail", mail),
+    ):  # fmt: skip
+        if bindings:
+            await tx.fetch_many(sql[query], bindings)
+    expiring = [key.id for key, c in continued if c.next.expires is not None]
+    if expiring:
+        await tx.fetch(sql["expiry_insert"], app, expiring)
 
 
 def _times(start: Start, now: int) -> tuple[int | None, int | None, int | None]:

@@ -326,6 +326,7 @@ class _Batch:
         closes: list[Bindings] = []
         moved: list[Bindings] = []
         anew: list[Bindings] = []
+        attributes: list[Bindings] = []
         watches: list[Bindings] = []
         watched: list[Bindings] = []
         for unit, change in changed:
@@ -337,6 +338,8 @@ class _Batch:
                     rests.append((app, id, now, head.status, None, "", None, now))
                     closes.append((app, id, run, change.outcome.value, change.data))
                     watched.append((app, id, change.wake))
+                    if change.attributes is not None:
+                        attributes.append((app, id, change.attributes))
                 case Park():
                     head.status = WAITING
                     rests.append((app, id, now, WAITING, None, change.detail, change.until, None))
@@ -371,6 +374,7 @@ class _Batch:
         self._many("workflow_moved", moved)
         self._many("workflow_anew", anew)
         self._many("payload_close", closes)
+        self._many("workflow_attributes", attributes)
         self._many("wake_clear", [binding[:2] for binding in closes])
         self._many("wake_watchers", watched)
         self._many("watch_insert", watches)

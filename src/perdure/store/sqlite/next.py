@@ -42,7 +42,7 @@ def stand(conn: Connection, app: str, id: str, change: Continue, rest: Rest) -> 
         app, id, rest.until, rest.detail, rest.attempts, None if rest.problem is None else rest.problem.value,
     ))  # fmt: skip
     if change.next.status in (Status.WAITING, Status.HELD):
-        conn.execute(Q["wake_of_mail"], (app, id, change.wake))
+        conn.execute(Q["wake_of_mail"], (app, id, change.wake, rest.topic))
 
 
 def rewind(conn: Connection, app: str, old: RunKey, change: Rewind, now: int, closed: int) -> None:

@@ -98,17 +98,21 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     reason = $31, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = $1 and id = $2
 
+-- What a workflow can be searched by from now on.
+-- name: workflow_attributes
+update perdure.workflow set attributes = $3 where app = $1 and id = $2
+
 -- How a process stands after its burst: until `$3`, in the words `$4`, with `$5` deaths that count.
 -- name: workflow_stand
 update perdure.workflow set until = case when status = 1 then until else $3::bigint end, detail = $4,
     attempts = $5, problem = $6
 where app = $1 and id = $2
 
--- Wakes a workflow that has mail which nobody has taken.
+-- Wakes a workflow that has mail of the topic `$4` which nobody has taken.
 -- name: wake_of_mail
 insert into perdure.wake (app, dest, nonce)
 select $1, $2, $3 where exists (
-    select from perdure.message where app = $1 and dest = $2 and taken_seq is null)
+    select from perdure.message where app = $1 and dest = $2 and taken_seq is null and topic = $4)
 on conflict do nothing
 
 -- Copies the first `$4` records of a run to the run `$6` of `$5`, as they stand.

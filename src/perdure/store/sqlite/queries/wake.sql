@@ -39,8 +39,8 @@ insert into watch (app, target, waiter) values (?1, ?2, ?3) on conflict do nothi
 -- name: watch_clear
 delete from watch where app = ?1 and waiter = ?2
 
--- Wakes a workflow that has mail which nobody has taken.
+-- Wakes a workflow that has mail of the topic ?4 which nobody has taken.
 -- name: wake_of_mail
 insert into wake (app, dest, nonce)
-select ?1, ?2, ?3 where exists (select 1 from message where app = ?1 and dest = ?2 and taken_seq is null)
+select ?1, ?2, ?3 where exists (select 1 from message where app = ?1 and dest = ?2 and taken_seq is null and topic = ?4)
 on conflict do nothing

@@ -60,6 +60,10 @@ update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7
     reason = ?32, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = ?1 and id = ?2
 
+-- What a workflow can be searched by from now on.
+-- name: workflow_attributes
+update workflow set attributes = ?3 where app = ?1 and id = ?2
+
 -- How a process stands after its burst: until ?3, in the words ?4, with ?5 deaths that count.
 -- name: workflow_stand
 update workflow set until = case when status = 1 then until else ?3 end, detail = ?4, attempts = ?5, problem = ?6
