@@ -50,7 +50,7 @@ def chart(wanted: list[Any], free: list[Any], flags: dict[str, bool]) -> Any:
         joined[event] = joined[event] | made if event in joined else made
 
     for source, target, name, cond, internal in wanted:
-        stays = internal and source == target and source not in ("g", "h")
+        stays = internal and source == target and source in FLAT  # in a group they enter the group again, unleft
         add(name, every[source].to(every[target], internal=stays, **({"cond": cond} if cond else {})))
     for source, target, cond in free:
         every[source].to(every[target], cond=cond)
