@@ -72,8 +72,7 @@ class Columns:
         rest: list[Unit] = []
         for unit in units:
             key, start = unit.key, unit.start
-            self.unsound |= unit.decision is not None or unit.trouble is not None
-            self.unsound |= isinstance(unit.change, Close) and unit.change.attributes is not None
+            self.unsound |= unit.decision is not None or unit.trouble is not None or _searched(unit)
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):
@@ -289,6 +288,11 @@ class Columns:
                 for name, column in zip(names, zip(*rows, strict=True), strict=True):
                     self.values[prefix + name] = column
         self.values["n_id"] = noting
+
+
+def _searched(unit: Unit) -> bool:
+    """Whether a run ends with other attributes than it had."""
+    return isinstance(unit.change, Close) and unit.change.attributes is not None
 
 
 def _by_id(item: tuple[Start, Unit | None]) -> str:
