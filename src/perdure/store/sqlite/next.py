@@ -18,9 +18,7 @@ from perdure.store.sqlite.driver import Connection
 Q = queries("perdure.store.sqlite")
 
 
-def begin_next(
-    conn: Connection, app: str, id: str, run: int, start: Start, now: int, rest: Rest | None = None
-) -> None:
+def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now: int, rest: Rest | None = None) -> None:
     """Make the row of ``id`` its next run; the one before it was copied to ``past_run``. ``rest``: how it stands."""
     at = placed(start, now)
     conn.execute(Q["workflow_continue"], (
