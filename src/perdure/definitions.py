@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from perdure.errors import DefinitionError
+from perdure.model.processes import AT
 from perdure.model.queues import Limits
 from perdure.model.retention import Retention, Rules
 from perdure.model.schedules import Spec
@@ -77,7 +78,15 @@ class WorkflowDef(msgspec.Struct, frozen=True, eq=False):
         try:
             self.args.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"workflow {self.name}{self.args.signature}: {error}; declared at {self.place}") from None
+            what, signature = (
+                ("workflow", self.args.signature) if self.process is None else ("process", _own(self.args))
+            )
+            raise TypeError(f"{what} {self.name}{signature}: {error}; declared at {self.place}") from None
+
+
+def _own(args: ArgsShape) -> inspect.Signature:
+    """The parameters of a process, without where it stands."""
+    return args.signature.replace(parameters=[p for name, p in args.signature.parameters.items() if name != AT])
 
 
 class ResourceDef(msgspec.Struct, frozen=True, eq=False):

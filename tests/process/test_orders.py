@@ -51,6 +51,23 @@ async def test_of_two_that_order_at_the_same_instant_one_is_obeyed(world: World,
     assert (await moves(p)).count("Review>Draft command") == 1
 
 
+async def test_of_many_that_order_what_ends_it_one_is_obeyed_and_the_others_hear_that_it_takes_none(
+    world: World, h: Harness
+) -> None:
+    p = await world.start(h)
+    await p.execute("submit")
+    answers = await asyncio.gather(*(p.execute("approve") for _ in range(5)), return_exceptions=True)
+    assert answers.count(None) == 1
+    assert all(isinstance(answer, (Busy, NotAvailable)) for answer in answers if answer is not None)
+    assert any("Finalized in state 'Done', and takes no orders" in str(answer) for answer in answers)
+
+
+async def test_a_start_that_does_not_fit_shows_the_parameters_of_the_process(world: World, h: Harness) -> None:
+    with pytest.raises(TypeError, match=r"process S\(\*, note: str = '', was_failed: .*unexpected .*'days'") as said:
+        await world.S.start(days=3)
+    assert "perdure_at" not in str(said.value)
+
+
 async def test_an_order_that_saw_an_earlier_burst_is_refused(world: World, h: Harness) -> None:
     """Though the command would be possible: whoever gave it had seen the process before it was set back."""
     p = await world.start(h)

@@ -182,9 +182,7 @@ class ProcessHandle(Handle[T]):
     async def _order(self, order: Ordered) -> Entry:
         seen = await self._at_rest()
         if not seen.status.open:
-            raise NotAvailable(
-                f"process {self.id!r} is {seen.process_status} in state {seen.at.state!r}, and takes no orders"
-            )
+            raise _over(self.id, seen)
         begun = bool(seen.at.state)
         execution = aface.body("an order")
         token = (_uuid.uuid4() if execution is None else execution.chance.uuid4()).hex
@@ -195,6 +193,9 @@ class ProcessHandle(Handle[T]):
         async for entry in entries:
             if entry.token == token:
                 return self._answered(entry, order)
+        ended = await self._seen()
+        if ended.process_status is ProcessStatus.FINALIZED:
+            raise _over(self.id, ended)
         raise Interrupted(f"process {self.id!r} ended before {order.name or order.kind!r} was carried out")
 
     def _answered(self, entry: Entry, order: Ordered) -> Entry:
@@ -295,6 +296,10 @@ class ProcessHandle(Handle[T]):
 
     def __repr__(self) -> str:
         return f"<ProcessHandle {self.id!r}>"
+
+
+def _over(id: str, seen: Seen) -> NotAvailable:
+    return NotAvailable(f"process {id!r} is {seen.process_status} in state {seen.at.state!r}, and takes no orders")
 
 
 def _command(declaration: Declaration, name: str) -> Command[...]:
