@@ -30,6 +30,19 @@ async def test_a_running_process_is_busy_at_once(world: World, h: Harness) -> No
     assert await p.status() == "Idled"
 
 
+async def test_an_order_right_after_the_start_waits_for_the_actions_of_the_initial_state(
+    world: World, h: Harness
+) -> None:
+    world.shut("Draft")
+    p: Any = await world.S.options(id="a").start()
+    await world.in_action("Draft")
+    call = asyncio.ensure_future(p.execute("submit"))
+    await asyncio.sleep(0)
+    world.open("Draft")
+    await call
+    assert await p.state() == "Review"
+
+
 async def test_an_order_may_wait_for_a_running_process(world: World, h: Harness) -> None:
     p = await world.start(h)
     world.shut("Check")

@@ -75,6 +75,9 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 JSON = Shape.of(Any)
+FIRST_PATIENCE = (
+    5_000_000  # microseconds that an order waits for the actions of the initial state, which no order began
+)
 
 
 class ProcessHandle(Handle[T]):
@@ -105,8 +108,9 @@ class ProcessHandle(Handle[T]):
         ``command``: ``Vacation.submit``, ``Vacation.approve(comment="ok")``, or its name with its parameters. At most
         once: whoever sends the same order twice at an instant has one done.
 
-        Raises ``Busy`` while the process is Running (see ``within``) or if somebody was quicker, ``NotAvailable``,
-        ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or what its action raised.
+        Raises ``Busy`` while the process is Running (see ``within``; right after its start it is waited for, for 5 s)
+        or if somebody was quicker, ``NotAvailable``, ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or
+        what its action raised.
 
         >>> # await p.execute("approve", actor="bob", comment="ok")
         """
@@ -173,6 +177,8 @@ class ProcessHandle(Handle[T]):
 
     async def _at_rest(self) -> Seen:
         seen = cast("Seen", await aface.ask(self._home, ProcessOf(self.id, rest=self._patience)))
+        if seen.process_status is ProcessStatus.RUNNING and not seen.at.state and self._patience < FIRST_PATIENCE:
+            seen = cast("Seen", await aface.ask(self._home, ProcessOf(self.id, rest=FIRST_PATIENCE)))
         if seen.process_status is ProcessStatus.RUNNING:
             go = seen.go
             what = "" if go is None else f": {go.name or go.trigger} from {seen.at.state or 'its start'}"

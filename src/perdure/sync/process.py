@@ -76,6 +76,9 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 JSON = Shape.of(Any)
+FIRST_PATIENCE = (
+    5_000_000  # microseconds that an order waits for the actions of the initial state, which no order began
+)
 
 
 class ProcessHandle(Handle[T]):
@@ -106,8 +109,9 @@ class ProcessHandle(Handle[T]):
         ``command``: ``Vacation.submit``, ``Vacation.approve(comment="ok")``, or its name with its parameters. At most
         once: whoever sends the same order twice at an instant has one done.
 
-        Raises ``Busy`` while the process is Running (see ``within``) or if somebody was quicker, ``NotAvailable``,
-        ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or what its action raised.
+        Raises ``Busy`` while the process is Running (see ``within``; right after its start it is waited for, for 5 s)
+        or if somebody was quicker, ``NotAvailable``, ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or
+        what its action raised.
 
         >>> # await p.execute("approve", actor="bob", comment="ok")
         """
@@ -174,6 +178,8 @@ class ProcessHandle(Handle[T]):
 
     def _at_rest(self) -> Seen:
         seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, rest=self._patience)))
+        if seen.process_status is ProcessStatus.RUNNING and not seen.at.state and self._patience < FIRST_PATIENCE:
+            seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, rest=FIRST_PATIENCE)))
         if seen.process_status is ProcessStatus.RUNNING:
             go = seen.go
             what = "" if go is None else f": {go.name or go.trigger} from {seen.at.state or 'its start'}"
@@ -183,9 +189,7 @@ class ProcessHandle(Handle[T]):
     def _order(self, order: Ordered) -> Entry:
         seen = self._at_rest()
         if not seen.status.open:
-            raise NotAvailable(
-                f"process {self.id!r} is {seen.process_status} in state {seen.at.state!r}, and takes no orders"
-            )
+            raise _over(self.id, seen)
         begun = bool(seen.at.state)
         execution = sface.body("an order")
         token = (_uuid.uuid4() if execution is None else execution.chance.uuid4()).hex
@@ -196,6 +200,9 @@ class ProcessHandle(Handle[T]):
         for entry in entries:
             if entry.token == token:
                 return self._answered(entry, order)
+        ended = self._seen()
+        if ended.process_status is ProcessStatus.FINALIZED:
+            raise _over(self.id, ended)
         raise Interrupted(f"process {self.id!r} ended before {order.name or order.kind!r} was carried out")
 
     def _answered(self, entry: Entry, order: Ordered) -> Entry:
@@ -296,6 +303,10 @@ class ProcessHandle(Handle[T]):
 
     def __repr__(self) -> str:
         return f"<ProcessHandle {self.id!r}>"
+
+
+def _over(id: str, seen: Seen) -> NotAvailable:
+    return NotAvailable(f"process {id!r} is {seen.process_status} in state {seen.at.state!r}, and takes no orders")
 
 
 def _command(declaration: Declaration, name: str) -> Command[...]:
