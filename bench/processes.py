@@ -68,7 +68,7 @@ class Alarm(Process):
 async def until(text: str, n: int) -> None:
     """So many are counted by a query."""
     while await app.client.count(text) < n:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)  # counting is work, too
 
 
 def chunks(n: int) -> list[range]:
