@@ -17,11 +17,12 @@ from tests.postgres import Cluster, Server
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
 LONG = {
-    "some": ", a quarter of the long tests, and each test on one of the two databases",
+    "some": ", a sixth of the long tests (make drill has its own), and each test on one of the two databases",
     "ci": ", and half of the long tests",
 }
 EITHER = re.compile(r"\b(sqlite|postgres)\b")
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
+DRILL = "tests/examples/test_bad_rollout.py"  # two minutes of the command line
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
 
@@ -56,9 +57,10 @@ def not_sampled(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Of the tests that kill, wait and simulate for long: three of four, where five minutes are all; in CI half.
+    """Of the tests that kill, wait and simulate for long: five of six, where five minutes are all; in CI half.
 
-    Never of those that promise a number: of crash points, of mutants, of faults.
+    Never in CI of those that promise a number: of crash points, of mutants, of faults. And where five minutes are all,
+    the drill, which has a command of its own.
     """
     long = [
         item
@@ -67,7 +69,8 @@ def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
         and (EFFORT == "some" or item.nodeid.partition("::")[0] not in ALWAYS_IN_CI)
     ]
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} long")
-    return set(chance.sample(long, len(long) * by_effort(9, 6, 0) // 12))
+    left = set(chance.sample(long, len(long) * by_effort(10, 6, 0) // 12))
+    return left | {item for item in long if EFFORT == "some" and item.nodeid.startswith(DRILL)}
 
 
 def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
