@@ -16,6 +16,7 @@ from statemachine.exceptions import InvalidDefinition
 from perdure.errors import SchemeError
 from perdure.schemes.declared import Declared
 from perdure.schemes.reading import read
+from tests.effort import by_effort
 from tests.schemes.walk import Walk
 
 FLAT = ("a", "b", "c", "d")
@@ -97,7 +98,7 @@ def ordered(names: list[tuple[str, str]]) -> bool:
     return all(ORDER.index(source) < ORDER.index(target) for source, target in names)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=by_effort(60, 250, 2500), deadline=None)
 @given(
     st.lists(edges, min_size=3, max_size=8),
     st.lists(autos, max_size=2),
