@@ -17,11 +17,13 @@ from tests.postgres import Cluster, Server
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
 LONG = {
-    "some": ", a twelfth of the long tests (make drill has its own), and each test on one of the two databases",
+    "some": ", a twelfth of the long tests (make drill has its own), half of the cases where there are four or more, "
+    "and each test on one of the two databases",
     "ci": ", and half of the long tests",
 }
 EITHER = re.compile(r"\b(sqlite|postgres)\b")
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
+CASES = 4
 DRILL = "tests/examples/test_bad_rollout.py"  # two minutes of the command line
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
@@ -37,6 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if EFFORT not in {"some", "ci"} or len({item.nodeid.partition("::")[0] for item in items}) < MANY:
         return
     left = not_sampled(items) | not_this_time(items) | on_the_other_database(items)
+    left |= more_of_the_same([item for item in items if item not in left])
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
@@ -84,6 +87,18 @@ def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
             twins[name + EITHER.sub("either", parameters)].append(item)
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} databases")
     return {chance.choice(pair) for _, pair in sorted(twins.items()) if len(pair) > 1}
+
+
+def more_of_the_same(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Where five minutes are all, a test that is there for four cases or more runs for half of them, by chance."""
+    if EFFORT != "some":
+        return set()
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item)
+    chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} cases")
+    many = [some for _, some in sorted(cases.items()) if len(some) >= CASES]
+    return {item for some in many for item in chance.sample(some, len(some) // 2)}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,7 +3,8 @@
 =============  ===========================  ====================================================================
 ``some``       ``make test`` (the default)  a part, by chance, of the crash points and of what is tried in many kinds; a
                                             twelfth of the tests that kill, wait and simulate for long; on one of the
-                                            two databases, by chance, what is there for both
+                                            two databases, by chance, what is there for both; half of the cases of
+                                            a test that has four or more
 ``ci``         ``.ci/run``                  on both; half of the long ones, and all that promise a number; thrice as
                                             many crash points: 500 for each database
 ``all``        ``make crashes``             everything, but pairs: an hour
