@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import tempfile
 import time
-from pathlib import Path
 
+from bench.places import database
 from perdure.model.batches import BatchState
 from perdure.model.ids import TokenMaker
 from perdure.model.states import Reason
@@ -27,7 +25,6 @@ from perdure.operations.batches import BatchOrder, Work, create
 from perdure.operations.look import Order
 from perdure.store.base import Store
 from perdure.store.open import open_store
-from tests.postgres import Cluster
 from tests.store.build import outside, record, running, start, unit
 
 CHUNK = 500
@@ -88,13 +85,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=None)
     parser.add_argument("--db", default="postgres")
     given = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        url: str = given.db
-        if url == "sqlite":
-            url = f"sqlite:///{Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'bench.db'}"
-        elif url == "postgres":
-            cluster = stack.enter_context(Cluster())
-            url = cluster.url(cluster.create_database())
+    with database(given.db) as url:
         print(json.dumps(asyncio.run(run(url, VERBS[given.verb], given.n, given.rate))))
 
 

@@ -13,21 +13,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
+from bench.places import database
 from perdure import App
 from perdure.process import Process, State
-from tests.postgres import Cluster
 
 AT_ONCE = 500
 PING_SECONDS = 0.1
@@ -179,13 +176,7 @@ def main() -> None:
         return asyncio.run(interrupted(n))
     if given.role == "second":
         return print(json.dumps(asyncio.run(recovered(n))))
-    with contextlib.ExitStack() as stack:
-        url: str = given.db
-        if url == "sqlite":
-            url = f"sqlite:///{Path(stack.enter_context(tempfile.TemporaryDirectory())) / 'bench.db'}"
-        elif url == "postgres":
-            cluster = stack.enter_context(Cluster())
-            url = cluster.url(cluster.create_database())
+    with database(given.db) as url:
         os.environ["PERDURE_DATABASE_URL"] = url
         told = decisions(n, url) if given.what == "decisions" else asyncio.run(timers(n, given.seconds))
         print(json.dumps({"database": url.partition(":")[0], **told}))

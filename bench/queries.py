@@ -13,22 +13,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.meter import latencies
+from bench.places import database
 from perdure.query.read import read_query
 from perdure.store.open import open_store
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres.search import PostgresSearch
 from perdure.store.sqlite import SQLiteStore
 from perdure.store.sqlite.search import SQLiteSearch
-from tests.postgres import Cluster
 
 APP = "YourDeploymentName"
 BAD = "WorkerDeploymentVersion='YourDeploymentName:v2'"
@@ -171,13 +168,7 @@ def main() -> None:
     parser.add_argument("--sleepers", action="store_true")
     parser.add_argument("--before", help="SQL to run before the rows are there, such as an index to try")
     a = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        url = a.db
-        if url == "sqlite":
-            url = f"sqlite:///{Path(stack.enter_context(tempfile.TemporaryDirectory()), 'queries.db')}"
-        elif url is None:
-            cluster = stack.enter_context(Cluster())
-            url = cluster.url(cluster.create_database())
+    with database(a.db) as url:
         asyncio.run(measure(a, url))
 
 
