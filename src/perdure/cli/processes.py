@@ -20,7 +20,7 @@ from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, n
 from perdure.cli.process_diagram import diagram
 from perdure.cli.run import home_of, load_app
 from perdure.cli.starting import how_to_start, start_options
-from perdure.cli.target import Given, common, find_database, must_exist, opened, run
+from perdure.cli.target import Given, common, find_database, opened, run
 from perdure.client.questions import ProcessOf
 from perdure.errors import ConfigError
 from perdure.model.info import WorkflowInfo
@@ -43,12 +43,17 @@ process.add_command(diagram)
 
 
 @asynccontextmanager
-async def _handle(given: Given, id: str, wait: str = "0s") -> AsyncGenerator[ProcessHandle[Any]]:
-    place = find_database(given)
-    must_exist(place)
+async def _client(given: Given) -> AsyncGenerator[perdure.Client]:
+    """Of the app and the database that any command would choose."""
     async with opened(given) as store:
         name = store.app
-    async with perdure.Client(place.url, app=name) as client:
+    async with perdure.Client(find_database(given).url, app=name) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _handle(given: Given, id: str, wait: str = "0s") -> AsyncGenerator[ProcessHandle[Any]]:
+    async with _client(given) as client:
         yield client.process(id).within(duration(wait, "--wait"))
 
 
@@ -74,11 +79,7 @@ def list_(given: Given, name: str | None, state: str | None, limit: int) -> None
 
 
 async def _list(given: Given, query: str, limit: int) -> None:
-    place = find_database(given)
-    must_exist(place)
-    async with opened(given) as store:
-        name = store.app
-    async with perdure.Client(place.url, app=name) as client:
+    async with _client(given) as client:
         found = [info async for info in client.list(query, limit=limit)]
     head = ("id", "type", "status", "state", "updated")
     rows = [(info.id, info.name, *_stands(info), at_second(info.updated)) for info in found]
@@ -192,11 +193,8 @@ def start(given: Given, name: str, parameters: Sequence[str], **options: Any) ->
 
 async def _start(given: Given, name: str, values: dict[str, Any], options: dict[str, Any]) -> None:
     start_options(name, options)  # checked before anything is opened
-    place = find_database(given)
-    async with opened(given) as store:
-        app = store.app
     said = {key: value for key, value in options.items() if value is not None}
-    async with perdure.Client(place.url, app=app) as client:
+    async with _client(given) as client:
         handle = await client.workflow(name, returns=object).options(**said).start(**values)
     emit_one(given.output, "process", {"id": handle.id, "type": name}, [f"started {handle.id}"])
 
