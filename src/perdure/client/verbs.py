@@ -147,7 +147,8 @@ async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
 
 async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     """Start many in as few transactions as possible; who they are, in order, once all are durable."""
-    orders = [await routed(line, order) for order in orders]
+    await _know_routes(line)
+    orders = [line.routes.routed(order) for order in orders]
     if line.work is not None and all(line.work.can_run(order) for order in orders):
         return list(await asyncio.gather(*(start(line, order) for order in orders)))
     if any(order.options.dedup is not None for order in orders):
@@ -183,9 +184,13 @@ async def _start_once(line: Line, order: StartOrder, id: str) -> str:
 
 async def routed(line: Line, order: StartOrder) -> StartOrder:
     """The order with the version that routing gives it."""
+    await _know_routes(line)
+    return line.routes.routed(order)
+
+
+async def _know_routes(line: Line) -> None:
     if line.routes.stale(told=line.work is not None):
         line.routes.saw(await patiently(line, line.store.routing))
-    return line.routes.routed(order)
 
 
 def start_of(line: Line, order: StartOrder, id: str) -> Start:
