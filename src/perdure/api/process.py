@@ -31,7 +31,7 @@ from perdure.model.processes import (
     ProcessStatus,
     ProcessStep,
     Seen,
-    step_of,
+    steps_of,
 )
 from perdure.model.processes import Order as Ordered
 from perdure.operations.look import Order as By
@@ -283,7 +283,7 @@ class ProcessHandle(Handle[T]):
         while True:
             seen = cast("Seen", await aface.ask(self._home, ProcessOf(self.id, since=len(entries))))
             if not seen.lines:
-                return [step_of(entry) for entry in entries if entry.kind != "refused"]
+                return steps_of(entries)
             entries += [ENTRY.decode(line) for line in seen.lines]
 
     @aface.at_the_call

@@ -15,7 +15,7 @@ from perdure.cli.output import emit_one
 from perdure.cli.run import AnyApp, home_of, load_app
 from perdure.cli.target import Given, Place, check_schema, common, find_database, must_exist, run
 from perdure.config import read_settings
-from perdure.model.processes import HISTORY, Entry, ProcessStep, step_of
+from perdure.model.processes import HISTORY, Entry, ProcessStep, steps_of
 from perdure.model.streams import StreamAsk
 from perdure.operations.look import not_found
 from perdure.schemes.build import build
@@ -86,14 +86,12 @@ async def _history(given: Given, app: AnyApp, id: str) -> tuple[str, list[Proces
         row = (await store.rows([id])).get(id)
         if row is None:
             raise not_found(id, app.name)
-        steps: list[ProcessStep] = []
-        read = 0
+        entries: list[Entry] = []
         while True:
-            [page] = await store.streams([StreamAsk(id, HISTORY, read)])
+            [page] = await store.streams([StreamAsk(id, HISTORY, len(entries))])
             if page is None or not page.values:
-                return row.name, steps
-            read += len(page.values)
-            steps += [step_of(entry) for entry in map(ENTRY.decode, page.values) if entry.kind != "refused"]
+                return row.name, steps_of(entries)
+            entries += map(ENTRY.decode, page.values)
     finally:
         await store.close()
 

@@ -9,8 +9,8 @@ import msgspec
 
 from perdure.client.line import Line
 from perdure.client.questions import ProcessOf
-from perdure.model.processes import HISTORY, ProcessStatus, Seen
-from perdure.model.records import Kind, Record
+from perdure.model.processes import HISTORY, ProcessStatus, Seen, recorded
+from perdure.model.records import Record
 from perdure.model.streams import StreamAsk
 from perdure.operations.look import not_found
 
@@ -41,16 +41,11 @@ async def _seen(line: Line, id: str, patiently: Any) -> Seen:
         input = (await patiently(line, line.store.inputs, [row.key])).get(row.key)
         if input is None:
             continue  # deleted meanwhile, or begun anew
-        stands = moving = None
         history: list[Record] = []
         if not row.status.open or row.owner is not None or row.last_seq:  # else at rest, and nothing is on record since
             history = (await patiently(line, line.store.histories, [row.key]))[row.key]
-        for record in history:
-            if record.kind is Kind.STATE:
-                stands, moving = record.data, None
-            elif record.kind is Kind.MOVE:
-                moving = record.data
+        stands, move, arrived = recorded(history)
         return Seen(
             name=row.name, status=row.status, run=row.run, input=input, reason=row.reason, detail=row.detail,
-            stands=stands, moving=moving,
+            stands=stands, moving=None if arrived else move,
         )  # fmt: skip

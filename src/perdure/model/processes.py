@@ -6,14 +6,15 @@ database's clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from perdure.model.info import to_datetime
+from perdure.model.records import Kind, Record
 from perdure.model.states import Reason, Status
 
 HISTORY = "perdure:process"  # the stream of a process' history
@@ -157,6 +158,31 @@ def step_of(entry: Entry) -> ProcessStep:
         late=timedelta(microseconds=entry.late), because=entry.because, reverse=entry.reverse,
         status=ProcessStatus(entry.status) if entry.status else ProcessStatus.RUNNING,
     )  # fmt: skip
+
+
+def steps_of(entries: Iterable[Entry]) -> list[ProcessStep]:
+    """What a process did, of its history: not what was refused."""
+    return [step_of(entry) for entry in entries if entry.kind != "refused"]
+
+
+class Recorded(NamedTuple):
+    """What a run has on record of where its process stands."""
+
+    stands: bytes | None  # of the latest ``STATE``
+    move: bytes | None  # of the latest ``MOVE``
+    arrived: bool  # whether that state is the end of that move
+
+
+def recorded(history: Iterable[Record]) -> Recorded:
+    """See ``Recorded``."""
+    stands = move = None
+    arrived = False
+    for record in history:
+        if record.kind is Kind.STATE:
+            stands, arrived = record.data or b"", True
+        elif record.kind is Kind.MOVE:
+            move, arrived = record.data or b"", False
+    return Recorded(stands, move, arrived)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,8 +13,8 @@ import msgspec
 
 from perdure.definitions import WorkflowDef
 from perdure.errors import SchemeError, StateNotFound, Unserializable
-from perdure.model.processes import AT, START, At, Entry, Go, ProcessStatus, read_go
-from perdure.model.records import Kind, Record, WorkflowRow
+from perdure.model.processes import AT, START, At, Entry, Go, ProcessStatus, read_go, recorded
+from perdure.model.records import Record, WorkflowRow
 from perdure.model.states import Cause, Reason
 from perdure.policy.decisions import (
     Decision,
@@ -87,14 +87,10 @@ class Facts(NamedTuple):
 def facts_of(definition: WorkflowDef, input: bytes, history: Sequence[Record]) -> Facts:
     """What is known of a process. Raises ``Unserializable`` where its parameters do not fit the code."""
     assert definition.process is not None, f"{definition.name} is no process"
-    data, go, arrived = input, None, False
-    for record in history:
-        if record.kind is Kind.STATE:
-            data, arrived = record.data or b"", True
-        elif record.kind is Kind.MOVE:
-            go, arrived = read_go(record.data or b""), False
-    _, values = definition.args.decode(data)
+    stands, move, arrived = recorded(history)
+    _, values = definition.args.decode(input if stands is None else stands)
     at = values.pop(AT, None) or START
+    go = None if move is None else read_go(move)
     return Facts(definition.process, definition.args, values, at, go, arrived)
 
 

@@ -29,7 +29,7 @@ from perdure.model.processes import (
     ProcessStatus,
     ProcessStep,
     Seen,
-    step_of,
+    steps_of,
 )
 from perdure.model.processes import Order as Ordered
 from perdure.operations.look import Order as By
@@ -284,7 +284,7 @@ class ProcessHandle(Handle[T]):
         while True:
             seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, since=len(entries))))
             if not seen.lines:
-                return [step_of(entry) for entry in entries if entry.kind != "refused"]
+                return steps_of(entries)
             entries += [ENTRY.decode(line) for line in seen.lines]
 
     @sface.at_the_call
