@@ -20,7 +20,7 @@ import apsw
 import pytest
 
 from perdure.model.ids import RunKey
-from perdure.store.sqlite import SQLiteStore
+from perdure.store.sqlite import SQLiteStore, headroom
 from tests.store import build
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -90,9 +90,16 @@ class TapeVFS(apsw.VFS):  # type: ignore[misc]
 
 
 @pytest.fixture
-def tape() -> Iterator[Tape]:
+def tape(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
     tape = Tape()
     vfs = TapeVFS(tape)
+    lengthen = headroom.lengthen
+
+    def noted(fd: int, size: int, by: int) -> None:
+        tape.note(Op("power.db-wal", "write", size, bytes(by)))
+        lengthen(fd, size, by)
+
+    monkeypatch.setattr(headroom, "lengthen", noted)
     yield tape
     vfs.unregister()
 
@@ -198,6 +205,7 @@ async def test_what_was_acknowledged_survives_a_power_cut(tape: Tape, tmp_path: 
     acks = [i for i, op in enumerate(ops) if op.what == "ack"]
     assert len(acks) == 2 * WORKFLOWS + 1
     assert any(op.file == "power.db" and op.what == "write" for op in ops[acks[0] :]), "no checkpoint was on the tape"
+    assert any(len(op.data) >= headroom.PIECE_MIN for op in ops), "the log was never lengthened ahead"
     assert unsynced_at_acknowledgements(ops) == []
     # Right after an acknowledgement is where a promise is worth least; half of the images are cut there.
     cuts = [rng.choice(acks) + 1 if rng.random() < 0.5 else rng.randrange(acks[0] + 1, len(ops)) for _ in range(IMAGES)]

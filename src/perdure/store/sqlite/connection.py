@@ -30,6 +30,7 @@ import apsw
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.store.sqlite import driver, file
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.headroom import Headroom
 from perdure.store.sqlite.health import lock_holder
 from perdure.store.sqlite.turn import Turn
 
@@ -213,6 +214,7 @@ class Writer(Lane):
 
     def __init__(self, path: Path, answers: Answers, *, unheard: bool = False) -> None:
         self._turn: Turn | None = None
+        self._headroom: Headroom | None = None  # with the connection
         self._is_unheard = unheard  # what is written here is news to nobody
         self._unheard = 0
         self._hint: Callable[[], None] | None = None
@@ -246,8 +248,8 @@ class Writer(Lane):
                 self._turn.release()
             if mode != "wal":
                 raise DatabaseTrouble(f"{self.path} cannot use a write-ahead log here (journal mode {mode})")
-            conn.pragma("wal_autocheckpoint", 4000)
             conn.pragma("journal_size_limit", 64 << 20)
+            self._headroom = Headroom(conn, self.path)
         except BaseException:
             conn.close()
             raise
@@ -255,13 +257,14 @@ class Writer(Lane):
         return conn
 
     def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
-        turn = self._turn
-        assert turn is not None, "connect made it"
+        turn, headroom = self._turn, self._headroom
+        assert turn is not None and headroom is not None, "connect made them"
         turn.take(max(0.0, deadline - time.monotonic()))
         try:
             conn.set_busy_timeout(_millis(deadline))
             conn.execute("begin immediate")
             try:
+                headroom.provide()
                 value = job(conn)
             except BaseException:
                 _rollback(conn)
@@ -306,6 +309,9 @@ class Writer(Lane):
 
     def disconnect(self) -> None:
         super().disconnect()
+        if self._headroom is not None:
+            self._headroom.close()
+            self._headroom = None
         if self._closed and self._turn is not None:
             self._turn.close()
 
