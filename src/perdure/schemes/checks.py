@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
+from perdure.errors import did_you_mean
 from perdure.schemes import calling, expressions, times
 from perdure.schemes.draft import Draft, DraftEdge, DraftState
 from perdure.schemes.form import Scheme, State, Transition, identifier
@@ -89,7 +89,7 @@ def _bad_names(draft: Draft, states: list[str]) -> list[str]:
         ]
         if not any(edge.name == name and edge.trigger == "command" for edge in draft.edges):
             known = {edge.name for edge in draft.edges if edge.trigger == "command"}
-            problems.append(f"the command {name!r} has parameters and no transition{_meant(name, known)}")
+            problems.append(f"the command {name!r} has parameters and no transition{did_you_mean(name, known)}")
     return problems
 
 
@@ -247,7 +247,7 @@ def _names(scheme: Scheme, functions: Mapping[str, Callable[..., Any]]) -> Itera
     for where, actions in _all_actions(scheme):
         for action in actions:
             if action not in functions:
-                yield f"{where} names the action {action!r}, which nobody has defined{_meant(action, functions)}"
+                yield f"{where} names the action {action!r}, which nobody has defined{did_you_mean(action, functions)}"
                 continue
             for name in calling.unknown(functions[action], everywhere):
                 yield (
@@ -272,13 +272,8 @@ def shown(edge: Transition | DraftEdge) -> str:
 
 
 def _no_state(name: str, known: Collection[str]) -> str:
-    return f"which is no state{_meant(name, known)}"
+    return f"which is no state{did_you_mean(name, known)}"
 
 
 def _nothing(name: str, known: Collection[str]) -> str:
-    return f"and {name!r} is nothing that it knows{_meant(name, known)}"
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f"and {name!r} is nothing that it knows{did_you_mean(name, known)}"

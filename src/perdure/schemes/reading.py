@@ -13,7 +13,6 @@ from perdure.errors import SchemeError
 from perdure.schemes.documents import of_document, of_json, of_yaml
 from perdure.schemes.draft import Draft
 from perdure.schemes.envelope import Envelope, envelop, functions_of
-from perdure.schemes.scxml import of_scxml
 from perdure.schemes.statemachine import is_chart, of_chart
 from perdure.schemes.transitions import of_transitions
 
@@ -62,6 +61,8 @@ def _draft(source: Source) -> Draft:
         case ".json":
             return _document(of_json(text, str(path)), path)
         case ".scxml" | ".xml":
+            from perdure.schemes.scxml import of_scxml  # noqa: PLC0415 - brings a parser of XML, which few need
+
             return of_scxml(text, str(path))
         case other:
             raise SchemeError(f"{path} ends in {other!r}; a scheme is .yaml, .yml, .json, .scxml or .xml")
