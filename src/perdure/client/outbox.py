@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from perdure.client import verbs
+from perdure.client import once, verbs
 from perdure.client.line import Line
 from perdure.client.questions import SendTo, StartOrder
 from perdure.errors import Misuse
@@ -36,12 +36,6 @@ async def order_start(line: Line, order: StartOrder) -> Ordered:
             f"workflow {order.name!r}: on_conflict='replace' waits for the workflow that it cancels, which your "
             "transaction cannot; start it without session=, or under another id"
         )
-    for option in ("dedup", "expires"):
-        if getattr(order.options, option) is not None:
-            raise Misuse(
-                f"workflow {order.name!r}: {option}={getattr(order.options, option)!r} takes a commit of its own, and "
-                f"session= has only yours: leave {option}= away, or start it without session= after your commit"
-            )
     order = await verbs.routed(line, order)
     start = verbs.start_of(line, order, order.options.id or line.new_id())
     return Ordered(line, Unit(key=RunKey("", 0), children=[start]), await line.places.home(""))
@@ -68,16 +62,40 @@ def look(session: Session | AsyncSession, ordered: Ordered, *, within: bool) -> 
         )
 
 
-def put(session: Session | AsyncSession, ordered: Ordered, *, within: bool) -> Within[Verdict]:
-    """Write it, within the session's transaction."""
+def put_start(
+    session: Session | AsyncSession, order: StartOrder, ordered: Ordered, *, within: bool
+) -> Within[WorkflowRow | None]:
+    """Start it within the session's transaction: None, or who has its id or its deduplication key."""
+    yield from look(session, ordered, within=within)
+    store, now = ordered.line.store, ordered.line.clock.stamp()
+    (start,) = ordered.unit.children
+    if order.options.dedup is not None:
+        row: WorkflowRow | None = yield from store.within_once(start, once.how_of(order), now=now)
+        return row
+    verdict: Verdict = yield from store.within(ordered.unit, now=now)
+    return verdict.exists.get(start.id)
+
+
+def put_send(session: Session | AsyncSession, ordered: Ordered, *, within: bool) -> Within[Verdict]:
+    """Send it within the session's transaction."""
     yield from look(session, ordered, within=within)
     verdict: Verdict = yield from ordered.line.store.within(ordered.unit, now=ordered.line.clock.stamp())
     return verdict
 
 
-async def taken(line: Line, order: StartOrder, row: WorkflowRow) -> None:
-    """The id is taken, by what is committed or by this very transaction: attach, or raise ``WorkflowConflict``."""
-    await verbs.attach(line, order, row)
+async def begun(ordered: Ordered, order: StartOrder, row: WorkflowRow | None) -> verbs.Begun:
+    """Who it is. Raises ``WorkflowConflict`` if the id, or the key, is another's whom the order does not attach to.
+
+    Another's is what is committed, or was started in this very transaction.
+    """
+    (start,) = ordered.unit.children
+    if row is None:
+        return verbs.Begun(start.id)
+    if row.id == start.id and order.options.debounce is None:
+        await verbs.attach(ordered.line, order, row)
+    else:
+        await once.resolve(ordered.line, order, row, verbs.cancel)
+    return verbs.Begun(row.id)
 
 
 def check_delivered(ordered: Ordered, verdict: Verdict) -> None:

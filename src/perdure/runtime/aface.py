@@ -17,7 +17,6 @@ from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import NotDurable
 from perdure.model.records import WorkflowRow
-from perdure.model.writes import Verdict
 from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.context import async_body, outside, refuse_session_in_body
@@ -29,6 +28,7 @@ from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import AsyncSession, Session, arun, run
 from perdure.sessions.find import awaited, blocking, session_of
+from perdure.store.within import Within
 
 FACE: str = "perdure"
 P = ParamSpec("P")
@@ -115,11 +115,9 @@ async def start_within(home: Home, order: StartOrder) -> verbs.Begun:
     session = session_of(order.options.session)
     engine = home.engine()
     ordered = await on_engine(engine, lambda: outbox.order_start(engine.line, order))
-    verdict = await _put(session, ordered)
-    (start,) = ordered.unit.children
-    if start.id in verdict.exists:
-        await on_engine(engine, lambda: outbox.taken(engine.line, order, verdict.exists[start.id]))
-    return verbs.Begun(start.id)
+    row = await _within(session, lambda session, within: outbox.put_start(session, order, ordered, within=within))
+    begun: verbs.Begun = await on_engine(engine, lambda: outbox.begun(ordered, order, row))
+    return begun
 
 
 async def send_within(home: Home, question: SendTo, given: object) -> None:
@@ -128,16 +126,17 @@ async def send_within(home: Home, question: SendTo, given: object) -> None:
     session = session_of(given)
     engine = home.engine()
     ordered = await on_engine(engine, lambda: outbox.order_send(engine.line, question))
-    outbox.check_delivered(ordered, await _put(session, ordered))
+    verdict = await _within(session, lambda session, within: outbox.put_send(session, ordered, within=within))
+    outbox.check_delivered(ordered, verdict)
 
 
-async def _put(session: Session | AsyncSession, ordered: outbox.Ordered) -> Verdict:
+async def _within(session: Session | AsyncSession, flow: Callable[[Session | AsyncSession, bool], Within[T]]) -> T:
     """Through the session, here: it is the caller's, and its calls block or are awaited as his own do."""
     if (waits := awaited(session)) is not None:
-        return await arun(waits, outbox.put(waits, ordered, within=await waits.in_transaction()))
+        return await arun(waits, flow(waits, await waits.in_transaction()))
     blocks = blocking(session)
     assert blocks is not None, "one or the other"
-    return run(blocks, outbox.put(blocks, ordered, within=blocks.in_transaction()))
+    return run(blocks, flow(blocks, blocks.in_transaction()))
 
 
 async def start_child(execution: Any, path: str, order: StartOrder) -> str:

@@ -193,11 +193,9 @@ def start_within(home: Home, order: StartOrder) -> verbs.Begun:
     session = _blocking(order.options.session)
     engine = home.engine()
     ordered = on_engine(engine, lambda: outbox.order_start(engine.line, order))
-    verdict = run(session, outbox.put(session, ordered, within=session.in_transaction()))
-    (start,) = ordered.unit.children
-    if start.id in verdict.exists:
-        on_engine(engine, lambda: outbox.taken(engine.line, order, verdict.exists[start.id]))
-    return verbs.Begun(start.id)
+    row = run(session, outbox.put_start(session, order, ordered, within=session.in_transaction()))
+    begun: verbs.Begun = on_engine(engine, lambda: outbox.begun(ordered, order, row))
+    return begun
 
 
 def send_within(home: Home, question: SendTo, given: object) -> None:
@@ -206,7 +204,7 @@ def send_within(home: Home, question: SendTo, given: object) -> None:
     session = _blocking(given)
     engine = home.engine()
     ordered = on_engine(engine, lambda: outbox.order_send(engine.line, question))
-    verdict = run(session, outbox.put(session, ordered, within=session.in_transaction()))
+    verdict = run(session, outbox.put_send(session, ordered, within=session.in_transaction()))
     outbox.check_delivered(ordered, verdict)
 
 

@@ -97,6 +97,10 @@ class Store(ProblemStore, Protocol):
         """
         ...
 
+    def within_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> Within[WorkflowRow | None]:
+        """``start_once`` in such a transaction, which has the key's row until it ends; nothing is sent twice."""
+        ...
+
     async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
         """Whether a transaction whose answer was lost has committed that record; waits while it may still do so."""
         ...

@@ -68,6 +68,9 @@ class CodedStore:
     def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
         return self._store.within(self._unit(unit), before, now=now)
 
+    def within_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> Within[WorkflowRow | None]:
+        return self._store.within_once(self._start(start), how, now=now)
+
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
         return await self._store.replace(old, self._start(next), nonce, now=now)
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from perdure.model.queues import Limits, partition_of, queue_of
-from perdure.model.records import Claimed
-from perdure.model.states import Versioning
+from perdure.model.records import Claimed, WorkflowRow
+from perdure.model.states import Status, Versioning
 
 HOPS = 256  # partitions looked at in one claim: where there are more, the next claim goes on from there
 PRUNED = 8  # deduplication keys looked at, beside the one that is asked for: those that count no more are forgotten
@@ -81,6 +81,16 @@ class Deduplicated(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     debounce: int | None = None  # one that was not begun yet waits so long from now on, with the new input
     debounce_max: int | None = None  # … but not longer than this from its first start on
+
+    def until(self, now: int, first: int) -> int:
+        """How long one waits that was first started then."""
+        until = now + (self.debounce or 0)
+        return until if self.debounce_max is None else max(now, min(until, first + self.debounce_max))
+
+
+def prolongable(row: WorkflowRow) -> bool:
+    """Whether it was not begun yet, so that a new start of its key only prolongs its wait."""
+    return row.status in (Status.SCHEDULED, Status.QUEUED) and row.started is None and row.lane is not None
 
 
 class Used(msgspec.Struct, frozen=True):

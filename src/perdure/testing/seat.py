@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from perdure.model.records import WorkflowRow
 from perdure.model.writes import Close, Continue, Rewind, Verdict
 from perdure.store.base import Store
 from perdure.store.upkeep import Upkeep
@@ -53,6 +54,10 @@ class Seat:
     def within(self, *args: Any, **kwargs: Any) -> Within[Verdict]:
         """What is written through a session of the user's own, which outlives this seat as it would a process."""
         return self._store.within(*args, **kwargs)
+
+    def within_once(self, *args: Any, **kwargs: Any) -> Within[WorkflowRow | None]:
+        """The same of a start that has a deduplication key."""
+        return self._store.within_once(*args, **kwargs)
 
     @property
     def upkeep(self) -> Any:

@@ -17,9 +17,19 @@ from perdure.model import queues as model
 from perdure.model.ids import RunKey
 from perdure.model.queues import LIMITS, Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, WorkflowRow
-from perdure.model.states import VERSIONING, Status
+from perdure.model.states import VERSIONING
 from perdure.model.writes import Start, Unit
-from perdure.store.lines import HOPS, PRUNED, Dealer, Declared, Deduplicated, LineClaim, LineRequest, Used
+from perdure.store.lines import (
+    HOPS,
+    PRUNED,
+    Dealer,
+    Declared,
+    Deduplicated,
+    LineClaim,
+    LineRequest,
+    Used,
+    prolongable,
+)
 from perdure.store.postgres import commands, rows
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, write
@@ -246,7 +256,7 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
             if row is not None and row.status.open and row.queue == start.queue:
                 if how.debounce is None:  # open again
                     return row
-                if row.status in (Status.SCHEDULED, Status.QUEUED) and row.started is None and row.lane is not None:
+                if prolongable(row):
                     return await _debounce(tx, place, start, how, row, now)
             await tx.fetch(sql["dedup_set"], app, start.queue, how.key, start.id)
         at = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
@@ -269,9 +279,7 @@ async def _debounce(
     """Let the one that has the key, and was not begun, wait from now on, with the new input."""
     sql, app = place.sql, place.app
     at = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
-    until = at + (how.debounce or 0)
-    if how.debounce_max is not None:
-        until = max(at, min(until, row.created + how.debounce_max))
+    until = how.until(at, row.created)
     await tx.fetch(sql["debounce"], app, row.id, until, start.fingerprint, at, start.nonce)
     await tx.fetch(sql["debounce_input"], app, row.id, row.run, start.input.decode())
     if row.expires is not None:

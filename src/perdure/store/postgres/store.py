@@ -119,6 +119,9 @@ class PostgresStore:
     def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
         return within.within(self._place, unit, before, now)
 
+    def within_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> Within[WorkflowRow | None]:
+        return within.once(self._place, start, how, now)
+
     async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
         return await within.wrote(self._reading, self._place, key, seq, nonce)
 

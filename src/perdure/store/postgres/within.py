@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.model.ids import RunKey
+from perdure.model.records import WorkflowRow
 from perdure.model.states import CODES
 from perdure.model.writes import Send, Start, Unit, Verdict
+from perdure.store.lines import Deduplicated, prolongable
 from perdure.store.postgres import rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link
@@ -29,11 +31,65 @@ def within(place: Place, unit: Unit, before: int, now: int | None) -> Within[Ver
         verdict.applied = yield from _record(place, unit, before, now)
         return verdict
     for start in unit.children:
-        yield from _start(place, start, verdict, now)
+        if (row := (yield from _start(place, start, now))) is not None:
+            verdict.exists[start.id] = row
     for send in unit.sends:
         yield from _send(place, send, verdict, now)
-    yield Statement(place.sql["within_tell"], (channel_of(place.schema, place.app),))
+    yield _tell(place)
     return verdict
+
+
+def once(place: Place, start: Start, how: Deduplicated, now: int | None) -> Within[WorkflowRow | None]:
+    """A start that has a deduplication key: None, or the row that has the key or the id.
+
+    As ``queues.start_once`` does it, but what is locked stays so until the user commits: the key, for which others
+    wait, as they would for any row of his; of workflows only one whose wait is prolonged.
+    """
+    sql, app = place.sql, place.app
+    if (row := (yield from _row(place, start.id))) is not None:
+        return row
+    ((holder, _),) = yield Statement(sql["dedup_lock"], (app, start.queue, how.key, start.id))
+    if holder != start.id:
+        row = yield from _row(place, holder)
+        if row is not None and row.status.open and row.queue == start.queue:
+            if how.debounce is None:
+                return row
+            if (row := (yield from _debounce(place, start, how, holder, now))) is not None:
+                yield _tell(place)
+                return row
+        yield Statement(sql["dedup_set"], (app, start.queue, how.key, start.id))
+    if (row := (yield from _start(place, start, now))) is not None:
+        yield Statement(sql["dedup_drop"], (app, start.queue, how.key))
+        return row
+    yield _tell(place)
+    return None
+
+
+def _debounce(
+    place: Place, start: Start, how: Deduplicated, holder: str, now: int | None
+) -> Within[WorkflowRow | None]:
+    """Let the one that has the key wait from now on, with the new input; None if it has begun meanwhile."""
+    sql, app = place.sql, place.app
+    yield Statement(sql["lock"], (app, [holder]))
+    row = yield from _row(place, holder)
+    if row is None or not prolongable(row):
+        return None
+    at = now if now is not None else (yield Statement(sql["clock"]))[0][0]
+    until = how.until(at, row.created)
+    yield Statement(sql["debounce"], (app, row.id, until, start.fingerprint, at, start.nonce))
+    yield Statement(sql["debounce_input"], (app, row.id, row.run, start.input.decode()))
+    if row.expires is not None:
+        yield Statement(sql["expiry_insert"], (app, [row.id]))
+    return (yield from _row(place, row.id))
+
+
+def _tell(place: Place) -> Statement:
+    return Statement(place.sql["within_tell"], (channel_of(place.schema, place.app),))
+
+
+def _row(place: Place, id: str) -> Within[WorkflowRow | None]:
+    found = yield Statement(place.sql["rows"], (place.app, [id]))
+    return rows.workflow(found[0]) if found else None
 
 
 def _record(place: Place, unit: Unit, before: int, now: int | None) -> Within[bool]:
@@ -60,15 +116,17 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _start(place: Place, start: Start, verdict: Verdict, now: int | None) -> Within[None]:
-    look = Statement(place.sql["rows"], (place.app, [start.id]))
-    found = yield look
-    if not found:
-        ((_, took, *_),) = yield _lone(place, "start", of_start(start), now)
-        if took is not None:
-            return
-        found = yield look  # another's commit came in between
-    verdict.exists[start.id] = rows.workflow(found[0])
+def _start(place: Place, start: Start, now: int | None) -> Within[WorkflowRow | None]:
+    """None if it is started; else the row that has its id."""
+    if (row := (yield from _row(place, start.id))) is not None:
+        return row
+    ((_, took, *_),) = yield _lone(place, "start", of_start(start), now)
+    if took is None:  # another's commit came in between
+        return (yield from _row(place, start.id))
+    if start.expires is not None:
+        yield Statement(place.sql["within_expires"], (place.app, start.id, start.expires))
+        yield Statement(place.sql["expiry_insert"], (place.app, [start.id]))
+    return None
 
 
 def _send(place: Place, send: Send, verdict: Verdict, now: int | None) -> Within[None]:

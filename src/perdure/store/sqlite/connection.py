@@ -258,7 +258,8 @@ class Writer(Lane):
 
     def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
         turn, headroom = self._turn, self._headroom
-        assert turn is not None and headroom is not None, "connect made them"
+        assert turn is not None, "connect made it"
+        assert headroom is not None, "connect made it"
         turn.take(max(0.0, deadline - time.monotonic()))
         try:
             conn.set_busy_timeout(_millis(deadline))

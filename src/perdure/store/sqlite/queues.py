@@ -15,7 +15,17 @@ from perdure.model.records import Claimed, WorkflowRow
 from perdure.model.states import CODE, VERSIONING, Status
 from perdure.model.writes import Start, Unit
 from perdure.store.asks import ClaimRequest
-from perdure.store.lines import HOPS, PRUNED, Dealer, Declared, Deduplicated, LineClaim, LineRequest, Used
+from perdure.store.lines import (
+    HOPS,
+    PRUNED,
+    Dealer,
+    Declared,
+    Deduplicated,
+    LineClaim,
+    LineRequest,
+    Used,
+    prolongable,
+)
 from perdure.store.sql import queries
 from perdure.store.sqlite import commands
 from perdure.store.sqlite.claim import still_counts, take
@@ -252,7 +262,7 @@ def start_once(conn: Connection, app: str, start: Start, how: Deduplicated, now:
     if row is not None and row.status.open and row.queue == start.queue:
         if how.debounce is None:
             return row
-        if row.status in (Status.SCHEDULED, Status.QUEUED) and row.started is None and row.lane is not None:
+        if prolongable(row):
             return _debounce(conn, app, start, how, row, now)
     conn.execute(Q["dedup_put"], (app, start.queue, how.key, start.id))
     commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
@@ -262,9 +272,7 @@ def start_once(conn: Connection, app: str, start: Start, how: Deduplicated, now:
 
 def _debounce(conn: Connection, app: str, start: Start, how: Deduplicated, row: WorkflowRow, now: int) -> WorkflowRow:
     """Let the one that has the key, and was not begun, wait from now on, with the new input."""
-    until = now + (how.debounce or 0)
-    if how.debounce_max is not None:
-        until = max(now, min(until, row.created + how.debounce_max))
+    until = how.until(now, row.created)
     conn.execute(Q["debounce"], (app, row.id, until, start.fingerprint, now, start.nonce))
     conn.execute(Q["debounce_input"], (app, row.id, row.run, start.input))
     found = commands.get(conn, app, row.id)

@@ -127,6 +127,9 @@ class SQLiteStore:
     def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:
         return within.within(self.app, unit, _clock(now))
 
+    def within_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> Within[WorkflowRow | None]:
+        return within.once(self.app, start, how, _clock(now))
+
     async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
         return await self._write(lambda conn: within.wrote(conn, self.app, key, seq, nonce))
 

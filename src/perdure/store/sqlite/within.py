@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from perdure.model.ids import RunKey
-from perdure.model.writes import Unit, Verdict
+from perdure.model.records import WorkflowRow
+from perdure.model.writes import Start, Unit, Verdict
+from perdure.store.lines import Deduplicated
 from perdure.store.sql import queries
 from perdure.store.sqlite.commit import commit
 from perdure.store.sqlite.connection import PATIENCE, turn_path
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.queues import start_once
 from perdure.store.sqlite.turn import Turn
 from perdure.store.within import Job, Within
 
@@ -25,6 +28,16 @@ def within(app: str, unit: Unit, now: int) -> Within[Verdict]:
 
     verdict: Verdict = yield Job(write)
     return verdict
+
+
+def once(app: str, start: Start, how: Deduplicated, now: int) -> Within[WorkflowRow | None]:
+    """A start that has a deduplication key, in that transaction."""
+
+    def write(conn: Connection) -> WorkflowRow | None:
+        return start_once(conn, app, start, how, now)
+
+    row: WorkflowRow | None = yield Job(write)
+    return row
 
 
 def wrote(conn: Connection, app: str, key: RunKey, seq: int, nonce: bytes) -> bool:

@@ -27,6 +27,10 @@ select coalesce($18::bigint, (extract(epoch from statement_timestamp()) * 100000
     case when current_setting('synchronous_commit') = 'off'
         then set_config('synchronous_commit', 'on', true) end
 
+-- Closes a workflow of a queue if it is not begun `$3` microseconds after it may be.
+-- name: within_expires
+update perdure.workflow set expires = until + $3::bigint where app = $1 and id = $2
+
 -- Waits until no transaction of another connection holds the run's row.
 -- name: within_lock
 select run from perdure.workflow where app = $1 and id = $2 for no key update
