@@ -193,7 +193,7 @@ class Reset(Verb, frozen=True):
 
     name = "reset"
     closed = True
-    many = 200
+    many = 400
     to: str
     exclude: Exclude = "none"
     move_to: str | None = None

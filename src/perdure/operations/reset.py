@@ -22,7 +22,7 @@ from perdure.operations.look import Order, history_of
 from perdure.operations.move import check_goal, chunks, move, noted, placed, routing_for
 from perdure.store.base import Store
 
-AT_ONCE = 200  # workflows of one commit: their histories are read in it
+AT_ONCE = 400  # workflows of one commit: their histories are read in it
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
