@@ -206,7 +206,18 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def process_status(self) -> ProcessStatus:
         """How it is."""
+        if self.status is Status.WAITING and self._recorded:
+            return ProcessStatus.RUNNING  # its action waits for something, and nobody holds it meanwhile
         return status_of(self.status, self.reason, self.run, self.at)
+
+    @property
+    def acting(self) -> bool:
+        """Whether a burst is under way, and on record: more than that somebody has claimed or queued the process."""
+        return self._recorded and self.status in (Status.RUNNING, Status.WAITING)
+
+    @property
+    def _recorded(self) -> bool:
+        return self.stands is not None or self.moving is not None
 
     @property
     def go(self) -> Go | None:

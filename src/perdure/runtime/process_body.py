@@ -152,7 +152,7 @@ class Burst:
             self.at = msgspec.structs.replace(self.at, status="Error", because=because)
         if taken is not None:
             return await self._burst(self._along(taken, "timer", late=self.now - due))
-        return self._rest(self.at)  # nothing comes of this firing
+        return self._end(self.at)  # nothing comes of this firing; orders on their way have seen what is still so
 
     def _along(self, edge: Transition, trigger: Any, **more: Any) -> Go:
         place = self.scheme.exits(edge.source).index(edge)
