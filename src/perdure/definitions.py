@@ -75,12 +75,10 @@ class WorkflowDef(msgspec.Struct, frozen=True, eq=False):
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` naming the workflow if a call does not fit it."""
+        what, signature = ("workflow", self.args.signature) if self.process is None else ("process", _own(self.args))
         try:
-            self.args.signature.bind(*args, **kwargs)
+            signature.bind(*args, **kwargs)
         except TypeError as error:
-            what, signature = (
-                ("workflow", self.args.signature) if self.process is None else ("process", _own(self.args))
-            )
             raise TypeError(f"{what} {self.name}{signature}: {error}; declared at {self.place}") from None
 
 
