@@ -43,7 +43,9 @@ async def held(database: str) -> AsyncIterator[tuple[App, ProcessHandle[Any], Cl
 
 
 def unit(claimed: Claimed, change: Any) -> Unit:
-    return Unit(key=claimed.row.key, claim=claimed.row.claim, nonce=b"n" * 16, version=claimed.row.version, change=change)
+    return Unit(
+        key=claimed.row.key, claim=claimed.row.claim, nonce=b"n" * 16, version=claimed.row.version, change=change
+    )
 
 
 async def test_who_is_held_and_does_nothing_is_waited_for(database: str) -> None:

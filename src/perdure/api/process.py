@@ -163,10 +163,23 @@ class ProcessHandle(Handle[T]):
     async def delete(self) -> None:
         """Forget it, its history and the processes and workflows that it began: ended, or at rest.
 
-        Not inside a workflow. Raises ``Busy`` while it is Running, ``WorkflowNotFound``.
+        What was begun with ``on_parent_close="abandon"`` is left alone. Not inside a workflow. Raises ``Busy`` while it
+        is Running, or if one is open that was begun with ``"wait"``; ``WorkflowNotFound``.
         """
         await self._at_rest()
+        await self._unless_awaited(self.id)
         await self._forget(self.id)
+
+    async def _unless_awaited(self, id: str) -> None:
+        async for row in aface.rows(self._home, where(parent=id), None):
+            if row.on_parent_close == "wait" and row.status.open:
+                raise Busy(
+                    f"process {self.id!r} is not deleted: {row.id!r} is {row.status}, and the end of {id!r} has to "
+                    "wait for it (on_parent_close='wait'); delete it when that has ended, or end it: perdure workflow "
+                    f"terminate {row.id}"
+                )
+            if row.on_parent_close != "abandon":
+                await self._unless_awaited(row.id)
 
     async def _forget(self, id: str) -> None:
         """Ended first, so that the ends of those that it began tell it nothing; cut off, it may be done again."""
@@ -174,7 +187,8 @@ class ProcessHandle(Handle[T]):
             if row.status.open:
                 await aface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
         async for row in aface.rows(self._home, where(parent=id), None):
-            await self._forget(row.id)
+            if row.on_parent_close != "abandon":
+                await self._forget(row.id)
         await aface.ask(self._home, DeleteOf(id=id))
 
     async def _at_rest(self) -> Seen:
@@ -310,9 +324,9 @@ def _running(id: str, seen: Seen, waited: int) -> str:
             what = f", by an executor that has recorded nothing for {waited / 1e6:g} s (does its action call no step?)"
         return f"process {id!r} is Running{what}; try again, or wait for it: handle.within(seconds)"
     return (
-        f"process {id!r} is {seen.status} to go on from {seen.at.state or 'its start'}, and no executor has taken it up "
-        f"for {waited / 1e6:g} s; look whether one serves it (perdure executor list), start one (perdure run MODULE:APP), or "
-        "wait longer: handle.within(seconds)"
+        f"process {id!r} is {seen.status} to go on from {seen.at.state or 'its start'}, and no executor has taken it "
+        f"up for {waited / 1e6:g} s; look whether one serves it (perdure executor list), start one (perdure run "
+        "MODULE:APP), or wait longer: handle.within(seconds)"
     )
 
 

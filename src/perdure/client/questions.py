@@ -130,6 +130,12 @@ class ProcessOf(msgspec.Struct, frozen=True):
     since: int | None = None
 
 
+class OpenOf(msgspec.Struct, frozen=True):
+    """Which of these workflows are open: the answer is a list of their ids. Only inside workflows."""
+
+    ids: tuple[str, ...]
+
+
 class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):
     """Let a workflow go on: the answer is the status it then has. Only outside workflows, as the next four."""
 
@@ -215,7 +221,9 @@ class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Move = ResumeOf | RestartOf | ForkOf | PauseOf | UnpauseOf | Command
-Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | ProcessOf | Move
+Question = (
+    StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | ProcessOf | OpenOf | Move
+)
 
 
 def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:

@@ -74,6 +74,9 @@ class At(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timers: dict[str, int] = {}  # armed, by name: when each is due
     bursts: int = 0  # ended so far
     entries: int = 0  # of its history
+    children: dict[str, str] = {}  # begun and not known to have ended, by id: what its end means to each
+    kept: int = 0  # of these, when those that have ended were last left out
+    parent: bool = False  # whether it has ever begun another
     go: Go | None = None  # what its next burst begins with; None: an order or a timer says
 
     @property

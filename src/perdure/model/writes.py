@@ -167,7 +167,12 @@ class Continue(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision."""
+    """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision.
+
+    ``others``: those that are forgotten in the same commit, open or not: what a process has begun.
+    """
+
+    others: tuple[str, ...] = ()
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):

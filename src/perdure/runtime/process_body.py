@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from perdure.client.questions import StartOrder
+from perdure.client.questions import ResultOf, StartOrder
 from perdure.errors import ProcessError, StepFailed, Unserializable
 from perdure.model.processes import AT, HISTORY, ORDERS, START, Answer, At, Entry, Go, Order
 from perdure.model.records import Kind, Outcome, Record
@@ -25,6 +25,7 @@ from perdure.model.states import Reason, Status
 from perdure.model.writes import Rest
 from perdure.runtime.context import body, parameters_of
 from perdure.runtime.process_calls import Instance, plain
+from perdure.runtime.process_children import awaited, carried, inherit, only_open, too_many
 from perdure.runtime.process_facts import Facts
 from perdure.runtime.waits import ContinueAsNew, Standing
 from perdure.schemes import times
@@ -35,6 +36,7 @@ from perdure.serde.failures import encode_failure
 from perdure.serde.values import ArgsShape, Shape
 
 ENTRY = Shape.of(Entry)
+ANYTHING = Shape.of(Any)
 RESUME = "resume"  # the record of a person's order to a workflow that is held
 MOVES_MAX = 10_000  # of one burst: more are automatic exits that go round
 _order = msgspec.json.Decoder(Order)
@@ -110,6 +112,7 @@ class Burst:
         self._facts = Facts(declaration, args, given, self.at, None, False)  # as a policy would find them
         self._applied: dict[str, Any] = {}  # what decisions have set during this run
         self._entry: Entry | None = None  # of the latest move, not appended yet
+        inherit(execution, self.at)
 
     @property
     def now(self) -> int:
@@ -119,6 +122,10 @@ class Burst:
 
     async def run(self) -> dict[str, Any]:
         """The whole burst; its value where it ends in a final state, else it continues as new."""
+        question = too_many(self.at)
+        if question is not None:
+            still = self.execution.ask(question)
+            self.at = only_open(self.execution, self.at, await still if inspect.isawaitable(still) else still)
         if self.at.go is not None:
             return await self._burst(self.at.go)
         answer = self.execution.recv(ORDERS, 0)
@@ -249,7 +256,8 @@ class Burst:
         try:
             return await self._go_on(go)
         except Exception as error:
-            raise Faulted(error, self._facts) from error
+            at = carried(self.execution, self._facts.at)  # what the failed actions have begun is begun
+            raise Faulted(error, self._facts._replace(at=at)) from error
 
     async def _go_on(self, go: Go) -> dict[str, Any]:
         first = go
@@ -260,7 +268,7 @@ class Burst:
                     go = instead
                     continue
                 if self.scheme.state(self.at.state).final:
-                    return self._finalize()
+                    return await self._finalize()
                 if self.scheme.autos(self.at.state):
                     self._persist()
             else:
@@ -385,6 +393,7 @@ class Burst:
                 setattr(self._instance.object, name, shape.decode(shape.encode(decided[name], name), name))
 
     def _input(self, at: At) -> bytes:
+        at = carried(self.execution, at)
         return seal(self._args.encode((), {**self.values, AT: at}), "parameters", self.execution.host.registry.codec)
 
     def _moves(self, go: Go) -> None:
@@ -424,11 +433,16 @@ class Burst:
         self._append(msgspec.structs.replace(entry, status=at.status, token=self._token))
         self._rest(at)
 
-    def _finalize(self) -> dict[str, Any]:
+    async def _finalize(self) -> dict[str, Any]:
         assert self._entry is not None, "a move was made"
-        self._append(msgspec.structs.replace(self._entry, status="Finalized", token=self._token))
         at = msgspec.structs.replace(self.at, go=None, timers={}, bursts=self.at.bursts + 1)
         self._note(Kind.STATE, self._input(at))
+        for id in awaited(self.execution):
+            with contextlib.suppress(Exception):  # however it ends, or if it is gone
+                ended = self.execution.ask(ResultOf(id, ANYTHING))
+                if inspect.isawaitable(ended):
+                    await ended
+        self._append(msgspec.structs.replace(self._entry, status="Finalized", token=self._token))
         self.execution.last_attributes = attributes_of(self.execution.row.attributes, at, "Finalized")
         return self.values
 

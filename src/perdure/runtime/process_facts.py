@@ -55,6 +55,11 @@ class Facts(NamedTuple):
         return self.go is not None
 
     @property
+    def over(self) -> bool:
+        """Whether it stands in a final state: only its end is left to be written, or still waits for a child."""
+        return self.arrived and self.scheme.has(self.at.state) and self.scheme.state(self.at.state).final
+
+    @property
     def state(self) -> str:
         """The persisted state: the initial one, if it is that which was being entered."""
         return self.at.state or self.scheme.initial

@@ -355,7 +355,7 @@ class _Batch:
                     if change.anew:
                         anew.append((app, id))
                 case Delete():
-                    self.forgotten[id] = unit.nonce
+                    self.forgotten |= dict.fromkeys((id, *change.others), unit.nonce)
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
