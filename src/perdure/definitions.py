@@ -177,7 +177,7 @@ class Registry(msgspec.Struct, eq=False):
     def rules(self) -> Rules:
         """How long everything is kept after its end."""
         own = {name: d.retention for name, d in self.workflows.items() if d.retention is not None}
-        return Rules(own, self.retention)
+        return Rules(own, self.retention, frozenset(n for n, d in self.workflows.items() if d.process is not None))
 
     def add_policy(self, policy: Policy) -> None:
         """Take a recovery policy, once however often its router is included."""

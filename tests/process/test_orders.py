@@ -81,9 +81,7 @@ async def test_a_start_that_does_not_fit_shows_the_parameters_of_the_process(wor
     assert "perdure_at" not in str(said.value)
 
 
-async def test_where_it_stands_is_nothing_that_a_start_may_say(
-    world: World, h: Harness, database: str
-) -> None:
+async def test_where_it_stands_is_nothing_that_a_start_may_say(world: World, h: Harness, database: str) -> None:
     with pytest.raises(TypeError, match=r"process S\(\*, note: .*unexpected keyword argument 'perdure_at'"):
         await world.S.start(perdure_at={"state": "Done"})
     async with Client(database, app=h.store.app) as elsewhere:  # where its code is not
