@@ -141,6 +141,37 @@ async def test_what_an_action_raises_reaches_the_caller(world: World, h: Harness
     assert (await p.status(), await p.state()) == ("Idled", "Review")
 
 
+async def test_as_long_as_it_is_in_error_it_has_a_problem(world: World, h: Harness) -> None:
+    """Whatever wakes it meanwhile; it is over when it gets on."""
+    client: Client = world.app.client
+    p = await world.start(h)
+    await world.start(h, "other")
+
+    async def has() -> list[tuple[str, str]]:
+        found = [(info.id, str(info.problem)) async for info in client.list("problem IS NOT NULL")]
+        assert await client.count("problem = step_failed") == len(found)
+        return found
+
+    world.fails["Check"] = [ValueError("no paper"), ValueError("still none")]
+    with pytest.raises(ValueError, match="no paper"):
+        await p.execute("submit")
+    assert await has() == [("a", "step_failed")]
+    with pytest.raises(NotAvailable):
+        await p.execute("approve")
+    await p.send("hello", "some topic")
+    await h.settle()
+    await h.crash()
+    assert (await p.status(), await has()) == ("Error", [("a", "step_failed")])
+    with pytest.raises(ValueError, match="still none"):
+        await p.execute("submit")
+    *before, now = await p.problems()
+    assert (now.kind, now.text, now.cleared) == ("step_failed", "in state Draft: ValueError: still none", None)
+    assert all(one.cleared is not None for one in before)
+    await p.execute("submit")
+    assert (await p.status(), await has()) == ("Idled", [])
+    assert all(one.cleared is not None for one in await p.problems())
+
+
 async def test_a_finalized_process_takes_no_orders(world: World, h: Harness) -> None:
     p = await world.start(h)
     for command in ("submit", "approve"):

@@ -28,6 +28,12 @@ from perdure.model.processes import At, ProcessStep, Seen, status_of
 from perdure.runtime import aface
 
 LIST_MAX = 50
+QUERIES = {  # what a row says of a process, in its status and its attributes
+    "Idled": "attributes.status = 'Idled' AND status = waiting",
+    "Error": "attributes.status = 'Error' AND status = waiting",
+    "Terminated": "attributes.status = 'Terminated' AND status = held",
+    "Finalized": "status = completed",
+}
 code = click.option("--code", metavar="MODULE:APP", help="The app whose code declares the process.")
 by = click.option("--actor", metavar="NAME", help="Who gives the order.")
 wait = click.option("--wait", metavar="TIME", default="10s", show_default=True, help="So long while it is Running.")
@@ -69,12 +75,14 @@ async def _seen(p: ProcessHandle[Any]) -> Seen:
 @common
 @click.option("--type", "name", metavar="NAME", help="Only of this scheme.")
 @click.option("--state", metavar="STATE", help="Only those that stand in it.")
+@click.option("--status", type=click.Choice(list(QUERIES)), help="Only those that rest, or have ended, so.")
 @click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
-def list_(given: Given, name: str | None, state: str | None, limit: int) -> None:
+def list_(given: Given, name: str | None, state: str | None, status: str | None, limit: int) -> None:
     """Processes, newest first, with the state that each stands in."""
     parts = ["attributes.state IS NOT NULL"]
     parts += [f"type = {json.dumps(name)}"] if name is not None else []
     parts += [f"attributes.state = {json.dumps(state)}"] if state is not None else []
+    parts += [QUERIES[status]] if status is not None else []
     run(_list(given, " AND ".join(parts), limit))
 
 

@@ -157,6 +157,11 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int = 0  # deaths that go on being counted
     problem: ProblemKind | None = None
 
+    @property
+    def told(self) -> bool:
+        """Whether the problem is to be put on record. A death is, since the run was taken over."""
+        return self.problem is ProblemKind.STEP_FAILED
+
 
 class Continue(msgspec.Struct, frozen=True, gc=False):
     """End this run as continued and begin the next run of the same id, in one commit. Untaken messages stay."""

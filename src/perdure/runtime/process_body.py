@@ -19,6 +19,7 @@ import msgspec
 
 from perdure.client.questions import ResultOf, StartOrder
 from perdure.errors import ProcessError, StepFailed, Unserializable
+from perdure.model.problems import ProblemKind
 from perdure.model.processes import AT, HISTORY, ORDERS, START, Answer, At, Entry, Go, Order
 from perdure.model.records import Kind, Outcome, Record
 from perdure.model.states import Reason, Status
@@ -88,6 +89,8 @@ def attributes_of(before: bytes | None, at: At, status: str = "") -> bytes:
 def standing(at: At, attributes: bytes | None, rest: Rest | None = None) -> Standing:
     """How the row of a process tells where it stands. ``rest``: what else is to be told."""
     rest = Rest(topic=ORDERS) if rest is None else rest
+    if at.status == "Error" and at.go is None and rest.problem is None:
+        rest = msgspec.structs.replace(rest, problem=ProblemKind.STEP_FAILED)
     if at.go is not None:
         return Standing(Status.QUEUED, attributes, rest)
     detail = f"in state {at.state}" if at.status == "Idled" else f"in state {at.state}: {at.because}"
@@ -452,8 +455,9 @@ class Burst:
     def _end(self, at: At) -> NoReturn:
         at = msgspec.structs.replace(at, entries=self.at.entries)
         row = self.execution.row
+        rest = Rest(topic=ORDERS, problem=row.problem if at.status == "Error" else None)
         order = StartOrder(name=row.name, input=self._input(at), fingerprint=row.fingerprint)
-        raise ContinueAsNew(order, standing(at, attributes_of(row.attributes, at)))
+        raise ContinueAsNew(order, standing(at, attributes_of(row.attributes, at), rest))
 
 
 def _taking(error: Exception, handlers: tuple[Handler, ...], used: list[int]) -> Handler | None:

@@ -362,7 +362,7 @@ class _Batch:
                     begin_next(self.conn, app, id, begun.run, begun, now, change.rest)
                     self.conn.execute(Q["stream_continue"], (app, id, run))
                     if change.rest is not None:
-                        stand(self.conn, app, id, change, change.rest)
+                        stand(self.conn, app, id, change, change.rest, now)
                     self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
                     watched.append((app, id, change.wake))
                 case Rewind():
