@@ -72,6 +72,7 @@ async def test_a_process_by_the_command_line(
         assert (await told("show", "v"))["process"]["parameters"]["days"] == 5
         assert "no automatic exit holds" in (await cli("resume", "v")).stderr
         await cli("execute", "v", "submit", "--actor", "ann")
+        assert (await told("commands", "v"))["commands"] == [{"name": "approve", "parameters": ["comment"], "asks": []}]
         drawn = (await cli("diagram", "v", "--code", name)).stdout
         assert "stateDiagram-v2" in drawn
         assert "review" in drawn

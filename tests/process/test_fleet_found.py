@@ -65,7 +65,8 @@ async def test_killed_at_any_time_after_the_insert_none_is_left_behind(servers_o
     for id in ids:
         p = servers.handle(id)
         assert await p.state() == "Draft"
-        assert servers.begun("Draft").get(id) == 1, "an action of one that had begun is not run again"
+        least = 1 if await p.status() == "Idled" else 0  # it may have died between the intent of the step and the step
+        assert least <= servers.begun("Draft").get(id, 0) <= 1, "an action of one that had begun is not run again"
     calls = [asyncio.ensure_future(servers.handle(id).execute("submit")) for id in ids]
     assert await told(calls) == {"done": len(ids)}
 

@@ -16,7 +16,10 @@ from tests.effort import by_effort
 from tests.process.test_lives import stands
 from tests.runtime.support import crash, executor, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(360)]
+LEFT = "ignore:.*Event.wait:pytest.PytestUnraisableExceptionWarning"  # by the connection of the app that was killed
+pytestmark = [
+    pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(360), pytest.mark.filterwarnings(LEFT)
+]  # fmt: skip
 MANY = by_effort(400, 800, 10_000)
 AT_ONCE = 500
 HELD_MAX = 1_500  # of those that are decided about, in memory at a time
@@ -25,12 +28,13 @@ EACH_SECOND = 250  # decided, at least, beside all that this machine does
 
 def build(app: App, *, hangs: bool) -> tuple[Any, list[int]]:
     inside: list[int] = []
+    never = asyncio.get_running_loop().create_future()
 
     @app.step(name="work")
     async def work(n: int) -> None:
         if hangs:
             inside.append(n)
-            await asyncio.Event().wait()
+            await never
 
     @app.process(name="Job")
     class Job(Process):

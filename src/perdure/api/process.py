@@ -279,8 +279,8 @@ class ProcessHandle(Handle[T]):
         """
         registered = self._code("commands")
         seen = await self._seen()
-        if seen.acting or seen.at.go is not None or not seen.at.state or not seen.status.open:
-            return []  # in an action, about to go on, not begun, or ended; one that is only held is at rest in a moment
+        if not seen.orderable:
+            return []
         _, values = registered.args.decode(seen.input)
         known = {parameter.name for parameter in registered.declaration.scheme.parameters}
         instance = Instance(registered.declaration, {k: v for k, v in values.items() if k in known})

@@ -214,6 +214,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return status_of(self.status, self.reason, self.run, self.at)
 
     @property
+    def orderable(self) -> bool:
+        """Whether it stands where commands are offered: not in an action, about to go on, not begun, or ended."""
+        return not (self.acting or self.at.go is not None or not self.at.state) and self.status.open
+
+    @property
     def acting(self) -> bool:
         """Whether a burst is under way, and on record: more than that somebody has claimed or queued the process."""
         return self._recorded and self.status in (Status.RUNNING, Status.WAITING)
