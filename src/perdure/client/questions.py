@@ -221,9 +221,7 @@ class ForkOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Move = ResumeOf | RestartOf | ForkOf | PauseOf | UnpauseOf | Command
-Question = (
-    StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | ProcessOf | OpenOf | Move
-)
+Question = StartOrder | ResultOf | InfoOf | CancelOf | SendTo | EventOf | StreamOf | ProblemsOf | ProcessOf | Move
 
 
 def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:

@@ -19,6 +19,7 @@ from perdure.model.processes import At
 from perdure.model.records import Kind, Record, WorkflowRow
 from perdure.query.conditions import Fact, OneOf, Query
 from perdure.runtime.process_facts import Facts
+from perdure.store.asks import Found
 
 MANY = 64  # at so many, and at each doubling of what is left then, those that have ended are left out
 PAGE = 500
@@ -107,10 +108,11 @@ async def family(line: Line, id: str) -> Family:
     generation = [id]
     awaited = ""
     while generation:
-        query, cursor = of_parents(generation), None
-        generation = []
+        query: Query = of_parents(generation)
+        cursor: str | None = None
+        generation = list[str]()
         while True:
-            page = await patiently(line, partial(line.store.list, query, cursor=cursor, limit=PAGE))
+            page: Found = await patiently(line, partial(line.store.list, query, cursor=cursor, limit=PAGE))
             for row in page.rows:
                 if row.on_parent_close == "abandon" or row.id in found or row.id == id:
                     continue
