@@ -137,14 +137,13 @@ def decisions(n: int, url: str) -> dict[str, Any]:
 # -- timers
 
 
-async def timers(n: int, seconds: float) -> dict[str, Any]:
+async def timers(n: int, seconds: float, lead: float) -> dict[str, Any]:
     """Start them, let them ring, and ask each how late it was."""
     async with app:
         began = time.perf_counter()
-        lead = LEAD_SECONDS + n / 500
         for some in chunks(n):
             gone = time.perf_counter() - began
-            assert gone < lead, "starting them took longer than it may: give --seconds more, or --n less"
+            assert gone < lead, "starting them took longer than it may: give --lead more, or --n less"
             await asyncio.gather(*(Alarm.options(id=f"a{i}").start(after=lead + i * seconds / n - gone) for i in some))
         started = time.perf_counter() - began
         await until("type = 'Alarm' AND status = completed", n)
@@ -168,6 +167,7 @@ def main() -> None:
     parser.add_argument("what", choices=["decisions", "timers"])
     parser.add_argument("--n", type=int)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--lead", type=float, help="seconds for starting them (default: 5 and one for each 500)")
     parser.add_argument("--db", default="postgres")
     parser.add_argument("--role", choices=["first", "second"], help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -178,7 +178,8 @@ def main() -> None:
         return print(json.dumps(asyncio.run(recovered(n))))
     with database(given.db) as url:
         os.environ["PERDURE_DATABASE_URL"] = url
-        told = decisions(n, url) if given.what == "decisions" else asyncio.run(timers(n, given.seconds))
+        lead = given.lead or LEAD_SECONDS + n / 500
+        told = decisions(n, url) if given.what == "decisions" else asyncio.run(timers(n, given.seconds, lead))
         print(json.dumps({"database": url.partition(":")[0], **told}))
     return None
 

@@ -75,12 +75,10 @@ class WorkflowDef(msgspec.Struct, frozen=True, eq=False):
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` naming the workflow if a call does not fit it."""
+        what, signature = ("workflow", self.args.signature) if self.process is None else ("process", _own(self.args))
         try:
-            self.args.signature.bind(*args, **kwargs)
+            signature.bind(*args, **kwargs)
         except TypeError as error:
-            what, signature = (
-                ("workflow", self.args.signature) if self.process is None else ("process", _own(self.args))
-            )
             raise TypeError(f"{what} {self.name}{signature}: {error}; declared at {self.place}") from None
 
 
@@ -179,7 +177,7 @@ class Registry(msgspec.Struct, eq=False):
     def rules(self) -> Rules:
         """How long everything is kept after its end."""
         own = {name: d.retention for name, d in self.workflows.items() if d.retention is not None}
-        return Rules(own, self.retention)
+        return Rules(own, self.retention, frozenset(n for n, d in self.workflows.items() if d.process is not None))
 
     def add_policy(self, policy: Policy) -> None:
         """Take a recovery policy, once however often its router is included."""

@@ -84,6 +84,11 @@ def test_as_one_stands(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
     told = perdure.json("process", "diagram", "l-1", "--code", f"{name}:desk")["diagram"]
     assert (told["process"], told["id"], told["state"], told["format"]) == ("Letter", "l-1", "sent", "mermaid")
     assert "l-2" in perdure("process", "diagram", "l-2", "--code", f"{name}:desk", code=3).stderr
+    # Without the code: as the executor has told it.
+    assert perdure("process", "diagram", "l-1", "--format", "svg").stdout == picture
+    assert "draft --> sent : send" in perdure("process", "diagram").stdout
+    assert "l-2" in perdure("process", "diagram", "l-2", code=3).stderr
+    assert "no executor has told the scheme of 'X'" in perdure("process", "diagram", "--process", "X", code=3).stderr
 
 
 def test_of_a_file(perdure: Cli, here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class Vacation(Process):
 
     @review.to(gone)
     async def approve(self, comment: str = "") -> None:
+        if comment == "none":
+            raise ValueError("no comment")
         self.note = comment
 """
 
@@ -69,6 +72,7 @@ async def test_a_process_by_the_command_line(
         assert (await told("show", "v"))["process"]["parameters"]["days"] == 5
         assert "no automatic exit holds" in (await cli("resume", "v")).stderr
         await cli("execute", "v", "submit", "--actor", "ann")
+        assert (await told("commands", "v"))["commands"] == [{"name": "approve", "parameters": ["comment"], "asks": []}]
         drawn = (await cli("diagram", "v", "--code", name)).stdout
         assert "stateDiagram-v2" in drawn
         assert "review" in drawn
@@ -83,3 +87,26 @@ async def test_a_process_by_the_command_line(
         assert "to delete it: --yes" in (await cli("delete", "v", code=2)).stderr
         await cli("delete", "v", "--yes")
         await cli("show", "v", code=3)
+
+
+async def test_one_in_error_is_seen(database: str, here: Path, perdure: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"hr_error_{abs(hash(database)) % 10**9}"
+    (here / f"{name}.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.setenv("PERDURE_DATABASE_URL", database)
+    module: Any = __import__(name)
+    async with module.app:
+        for id in ("v", "w"):
+            p = await module.Vacation.options(id=id).start(author="ann")
+            await p.execute("submit", actor="ann")
+        with pytest.raises(ValueError, match="no comment"):
+            await p.execute("approve", comment="none")
+        told = (await asyncio.to_thread(perdure, "doctor", code=1)).stdout
+        assert re.search(r"✗ hr: in Error +1 process in Error: 1 of Vacation\n", told)
+        assert "→ perdure process list --status Error" in told
+        shown = await asyncio.to_thread(perdure.json, "process", "list", "--status", "Error")
+        assert [one["id"] for one in shown["processes"]] == ["w"]
+        shown = await asyncio.to_thread(perdure.json, "process", "list", "--status", "Idled")
+        assert [one["id"] for one in shown["processes"]] == ["v"]
+        await p.execute("approve", comment="fine")
+        assert (await asyncio.to_thread(perdure, "doctor")).stdout.endswith("all is well\n")

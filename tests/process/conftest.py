@@ -10,6 +10,7 @@ import pytest
 
 from perdure import App
 from perdure.testing import Harness, harness
+from tests.process.servers import Servers, servers_over
 from tests.process.world import World
 
 
@@ -45,3 +46,15 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Everything that Perdure logs."""
     caplog.set_level(logging.INFO, logger="perdure")
     return caplog
+
+
+@pytest.fixture
+async def servers(postgres_url: str, tmp_path: Path) -> AsyncIterator[Servers]:
+    async with servers_over(postgres_url, tmp_path) as servers:
+        yield servers
+
+
+@pytest.fixture
+async def servers_on_either(database: str, tmp_path: Path) -> AsyncIterator[Servers]:
+    async with servers_over(database, tmp_path) as servers:
+        yield servers

@@ -3,6 +3,7 @@
 Each effect is a line of the file ``PERDURE_TEST_LEDGER``: ``begin|asked ID STATE PID INCARNATION NANOSECONDS``. An
 action of a state waits while the file ``LEDGER.shut.STATE`` is there. ``PERDURE_TEST_POLICY``: ``count`` leaves every
 decision to the default and says that it was asked; ``die`` kills its process when asked; ``back`` runs from Draft.
+``PERDURE_TEST_SKEW``: so many seconds the clock of this process is ahead.
 """
 
 # waits: actions that another process keeps waiting by a file.
@@ -19,6 +20,12 @@ from pathlib import Path
 from perdure import App, current
 from perdure.process import Process, State
 from perdure.recovery import Decision, Default, Incident, RunFrom
+
+SKEW = float(os.environ.get("PERDURE_TEST_SKEW", "0"))
+if SKEW:
+    _now, _now_ns = time.time, time.time_ns
+    time.time = lambda: _now() + SKEW
+    time.time_ns = lambda: _now_ns() + int(SKEW * 1e9)
 
 app = App("fleet")
 LEDGER = os.environ["PERDURE_TEST_LEDGER"]

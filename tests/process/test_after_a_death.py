@@ -19,6 +19,8 @@ async def test_killed_in_the_action_after_a_command_it_is_in_error_where_it_stoo
     assert isinstance(told, Interrupted)
     assert (await p.status(), await p.state()) == ("Error", "Draft")
     assert not any("Check" in step for step in await moves(p))
+    last = (await p.history())[-1]
+    assert last.because == "its executor died in actions of Check; a command or a timer leaves Draft"
     assert await names(p) == ["submit"]
     await p.execute("submit")
     assert (await p.status(), await p.state()) == ("Idled", "Review")
@@ -49,6 +51,9 @@ async def test_killed_behind_an_automatic_exit_alone_it_is_terminated(world: Wor
     info = await p.info()
     assert (info.status, info.reason, info.until) == ("held", "no_exit", None)
     assert (await moves(p))[-2:] == ["Review>Booking command", "=Booking recovery"]
+    because = "its executor died in actions of Done; no command and no timer leaves Booking"
+    assert (await p.history())[-1].because == because
+    assert info.detail == f"in state Booking: {because}"
 
 
 async def test_a_terminated_process_can_be_put_into_a_state(world: World, h: Harness) -> None:

@@ -81,6 +81,15 @@ async def test_a_start_that_does_not_fit_shows_the_parameters_of_the_process(wor
     assert "perdure_at" not in str(said.value)
 
 
+async def test_where_it_stands_is_nothing_that_a_start_may_say(world: World, h: Harness, database: str) -> None:
+    with pytest.raises(TypeError, match=r"process S\(\*, note: .*unexpected keyword argument 'perdure_at'"):
+        await world.S.start(perdure_at={"state": "Done"})
+    async with Client(database, app=h.store.app) as elsewhere:  # where its code is not
+        with pytest.raises(TypeError, match="'perdure_at' is no argument of callers"):
+            await elsewhere.workflow("S", returns=object).start(perdure_at={"state": "Done"})
+    assert [info async for info in world.app.client.list()] == []
+
+
 async def test_an_order_that_saw_an_earlier_burst_is_refused(world: World, h: Harness) -> None:
     """Though the command would be possible: whoever gave it had seen the process before it was set back."""
     p = await world.start(h)
@@ -130,6 +139,37 @@ async def test_what_an_action_raises_reaches_the_caller(world: World, h: Harness
     assert "ValueError: no paper" in info.detail
     await p.execute("submit")
     assert (await p.status(), await p.state()) == ("Idled", "Review")
+
+
+async def test_as_long_as_it_is_in_error_it_has_a_problem(world: World, h: Harness) -> None:
+    """Whatever wakes it meanwhile; it is over when it gets on."""
+    client: Client = world.app.client
+    p = await world.start(h)
+    await world.start(h, "other")
+
+    async def has() -> list[tuple[str, str]]:
+        found = [(info.id, str(info.problem)) async for info in client.list("problem IS NOT NULL")]
+        assert await client.count("problem = step_failed") == len(found)
+        return found
+
+    world.fails["Check"] = [ValueError("no paper"), ValueError("still none")]
+    with pytest.raises(ValueError, match="no paper"):
+        await p.execute("submit")
+    assert await has() == [("a", "step_failed")]
+    with pytest.raises(NotAvailable):
+        await p.execute("approve")
+    await p.send("hello", "some topic")
+    await h.settle()
+    await h.crash()
+    assert (await p.status(), await has()) == ("Error", [("a", "step_failed")])
+    with pytest.raises(ValueError, match="still none"):
+        await p.execute("submit")
+    *before, now = await p.problems()
+    assert (now.kind, now.text, now.cleared) == ("step_failed", "in state Draft: ValueError: still none", None)
+    assert all(one.cleared is not None for one in before)
+    await p.execute("submit")
+    assert (await p.status(), await has()) == ("Idled", [])
+    assert all(one.cleared is not None for one in await p.problems())
 
 
 async def test_a_finalized_process_takes_no_orders(world: World, h: Harness) -> None:

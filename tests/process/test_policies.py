@@ -191,6 +191,14 @@ async def test_data_with_the_default_is_stored_with_the_status(world: World, h: 
     world.policy(Default(set={"was_failed": True}))
     p = await in_done(world, h)
     assert (await p.status(), (await p.parameters()).was_failed) == ("Terminated", True)
+    assert (await p.history())[-1].because.startswith("its executor died in actions of Done; no command")
+
+
+async def test_the_history_says_why_a_policy_set_the_status(world: World, h: Harness) -> None:
+    world.policy(SetStatus("Error", because="a person has to look"))
+    p = await in_done(world, h)
+    last = (await p.history())[-1]
+    assert (last.trigger, last.status, last.because) == ("recovery", "Error", "a person has to look")
 
 
 async def test_what_a_policy_is_told(world: World, h: Harness) -> None:

@@ -60,8 +60,8 @@ def test_rules_are_by_workflow_and_status_with_the_apps_behind_them() -> None:
     assert rules.age("r.b", "cancelled") == DAY // 24
     assert rules.age("c", "completed") == rules.age("gone", "completed") == 30 * DAY
     assert rules.age("c", "failed") is None
-    assert rules.shortest == rules.shortest_past == 60_000_000
-    assert rules_of(App("other")).shortest is None
+    assert (rules.shortest, rules.shortest_past, rules.keeps_all) == (DAY // 24, 60_000_000, False)
+    assert rules_of(App("other")).keeps_all
     assert read_retention("forever").ages["past"] == FOREVER
     assert a.name == "a"
     assert b.name == "r.b"

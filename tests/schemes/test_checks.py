@@ -141,6 +141,8 @@ def action_asks_for_what_nobody_gives() -> None:
 def reserved() -> None:
     class X(Declared):
         id: str
+        perdure_at: int = 0
+        actor: str = ""
         a = State(initial=True)
         b = State(final=True)
         start = a.to(b)
@@ -298,7 +300,15 @@ CASES: list[tuple[Callable[[], None], list[str]]] = [
     (unknown_condition, ["has the condition 'reday', and 'reday' is nothing that it knows"]),
     (unknown_action, ["the state 'a' names the action 'notify', which nobody has defined"]),
     (action_asks_for_what_nobody_gives, ["the action 'on_enter_b' asks for 'amount', which nobody gives"]),
-    (reserved, ["the parameter 'id' has a name that the process itself answers to; call it id_", "'start'"]),
+    (
+        reserved,
+        [
+            "the parameter 'id' has a name that the process itself answers to; call it id_",
+            "'start'",
+            "'perdure_at' begins",
+            "call it actor_",
+        ],
+    ),
     (command_and_timer, ["'go' is a command and a timer; give one of them another name"]),
     (timer_of_two_times, ["the timer 'go' of 'a' is set to two times"]),
     (timer_with_two_times, ["it has after and every; give exactly one"]),

@@ -258,3 +258,16 @@ async def test_what_the_code_declares_is_noted_under_the_claim(store: Store) -> 
     rows = await store.rows(["a", "b", "said"])
     assert [rows[id].versioning for id in ("a", "b", "said")] == [Versioning.UNDECLARED, UP, Versioning.PINNED]
     assert await store.declare([], UP, token) == 0
+
+
+async def test_schemes_are_kept_by_version(store: Store) -> None:
+    await store.launched("v1", {"S": "f"}, [], auto=True, now=T)
+    await store.launched("v2", {"S": "f"}, [], auto=True, now=T + SECOND)
+    assert await store.schemes() == {}
+    await store.note_schemes("v1", {"S": "one", "T": "two"})
+    await store.note_schemes("v2", {"S": "three"})
+    await store.note_schemes("v2", {"S": "three"})
+    await store.note_schemes("v3", {"S": "never launched"})
+    assert list((await store.schemes()).items()) == [("v2", {"S": "three"}), ("v1", {"S": "one", "T": "two"})]
+    await store.launched("v1", {"S": "f"}, [], auto=True, now=T + 2 * SECOND)
+    assert list(await store.schemes()) == ["v1", "v2"]

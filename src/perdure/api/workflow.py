@@ -12,6 +12,7 @@ from perdure.api.options import Options, check_id, check_queued, read_options
 from perdure.client.questions import StartOptions, StartOrder
 from perdure.definitions import WorkflowDef
 from perdure.errors import Misuse, NotOpen
+from perdure.model.processes import AT
 from perdure.model.states import Versioning
 from perdure.runtime import aface
 from perdure.runtime.context import refuse_in_step
@@ -185,6 +186,8 @@ class Workflow(Generic[P, R]):
 
 def _encode_known(definition: WorkflowDef, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The arguments of a workflow by its signature; ``TypeError`` naming it if they do not fit."""
+    if definition.process is not None and AT in kwargs:
+        definition.check(args, kwargs)  # not a caller's: the signature that is shown does not have it
     try:
         return definition.args.encode(args, kwargs)
     except TypeError:
@@ -200,4 +203,6 @@ _ANY_ARGS = ArgsShape.of(_anything)
 
 def _encode_any(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The arguments of a workflow whose code is not here: by their own types."""
+    if AT in kwargs:
+        raise TypeError(f"{AT!r} is no argument of callers: it holds where a process stands; leave it out")
     return _ANY_ARGS.encode(args, kwargs)

@@ -17,10 +17,14 @@ from perdure.errors import PerdureError
 from perdure.model.records import WorkflowRow
 from perdure.model.states import OPEN, Status
 from perdure.query.conditions import where
+from perdure.query.read import read_query
+from perdure.store.asks import Counted
 from perdure.store.base import Store
 
 COUNT_MAX = 10_000
 HELD_MAX = 20  # held workflows that are named
+NAMES_MAX = 5  # of processes
+IN_ERROR = "attributes.status = 'Error' AND status = waiting GROUP BY type"
 QUEUED_US_MAX = 60_000_000  # a workflow that is due and unclaimed for longer, while executors live, is a fault
 
 
@@ -119,6 +123,7 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
         roll = await call_roll(store)
         holds = await holdings(store)
         rows, more = await _unfinished(store)
+        in_error = await store.count(read_query(IN_ERROR, app, use="count"))
     facts = _of_executors(app, roll, holds, rows)
     counts = Counter(row.status for row in rows)
     for status in Status:
@@ -126,7 +131,7 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
             facts.append(Fact(f"{app}: {status}", f"{counts[status]}{'+' if more else ''}"))
     if not rows:
         facts.append(Fact(f"{app}: unfinished", "none"))
-    facts += _of_queue(app, roll, rows)
+    facts += _of_queue(app, roll, rows) + _of_processes(app, in_error)
     return facts + _of_held(app, [row for row in rows if row.status is Status.HELD])
 
 
@@ -173,6 +178,17 @@ def _of_queue(app: str, roll: Rollcall, rows: list[WorkflowRow]) -> list[Fact]:
             "the executors are too few or stuck: look at their logs, start more",
         )
     ]  # fmt: skip
+
+
+def _of_processes(app: str, in_error: list[Counted]) -> list[Fact]:
+    """Processes in Error: they take orders as ever, but nobody may know that something has failed."""
+    if not in_error:
+        return []
+    names = ", ".join(f"{group.total} of {group.values[0]}" for group in in_error[:NAMES_MAX])
+    more = ", …" if len(in_error) > NAMES_MAX else ""
+    total = sum(group.total for group in in_error)
+    value = f"{total} process{'' if total == 1 else 'es'} in Error: {names}{more}"
+    return [Fact(f"{app}: in Error", value, False, "perdure process list --status Error")]
 
 
 def _of_held(app: str, rows: list[WorkflowRow]) -> list[Fact]:

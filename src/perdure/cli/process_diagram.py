@@ -1,6 +1,6 @@
 """``perdure process diagram``: the picture of a scheme, and where a process of it stands.
 
-A scheme is code, or a file; so this verb, unlike others, needs one of them. With an id it also reads the database.
+A scheme is read from the database, where the executors of each version have told it, from code, or from a file.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import msgspec
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import emit_one
 from perdure.cli.run import AnyApp, home_of, load_app
-from perdure.cli.target import Given, Place, check_schema, common, find_database, must_exist, run
+from perdure.cli.target import Given, Place, check_schema, common, find_database, must_exist, opened, run
 from perdure.config import read_settings
 from perdure.model.processes import HISTORY, Entry, ProcessStep, steps_of
 from perdure.model.streams import StreamAsk
 from perdure.operations.look import not_found
+from perdure.schemes import stored
 from perdure.schemes.build import build
 from perdure.schemes.drawn import counted
 from perdure.schemes.form import Scheme
 from perdure.schemes.mermaid import mermaid
 from perdure.schemes.reading import read
 from perdure.schemes.svg import svg
+from perdure.serde.codec import is_coded
 from perdure.store.base import Store
 
 FILES = (".yaml", ".yml", ".json", ".scxml", ".xml")
@@ -33,19 +35,21 @@ ENTRY = msgspec.json.Decoder(Entry)
 @click.command("diagram")
 @common
 @click.argument("id", required=False)
-@click.option("--code", "source", required=True, metavar="MODULE:APP|FILE", help="Where the scheme is written.")
-@click.option("--process", "name", metavar="NAME", help="Which, if the app has several and no ID is given.")
+@click.option("--code", "source", metavar="MODULE:APP|FILE", help="Where the scheme is written; default: the database.")
+@click.option("--process", "name", metavar="NAME", help="Which, if there are several and no ID is given.")
 @click.option("--format", "form", type=click.Choice(["mermaid", "svg"]), default="mermaid", show_default=True)
-def diagram(given: Given, id: str | None, source: str, name: str | None, form: str) -> None:
+def diagram(given: Given, id: str | None, source: str | None, name: str | None, form: str) -> None:
     r"""Draw a scheme: Mermaid for a README, or a picture (SVG), on standard output.
 
-    Of the code, or of a scheme file (.yaml, .json, .scxml), which is checked on the way. With ID as that process
-    stands: its state lit, how often it took each transition on the edges.
+    As executors have told it, of the code, or of a scheme file (.yaml, .json, .scxml), which is checked on the way.
+    With ID as that process stands: its state lit, how often it took each transition on the edges.
 
     \b
     perdure process diagram doc-7 --code desk:app --format svg > doc-7.svg
     """
-    if Path(source).suffix.lower() in FILES:
+    if source is None:
+        scheme, history = run(_told(given, id, name))
+    elif Path(source).suffix.lower() in FILES:
         if id is not None or name is not None:
             raise Exit(Code.USAGE, f"{source} is a file; a process, and --process, need the code: MODULE:APP")
         draft = read(source)
@@ -61,6 +65,52 @@ def diagram(given: Given, id: str | None, source: str, name: str | None, form: s
     text = draw(scheme, current=lit, counts=None if history is None else counted(history))
     shown = {"process": scheme.name, "id": id, "state": state, "format": form, "text": text}
     emit_one(given.output, "diagram", shown, text.splitlines(), id="process")
+
+
+async def _told(given: Given, id: str | None, name: str | None) -> tuple[Scheme, list[ProcessStep] | None]:
+    """A scheme of the database, and what the process of that id did."""
+    async with opened(given) as store:
+        if id is not None:
+            row = (await store.rows([id])).get(id)
+            if row is None:
+                raise not_found(id, store.app)
+            return await stored_scheme(store, row.name, row.version), await _steps(store, id)
+        known = sorted({one for of_version in (await store.schemes()).values() for one in of_version})
+        if name is None and len(known) != 1:
+            listed = " | ".join(known)
+            raise Exit(Code.USAGE, f"say which: --process {listed}" if known else NOBODY.format(what="any process"))
+        return await stored_scheme(store, name or known[0], ""), None
+
+
+NOBODY = "no executor has told the scheme of {what} to this database; give the code: --code MODULE:APP"
+
+
+async def stored_scheme(store: Store, name: str, version: str) -> Scheme:
+    """The scheme of a process by its version, else by the one launched last that has it. Raises ``Exit``."""
+    known = await store.schemes()
+    text = known.get(version, {}).get(name) or next((of[name] for of in known.values() if name in of), None)
+    if text is None:
+        raise Exit(Code.NOT_FOUND, NOBODY.format(what=repr(name)))
+    try:
+        return stored.read(text)
+    except ValueError as error:
+        raise Exit(Code.NO, f"the scheme of {name!r} was told by another Perdure ({error}); give --code") from None
+
+
+async def _steps(store: Store, id: str) -> list[ProcessStep]:
+    entries: list[Entry] = []
+    while True:
+        [page] = await store.streams([StreamAsk(id, HISTORY, len(entries))])
+        if page is None or not page.values:
+            return steps_of(entries)
+        must_be_plain(page.values[0])
+        entries += map(ENTRY.decode, page.values)
+
+
+def must_be_plain(data: bytes) -> None:
+    """Raise ``Exit`` for what only the codec of the app can read."""
+    if is_coded(data):
+        raise Exit(Code.NO, "what is stored of it is coded; give the code, which has the codec: --code MODULE:APP")
 
 
 def _scheme(app: AnyApp, source: str, name: str | None) -> Scheme:
@@ -86,12 +136,7 @@ async def _history(given: Given, app: AnyApp, id: str) -> tuple[str, list[Proces
         row = (await store.rows([id])).get(id)
         if row is None:
             raise not_found(id, app.name)
-        entries: list[Entry] = []
-        while True:
-            [page] = await store.streams([StreamAsk(id, HISTORY, len(entries))])
-            if page is None or not page.values:
-                return row.name, steps_of(entries)
-            entries += map(ENTRY.decode, page.values)
+        return row.name, await _steps(store, id)
     finally:
         await store.close()
 

@@ -1,6 +1,7 @@
 """``perdure process …``: list, look at, start and order processes about. Orders go through a running executor.
 
-What only the code can say (who may give which command, a diagram) needs it: ``--code MODULE:APP``.
+What a scheme says is read from the database, where executors have told it; what only its functions can say (an actor
+that is a method) needs the code: ``--code MODULE:APP``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from perdure.api.process import ProcessHandle
 from perdure.cli.durations import duration
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, table, took
-from perdure.cli.process_diagram import diagram
+from perdure.cli.process_diagram import diagram, must_be_plain, stored_scheme
 from perdure.cli.run import home_of, load_app
 from perdure.cli.starting import how_to_start, start_options
 from perdure.cli.target import Given, common, find_database, opened, run
@@ -26,8 +27,15 @@ from perdure.errors import ConfigError
 from perdure.model.info import WorkflowInfo
 from perdure.model.processes import At, ProcessStep, Seen, status_of
 from perdure.runtime import aface
+from perdure.schemes.stored import Offer, offers
 
 LIST_MAX = 50
+QUERIES = {  # what a row says of a process, in its status and its attributes
+    "Idled": "attributes.status = 'Idled' AND status = waiting",
+    "Error": "attributes.status = 'Error' AND status = waiting",
+    "Terminated": "attributes.status = 'Terminated' AND status = held",
+    "Finalized": "status = completed",
+}
 code = click.option("--code", metavar="MODULE:APP", help="The app whose code declares the process.")
 by = click.option("--actor", metavar="NAME", help="Who gives the order.")
 wait = click.option("--wait", metavar="TIME", default="10s", show_default=True, help="So long while it is Running.")
@@ -69,12 +77,14 @@ async def _seen(p: ProcessHandle[Any]) -> Seen:
 @common
 @click.option("--type", "name", metavar="NAME", help="Only of this scheme.")
 @click.option("--state", metavar="STATE", help="Only those that stand in it.")
+@click.option("--status", type=click.Choice(list(QUERIES)), help="Only those that rest, or have ended, so.")
 @click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
-def list_(given: Given, name: str | None, state: str | None, limit: int) -> None:
+def list_(given: Given, name: str | None, state: str | None, status: str | None, limit: int) -> None:
     """Processes, newest first, with the state that each stands in."""
     parts = ["attributes.state IS NOT NULL"]
     parts += [f"type = {json.dumps(name)}"] if name is not None else []
     parts += [f"attributes.state = {json.dumps(state)}"] if state is not None else []
+    parts += [QUERIES[status]] if status is not None else []
     run(_list(given, " AND ".join(parts), limit))
 
 
@@ -148,24 +158,44 @@ def _took(step: ProcessStep) -> str:
 @code
 @click.option("--actor", metavar="NAME", help="Whose commands (by default: that anybody could give).")
 def commands(given: Given, id: str, code: str | None, actor: str | None) -> None:
-    """The commands that an actor can give a process now. Its conditions and actors are asked here: give --code."""
+    """The commands that an actor can give a process now.
+
+    By its scheme, as the executors of its version have told it. What only a method can say of a condition or an actor
+    is not judged, and shown beside the command; with --code it is asked.
+    """
     run(_commands(given, id, code, actor))
 
 
 async def _commands(given: Given, id: str, code: str | None, actor: str | None) -> None:
     async with _handle(given, id) as p:
-        name = (await _seen(p)).name
-    app, declared = _declared(given, code, name)
-    async with app.connect():
-        found = [command.name for command in await declared.cls.handle(id).commands(actor=actor)]
-    rows = [(name,) for name in found]
-    emit_many(given.output, "commands", [{"name": name} for name in found], table(("command",), rows, "none"))
-
-
-def _declared(given: Given, code: str | None, name: str) -> tuple[Any, Any]:
-    """The app of ``--code`` over the database of this command, and what it declares."""
+        seen = await _seen(p)
     if code is None:
-        raise ConfigError(f"that is for the code of {name} to say: give --code MODULE:APP")
+        found = await _offers(given, id, seen, actor)
+    else:
+        app, declared = _declared(given, code, seen.name)
+        async with app.connect():
+            found = [
+                Offer(command.name, command.parameters)
+                for command in await declared.cls.handle(id).commands(actor=actor)
+            ]
+    fields: list[dict[str, Any]] = [
+        {"name": one.name, "parameters": [p.name for p in one.parameters], "asks": list(one.asks)} for one in found
+    ]
+    rows = [(one.name, " ".join(p.name for p in one.parameters), ", ".join(one.asks)) for one in found]
+    emit_many(given.output, "commands", fields, table(("command", "parameters", "if"), rows, "none"))
+
+
+async def _offers(given: Given, id: str, seen: Seen, actor: str | None) -> list[Offer]:
+    must_be_plain(seen.input)
+    async with opened(given) as store:
+        scheme = await stored_scheme(store, seen.name, (await store.rows([id]))[id].version)
+    if not seen.orderable or not scheme.has(seen.at.state):
+        return []
+    return offers(scheme, seen.at.state, seen.parameters, actor)
+
+
+def _declared(given: Given, code: str, name: str) -> tuple[Any, Any]:
+    """The app of ``--code`` over the database of this command, and what it declares."""
     app = load_app(code)
     definition = home_of(app).definitions().workflows.get(name)
     if definition is None or definition.process is None:

@@ -18,15 +18,16 @@ PAUSE_SECONDS = (0.02, 0.25)  # between two looks at one that is Running: the fi
 
 
 async def look(line: Line, question: ProcessOf, patiently: Any) -> Seen:
-    """Where it stands; with ``rest`` as soon as it is not Running, or when that time has passed."""
-    until = line.clock.now() + question.rest
+    """Where it stands; with ``rest`` or ``settle`` as soon as it is not Running, or when that time has passed."""
+    asked = line.clock.now()
     pause = PAUSE_SECONDS[0]
     while True:
         seen = await _seen(line, question.id, patiently)
         if question.since is not None:
             [page] = await patiently(line, line.store.streams, [StreamAsk(question.id, HISTORY, question.since)])
             return msgspec.structs.replace(seen, lines=() if page is None else tuple(page.values))
-        left = until - line.clock.now()
+        patience = question.rest if seen.acting and seen.at.state else max(question.rest, question.settle)
+        left = asked + patience - line.clock.now()
         if seen.process_status is not ProcessStatus.RUNNING or left <= 0:
             return seen
         await asyncio.sleep(min(pause, left / 1e6))

@@ -120,12 +120,20 @@ class ProblemsOf(msgspec.Struct, frozen=True):
 class ProcessOf(msgspec.Struct, frozen=True):
     """Read where a process stands; wait up to ``rest`` (microseconds) while it is Running.
 
+    ``settle``: up to so long, if that is more, while it is Running and in no action that anybody has ordered.
     ``since``: with lines of its history from that one on, so many as there are or as one page takes.
     """
 
     id: str
     rest: int = 0
+    settle: int = 0
     since: int | None = None
+
+
+class OpenOf(msgspec.Struct, frozen=True):
+    """Which of these workflows are open: the answer is a list of their ids. Only inside workflows."""
+
+    ids: tuple[str, ...]
 
 
 class ResumeOf(msgspec.Struct, frozen=True, kw_only=True):

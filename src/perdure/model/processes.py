@@ -74,6 +74,9 @@ class At(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timers: dict[str, int] = {}  # armed, by name: when each is due
     bursts: int = 0  # ended so far
     entries: int = 0  # of its history
+    children: dict[str, str] = {}  # begun and not known to have ended, by id: what its end means to each
+    kept: int = 0  # of these, when those that have ended were last left out
+    parent: bool = False  # whether it has ever begun another
     go: Go | None = None  # what its next burst begins with; None: an order or a timer says
 
     @property
@@ -206,7 +209,23 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def process_status(self) -> ProcessStatus:
         """How it is."""
+        if self.status is Status.WAITING and self._recorded:
+            return ProcessStatus.RUNNING  # its action waits for something, and nobody holds it meanwhile
         return status_of(self.status, self.reason, self.run, self.at)
+
+    @property
+    def orderable(self) -> bool:
+        """Whether it stands where commands are offered: not in an action, about to go on, not begun, or ended."""
+        return not (self.acting or self.at.go is not None or not self.at.state) and self.status.open
+
+    @property
+    def acting(self) -> bool:
+        """Whether a burst is under way, and on record: more than that somebody has claimed or queued the process."""
+        return self._recorded and self.status in (Status.RUNNING, Status.WAITING)
+
+    @property
+    def _recorded(self) -> bool:
+        return self.stands is not None or self.moving is not None
 
     @property
     def go(self) -> Go | None:

@@ -18,6 +18,8 @@ Retain = Duration | Forever | Mapping[str, Duration | Forever]
 PAST = "past"  # earlier runs of an id, whatever their end
 ENDS: tuple[str, ...] = (*(s.value for s in Status if s in CLOSED - {Status.SUPERSEDED, Status.CONTINUED}), PAST)
 FOREVER = -1
+BURST_US = 86_400 * 1_000_000  # how long the runs of a process' earlier bursts are kept where nobody says otherwise
+DECIDED_US = 90 * BURST_US  # … of those that a recovery decided about
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -56,10 +58,13 @@ class Rules(msgspec.Struct, frozen=True):
 
     by_name: Mapping[str, Retention] = {}
     default: Retention = Retention({})
+    processes: frozenset[str] = frozenset()  # names of workflows each burst of which is a run
 
-    def age(self, name: str, end: str) -> int | None:
-        """How long after its end it is kept; None: for ever."""
+    def age(self, name: str, end: str, *, decided: bool = False) -> int | None:
+        """How long after its end it is kept; None: for ever. ``decided``: of an earlier run, whether a recovery was."""
         own = self.by_name.get(name)
+        if end == PAST and name in self.processes and not self._says_past(own):
+            return DECIDED_US if decided else BURST_US
         age = self.default.ages.get(end, FOREVER)
         if own is not None:
             age = own.ages.get(end, age)
@@ -67,13 +72,23 @@ class Rules(msgspec.Struct, frozen=True):
 
     @property
     def shortest(self) -> int | None:
-        """The shortest age of all; None: everything is kept for ever."""
-        return self._shortest(ENDS)
+        """The shortest age of whole workflows; None: all are kept for ever."""
+        return self._shortest([end for end in ENDS if end != PAST])
 
     @property
     def shortest_past(self) -> int | None:
         """The same of earlier runs."""
-        return self._shortest((PAST,))
+        said = self._shortest((PAST,))
+        silent = any(not self._says_past(self.by_name.get(name)) for name in self.processes)
+        return said if not silent else BURST_US if said is None else min(said, BURST_US)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether there is nothing to purge, ever."""
+        return self.shortest is None and self.shortest_past is None
+
+    def _says_past(self, own: Retention | None) -> bool:
+        return PAST in self.default.ages or (own is not None and PAST in own.ages)
 
     def _shortest(self, ends: Collection[str]) -> int | None:
         ages = [

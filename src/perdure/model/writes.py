@@ -157,6 +157,11 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int = 0  # deaths that go on being counted
     problem: ProblemKind | None = None
 
+    @property
+    def told(self) -> bool:
+        """Whether the problem is to be put on record. A death is, since the run was taken over."""
+        return self.problem is ProblemKind.STEP_FAILED
+
 
 class Continue(msgspec.Struct, frozen=True, gc=False):
     """End this run as continued and begin the next run of the same id, in one commit. Untaken messages stay."""
@@ -167,7 +172,12 @@ class Continue(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision."""
+    """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision.
+
+    ``others``: those that are forgotten in the same commit, open or not: what a process has begun.
+    """
+
+    others: tuple[str, ...] = ()
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):

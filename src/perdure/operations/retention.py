@@ -100,7 +100,7 @@ async def purge_page(
 
 
 def _is_due(candidate: Candidate, rules: Rules, now: int, *, past: bool) -> bool:
-    age = rules.age(candidate.name, PAST if past else candidate.status)
+    age = rules.age(candidate.name, PAST if past else candidate.status, decided=candidate.decided)
     return age is not None and candidate.closed is not None and candidate.closed + age <= now
 
 

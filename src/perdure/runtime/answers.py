@@ -21,6 +21,7 @@ from perdure.client.questions import (
     EventOf,
     ForkOf,
     InfoOf,
+    OpenOf,
     PauseOf,
     ProblemsOf,
     ProcessOf,
@@ -70,6 +71,8 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
             return Kind.READ, f"event {question.name} of {question.id}", b""
         case ProcessOf():
             return Kind.READ, f"process {question.id}", b""
+        case OpenOf():
+            return Kind.READ, "which children are open", b""
         case StreamOf(ask=ask):
             return Kind.READ, f"stream {ask.name} of {ask.id} from {ask.place}", b""
         case CancelOf():
@@ -107,6 +110,8 @@ def decode(execution: Execution, question: Any, record: Record) -> Any:
             return _info.decode(record.data or b"null")
         case ProcessOf():
             return _seen.decode(record.data or b"null")
+        case OpenOf():
+            return msgspec.json.decode(record.data or b"[]", type=list[str])
         case CancelOf():
             return Status((record.data or b"").decode())
         case StartOrder():
@@ -150,6 +155,8 @@ def begin(execution: Execution, op: Op) -> None:
             _read(execution, op, _read_info(execution, question))
         case ProcessOf():
             _read(execution, op, _read_process(execution, question))
+        case OpenOf():
+            _read(execution, op, _read_open(execution, question))
         case CancelOf():
             _read(execution, op, _cancel_other(execution, question))
         case SendTo():
@@ -298,6 +305,11 @@ async def _read_process(execution: Execution, question: ProcessOf) -> bytes:
     return _encode(await processes.look(execution.line, question, verbs.patiently))
 
 
+async def _read_open(execution: Execution, question: OpenOf) -> bytes:
+    rows: dict[str, WorkflowRow] = await verbs.patiently(execution.line, execution.line.store.rows, question.ids)
+    return _encode([id for id in question.ids if id in rows and rows[id].status.open])
+
+
 async def _cancel_other(execution: Execution, question: CancelOf) -> bytes:
     await execution.line.journal.drained()
     return str(await verbs.cancel(execution.line, question)).encode()
@@ -366,6 +378,8 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
         execution.settle(op, Outcome.VALUE, id.encode())
         return
     execution.own("children").pop(id, None)  # somebody else's: its end is not this run's business
+    if id in execution.inherited:
+        execution.own("children")[id] = execution.inherited[id]  # … unless a burst before this has begun it
     mine = _is_mine(execution, op, exists)
     if mine:
         execution.own("children")[id] = order.options.on_parent_close

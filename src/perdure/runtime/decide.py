@@ -22,10 +22,12 @@ from perdure.errors import Unserializable
 from perdure.model.records import Claimed, DecisionRow, Record
 from perdure.model.states import Cause, Reason
 from perdure.model.writes import Hold, Unit
+from perdure.policy.decisions import Decision, Delete
 from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import Answer, ask
 from perdure.runtime.effects import Case, Effect, default_by, effect_of, plain_text, says_something
 from perdure.runtime.incidents import default_of, executor_in, incident_of, is_over_limit
+from perdure.runtime.process_children import family, with_begun
 from perdure.runtime.process_facts import Facts, Impossible, facts_of
 from perdure.runtime.process_facts import default_of as process_default
 
@@ -123,15 +125,17 @@ def decide_first(host: Host, question: Question, history: Sequence[Record], begi
 
 async def _decide(host: Host, question: Question, history: Sequence[Record], begin: Begin) -> None:
     facts = facts_in(question, history)
-    if question.definition.process is not None and (facts is None or not facts.begun):
-        begin(history)  # nothing of its burst is on record, or the code cannot take it, and it is held for that
+    if question.definition.process is not None and (facts is None or not facts.begun or facts.over):
+        begin(history)  # of its burst nothing is on record, or all; or the code cannot take it: it is held for that
         return
+    if facts is not None:
+        facts = await with_begun(host.line, question.claimed.row, facts, history)
     case = case_of(question, history, facts=facts)
     answer = await answer_of(host, question, case)
     if not says_something(answer):
         begin(history)  # as if nobody had been asked
         return
-    effect = effect_or_default(host, case, answer)
+    effect = effect_or_default(host, await with_family(host.line, case, answer.decision), answer)
     written = await write(host, case, effect)
     if written and effect.change is None:
         begin([*history, *(msgspec.structs.replace(record, version=host.version) for record in effect.records)])
@@ -172,6 +176,13 @@ def case_of(question: Question, history: Sequence[Record], executor: str = "", *
     )  # fmt: skip
     reason = Reason.NO_CODE if facts is not None and facts.missing else Reason.RECOVERY_LIMIT
     return Case(row, input, history, incident, question.cause, reason, owner, facts)
+
+
+async def with_family(line: Line, case: Case, decision: Decision) -> Case:
+    """The case of a process that is to be deleted, with what goes with it."""
+    if not isinstance(decision, Delete) or case.facts is None or not case.facts.at.parent:
+        return case
+    return case._replace(family=await family(line, case.row.id))
 
 
 def effect_or_default(host: Host, case: Case, answer: Answer) -> Effect:

@@ -21,10 +21,11 @@ from perdure.policy.decisions import Decision, Default, SetStatus
 from perdure.policy.decisions import Hold as HoldIt
 from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import ask
-from perdure.runtime.decide import effect_or_default
+from perdure.runtime.decide import effect_or_default, with_family
 from perdure.runtime.effects import Case
 from perdure.runtime.incidents import incident_of
 from perdure.runtime.process_body import Faulted
+from perdure.runtime.process_children import with_begun
 from perdure.runtime.process_effects import appends_of, next_run
 from perdure.runtime.process_facts import Why, facts_of, settle
 from perdure.runtime.steps import CRASHES, recordable
@@ -54,6 +55,12 @@ class Deciding(Turning):
             self.compensate(record.shown)
 
     # -- before an exception fails it
+
+    def body_ended(self, value: Any, error: BaseException | None) -> None:
+        if isinstance(error, Faulted) or (isinstance(error, ContinueAsNew) and error.stands is not None):
+            self.final = (value, error)  # a burst has ended, not the process: its children are not waited for
+        else:
+            super().body_ended(value, error)
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         if isinstance(error, Faulted):
@@ -159,7 +166,9 @@ class Deciding(Turning):
         if row is None or row.claim != self.claim or not self._is_here():
             return  # taken over meanwhile: whoever has it asks anew
         claimed = Claimed(row, self.input)
-        facts = facts_of(self.definition, self.input, history) if self.definition.process is not None else None
+        facts = None
+        if self.definition.process is not None:
+            facts = await with_begun(self.line, row, facts_of(self.definition, self.input, history), history)
         incident = incident_of(
             self.definition, claimed, history, cause=cause, default=default, error=error, facts=facts
         )  # fmt: skip
@@ -170,7 +179,7 @@ class Deciding(Turning):
         effect = None
         if answer.spoken:
             case = Case(row, self.input, history, incident, cause, Reason.NONDETERMINISM, facts=facts)
-            effect = effect_or_default(self.host, case, answer)
+            effect = effect_or_default(self.host, await with_family(self.line, case, answer.decision), answer)
             self.run.decision = effect.decision
             for record in effect.records:
                 self.run.decide(record.name, record.at, record.data, record.shown)

@@ -36,6 +36,7 @@ from perdure.policy.decisions import (
 from perdure.policy.incident import Incident
 from perdure.runtime.asking import Answer
 from perdure.runtime.incidents import data_of, decided, skipped, step_result
+from perdure.runtime.process_children import Family
 from perdure.runtime.process_effects import appends_of, next_run
 from perdure.runtime.process_facts import Facts, Impossible, Why, interrupted, settle
 from perdure.runtime.steps import recordable
@@ -63,6 +64,7 @@ class Case(NamedTuple):
     reason: Reason  # why it would be held by default
     owner: str = ""  # the former holder, hex
     facts: Facts | None = None  # of a process
+    family: Family = Family()  # of a process that is to be deleted: what goes with it
 
 
 class Effect(NamedTuple):
@@ -145,7 +147,10 @@ def _change(host: Host, case: Case, answer: Answer, data: bytes | None) -> Chang
         case Delete():
             if row.parent is not None:
                 raise Impossible(f"answered delete, but its parent {row.parent} may wait for it; Terminate() tells it")
-            return Forget()
+            if case.family.awaited:
+                awaited = case.family.awaited
+                raise Impossible(f"answered delete, but its end has to wait for {awaited}, which is open")
+            return Forget(case.family.ids)
         case MoveTo(version=version):
             return Release(version)
         case RunFrom() as again:

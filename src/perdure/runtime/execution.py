@@ -42,8 +42,7 @@ EMPTY: Mapping[Any, Any] = MappingProxyType({})
 class Execution:
     """See the head of this file. ``host`` is the executor; ``row`` what was claimed (or is being started).
 
-    Thousands live at once and most need none of the containers below: each is made when first needed (``_own``),
-    which halves what a run costs, most of it in the garbage collector.
+    Thousands live at once: each container below is made when first needed (``own``), which halves what a run costs.
     """
 
     inbox: Inbox | None = None
@@ -51,6 +50,7 @@ class Execution:
     waits: Mapping[str, list[Timer | Watch]] = EMPTY  # by path: what must be cancelled when the wait ends
     waiting: Mapping[str, Op] = EMPTY  # by path: begun, and neither a step nor in the database's hands
     children: Mapping[str, str] = EMPTY  # id -> on_parent_close, of children started here
+    inherited: Mapping[str, str] = EMPTY  # of these, those that earlier bursts of a process have started
     seen_ends: Mapping[str, None] = EMPTY  # children whose end the body has seen
     woken: Mapping[bytes, None] = EMPTY  # wakes that were acted on
     asked_there: Mapping[str, Op] = EMPTY  # by path: verdicts awaited of the next unit

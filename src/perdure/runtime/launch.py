@@ -22,6 +22,7 @@ from perdure.model.info import to_datetime
 from perdure.model.records import Incarnation
 from perdure.model.versions import Routing
 from perdure.runtime.leases import lives, provably_gone
+from perdure.schemes import stored
 from perdure.versions.fingerprint import NoSource, Sources, app_version
 
 log = logging.getLogger("perdure")
@@ -34,6 +35,7 @@ class Code(msgspec.Struct, frozen=True):
 
     version: str
     fingerprints: Mapping[str, str]  # of each workflow by name; "" where the source was not to be had
+    schemes: Mapping[str, str] = {}  # of each process by name
 
 
 class Host(Protocol):
@@ -62,7 +64,9 @@ def code_of(app: str, registry: Registry, given: str) -> Code:
                     "App(version=…)"
                 ) from None
             fingerprints[name] = ""
-    return Code(given or app_version(fingerprints), fingerprints)
+    processes = {name: d.process.scheme for name, d in registry.workflows.items() if d.process is not None}
+    schemes = {name: stored.write(scheme) for name, scheme in processes.items()}
+    return Code(given or app_version(fingerprints), fingerprints, schemes)
 
 
 def _fingerprint(sources: Sources, definition: WorkflowDef) -> str:
@@ -91,6 +95,8 @@ async def register(host: Host) -> Routing:
     auto = line.routes.rollout == "auto"
     launched = partial(line.store.launched, auto=auto, now=line.clock.stamp())
     routing: Routing = await patiently(line, launched, code.version, code.fingerprints, [host.me.id, *gone])
+    if code.schemes:  # for people, where the code is not; nothing goes by them
+        await patiently(line, line.store.note_schemes, code.version, code.schemes)
     line.routes.saw(routing)
     return routing
 

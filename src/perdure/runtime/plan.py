@@ -86,6 +86,8 @@ async def _plan(host: decide.Host, claimed: Claimed, history: Sequence[Any], exe
     facts = decide.facts_in(question, history)
     if definition.process is not None and (facts is None or not facts.begun):
         return Planned(**words, decision="resume", because="nothing of its burst has begun")
+    if facts is not None and facts.over:
+        return Planned(**words, decision="resume", because="it has reached a final state")
     case = decide.case_of(question, history, executor, facts=facts)
     answer = await decide.answer_of(host, question, case)
     if not answer.spoken:

@@ -17,14 +17,16 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from perdure.client.questions import StartOrder
+from perdure.client.questions import ResultOf, StartOrder
 from perdure.errors import ProcessError, StepFailed, Unserializable
+from perdure.model.problems import ProblemKind
 from perdure.model.processes import AT, HISTORY, ORDERS, START, Answer, At, Entry, Go, Order
 from perdure.model.records import Kind, Outcome, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Rest
 from perdure.runtime.context import body, parameters_of
 from perdure.runtime.process_calls import Instance, plain
+from perdure.runtime.process_children import awaited, carried, inherit, only_open, too_many
 from perdure.runtime.process_facts import Facts
 from perdure.runtime.waits import ContinueAsNew, Standing
 from perdure.schemes import times
@@ -35,6 +37,7 @@ from perdure.serde.failures import encode_failure
 from perdure.serde.values import ArgsShape, Shape
 
 ENTRY = Shape.of(Entry)
+ANYTHING = Shape.of(Any)
 RESUME = "resume"  # the record of a person's order to a workflow that is held
 MOVES_MAX = 10_000  # of one burst: more are automatic exits that go round
 _order = msgspec.json.Decoder(Order)
@@ -86,6 +89,8 @@ def attributes_of(before: bytes | None, at: At, status: str = "") -> bytes:
 def standing(at: At, attributes: bytes | None, rest: Rest | None = None) -> Standing:
     """How the row of a process tells where it stands. ``rest``: what else is to be told."""
     rest = Rest(topic=ORDERS) if rest is None else rest
+    if at.status == "Error" and at.go is None and rest.problem is None:
+        rest = msgspec.structs.replace(rest, problem=ProblemKind.STEP_FAILED)
     if at.go is not None:
         return Standing(Status.QUEUED, attributes, rest)
     detail = f"in state {at.state}" if at.status == "Idled" else f"in state {at.state}: {at.because}"
@@ -110,6 +115,7 @@ class Burst:
         self._facts = Facts(declaration, args, given, self.at, None, False)  # as a policy would find them
         self._applied: dict[str, Any] = {}  # what decisions have set during this run
         self._entry: Entry | None = None  # of the latest move, not appended yet
+        inherit(execution, self.at)
 
     @property
     def now(self) -> int:
@@ -119,6 +125,10 @@ class Burst:
 
     async def run(self) -> dict[str, Any]:
         """The whole burst; its value where it ends in a final state, else it continues as new."""
+        question = too_many(self.at)
+        if question is not None:
+            still = self.execution.ask(question)
+            self.at = only_open(self.execution, self.at, await still if inspect.isawaitable(still) else still)
         if self.at.go is not None:
             return await self._burst(self.at.go)
         answer = self.execution.recv(ORDERS, 0)
@@ -152,7 +162,7 @@ class Burst:
             self.at = msgspec.structs.replace(self.at, status="Error", because=because)
         if taken is not None:
             return await self._burst(self._along(taken, "timer", late=self.now - due))
-        return self._rest(self.at)  # nothing comes of this firing
+        return self._end(self.at)  # nothing comes of this firing; orders on their way have seen what is still so
 
     def _along(self, edge: Transition, trigger: Any, **more: Any) -> Go:
         place = self.scheme.exits(edge.source).index(edge)
@@ -249,7 +259,8 @@ class Burst:
         try:
             return await self._go_on(go)
         except Exception as error:
-            raise Faulted(error, self._facts) from error
+            at = carried(self.execution, self._facts.at)  # what the failed actions have begun is begun
+            raise Faulted(error, self._facts._replace(at=at)) from error
 
     async def _go_on(self, go: Go) -> dict[str, Any]:
         first = go
@@ -260,7 +271,7 @@ class Burst:
                     go = instead
                     continue
                 if self.scheme.state(self.at.state).final:
-                    return self._finalize()
+                    return await self._finalize()
                 if self.scheme.autos(self.at.state):
                     self._persist()
             else:
@@ -385,6 +396,7 @@ class Burst:
                 setattr(self._instance.object, name, shape.decode(shape.encode(decided[name], name), name))
 
     def _input(self, at: At) -> bytes:
+        at = carried(self.execution, at)
         return seal(self._args.encode((), {**self.values, AT: at}), "parameters", self.execution.host.registry.codec)
 
     def _moves(self, go: Go) -> None:
@@ -424,11 +436,16 @@ class Burst:
         self._append(msgspec.structs.replace(entry, status=at.status, token=self._token))
         self._rest(at)
 
-    def _finalize(self) -> dict[str, Any]:
+    async def _finalize(self) -> dict[str, Any]:
         assert self._entry is not None, "a move was made"
-        self._append(msgspec.structs.replace(self._entry, status="Finalized", token=self._token))
         at = msgspec.structs.replace(self.at, go=None, timers={}, bursts=self.at.bursts + 1)
         self._note(Kind.STATE, self._input(at))
+        for id in awaited(self.execution):
+            with contextlib.suppress(Exception):  # however it ends, or if it is gone
+                ended = self.execution.ask(ResultOf(id, ANYTHING))
+                if inspect.isawaitable(ended):
+                    await ended
+        self._append(msgspec.structs.replace(self._entry, status="Finalized", token=self._token))
         self.execution.last_attributes = attributes_of(self.execution.row.attributes, at, "Finalized")
         return self.values
 
@@ -438,8 +455,9 @@ class Burst:
     def _end(self, at: At) -> NoReturn:
         at = msgspec.structs.replace(at, entries=self.at.entries)
         row = self.execution.row
+        rest = Rest(topic=ORDERS, problem=row.problem if at.status == "Error" else None)
         order = StartOrder(name=row.name, input=self._input(at), fingerprint=row.fingerprint)
-        raise ContinueAsNew(order, standing(at, attributes_of(row.attributes, at)))
+        raise ContinueAsNew(order, standing(at, attributes_of(row.attributes, at), rest))
 
 
 def _taking(error: Exception, handlers: tuple[Handler, ...], used: list[int]) -> Handler | None:

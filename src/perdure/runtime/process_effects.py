@@ -50,7 +50,7 @@ def _deaths(row: WorkflowRow, facts: Facts, at: At) -> int:
 def _problem(at: At, cause: Cause) -> ProblemKind | None:
     if at.go is None and at.status != "Error":
         return None
-    return ProblemKind.EXECUTOR_DIED if cause is Cause.CRASH else ProblemKind.STEP_FAILED if at.go is None else None
+    return ProblemKind.EXECUTOR_DIED if cause is Cause.CRASH else None  # an error: as ``standing`` says
 
 
 def encoded(host: Host, facts: Facts, values: dict[str, Any], at: At) -> bytes:

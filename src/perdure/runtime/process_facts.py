@@ -55,6 +55,11 @@ class Facts(NamedTuple):
         return self.go is not None
 
     @property
+    def over(self) -> bool:
+        """Whether it stands in a final state: only its end is left to be written, or still waits for a child."""
+        return self.arrived and self.scheme.has(self.at.state) and self.scheme.state(self.at.state).final
+
+    @property
     def state(self) -> str:
         """The persisted state: the initial one, if it is that which was being entered."""
         return self.at.state or self.scheme.initial
@@ -164,13 +169,25 @@ def settle(facts: Facts, decision: Decision, why: Why) -> Settled:
 
 def _as_status(facts: Facts, values: dict[str, Any], at: At, decision: SetStatus, why: Why) -> Settled:
     status = decision.rests
-    because = why.because or ("its executor died" if why.cause is Cause.CRASH else str(why.cause))
+    because = why.because or _rule(facts, at, why)
     if status == "Idled":
         because = ""
     timers = {} if status == "Terminated" else _timers(facts, at, why)
     at = msgspec.structs.replace(at, status=status, because=because, timers=timers, go=None, bursts=at.bursts + 1)
-    entries = (_answered(facts, at, why, status),)
+    entries = (_answered(facts, at, why._replace(because=why.because or because), status),)
     return Settled(values, _counted(at, entries), entries)
+
+
+def _rule(facts: Facts, at: At, why: Why) -> str:
+    """Why it has that status, where nobody said: what happened, and by which exits."""
+    what = {Cause.CRASH: "its executor died", Cause.DRAINED: "its executor was shut down"}.get(
+        why.cause, str(why.cause)
+    )
+    where = "" if facts.entering is None else f" in actions of {facts.entering}"
+    if not why.by_default:
+        return what + where
+    exits = "a command or a timer leaves" if facts.scheme.answers(at.state) else "no command and no timer leaves"
+    return f"{what}{where}; {exits} {at.state}"
 
 
 def _answered(facts: Facts, at: At, why: Why, status: str) -> Entry:

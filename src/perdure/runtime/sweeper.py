@@ -66,7 +66,7 @@ class Sweeper:
             return
         upkeep = host.line.store.upkeep
         self._ask_at[chore] = clock.now() + ASK_US
-        if chore == RETENTION and host.registry.rules.shortest is None:
+        if chore == RETENTION and host.registry.rules.keeps_all:
             return
         turn = await upkeep.take(chore, host.me.id, TURN_US, now=clock.stamp())
         if not isinstance(turn, Turn):

@@ -19,6 +19,9 @@ from perdure.schemes.form import Scheme, State, Transition, identifier
 RESERVED = ("id", "start", "options", "handle")
 """Names that the class itself answers to."""
 
+OWN = "perdure_"
+"""What names of arguments begin with that are Perdure's own: where a process stands travels among its parameters."""
+
 _NAME = re.compile(r"[^\W\d][\w.-]*")
 
 
@@ -72,6 +75,13 @@ def _bad_names(draft: Draft, states: list[str]) -> list[str]:
     for what, name in dict.fromkeys(used):
         if name in RESERVED:
             problems.append(f"the {what} {name!r} has a name that the process itself answers to; call it {name}_")
+        elif what == "parameter" and name.startswith(OWN):
+            problems.append(f"the {what} {name!r} begins with {OWN}, as names of Perdure's own do; call it otherwise")
+        elif what == "parameter" and name in calling.OFFERED:
+            problems.append(
+                f"the parameter {name!r} has a name that conditions and actions have for something else "
+                f"({', '.join(calling.OFFERED)}); call it {name}_"
+            )
         elif not _NAME.fullmatch(name):
             problems.append(f"the {what} {name!r} is not a name; use letters, digits, '_', '-' and '.'")
     kinds: dict[str, set[str]] = {}

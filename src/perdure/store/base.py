@@ -40,6 +40,7 @@ from perdure.store.batches import Batches
 from perdure.store.lines import Declared, Deduplicated, LineClaim, LineRequest
 from perdure.store.problems import ProblemStore
 from perdure.store.rollcall import RollCall
+from perdure.store.schemed import SchemeStore
 from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
 
@@ -49,7 +50,7 @@ def without_cleanup(version: str) -> str:
     return f"cancelled without cleanup: no executor of its version {version} was there, and no other could take it"
 
 
-class Store(ProblemStore, Protocol):
+class Store(ProblemStore, SchemeStore, Protocol):
     """One app's view of one database."""
 
     app: str

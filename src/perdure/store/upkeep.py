@@ -28,6 +28,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     closed: int | None
     records: int  # of its history, as of its end
     needed: bool  # an open workflow may still ask for it
+    decided: bool = False  # of an earlier run: whether it ended by what a recovery decided
 
     @property
     def key(self) -> RunKey:

@@ -32,6 +32,7 @@ from perdure.model.processes import (
     steps_of,
 )
 from perdure.model.processes import Order as Ordered
+from perdure.model.states import Status
 from perdure.operations.look import Order as By
 from perdure.operations.look import who
 from perdure.query.conditions import where
@@ -76,9 +77,10 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 JSON = Shape.of(Any)
-FIRST_PATIENCE = (
-    5_000_000  # microseconds that an order waits for the actions of the initial state, which no order began
-)
+# Microseconds that an order waits, at least, for one that is Running though nobody has ordered anything of it: it has
+# been claimed and nothing is on record (by new code, by the executor after a death, for another's message), it is
+# queued to go on, or its initial state's actions are under way.
+SETTLE = 5_000_000
 
 
 class ProcessHandle(Handle[T]):
@@ -109,9 +111,9 @@ class ProcessHandle(Handle[T]):
         ``command``: ``Vacation.submit``, ``Vacation.approve(comment="ok")``, or its name with its parameters. At most
         once: whoever sends the same order twice at an instant has one done.
 
-        Raises ``Busy`` while the process is Running (see ``within``; right after its start it is waited for, for 5 s)
-        or if somebody was quicker, ``NotAvailable``, ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or
-        what its action raised.
+        Raises ``Busy`` while an action of the process is under way (see ``within``) or if somebody was quicker,
+        ``NotAvailable``, ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or what its action raised. One
+        that is Running without that (right after its start, just taken over by new code) is waited for, for 5 s.
 
         >>> # await p.execute("approve", actor="bob", comment="ok")
         """
@@ -162,10 +164,23 @@ class ProcessHandle(Handle[T]):
     def delete(self) -> None:
         """Forget it, its history and the processes and workflows that it began: ended, or at rest.
 
-        Not inside a workflow. Raises ``Busy`` while it is Running, ``WorkflowNotFound``.
+        What was begun with ``on_parent_close="abandon"`` is left alone. Not inside a workflow. Raises ``Busy`` while it
+        is Running, or if one is open that was begun with ``"wait"``; ``WorkflowNotFound``.
         """
         self._at_rest()
+        self._unless_awaited(self.id)
         self._forget(self.id)
+
+    def _unless_awaited(self, id: str) -> None:
+        for row in sface.rows(self._home, where(parent=id), None):
+            if row.on_parent_close == "wait" and row.status.open:
+                raise Busy(
+                    f"process {self.id!r} is not deleted: {row.id!r} is {row.status}, and the end of {id!r} has to "
+                    "wait for it (on_parent_close='wait'); delete it when that has ended, or end it: perdure workflow "
+                    f"terminate {row.id}"
+                )
+            if row.on_parent_close != "abandon":
+                self._unless_awaited(row.id)
 
     def _forget(self, id: str) -> None:
         """Ended first, so that the ends of those that it began tell it nothing; cut off, it may be done again."""
@@ -173,17 +188,15 @@ class ProcessHandle(Handle[T]):
             if row.status.open:
                 sface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
         for row in sface.rows(self._home, where(parent=id), None):
-            self._forget(row.id)
+            if row.on_parent_close != "abandon":
+                self._forget(row.id)
         sface.ask(self._home, DeleteOf(id=id))
 
     def _at_rest(self) -> Seen:
-        seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, rest=self._patience)))
-        if seen.process_status is ProcessStatus.RUNNING and not seen.at.state and self._patience < FIRST_PATIENCE:
-            seen = cast("Seen", sface.ask(self._home, ProcessOf(self.id, rest=FIRST_PATIENCE)))
+        question = ProcessOf(self.id, rest=self._patience, settle=SETTLE)
+        seen = cast("Seen", sface.ask(self._home, question))
         if seen.process_status is ProcessStatus.RUNNING:
-            go = seen.go
-            what = "" if go is None else f": {go.name or go.trigger} from {seen.at.state or 'its start'}"
-            raise Busy(f"process {self.id!r} is Running{what}; try again, or wait for it: handle.within(seconds)")
+            raise Busy(_running(self.id, seen, max(self._patience, SETTLE)))
         return seen
 
     def _order(self, order: Ordered) -> Entry:
@@ -267,9 +280,7 @@ class ProcessHandle(Handle[T]):
         """
         registered = self._code("commands")
         seen = self._seen()
-        if seen.process_status in (ProcessStatus.RUNNING, ProcessStatus.FINALIZED, ProcessStatus.INITIALIZED):
-            return []
-        if not seen.status.open:
+        if not seen.orderable:
             return []
         _, values = registered.args.decode(seen.input)
         known = {parameter.name for parameter in registered.declaration.scheme.parameters}
@@ -303,6 +314,21 @@ class ProcessHandle(Handle[T]):
 
     def __repr__(self) -> str:
         return f"<ProcessHandle {self.id!r}>"
+
+
+def _running(id: str, seen: Seen, waited: int) -> str:
+    """Why an order was not admitted, and what to do."""
+    if seen.acting or seen.status is Status.RUNNING:
+        go = seen.go
+        what = "" if go is None else f": {go.name or go.trigger} from {seen.at.state or 'its start'}"
+        if not seen.acting:
+            what = f", by an executor that has recorded nothing for {waited / 1e6:g} s (does its action call no step?)"
+        return f"process {id!r} is Running{what}; try again, or wait for it: handle.within(seconds)"
+    return (
+        f"process {id!r} is {seen.status} to go on from {seen.at.state or 'its start'}, and no executor has taken it "
+        f"up for {waited / 1e6:g} s; look whether one serves it (perdure executor list), start one (perdure run "
+        "MODULE:APP), or wait longer: handle.within(seconds)"
+    )
 
 
 def _over(id: str, seen: Seen) -> NotAvailable:

@@ -260,8 +260,10 @@ class Longer:
             match unit.change:
                 case Release(version=str() as version):
                     await tx.fetch(self.place.sql["workflow_moved"], self.place.app, unit.key.id, version)
-                case Delete():
-                    self.forgotten[unit.key.id] = unit.nonce
+                case Delete(others=others):
+                    if others:  # whoever works on them waits, and is then refused
+                        await tx.fetch(self.place.sql["lock"], self.place.app, sorted(others))
+                    self.forgotten |= dict.fromkeys((unit.key.id, *others), unit.nonce)
                 case _:
                     pass
 

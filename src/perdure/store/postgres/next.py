@@ -63,9 +63,18 @@ async def go_on(tx: Transaction, place: Place, continued: Sequence[tuple[RunKey,
         for key, c in continued
         if c.rest is not None and c.next.status in (Status.WAITING, Status.HELD)
     ]
+    told = [
+        (
+            app, key.id, c.next.run, str(c.rest.problem), "", c.next.version, "", c.rest.detail, None, 0, now, None,
+            c.next.nonce, False,
+        )
+        for key, c in continued
+        if c.rest is not None and c.rest.told
+    ]  # fmt: skip
     for query, bindings in (
         ("past_run_insert", ended), ("workflow_continue", begun), ("payload_insert", inputs),
         ("stream_continue", [(app, *key) for key, _ in continued]), ("workflow_stand", rests), ("wake_of_mail", mail),
+        ("problem_put", told),
     ):  # fmt: skip
         if bindings:
             await tx.fetch_many(sql[query], bindings)

@@ -166,6 +166,12 @@ class PostgresStore:
     ) -> int:
         return await commands.release_held(self._reading, self._place, reasons, version, since, now)
 
+    async def note_schemes(self, version: str, schemes: Mapping[str, str]) -> None:
+        await versions.note_schemes(self._reading, self._place, version, schemes)
+
+    async def schemes(self) -> dict[str, dict[str, str]]:
+        return await versions.schemes(self._reading, self._place)
+
     async def problems(self, ids: Collection[str]) -> builtins.list[ProblemRow]:
         return await problems.problems(self._reading, self._place, ids)
 

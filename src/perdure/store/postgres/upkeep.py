@@ -159,4 +159,4 @@ def _columns(keys: Sequence[RunKey]) -> tuple[list[str], list[int]]:
 
 
 def _candidate(r: Any) -> Candidate:
-    return Candidate(r[0], r[1], r[2], CODES[int(r[3])], r[4], r[5], r[6], r[7])
+    return Candidate(r[0], r[1], r[2], CODES[int(r[3])], r[4], r[5], r[6], *tuple(r)[7:])

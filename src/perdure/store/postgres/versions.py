@@ -72,6 +72,16 @@ async def routing(link: Link, place: Place) -> Routing | None:
     return None if found is None else deployed.routing(found)
 
 
+async def note_schemes(link: Link, place: Place, version: str, schemes: Mapping[str, str]) -> None:
+    text = _json.encode(dict(schemes)).decode()
+    await link.fetch(place.sql["version_note_schemes"], place.app, version, text, writing=True)
+
+
+async def schemes(link: Link, place: Place) -> dict[str, dict[str, str]]:
+    found = await link.fetch(place.sql["version_schemes"], place.app)
+    return {name: msgspec.json.decode(text, type=dict[str, str]) for name, text in found}
+
+
 async def versions(link: Link, place: Place) -> list[Version]:
     return [deployed.version(row) for row in await link.fetch(place.sql["version_list"], place.app)]
 

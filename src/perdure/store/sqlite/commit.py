@@ -355,14 +355,14 @@ class _Batch:
                     if change.anew:
                         anew.append((app, id))
                 case Delete():
-                    self.forgotten[id] = unit.nonce
+                    self.forgotten |= dict.fromkeys((id, *change.others), unit.nonce)
                 case Continue():
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
                     begin_next(self.conn, app, id, begun.run, begun, now, change.rest)
                     self.conn.execute(Q["stream_continue"], (app, id, run))
                     if change.rest is not None:
-                        stand(self.conn, app, id, change, change.rest)
+                        stand(self.conn, app, id, change, change.rest, now)
                     self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
                     watched.append((app, id, change.wake))
                 case Rewind():

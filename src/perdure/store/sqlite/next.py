@@ -34,11 +34,17 @@ def begin_next(conn: Connection, app: str, id: str, run: int, start: Start, now:
         conn.execute(Q["expiry_insert"], (app, at.expires, id))
 
 
-def stand(conn: Connection, app: str, id: str, change: Continue, rest: Rest) -> None:
+def stand(conn: Connection, app: str, id: str, change: Continue, rest: Rest, now: int) -> None:
     """Let the run that was just begun stand as ``rest`` says; woken at once if mail is there that nobody has taken."""
     conn.execute(Q["workflow_stand"], (
         app, id, rest.until, rest.detail, rest.attempts, None if rest.problem is None else rest.problem.value,
     ))  # fmt: skip
+    if rest.told:
+        following = change.next
+        conn.execute(Q["problem_put"], (
+            app, id, following.run, rest.problem, "", following.version, "", rest.detail, None, 0, now, None,
+            following.nonce, False,
+        ))  # fmt: skip
     if change.next.status in (Status.WAITING, Status.HELD):
         conn.execute(Q["wake_of_mail"], (app, id, change.wake, rest.topic))
 

@@ -175,6 +175,12 @@ class SQLiteStore:
             lambda conn: commands.release_held(conn, self.app, reasons, version, since, _clock(now))
         )
 
+    async def note_schemes(self, version: str, schemes: Mapping[str, str]) -> None:
+        await self._write(lambda conn: versions.note_schemes(conn, self.app, version, schemes))
+
+    async def schemes(self) -> dict[str, dict[str, str]]:
+        return await self._read(lambda conn: versions.schemes(conn, self.app))
+
     async def problems(self, ids: Collection[str]) -> builtins.list[ProblemRow]:
         return await self._read(lambda conn: problems.problems(conn, self.app, ids))
 

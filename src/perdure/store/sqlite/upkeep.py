@@ -200,7 +200,7 @@ class SQLiteUpkeep(Carry):
 
 
 def _candidate(r: Row) -> Candidate:
-    return Candidate(r[0], r[1], r[2], CODES[int(r[3])], r[4], r[5], r[6], bool(r[7]))
+    return Candidate(r[0], r[1], r[2], CODES[int(r[3])], r[4], r[5], r[6], *map(bool, r[7:]))
 
 
 def _bytes(conn: Connection, table: Table) -> str:

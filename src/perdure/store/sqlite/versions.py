@@ -73,6 +73,14 @@ def routing(conn: Connection, app: str) -> Routing | None:
     return deployed.routing(r)
 
 
+def note_schemes(conn: Connection, app: str, version: str, schemes: Mapping[str, str]) -> None:
+    conn.execute(Q["version_note_schemes"], (app, version, _json.encode(dict(schemes)).decode()))
+
+
+def schemes(conn: Connection, app: str) -> dict[str, dict[str, str]]:
+    return {name: json.loads(text) for name, text in conn.execute(Q["version_schemes"], (app,))}
+
+
 def versions(conn: Connection, app: str) -> list[Version]:
     return [deployed.version(row) for row in conn.execute(Q["version_list"], (app,))]
 

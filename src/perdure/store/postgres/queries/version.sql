@@ -143,3 +143,11 @@ insert into perdure.workflow as w (app, id, run, lineage, name, version, status,
 select $1, held.id, 1, '', '', '', 1, 0, 0, '', '' from held
 on conflict (app, id) do update set versioning = $4::smallint
 returning w.id
+
+-- Notes the schemes of a version's processes.
+-- name: version_note_schemes
+update perdure.version set schemes = $3 where app = $1 and name = $2 and schemes <> $3
+
+-- The schemes of all versions that have some, the latest launched first.
+-- name: version_schemes
+select name, schemes from perdure.version where app = $1 and schemes <> '{}' order by launched desc, name

@@ -17,10 +17,12 @@ from workflow w
 where w.app = ?1 and w.created >= ?2 and w.created <= ?4 and (w.created > ?2 or w.id > ?3)
 order by w.created, w.id limit ?5
 
--- Earlier runs in the order of (id, run), after (?2, ?3). The last column: whether the latest run is of its lineage.
+-- Earlier runs in the order of (id, run), after (?2, ?3). The last columns: whether the
+-- latest run is of its lineage, whether anything was decided about it.
 -- name: purge_past
 select p.id, p.run, p.name, p.status, p.created, p.closed, p.last_seq,
-    coalesce(p.lineage = (select w.lineage from workflow w where w.app = ?1 and w.id = p.id), 0)
+    coalesce(p.lineage = (select w.lineage from workflow w where w.app = ?1 and w.id = p.id), 0),
+    exists (select 1 from decision d where d.app = ?1 and d.id = p.id and d.run = p.run)
 from past_run p
 where p.app = ?1 and (p.id, p.run) > (?2, ?3)
 order by p.id, p.run limit ?4

@@ -99,3 +99,11 @@ where app = ?1 and id = ?2
 -- Notes what the code declares (?4) for a workflow held under ?3 that was started without it.
 -- name: versioning_declared
 update workflow set versioning = ?4 where app = ?1 and id = ?2 and claim = ?3 and versioning = 0 returning id
+
+-- Notes the schemes of a version's processes.
+-- name: version_note_schemes
+update version set schemes = ?3 where app = ?1 and name = ?2 and schemes <> ?3
+
+-- The schemes of all versions that have some, the latest launched first.
+-- name: version_schemes
+select name, schemes from version where app = ?1 and schemes <> '{}' order by launched desc, name
