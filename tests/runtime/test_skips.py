@@ -103,7 +103,14 @@ async def test_a_step_that_fails_and_is_tried_again_is_skipped_between(app: App,
             return len(await history(app, "a")) == 1
 
         await until(failed)
+        assert (await handle.info()).problem == "step_failed"
+        executor(app).draining = True  # nobody goes on with it yet
         await handle.skip("charge", 41)
+        assert (await handle.info()).problem is None, "it is over with the commit that skips it"
+        [over] = await handle.problems()
+        assert over.cleared is not None
+        executor(app).draining = False
+        executor(app).look()
         assert await handle.result(timeout=15) == 42
         outcome = (await history(app, "a"))[-1]
         assert (outcome.kind.name, outcome.attempt) == ("STEP", 2)
