@@ -138,39 +138,44 @@ class Orders:
 Made = Callable[[random.Random, str, str, str, str], Words]
 
 
+def _about(verb: str, about: str, key: str, /, *given: Any, **options: Any) -> Words:
+    """A verb of the workflow's handle."""
+
+    async def give(app: Any) -> Any:
+        return await getattr(app.client.handle(about), verb)(*given, reason=key, **options)
+
+    return Words(verb, about, key, give)
+
+
 def _reset(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:
     options = {
         "to": chance.choice(("first", "last", step, "#2")),
         "exclude": chance.choice(("none", "none", "messages", "all")),
         "children": chance.choice(("keep", "reset")), "move_to": chance.choice((None, None, to)), "key": key,
     }  # fmt: skip
-    return Words("reset", id, key, lambda app: app.client.handle(id).reset(reason=key, **options))
+    return _about("reset", id, key, **options)
 
 
 def _fork(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:
     at = chance.choice((None, step, 2))
-    return Words("fork", id, key, lambda app: app.client.handle(id).fork(at, id=f"{id} {key}", reason=key))
+    return _about("fork", id, key, at, id=f"{id} {key}")
 
 
 def _restart(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:
-    ends = chance.random() < 0.4
-    return Words(
-        "restart", id, key, lambda app: app.client.handle(id).restart(id=f"{id} {key}", terminate=ends, reason=key)
-    )
+    return _about("restart", id, key, id=f"{id} {key}", terminate=chance.random() < 0.4)
 
 
 def _skip(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:
-    return Words("skip", id, key, lambda app: app.client.handle(id).skip(step, 1, reason=key))
+    return _about("skip", id, key, step, 1)
 
 
 def _move(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:
     goal, once = chance.choice(((to, False), (to, True), ("auto-upgrade", False), ("unset", False)))
-    return Words("move", id, key, lambda app: app.client.handle(id).move(goal, one_time=once, reason=key))
+    return _about("move", id, key, goal, one_time=once)
 
 
 def _ending(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:
-    verb = chance.choice(("cancel", "terminate", "resume"))
-    return Words(verb, id, key, lambda app: getattr(app.client.handle(id), verb)(reason=key))
+    return _about(chance.choice(("cancel", "terminate", "resume")), id, key)
 
 
 def _batch(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:
@@ -179,7 +184,11 @@ def _batch(chance: random.Random, key: str, id: str, step: str, to: str) -> Word
          Terminate(), Resume(), Restart(), Fork(step=step))
     )  # fmt: skip
     query, rate = chance.choice(QUERIES), chance.choice((None, None, 5.0))
-    return Words("batch", key, key, lambda app: app.client.batch(verb, query, reason=key, key=key).apply(rate=rate))
+
+    async def give(app: Any) -> Any:
+        return await app.client.batch(verb, query, reason=key, key=key).apply(rate=rate)
+
+    return Words("batch", key, key, give)
 
 
 def _route(chance: random.Random, key: str, id: str, step: str, to: str) -> Words:

@@ -59,7 +59,7 @@ def never_after_its_record(of: Evidence, found: Findings) -> None:
 
 def _kept(of: Evidence, id: str, run: int, record: Change) -> bool:
     """Whether a run that was rewound or forked has it of another."""
-    return record.row["seq"] < of.kept.get((id, run), 0)
+    return bool(record.row["seq"] < of.kept.get((id, run), 0))
 
 
 def _late(of: Evidence, line: Row, record: Change) -> bool:
@@ -69,6 +69,8 @@ def _late(of: Evidence, line: Row, record: Change) -> bool:
         return False
     if claim.n > record.n and claim.run == record.row["run"]:
         return True
+    if (line["w"], record.row["run"], record.row["seq"]) in of.given:
+        return False  # by a person: who runs it learns of that at its next write, and may begin another attempt
     now = of.row_at(line["w"], record.n)
     return now is not None and now["claim"] == line["claim"] and line["at"] > record.at + CLOSE_US
 
