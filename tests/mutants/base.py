@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 import pytest
 
 from perdure.store.sqlite import (
+    batches,
     claim,
     commands,
     commit,
     decisions,
     executors,
+    orders,
+    problems,
     queues,
     reads,
     requests,
@@ -27,7 +30,8 @@ CALLS = {"aborted": 0.03, "lost": 0.1, "late": 0.1}
 DEATHS = {"kill": 1.0}
 SLEEPS = {"stop": 1.5, "slow": 0.05}
 ALL_SQL: tuple[ModuleType, ...] = (
-    claim, commands, commit, decisions, executors, next_run, queues, reads, requests, strays, streams, versions,
+    batches, claim, commands, commit, decisions, executors, next_run, orders, problems, queues,
+    reads, requests, strays, streams, versions,
 )  # fmt: skip
 
 

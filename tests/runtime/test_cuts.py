@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure import App, current, recv
+from perdure import App, Retry, current, recv
 from perdure.errors import StepOutcomeUnknown, WorkflowCancelled
 from perdure.model.cuts import rewind
 from perdure.model.ids import RunKey, TokenMaker
@@ -69,6 +69,41 @@ async def test_other_code_may_go_on_from_before_a_step_that_was_about_to_run(dat
     async with app:
         assert await order.handle("a").result(timeout=15) == ["reserve", "pay"]
     assert [line.split()[0] for line in ledger] == ["reserve", "charge", "pay"]
+
+
+async def test_a_failed_attempt_that_was_kept_is_of_the_call_that_made_it(database: str, ledger: Ledger) -> None:
+    """Other code at its place is held: it would go on with the attempts, and the errors, of another step."""
+
+    def built(step: str) -> tuple[App, Any]:
+        app = App("shop", database=database, version="v1")
+
+        @app.step(name=step, retry=Retry(attempts=3, delay=3600))
+        async def pay() -> str:
+            ledger.note(step)
+            raise ConnectionError("down")
+
+        @app.workflow(name="order")
+        async def order() -> str:
+            return await pay()
+
+        return app, order
+
+    async def kept() -> bool:
+        return [r.kind for r in await history(app, "a")] == [Kind.ATTEMPT]
+
+    app, order = built("charge")
+    async with app:
+        await order.options(id="a").start()
+        await until(kept)
+        executor(app).draining = True  # other code goes on
+        await cut(app, "a", 1)
+    app, order = built("pay")
+    async with app:
+        await until(lambda: held(app, "a"))
+        found = await row(app, "a")
+        assert found.reason == Reason.NONDETERMINISM
+        assert "at 1: history has attempt charge at 1; the code has waits for step pay at 1" in found.detail
+    assert ledger == ["charge"]
 
 
 async def test_a_step_that_is_run_again_has_the_same_idempotency_key(database: str, ledger: Ledger) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from perdure import App, Retry
-from perdure.errors import Unserializable, WorkflowNotFound, WorkflowRefused
+from perdure.errors import LostAnswer, Unserializable, WorkflowNotFound, WorkflowRefused
 from perdure.model.states import Reason
-from tests.runtime.support import Ledger, history, row, until
+from tests.runtime.support import Ledger, executor, history, row, until
 
 
 async def test_a_step_under_way_is_given_its_result(app: App, ledger: Ledger) -> None:
@@ -48,6 +48,43 @@ async def test_a_step_under_way_is_given_its_result(app: App, ledger: Ledger) ->
     assert ledger == ["charge"]
 
 
+async def test_who_claims_it_again_and_is_not_told_does_not_wait_for_the_step(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its run alone it would seem to be in good hands: under the claim from before, which can write nothing."""
+    inside, forever = asyncio.Event(), asyncio.Event()
+
+    @app.step(name="charge")
+    async def charge() -> str:
+        inside.set()
+        await forever.wait()
+        return "by the step"
+
+    @app.workflow
+    async def order() -> str:
+        return await charge()
+
+    async with app:
+        store = executor(app).line.store
+        claim = store.claim
+        lost = 0
+
+        async def unanswered(*given: Any, **kwargs: Any) -> Any:
+            nonlocal lost
+            claimed = await claim(*given, **kwargs)
+            if claimed and not lost:
+                lost += 1
+                raise LostAnswer("the connection broke")
+            return claimed
+
+        monkeypatch.setattr(store, "claim", unanswered)
+        handle = await order.options(id="a").start()
+        await inside.wait()
+        await handle.skip("charge", "ch_42")
+        assert await handle.result(timeout=15) == "ch_42"
+        assert lost == 1
+
+
 async def test_a_step_that_fails_and_is_tried_again_is_skipped_between(app: App, ledger: Ledger) -> None:
     @app.step(name="charge", retry=Retry(attempts=9, delay=timedelta(hours=1)))
     async def charge() -> int:
@@ -66,7 +103,14 @@ async def test_a_step_that_fails_and_is_tried_again_is_skipped_between(app: App,
             return len(await history(app, "a")) == 1
 
         await until(failed)
+        assert (await handle.info()).problem == "step_failed"
+        executor(app).draining = True  # nobody goes on with it yet
         await handle.skip("charge", 41)
+        assert (await handle.info()).problem is None, "it is over with the commit that skips it"
+        [over] = await handle.problems()
+        assert over.cleared is not None
+        executor(app).draining = False
+        executor(app).look()
         assert await handle.result(timeout=15) == 42
         outcome = (await history(app, "a"))[-1]
         assert (outcome.kind.name, outcome.attempt) == ("STEP", 2)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from perdure.testing.histcheck.evidence import Evidence
-from perdure.testing.simulation import simulate
+from perdure.testing.simulation import faults, simulate
+from perdure.testing.simulation.database import Cut
 from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix
 from perdure.testing.simulation.judgement import ALL
+from perdure.testing.simulation.leased import unleased
 from perdure.testing.simulation.modes import wrong
 from perdure.testing.simulation.sometimes import ANSWERS, take_hits
 
@@ -63,6 +65,36 @@ def test_lines_keys_and_schedules_under_deaths(kind: str) -> None:
 def test_a_failover_loses_what_is_done_again() -> None:
     found = hits(Mix.calm(failover=1.0), seeds=24)
     assert found >= {"a failover lost commits", "a run knew more than the database after a failover"}
+
+
+def test_an_operator_orders_everything_and_dies_meanwhile() -> None:
+    found = hits(Mix.calm(orders=True, rollout=True), seeds=24)
+    wanted = {f"an operator ordered: {verb}" for verb in ("reset", "fork", "restart", "move", "batch", "route")}
+    assert found >= wanted | {"an order was given twice", "an operator's process died of an order"}
+
+
+@pytest.mark.parametrize("how", list(Cut))
+def test_a_process_that_is_cut_off_goes_on_in_no_way_that_it_may_not(how: Cut, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "CUTS", (how,))
+    found = hits(Mix.calm(cut=1.5, slow=0.1), "chain", "group", seeds=6)
+    assert f"a process was cut off: {how.name.lower()}" in found
+
+
+def test_what_begins_without_a_lease_is_told() -> None:
+    who = ("incarnation", {**incarnation("a"), "lease_until": 5_000_000})
+    begun = {"phase": "begin", "owner": "a", "pid": 97, "w": "w", "name": "pay", "path": "1", "at": 5_500_000}
+
+    def judged(*faults: dict[str, Any], at: int = 5_500_000) -> str:
+        of = evidence(who)
+        of.ledger, of.faults = [{**begun, "at": at}], list(faults)
+        return unleased(of, 2.0)
+
+    assert judged() == "w began pay at 1 0.500 s after the lease had run out"
+    assert judged(at=5_000_500) == "", "as much as clocks differ"
+    stopped = {"fault": "stop", "whom": "97", "at": 1_000_000, "seconds": 4.5}
+    assert judged(stopped) == "", "it was stopped right between looking at its clock and beginning"
+    assert judged({**stopped, "whom": "98"}) != ""
+    assert judged({**stopped, "seconds": 4.0}) != ""
 
 
 def test_each_answer_is_a_point() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 import msgspec
 import pytest
 
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding, RunKey
 from perdure.model.records import Incarnation, Kind
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Continue, Hold, Park, Release
@@ -457,16 +457,28 @@ async def test_a_lost_claim_answer_is_found_by_poll_and_reclaimed(store: Store) 
     lost = want()
     await store.claim(lost, now=T)
     held = await running(store, "known")
-    poll = await store.poll(ME, [RunKey("known", 1)], "v1", now=T)
-    assert sorted(poll.lost) == [RunKey("a", 1), RunKey("b", 1)]
+    poll = await store.poll(ME, [Holding("known", 1, held)], "v1", now=T)
+    assert poll.lost == [Holding("a", 1, lost.token), Holding("b", 1, lost.token)]
     w = want()
-    got = await store.reclaim(poll.lost, w, now=T + 1)
+    got = await store.reclaim([one.key for one in poll.lost], w, now=T + 1)
     assert sorted(c.row.id for c in got) == ["a", "b"]
     assert all((c.row.claim, c.row.attempts, c.row.owner) == (w.token, 0, ME) for c in got)
     assert not (await one(store, unit("a", lost.token, records=[record(1)]))).applied
     assert (await one(store, unit("a", w.token, records=[record(1)]))).applied
     assert (await one(store, unit("known", held, records=[record(1)]))).applied
-    assert (await store.poll(ME, [RunKey(i, 1) for i in ("a", "b", "known")], "v1", now=T)).lost == []
+    now_held = [Holding("a", 1, w.token), Holding("b", 1, w.token), Holding("known", 1, held)]
+    assert (await store.poll(ME, now_held, "v1", now=T)).lost == []
+
+
+async def test_a_claim_that_followed_another_of_the_same_run_is_lost(store: Store) -> None:
+    """A move or a skip takes the token and leaves the run: who held it may have claimed it again, and not know."""
+    before = await running(store, "w")
+    assert (await one(store, unit("w", before, change=Park(T, "timer")))).applied
+    again = want()
+    assert [c.row.run for c in await store.claim(again, now=T)] == [1]
+    poll = await store.poll(ME, [Holding("w", 1, before)], "v1", now=T)
+    assert poll.lost == [Holding("w", 1, again.token)]
+    assert (await store.poll(ME, poll.lost, "v1", now=T)).lost == []
 
 
 async def test_reclaim_takes_only_the_askers_own_running_runs(store: Store) -> None:
@@ -501,9 +513,9 @@ async def test_poll_shows_wakes_of_what_the_owner_holds_only(store: Store) -> No
     mail = [send("mine"), send("theirs"), send("parked")]
     await one(store, outside(sends=mail))
     await store.cancel("mine", "", tok("n"), now=T)
-    wakes = (await store.poll(ME, [RunKey("mine", 1)], "v1", now=T)).wakes
+    wakes = (await store.poll(ME, [], "v1", now=T)).wakes
     assert sorted((w.dest, w.cancel is None) for w in wakes) == [("mine", False), ("mine", True)]
-    assert [w.dest for w in (await store.poll(OTHER, [RunKey("theirs", 1)], now=T)).wakes] == ["theirs"]
+    assert [w.dest for w in (await store.poll(OTHER, [], now=T)).wakes] == ["theirs"]
     assert (await store.poll(None, [], "v1", now=T)).wakes == []
 
 
@@ -517,7 +529,7 @@ async def test_poll_without_held_does_not_search_for_lost_claims(store: Store) -
 async def test_a_stale_run_number_is_lost(store: Store) -> None:
     claim = await running(store, "w")
     await one(store, unit("w", claim, change=Continue(start("w", claim, run=2), tok("wake"))))
-    assert (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).lost == [RunKey("w", 2)]
+    assert (await store.poll(ME, [Holding("w", 1, claim)], "v1", now=T)).lost == [Holding("w", 2, claim)]
 
 
 async def test_wakes_of_a_run_pass_to_the_next(store: Store) -> None:

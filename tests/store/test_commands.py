@@ -75,7 +75,7 @@ async def test_cancel_asks_the_holder_of_running_work(store: Store) -> None:
     got = await store.cancel("w", "enough", tok("n"), now=T)
     assert got is not None
     assert got.status is Status.RUNNING
-    [wake] = (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).wakes
+    [wake] = (await store.poll(ME, [], "v1", now=T)).wakes
     assert (wake.dest, wake.cancel) == ("w", "enough")
     assert (await one(store, unit("w", claim, records=[record(1)], change=close(Status.CANCELLED)))).applied
     assert (await dump(store))["wake"] == []
@@ -137,7 +137,7 @@ async def test_a_command_that_ends_work_wakes_its_parent(store: Store, command: 
     await queued(store, "w", now=T + 100, parent="parent", parent_run=1)
     await getattr(store, command)("w", "", tok("n"), now=T + 1)
     if parent is Status.RUNNING:
-        assert [w.dest for w in (await store.poll(ME, [RunKey("parent", 1)], "v1", now=T)).wakes] == ["parent"]
+        assert [w.dest for w in (await store.poll(ME, [], "v1", now=T)).wakes] == ["parent"]
     else:
         assert [c.row.id for c in await store.claim(want(), now=T + 1)] == ["parent"]
 

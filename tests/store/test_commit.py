@@ -273,11 +273,11 @@ async def test_a_message_reaches_its_destination_with_a_wake(store: Store) -> No
     assert verdict.undelivered == {}
     [got] = await store.inbox(["w"])
     assert (got.dest, got.mid, got.topic, got.data, got.sender, got.at) == ("w", mail.mid, "news", b"[1]", "s", T)
-    [wake] = (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).wakes
+    [wake] = (await store.poll(ME, [], "v1", now=T)).wakes
     assert (wake.dest, wake.nonce, wake.cancel) == ("w", mail.wake, None)
     assert (await one(store, unit("w", claim, records=[record(1)], taken=[(mail.mid, 1)], woken=[mail.wake]))).applied
     assert await store.inbox(["w"]) == []
-    assert (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).wakes == []
+    assert (await store.poll(ME, [], "v1", now=T)).wakes == []
 
 
 async def test_messages_to_unknown_and_closed_destinations_are_reported(store: Store) -> None:
@@ -416,7 +416,7 @@ async def test_a_close_wakes_its_parent_and_cancels_its_open_children(store: Sto
     await store.cancel("done", "", tok("n"), now=T)
     change = close(parent="parent", children=("child", "done", "held", "nobody"))
     await one(store, unit("w", claim, change=change))
-    poll = await store.poll(ME, [RunKey("parent", 1), RunKey("held", 1)], "v1", now=T)
+    poll = await store.poll(ME, [], "v1", now=T)
     assert sorted((w.dest, w.cancel is None) for w in poll.wakes) == [("held", False), ("parent", True)]
     [child] = await store.claim(want(), now=T)
     assert (child.row.id, child.row.cancel is None) == ("child", False)
@@ -507,7 +507,7 @@ async def test_continue_ends_one_run_and_begins_the_next_in_one_commit(store: St
 async def test_a_cancel_command_that_was_acted_on_stays_known(store: Store) -> None:
     claim = await running(store, "w")
     await store.cancel("w", "enough", tok("n"), now=T)
-    [wake] = (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).wakes
+    [wake] = (await store.poll(ME, [], "v1", now=T)).wakes
     assert wake.cancel == "enough"
     await one(store, unit("w", claim, records=[record(1, Kind.CANCEL)], woken=[wake.nonce]))
     assert (await row(store, "w")).cancel == "enough"

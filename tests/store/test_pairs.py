@@ -137,7 +137,7 @@ async def _has_record(store: Store) -> bool:
 
 
 async def _friend_woken(store: Store) -> bool:
-    poll = await store.poll(ME, [RunKey("friend", 1)], "v1", now=T)
+    poll = await store.poll(ME, [], "v1", now=T)
     return any(w.dest == "friend" for w in poll.wakes)
 
 

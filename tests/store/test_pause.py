@@ -57,7 +57,7 @@ async def test_what_runs_is_told_and_its_holder_hears_of_it(store: Store) -> Non
     claim = await running(store, "w")
     found = await pause(store, "w")
     assert (found.status, found.pause, found.claim) == (Status.RUNNING, "by ann", claim)
-    [wake] = (await store.poll(ME, [RunKey("w", 1)], "v1", now=T)).wakes
+    [wake] = (await store.poll(ME, [], "v1", now=T)).wakes
     assert wake == Wake("w", wake.nonce, None, "by ann")
     assert (await one(store, unit("w", claim, records=[record(1)], change=Hold(Reason.PAUSED, "by ann")))).applied
     held = await row(store, "w")

@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding
 from perdure.model.records import Incarnation
 from perdure.store.asks import ClaimRequest
 from perdure.store.sqlite import SQLiteStore, connection, file, health
@@ -572,6 +572,6 @@ async def test_a_million_is_not_needed_to_see_that_a_batch_is_cheap(store: SQLit
     await one(store, unit("w0", claim, records=[record(2)]))
     assert count <= 6, "begin, fence, last record, insert, commit"
     conn.trace_v2(0, None)
-    assert (await store.poll(ME, [RunKey(id, 1) for id in ids], "v1", now=T)).lost == []
+    assert (await store.poll(ME, [Holding(id, 1, claim) for id in ids], "v1", now=T)).lost == []
     assert (await one(store, unit("w0", claim, change=close()))).applied
     assert tok() != tok()

@@ -20,7 +20,8 @@ from tests.testing.histcheck_support import Shop
 
 # What an ordinary day has no case of: deaths, moves, decisions.
 SCHEDULES = {"I41", "I42", "I44", "I44b"}  # test_histcheck_schedules.py
-NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I59b", "I68", "I72", *SCHEDULES}
+ORDERS = {"I50", "I54", "I54b", "I55", "I56", "I61", "I62", "I64", "I12b", "I12c"}  # test_histcheck_orders.py
+NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I59b", "I68", "I72", *SCHEDULES, *ORDERS}
 ANOTHER = "f" * 32
 
 Lines = list[dict[str, Any]]
@@ -454,7 +455,7 @@ def test_spoiled_evidence_is_noticed(day: Lines, spoil: str) -> None:
 
 
 def test_each_invariant_has_been_broken_once() -> None:
-    assert set(INVARIANTS) == {name.partition(" ")[0] for name in SPOILS} | SCHEDULES
+    assert set(INVARIANTS) == {name.partition(" ")[0] for name in SPOILS} | SCHEDULES | ORDERS
 
 
 def test_the_command_judges_files(day: Lines, tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ class Run:
             record = history[position]
             if record.kind is Kind.ATTEMPT:
                 op = self.asked.get(record.path)
-                if op is None:
+                if op is None or (op.name, op.fingerprint) != (record.name, record.fingerprint):
                     break
                 op.attempt = record.attempt + 1
                 op.failed_at = record.at
@@ -365,11 +365,12 @@ class Run:
                 return None
             op = None
         else:
-            op = self.asked.pop(record.path, None)
-            if op is None:
+            op = self.asked.get(record.path)
+            if op is None or record.kind is Kind.ATTEMPT:  # of another call
                 self.mismatch = Mismatch(record.path, self._describe_at(self._position), self._describe_asked())
                 self.gone = True
                 return None
+            del self.asked[record.path]
             op.is_open = False
         self._position += 1
         self.now = max(self.now, record.at)

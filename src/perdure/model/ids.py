@@ -24,6 +24,19 @@ class RunKey(NamedTuple):
     run: int
 
 
+class Holding(NamedTuple):
+    """A run and the claim token under which it is held: who held it before under another one holds it no more."""
+
+    id: str
+    run: int
+    claim: bytes | None
+
+    @property
+    def key(self) -> RunKey:
+        """The run alone."""
+        return RunKey(self.id, self.run)
+
+
 class TokenMaker:
     """Makes 16-byte identities, unique without a system call each: 8 random bytes, then a counter.
 

@@ -15,7 +15,7 @@ import msgspec
 
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
-from perdure.model.ids import RunKey, child_id
+from perdure.model.ids import Holding, RunKey, child_id
 from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
 from perdure.model.states import Cause, Reason
 from perdure.model.writes import Decided, Hold, Unit, Verdict
@@ -39,6 +39,11 @@ class Host(decide.Host, Protocol):
     queues: Queues
 
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution: ...
+
+
+def holding(execution: Execution) -> Holding:
+    """Which run it is, under which claim."""
+    return Holding(*execution.run.key, execution.claim)
 
 
 async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:

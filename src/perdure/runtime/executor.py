@@ -25,7 +25,7 @@ from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import Registry, StepDef, WorkflowDef
 from perdure.errors import DatabaseTrouble, Unserializable
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
@@ -34,7 +34,7 @@ from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.births import Newcomer, born
-from perdure.runtime.claims import hold_broken, stop_at_another, take_on
+from perdure.runtime.claims import hold_broken, holding, stop_at_another, take_on
 from perdure.runtime.decide import warn_idle
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.eviction import evict_if_idle, evict_longest
@@ -345,7 +345,7 @@ class Executor:
             held = None
             if self.looks % LOST_EVERY == 1:
                 await self.queues.be_sure()
-                held = [e.run.key for e in self.executions.values()]
+                held = [holding(e) for e in self.executions.values()]
             poll = await self.line.store.poll(
                 self.me.id, held, self.version, fresh=self.following.fresh, after=self.window.after, now=stamp()
             )
@@ -401,10 +401,10 @@ class Executor:
     def request(self, limit: int) -> ClaimRequest:
         return request_of(self, limit)
 
-    async def _readopt(self, keys: Sequence[RunKey]) -> None:
-        """Runs under our name that are not here (be it that one before them is): a claim's answer was lost."""
-        away = (k for k in keys if (e := self.executions.get(k.id)) is None or e.run.key != k)
-        if missing := [key for key in away if key.id not in self.deciding]:
+    async def _readopt(self, held: Sequence[Holding]) -> None:
+        """What is ours and not here (be it that an earlier run is, or claim): the answer to a claim was lost."""
+        away = (one for one in held if (e := self.executions.get(one.id)) is None or holding(e) != one)
+        if missing := [one.key for one in away if one.id not in self.deciding]:
             await self.take_on(
                 await self.line.store.reclaim(missing, self.request(len(missing)), now=self.line.clock.stamp())
             )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding
 from perdure.model.records import Ended, Wake, WorkflowRow
 from perdure.store.lines import Line
 
@@ -34,7 +34,7 @@ class Poll(msgspec.Struct, frozen=True):
     now: int
     wakes: list[Wake]  # for workflows that `owner` holds (running)
     claimable: int | None  # when the next unclaimed workflow becomes due (microseconds), now if one is, None if none
-    lost: list[RunKey]  # rows owned by `owner`, running, that were not in `held`: a lost claim answer
+    lost: list[Holding]  # what `owner` holds by its row, and not by `held`: the answer to a claim was lost
     lines: list[Line] = msgspec.field(default_factory=lambda: [])  # of queues; this and the next only for an `owner`
     due: int | None = None  # when something is to be lined up, or will have been in line for too long
     told: list[tuple[str, str]] = msgspec.field(default_factory=lambda: [])  # in line and told to cancel: id, reason

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding, RunKey
 from perdure.model.orders import Answered, MoveOrder, SkipOrder
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
@@ -298,7 +298,7 @@ class Store(ProblemStore, SchemeStore, Protocol):
     async def poll(
         self,
         owner: bytes | None,
-        held: Collection[RunKey] | None,
+        held: Collection[Holding] | None,
         version: str = "",
         *,
         fresh: bool = True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding, RunKey
 from perdure.model.records import Claimed, Wake
 from perdure.store import asks
 from perdure.store.asks import ClaimRequest, Poll
@@ -66,7 +66,7 @@ async def poll(
     link: Link,
     place: Place,
     owner: bytes | None,
-    held: Collection[RunKey] | None,
+    held: Collection[Holding] | None,
     version: str,
     now: int | None,
     *,
@@ -75,13 +75,13 @@ async def poll(
 ) -> Poll:
     """One statement; ``held`` None spares it the search for what ``owner`` holds without knowing."""
     known = held or ()
-    ids, runs = [key.id for key in known], [key.run for key in known]
+    ids, runs, claims = [one.id for one in known], [one.run for one in known], [one.claim for one in known]
     row = await link.fetchrow(
         place.sql["poll"], place.app, now, owner, ids, runs, held is not None, version, "" if fresh else version,
-        after, asks.WAKES,
+        after, asks.WAKES, claims,
     )  # fmt: skip
     wakes = [Wake(*wake) for wake in zip(row[2] or (), row[3] or (), row[4] or (), row[14] or (), strict=True)]
-    lost = sorted(RunKey(*key) for key in zip(row[5] or (), row[6] or (), strict=True))
+    lost = sorted(Holding(*one) for one in zip(row[5] or (), row[6] or (), row[16] or (), strict=True))
     return Poll(
         now=row[0], wakes=wakes, claimable=row[1], lost=lost,
         lines=lines_of(zip(row[7] or (), row[8] or (), strict=True)), due=row[9],

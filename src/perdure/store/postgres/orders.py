@@ -78,6 +78,9 @@ async def skip(link: Link, place: Place, order: SkipOrder, now: int | None) -> A
             await _write(tx, place, [(row, record, row.version, order.nonce) for record in records])
             moves = [(row, standing(row), order.nonce, records[-1].seq)]
             await _ordered(tx, place, moves, at, SKIP_LETS_GO, always=True)
+            if row.problem is not None:
+                await tx.fetch(place.sql["problem_given"], place.app, *row.key, records[-1].path, at)
+                await tx.fetch(place.sql["problem_left"], place.app, *row.key)
     return answered
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from perdure.config import masked
 from perdure.errors import SchemaMismatch
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding, RunKey
 from perdure.model.orders import Answered, MoveOrder, SkipOrder
 from perdure.model.problems import ProblemRow
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
@@ -261,7 +261,7 @@ class PostgresStore:
     async def poll(
         self,
         owner: bytes | None,
-        held: Collection[RunKey] | None,
+        held: Collection[Holding] | None,
         version: str = "",
         *,
         fresh: bool = True,

@@ -141,7 +141,7 @@ def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimReque
     """Those of ``keys`` that the asker itself owns, under a new token."""
     if not still_counts(conn, want.owner, want.series):
         return []
-    owned = set(conn.execute(Q["workflow_owned"], (app, want.owner)))
+    owned = {RunKey(id, run) for id, run, _claim in conn.execute(Q["workflow_owned"], (app, want.owner))}
     return take(conn, app, sorted(key.id for key in set(keys) if key in owned), want, now)
 
 

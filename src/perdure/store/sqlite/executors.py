@@ -58,7 +58,7 @@ def drain(conn: Connection, app: str, id: bytes) -> None:
 
 def hand_over(conn: Connection, app: str, ids: Collection[bytes], heir: str | None) -> list[str]:
     over = [row[0] for id in sorted(set(ids)) for row in conn.execute(Q["incarnation_release"], (id, app, heir))]
-    return sorted(id for owner in over for id, _run in conn.execute(Q["workflow_owned"], (app, owner)))
+    return sorted(id for owner in over for id, _run, _claim in conn.execute(Q["workflow_owned"], (app, owner)))
 
 
 def leave(conn: Connection, app: str, id: bytes) -> None:

@@ -25,7 +25,7 @@ from perdure.model.records import MOVE, Kind, Record, WorkflowRow
 from perdure.model.resets import ResetOrder, Resetting, rule_resets
 from perdure.model.states import VERSIONING, Reason, Status
 from perdure.store.sql import queries
-from perdure.store.sqlite import decisions, rows
+from perdure.store.sqlite import decisions, problems, rows
 from perdure.store.sqlite import next as onward
 from perdure.store.sqlite.commands import get
 from perdure.store.sqlite.driver import Connection
@@ -63,6 +63,8 @@ def skip(conn: Connection, app: str, order: SkipOrder, now: int) -> Answered:
         for record in records:
             _record(conn, app, row, record, row.version, order.nonce)
         _ordered(conn, app, row, standing(row), order.nonce, now, records[-1].seq, SKIP_LETS_GO)
+        if row.problem is not None:
+            problems.given(conn, app, row.key, records[-1].path, now)
     return answered
 
 

@@ -31,6 +31,12 @@ def write(conn: Connection, app: str, units: Sequence[Unit], now: int) -> None:
         conn.execute(Q["problem_mark"], (app, id, run, None if trouble.now is None else str(trouble.now)))
 
 
+def given(conn: Connection, app: str, key: RunKey, path: str, now: int) -> None:
+    """A person gave the step at ``path`` its outcome: that is no problem any more."""
+    conn.execute(Q["problem_given"], (app, *key, path, now))
+    conn.execute(Q["problem_left"], (app, *key))
+
+
 def died(conn: Connection, app: str, id: str, owner: bytes, now: int) -> None:
     """Whoever ran it has died; the row says so already."""
     conn.execute(Q["problem_died"], (app, id, owner, now))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding, RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, Wake, WorkflowRow
 from perdure.store import asks
 from perdure.store.asks import Fates, Poll
@@ -59,7 +59,7 @@ def poll(
     conn: Connection,
     app: str,
     owner: bytes | None,
-    held: Collection[RunKey] | None,
+    held: Collection[Holding] | None,
     version: str,
     now: int,
     *,
@@ -70,12 +70,12 @@ def poll(
     seen, last = conn.execute(Q["wake_window"], (app, *window)).get
     beyond = last if seen == asks.WAKES else ""
     wakes: list[Wake] = []
-    lost: list[RunKey] = []
+    lost: list[Holding] = []
     if owner is not None:
         wakes = [Wake(*r) for r in conn.execute(Q["wake_held"], (app, owner, *window))]
         if held is not None:
             known = set(held)
-            lost = [RunKey(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
+            lost = [Holding(*r) for r in conn.execute(Q["workflow_owned"], (app, owner)) if r not in known]
             lost.sort()
     claimable: int | None = None
     for woken, *due in conn.execute(Q["workflow_claimable"], (app, version, "" if fresh else version, *window)):

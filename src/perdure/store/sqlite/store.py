@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
-from perdure.model.ids import RunKey
+from perdure.model.ids import Holding, RunKey
 from perdure.model.orders import Answered, MoveOrder, SkipOrder
 from perdure.model.problems import ProblemRow
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
@@ -272,7 +272,7 @@ class SQLiteStore:
     async def poll(
         self,
         owner: bytes | None,
-        held: Collection[RunKey] | None,
+        held: Collection[Holding] | None,
         version: str = "",
         *,
         fresh: bool = True,

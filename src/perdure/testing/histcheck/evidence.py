@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from perdure.model.records import Kind, Outcome
+from perdure.model.cuts import Cut, read_cut
+from perdure.model.records import SKIP, Kind, Outcome
 from perdure.model.states import CODES, Status
 
 Row = dict[str, Any]
@@ -36,6 +38,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     "dedup": ("queue", "key"),
     "schedule": ("name",),
     "firing": ("schedule", "at", "until"),
+    "problem": ("id", "run", "kind", "path", "version"),
+    "batch": ("key",),
+    "batch_target": ("batch", "id"),
+    "routing": ("app",),
+    "deployment_change": ("revision",),
 }
 
 
@@ -69,6 +76,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     n: int  # of the change that gave it
     at: int
     attempts: int
+
+
+class Cutting(NamedTuple):
+    """The mark after the records with which a run begins: see ``perdure.model.cuts``."""
+
+    change: Change
+    cut: Cut
+
+    @property
+    def row(self) -> Row:
+        return self.change.row
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[Row]:
@@ -163,6 +181,33 @@ class Evidence:
                         attempts=row["attempts"],
                     )
                 )  # fmt: skip
+        return found
+
+    @cached_property
+    def cuts(self) -> list[Cutting]:
+        """The own mark of each run that began with records of another: an earlier one is kept with what it follows."""
+        found: list[Cutting] = []
+        for changes in self.records.values():
+            marks = [c for c in changes if kind_of(c.row) is Kind.CUT]
+            if marks:
+                last = max(marks, key=lambda c: c.row["seq"])
+                found.append(Cutting(last, read_cut(last.row["data"].encode())))
+        return sorted(found, key=lambda one: one.change.n)
+
+    @cached_property
+    def kept(self) -> dict[RunOf, int]:
+        """For each run that began with records of another, the place after the last of them."""
+        return {(one.row["id"], one.row["run"]): one.row["seq"] for one in self.cuts}
+
+    @cached_property
+    def given(self) -> set[tuple[str, int, int]]:
+        """(workflow, run, seq) of the outcomes that a person gave to steps: they follow the order, under its nonce."""
+        found: set[tuple[str, int, int]] = set()
+        for (id, run), changes in self.records.items():
+            for order, change in pairwise(changes):
+                is_skip = kind_of(order.row) is Kind.DECISION and order.row["name"] == SKIP
+                if is_skip and order.row["nonce"] == change.row["nonce"]:
+                    found.add((id, run, change.row["seq"]))
         return found
 
     @cached_property
@@ -331,7 +376,7 @@ SHOWN = frozenset(
 def _in_words(row: Row, name: str, value: Any) -> str:
     if name == "status":
         return str(status_of(row))
-    if name == "kind":
+    if name == "kind" and isinstance(value, int):  # of a record; others tell theirs in words
         return kind_of(row).name.lower()
     text = str(value)
     return f"{text[:8]}…{text[-6:]}" if len(text) == 32 and " " not in text else text[:60]

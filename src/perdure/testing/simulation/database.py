@@ -17,6 +17,7 @@ import apsw
 
 from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded
 from perdure.model.writes import Receipt, Unit
+from perdure.store.sqlite.batches import SQLiteBatches
 from perdure.store.sqlite.driver import Connection, steady
 from perdure.store.sqlite.migrate import migrate
 from perdure.store.sqlite.store import SQLiteStore
@@ -41,6 +42,16 @@ class Fate(Enum):
     DIES_ANSWERED = auto()  # … right after the answer
 
 
+class Cut(Enum):
+    """How a process is cut off from the database."""
+
+    REFUSED = auto()  # each call fails at once
+    MUTE = auto()  # nothing arrives, and nobody says so until the cut is over
+    DEAF = auto()  # all arrives and happens; no answer comes back
+    BEATS = auto()  # renewals of the lease get through, nothing else does
+    BEATLESS = auto()  # all gets through, but renewals of the lease
+
+
 class Way(Protocol):
     """What a call needs of the world."""
 
@@ -63,8 +74,12 @@ class Way(Protocol):
         """Seconds that a late call is late."""
         ...
 
-    def reachable(self, process: Any) -> bool:
-        """Whether the process can reach the database."""
+    def cut(self, process: Any, op: str) -> Cut | None:
+        """What keeps this call of the process from the database, or its answer from the process."""
+        ...
+
+    def cut_for(self, process: Any) -> float:
+        """Seconds until it is over."""
         ...
 
     def note(self, process: Any, *words: object) -> None:
@@ -136,6 +151,20 @@ class Database:
         rows = self.conn.execute("select id, reason, detail from workflow where status = 4 order by id")
         return [(id, reason, detail) for id, reason, detail in rows.fetchall()]
 
+    def ids(self) -> list[tuple[str, str]]:
+        """(id, version) of all that there is."""
+        rows = self.conn.execute("select id, version from workflow order by id")
+        return [(id, version) for id, version in rows.fetchall()]
+
+    def running_batches(self) -> list[str]:
+        """Keys of the batches that are not at their end."""
+        return [key for (key,) in self.conn.execute("select key from batch where state = 0 order by key")]
+
+    def routed(self) -> tuple[str, str]:
+        """The current and the ramping version; "" for none."""
+        found = self.conn.execute("select current, coalesce(ramping, '') from routing").fetchone()
+        return ("", "") if found is None else (found[0], found[1])
+
     def unfinished(self) -> list[Open]:
         """Those that are open and not held."""
         return [Open(*row) for row in self.conn.execute(UNFINISHED)]
@@ -191,6 +220,11 @@ class SimulatedStore(SQLiteStore):
         return receipt
 
     @property
+    def batches(self) -> SQLiteBatches:
+        self.op, self.args = "batches", ()
+        return super().batches
+
+    @property
     def upkeep(self) -> SQLiteUpkeep:
         self.op, self.args = "upkeep", ()
         return super().upkeep
@@ -241,8 +275,8 @@ class _Call:
         way, process, op, fate = self._way, self._process, self._op, self._fate
         if self._gone():
             self._back(None, DatabaseTrouble(f"the database failed over ({op})"))
-        elif not way.reachable(process):
-            self._back(None, DatabaseTrouble(f"the database cannot be reached ({op})"))
+        elif (cut := way.cut(process, op)) is not None:
+            self._cut_off(cut)
         elif fate is Fate.ABORTED:
             sometimes(f"{op} was aborted")
             self._back(None, Overloaded(f"the database is busy ({op})"))
@@ -270,6 +304,20 @@ class _Call:
         self._back(value, error)
         if fate is Fate.DIES_ANSWERED:
             way.loop.later(way.latency() * 2, self._die, op)
+
+    def _cut_off(self, cut: Cut) -> None:
+        way, op = self._way, self._op
+        sometimes(f"a process was cut off: {cut.name.lower()}")
+        if cut is Cut.DEAF:
+            self._perform()
+        if cut in (Cut.DEAF, Cut.MUTE):
+            way.loop.later(way.cut_for(self._process), self._lost, op)
+        else:
+            self._back(None, DatabaseTrouble(f"the database cannot be reached ({op})"))
+
+    def _lost(self, op: str) -> None:
+        """Who sent it learns in the end that the connection is gone."""
+        self._back(None, (LostAnswer if self._writes else DatabaseTrouble)(f"the connection broke ({op})"))
 
     def _die(self, op: str) -> None:
         if not self._process.dead:

@@ -9,10 +9,12 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from perdure.testing.simulation.database import Fate
+from perdure.testing.simulation.database import Cut, Fate
 from perdure.testing.simulation.sometimes import sometimes
 
 HOUR_US = 3_600_000_000
+ORDERED = 0.12  # of the worlds
+CUTS = (Cut.REFUSED, Cut.REFUSED, Cut.MUTE, Cut.DEAF, Cut.BEATS, Cut.BEATLESS)
 
 
 class Mix(NamedTuple):
@@ -39,6 +41,7 @@ class Mix(NamedTuple):
     hand_over: float = 0.0  # chance that a person gives away an executor's work, at each look
     failover: bool = False  # the newest commits are lost, once
     recovery: str = "fleet"
+    orders: bool = False  # an operator resets, forks, moves …, and orders batches, from a process that dies
 
     @staticmethod
     def draw(chance: random.Random) -> Mix:
@@ -62,6 +65,10 @@ class Mix(NamedTuple):
             hand_over=chance.random() * 0.5 if chance.random() < 0.2 else 0.0, recovery=recovery,
             failover=chance.random() < 0.15,
         )  # fmt: skip
+
+    def ordered(self, chance: random.Random) -> Mix:
+        """The same, and in one of eight worlds somebody who gives orders: by a chance of its own, too."""
+        return self._replace(orders=chance.random() < ORDERED)
 
     @staticmethod
     def calm(recovery: str = "fleet", **faults: float) -> Mix:
@@ -155,6 +162,7 @@ class Nemesis:
             sometimes("a process was cut off from the database")
             self._world.faults.note("cut", process.identity, effective=process.busy, seconds=seconds)
             process.cut_until = max(process.cut_until, self._world.loop.us + int(seconds * 1e6))
+            process.cut = self._world.cuts.choice(CUTS)
 
     def _drain(self) -> None:
         if (process := self._one()) is not None and not process.paused:

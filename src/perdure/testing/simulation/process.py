@@ -11,7 +11,7 @@ from perdure.clock import Clock, SystemClock
 from perdure.config import Settings
 from perdure.runtime.engine import Engine
 from perdure.store.base import Store
-from perdure.testing.simulation.database import SimulatedStore
+from perdure.testing.simulation.database import Cut, SimulatedStore
 from perdure.testing.simulation.loop import PROCESS
 from perdure.testing.simulation.sometimes import sometimes
 
@@ -29,10 +29,10 @@ class SimulatedEngine(Engine):
 
 
 class Process:
-    """See the head of this file. ``works``: an executor; else a client, which no fault kills."""
+    """See the head of this file. ``works``: an executor, else a client. ``mortal``: it may be killed."""
 
     def __init__(
-        self, world: Any, app: Any, name: str, host: str, pid: int, settings: Settings, *, works: bool
+        self, world: Any, app: Any, name: str, host: str, pid: int, settings: Settings, *, works: bool, mortal: bool
     ) -> None:
         self.world = world
         self.app = app.app  # the edition of the code that it runs
@@ -42,13 +42,14 @@ class Process:
         self.host = host
         self.pid = pid
         self.works = works
+        self.mortal = mortal
         self.skew, self.rate = world.mix.skew(world.chance)
         self.dead = False
         self.paused = False
         self.draining = False
         self.opened = False
         self.stash: list[asyncio.Handle] = []
-        self.cut_until = 0
+        self.cut_until, self.cut = 0, Cut.REFUSED
         self.on_hint: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.context = contextvars.copy_context()
@@ -91,7 +92,7 @@ class Process:
 
     def crash(self) -> None:
         """SIGKILL: nothing of it acts any more; what it has sent is on its way."""
-        if self.dead or not self.works:
+        if self.dead or not self.mortal:
             return
         sometimes("a process was killed")
         sometimes("a process was killed with work in flight", self.busy)

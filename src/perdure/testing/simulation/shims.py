@@ -28,6 +28,7 @@ import perdure.runtime.loop
 import perdure.runtime.reaper
 import perdure.runtime.recovery
 import perdure.runtime.upgrades
+import perdure.store.sqlite.batches
 import perdure.store.sqlite.store
 from perdure.definitions import Registry
 from perdure.model.records import Incarnation
@@ -204,6 +205,7 @@ def installed(world: World) -> Generator[None, None, None]:
         (perdure.model.ids, "time", here),
         (perdure.model.ids, "os", _Os(world.chance)),
         (perdure.store.sqlite.store, "time", _Time(world, right=True)),
+        (perdure.store.sqlite.batches, "time", _Time(world, right=True)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     try:

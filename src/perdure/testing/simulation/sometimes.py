@@ -36,6 +36,7 @@ MOVES = (
 ANSWERS = (
     "default", "resume", "rerun", "skip", "hold", "compensate", "run_from", "terminate", "nonsense", "hang", "raise",
 )  # fmt: skip
+ORDERS = ("reset", "fork", "restart", "skip", "move", "resume", "cancel", "terminate", "batch", "route")
 POINTS = (
     *(f"the answer of {op} was lost" for op in WRITES),
     *(f"{op} came through after its caller was told that it was lost" for op in ("commit", "claim", "adopt")),
@@ -85,6 +86,11 @@ POINTS = (
     "the database failed over",
     "a failover lost commits",
     "a run knew more than the database after a failover",
+    *(f"a process was cut off: {how}" for how in ("refused", "mute", "deaf", "beats", "beatless")),
+    *(f"an operator ordered: {verb}" for verb in ORDERS),
+    "an order was given twice",
+    "an operator's process died of an order",
+    "a batch was gone on with by another process",
     "a rollout was undone",
     "work was adopted by another version",
     "work was upgraded",

@@ -21,11 +21,13 @@ from perdure.testing.histcheck.evidence import Evidence
 from perdure.testing.histcheck.judge import Verdict, check
 from perdure.testing.histcheck.streams import ClientHistory, FaultLog, Ledger
 from perdure.testing.simulation import modes, seen
-from perdure.testing.simulation.database import Database, Fate
+from perdure.testing.simulation.database import Cut, Database, Fate
 from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix, Nemesis
+from perdure.testing.simulation.leased import unleased
 from perdure.testing.simulation.loop import NOBODY, PROCESS, Stuck, VirtualLoop
 from perdure.testing.simulation.operator import Operator
+from perdure.testing.simulation.orders import Orders
 from perdure.testing.simulation.process import Process
 from perdure.testing.simulation.rollout import NEW, OLD, Rollout, version
 from perdure.testing.simulation.scripts import more, scripts
@@ -103,10 +105,11 @@ class World:
         self.kinds = kinds
         drawn = Mix.draw(self.chance)
         wide = random.Random(f"wide {seed}")
-        self.mix = mix or drawn.widened(wide)
+        self.mix = mix or drawn.widened(wide).ordered(random.Random(f"orders {seed}"))
         self.rollout = Rollout(self, wide)
         self._wide = wide
         self.failover: Failover | None = None
+        self.orders: Orders | None = None
         self.apps = apps
         self.database = database
         self.loop = VirtualLoop()
@@ -124,6 +127,7 @@ class World:
         self.lines: list[str] = []
         self._trace = hashlib.blake2b(digest_size=8)
         self._keep = trace
+        self.cuts = random.Random(f"cut {seed}")  # how each is: of its own, so that worlds without them stay
         self._calls: set[asyncio.Task[Any]] = set()
 
     # -- time and chance, for everybody
@@ -149,13 +153,21 @@ class World:
     def lateness(self) -> float:
         return self.chance.choice((0.001, 0.02, 0.3, 1.0))
 
-    def reachable(self, process: Process) -> bool:
-        return self.loop.us >= max(self.down_until, process.cut_until)
+    def cut(self, process: Process, op: str) -> Cut | None:
+        if self.loop.us < self.down_until:
+            return Cut.REFUSED
+        if self.loop.us >= process.cut_until:
+            return None
+        spared = {Cut.BEATS: op == "heartbeat", Cut.BEATLESS: op != "heartbeat"}.get(process.cut, False)
+        return None if spared else process.cut
+
+    def cut_for(self, process: Process) -> float:
+        return max(0.0, (process.cut_until - self.loop.us) / 1e6)
 
     def fate(self, process: Process, *, writes: bool) -> Fate:
         if self.healed:
             return Fate.WELL
-        return self.mix.fate(self.chance, writes=writes, mortal=process.works)
+        return self.mix.fate(self.chance, writes=writes, mortal=process.mortal)
 
     def lives(self, host: str, pid: int) -> bool:
         """Whether a host's process table has it."""
@@ -196,7 +208,7 @@ class World:
         if process.paused and not process.dead:
             self.loop.resume(process)
 
-    def begin(self, name: str, *, works: bool = True) -> Process:
+    def begin(self, name: str, *, works: bool = True, mortal: bool = True) -> Process:
         self.pids += 1
         host = "host" if self.mix.one_host else f"{name}-{self.pids}" if self.mix.moving else name
         edition = self.rollout.edition(name)
@@ -206,14 +218,16 @@ class World:
             executor_id="x" if self.mix.namesakes else name,
             lease=self.lease, grace=self.chance.choice((0.1, 0.5, 2.0)),
         )  # fmt: skip
-        process = Process(self, self.apps[edition - 1], name, host, self.pids, settings, works=works)
+        process = Process(self, self.apps[edition - 1], name, host, self.pids, settings, works=works, mortal=mortal)
         self.processes.append(process)
         process.begin()
         return process
 
     def begin_again(self, dead: Process) -> None:
         """A supervisor starts it anew, some time later."""
-        if not self.over:
+        if not dead.works and self.orders is not None:
+            self.orders.begin_again()
+        elif not self.over:
             delay = 0.1 if self.healed else self.chance.choice((0.05, 0.3, 1.0, 4.0))
             self.loop.later(delay, self._begin_again, dead)
 
@@ -266,7 +280,7 @@ class World:
             names = names[:2]  # one of them waits until the other is gone
         for name in names:
             self.begin(name)
-        client = self.begin("client", works=False)
+        client = self.begin("client", works=False, mortal=False)
         await asyncio.sleep(0.05)
         nemesis = Nemesis(self, self.mix)
         self.loop.call_soon(nemesis.begin, context=NOBODY)
@@ -277,6 +291,11 @@ class World:
         if self.mix.judged or self.mix.hand_over or self.mix.recovery == "manual":
             client.run(Operator(self, self._wide, names).work(client))
         tasks = self._clients(client)
+        if self.mix.orders:
+            self.operator_history = WorldHistory(self, "operator")
+            self.histories.append(self.operator_history)
+            self.orders = Orders(self, random.Random(f"given {self.seed}"))
+            self.orders.begin()
         await self._under_faults(tasks, FAULTY_SECONDS * (2 if self.mode == "safety" else 1))
         if self.mode == "safety":
             return ""
@@ -349,6 +368,8 @@ class World:
             failed_over = self.failover is not None and self.failover.lost
             if self.database.open_workflows() or self._to_let_go():
                 continue
+            if self.orders is not None and not self.orders.is_settled():
+                continue
             if failed_over or all(task.done() for task in tasks):
                 return ""
         left = [task for task in tasks if not task.done()]
@@ -369,6 +390,8 @@ class World:
         verdict = check(evidence)
         seen.look(evidence)
         stuck = stuck or modes.wrong(evidence, self.mix.recovery)
+        if not (self.failover is not None and self.failover.lost):  # else a renewal may be lost
+            stuck = stuck or unleased(evidence, self.lease)
         if not stuck and self.loop.trouble:
             stuck = "; ".join(f"{one.get('message')}: {one['exception']!r}" for one in self.loop.trouble[:3])
         return Result(

@@ -143,7 +143,7 @@ picked as materialized (
 select @claimed
 from c order by c.id
 
--- One look, at the `$10` wakes for ids after `$9`: wakes for what `$3` holds, when something becomes claimable, what it owns beyond the held `$4`, `$5` (asked
+-- One look, at the `$10` wakes for ids after `$9`: wakes for what `$3` holds, when something becomes claimable, what it owns beyond the held `$4`, `$5`, `$11` (asked
 -- for by `$6`), and when a schedule fires; `$7` and `$8` are the versions that the asker takes, as above. And of queues,
 -- for who works (`$3`): whose lines are not empty, found by hopping from queue to queue, each with its first and last
 -- lane; when something is to be lined up, or has stood in line for too long; who in line is told to cancel; and what
@@ -164,11 +164,13 @@ mine as (
         array_agg(pause) as pauses
     from k where status = 2 and owner = $3),
 stray as (
-    select array_agg(w.id) as ids, array_agg(w.run) as runs
+    select array_agg(w.id) as ids, array_agg(w.run) as runs, array_agg(w.claim) as claims
     from (
-        select id, run from perdure.workflow
+        select id, run, claim from perdure.workflow
         where $6::boolean and app = $1 and owner = $3 and status = 2 order by version, lane, until offset 0) w
-    where not exists (select from unnest($4::text[], $5::int[]) h (id, run) where h.id = w.id and h.run = w.run)),
+    where not exists (
+        select from unnest($4::text[], $5::int[], $11::bytea[]) h (id, run, claim)
+        where h.id = w.id and h.run = w.run and h.claim is not distinct from w.claim)),
 hop (lane) as (
     select (select min(x.lane) from unnest(array[$8::text, $7::text]) v (version) cross join lateral (
         select lane from perdure.workflow
@@ -226,5 +228,5 @@ select t.now,
     then t.now
     else (select greatest(next, t.now) from perdure.schedule
         where app = $1 and paused is null and gone is null and next is not null order by next limit 1) end,
-    mine.pauses, (select case when count(*) = $10 then max(dest) end from x)
+    mine.pauses, (select case when count(*) = $10 then max(dest) end from x), stray.claims
 from t, mine, stray, lines, told

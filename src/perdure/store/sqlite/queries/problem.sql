@@ -19,6 +19,18 @@ update problem set cleared = ?6, next = null
 where app = ?1 and id = ?2 and run = ?3 and cleared is null and nonce <> ?5
     and not (kind = 'step_failed' and path in (select value from json_each(?4)))
 
+-- The step at ?4 was given its outcome by a person, at ?5.
+-- name: problem_given
+update problem set cleared = ?5, next = null
+where app = ?1 and id = ?2 and run = ?3 and kind = 'step_failed' and path = ?4 and cleared is null
+
+-- Then the row tells of the latest of what is left.
+-- name: problem_left
+update workflow set problem = (
+    select p.kind from problem p where p.app = ?1 and p.id = ?2 and p.run = ?3 and p.cleared is null
+    order by p.last desc, p.kind limit 1)
+where app = ?1 and id = ?2 and run = ?3
+
 -- What the row of the run tells from now on.
 -- name: problem_mark
 update workflow set problem = ?4 where app = ?1 and id = ?2 and run = ?3

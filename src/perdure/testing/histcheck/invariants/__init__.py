@@ -3,6 +3,8 @@
 from perdure.testing.histcheck.invariants import (
     family,
     messages,
+    orders,
+    problems,
     queues,
     recovery,
     retention,
@@ -12,4 +14,16 @@ from perdure.testing.histcheck.invariants import (
     workflows,
 )
 
-__all__ = ["family", "messages", "queues", "recovery", "retention", "schedules", "steps", "streams", "workflows"]
+__all__ = [
+    "family",
+    "messages",
+    "orders",
+    "problems",
+    "queues",
+    "recovery",
+    "retention",
+    "schedules",
+    "steps",
+    "streams",
+    "workflows",
+]

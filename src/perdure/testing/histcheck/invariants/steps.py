@@ -51,16 +51,15 @@ def never_after_its_record(of: Evidence, found: Findings) -> None:
     noted = _noted_names(of, outcomes)
     for (id, run, path), record in outcomes.items():
         missing = (id, run) in known and (id, run, path) not in of.begun and record.row["name"] in noted
-        if (id, run, "skip") in of.decided or _kept(of, id, run, record):
+        if (id, run, "skip") in of.decided or _kept(of, id, run, record) or (id, run, record.row["seq"]) in of.given:
             continue
         if missing and outcome_of(record.row).name == "VALUE":
             found.violated(f"path {path} of {id} has an outcome and never ran", record)
 
 
 def _kept(of: Evidence, id: str, run: int, record: Change) -> bool:
-    """Whether a rewound run has it of the run before."""
-    earlier = of.records.get((id, run - 1), ())
-    return any((c.row["path"], c.row["nonce"]) == (record.row["path"], record.row["nonce"]) for c in earlier)
+    """Whether a run that was rewound or forked has it of another."""
+    return bool(record.row["seq"] < of.kept.get((id, run), 0))
 
 
 def _late(of: Evidence, line: Row, record: Change) -> bool:
@@ -70,6 +69,8 @@ def _late(of: Evidence, line: Row, record: Change) -> bool:
         return False
     if claim.n > record.n and claim.run == record.row["run"]:
         return True
+    if (line["w"], record.row["run"], record.row["seq"]) in of.given:
+        return False  # by a person: who runs it learns of that at its next write, and may begin another attempt
     now = of.row_at(line["w"], record.n)
     return now is not None and now["claim"] == line["claim"] and line["at"] > record.at + CLOSE_US
 
@@ -126,15 +127,20 @@ def idempotency_keys(of: Evidence, found: Findings) -> None:
 
 @invariant("I46")
 def nothing_begins_after_the_end(of: Evidence, found: Findings) -> None:
-    """No step begins under a claim once the workflow was closed under it."""
+    """No step begins under a claim once the workflow was closed under it.
+
+    Closed from outside, by a command that takes the token: what was about to run, or to be tried again, may begin once
+    more, for who runs it learns of the end at its next write.
+    """
     for id, changes in of.workflows.items():
         for change in changes:
             old, new = change.old, change.new
             if old is None or new is None or new["closed"] is None or old["closed"] is not None:
                 continue
             found.look()
+            taken = old["claim"] != new["claim"]
             for (w, run, path), begun in of.begun_of.get(id, ()):
-                for line in begun:
-                    late = line["claim"] == old["claim"] and line["at"] > change.at + CLOSE_US
-                    if (w, run) == (id, new["run"]) and late:
+                late = [line for line in begun if line["claim"] == old["claim"] and line["at"] > change.at + CLOSE_US]
+                for line in late[taken:]:
+                    if (w, run) == (id, new["run"]):
                         found.violated(f"path {path} of {id} began after the end", change, line)

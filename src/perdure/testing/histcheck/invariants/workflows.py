@@ -66,8 +66,9 @@ def only_the_holder_writes(of: Evidence, found: Findings) -> None:
             writer, holder = change.row["nonce"][:16], row["claim"][:16]
             if row["run"] == run + 1 and change.tx and _same_commit(of, id, change):
                 continue  # the last records of a run that continued as new
-            if kind_of(change.row) is Kind.DECISION and (moved := _after(of, id, change)) is not None:
-                holder = (moved["claim"] or "")[:16]  # a person's move, who takes the token with it
+            ordered = kind_of(change.row) is Kind.DECISION or (id, run, change.row["seq"]) in of.given
+            if ordered and (moved := _after(of, id, change)) is not None:
+                holder = (moved["claim"] or "")[:16]  # a person's move or skip, who takes the token with it
             if writer != holder or row["run"] != run:
                 claim = of.claim_of.get((id, row["claim"]))
                 given = [c for c in of.workflows[id] if claim is not None and c.n == claim.n]
