@@ -16,9 +16,8 @@ from tests.effort import by_effort
 from tests.process.test_lives import stands
 from tests.runtime.support import crash, executor, until
 
-LEFT = "ignore:.*Event.wait:pytest.PytestUnraisableExceptionWarning"  # by the connection of the app that was killed
 pytestmark = [
-    pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(360), pytest.mark.filterwarnings(LEFT)
+    pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(360)
 ]  # fmt: skip
 MANY = by_effort(400, 800, 10_000)
 AT_ONCE = 500

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -372,6 +372,20 @@ class Transaction:
         """The same statement for many rows, in one round trip."""
         statement = await self._link.prepare(sql)
         if statement is None:
-            await self._conn.executemany(sql, rows, timeout=ANSWER_SECONDS)
+            await in_task(self._conn.executemany(sql, rows, timeout=ANSWER_SECONDS))
         else:
-            await statement.executemany(rows, timeout=ANSWER_SECONDS)
+            await in_task(statement.executemany(rows, timeout=ANSWER_SECONDS))
+
+
+async def in_task(call: Coroutine[Any, Any, None]) -> None:
+    """Await what needs a task, as the driver does to send more than its buffers hold. A commit is driven in none."""
+    if asyncio.current_task() is not None:
+        await call
+        return
+    task = asyncio.ensure_future(call)
+    try:
+        await task
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])  # before anything else is asked of this connection
+        raise
