@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from perdure.model.cuts import Cut, mark
-from perdure.model.ids import MessageIds, RunKey
+from perdure.model.ids import Holding, MessageIds, RunKey
 from perdure.model.orders import Goal, MoveOrder, SkipOrder
 from perdure.model.records import Incarnation, Kind, Outcome, Record, WorkflowRow
 from perdure.model.resets import Exclude, ResetOrder, read_point
@@ -324,7 +324,7 @@ class Stream:
         fresh, want = self.request(owner)
         asking = self.asking = [want]
         lease = self.rng.randrange(1, 5) * SECOND
-        held = [r.key for r in self.rows if r.owner == owner and self.chance(0.7)]
+        held = [self.holding(r) for r in self.rows if r.owner == owner and self.chance(0.7)]
         keys = [r.key for r in self.rows if self.chance(0.3)]
         who = Incarnation(id=owner, executor="e", started=0)
         latest = next((r for r in self.rows if r.id == id), None)
@@ -424,9 +424,14 @@ class Stream:
             series=self.fate.choice([None, None, 0, 1, 2]), after=self.fate.choice(["", "", self.id()]),
         )  # fmt: skip
 
+    def holding(self, r: WorkflowRow) -> Holding:
+        """As its holder knows it; or as one who held it before."""
+        return Holding(*r.key, r.claim if self.chance(0.8) else tok("claim"))
+
     def reads(self) -> list[tuple[str, Act]]:
         now, keys = self.now, [r.key for r in self.rows]
         past = [RunKey(key.id, run) for key in keys for run in range(1, key.run + 1)]
+        held = [self.holding(r) for r in self.rows[::2]]
         statuses = frozenset(s for s in Status if self.chance(0.5))
         some, parent = frozenset(self.rng.sample(IDS, 5)), self.parent()
         asks = [StreamAsk(id, name, p, chain, 2) for id in IDS for name in "st" for p in (0, 2) for chain in range(3)]
@@ -451,7 +456,7 @@ class Stream:
             ("strays not tried", lambda s: s.strays(["v1"], "v3", 1000)),
             ("strays told to cancel", lambda s: s.strays_told_to_cancel(["v1", "v3"])),
             ("trials", lambda s: s.trials(IDS)),
-            ("poll", lambda s: s.poll(ME, keys[::2], "v1", now=now)),
+            ("poll", lambda s: s.poll(ME, held, "v1", now=now)),
             *[("run", lambda s, key=key: s.run(key)) for key in past[:5]],
         ]
 
