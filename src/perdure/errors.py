@@ -168,7 +168,7 @@ class Busy(ProcessError):
 
 
 class NotAvailable(ProcessError):
-    """The process has no such command in the state it stands in, or its condition does not hold."""
+    """The process has no such command in the state it stands in, its condition does not hold, or it is held or over."""
 
 
 class NotAllowed(ProcessError):

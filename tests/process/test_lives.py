@@ -11,7 +11,7 @@ import pytest
 import perdure.sync
 from perdure import App
 from perdure.api.process import Process
-from perdure.errors import ConfigError
+from perdure.errors import ConfigError, NotAvailable
 from perdure.recovery import Decision, Default, Incident, RunFrom
 from perdure.schemes.grammar import State
 from perdure.sync.process import Process as SyncProcess
@@ -183,6 +183,8 @@ async def test_other_code_goes_on_if_it_has_the_state_else_it_is_held(database: 
         stuck.cancel()
         info = await new.handle("review").info()
         assert (info.reason, "state 'review'" in info.detail, "draft" in info.detail) == ("no_code", True, True)
+        with pytest.raises(NotAvailable, match=r"held \(no_code: .*perdure workflow resume review"):
+            await new.handle("review").execute("submit")
     app, old = build(database, review=True, version="v3")
     async with app:
         await stands(old.handle("review"), "Idled", "review")

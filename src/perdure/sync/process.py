@@ -32,7 +32,7 @@ from perdure.model.processes import (
     steps_of,
 )
 from perdure.model.processes import Order as Ordered
-from perdure.model.states import Status
+from perdure.model.states import Reason, Status
 from perdure.operations.look import Order as By
 from perdure.operations.look import who
 from perdure.query.conditions import where
@@ -203,6 +203,8 @@ class ProcessHandle(Handle[T]):
         seen = self._at_rest()
         if not seen.status.open:
             raise _over(self.id, seen)
+        if seen.status is Status.HELD and seen.reason is not Reason.NO_EXIT:
+            raise _held(self.id, seen)
         begun = bool(seen.at.state)
         execution = sface.body("an order")
         token = (_uuid.uuid4() if execution is None else execution.chance.uuid4()).hex
@@ -328,6 +330,15 @@ def _running(id: str, seen: Seen, waited: int) -> str:
         f"process {id!r} is {seen.status} to go on from {seen.at.state or 'its start'}, and no executor has taken it "
         f"up for {waited / 1e6:g} s; look whether one serves it (perdure executor list), start one (perdure run "
         "MODULE:APP), or wait longer: handle.within(seconds)"
+    )
+
+
+def _held(id: str, seen: Seen) -> NotAvailable:
+    said = f": {seen.detail}" if seen.detail else ""
+    what = "unpause" if seen.reason is Reason.PAUSED else "resume"
+    return NotAvailable(
+        f"process {id!r} is held ({seen.reason}{said}), and takes no orders until it is released: perdure workflow "
+        f"{what} {id}"
     )
 
 
