@@ -12,7 +12,7 @@ import pytest
 
 from perdure import App, recv
 from perdure.api.process import Process, ProcessHandle
-from perdure.errors import Busy
+from perdure.errors import Busy, Interrupted, NotAvailable
 from perdure.model.records import Claimed
 from perdure.model.writes import Park, Release, Unit
 from perdure.schemes.grammar import State
@@ -128,3 +128,34 @@ async def test_a_firing_that_comes_to_nothing_leaves_orders_on_their_way(app: Ap
         stale._at_rest = as_then
         await stale.execute("go")
         assert await p.status() == "Finalized"
+
+
+async def test_an_order_to_one_that_is_held_meanwhile_says_so_and_is_obeyed_after_it(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(App("hr", database=database))
+    async with world.app:
+        await stands(await world.S.options(id="a").start(), "Idled", "Draft")
+    monkeypatch.setattr("perdure.api.process.SETTLE", 100_000)
+    world = World(App("hr", database=database))
+    async with world.app.connect():  # nobody serves it
+        p = world.S.handle("a")
+        order = asyncio.ensure_future(p.execute("submit"))
+
+        async def sent() -> bool:
+            return bool(await store_of(world.app).inbox(["a"]))
+
+        await until(sent)
+        await p.pause()
+        with pytest.raises(
+            Interrupted, match=r"'submit' was sent, but process 'a' is held .*perdure workflow unpause a"
+        ):
+            await order
+        with pytest.raises(NotAvailable, match=r"takes no orders: it is held .*perdure workflow unpause a"):
+            await p.execute("submit")
+        await p.unpause()
+    world = World(App("hr", database=database))
+    async with world.app:
+        p = world.S.handle("a")
+        await stands(p, "Idled", "Review")
+        assert [step.target for step in await p.history()][-2:] == ["Check", "Review"]

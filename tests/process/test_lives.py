@@ -11,7 +11,7 @@ import pytest
 import perdure.sync
 from perdure import App
 from perdure.api.process import Process
-from perdure.errors import ConfigError, NotAvailable
+from perdure.errors import ConfigError, Interrupted, NotAvailable
 from perdure.recovery import Decision, Default, Incident, RunFrom
 from perdure.schemes.grammar import State
 from perdure.sync.process import Process as SyncProcess
@@ -153,7 +153,9 @@ def build(database: str, *, review: bool, version: str) -> tuple[App, Any]:
     return app, New
 
 
-async def test_other_code_goes_on_if_it_has_the_state_else_it_is_held(database: str) -> None:
+async def test_other_code_goes_on_if_it_has_the_state_else_it_is_held(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app, old = build(database, review=True, version="v1")
     async with app:
         for id in ("draft", "review"):
@@ -174,16 +176,20 @@ async def test_other_code_goes_on_if_it_has_the_state_else_it_is_held(database: 
             return (await row(app, "review")).version == "v2"
 
         await until(moved)
+        monkeypatch.setattr("perdure.api.process.SETTLE", 1_000_000)
         stuck = asyncio.ensure_future(new.handle("review").execute("submit"))
 
         async def held() -> bool:
             return str((await row(app, "review")).status) == "held"
 
         await until(held)
-        stuck.cancel()
+        with pytest.raises((Interrupted, NotAvailable), match=r"is held \(no_code: "):  # before the order, or by it
+            await stuck
         info = await new.handle("review").info()
         assert (info.reason, "state 'review'" in info.detail, "draft" in info.detail) == ("no_code", True, True)
-        with pytest.raises(NotAvailable, match=r"held \(no_code: .*perdure workflow resume review"):
+        with pytest.raises(
+            NotAvailable, match=r"takes no orders: it is held \(no_code: .*perdure workflow resume review"
+        ):
             await new.handle("review").execute("submit")
     app, old = build(database, review=True, version="v3")
     async with app:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid as _uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, dataclass_transform
 
 import msgspec
@@ -202,18 +202,25 @@ class ProcessHandle(Handle[T]):
         seen = await self._at_rest()
         if not seen.status.open:
             raise _over(self.id, seen)
-        if seen.status is Status.HELD and seen.reason is not Reason.NO_EXIT:
-            raise _held(self.id, seen)
+        if (held := _held(self.id, seen)) is not None:
+            raise NotAvailable(f"process {self.id!r} takes no orders: it {held}")
         begun = bool(seen.at.state)
         execution = aface.body("an order")
         token = (_uuid.uuid4() if execution is None else execution.chance.uuid4()).hex
         order = msgspec.structs.replace(order, token=token, seen=seen.at.bursts if begun else None)
         data = seal(msgspec.json.encode(order), "order", self._home.registry.codec)
         await aface.ask(self._home, SendTo(self.id, ORDERS, data))
-        entries: AsyncIterator[Entry] = aface.StreamReader(self._home, self.id, HISTORY, ENTRY, seen.at.entries)
-        async for entry in entries:
-            if entry.token == token:
-                return self._answered(entry, order)
+        entries = aface.StreamReader(self._home, self.id, HISTORY, ENTRY, seen.at.entries)
+        patience = SETTLE if execution is None else None  # in a body each look would be a record
+        while (some := await entries.some(patience)) is not None:
+            for entry in some:
+                if entry.token == token:
+                    return self._answered(entry, order)
+            if not some and (held := _held(self.id, await self._seen())) is not None:
+                raise Interrupted(
+                    f"{order.name or order.kind!r} was sent, but process {self.id!r} {held}. Then it is carried out, "
+                    "unless the process has been moved before"
+                )
         ended = await self._seen()
         if ended.process_status is ProcessStatus.FINALIZED:
             raise _over(self.id, ended)
@@ -332,12 +339,16 @@ def _running(id: str, seen: Seen, waited: int) -> str:
     )
 
 
-def _held(id: str, seen: Seen) -> NotAvailable:
-    said = f": {seen.detail}" if seen.detail else ""
+def _held(id: str, seen: Seen) -> str | None:
+    """Why nobody takes up an order now, and what to do; None: somebody does.
+
+    A process that is Terminated is held, too, but so that orders reach it.
+    """
+    if seen.status is not Status.HELD or seen.reason is Reason.NO_EXIT:
+        return None
     what = "unpause" if seen.reason is Reason.PAUSED else "resume"
-    return NotAvailable(
-        f"process {id!r} is held ({seen.reason}{said}), and takes no orders until it is released: perdure workflow "
-        f"{what} {id}"
+    return (
+        f"is held ({seen.reason}{f': {seen.detail}' if seen.detail else ''}); release it: perdure workflow {what} {id}"
     )
 
 

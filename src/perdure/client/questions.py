@@ -106,9 +106,13 @@ class EventOf(msgspec.Struct, frozen=True):
 
 
 class StreamOf(msgspec.Struct, frozen=True):
-    """Read a stream on: the answer is a page of it and the record it is from, if it is recorded; it may wait."""
+    """Read a stream on: the answer is a page of it and the record it is from, if it is recorded; it may wait.
+
+    ``patience``: the answer is a page without values when so many microseconds have passed. Only outside workflows.
+    """
 
     ask: StreamAsk
+    patience: int | None = None
 
 
 class ProblemsOf(msgspec.Struct, frozen=True):

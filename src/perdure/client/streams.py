@@ -43,6 +43,10 @@ class Reading:
         """What to ask for."""
         return StreamOf(self._ask)
 
+    def within(self, patience: int | None) -> StreamOf:
+        """The same, for so many microseconds."""
+        return StreamOf(self._ask, patience)
+
     def feed(self, page: StreamPage, record: Any) -> None:
         """The answer."""
         self._values.extend(page.values)
@@ -59,9 +63,14 @@ class Reading:
         offset, self._place = self._place, self._place + 1
         return offset, self._decode(self._values.popleft(), self._record)
 
+    def rest(self) -> list[Any]:
+        """All values that are here."""
+        return [self.pop()[1] for _ in range(len(self._values))]
 
-async def read_page(line: Line, ask: StreamAsk, patiently: Any) -> StreamPage:
+
+async def read_page(line: Line, question: StreamOf, patiently: Any) -> StreamPage:
     """What there is for a reader, as soon as there is something. Raises ``WorkflowNotFound``."""
+    ask = question.ask
     page: StreamPage | None
     [page] = await patiently(line, line.store.streams, [ask])
     if page is None or worth_telling(ask, page):
@@ -74,6 +83,10 @@ async def read_page(line: Line, ask: StreamAsk, patiently: Any) -> StreamPage:
 
     watch = line.watcher.stream(ask, told)
     try:
+        if question.patience is not None:
+            await asyncio.wait([future], timeout=question.patience / 1e6)
+            if not future.done():
+                return StreamPage(ask.chain, ask.place, (), ended=False)
         return _known(await future, ask, line)
     finally:
         watch.cancel()

@@ -73,7 +73,7 @@ async def answer(line: Line, question: Question) -> Any:
         case EventOf():
             return await event(line, question)
         case StreamOf():
-            return await streams.read_page(line, question.ask, patiently), None
+            return await streams.read_page(line, question, patiently), None
         case ResumeOf() | RestartOf() | ForkOf() | PauseOf() | UnpauseOf() | Command():
             return await moves.answer(line, question, patiently)
 

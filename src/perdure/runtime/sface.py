@@ -298,6 +298,14 @@ class StreamReader:
             reading.feed(*ask(self._home, reading.question))
         return reading.pop()
 
+    def some(self, patience: int | None) -> list[Any] | None:
+        """The values of the next page: none, if none has come in so many microseconds; None at the end."""
+        reading = self._reading
+        if reading.ended:
+            return None
+        reading.feed(*ask(self._home, reading.within(patience)))
+        return reading.rest()
+
 
 def drive(work: Coroutine[Any, Any, T]) -> T:
     """What functions of either colour answer: they block here."""
