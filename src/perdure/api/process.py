@@ -111,8 +111,9 @@ class ProcessHandle(Handle[T]):
         once: whoever sends the same order twice at an instant has one done.
 
         Raises ``Busy`` while an action of the process is under way (see ``within``) or if somebody was quicker,
-        ``NotAvailable``, ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or what its action raised. One
-        that is Running without that (right after its start, just taken over by new code) is waited for, for 5 s.
+        ``NotAvailable``, ``NotAllowed``, ``Interrupted`` if the executor died meanwhile, or the process was held before
+        it took the order (which it does when it is released); or what its action raised. One that is Running without
+        an action (right after its start, just taken over by new code) is waited for, for 5 s.
 
         >>> # await p.execute("approve", actor="bob", comment="ok")
         """
