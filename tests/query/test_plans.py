@@ -28,20 +28,24 @@ BY_INDEX = {
     "id IN (w17, w18, nobody)": "(workflow_pkey|PRIMARY KEY)",
     "id STARTS_WITH 'w1999'": "(workflow_pkey|PRIMARY KEY)",
     "executor = alpha": "workflow_open",
+    "parent = w40": "workflow_parent",
+    "ParentWorkflowId IN ('w40', 'w60') AND status = open": "workflow_parent",
 }
 FILL = """
 insert into perdure.workflow (app, id, run, lineage, name, version, status, reason, created, updated, closed,
-    fingerprint, nonce, problem)
+    fingerprint, nonce, problem, parent)
 select 'app', 'w' || i, 1, '', 'flow-' || i % 5, case when i % 20 = 0 then 'v2' else 'v1' end, s,
     case when s = 4 then 'no_code' end, i, i, case when s >= 5 then i end, '', '',
-    case when i % 50 = 0 then (array['no_code', 'step_failed'])[i / 50 % 2 + 1] end
+    case when i % 50 = 0 then (array['no_code', 'step_failed'])[i / 50 % 2 + 1] end,
+    case when i % 10 = 3 then 'w' || i / 100 * 20 end
 from (select i, (array[5, 5, 5, 5, 5, 5, 5, 6, 3, 4])[i * 37 % 100 / 10 + 1] as s from generate_series(1, {n}) i) x"""
 LITE = """
 insert into workflow (app, id, run, lineage, name, version, status, reason, created, updated, closed, fingerprint,
-    nonce, problem)
+    nonce, problem, parent)
 select 'app', 'w' || i, 1, x'', 'flow-' || i % 5, case when i % 20 = 0 then 'v2' else 'v1' end, s,
     case when s = 4 then 'no_code' end, i, i, case when s >= 5 then i end, x'', x'',
-    case when i % 50 = 0 then iif(i / 50 % 2, 'no_code', 'step_failed') end
+    case when i % 50 = 0 then iif(i / 50 % 2, 'no_code', 'step_failed') end,
+    case when i % 10 = 3 then 'w' || i / 100 * 20 end
 from (with recursive n (i) as (select 1 union all select i + 1 from n where i < {n})
     select i, json_extract('[5, 5, 5, 5, 5, 5, 5, 6, 3, 4]', '$[' || (i * 37 % 100 / 10) || ']') as s from n)"""
 N = 20_000

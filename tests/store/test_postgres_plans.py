@@ -120,6 +120,8 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
         return None
     if index == "workflow_kind":
         return "takes the index of queries, which grows with all that ever was"
+    if index == "workflow_parent":
+        return "takes the index of children"
     if index == "workflow_problem" and name not in {"held_due", "held_elsewhere"}:
         return "takes the index of what is in trouble"
     condition = node.get("Index Cond", "")
@@ -190,11 +192,11 @@ async def test_every_statement_goes_by_key(store: PostgresStore, size: int) -> N
     assert not wrong, "\n".join(wrong)
 
 
-async def test_the_hot_row_has_four_indexes_and_one_of_what_is_in_trouble(store: PostgresStore) -> None:
+async def test_the_hot_row_has_four_indexes_one_of_children_and_one_of_what_is_in_trouble(store: PostgresStore) -> None:
     sql = "select indexname from pg_indexes where schemaname = 'perdure' and tablename = 'workflow' order by 1"
     found = await store._reading.raw(lambda conn: conn.fetch(sql))
     assert [row[0] for row in found] == [
-        "workflow_created", "workflow_kind", "workflow_open", "workflow_pkey", "workflow_problem",
+        "workflow_created", "workflow_kind", "workflow_open", "workflow_parent", "workflow_pkey", "workflow_problem",
     ]  # fmt: skip
 
 

@@ -151,9 +151,9 @@ def test_file_systems_without_sound_locks_are_refused(kind: str, refused: bool) 
     assert file.unsafe_kind(Path("/mnt/my database"), mounts) is None
 
 
-async def test_the_hot_row_has_four_indexes_and_one_of_what_is_in_trouble(store: SQLiteStore) -> None:
+async def test_the_hot_row_has_four_indexes_one_of_children_and_one_of_what_is_in_trouble(store: SQLiteStore) -> None:
     conn = apsw.Connection(str(store.path))
-    assert len(conn.execute("pragma index_list(workflow)").fetchall()) == 5
+    assert len(conn.execute("pragma index_list(workflow)").fetchall()) == 6
     conn.close()
 
 

@@ -103,7 +103,7 @@ def of_parents(ids: Sequence[str]) -> Query:
 
 
 async def family(line: Line, id: str) -> Family:
-    """Looked for in all rows, once for each generation."""
+    """Looked for once for each generation."""
     found: dict[str, None] = {}
     generation = [id]
     awaited = ""

@@ -103,6 +103,8 @@ def _way_in(query: Query, *, walks: bool) -> str | None:
     anchors = _anchors(query.condition)
     if Fact.ID in anchors:
         return None
+    if Fact.PARENT in anchors:
+        return "workflow_parent"
     if Fact.PROBLEM in anchors:
         return "workflow_problem"
     if Fact.VERSION in anchors and (not walks or Status.COMPLETED not in anchors.get(Fact.STATUS, Status)):
