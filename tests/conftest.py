@@ -19,11 +19,11 @@ from tests.postgres import Cluster, Server
 LONG = {
     "some": ", a twelfth of the long tests (make drill has its own), half of the cases where there are four or more, "
     "and each test on one of the two databases",
-    "ci": ", and a quarter of the long tests",
+    "ci": ", a quarter of the long tests, and half of the cases where there are eight or more",
 }
 EITHER = re.compile(r"\b(sqlite|postgres)\b")
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
-CASES = 4
+CASES = by_effort(4, 8, 0)
 DRILL = "tests/examples/test_bad_rollout.py"  # two minutes of the command line
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
@@ -90,9 +90,10 @@ def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def more_of_the_same(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Where five minutes are all, a test that is there for four cases or more runs for half of them, by chance."""
-    if EFFORT != "some":
-        return set()
+    """Where five minutes are all, a test that is there for four cases or more runs for half of them, by chance.
+
+    In CI, one that is there for eight or more.
+    """
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         cases[item.nodeid.partition("[")[0]].append(item)

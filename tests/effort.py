@@ -6,7 +6,8 @@
                                             two databases, by chance, what is there for both; half of the cases of
                                             a test that has four or more
 ``ci``         ``.ci/run``                  on both; a quarter of the long ones, all that promise a number; twice as
-                                            many crash points: 300 for each database
+                                            many crash points: 300 for each database; half of the cases of a test
+                                            that has eight or more
 ``all``        ``make crashes``             everything, but pairs: an hour
 ``pairs``      ``make pairs``               two crashes at all pairs of writes
 =============  ===========================  ====================================================================
