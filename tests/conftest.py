@@ -17,8 +17,8 @@ from tests.postgres import Cluster, Server
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
 LONG = {
-    "some": ", a twelfth of the long tests (make drill has its own), half of the cases where there are four or more, "
-    "and each test on one of the two databases",
+    "some": ", a twelfth of the long tests (make drill has its own), a third of the cases where there are four or "
+    "more, and each test on one of the two databases",
     "ci": ", a quarter of the long tests, and half of the cases where there are eight or more",
 }
 EITHER = re.compile(r"\b(sqlite|postgres)\b")
@@ -90,16 +90,16 @@ def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def more_of_the_same(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Where five minutes are all, a test that is there for four cases or more runs for half of them, by chance.
+    """Where five minutes are all, a test that is there for four cases or more runs for a third of them, by chance.
 
-    In CI, one that is there for eight or more.
+    In CI, one that is there for eight or more runs for half of them.
     """
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         cases[item.nodeid.partition("[")[0]].append(item)
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} cases")
     many = [some for _, some in sorted(cases.items()) if len(some) >= CASES]
-    return {item for some in many for item in chance.sample(some, len(some) // 2)}
+    return {item for some in many for item in chance.sample(some, len(some) * by_effort(4, 3, 0) // 6)}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

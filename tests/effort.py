@@ -3,7 +3,7 @@
 =============  ===========================  ====================================================================
 ``some``       ``make test`` (the default)  a part, by chance, of the crash points and of what is tried in many kinds; a
                                             twelfth of the tests that kill, wait and simulate for long; on one of the
-                                            two databases, by chance, what is there for both; half of the cases of
+                                            two databases, by chance, what is there for both; a third of the cases of
                                             a test that has four or more
 ``ci``         ``.ci/run``                  on both; a quarter of the long ones, all that promise a number; twice as
                                             many crash points: 300 for each database; half of the cases of a test
