@@ -19,7 +19,7 @@ from tests.postgres import Cluster, Server
 LONG = {
     "some": ", a twelfth of the long tests (make drill has its own), a third of the cases where there are four or "
     "more, and each test on one of the two databases",
-    "ci": ", a quarter of the long tests, and half of the cases where there are eight or more",
+    "ci": ", a sixth of the long tests, and half of the cases where there are eight or more",
 }
 EITHER = re.compile(r"\b(sqlite|postgres)\b")
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
@@ -60,7 +60,7 @@ def not_sampled(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Of the tests that kill, wait and simulate for long: eleven of twelve, where five minutes are all; in CI nine.
+    """Of the tests that kill, wait and simulate for long: eleven of twelve, where five minutes are all; in CI ten.
 
     Never in CI of those that promise a number: of crash points, of mutants, of faults. And where five minutes are all,
     the drill, which has a command of its own.
@@ -72,7 +72,7 @@ def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
         and (EFFORT == "some" or item.nodeid.partition("::")[0] not in ALWAYS_IN_CI)
     ]
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} long")
-    left = set(chance.sample(long, len(long) * by_effort(11, 9, 0) // 12))
+    left = set(chance.sample(long, len(long) * by_effort(11, 10, 0) // 12))
     return left | {item for item in long if EFFORT == "some" and item.nodeid.startswith(DRILL)}
 
 
