@@ -25,7 +25,7 @@ from perdure.model.records import Kind, Outcome, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Rest
 from perdure.runtime.context import body, parameters_of
-from perdure.runtime.process_calls import Instance, plain
+from perdure.runtime.process_calls import Instance, either, plain
 from perdure.runtime.process_children import awaited, carried, inherit, only_open, too_many
 from perdure.runtime.process_facts import Facts
 from perdure.runtime.waits import ContinueAsNew, Standing
@@ -127,12 +127,10 @@ class Burst:
         """The whole burst; its value where it ends in a final state, else it continues as new."""
         question = too_many(self.at)
         if question is not None:
-            still = self.execution.ask(question)
-            self.at = only_open(self.execution, self.at, await still if inspect.isawaitable(still) else still)
+            self.at = only_open(self.execution, self.at, await either(self.execution.ask(question)))
         if self.at.go is not None:
             return await self._burst(self.at.go)
-        answer = self.execution.recv(ORDERS, 0)
-        record: Record = await answer if inspect.isawaitable(answer) else answer
+        record: Record = await either(self.execution.recv(ORDERS, 0))
         if record.outcome is Outcome.VALUE:
             return await self._obey(_order.decode(record.data or b""))
         due = [(when, name) for name, when in self.at.timers.items() if when <= self.now]
@@ -442,9 +440,7 @@ class Burst:
         self._note(Kind.STATE, self._input(at))
         for id in awaited(self.execution):
             with contextlib.suppress(Exception):  # however it ends, or if it is gone
-                ended = self.execution.ask(ResultOf(id, ANYTHING))
-                if inspect.isawaitable(ended):
-                    await ended
+                await either(self.execution.ask(ResultOf(id, ANYTHING)))
         self._append(msgspec.structs.replace(self._entry, status="Finalized", token=self._token))
         self.execution.last_attributes = attributes_of(self.execution.row.attributes, at, "Finalized")
         return self.values

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from perdure.model.processes import Order
@@ -31,6 +32,11 @@ def plain(coroutine: Coroutine[Any, Any, T]) -> T:
         return value
     coroutine.close()
     raise RuntimeError("a process of perdure.sync awaited something; its functions must be 'def'")
+
+
+async def either(answer: Any) -> Any:
+    """What a function of either colour gave."""
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 class Instance:
@@ -64,22 +70,15 @@ class Instance:
     async def call(self, name: str, offered: Offered) -> Any:
         """Call one of its functions with what that asks for."""
         given = self.declaration.arguments(name, offered)
-        answer = getattr(self.object, name)(**given)
-        return await answer if inspect.isawaitable(answer) else answer
+        return await either(getattr(self.object, name)(**given))
 
     async def holds(self, condition: str, offered: Offered) -> bool:
         """Whether a condition holds; one that is empty does."""
-        return bool(await self._answer(expressions.evaluate(condition), offered))
+        return bool(await _answered(expressions.evaluate(condition), partial(self._value, offered=offered)))
 
     async def allows(self, by: str, actor: str | None, offered: Offered) -> bool:
         """Whether an actor is one of those in ``by``; anybody is where that is empty."""
-        evaluation = expressions.evaluate(by)
-        try:
-            name = next(evaluation)
-            while True:
-                name = evaluation.send(await self._is(name, actor, offered))
-        except StopIteration as end:
-            return bool(end.value)
+        return bool(await _answered(expressions.evaluate(by), partial(self._is, actor=actor, offered=offered)))
 
     async def _is(self, name: str, actor: str | None, offered: Offered) -> bool:
         if name not in self.fields:
@@ -91,16 +90,8 @@ class Instance:
 
     async def due(self, timer: Timer, now: int, offered: Offered) -> int | None:
         """When a timer that is armed ``now`` is due; None: never."""
-        found: int | None = await self._answer(times.due(timer, now), offered)
+        found: int | None = await _answered(times.due(timer, now), partial(self._value, offered=offered))
         return found
-
-    async def _answer(self, evaluation: Evaluation, offered: Offered) -> Any:
-        try:
-            name = next(evaluation)
-            while True:
-                name = evaluation.send(await self._value(name, offered))
-        except StopIteration as end:
-            return end.value
 
     async def _value(self, name: str, offered: Offered) -> Any:
         if name in offered:
@@ -152,3 +143,13 @@ class Instance:
             else:
                 found[name] = parameter.value()
         return found
+
+
+async def _answered(asked: Evaluation, value: Callable[[str], Awaitable[Any]]) -> Any:
+    """The answer of an evaluation, each of whose names may have to be awaited."""
+    try:
+        name = next(asked)
+        while True:
+            name = asked.send(await value(name))
+    except StopIteration as end:
+        return end.value

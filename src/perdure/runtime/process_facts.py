@@ -27,6 +27,7 @@ from perdure.policy.decisions import (
 )
 from perdure.schemes import times
 from perdure.schemes.declaration import Declaration
+from perdure.schemes.expressions import answered
 from perdure.schemes.form import Scheme, Timer
 from perdure.serde.values import ArgsShape, Shape
 
@@ -238,13 +239,8 @@ def _timers(facts: Facts, at: At, why: Why) -> dict[str, int]:
 
 def _due(timer: Timer, now: int, values: Mapping[str, Any]) -> int | None:
     """When a timer is due, as far as that can be said without running code of the process."""
-    evaluation = times.due(timer, now)
     try:
-        name = next(evaluation)
-        while True:
-            name = evaluation.send(values[name])
-    except StopIteration as end:
-        due: int | None = end.value
+        due: int | None = answered(times.due(timer, now), values)
         return due
     except (KeyError, TypeError, AttributeError, SchemeError):
         return None

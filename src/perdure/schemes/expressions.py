@@ -86,7 +86,11 @@ def evaluate(text: str) -> Evaluation:
 
 def value(text: str, values: Mapping[str, Any]) -> Any:
     """Evaluate with all names at hand; ``KeyError`` names one that is not."""
-    asked = evaluate(text)
+    return answered(evaluate(text), values)
+
+
+def answered(asked: Evaluation, values: Mapping[str, Any]) -> Any:
+    """The same of an evaluation that has been begun, be it of a time."""
     try:
         name = next(asked)
         while True:

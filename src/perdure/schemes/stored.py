@@ -14,7 +14,6 @@ from perdure.schemes import expressions
 from perdure.schemes.form import Parameter, Scheme, Transition
 
 _decoder = msgspec.json.Decoder(Scheme)
-MISSING = object()
 
 
 def write(scheme: Scheme) -> str:
@@ -51,7 +50,14 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class _Asks(Exception):
-    pass
+    """A name that only the code can judge."""
+
+
+class _Known(dict[str, Any]):
+    """Values by name, of which one that is not here is asked of the code."""
+
+    def __missing__(self, name: str) -> Any:
+        raise _Asks(name)
 
 
 def offers(scheme: Scheme, state: str, values: Mapping[str, Any], actor: str | None) -> list[Offer]:
@@ -78,38 +84,22 @@ def offers(scheme: Scheme, state: str, values: Mapping[str, Any], actor: str | N
 
 def _judge(scheme: Scheme, edge: Transition, values: Mapping[str, Any], actor: str | None) -> bool | str:
     """Whether it can be taken; or what it asks of the code."""
-    fields = {parameter.name for parameter in scheme.parameters}
-    offered = {
-        "actor": actor, "event": edge.name, "source": edge.source, "target": edge.target, "state": edge.source
-    }  # fmt: skip
-
-    def value(name: str) -> Any:
-        known = offered.get(name, MISSING) if name in offered else values.get(name, MISSING)
-        if known is MISSING:
-            raise _Asks(name)
-        return known
-
-    def is_actor(name: str) -> Any:
-        if name not in fields:
-            raise _Asks(name)
-        one = value(name)
-        return actor in one if isinstance(one, list) else actor is not None and one == actor
-
+    known = _Known({
+        **values,
+        "actor": actor, "event": edge.name, "source": edge.source, "target": edge.target, "state": edge.source,
+    })  # fmt: skip
+    fields = [parameter.name for parameter in scheme.parameters if parameter.name in known]
+    actors = _Known({name: _is(known[name], actor) for name in fields})
     try:
-        if actor is not None and not _answer(edge.by, is_actor):
+        if actor is not None and not expressions.value(edge.by, actors):
             return False
-        return bool(_answer(edge.cond, value))
+        return bool(expressions.value(edge.cond, known))
     except _Asks as asks:
         return str(asks)
     except Exception:  # of a value that is more than JSON: only the code can compare it
         return edge.cond or edge.by
 
 
-def _answer(text: str, value: Any) -> Any:
-    evaluation = expressions.evaluate(text)
-    try:
-        name = next(evaluation)
-        while True:
-            name = evaluation.send(value(name))
-    except StopIteration as end:
-        return end.value
+def _is(value: Any, actor: str | None) -> bool:
+    """Whether an actor is who the parameter names."""
+    return actor in value if isinstance(value, list) else actor is not None and value == actor
