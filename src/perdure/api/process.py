@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid as _uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, dataclass_transform
 
 import msgspec
@@ -42,6 +43,7 @@ from perdure.runtime import aface
 from perdure.runtime.face import Home
 from perdure.runtime.process_body import ENTRY
 from perdure.runtime.process_calls import Instance
+from perdure.runtime.process_children import family
 from perdure.schemes.declaration import Declaration
 from perdure.schemes.declared import Declared, Temporary
 from perdure.schemes.drawn import counted
@@ -168,28 +170,27 @@ class ProcessHandle(Handle[T]):
         is Running, or if one is open that was begun with ``"wait"``; ``WorkflowNotFound``.
         """
         await self._at_rest()
-        await self._unless_awaited(self.id)
-        await self._forget(self.id)
+        found = await aface.operate(self._home, "process.delete()", partial(family, id=self.id))
+        if (row := found.awaited) is not None:
+            raise Busy(
+                f"process {self.id!r} is not deleted: {row.id!r} is {row.status}, and the end of {row.parent!r} has to "
+                "wait for it (on_parent_close='wait'); delete it when that has ended, or end it: perdure workflow "
+                f"terminate {row.id}"
+            )
+        # Parents are ended first, so that the ends of what they began tell them nothing; and forgotten last, so that
+        # the family of one whose deletion was cut off is found again.
+        members = (self.id, *found.ids)
+        for id in members:
+            await self._end(id)
+        for id in reversed(members):
+            await self._forget(id)
 
-    async def _unless_awaited(self, id: str) -> None:
-        async for row in aface.rows(self._home, where(parent=id), None):
-            if row.on_parent_close == "wait" and row.status.open:
-                raise Busy(
-                    f"process {self.id!r} is not deleted: {row.id!r} is {row.status}, and the end of {id!r} has to "
-                    "wait for it (on_parent_close='wait'); delete it when that has ended, or end it: perdure workflow "
-                    f"terminate {row.id}"
-                )
-            if row.on_parent_close != "abandon":
-                await self._unless_awaited(row.id)
-
-    async def _forget(self, id: str) -> None:
-        """Ended first, so that the ends of those that it began tell it nothing; cut off, it may be done again."""
+    async def _end(self, id: str) -> None:
         async for row in aface.rows(self._home, where(ids=[id]), 1):
             if row.status.open:
                 await aface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
-        async for row in aface.rows(self._home, where(parent=id), None):
-            if row.on_parent_close != "abandon":
-                await self._forget(row.id)
+
+    async def _forget(self, id: str) -> None:
         await aface.ask(self._home, DeleteOf(id=id))
 
     async def _at_rest(self) -> Seen:

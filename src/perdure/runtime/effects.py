@@ -147,9 +147,8 @@ def _change(host: Host, case: Case, answer: Answer, data: bytes | None) -> Chang
         case Delete():
             if row.parent is not None:
                 raise Impossible(f"answered delete, but its parent {row.parent} may wait for it; Terminate() tells it")
-            if case.family.awaited:
-                awaited = case.family.awaited
-                raise Impossible(f"answered delete, but its end has to wait for {awaited}, which is open")
+            if (awaited := case.family.awaited) is not None:
+                raise Impossible(f"answered delete, but its end has to wait for {awaited.id}, which is open")
             return Forget(case.family.ids)
         case MoveTo(version=version):
             return Release(version)

@@ -93,8 +93,8 @@ async def with_begun(line: Line, row: WorkflowRow, facts: Facts, history: Sequen
 class Family(NamedTuple):
     """All that goes when a process is deleted."""
 
-    ids: tuple[str, ...] = ()  # what it began, and what these have begun, but for what was to be abandoned
-    awaited: str = ""  # one that is open and whose end its parent's end has to wait for
+    ids: tuple[str, ...] = ()  # what it began, then what these have begun, but for what was to be abandoned
+    awaited: WorkflowRow | None = None  # one that is open and whose end its parent's end has to wait for
 
 
 def of_parents(ids: Sequence[str]) -> Query:
@@ -106,7 +106,7 @@ async def family(line: Line, id: str) -> Family:
     """Looked for once for each generation."""
     found: dict[str, None] = {}
     generation = [id]
-    awaited = ""
+    awaited: WorkflowRow | None = None
     while generation:
         query: Query = of_parents(generation)
         cursor: str | None = None
@@ -117,10 +117,10 @@ async def family(line: Line, id: str) -> Family:
                 if row.on_parent_close == "abandon" or row.id in found or row.id == id:
                     continue
                 if row.on_parent_close == "wait" and row.status.open:
-                    awaited = row.id
+                    awaited = row
                 found[row.id] = None
                 generation.append(row.id)
             cursor = page.cursor
             if cursor is None:
                 break
-    return Family(tuple(sorted(found)), awaited)
+    return Family(tuple(found), awaited)
