@@ -58,7 +58,7 @@ def once(place: Place, start: Start, how: Deduplicated, now: int | None) -> With
                 yield _tell(place)
                 return row
         yield Statement(sql["dedup_set"], (app, start.queue, how.key, start.id))
-    if (row := (yield from _start(place, start, now))) is not None:
+    if (row := (yield from _insert(place, start, now))) is not None:
         yield Statement(sql["dedup_drop"], (app, start.queue, how.key))
         return row
     yield _tell(place)
@@ -118,8 +118,12 @@ def _plain(value: Any) -> Any:
 
 def _start(place: Place, start: Start, now: int | None) -> Within[WorkflowRow | None]:
     """None if it is started; else the row that has its id."""
-    if (row := (yield from _row(place, start.id))) is not None:
-        return row
+    row = yield from _row(place, start.id)
+    return row if row is not None else (yield from _insert(place, start, now))
+
+
+def _insert(place: Place, start: Start, now: int | None) -> Within[WorkflowRow | None]:
+    """The same of one whose id was free a moment ago."""
     ((_, took, *_),) = yield _lone(place, "start", of_start(start), now)
     if took is None:  # another's commit came in between
         return (yield from _row(place, start.id))
