@@ -73,14 +73,15 @@ class Rules(msgspec.Struct, frozen=True):
     @property
     def shortest(self) -> int | None:
         """The shortest age of whole workflows; None: all are kept for ever."""
-        return self._shortest([end for end in ENDS if end != PAST])
+        return min(self._ages([end for end in ENDS if end != PAST]), default=None)
 
     @property
     def shortest_past(self) -> int | None:
         """The same of earlier runs."""
-        said = self._shortest((PAST,))
-        silent = any(not self._says_past(self.by_name.get(name)) for name in self.processes)
-        return said if not silent else BURST_US if said is None else min(said, BURST_US)
+        ages = self._ages((PAST,))
+        if any(not self._says_past(self.by_name.get(name)) for name in self.processes):
+            ages.append(BURST_US)
+        return min(ages, default=None)
 
     @property
     def keeps_all(self) -> bool:
@@ -90,9 +91,8 @@ class Rules(msgspec.Struct, frozen=True):
     def _says_past(self, own: Retention | None) -> bool:
         return PAST in self.default.ages or (own is not None and PAST in own.ages)
 
-    def _shortest(self, ends: Collection[str]) -> int | None:
-        ages = [
+    def _ages(self, ends: Collection[str]) -> list[int]:
+        return [
             age for r in (self.default, *self.by_name.values()) for end, age in r.ages.items()
             if end in ends and age != FOREVER
         ]  # fmt: skip
-        return min(ages, default=None)
