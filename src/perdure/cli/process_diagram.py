@@ -13,19 +13,18 @@ import msgspec
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import emit_one
 from perdure.cli.run import AnyApp, home_of, load_app
+from perdure.cli.stored_schemes import NOBODY, must_be_plain, stored_scheme
 from perdure.cli.target import Given, Place, check_schema, common, find_database, must_exist, opened, run
 from perdure.config import read_settings
 from perdure.model.processes import HISTORY, Entry, ProcessStep, steps_of
 from perdure.model.streams import StreamAsk
 from perdure.operations.look import not_found
-from perdure.schemes import stored
 from perdure.schemes.build import build
 from perdure.schemes.drawn import counted
 from perdure.schemes.form import Scheme
 from perdure.schemes.mermaid import mermaid
 from perdure.schemes.reading import read
 from perdure.schemes.svg import svg
-from perdure.serde.codec import is_coded
 from perdure.store.base import Store
 
 FILES = (".yaml", ".yml", ".json", ".scxml", ".xml")
@@ -82,21 +81,6 @@ async def _told(given: Given, id: str | None, name: str | None) -> tuple[Scheme,
         return await stored_scheme(store, name or known[0], ""), None
 
 
-NOBODY = "no executor has told the scheme of {what} to this database; give the code: --code MODULE:APP"
-
-
-async def stored_scheme(store: Store, name: str, version: str) -> Scheme:
-    """The scheme of a process by its version, else by the one launched last that has it. Raises ``Exit``."""
-    known = await store.schemes()
-    text = known.get(version, {}).get(name) or next((of[name] for of in known.values() if name in of), None)
-    if text is None:
-        raise Exit(Code.NOT_FOUND, NOBODY.format(what=repr(name)))
-    try:
-        return stored.read(text)
-    except ValueError as error:
-        raise Exit(Code.NO, f"the scheme of {name!r} was told by another Perdure ({error}); give --code") from None
-
-
 async def _steps(store: Store, id: str) -> list[ProcessStep]:
     entries: list[Entry] = []
     while True:
@@ -105,12 +89,6 @@ async def _steps(store: Store, id: str) -> list[ProcessStep]:
             return steps_of(entries)
         must_be_plain(page.values[0])
         entries += map(ENTRY.decode, page.values)
-
-
-def must_be_plain(data: bytes) -> None:
-    """Raise ``Exit`` for what only the codec of the app can read."""
-    if is_coded(data):
-        raise Exit(Code.NO, "what is stored of it is coded; give the code, which has the codec: --code MODULE:APP")
 
 
 def _scheme(app: AnyApp, source: str, name: str | None) -> Scheme:

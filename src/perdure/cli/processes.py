@@ -18,9 +18,10 @@ from perdure.api.process import ProcessHandle
 from perdure.cli.durations import duration
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, table, took
-from perdure.cli.process_diagram import diagram, must_be_plain, stored_scheme
+from perdure.cli.process_diagram import diagram
 from perdure.cli.run import home_of, load_app
 from perdure.cli.starting import how_to_start, start_options
+from perdure.cli.stored_schemes import must_be_plain, stored_scheme
 from perdure.cli.target import Given, common, find_database, opened, run
 from perdure.client.questions import ProcessOf
 from perdure.errors import ConfigError
