@@ -16,9 +16,7 @@ from tests.effort import by_effort
 from tests.process.test_lives import stands
 from tests.runtime.support import crash, executor, until
 
-pytestmark = [
-    pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(360)
-]  # fmt: skip
+pytestmark = [pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(360)]
 MANY = by_effort(400, 800, 10_000)
 AT_ONCE = 500
 HELD_MAX = 1_500  # of those that are decided about, in memory at a time
