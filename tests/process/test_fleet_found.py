@@ -89,6 +89,27 @@ async def test_under_a_new_name_beside_others_what_the_old_one_left_is_recovered
     assert Counter(row.id for row in await servers.decisions(ids)) == dict.fromkeys(lost, 1)
 
 
+async def test_where_each_recovers_its_own_a_peer_leaves_them_to_who_comes_back(servers: Servers) -> None:
+    """Under its old name, before its lease ends; what the peer runs goes on."""
+    fleet = [await servers.launch(label, PERDURE_RECOVERY="own") for label in "ab"]
+    ids = [f"p{n}" for n in range(20)]
+    await servers.start(ids)
+    calls = await servers.running_in("Check", ids)
+    pid_of = {line.id: line.pid for line in servers.lines() if str(line.step) == "Check"}
+    dies = max(fleet, key=lambda one: list(pid_of.values()).count(one.pid))  # who took how many is chance
+    lost = [id for id in ids if pid_of[id] == dies.pid]
+    kept = [id for id in ids if pid_of[id] != dies.pid]
+    dies.signal(signal.SIGKILL)
+    await dies.process.wait()
+    await servers.launch(dies.label, PERDURE_RECOVERY="own")
+    await servers.all_are(lost, "Error")
+    assert Counter((row.id, row.executor) for row in await servers.decisions(ids)) == {
+        (id, dies.label): 1 for id in lost
+    }
+    servers.open("Check")
+    assert await told(calls) == Counter({"Interrupted": len(lost), "done": len(kept)})
+
+
 async def test_one_whose_connection_is_cut_is_declared_dead_and_writes_nothing(servers: Servers) -> None:
     """It lives, and works on: what it did is refused when it is back, and only a step can have run twice."""
     proxied = await proxied_url(servers.fleet.url)
