@@ -74,7 +74,7 @@ simulate:  ## 2,000 seeds of the simulator; each point must be hit (make simulat
 	@tools/setup.sh test
 	@.venv/bin/python -m perdure.testing.simulation $(S)
 
-chaos:     ## everything fails, nothing may be lost: the long run (make chaos C='--workflows 3000 --kills 40 --pauses 20 --restarts 10')
+chaos:     ## everything fails, nothing may be lost: the long run (make chaos C='--workflows 3000 --seed 42')
 	@tools/setup.sh test
 	@.venv/bin/python -m chaos $(or $(C),--workflows 100000 --kills 1000 --pauses 500 --restarts 300 --cuts 2000 --heal 120)
 

@@ -49,8 +49,7 @@ class Member:
     def start(self) -> None:
         with (self.folder / f"{self.name}.err").open("ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                [sys.executable, "-m", *self.command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=err, stderr=err
             )  # fmt: skip
         self.told_to_die = self.stopped = False
         self.lives += 1

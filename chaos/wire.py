@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 PLAIN_LENGTHS = {80877103, 80877104, 80877102}  # SSLRequest, GSSENCRequest, CancelRequest: codes instead of a version
 WRITES = re.compile(r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.IGNORECASE)
@@ -45,6 +46,12 @@ class Frames:
             self._rest = buffer[at:]
 
 
+@lru_cache(maxsize=1000)
+def writes(sql: str) -> bool:
+    """Whether a statement does; few are asked, each of them thousands of times."""
+    return WRITES.search(sql) is not None
+
+
 def _text(body: bytes, nth: int = 0) -> str:
     """The nth zero-terminated text of a message."""
     parts = body.split(b"\0", nth + 1)
@@ -70,7 +77,7 @@ class Conversation:
     @property
     def writing(self) -> bool:
         """Whether what was asked writes, or ends a transaction that has written."""
-        return any(WRITES.search(sql) for sql in self.asked) or (self.wrote and "commit" in map(str.lower, self.asked))
+        return any(map(writes, self.asked)) or (self.wrote and "commit" in map(str.lower, self.asked))
 
     def client_says(self, data: bytes) -> None:
         for kind, body in self._front.feed(data):

@@ -43,7 +43,8 @@ class Databases:
         self._server = server
         self._clean: list[str] = []
         self._made: set[str] = set()
-        self._migrated: str | None = None  # the fingerprint of what migrations leave
+        self._template = ""  # a database that was migrated, and nothing else: the others are copies of it
+        self._migrated = ""  # its fingerprint
         self._hands: dict[str, Any] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-databases", daemon=True)
@@ -53,12 +54,13 @@ class Databases:
         """The name of a database for one test; ``bare``: without any schema of ours."""
         if not bare and self._clean:
             return self._clean.pop()
-        name = self._server.create_database()
+        name = self._server.create_database() if bare else self._server.create_database(self._migrated_one())
         self._made.add(name)
         return name
 
     def give_back(self, name: str) -> None:
         """The test is over."""
+        self._migrated_one()
         if self._do(lambda: self._cleaned(name)):
             self._clean.append(name)
         else:
@@ -96,8 +98,6 @@ class Databases:
             if "meta" not in tables or await hand.fetchval("select pg_database_size(current_database())") > SIZE_MAX:
                 return False
             seen = f"{await hand.fetchval(FINGERPRINT)} {await hand.fetch('select * from perdure.meta order by name')}"
-            if self._migrated is None:
-                self._migrated = await self._what_migrations_leave()
             if seen != self._migrated:
                 return False
             await hand.execute(";".join(f"delete from perdure.{table}" for table in tables if table != "meta"))
@@ -115,19 +115,25 @@ class Databases:
             hand = self._hands[name] = await asyncpg.connect(self._server.url(name))
         return hand
 
-    async def _what_migrations_leave(self) -> str:
-        """The fingerprint of a database that was migrated, and nothing else."""
+    def _migrated_one(self) -> str:
+        """The template, made when it is needed first: to copy it costs half of migrating a bare one."""
+        if not self._template:
+            name = self._server.create_database()
+            self._made.add(name)
+            self._migrated = self._do(lambda: self._migrate(name))
+            self._template = name
+        return self._template
+
+    async def _migrate(self, name: str) -> str:
+        """The fingerprint of what migrations leave. Nobody is connected afterwards, so that it can be copied."""
         from perdure.store.postgres import PostgresStore
 
-        name = await asyncio.to_thread(self._server.create_database)
-        try:
-            store = PostgresStore(self._server.url(name), "databases")
-            await store.open()
-            await store.migrate()
-            await store.close()
-            hand = await self._hand(name)
-            meta = await hand.fetch("select * from perdure.meta order by name")
-            return f"{await hand.fetchval(FINGERPRINT)} {meta}"
-        finally:
-            await self._hands.pop(name).close()
-            await asyncio.to_thread(self._server.drop_database, name)
+        store = PostgresStore(self._server.url(name), "databases")
+        await store.open()
+        await store.migrate()
+        await store.close()
+        hand = await self._hand(name)
+        meta = await hand.fetch("select * from perdure.meta order by name")
+        fingerprint = f"{await hand.fetchval(FINGERPRINT)} {meta}"
+        await self._hands.pop(name).close()
+        return fingerprint

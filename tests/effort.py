@@ -5,9 +5,9 @@
                                             twelfth of the tests that kill, wait and simulate for long; on one of the
                                             two databases, by chance, what is there for both; a third of the cases of
                                             a test that has four or more
-``ci``         ``.ci/run``                  on both; a sixth of the long ones, all that promise a number; twice as
-                                            many crash points: 300 for each database; half of the cases of a test
-                                            that has eight or more
+``ci``         ``.ci/run``                  on both; a sixth of the long ones, all that promise a number; 1,000 crash
+                                            points for each database; half of the cases of a test that has eight or
+                                            more; and beside them a whole chaos run
 ``all``        ``make crashes``             everything, but pairs: an hour
 ``pairs``      ``make pairs``               two crashes at all pairs of writes
 =============  ===========================  ====================================================================

@@ -1,4 +1,7 @@
-"""A small chaos run on each database, and the judge that is not fooled: what it must see is put before it."""
+"""A small chaos run on each database, and the judge that is not fooled: what it must see is put before it.
+
+On Postgres CI makes a whole run instead, beside its tests: see ``.ci/run``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from chaos import accounts, plan
 from chaos.judge import Row
 from perdure.model.states import CODE, Status
-from tests.effort import by_effort
+from tests.effort import EFFORT, by_effort
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -33,6 +36,7 @@ async def run(*arguments: str) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.skipif(EFFORT == "ci", reason="CI makes a whole run, of 3,000 workflows: see .ci/run")
 async def test_on_postgres() -> None:
     await run()
 
