@@ -15,14 +15,14 @@ import pytest
 from perdure.testing.simulation import simulate
 from perdure.testing.simulation.faults import Mix
 from tests.effort import by_effort
-from tests.mutants import commits, fence, fleet, order, orders, queues, recovery, schedules, streams
+from tests.mutants import commits, fence, fleet, order, orders, queues, recovery, schedules, streams, transactions
 from tests.mutants.base import Mutant
 
 MUTANTS: list[type[Mutant]] = [
     one
-    for module in (fence, commits, recovery, order, fleet, streams, queues, schedules, orders)
+    for module in (fence, commits, recovery, order, fleet, streams, queues, schedules, orders, transactions)
     for one in vars(module).values()
-    if isinstance(one, type) and issubclass(one, Mutant) and one is not Mutant
+    if isinstance(one, type) and issubclass(one, Mutant) and one.apply is not Mutant.apply
 ]
 ALL = os.environ.get("PERDURE_TEST_MUTANTS") == "all"
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)

@@ -10,13 +10,13 @@ import pytest
 
 from perdure.testing.histcheck.evidence import Evidence
 from perdure.testing.simulation import faults, simulate
-from perdure.testing.simulation.database import Cut
 from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix
 from perdure.testing.simulation.judgement import ALL
 from perdure.testing.simulation.leased import unleased
 from perdure.testing.simulation.modes import wrong
 from perdure.testing.simulation.sometimes import ANSWERS, take_hits
+from perdure.testing.simulation.wire import Cut
 
 
 def hits(mix: Mix, *kinds: str, seeds: int = 6) -> set[str]:

@@ -14,6 +14,7 @@ import pytest
 from perdure.testing.histcheck.audit import SQLITE_READ, install_sqlite, lines
 from perdure.testing.simulation import POINTS, simulate, world
 from perdure.testing.simulation.database import Database
+from perdure.testing.simulation.faults import Mix
 from perdure.testing.simulation.loop import Stuck, VirtualLoop
 from perdure.testing.simulation.runner import run
 from tests.effort import by_effort
@@ -51,6 +52,15 @@ def test_worlds_of_streams_are_good() -> None:
 def test_worlds_of_pauses_are_good() -> None:
     for seed in range(1, PAUSE_SEEDS + 1):
         result = simulate(seed, kinds=("paused",))
+        assert result.good, str(result)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_worlds_of_transactions_are_good() -> None:
+    """Sixty is the world in which a former holder applied what the next had recorded as a timeout."""
+    for seed in range(1, PAUSE_SEEDS + 1):
+        result = simulate(seed, mode="liveness", mix=Mix.calm(commits=0.4), kinds=("transfers",))
         assert result.good, str(result)
 
 

@@ -7,6 +7,7 @@ here, for either.
 Promises:
 - the body is never run again after it has committed, whatever became of the answer to the commit;
 - what is not wanted any more (timeout, cancel, lost claim) is rolled back; once *sealed* it ends by itself;
+- a timeout is the outcome only when no former holder can commit the call any more;
 - only what a database calls a conflict is run again, a bounded number of times; a database that cannot be spoken to is
   waited for.
 """
@@ -122,6 +123,7 @@ class Transaction:
         )
         self.before = execution.durable
         self.sealed = self.unwanted = self.lent = self.timed_out = False
+        self.exposed = _may_be_under_way(execution, op)
         self.release: Callable[[], None] | None = None  # the turn to write, while it is held
         self.asked: set[asyncio.Task[Any]] = set()  # what a thread waits for
         self.here = ""
@@ -144,7 +146,7 @@ class Transaction:
 
     def _time_out(self) -> None:
         self.timed_out = True
-        if not self.sealed:
+        if not self.sealed and not self.exposed:
             self._give_up()
 
     def stop(self) -> None:
@@ -162,7 +164,8 @@ class Transaction:
             self.task.cancel()
 
     def _check(self) -> None:
-        if self.unwanted or self.timed_out or self.execution.gone or not self.op.is_open:
+        late = self.timed_out and not self.exposed
+        if self.unwanted or late or self.execution.gone or not self.op.is_open:
             raise Unwanted
 
     def _ended(self, task: asyncio.Task[Ending]) -> None:
@@ -353,7 +356,15 @@ class Transaction:
         self.here = here
         home = await self.line.places.home(here)
         check_copy(session, home, here)
+        if home == here:
+            await self.cover()  # there the claim itself is the fence
         return home == here
+
+    async def cover(self) -> None:
+        """No former holder can commit the call any more, and none has."""
+        if self.exposed:
+            self.exposed = False
+            self._check()
 
     async def lend(self) -> None:
         """Have the run's next record."""
@@ -388,6 +399,12 @@ class Transaction:
         self._check()
         self.sealed = True
         return Sealed()
+
+
+def _may_be_under_way(execution: Lending, op: Op) -> bool:
+    """Whether the call was begun before the run was claimed here: whoever did so may be about to commit it."""
+    recorded = (intent for record in execution.run.history for intent in record.intents)
+    return any(intent.path == op.path for intent in (*recorded, *execution.row.intents))
 
 
 def _heard(future: asyncio.Future[Any]) -> None:

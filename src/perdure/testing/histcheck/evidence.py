@@ -6,7 +6,7 @@ Nothing here judges. Times are microseconds, identities hexadecimal, statuses na
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -112,10 +112,13 @@ class Evidence:
         faults: Sequence[Row] = (),
         *,
         app: str | None = None,
+        transactions: Collection[str] = (),
     ) -> None:
+        """``transactions``: names of steps whose outcome may be in a commit of the user's own."""
         apps = {line["row"].get("app") for line in audit} - {None}
         if app is None and len(apps) > 1:
             raise ValueError(f"the audit tells of several apps ({', '.join(sorted(apps))}); say which one: app=")
+        self.transactions = frozenset(transactions)
         self.ledger = list(ledger)
         self.calls = list(history)
         self.faults = list(faults)

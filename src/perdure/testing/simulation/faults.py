@@ -9,11 +9,12 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from perdure.testing.simulation.database import Cut, Fate
 from perdure.testing.simulation.sometimes import sometimes
+from perdure.testing.simulation.wire import Cut, Fate
 
 HOUR_US = 3_600_000_000
 ORDERED = 0.12  # of the worlds
+TRANSACTING = 0.08  # of the worlds
 CUTS = (Cut.REFUSED, Cut.REFUSED, Cut.MUTE, Cut.DEAF, Cut.BEATS, Cut.BEATLESS)
 
 
@@ -41,6 +42,8 @@ class Mix(NamedTuple):
     hand_over: float = 0.0  # chance that a person gives away an executor's work, at each look
     failover: bool = False  # the newest commits are lost, once
     recovery: str = "fleet"
+    transacts: bool = False  # its work is transactions, in two databases
+    commits: float = 0.0  # chance that one of their COMMITs meets trouble
     orders: bool = False  # an operator resets, forks, moves …, and orders batches, from a process that dies
 
     @staticmethod
@@ -70,6 +73,14 @@ class Mix(NamedTuple):
         """The same, and in one of eight worlds somebody who gives orders: by a chance of its own, too."""
         return self._replace(orders=chance.random() < ORDERED)
 
+    def transacting(self, chance: random.Random) -> Mix:
+        """The same, and in one of twelve worlds all work is transactions: by a chance of its own, too."""
+        if chance.random() >= TRANSACTING:
+            return self
+        return self._replace(
+            transacts=True, commits=0.4 * chance.random(), orders=self.orders or chance.random() < 0.3, failover=False
+        )
+
     @staticmethod
     def calm(recovery: str = "fleet", **faults: float) -> Mix:
         """No faults but these."""
@@ -78,7 +89,7 @@ class Mix(NamedTuple):
     @property
     def troubles_calls(self) -> bool:
         """Whether calls fail of themselves."""
-        return bool(self.aborted or self.lost or self.late or self.dies)
+        return bool(self.aborted or self.lost or self.late or self.dies or self.commits)
 
     def fate(self, chance: random.Random, *, writes: bool, mortal: bool) -> Fate:
         """What becomes of one call."""
@@ -148,13 +159,7 @@ class Nemesis:
         process = self._one()
         if process is None or process.paused:
             return
-        lease = self._world.lease
-        seconds = lease * self._chance.uniform(0.1, 2.5)
-        sometimes("a process was stopped")
-        sometimes("a process was stopped for longer than its lease", seconds > lease)
-        self._world.faults.note("stop", process.identity, effective=process.busy, seconds=seconds)
-        process.paused = True
-        self._world.loop.later(seconds, self._world.resume, process)
+        self._world.stop(process, self._world.lease * self._chance.uniform(0.1, 2.5))
 
     def _cut(self) -> None:
         if (process := self._one()) is not None:

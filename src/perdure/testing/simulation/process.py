@@ -11,9 +11,11 @@ from perdure.clock import Clock, SystemClock
 from perdure.config import Settings
 from perdure.runtime.engine import Engine
 from perdure.store.base import Store
-from perdure.testing.simulation.database import Cut, SimulatedStore
+from perdure.testing.simulation.database import SimulatedStore
+from perdure.testing.simulation.gate import Gate
 from perdure.testing.simulation.loop import PROCESS
 from perdure.testing.simulation.sometimes import sometimes
+from perdure.testing.simulation.wire import Cut
 
 
 class SimulatedEngine(Engine):
@@ -52,6 +54,7 @@ class Process:
         self.cut_until, self.cut = 0, Cut.REFUSED
         self.on_hint: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task[Any]] = []
+        self.holds: dict[Any, Gate] = {}  # what keeps others from writing, and goes with it
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self)
         make_store: Callable[[], Store] = lambda: SimulatedStore(world, self, settings.app)  # noqa: E731
@@ -106,8 +109,14 @@ class Process:
         """What the fault log calls it."""
         return str(self.pid)
 
+    def let_go(self, what: Any) -> None:
+        """Give back what keeps others from writing."""
+        if (gate := self.holds.pop(what, None)) is not None:
+            gate.let_go(what)
+
     def _over(self) -> None:
         self.dead = True
+        self._let_go_of_all()
         self.on_hint.clear()
         if self.paused:
             self.world.loop.resume(self)
@@ -135,8 +144,13 @@ class Process:
     def _over_by_itself(self) -> None:
         self.world.faults.note("exit", self.identity, effective=True, name=self.name)
         self.dead = True
+        self._let_go_of_all()
         self.on_hint.clear()
         self.world.loop.call_soon(self._stop, context=self.context)
+
+    def _let_go_of_all(self) -> None:
+        for what in list(self.holds):
+            self.let_go(what)
 
     def end(self) -> None:
         """The world ends."""

@@ -27,7 +27,11 @@ import perdure.runtime.leases
 import perdure.runtime.loop
 import perdure.runtime.reaper
 import perdure.runtime.recovery
+import perdure.runtime.sweep
+import perdure.runtime.transactions
 import perdure.runtime.upgrades
+import perdure.sessions.find
+import perdure.sessions.places
 import perdure.store.sqlite.batches
 import perdure.store.sqlite.store
 from perdure.definitions import Registry
@@ -37,14 +41,18 @@ from perdure.runtime.leases import Lease
 from perdure.runtime.pasts import Past
 from perdure.runtime.replay_check import Replayer, Verdict, replay
 from perdure.runtime.stalls import StallWatch
+from perdure.testing.simulation.connections import SimulatedSession
 from perdure.testing.simulation.loop import PROCESS
 from perdure.testing.simulation.sometimes import sometimes
+from perdure.testing.simulation.wire import place_of
 
 ASK_WHO_IS_GONE = (
     perdure.runtime.adoption, perdure.runtime.handover, perdure.runtime.launch, perdure.runtime.recovery,
     perdure.runtime.upgrades,
 )  # fmt: skip
 UNSERVED_SECONDS = 6.0  # a lease is shorter here than in a fleet, and so is what has to do with it
+SWEPT_EVERY = 2  # transactions, for a hundred of a fleet's
+SIMULATED = {("perdure", "SimulatedConnection"): SimulatedSession}
 START_US = 1_893_456_000_000_000  # the database's time when a simulation begins: 2030-01-01
 
 
@@ -164,6 +172,10 @@ def _sealed(world: World, token: bytes, executor: str, version: str) -> Incarnat
     )  # fmt: skip
 
 
+def _place_of_file(name: str) -> str:
+    return place_of(name, "sqlite")
+
+
 @contextmanager
 def installed(world: World) -> Generator[None, None, None]:
     """The engine lives in ``world`` while this is open. One world at a time."""
@@ -198,6 +210,11 @@ def installed(world: World) -> Generator[None, None, None]:
         (perdure.runtime.executor, "elapsed", here.monotonic),
         (perdure.runtime.adoption, "Replayer", SimulatedReplayer),
         (perdure.runtime.upgrades, "UNSERVED_SECONDS", UNSERVED_SECONDS),
+        (perdure.runtime.sweep, "EVERY", SWEPT_EVERY),
+        (perdure.runtime.transactions, "random", world.chance),
+        (perdure.runtime.transactions, "time", here),
+        (perdure.sessions.find, "_AWAITED", {**perdure.sessions.find._AWAITED, **SIMULATED}),  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        (perdure.sessions.places, "place_of_file", _place_of_file),
         (perdure.runtime.reaper, "random", world.chance),
         (perdure.runtime.reaper, "same_place", same_place),
         (perdure.runtime.reaper, "process_started", process_started),

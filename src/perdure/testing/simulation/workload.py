@@ -16,6 +16,7 @@ from perdure.model.info import from_datetime
 from perdure.recovery import Compensating, Incident
 from perdure.runtime.face import Home
 from perdure.testing.histcheck.streams import ClientHistory, Ledger
+from perdure.testing.simulation.bank import declare
 from perdure.testing.simulation.judgement import decide
 from perdure.testing.simulation.loop import PROCESS
 from perdure.testing.simulation.rollout import OLD
@@ -238,6 +239,7 @@ class Simulated:
                 await work("late")
             return 1
 
+        self.payer = declare(self)
         self.queued, self.fired = queued, fired
         self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
         self.judged = judged
@@ -305,6 +307,12 @@ class Client:
     async def cancel(self, handle: Any) -> None:
         with contextlib.suppress(Exception), self.history.call("cancel", handle.id) as call:
             call.value = str(await handle.cancel())
+
+    async def order(self, handle: Any, verb: str, key: str, *given: Any, **options: Any) -> None:
+        """Reset, skip, cancel: whatever an operator may order of one workflow."""
+        named = {"key": key} if verb == "reset" else {}
+        with contextlib.suppress(Exception), self.history.call(verb, handle.id, key=key) as call:
+            call.value = str(await getattr(handle, verb)(*given, reason=key, **named, **options))
 
     async def pause(self, handle: Any) -> None:
         with contextlib.suppress(Exception), self.history.call("pause", handle.id) as call:

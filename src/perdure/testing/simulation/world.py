@@ -20,8 +20,9 @@ from perdure.config import Settings
 from perdure.testing.histcheck.evidence import Evidence
 from perdure.testing.histcheck.judge import Verdict, check
 from perdure.testing.histcheck.streams import ClientHistory, FaultLog, Ledger
-from perdure.testing.simulation import modes, seen
-from perdure.testing.simulation.database import Cut, Database, Fate
+from perdure.testing.simulation import modes, seen, transfers
+from perdure.testing.simulation.bank import STEPS, Away, Bank
+from perdure.testing.simulation.database import Database
 from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix, Nemesis
 from perdure.testing.simulation.leased import unleased
@@ -33,6 +34,7 @@ from perdure.testing.simulation.rollout import NEW, OLD, Rollout, version
 from perdure.testing.simulation.scripts import more, scripts
 from perdure.testing.simulation.shims import START_US, installed
 from perdure.testing.simulation.sometimes import sometimes
+from perdure.testing.simulation.wire import Cut, Fate
 from perdure.testing.simulation.workload import Client, Simulated
 
 LEASE_SECONDS = 2.0
@@ -42,6 +44,7 @@ HEALED_SECONDS = 60.0  # in which all must have come to an end, once healed
 
 _simulated: list[Simulated] = []
 _database: list[Database] = []
+_away: list[Away] = []
 
 
 class Result(NamedTuple):
@@ -79,11 +82,14 @@ def simulate(
 
     ``mix``: of faults, instead of the seed's own. ``kinds``: of scripts, instead of all.
     """
-    if not _database:
+    if not _simulated:
         _simulated.extend((Simulated(OLD), Simulated(NEW)))
+    if not _database:
         _database.append(Database())
+    if not _away:
+        _away.append(Away())
     mode = mode or ("safety" if seed % 4 == 0 else "liveness")
-    return World(seed, mode, mix, kinds, _simulated, _database[0], trace).run()
+    return World(seed, mode, mix, kinds, _simulated, _database[0], _away[0], trace).run()
 
 
 class World:
@@ -97,6 +103,7 @@ class World:
         kinds: Sequence[str],
         apps: Sequence[Simulated],
         database: Database,
+        away: Away,
         trace: bool,
     ) -> None:
         self.seed = seed
@@ -106,12 +113,16 @@ class World:
         drawn = Mix.draw(self.chance)
         wide = random.Random(f"wide {seed}")
         self.mix = mix or drawn.widened(wide).ordered(random.Random(f"orders {seed}"))
+        self.mix = self.mix.transacting(random.Random(f"transacts {seed}")) if mix is None else mix
         self.rollout = Rollout(self, wide)
         self._wide = wide
         self.failover: Failover | None = None
         self.orders: Orders | None = None
         self.apps = apps
         self.database = database
+        self.bank: Bank | None = None
+        if self.mix.transacts or "transfers" in kinds:
+            self.bank = Bank(self, away, random.Random(f"bank {seed}"))
         self.loop = VirtualLoop()
         self.lease = LEASE_SECONDS
         self.down_until = self.slow_until = 0
@@ -198,11 +209,23 @@ class World:
         for callback in list(process.on_hint):
             callback()
 
+    @property
+    def begun(self) -> set[bytes]:
+        return self.database.begun
+
     # -- processes
 
     def living(self) -> list[Process]:
         """Executors that live."""
         return [process for process in self.processes if process.works and process.open]
+
+    def stop(self, process: Process, seconds: float) -> None:
+        """SIGSTOP: none of its callbacks run, for so long."""
+        sometimes("a process was stopped")
+        sometimes("a process was stopped for longer than its lease", seconds > self.lease)
+        self.faults.note("stop", process.identity, effective=process.busy, seconds=seconds)
+        process.paused = True
+        self.loop.later(seconds, self.resume, process)
 
     def resume(self, process: Process) -> None:
         if process.paused and not process.dead:
@@ -241,6 +264,8 @@ class World:
         """Run to the end; the result."""
         stuck = ""
         self.database.wipe()
+        if self.bank is not None:
+            self.bank.furnish()
         quiet = logging.getLogger("perdure")
         level, quiet.level = quiet.level, logging.CRITICAL
         collecting = gc.isenabled()
@@ -280,7 +305,7 @@ class World:
             names = names[:2]  # one of them waits until the other is gone
         for name in names:
             self.begin(name)
-        client = self.begin("client", works=False, mortal=False)
+        client = self.client = self.begin("client", works=False, mortal=False)
         await asyncio.sleep(0.05)
         nemesis = Nemesis(self, self.mix)
         self.loop.call_soon(nemesis.begin, context=NOBODY)
@@ -292,8 +317,7 @@ class World:
             client.run(Operator(self, self._wide, names).work(client))
         tasks = self._clients(client)
         if self.mix.orders:
-            self.operator_history = WorldHistory(self, "operator")
-            self.histories.append(self.operator_history)
+            self.operator_history = self.history("operator")
             self.orders = Orders(self, random.Random(f"given {self.seed}"))
             self.orders.begin()
         await self._under_faults(tasks, FAULTY_SECONDS * (2 if self.mode == "safety" else 1))
@@ -317,14 +341,23 @@ class World:
 
     def _clients(self, client: Process) -> list[asyncio.Task[Any]]:
         made: list[asyncio.Task[Any]] = []
-        asked = scripts(self.chance, self.kinds, judged=self.mix.judged)
-        if not self.kinds:
+        kinds = ("transfers",) if self.mix.transacts else self.kinds
+        asked = scripts(self.chance, kinds, judged=self.mix.judged)
+        if not kinds:
             asked += more(random.Random(f"more {self.seed}"))
         for n, (script, delay) in enumerate(asked):
-            history = WorldHistory(self, f"c{n}")
-            self.histories.append(history)
-            made.append(self._run_script(client, script, Client(history, self.chance), delay))
+            made.append(self._run_script(client, script, self.caller(f"c{n}"), delay))
         return made
+
+    def history(self, name: str) -> WorldHistory:
+        """Of a client of this name."""
+        history = WorldHistory(self, name)
+        self.histories.append(history)
+        return history
+
+    def caller(self, name: str) -> Client:
+        """A client of this name."""
+        return Client(self.history(name), self.chance)
 
     def _run_script(self, client: Process, script: Any, calls: Client, delay: float) -> asyncio.Task[Any]:
         """A client of its own, or code within an executor's process, that dies with it."""
@@ -384,12 +417,16 @@ class World:
         effects = self.ledger.lines
         if self.failover is not None and self.failover.lost:
             effects, calls = self.failover.effects(effects), self.failover.calls(calls)
-        evidence = Evidence(audit, effects, calls, self.faults.lines)
+        evidence = Evidence(audit, effects, calls, self.faults.lines, transactions=STEPS)
         for line in audit:
             self._trace.update(repr((line["n"], line["at"], line["table"], line["op"])).encode())
         verdict = check(evidence)
         seen.look(evidence)
         stuck = stuck or modes.wrong(evidence, self.mix.recovery)
+        if self.bank is not None:
+            away = self.bank.away.audit()
+            self._trace.update(repr([(line["n"], line["at"], line["table"], line["op"]) for line in away]).encode())
+            stuck = stuck or transfers.wrong(evidence, audit, away)
         if not (self.failover is not None and self.failover.lost):  # else a renewal may be lost
             stuck = stuck or unleased(evidence, self.lease)
         if not stuck and self.loop.trouble:

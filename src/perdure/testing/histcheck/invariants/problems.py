@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from perdure.model.records import Kind
@@ -58,10 +58,12 @@ def _got_on(changes: list[Change], attempt: Row) -> bool:
 def problems_are_over_with_what_they_were(of: Evidence, found: Findings) -> None:
     """What has an outcome is no problem any more, and the row of an open run tells of each commit whether it has one.
 
-    (Judged where commits have names.)
+    Of a transaction (``Evidence.transactions``), whose outcome is in the user's own commit, with the next that the run
+    itself commits. (Judged where commits have names.)
     """
     open_ones: dict[RunOf, dict[Place, Change]] = {}
     rows: dict[str, Row | None] = {}
+    late: dict[RunOf, list[Change]] = {}  # outcomes that are still to be looked at
     for id, changes in _commits(of):
         for change in changes:
             if change.table == "problem":
@@ -70,7 +72,11 @@ def problems_are_over_with_what_they_were(of: Evidence, found: Findings) -> None
                 rows[id] = change.new
         for change in changes:
             if change.table == "history" and change.op == "insert" and kind_of(change.row) is Kind.STEP:
-                _settled(found, open_ones, change)
+                places = late.setdefault((id, change.row["run"]), [])
+                places.append(change)
+                if change.row["name"] not in of.transactions:
+                    _settled(found, open_ones, places)
+                    places.clear()
         row = rows.get(id)
         if row is not None and status_of(row).open:
             _told(found, row, open_ones.get((id, row["run"]), {}), changes[-1])
@@ -86,11 +92,12 @@ def _note(open_ones: dict[RunOf, dict[Place, Change]], change: Change) -> None:
         there[place] = change
 
 
-def _settled(found: Findings, open_ones: dict[RunOf, dict[Place, Change]], change: Change) -> None:
-    found.look()
-    for (kind, path, _version), told in open_ones.get((change.row["id"], change.row["run"]), {}).items():
-        if (kind, path) == (FAILED_STEP, change.row["path"]):
-            found.violated(f"{change.row['id']} has got past {path}, and that is still its problem", told, change)
+def _settled(found: Findings, open_ones: dict[RunOf, dict[Place, Change]], outcomes: Sequence[Change]) -> None:
+    for change in outcomes:
+        found.look()
+        for (kind, path, _version), told in open_ones.get((change.row["id"], change.row["run"]), {}).items():
+            if (kind, path) == (FAILED_STEP, change.row["path"]):
+                found.violated(f"{change.row['id']} has got past {path}, and that is still its problem", told, change)
 
 
 def _told(found: Findings, row: Row, problems: dict[Place, Change], change: Change) -> None:
