@@ -46,8 +46,9 @@ where w.queue = $2
 on conflict do nothing
 
 -- Lets through the line of a queue that has no limits but each executor's own; `$7` are what this one has of it already,
--- `$8` the queue, `$9` and `$10` its bounds. Whoever gives it limits waits for this, and this for them. The answer is in
--- the order of `picked`; a join to sort by would compare each with each, for the planner takes both for one row.
+-- `$8` the queue, `$9` and `$10` its bounds; that limit also counts as one unless `$13`. Whoever gives it limits waits for this, and this for them: `k` is the queue as
+-- it is then. It is locked only if somebody stands there: who finds nothing writes nothing. The answer is in the order
+-- of `picked`; a join to sort by would compare each with each, for the planner takes both for one row.
 -- name: line_open
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -56,7 +57,7 @@ q as materialized (
     from perdure.queue
     where app = $1 and name = $8 and not paused and concurrency is null and rate_limit is null
         and partition_concurrency is null and partition_rate_limit is null
-    for key share),
+        and (worker_concurrency is null or $13::boolean)),
 due as materialized (
     select w.id, w.lane, w.since
     from q cross join unnest($11::text[]) v (version)
@@ -65,8 +66,16 @@ due as materialized (
         where app = $1 and owner is null and version = v.version and lane > $9 and lane < $10 and status < 5
             and (expires is null or expires > (select now from t))
         order by owner, version, lane, until, id limit q.free for no key update skip locked) w),
+k as materialized (
+    select greatest(0, least($3::int, worker_concurrency - $7::int)) as free
+    from perdure.queue
+    where app = $1 and name = $8 and not paused and concurrency is null and rate_limit is null
+        and partition_concurrency is null and partition_rate_limit is null
+        and (worker_concurrency is null or $13::boolean) and exists (select from due)
+    for key share),
 picked as materialized (
-    select id from due where (@counts $12) order by lane, since, id limit (select free from q)),
+    select id from due where exists (select from k) and (@counts $12)
+    order by lane, since, id limit (select free from k)),
 @take
 select @claimed
 from c
