@@ -8,7 +8,7 @@ wrong there. A call that is on its way when its process dies still arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
 from inspect import iscoroutinefunction
 from typing import Any, Protocol, cast
@@ -86,7 +86,7 @@ class Way(Protocol):
         """Part of the trace."""
         ...
 
-    def hint(self, process: Any) -> None:
+    def hint(self, process: Any, queue: str) -> None:
         """Tell the others."""
         ...
 
@@ -204,10 +204,10 @@ class SimulatedStore(SQLiteStore):
     async def migrate(self) -> list[str]:
         return []
 
-    def hint(self) -> None:
-        self._way.hint(self._process)
+    def hint(self, queue: str = "") -> None:
+        self._way.hint(self._process, queue)
 
-    def on_hint(self, callback: Callable[[], None]) -> None:
+    def on_hint(self, callback: Callable[[Collection[str]], None]) -> None:
         self._process.on_hint.append(callback)
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
