@@ -92,7 +92,7 @@ async def test_hints_are_heard_by_way_of_the_server_itself(pooled_url: str, pool
     heard = asyncio.Event()
     for store in (speaker, ear):
         await store.open()
-    ear.on_hint(heard.set)
+    ear.on_hint(lambda _queues: heard.set())
     while not heard.is_set():  # until it listens
         speaker.hint()
         await asyncio.wait([asyncio.ensure_future(heard.wait())], timeout=0.1)

@@ -16,6 +16,7 @@ from perdure import App, recv, write_stream
 from perdure.model.records import Incarnation
 from perdure.runtime.executor import POLL_SECONDS_MAX
 from perdure.runtime.leases import BEATS
+from perdure.runtime.queues import IN_A_ROW
 from perdure.runtime.reaper import ROUND_SECONDS_MAX
 from perdure.store.postgres.connection import Link
 from tests.runtime.support import crash, executor, until
@@ -163,6 +164,43 @@ async def test_what_comes_through_a_line_asks_for_mail_only_where_some_waits(app
     await handle.resume()
     assert await handle.result() == 7
     assert calls["inbox"] == 1
+
+
+async def test_who_stands_in_line_is_let_in_without_a_look_before_it(url: str, calls: Counter[str]) -> None:
+    """Started here, or (where a hint names the queue) by another process: one claim, and the commits."""
+    app = counted(url, calls)
+    line = app.queue("line")
+    client = counted(url, Counter())
+    async with app, client.connect():
+        assert await (await app.work.options(queue=line).start(1)).result() == 1
+        host = executor(app)
+        host.polling = False
+        host._stop_polling()
+        await until(lambda: not (host._looking or host._tasks or host.reaper.under_way))
+        for caller in [app] if url.startswith("sqlite") else [app, client]:
+            calls.clear()
+            handle = await caller.work.options(queue="line").start(1)
+            await until(lambda: not host.executions and not host._looking and calls["commit"] >= 2)
+            assert await handle.result() == 1
+            assert calls["claim_line"] == 1, calls
+            assert calls["poll"] == 0, calls
+            assert calls["commit"] == (3 if caller is app else 2), calls  # (its start); a step's intent; its end
+
+
+async def test_after_a_few_claims_without_a_look_there_is_a_look(app: Any, calls: Counter[str]) -> None:
+    """However fast work is put in line, what no hint tells of is seen."""
+    host = executor(app)
+    host.polling = False
+    host._stop_polling()
+    line = app.queue("line")
+    assert await (await app.work.options(queue=line).start(0)).result() == 0
+    await until(lambda: not host._looking)
+    calls.clear()
+    for _ in range(3 * IN_A_ROW):
+        assert await (await app.work.options(queue=line).start(0)).result() == 0
+        await until(lambda: not host._looking)
+    assert calls["poll"] >= 2, calls
+    assert calls["poll"] <= 4, calls
 
 
 async def test_a_start_and_its_result_read_nothing_in_the_same_process(app: Any, calls: Counter[str]) -> None:

@@ -53,8 +53,8 @@ async def test_a_reader_finds_all_by_the_poll_alone(app: App, database: str) -> 
         handle = await body.options(id="a").start()
         async with App("shop", database=database).connect() as client:
             line = client._home.engine().line
-            line._hinted = lambda: None  # every notification is lost
-            line.store.on_hint(lambda: None)
+            line._hinted = lambda _queues: None  # every notification is lost
+            line.store.on_hint(lambda _queues: None)
             reader = client.handle("a").read_stream(words)
             await handle.send("heard")
             async with asyncio.timeout(5):

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from perdure.client.drive import Drive
 from perdure.model.writes import Continue, Receipt, Unit
 from perdure.store.base import Store
+from perdure.store.drive import Drive
 from perdure.store.postgres import PostgresStore
 from tests.store.build import row, running, start, tok, unit
 

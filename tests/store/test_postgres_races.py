@@ -11,11 +11,11 @@ import pytest
 
 from perdure.errors import SchemaMismatch
 from perdure.model.ids import RunKey
-from perdure.model.queues import Limits
+from perdure.model.queues import Limits, QueueChange
 from perdure.model.records import Incarnation
 from perdure.model.states import Status
 from perdure.model.writes import Park, SetEvent, Unit
-from perdure.store.lines import Deduplicated
+from perdure.store.lines import Deduplicated, LineClaim
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres.connection import driver
 from perdure.store.postgres.migrate import migrations
@@ -445,6 +445,52 @@ async def test_a_claim_that_comes_while_another_series_begins_takes_nothing(
     await third.let_go()
     assert (await late).claimed == []
     assert [c.row.id for c in (await store.claim_line(letin("q", 1, series=1), now=T)).claimed] == ["a"]
+
+
+async def test_who_gives_a_queue_limits_waits_for_claims_that_read_that_there_are_none(
+    make: Make, third: Third
+) -> None:
+    store = await make()
+    await store.make_queues(["q"])
+    await third.conn.execute("begin")  # stands for such a claim
+    await third.conn.fetch("select 1 from perdure.queue where name = 'q' for key share")
+    change = asyncio.create_task(store.change_queue("q", QueueChange(limits={"concurrency": 1})))
+    await third.waiting()
+    assert not change.done()
+    await third.let_go()
+    assert (await change).limits.concurrency == 1
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_a_claim_waits_for_who_gives_the_queue_limits(make: Make, third: Third, limited: bool) -> None:
+    """Having found somebody in line, and read that there are no limits."""
+    store = await make()
+    await store.make_queues(["q"])
+    await queued(store, "a", "b", queue="q")
+    await third.conn.execute("begin")
+    await third.conn.fetch("select 1 from perdure.queue where name = 'q' for update")
+    await third.conn.execute("update perdure.queue set concurrency = 1 where name = 'q'")
+    claim = asyncio.create_task(store.claim_line(letin("q", limited=limited), now=T))
+    await third.waiting()
+    await third.let_go()
+    assert len((await claim).claimed) == limited, "counted; or left to who knows of the limit"
+
+
+async def test_who_knows_of_no_limit_takes_nothing_where_each_executor_has_one_by_now(make: Make) -> None:
+    """The claim carries no series: should its answer be lost, nobody could tell that it came late."""
+    store = await make()
+    await store.declare_queues({"q": Limits(worker_concurrency=1)}, now=T)
+    await queued(store, "a", queue="q")
+    assert (await store.claim_line(letin("q", limited=False), now=T)).claimed == []
+
+
+async def test_who_finds_nobody_in_line_locks_nothing(make: Make, third: Third) -> None:
+    store = await make()
+    await store.make_queues(["q"])
+    await third.conn.execute("begin")
+    await third.conn.fetch("select 1 from perdure.queue where name = 'q' for update")
+    assert await asyncio.wait_for(store.claim_line(letin("q", limited=False), now=T), 5) == LineClaim()
+    await third.let_go()
 
 
 async def test_a_new_series_waits_for_a_claim_that_is_under_way(make: Make, third: Third) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 
@@ -11,7 +11,9 @@ from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, NotOpen, Ov
 from perdure.model.records import Incarnation
 from perdure.store.postgres import PostgresStore, connection
 from perdure.store.postgres.connection import driver
+from perdure.store.postgres.hints import NAMED_MAX
 from tests.postgres import Cluster, free_port
+from tests.runtime.support import until
 from tests.store.build import one, record, running, unit
 
 pytestmark = pytest.mark.postgres
@@ -148,7 +150,7 @@ async def test_hints_reach_other_processes_and_survive_a_restart(cluster: Cluste
     await other.open()
     await stranger.open()
     for name, s in (("own", store), ("other", other), ("stranger", stranger)):
-        s.on_hint(heard[name].set)
+        s.on_hint(lambda _queues, event=heard[name]: event.set())
 
     async def hint_until_heard() -> None:
         heard["other"].clear()
@@ -163,6 +165,34 @@ async def test_hints_reach_other_processes_and_survive_a_restart(cluster: Cluste
     await asyncio.wait_for(hint_until_heard(), 20)
     await other.close()
     await stranger.close()
+
+
+async def test_a_hint_says_in_which_lines_somebody_stands_if_that_is_all(store: PostgresStore) -> None:
+    other = PostgresStore(store._writing.url, "app")
+    heard: asyncio.Queue[Collection[str]] = asyncio.Queue()
+    await other.open()
+    other.on_hint(heard.put_nowait)
+
+    async def said(*queues: str) -> Collection[str]:
+        await until(lambda: store._hints._sending is None)
+        store.hint("first")  # leaves at once; what is said meanwhile goes together
+        for queue in queues:
+            store.hint(queue)
+        assert await asyncio.wait_for(heard.get(), 30) == ["first"]
+        return await asyncio.wait_for(heard.get(), 30)
+
+    while heard.empty():
+        store.hint("listens?")
+        await asyncio.sleep(0.02)  # waits: until heard, a lost hint is sent again
+    await until(lambda: store._hints._sending is None)
+    store.hint("listens!")
+    while await asyncio.wait_for(heard.get(), 30) != ["listens!"]:
+        pass
+    assert await said("a") == ["a"]
+    assert await said("b", "a b", "b") == ["b", "a b"]
+    assert await said("a", "") == [], "anything may have happened"
+    assert await said(*(f"q{n}" for n in range(NAMED_MAX + 1))) == [], "too many to name"
+    await other.close()
 
 
 async def test_health_of_a_sound_database(cluster: Cluster, store: PostgresStore) -> None:

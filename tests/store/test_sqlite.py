@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -465,7 +465,8 @@ async def test_a_hint_comes_from_others_only(store: SQLiteStore, tmp_path: Path)
     hints: list[float] = []
     come = asyncio.Event()
 
-    def hint() -> None:
+    def hint(queues: Collection[str]) -> None:
+        assert not queues
         hints.append(time.monotonic())
         come.set()
 
@@ -491,7 +492,7 @@ async def test_a_lease_that_is_renewed_is_no_hint_to_its_own_process(store: SQLi
     await lease.open()
     await other.open()
     await lease.register(Incarnation(id=ME, executor="e"), 10**9)
-    store.on_hint(come.set)
+    store.on_hint(lambda _queues: come.set())
     await store.rows([])
     for _ in range(5):
         await asyncio.sleep(connection.HINT_EVERY * 2)  # waits: a look passes between beats

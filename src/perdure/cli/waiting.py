@@ -36,7 +36,7 @@ async def wait_end(
 ) -> Ended:
     """The end of a workflow that exists. Raises ``NotYet``, ``WorkflowNotFound`` if it is deleted meanwhile."""
     hinted = asyncio.Event()
-    store.on_hint(hinted.set)
+    store.on_hint(lambda _queues: hinted.set())
     loop = asyncio.get_running_loop()
     began = loop.time()
     looked, pause, why = began - ROLL_SECONDS, POLL_SECONDS_MIN, ""

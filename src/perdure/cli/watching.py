@@ -46,7 +46,7 @@ class Looks:
         self._pause = POLL_SECONDS_MIN
         self._quiet = 0.0  # seconds
         self._tells = tells  # why nothing happens, once
-        store.on_hint(self._hinted.set)
+        store.on_hint(lambda _queues: self._hinted.set())
 
     async def next(self, *, news: bool) -> None:
         """Wait until it is worth another look; soon if the last one had ``news``."""

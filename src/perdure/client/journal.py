@@ -20,7 +20,6 @@ from time import monotonic
 from typing import Protocol
 
 from perdure.client.company import Company
-from perdure.client.drive import Drive
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
@@ -28,6 +27,7 @@ from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Receipt, Unit, Verdict
 from perdure.store.base import Store
+from perdure.store.drive import Drive
 
 log = logging.getLogger("perdure.journal")
 

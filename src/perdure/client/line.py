@@ -7,7 +7,7 @@ It owns the store, the journal, the timers and the watcher, on one event loop. A
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from perdure.client.journal import Journal
@@ -61,12 +61,12 @@ class Work(Protocol):
         """A cancel command for this workflow, with this nonce, was committed by this process."""
         ...
 
-    def look(self) -> None:
-        """Something may have become claimable."""
+    def look(self, queues: Collection[str] = ()) -> None:
+        """Something may have become claimable: in the lines of these queues, or (of none) anything."""
         ...
 
-    def hinted(self) -> None:
-        """Another process has done something."""
+    def hinted(self, queues: Collection[str] = ()) -> None:
+        """Another process has done something: of these queues, somebody stands in line; of none, it may be anything."""
         ...
 
 
@@ -96,10 +96,11 @@ class Line:
     def app(self) -> str:
         return self.store.app
 
-    def _hinted(self) -> None:
-        self.watcher.look()
+    def _hinted(self, queues: Collection[str] = ()) -> None:
+        if not queues:  # who stands in line has not ended
+            self.watcher.look()
         if self.work is not None:
-            self.work.hinted()
+            self.work.hinted(queues)
 
     async def close(self) -> None:
         """Let what waits be written, then let go of the store."""

@@ -120,7 +120,7 @@ async def start(line: Line, order: StartOrder) -> Begun:
         else:
             unit = Unit(key=RunKey("", 0), children=[start_of(line, order, id)])
             exists = (await line.journal.write(unit)).exists.get(id)
-            _announce(line)
+            _announce(line, [order])
         if exists is None:
             return Begun(id, None if local is None else local.ended)
         if not await _resolve(line, order, exists):
@@ -161,7 +161,7 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
         unique = {id: start_of(line, order, id) for order, id in reversed(chunk)}
         verdict = await line.journal.write(Unit(key=RunKey("", 0), children=list(unique.values())))
         taken |= verdict.exists
-    _announce(line)
+    _announce(line, orders)
     for order, id in zip(orders, ids, strict=True):
         if id in taken and await _resolve(line, order, taken[id]):
             await start(line, order)
@@ -219,11 +219,21 @@ def start_of(line: Line, order: StartOrder, id: str) -> Start:
     )
 
 
-def _announce(line: Line) -> None:
+def _announce(line: Line, begun: Sequence[StartOrder] = ()) -> None:
+    """Something may be claimable; if only starts were made, and all stand in lines without a partition: there."""
+    queues = {_line_of(order) for order in begun} or {""}
     if line.work is not None:
-        line.work.look()
-    else:
-        line.store.hint()
+        line.work.look(() if "" in queues else queues)
+        return
+    for queue in queues:
+        line.store.hint(queue)
+
+
+def _line_of(order: StartOrder) -> str:
+    """In whose line a start stands at once, "" if in none or with a partition."""
+    options = order.options
+    waits = options.delay is not None or options.until is not None or options.debounce is not None
+    return "" if waits or options.partition or options.queue is None else options.queue
 
 
 async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:

@@ -97,5 +97,5 @@ class Drafts:
             )
         return taken
 
-    def hint(self) -> None:
+    def hint(self, queue: str = "") -> None:
         """Nothing has happened yet."""

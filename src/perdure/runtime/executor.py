@@ -103,8 +103,7 @@ class Executor:
         self.lease = lease
         self._permission = Permission(self)
         self.may_begin, self.when_allowed = self._permission.given, self._permission.when_given
-        self.recovery = recovery
-        self.adopt = adopt
+        self.recovery, self.adopt = recovery, adopt
         self.adopter = Adopter(self)
         self.queues = Queues(self, listen)
         self.sweeper = Sweeper(self)
@@ -300,14 +299,14 @@ class Executor:
 
     # -- claims
 
-    def look(self) -> None:
-        """Look at the database now (or again, right after the look that is under way)."""
+    def look(self, queues: Collection[str] = ()) -> None:
+        """Look at the database now (or again, right after the look that is under way), or only at some lines."""
         if self._closed or self.draining or not self.alive or not self._opened:
             return
         if self._looking is not None:
             self._again = True
             return
-        self._looking = asyncio.Task(self._look_once(), loop=self.line.loop)
+        self._looking = asyncio.Task(self._look_once(queues), loop=self.line.loop)
         self._looking.add_done_callback(self._looked)
 
     def go_on(self) -> None:
@@ -315,8 +314,8 @@ class Executor:
         self.looks = 0
         self.look()
 
-    def hinted(self) -> None:
-        self.look()
+    def hinted(self, queues: Collection[str] = ()) -> None:
+        self.look(queues)
         self.reaper.hinted()
 
     def _looked(self, task: asyncio.Task[None]) -> None:
@@ -334,21 +333,23 @@ class Executor:
             self._poll = self.line.loop.call_later(self._interval, self.look)
             self._interval = min(self._interval * 1.3, POLL_SECONDS_MAX)
 
-    async def _look_once(self) -> None:
-        self.looks += 1
+    async def _look_once(self, queues: Collection[str] = ()) -> None:
         async with self.taking:
-            await self._look_and_take()
+            await self._look_and_take(queues)
 
-    async def _look_and_take(self) -> None:
-        stamp = self.line.clock.stamp
+    async def _look_and_take(self, queues: Collection[str]) -> None:
         try:
+            if queues and await self.queues.take_named(queues):
+                return
+            self.looks += 1
             held = None
             if self.looks % LOST_EVERY == 1:
                 await self.queues.be_sure()
                 held = [holding(e) for e in self.executions.values()]
             poll = await self.line.store.poll(
-                self.me.id, held, self.version, fresh=self.following.fresh, after=self.window.after, now=stamp()
-            )
+                self.me.id, held, self.version, fresh=self.following.fresh, after=self.window.after,
+                now=self.line.clock.stamp(),
+            )  # fmt: skip
             self.line.clock.observe(poll.now)
             if poll.wakes:
                 self._interval = POLL_SECONDS_MIN

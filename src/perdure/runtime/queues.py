@@ -17,7 +17,7 @@ from typing import Protocol
 
 from perdure.client.line import Line
 from perdure.definitions import Registry
-from perdure.model.queues import QueueRow
+from perdure.model.queues import Limits, QueueRow
 from perdure.model.records import Claimed, Incarnation
 from perdure.runtime.execution import Execution
 from perdure.runtime.upgrades import Following
@@ -31,6 +31,7 @@ AHEAD = 1000  # runs of queues that are at work at once: more would only wait he
 LINE_BATCH = 400  # let in by one claim
 IN_A_ROW = 4  # claims from one line, before the others have their turn and the database is looked at again
 LINED_UP = 500  # of each version, in one look
+UNLIMITED = Limits()
 EXPIRED = 200  # closed in one look
 
 
@@ -69,6 +70,8 @@ class Queues:
         self.handed_back: set[str] = set()  # cannot be run here; ours until that is written
         self.unsure = False  # an answer may be lost, and with it what is here: nothing more until a look has found that
         self.series = 0  # of claims that obey our own limits; after a lost answer another one begins
+        self._named = 0  # looks at named lines alone, since the latest whole one
+        self._partitioned: set[str] = set()  # in whose line somebody had a partition, at the latest look
         self._full: set[str] = set()  # in whose line somebody was left standing
         self._turn = 0
 
@@ -154,8 +157,10 @@ class Queues:
 
     async def take(self, poll: Poll) -> bool:
         """Let in what the lines of queues hold, as far as there is room; whether to look again at once."""
+        self._named = 0
         await self._cancel(poll.told)
         lines = {line.queue: line for line in poll.lines}
+        self._partitioned = {line.queue for line in poll.lines if line.partitioned}
         again = await self._line_up(poll, lines)
         names = [name for name in sorted(lines) if self._listen is None or name in self._listen]
         self._full.intersection_update(names)
@@ -166,6 +171,16 @@ class Queues:
         for name in [*names[first:], *names[:first]]:
             again = await self._let_in(lines[name]) or again
         return again
+
+    async def take_named(self, names: Collection[str]) -> bool:
+        """Let in who stands in these lines, without a look before it. False: it takes a look, or is worth one."""
+        names = [name for name in names if self._listen is None or name in self._listen]
+        known = all(name in self._known and name not in self._partitioned for name in names)
+        if self.unsure or not known or not self._host.may_begin() or self._named == IN_A_ROW:
+            return False
+        self._named += 1
+        more = [await self._let_in(InLine(name, partitioned=False)) for name in names]
+        return not any(more)
 
     async def _cancel(self, told: Sequence[tuple[str, str]]) -> None:
         """End what stands in line and is told to cancel: it was not begun, so nothing of it must run."""
@@ -201,11 +216,11 @@ class Queues:
         if row is not None and row.paused:
             return False
         for _ in range(IN_A_ROW):
-            if not await self._let_some_in(standing):
+            if not await self._let_some_in(standing, row):
                 return False
         return True
 
-    async def _let_some_in(self, standing: InLine) -> bool:
+    async def _let_some_in(self, standing: InLine, row: QueueRow | None) -> bool:
         """Whether there may be more, and room for it."""
         host, name = self._host, standing.queue
         limit = min(LINE_BATCH, host.space, self._room_to_work())
@@ -214,7 +229,7 @@ class Queues:
             return False
         request = LineRequest(
             queue=name, owner=host.me.id, token=host.line.new_token(), version=host.version, limit=limit,
-            mine=self._held()[name], partitioned=standing.partitioned,
+            mine=self._held()[name], partitioned=standing.partitioned, limited=row is None or row.limits != UNLIMITED,
             fresh=host.following.fresh, series=self.series if self._is_ours(name) else None,
         )  # fmt: skip
         claim = await host.line.store.claim_line(request, now=host.line.clock.stamp())
@@ -222,7 +237,8 @@ class Queues:
             await host.take_on(claim.claimed)
         if claim.again is not None:
             host.look_at(claim.again)
-        self._full.add(name)
+        if claim.more or row is None or row.limits != UNLIMITED:
+            self._full.add(name)  # perhaps
         return claim.more
 
     def _is_ours(self, name: str) -> bool:

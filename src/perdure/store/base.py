@@ -581,12 +581,13 @@ class Store(ProblemStore, SchemeStore, Protocol):
         ...
 
     # -- hints (never needed for correctness)
-    def hint(self) -> None:
+    # One that names a queue says that somebody without a partition stands in its line, and nothing else.
+    def hint(self, queue: str = "") -> None:
         """Tell other processes that something may have become ready. Coalesced, off the commit path, never raises."""
         ...
 
-    def on_hint(self, callback: Callable[[], None]) -> None:
-        """Call back on this store's loop when another process hinted (or the file changed)."""
+    def on_hint(self, callback: Callable[[Collection[str]], None]) -> None:
+        """Call back on this store's loop, with the queues named, when another process hinted (or the file changed)."""
         ...
 
     async def health(self) -> Health: ...

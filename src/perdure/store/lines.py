@@ -43,6 +43,7 @@ class LineRequest(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     mine: int = 0  # what the asker has of this queue already
     partitioned: bool = False  # whether somebody in line has a partition
+    limited: bool = True  # whether the queue may have limits; if not, and it has got some meanwhile: nothing
     fresh: bool = True  # also what has no version yet
     series: int | None = None  # where the queue limits each executor: see `Store.new_series`
 

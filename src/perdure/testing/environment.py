@@ -451,7 +451,7 @@ class Harness:
         loop = asyncio.get_running_loop()
         for other in (self._client_seat, self._work.seat):
             if other is not seat and not other.vacant:
-                loop.call_soon(other.hinted)
+                loop.call_soon(other.hinted, ())
 
     def _next_timer(self) -> int | None:
         lines = (self._client.line, self._work.engine.line)

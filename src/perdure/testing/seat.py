@@ -7,7 +7,7 @@ has happened, or not, when ``empty`` returns; ``under_way`` counts the calls tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ class Seat:
         self.vacant = False
         self.app: str = store.app
         self.url: str = store.url
-        self.hinted: Callable[[], None] = lambda: None
+        self.hinted: Callable[[Collection[str]], None] = lambda _queues: None
         self.before_claim: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -44,10 +44,10 @@ class Seat:
     async def migrate(self) -> list[str]:
         return []
 
-    def on_hint(self, callback: Callable[[], None]) -> None:
+    def on_hint(self, callback: Callable[[Collection[str]], None]) -> None:
         self.hinted = callback
 
-    def hint(self) -> None:
+    def hint(self, _queue: str = "") -> None:
         if not self.vacant:
             self._told(self)
 
@@ -110,7 +110,7 @@ class Seat:
 
     def vacate(self) -> None:
         self.vacant = True
-        self.hinted = lambda: None
+        self.hinted = lambda _queues: None
 
     async def empty(self) -> None:
         """Returns when the store has ended every call of this seat."""

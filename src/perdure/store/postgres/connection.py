@@ -127,6 +127,11 @@ class Link:
                 if not isinstance(e, Exception):
                     raise
 
+    @property
+    def live(self) -> bool:
+        """Whether it is connected."""
+        return self._conn is not None and not self._conn.is_closed()
+
     def when_made(self, prepare: Callable[[Connection], Awaitable[None]]) -> None:
         """Do something on each new connection, such as listening."""
         self._made.append(prepare)

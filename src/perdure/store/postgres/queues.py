@@ -2,7 +2,8 @@
 
 A queue that has limits of its own is claimed from in a transaction: its row is locked by the first statement, and
 counted by later ones, whose snapshots hold all that was claimed before the lock was granted. One that has none takes a
-single statement, which holds off whoever would give it limits meanwhile. Lock order: the queue, then workflows.
+single statement, which holds off whoever would give it limits meanwhile. Lock order: the queue, then workflows;
+the single statement skips workflows that are locked, so it may lock the queue after them.
 """
 
 from __future__ import annotations
@@ -109,13 +110,15 @@ async def counts(link: Link, place: Place, bound: int) -> dict[str, QueueCount]:
 async def claim(link: Link, place: Place, want: LineRequest, now: int | None) -> LineClaim:
     if not want.partitioned:
         found = await _straight(link, place, want, now)
-        if found:
+        if found or not want.limited:
             return LineClaim(claimed=found, more=len(found) == want.limit)
     async with link.transaction() as tx:
         locked = await tx.fetchrow(place.sql["queue_lock"], place.app, want.queue)
         if locked is None or locked["paused"]:
             return LineClaim()
         row = _row(locked)
+        if not (want.limited or row.limits == Limits()):
+            return LineClaim()
         if not (want.partitioned or row.limits.counted or row.limits.paced):
             return LineClaim()  # nothing was there for the straight way, either
         dealer = Dealer(row.limits, await _used(tx, place, row, now), want.limit, want.mine)
@@ -126,7 +129,7 @@ async def _straight(link: Link, place: Place, want: LineRequest, now: int | None
     """Nothing, if the queue has limits of its own."""
     found = await link.fetch(
         place.sql["line_open"], place.app, now, want.limit, want.owner, want.token, want.version, want.mine,
-        want.queue, *model.line(want.queue), want.versions, want.series, writing=True,
+        want.queue, *model.line(want.queue), want.versions, want.series, want.limited, writing=True,
     )  # fmt: skip
     return [rows.claimed(row) for row in found]
 

@@ -457,10 +457,10 @@ class PostgresStore:
 
     # -- hints
 
-    def hint(self) -> None:
-        self._hints.send()
+    def hint(self, queue: str = "") -> None:
+        self._hints.send(queue)
 
-    def on_hint(self, callback: Callable[[], None]) -> None:
+    def on_hint(self, callback: Callable[[Collection[str]], None]) -> None:
         self._hints.listen(callback)
 
     async def health(self) -> Health:

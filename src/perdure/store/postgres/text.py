@@ -81,29 +81,36 @@ DEATH = f"""cause = case when $8::int > 0 then 1 else w.cause end,
             select h.seq from perdure.history h
             where h.app = $1 and h.id = w.id and h.run = w.run order by h.seq desc limit 1)),"""  # noqa: S608  constants
 
-# That whoever ran it died, of each row in `{c}`, whose former owners are in `picked`.
-DIED = """died as (
+# Each row of `c` with its former owner, by its place among the picked. A join of the two would compare each with each,
+# for the planner takes both for one row: of 200 that is a quarter of the claim.
+FORMER = """o cross join c
+    cross join lateral (select o.owners[array_position(o.ids, c.id)] as owner offset 0) former"""
+
+# That whoever ran it died, of each row in `c`, whose former owners are in `picked`.
+DIED = """o as materialized (
+    select array_agg(id) as ids, array_agg(owner) as owners from picked),
+died as (
     insert into perdure.problem as p (app, id, run, kind, path, version, name, text, attempt, first, last, nonce)
-    select $1, x.id, x.run, 'executor_died', '', x.version, '', coalesce(
+    select $1, c.id, c.run, 'executor_died', '', c.version, '', coalesce(
             (select 'executor ' || i.executor || ' died (pid ' || i.pid || ' on ' || i.host || ')'
-            from perdure.incarnation i where i.id = picked.owner), 'its executor died'),
-        greatest(x.attempts, 1), x.updated, x.updated, coalesce(x.claim, picked.owner)
-    from {c} x join picked on picked.id = x.id
+            from perdure.incarnation i where i.id = former.owner), 'its executor died'),
+        greatest(c.attempts, 1), c.updated, c.updated, coalesce(c.claim, former.owner)
+    from {former}
     where {death}
     on conflict (app, id, run, kind, path, version) do update
     set text = excluded.text, attempt = excluded.attempt, last = excluded.last, cleared = null, nonce = excluded.nonce,
         first = case when p.cleared is null then p.first else excluded.first end)"""
 
 # The default decision about each, under its new token.
-NOTED = f"""{DIED.format(c="c", death="$8::int > 0")},
+NOTED = f"""{DIED.format(former=FORMER, death="$8::int > 0")},
 noted as (
     insert into perdure.decision (app, id, run, claim, at, cause, decision, policy, because, evidence, executor)
     select $1, c.id, c.run, c.claim, c.updated, 1, 'resume', '', '',
-        '{{"owner":"' || encode(picked.owner, 'hex') || '","executor":' || to_json(coalesce(
-            (select i.executor from perdure.incarnation i where i.id = picked.owner), ''))::text
+        '{{"owner":"' || encode(former.owner, 'hex') || '","executor":' || to_json(coalesce(
+            (select i.executor from perdure.incarnation i where i.id = former.owner), ''))::text
             || ',"attempt":' || c.attempts || '}}',
         coalesce((select i.executor from perdure.incarnation i where i.id = $4), '')
-    from c join picked on picked.id = c.id
+    from {FORMER}
     where $8::int > 0
     on conflict do nothing)"""  # noqa: S608  constants
 
@@ -158,7 +165,7 @@ def statements(schema: str) -> Mapping[str, str]:
             .replace("@free", FREE)
             .replace("@lane", LANE)
             .replace("@noted", NOTED)
-            .replace("@died", DIED.format(c="c", death="true"))
+            .replace("@died", DIED.format(former=FORMER, death="true"))
             .replace("@given", GIVEN)
             .replace("@taken_back", TAKEN_BACK)
             .replace("@suspect", SUSPECT)

@@ -111,7 +111,7 @@ def counts(conn: Connection, app: str, bound: int) -> dict[str, QueueCount]:
 
 def claim(conn: Connection, app: str, want: LineRequest, now: int) -> LineClaim:
     row = _get(conn, app, want.queue)
-    if row is None or row.paused:
+    if row is None or row.paused or not (want.limited or row.limits == Limits()):
         return LineClaim()
     dealer = Dealer(row.limits, _used(conn, app, row, now), want.limit, want.mine)
     if not dealer.room:

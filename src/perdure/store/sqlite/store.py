@@ -466,13 +466,13 @@ class SQLiteStore:
 
     # -- hints
 
-    def hint(self) -> None:
+    def hint(self, queue: str = "") -> None:
         """Nothing to do: the file is the hint."""
 
-    def on_hint(self, callback: Callable[[], None]) -> None:
+    def on_hint(self, callback: Callable[[Collection[str]], None]) -> None:
         if self._writer is None:
             raise NotOpen(f"the store of {self.path} is not open; await its open() first")
-        self._writer.watch(callback)
+        self._writer.watch(lambda: callback(()))
 
     async def health(self) -> Health:
         return await self._read(lambda conn: health.health(conn, self.path))

@@ -6,7 +6,7 @@ simulated is everything around them: the time each sees, and the way of a call t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, cast
 
@@ -106,10 +106,10 @@ class SimulatedStore(SQLiteStore):
     async def migrate(self) -> list[str]:
         return []
 
-    def hint(self) -> None:
-        self._way.hint(self._process)
+    def hint(self, queue: str = "") -> None:
+        self._way.hint(self._process, queue)
 
-    def on_hint(self, callback: Callable[[], None]) -> None:
+    def on_hint(self, callback: Callable[[Collection[str]], None]) -> None:
         self._process.on_hint.append(callback)
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:

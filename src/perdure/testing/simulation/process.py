@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 from perdure.clock import Clock, SystemClock
@@ -52,7 +52,7 @@ class Process:
         self.opened = False
         self.stash: list[asyncio.Handle] = []
         self.cut_until, self.cut = 0, Cut.REFUSED
-        self.on_hint: list[Callable[[], None]] = []
+        self.on_hint: list[Callable[[Collection[str]], None]] = []
         self.tasks: list[asyncio.Task[Any]] = []
         self.holds: dict[Any, Gate] = {}  # what keeps others from writing, and goes with it
         self.context = contextvars.copy_context()

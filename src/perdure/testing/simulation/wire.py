@@ -90,7 +90,7 @@ class Way(Protocol):
         """Part of the trace."""
         ...
 
-    def hint(self, process: Any) -> None:
+    def hint(self, process: Any, queue: str) -> None:
         """Tell the others."""
         ...
 

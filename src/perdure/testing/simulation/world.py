@@ -12,7 +12,7 @@ import gc
 import hashlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextvars import Context
 from typing import Any, NamedTuple
 
@@ -192,22 +192,22 @@ class World:
         if self._keep:
             self.lines.append(line)
 
-    def hint(self, process: Process) -> None:
+    def hint(self, process: Process, queue: str) -> None:
         for other in self.processes:
             if other is not process and not other.dead and other.on_hint:
                 if self.chance.random() < self.mix.deaf:
                     sometimes("a hint was lost")
                     continue
-                self.loop.call_later(self.latency(), self._hinted, other, context=other.context)
+                self.loop.call_later(self.latency(), self._hinted, other, [queue] * bool(queue), context=other.context)
 
     def prove(self, id: str, claim: str) -> None:
         if self.failover is not None:
             self.failover.prove(id, claim)
 
     @staticmethod
-    def _hinted(process: Process) -> None:
+    def _hinted(process: Process, queues: Collection[str]) -> None:
         for callback in list(process.on_hint):
-            callback()
+            callback(queues)
 
     @property
     def begun(self) -> set[bytes]:

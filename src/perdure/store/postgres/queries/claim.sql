@@ -55,10 +55,12 @@ picked as materialized (
     from ranked r left join unnest($10::text[], $11::int[]) c (queue, free) on c.queue = r.queue
     where (c.free is null or r.n <= c.free) and (@counts $12)
     order by 2, 1 limit $3),
-@take
+@take,
+o as materialized (
+    select array_agg(id) as ids, array_agg(since) as sinces, array_agg(version > '') as versioned from picked)
 select @claimed,
-    picked.since, picked.version > ''
-from c join picked on picked.id = c.id order by picked.since, c.id
+    o.sinces[p.n], o.versioned[p.n]
+from o cross join c cross join lateral (select array_position(o.ids, c.id) as n offset 0) p order by p.n
 
 -- Running workflows of the incarnations in `$7`, of version `$6`, but no suspects; `$8` and `$9`: see DEATH in text.py.
 -- name: claim_orphans

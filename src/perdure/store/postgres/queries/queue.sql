@@ -46,7 +46,9 @@ where w.queue = $2
 on conflict do nothing
 
 -- Lets through the line of a queue that has no limits but each executor's own; `$7` are what this one has of it already,
--- `$8` the queue, `$9` and `$10` its bounds. Whoever gives it limits waits for this, and this for them.
+-- `$8` the queue, `$9` and `$10` its bounds; that limit also counts as one unless `$13`. Whoever gives it limits waits for this, and this for them: `k` is the queue as
+-- it is then. It is locked only if somebody stands there: who finds nothing writes nothing. The answer is in the order
+-- of `picked`; a join to sort by would compare each with each, for the planner takes both for one row.
 -- name: line_open
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -55,7 +57,7 @@ q as materialized (
     from perdure.queue
     where app = $1 and name = $8 and not paused and concurrency is null and rate_limit is null
         and partition_concurrency is null and partition_rate_limit is null
-    for key share),
+        and (worker_concurrency is null or $13::boolean)),
 due as materialized (
     select w.id, w.lane, w.since
     from q cross join unnest($11::text[]) v (version)
@@ -64,11 +66,19 @@ due as materialized (
         where app = $1 and owner is null and version = v.version and lane > $9 and lane < $10 and status < 5
             and (expires is null or expires > (select now from t))
         order by owner, version, lane, until, id limit q.free for no key update skip locked) w),
+k as materialized (
+    select greatest(0, least($3::int, worker_concurrency - $7::int)) as free
+    from perdure.queue
+    where app = $1 and name = $8 and not paused and concurrency is null and rate_limit is null
+        and partition_concurrency is null and partition_rate_limit is null
+        and (worker_concurrency is null or $13::boolean) and exists (select from due)
+    for key share),
 picked as materialized (
-    select id, lane, since from due where (@counts $12) order by lane, since, id limit (select free from q)),
+    select id from due where exists (select from k) and (@counts $12)
+    order by lane, since, id limit (select free from k)),
 @take
 select @claimed
-from c join picked on picked.id = c.id order by picked.lane, picked.since, c.id
+from c
 
 -- What a queue has let through that is still in progress, by partition (0), if that is limited (`$5`), and what it let
 -- through lately (1: since `$4`), if that is (`$6`). Slots of what is over, and what was before, are deleted.
@@ -111,7 +121,7 @@ with recursive hop (lane) as (
 select lane from hop where lane is not null limit $5
 
 -- Lets through so many (`$9`) of each partition, given by its bounds (`$7`, `$8`), of the locked queue `$10`; they take
--- slots (`$11`) and count for its rate (`$12`).
+-- slots (`$11`) and count for its rate (`$12`). The answer is in the order of `picked`, as above.
 -- name: line_take
 with t as materialized (select $2::bigint as now),
 due as materialized (
@@ -125,7 +135,7 @@ due as materialized (
         order by owner, version, lane, until, id limit u.quota for no key update skip locked) w),
 ranked as (select *, row_number() over (partition by n order by lane, since, id) as place from due),
 picked as materialized (
-    select id, lane, since, place, n from ranked where place <= quota and place <= $3 and (@counts $14)),
+    select id from ranked where place <= quota and place <= $3 and (@counts $14) order by place, n),
 @take,
 slots as (
     insert into perdure.slot (app, queue, id) select $1, $10::text, c.id from c where $11::boolean
@@ -135,7 +145,7 @@ paces as (
     select $1, $10::text, c.partition, (select now from t), count(*) from c where $12::boolean group by c.partition
     on conflict (app, queue, partition, at) do update set n = pace.n + excluded.n)
 select @claimed
-from c join picked on picked.id = c.id order by picked.place, picked.n
+from c
 
 -- Hands back those that are held under `$3` and were never begun, in the lines of the queues `$5` that their code
 -- declares: where `$7` places them, without the version that the claim gave them unless `$8`, their clock not started.
