@@ -111,7 +111,7 @@ class SyncExecution(answers.Answering):
         self._to_host(self._body_ended, value, error)
 
     def _body_ended(self, value: Any, error: BaseException | None) -> None:
-        self.line.loop.call_soon(self.line.journal.company.back)
+        self.line.journal.company.back()
         if self.gone:
             return
         if self.run.refusal is None:
@@ -187,7 +187,7 @@ class SyncExecution(answers.Answering):
         raise answer if answer is not None else Evicted()
 
     def _begin_parked(self, op: Op, begin: Callable[[Op], None]) -> None:
-        self.line.loop.call_soon(self.line.journal.company.back)
+        self.line.journal.company.back()
         if self.gone:
             self._open_gate(Evicted())
         elif not (self.try_cancel() or self.paused()):
