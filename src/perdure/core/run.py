@@ -505,9 +505,9 @@ class Run:
             or (self.troubles is not None and self.troubles.unwritten)
         )
 
-    def recorded(self, path: str) -> bool:
-        """Whether history has an answer for this path."""
-        return path in self._by_path
+    def recorded(self, path: str) -> Record | None:
+        """What history has at this path."""
+        return self._by_path.get(path)
 
     def was_kept(self, record: Record) -> bool:
         """Whether a record was made by another workflow, before this one was forked from it."""

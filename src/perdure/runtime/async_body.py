@@ -184,8 +184,7 @@ class AsyncExecution(answers.Answering):
 
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
 
-    def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
-        path = self.next_path()
+    def step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
         made = self._step(path, call, fingerprint, shown)
         self.call_made(made, call.name, path)
         return made

@@ -334,12 +334,12 @@ class SyncExecution(answers.Answering):
         op.what = plain
         plain.start(self, op)
 
-    def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Any:
+    def step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
         plain = type(call) is StepCall and not call.definition.is_async
         if plain and call.timeout is None:  # a timeout needs a thread that can be left alone
             here = ThreadStep(call.definition, call.args, call.kwargs, call.retry, call.timeout, call.name)
             call = here
-        record = self._outcome(self.next_path(), Kind.STEP, call.name, fingerprint, call, shown)
+        record = self._outcome(path, Kind.STEP, call.name, fingerprint, call, shown)
         return value_of(self, record, call.definition.result)
 
     def ask(self, question: Any, *, path: str | None = None) -> Any:
