@@ -123,7 +123,7 @@ class StepCall:
         fn, is_async = execution.host.body_of(self.definition)
         if is_async:
             body = fn(*self.args, **self.kwargs)
-            if not _may_end_process():
+            if execution.host.thread is not threading.main_thread():  # its loop's
                 body = _contained(body)
             task: asyncio.Future[Any] = asyncio.Task(body, loop=loop, context=context)
         else:
