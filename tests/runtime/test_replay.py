@@ -12,6 +12,7 @@ import pytest
 import perdure.sync
 from perdure import App, current, logger, now, random, recv, set_event, sleep, uuid4
 from perdure.errors import NotAwaited, NotDurable
+from perdure.runtime import steps
 from tests.runtime.support import Ledger, crash, history, in_memory, row, status, until, until_sync
 
 
@@ -41,6 +42,67 @@ async def test_time_random_numbers_and_uuids_are_the_same_on_replay(app: App, le
     assert datetime.fromisoformat(seen[0]).tzinfo is not None
     assert len(set(seen)) == len(seen)  # all differ from each other, the two times included
     assert datetime.fromisoformat(seen[0]) < datetime.fromisoformat(seen[5])
+
+
+async def test_what_history_has_shown_is_not_shown_again(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument may be large, and its text costs a replay nothing: only what is new, or has changed, is shown."""
+    shown: list[str] = []
+    show = steps.show_call
+    monkeypatch.setattr(steps, "show_call", lambda *given: shown.append(show(*given)) or shown[-1])
+    argument = "first"
+
+    @app.step
+    async def step(name: str) -> None: ...
+
+    @app.workflow
+    async def body() -> None:
+        await step(argument)
+        await step("second")
+        await recv("go")
+        await step("third")
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: two_steps(app))
+        await crash(app)
+    assert shown == ["'first'", "'second'"]
+    async with app:
+        await body.handle("a").send(True, "go")
+        await body.handle("a").result()
+        assert [record.shown for record in await history(app, "a") if record.shown] == shown
+    assert shown == ["'first'", "'second'", "'third'"]
+
+
+async def test_what_history_has_otherwise_is_shown(app: App) -> None:
+    argument = "first"
+
+    @app.step
+    async def step(name: str) -> None: ...
+
+    @app.workflow
+    async def body() -> None:
+        await step(argument)
+        await recv("go")
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: in_memory(app, "a"))
+        await until(lambda: one_step(app))
+        await crash(app)
+    argument = "changed"
+    async with app:
+        await until(lambda: is_held(app))
+        assert (await row(app, "a")).detail == "at 1: history has step %s('first'); the code has step %s('changed')" % (
+            (step.definition.name,) * 2
+        )
+
+
+async def one_step(app: App) -> bool:
+    return len(await history(app, "a")) == 1
+
+
+async def is_held(app: App) -> bool:
+    return await status(app, "a") == "held"
 
 
 async def two_steps(app: App) -> bool:

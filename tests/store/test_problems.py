@@ -21,6 +21,7 @@ from tests.store.build import (
     SECOND,
     T,
     close,
+    commit,
     dump,
     one,
     own,
@@ -129,6 +130,22 @@ async def test_what_is_over_leaves_steps_that_are_still_to_be_tried(store: Store
         ("executor_died", ""): T + 4, ("step_failed", "1"): T + 4, ("step_failed", "2"): None,
     }  # fmt: skip
     assert (await row(store, "w")).problem is ProblemKind.STEP_FAILED
+
+
+async def test_each_unit_of_a_batch_says_its_own(store: Store) -> None:
+    claims = {id: await running(store, id) for id in ("a", "b", "c", "d")}
+    both = (failing(path="1"), failing(path="2"))
+    await commit(store, *(unit(id, claims[id], trouble=told(*both)) for id in claims))
+    left = Trouble(now=ProblemKind.STEP_FAILED, over=True, pending=("2",))
+    again = Trouble(now=ProblemKind.STEP_FAILED, over=True, told=(failing(2, path="1"),))
+    units = [unit(id, claims[id], trouble=trouble) for id, trouble in zip("abc", (OVER, left, again), strict=True)]
+    units.append(unit("d", OTHER, trouble=OVER))  # refused
+    receipt = await commit(store, *units, now=T + 4)
+    assert [verdict.applied for verdict in receipt.verdicts] == [True, True, True, False]
+    over = {p.id + p.path: p.cleared for p in await store.problems(list(claims))}
+    done = T + 4
+    assert over == {"a1": done, "a2": done, "b1": done, "b2": None, "c1": None, "c2": done, "d1": None, "d2": None}
+    assert [(await row(store, id)).problem for id in claims] == [None] + [ProblemKind.STEP_FAILED] * 3
 
 
 async def test_each_version_has_its_own_and_what_comes_back_begins_anew(store: Store) -> None:

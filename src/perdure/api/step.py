@@ -13,10 +13,9 @@ from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
-from perdure.runtime.steps import StepCall
+from perdure.runtime.steps import StepCall, shown
 from perdure.runtime.transactions import TransactionCall
 from perdure.serde.fingerprint import fingerprint
-from perdure.serde.show import show_call, show_none
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -51,9 +50,9 @@ class Step(Generic[P, R]):
         call = made(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
-        plain = execution.host.registry.codec is None
-        shown = show_call(args, kwargs, 512, definition.hidden) if plain else show_none(args, kwargs)
-        outcome: Coroutine[Any, Any, R] = execution.step(call, fingerprint(definition.name, args, kwargs), shown)
+        path, mark = execution.next_path(), fingerprint(definition.name, args, kwargs)
+        text = shown(execution, path, mark, definition, args, kwargs)
+        outcome: Coroutine[Any, Any, R] = execution.step(path, call, mark, text)
         return outcome
 
     def options(

@@ -32,12 +32,12 @@ class Company:
         self._out.append(self._loop.time())
 
     def back(self) -> None:
-        """One has come back, with what it has to write."""
+        """One has come back, and says in this turn of the loop what it has to write."""
         if self._out:
             self._out.popleft()
         if not self._out and self._flush is not None:
             self._penalty = PASSES_MIN
-            self._go()
+            self._loop.call_soon(self._go)
 
     def hold(self, flush: Callable[[], None]) -> bool:
         """Whether ``flush`` is called a moment later, because somebody is worth it."""

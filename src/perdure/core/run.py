@@ -33,11 +33,13 @@ from perdure.policy.decisions import COMPENSATE, RUN_FROM
 SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
 _OBSERVED = frozenset({Kind.STEP, Kind.TIMER, Kind.RECV, Kind.RESULT, Kind.READ, Kind.CANCEL})  # always delivered
 NOTHING: Mapping[str, None] = MappingProxyType({})
+# What is asked of each record. Before Python 3.12 to look a member up takes as long as a call.
+_ATTEMPT, _CANCEL, _CUT, _DECISION = Kind.ATTEMPT, Kind.CANCEL, Kind.CUT, Kind.DECISION
 
 
 def arrives(record: Record) -> bool:
     """Whether a record arrives by itself, unasked, at the main task: a cancel, or the decision to compensate."""
-    return record.kind is Kind.CANCEL or (record.kind is Kind.DECISION and record.name == COMPENSATE)
+    return record.kind is _CANCEL or (record.kind is _DECISION and record.name == COMPENSATE)
 
 
 PATCH_PATH = "patch:"  # a patch takes no number among the calls: with it or without, those after it keep their paths
@@ -155,17 +157,16 @@ class Run:
         return run
 
     def _index(self, history: Sequence[Record], intents: Sequence[Intent]) -> None:
-        for intent in intents:
-            self._recorded_intents[intent.path] = intent
+        self._recorded_intents = {intent.path: intent for intent in intents}
         for record in history:
-            if record.kind is Kind.CUT:
+            if record.kind is _CUT:
                 self._cut(record)
                 continue
             for intent in record.intents:
                 self._recorded_intents[intent.path] = intent
-            if record.kind is not Kind.ATTEMPT and record.kind not in SILENT:
+            if record.kind is not _ATTEMPT and record.kind not in SILENT:
                 self._by_path[record.path] = record
-            elif record.kind is Kind.DECISION and record.data is not None:
+            elif record.kind is _DECISION and record.data is not None:
                 self._later += ((self._seen_from(record), record.data),)
         self._intended.update(dict.fromkeys(self._recorded_intents))
         if self._later:
@@ -253,7 +254,7 @@ class Run:
     @property
     def _about_to_compensate(self) -> bool:
         """History ends with the decision to compensate, and the notes of the burst before it were lost in the crash."""
-        return self._position == len(self.history) - 1 and self.history[-1].kind is Kind.DECISION
+        return self._position == len(self.history) - 1 and self.history[-1].kind is _DECISION
 
     def patched(self, name: str, at: int) -> bool:
         """Whether the change ``name`` is for this run: False if it had passed this point before the change came.
@@ -329,7 +330,7 @@ class Run:
         position = self._position
         while position < len(history):
             record = history[position]
-            if record.kind is Kind.ATTEMPT:
+            if record.kind is _ATTEMPT:
                 op = self.asked.get(record.path)
                 if op is None or (op.name, op.fingerprint) != (record.name, record.fingerprint):
                     break
@@ -366,7 +367,7 @@ class Run:
             op = None
         else:
             op = self.asked.get(record.path)
-            if op is None or record.kind is Kind.ATTEMPT:  # of another call
+            if op is None or record.kind is _ATTEMPT:  # of another call
                 self.mismatch = Mismatch(record.path, self._describe_at(self._position), self._describe_asked())
                 self.gone = True
                 return None
@@ -377,7 +378,7 @@ class Run:
         if self._later:
             self._reveal(record.seq)
         # Who records an outcome runs the burst that follows it; before a cut it was lived through in another run only.
-        cut = self._position < len(self.history) and self.history[self._position].kind is Kind.CUT
+        cut = self._position < len(self.history) and self.history[self._position].kind is _CUT
         self._others_burst = record.version != self.version and not cut
         return op, record
 
@@ -505,9 +506,9 @@ class Run:
             or (self.troubles is not None and self.troubles.unwritten)
         )
 
-    def recorded(self, path: str) -> bool:
-        """Whether history has an answer for this path."""
-        return path in self._by_path
+    def recorded(self, path: str) -> Record | None:
+        """What history has at this path."""
+        return self._by_path.get(path)
 
     def was_kept(self, record: Record) -> bool:
         """Whether a record was made by another workflow, before this one was forked from it."""
@@ -564,7 +565,7 @@ class Run:
 
     def ease(self) -> None:
         """It has got on: what was a problem is over, but for steps that wait for their next attempt."""
-        if self.troubles is not None:
+        if self.troubles is not None and self.troubles.kind is not None:
             self.troubles.ease(self._failing())
 
     def _failing(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Hashable
 from typing import Any
 
 from perdure.core.run import Op
-from perdure.errors import Compensating, NotDurable
+from perdure.errors import Compensating, Evicted, NotDurable
 from perdure.model.records import Kind, Outcome, Record
 from perdure.model.writes import Unit
 from perdure.runtime import answers
@@ -184,8 +184,7 @@ class AsyncExecution(answers.Answering):
 
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
 
-    def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
-        path = self.next_path()
+    def step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Coroutine[Any, Any, Any]:
         made = self._step(path, call, fingerprint, shown)
         self.call_made(made, call.name, path)
         return made
@@ -215,7 +214,8 @@ class AsyncExecution(answers.Answering):
         self, path: str, kind: Kind, name: str, fingerprint: bytes, what: Any, shown: str = ""
     ) -> Record:
         """Wait for the one outcome of a call."""
-        self.check_alive()
+        if self.gone:
+            raise Evicted
         future: asyncio.Future[Record] = self.loop.plain_future()
         op = Op(path, kind, name, fingerprint, future.set_result, what)
         op.shown = shown
@@ -237,7 +237,8 @@ class AsyncExecution(answers.Answering):
 
     def next_path(self) -> str:
         """The path of a call, given in the order of the calls."""
-        self.check_alive()
+        if self.gone:
+            raise Evicted
         return self.loop.next_path()
 
     def continue_as_new(self, order: Any) -> None:

@@ -9,7 +9,9 @@ import threading
 from asyncio import events
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from perdure.errors import Misuse, OutsideWorkflow
 from perdure.model.ids import RunKey, idempotency_key
@@ -18,7 +20,7 @@ from perdure.serde.values import Shape
 from perdure.telemetry import ask_who_speaks
 
 
-class StepContext(NamedTuple):
+class StepContext(msgspec.Struct, frozen=True, eq=False):
     """What a step may know of itself."""
 
     key: RunKey

@@ -54,7 +54,10 @@ ERRORS_MAX = 100
 CHECK_EVERY = 4  # callbacks between two looks at the clock
 PRUNE_FROM = 32
 
-_current_task = asyncio.current_task
+if sys.version_info >= (3, 12):
+    _current_task = asyncio.current_task
+else:  # there it is written in Python, and each call of a body asks for it
+    _current_task = cast("Any", asyncio.tasks)._current_tasks.get  # noqa: SLF001
 _set_hooks = sys.set_asyncgen_hooks
 # LoopHandle is no asyncio.Handle but answers as one; naming it so here costs nothing at each call.
 _new_handle = cast("Callable[[Any, Any, Context], asyncio.Handle]", LoopHandle)
@@ -207,7 +210,8 @@ class WorkflowLoop(refused.RefusingLoop):
 
     def next_path(self) -> str:
         """The lineage path of the next call of the current task; a callback outside any task belongs to main."""
-        lineage = self._lineage()
+        task = _current_task(self)
+        lineage = task if type(task) is LoopTask else self._lineage(task)
         lineage.calls = calls = lineage.calls + 1
         return f"{lineage.prefix}{calls}"
 
@@ -390,7 +394,7 @@ class WorkflowLoop(refused.RefusingLoop):
             timer = LoopTimer(self, "", self.now, callback, args, context)
             self._ready.append(_new_handle(timer.ring, (), context))
             return timer
-        lineage = self._lineage()
+        lineage = self._lineage(_current_task(self))
         lineage.timers += 1
         path = f"{lineage.prefix}t{lineage.timers}"
         timer = LoopTimer(self, path, self.now + delay, callback, args, context)
@@ -400,8 +404,7 @@ class WorkflowLoop(refused.RefusingLoop):
             self._sink.timer_armed(timer)
         return timer
 
-    def _lineage(self) -> Any:
-        task = _current_task(self)
+    def _lineage(self, task: asyncio.Task[Any] | None) -> Any:
         if type(task) is LoopTask:
             return task
         if task is not None:

@@ -22,6 +22,7 @@ from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
 from perdure.serde.codec import Codec, seal
 from perdure.serde.failures import describe_failure, encode_failure
+from perdure.serde.show import SHOWN_MAX, show_call, show_none
 
 CRASHES = (KeyboardInterrupt, SystemExit, MemoryError)
 
@@ -122,7 +123,7 @@ class StepCall:
         fn, is_async = execution.host.body_of(self.definition)
         if is_async:
             body = fn(*self.args, **self.kwargs)
-            if not _may_end_process():
+            if execution.host.thread is not threading.main_thread():  # its loop's
                 body = _contained(body)
             task: asyncio.Future[Any] = asyncio.Task(body, loop=loop, context=context)
         else:
@@ -197,6 +198,18 @@ class StepCall:
         for note in self.earlier:
             error.add_note(note)
         return Outcome.ERROR, encode_failure(recordable(error)), error if isinstance(error, Exception) else None
+
+
+def shown(
+    execution: Stage, path: str, fingerprint: bytes, of: StepDef, args: Sequence[Any], kwargs: dict[str, Any]
+) -> str:
+    """The arguments as people see them. On replay history has shown them already, if it is the same call."""
+    recorded = execution.run.recorded(path)
+    if recorded is not None and recorded.fingerprint == fingerprint:
+        return recorded.shown
+    if execution.host.registry.codec is not None:
+        return show_none(args, kwargs)
+    return show_call(args, kwargs, SHOWN_MAX, of.hidden)
 
 
 def recordable(error: BaseException) -> BaseException:

@@ -111,7 +111,7 @@ class SyncExecution(answers.Answering):
         self._to_host(self._body_ended, value, error)
 
     def _body_ended(self, value: Any, error: BaseException | None) -> None:
-        self.line.loop.call_soon(self.line.journal.company.back)
+        self.line.journal.company.back()
         if self.gone:
             return
         if self.run.refusal is None:
@@ -187,7 +187,7 @@ class SyncExecution(answers.Answering):
         raise answer if answer is not None else Evicted()
 
     def _begin_parked(self, op: Op, begin: Callable[[Op], None]) -> None:
-        self.line.loop.call_soon(self.line.journal.company.back)
+        self.line.journal.company.back()
         if self.gone:
             self._open_gate(Evicted())
         elif not (self.try_cancel() or self.paused()):
@@ -334,12 +334,12 @@ class SyncExecution(answers.Answering):
         op.what = plain
         plain.start(self, op)
 
-    def step(self, call: StepCall, fingerprint: bytes, shown: str) -> Any:
+    def step(self, path: str, call: StepCall, fingerprint: bytes, shown: str) -> Any:
         plain = type(call) is StepCall and not call.definition.is_async
         if plain and call.timeout is None:  # a timeout needs a thread that can be left alone
             here = ThreadStep(call.definition, call.args, call.kwargs, call.retry, call.timeout, call.name)
             call = here
-        record = self._outcome(self.next_path(), Kind.STEP, call.name, fingerprint, call, shown)
+        record = self._outcome(path, Kind.STEP, call.name, fingerprint, call, shown)
         return value_of(self, record, call.definition.result)
 
     def ask(self, question: Any, *, path: str | None = None) -> Any:

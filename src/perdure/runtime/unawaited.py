@@ -49,5 +49,5 @@ class Unawaited:
         return None
 
 
-def _not_begun(call: Coroutine[Any, Any, Any]) -> bool:
-    return inspect.getcoroutinestate(call) == inspect.CORO_CREATED
+def _not_begun(call: Any) -> bool:
+    return call.cr_frame is not None and inspect.getcoroutinestate(call) == inspect.CORO_CREATED  # most have ended

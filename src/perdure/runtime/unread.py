@@ -19,6 +19,8 @@ from perdure.serde.codec import Codec, is_coded, why_coded
 from perdure.serde.failures import decode_failure
 from perdure.serde.values import Shape
 
+_ERROR = Outcome.ERROR  # before Python 3.12 to look a member up takes as long as a call
+
 log = logging.getLogger("perdure")
 
 
@@ -44,7 +46,7 @@ def unread(execution: Any, op: Op, data: bytes | None) -> bool:
 
 def value_of(execution: Any, record: Record, shape: Shape) -> Any:
     """What a recorded outcome gives the body: the value, or the exception raised."""
-    if record.outcome is Outcome.ERROR:
+    if record.outcome is _ERROR:
         raise decode_failure(record.data or b"")
     if record.data is None:
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
+
 from perdure.model.ids import RunKey
 from perdure.model.problems import OF_HOLD, ProblemKind, ProblemRow
 from perdure.model.records import WorkflowRow
@@ -17,27 +19,35 @@ from perdure.store.postgres.connection import Link, Transaction
 
 async def write(tx: Transaction, place: Place, units: Sequence[Unit], now: int) -> None:
     """What these units, which stand, say of problems: one round trip for all of each sort."""
-    over: list[tuple[Any, ...]] = []
+    over: list[tuple[str, int, str, bytes]] = []
     told: list[tuple[Any, ...]] = []
-    marks: list[tuple[Any, ...]] = []
+    marks: dict[RunKey, str | None] = {}
     for unit in units:
-        trouble, key = unit.trouble, (place.app, *unit.key)
+        trouble, key = unit.trouble, unit.key
         if trouble is None:
             continue
         if trouble.over:
-            over.append((*key, list(trouble.pending), unit.nonce, now))
+            over.append((*key, _json(trouble.pending), unit.nonce))
         told += [
             (
-                *key, str(one.kind), one.path, one.version, one.name, one.text,
+                place.app, *key, str(one.kind), one.path, one.version, one.name, one.text,
                 None if one.data is None else one.data.decode(), one.attempt, now, one.next, unit.nonce,
                 one.kind in OF_HOLD.values(),
             )
             for one in trouble.told
         ]  # fmt: skip
-        marks.append((*key, None if trouble.now is None else str(trouble.now)))
-    for query, bindings in (("problem_over", over), ("problem_put", told), ("problem_mark", marks)):
-        if bindings:
-            await tx.fetch_many(place.sql[query], bindings)
+        marks[key] = None if trouble.now is None else str(trouble.now)
+    if over:
+        await tx.fetch(place.sql["problem_over"], place.app, *zip(*over, strict=True), now)
+    if told:
+        await tx.fetch_many(place.sql["problem_put"], told)
+    if marks:
+        ids, runs = zip(*marks, strict=True)
+        await tx.fetch(place.sql["problem_mark"], place.app, ids, runs, list(marks.values()))
+
+
+def _json(paths: Sequence[str]) -> str:
+    return msgspec.json.encode(paths).decode()
 
 
 async def turn(link: Link, place: Place, key: RunKey, claim: bytes, text: str, nonce: bytes, now: int | None) -> bool:

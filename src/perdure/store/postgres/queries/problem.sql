@@ -15,11 +15,16 @@ set name = excluded.name, text = excluded.text, data = excluded.data, last = exc
         then excluded.last + (5000000::bigint << least(p.attempt - 1, 9)) else excluded.last end
 where p.nonce <> excluded.nonce
 
--- All of a run is over, but steps at the paths `$4` and what the unit with the nonce `$5` has told.
+-- All of the runs (`$2`, `$3`) is over, but steps at the paths of a JSON array each (`$4`) and what units with the nonces `$5` have
+-- told. One statement for a whole batch: those that an executor recovers all say so.
 -- name: problem_over
 update perdure.problem set cleared = $6, next = null
-where app = $1 and id = $2 and run = $3 and cleared is null and nonce <> $5
-    and not (kind = 'step_failed' and path = any($4::text[]))
+where ctid = any(array(
+    select p.ctid from unnest($2::text[], $3::integer[], $4::text[], $5::bytea[]) u (id, run, pending, nonce)
+    cross join lateral (
+        select ctid from perdure.problem
+        where app = $1 and id = u.id and run = u.run and cleared is null and nonce <> u.nonce
+            and not (kind = 'step_failed' and u.pending::jsonb ? path) offset 0) p))
 
 -- The step at `$4` was given its outcome by a person, at `$5`.
 -- name: problem_given
@@ -33,9 +38,14 @@ update perdure.workflow set problem = (
     order by p.last desc, p.kind limit 1)
 where app = $1 and id = $2 and run = $3
 
--- What the row of the run tells from now on.
+-- What the rows of the runs (`$2`, `$3`) tell from now on.
 -- name: problem_mark
-update perdure.workflow set problem = $4 where app = $1 and id = $2 and run = $3
+update perdure.workflow w set problem = x.problem
+from (
+    select c.ctid as at, u.problem from unnest($2::text[], $3::integer[], $4::text[]) u (id, run, problem)
+    cross join lateral (
+        select ctid from perdure.workflow where app = $1 and id = u.id and run = u.run offset 0) c) x
+where w.ctid = x.at
 
 -- The turn of a run held under `$4` takes too long.
 -- name: problem_turn
