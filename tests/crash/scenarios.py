@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import perdure.sync
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.cuts import rewind
@@ -59,10 +60,11 @@ class Scenario:
     drive: Drive
     result: Any
     app: Any = field(default=canon.app)
+    prepare: Callable[[Harness, Any], None] = lambda _harness, _app: None
 
     @property
     def blocking(self) -> bool:
-        return self.app is canon_sync.app
+        return isinstance(self.app, perdure.sync.App)
 
 
 def plain(workflow: Any, *args: Any, result: Any, error: type[BaseException] | None = None) -> Scenario:
