@@ -85,8 +85,11 @@ async def bids(io: Outside, harness: Harness) -> Any:
 
 async def thumbnails(io: Outside, harness: Harness) -> Any:
     total = await ended(fan_out.folder_of_thumbnails, "pets")(io, harness)
-    children = [info.status async for info in fan_out.etl.client.list("parent = main")]
-    return [total, sorted(map(str, children))]
+
+    async def children() -> list[str]:
+        return sorted([str(info.status) async for info in fan_out.etl.client.list("parent = main")])
+
+    return [total, await io(children)]
 
 
 def asked(*, yes: bool) -> Drive:
