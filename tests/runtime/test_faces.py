@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections.abc import Callable
@@ -338,21 +337,6 @@ def test_an_async_step_of_the_sync_face_blocks_no_loop(sync_app: perdure.sync.Ap
     with sync_app:
         other.options(id="x")()
         assert "event loop" in body()
-
-
-async def test_blocking_calls_on_the_loop_of_an_async_app_are_refused(app: App) -> None:
-    router = perdure.sync.Router("old.")
-
-    @router.workflow(name="body")
-    def body() -> int:
-        return 1
-
-    app.include(router)
-    async with app:
-        for call in (body, body.start, body.options(id="a").start):
-            with pytest.raises(WrongFace, match="use perdure, and await"):
-                call()
-        assert await asyncio.to_thread(body) == 1  # where it blocks nobody
 
 
 async def test_a_step_in_a_step_is_the_plain_function(app: App) -> None:
