@@ -57,4 +57,6 @@ def test_importing_takes_how_long(capsys: pytest.CaptureFixture[str]) -> None:
 def test_little_is_required() -> None:
     project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert len(project["dependencies"]) <= REQUIRED_MAX
-    assert set(project["optional-dependencies"]) >= {"postgres"}  # the driver is asked for, not forced on who needs none
+    assert set(project["optional-dependencies"]) >= {
+        "postgres"
+    }  # the driver is asked for, not forced on who needs none

@@ -26,7 +26,7 @@ from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.births import Newcomer
 from perdure.runtime.callers import CALLER, Caller
-from perdure.runtime.context import outside, refuse_session_in_body, sync_body
+from perdure.runtime.context import outside, refuse_own_end, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
 from perdure.runtime.process_calls import plain
@@ -138,6 +138,7 @@ def ask(home: Home, question: Any) -> Any:
     if execution is not None:
         return execution.ask(question)
     engine = engine_of(home)
+    refuse_own_end(question, engine.line.app)
     if isinstance(question, ResultOf):
         ended = _end_told_here(engine, question)
         if ended is not None:
