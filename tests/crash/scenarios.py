@@ -489,6 +489,7 @@ SCENARIOS = [
     plain(c.talkers, result=["letter 0", "letter 1", "letter 2"]),
     plain(c.listener, result="stage 1"),
     plain(c.sleeper, result=150.0),
+    plain(c.impatient, result=["True", "too long", "None", "slow done"]),
     plain(c.retried, result=["r1 at attempt 3", "r2 at attempt 3"]),
     plain(c.in_threads, result=["one", "two", "three"]),
     plain(c.generations, 2, result="the last"),
