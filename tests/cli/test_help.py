@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from perdure.cli.exits import MEANINGS
 from perdure.cli.main import cli
@@ -53,3 +56,9 @@ def test_version_and_usage(perdure: Cli) -> None:
     perdure("workflw", code=2)
     perdure("workflow", "list", "--output", "xml", code=2)
     assert "Usage: perdure workflow" in perdure("workflow", "--help").stdout
+
+
+@pytest.mark.parametrize("module", ["perdure", "perdure.cli"])
+def test_it_is_a_module_too(module: str) -> None:
+    said = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("perdure, version ")

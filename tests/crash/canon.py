@@ -23,7 +23,7 @@ from perdure import (
     uuid4,
     write_stream,
 )
-from perdure.errors import StepOutcomeUnknown
+from perdure.errors import ResultTimeout, StepOutcomeUnknown
 from tests.crash.ledger import ledger
 
 app = App("canon")
@@ -370,6 +370,19 @@ async def leaver() -> str:
     await long_child.start("derived")
     await act("leaving")
     return "left"
+
+
+@app.workflow
+async def impatient() -> list[str]:
+    """Waits for a while only, and looks at what it began."""
+    handle = await long_child.start("slow")
+    said = [str(await handle.status() in ("running", "waiting"))]
+    try:
+        await handle.result(timeout=100)
+    except ResultTimeout:
+        said.append(await act("too long"))
+    said.append(str(await handle.get_event(stage, timeout=100)))
+    return [*said, await handle.result(timeout=10_000)]
 
 
 @app.workflow

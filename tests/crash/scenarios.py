@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import perdure.sync
 from perdure.api.workflow import Workflow
 from perdure.errors import PerdureError
 from perdure.model.cuts import rewind
@@ -59,10 +60,11 @@ class Scenario:
     drive: Drive
     result: Any
     app: Any = field(default=canon.app)
+    prepare: Callable[[Harness, Any], None] = lambda _harness, _app: None
 
     @property
     def blocking(self) -> bool:
-        return self.app is canon_sync.app
+        return isinstance(self.app, perdure.sync.App)
 
 
 def plain(workflow: Any, *args: Any, result: Any, error: type[BaseException] | None = None) -> Scenario:
@@ -487,6 +489,7 @@ SCENARIOS = [
     plain(c.talkers, result=["letter 0", "letter 1", "letter 2"]),
     plain(c.listener, result="stage 1"),
     plain(c.sleeper, result=150.0),
+    plain(c.impatient, result=["True", "too long", "None", "slow done"]),
     plain(c.retried, result=["r1 at attempt 3", "r2 at attempt 3"]),
     plain(c.in_threads, result=["one", "two", "three"]),
     plain(c.generations, 2, result="the last"),

@@ -1,4 +1,4 @@
-"""Crashes at every write of every canonical workflow, on SQLite and on Postgres: nothing is lost, nothing done twice.
+"""Crashes at every write of every canonical workflow and example, on both stores: nothing is lost, nothing done twice.
 
 For each scenario: once in peace, to count its writes; then, for each write and each thing that can go wrong there (or
 a seeded part of those), a run of its own, on a fresh app; then runs with a second crash during the recovery.
@@ -24,6 +24,7 @@ from perdure.store.open import open_store
 from perdure.testing import Harness
 from perdure.testing.crash import CRASHES, Mode, Plan
 from tests.crash.ledger import Witness, for_app, fresh, ledger
+from tests.crash.programs import PROGRAMS
 from tests.crash.scenarios import SCENARIOS, Outside, Scenario
 from tests.crash.scratch import scratch
 from tests.effort import EFFORT, by_effort
@@ -61,6 +62,7 @@ class Bench:
         fresh()
         harness = Harness(self.scenario.app, database="sqlite:///given.db", direct=self.direct)
         harness.plan = plan
+        self.scenario.prepare(harness, self.scenario.app)
         self.home.make_store = lambda _url, app, _schema: cast(Store, Witness(for_app(self.store, app)))
         try:
             await harness.open()
@@ -147,7 +149,7 @@ async def all_scenarios(url: str) -> Tried:
     rng = random.Random(SEED)
     began = time.monotonic()
     try:
-        for scenario in SCENARIOS:
+        for scenario in (*SCENARIOS, *PROGRAMS):
             # A blocked caller dies with its process; there is nobody to ask again.
             for direct in (False,) if scenario.blocking else (True, False):
                 await everywhere(scenario, store, direct, tried, rng)

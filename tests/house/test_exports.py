@@ -1,13 +1,17 @@
-"""The two faces offer the same names, sorted, and each name is really there."""
+"""The two faces offer the same names, sorted, and each name is really there; so is what the agreed face has."""
 
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "perdure"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "perdure"
+STUBS = sorted((ROOT / "tests" / "typing" / "face" / "perdure").glob("*.pyi"))
+FOR_CHECKERS = {"Opening", "StepDecorator", "Unary"}  # how a stub says it; nobody names them
 
 
 def names(module: str) -> list[str]:
@@ -27,3 +31,11 @@ def test_exports_are_sorted_and_there(module: str) -> None:
 
 def test_both_faces_export_the_same() -> None:
     assert names("perdure") == names("perdure.sync")
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=lambda stub: stub.stem)
+def test_what_the_agreed_face_has_is_there(stub: Path) -> None:
+    module = importlib.import_module("perdure" if stub.stem == "__init__" else f"perdure.{stub.stem}")
+    agreed = set(re.findall(r"^(?:class|def|async def) ([A-Za-z]\w*)", stub.read_text(), re.MULTILINE))
+    assert agreed, "the stub was not read"
+    assert {name for name in agreed - FOR_CHECKERS if not hasattr(module, name)} == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "perdure"
 MODULES_MAX = 450  # in all, with the standard library's (asyncio alone brings about 100)
 GROWTH_MAX_MB = 40
+REQUIRED_MAX = 5
 NEVER = {"aiosqlite", "apsw", "asyncpg", "click", "fastapi", "flask", "lark", "pydantic", "sqlalchemy", "sqlite3"}
 
 PROBE = """
@@ -50,3 +52,11 @@ def test_importing_takes_how_long(capsys: pytest.CaptureFixture[str]) -> None:
     micros = {line.split("|")[2].strip(): int(line.split("|")[1]) for line in lines[1:] if line.count("|") == 2}
     with capsys.disabled():
         print(f"\nimport perdure: {micros.get('perdure', 0) / 1000:.0f} ms")
+
+
+def test_little_is_required() -> None:
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert len(project["dependencies"]) <= REQUIRED_MAX
+    assert set(project["optional-dependencies"]) >= {
+        "postgres"
+    }  # the driver is asked for, not forced on who needs none

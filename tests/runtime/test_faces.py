@@ -303,6 +303,42 @@ def test_a_workflow_is_not_started_in_a_step_of_the_sync_face(sync_app: perdure.
         body()
 
 
+# -- blocking calls on the loop that would have to answer them
+
+
+@pytest.mark.parametrize("call", ["status", "result", "start", "list", "step"])
+def test_an_async_step_of_the_sync_face_blocks_no_loop(sync_app: perdure.sync.App, call: str) -> None:
+    @sync_app.workflow(name="other")
+    def other() -> int:
+        return 1
+
+    @sync_app.step
+    async def inner() -> int:
+        return 1
+
+    calls: dict[str, Callable[[], Any]] = {
+        "status": other.handle("x").status,
+        "result": other.handle("x").result,
+        "start": lambda: sync_app.client.workflow("other", returns=int).options(id="y").start(),
+        "list": lambda: list(sync_app.client.list()),
+        "step": inner,
+    }
+
+    @sync_app.step
+    async def on_the_loop() -> str:
+        with pytest.raises(WrongFace, match=r"write the step 'def'") as refused:
+            calls[call]()
+        return str(refused.value)
+
+    @sync_app.workflow
+    def body() -> str:
+        return on_the_loop()
+
+    with sync_app:
+        other.options(id="x")()
+        assert "event loop" in body()
+
+
 async def test_a_step_in_a_step_is_the_plain_function(app: App) -> None:
     @app.step
     async def inner(x: int) -> int:

@@ -180,6 +180,13 @@ async def test_a_router_belongs_to_the_app_that_includes_it(app: App) -> None:
         assert (await app.client.handle((await invoice.start(4)).id).info()).name == "billing.invoice"
 
 
+def test_what_is_no_router_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="5 is no Router"):
+        App("shop").include(5)  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match="no Router of perdure; import App and Router from the same face"):
+        App("shop").include(perdure.sync.Router())  # type: ignore[arg-type]
+
+
 async def test_a_router_within_a_router_comes_along(app: App) -> None:
     outer, inner = Router(), Router()
     outer.include(inner)
@@ -376,5 +383,8 @@ async def test_a_failed_launch_leaves_nothing_open(app: App) -> None:
 
 
 def test_an_app_name_that_cannot_be_a_key_is_refused() -> None:
+    for nothing in ("", None):  # which would be the only app that the database has
+        with pytest.raises(ConfigError, match=f"app name {nothing!r} cannot be used: .* give one"):
+            App(nothing)  # type: ignore[arg-type]
     with pytest.raises((ConfigError, DefinitionError), match="app name 'a b' cannot be used"):
         perdure.sync.App("a b").open()

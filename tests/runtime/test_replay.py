@@ -7,11 +7,12 @@ import contextlib
 import logging
 from datetime import datetime
 
+import httpx
 import pytest
 
 import perdure.sync
 from perdure import App, current, logger, now, random, recv, set_event, sleep, uuid4
-from perdure.errors import NotAwaited, NotDurable
+from perdure.errors import NotAwaited, NotDurable, Unserializable
 from perdure.runtime import steps
 from tests.runtime.support import Ledger, crash, history, in_memory, row, status, until, until_sync
 
@@ -240,6 +241,20 @@ async def test_real_io_is_refused_with_the_words_put_it_in_a_step(app: App, how:
             await body()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_client_of_http_in_a_body_is_told_the_same(app: App, host: str) -> None:
+    """It looks for its host in a task group, whose error would say nothing."""
+
+    @app.workflow
+    async def body() -> None:
+        async with httpx.AsyncClient() as client:
+            await client.get(f"http://{host}:9/")
+
+    async with app:
+        with pytest.raises(NotDurable, match="Put it in a step"):
+            await body()
+
+
 async def test_a_step_that_is_never_awaited_is_an_error_with_its_line(app: App, ledger: Ledger) -> None:
     @app.step(name="send_mail")
     async def send_mail(to: str) -> None:
@@ -336,18 +351,37 @@ async def test_calls_that_are_called_off_before_their_turn_are_no_error(app: App
     assert ledger == ["last"]
 
 
-async def test_the_bodys_own_error_is_not_hidden_by_a_call_that_nobody_awaits(app: App) -> None:
-    @app.step
-    async def step() -> None: ...
+async def test_the_bodys_own_error_is_not_hidden_by_a_call_that_nobody_awaits_but_tells_of_it(app: App) -> None:
+    @app.step(name="add")
+    async def add(x: int) -> int:
+        return x + 1
 
     @app.workflow
-    async def body() -> None:
-        call = step()
-        raise ValueError(f"before {call.__name__}")
+    async def body() -> int:
+        return add(1) + 1  # type: ignore[operator]
+
+    line = body.__wrapped__.__code__.co_firstlineno + 2
+    async with app:
+        with pytest.raises(TypeError, match="unsupported operand") as caught:
+            await body()
+    assert caught.value.__notes__ == [
+        f"add was called at {__file__}:{line} (path 1) and never awaited, so it did not run; write: await add(…)"
+    ]
+
+
+async def test_a_call_given_to_another_unawaited_is_told(app: App) -> None:
+    @app.step(name="add")
+    async def add(x: int) -> int:
+        return x
+
+    @app.workflow
+    async def body() -> int:
+        return await add(add(1))  # type: ignore[arg-type]
 
     async with app:
-        with pytest.raises(ValueError, match="before"):
+        with pytest.raises(Unserializable, match="got coroutine") as caught:
             await body()
+    assert "write: await add(…)" in caught.value.__notes__[0]
 
 
 async def test_a_step_in_a_task_that_nobody_awaits_did_not_silently_run(app: App) -> None:

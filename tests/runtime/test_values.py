@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
+import perdure.sync
 from perdure import App, Event, Secret, Topic, recv, set_event, sleep
 from perdure.errors import StepFailed, Unserializable
-from tests.runtime.support import Ledger, history, kinds, row, until
+from tests.runtime.support import Ledger, crash, history, kinds, row, until, until_sync
+from tests.serde.test_failures import ARRIVES_AS_STEP_FAILED, SAME_CLASS
 
 
 @dataclass
@@ -268,6 +271,77 @@ async def test_an_exception_caught_live_equals_the_one_caught_after_a_replay(app
     assert len(ledger) == 2  # caught once live, once on replay
     assert ledger[0] == ledger[1] == str(result)
     assert result[:4] == ["Declined", "declined with 51: no funds", 51, "no funds"]
+
+
+RAISED = SAME_CLASS | {name: fn for name, (fn, _) in ARRIVES_AS_STEP_FAILED.items()}
+
+
+def seen(error: BaseException | None) -> object:
+    """All that a body can see of an exception."""
+    if error is None:
+        return None
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return [
+        type(error).__module__, type(error).__qualname__, str(error), repr(error), repr(error.args),
+        {name: repr(value) for name, value in sorted(vars(error).items())},
+        seen(error.__cause__), seen(error.__context__), [seen(each) for each in inner],
+    ]  # fmt: skip
+
+
+async def test_all_of_the_table_is_caught_alike_live_and_after_a_replay(app: App, ledger: Ledger) -> None:
+    @app.step
+    async def fail(name: str) -> None:
+        RAISED[name]()
+
+    @app.workflow
+    async def body() -> int:
+        caught = []
+        for name in RAISED:
+            try:
+                await fail(name)
+            except (Exception, asyncio.CancelledError) as error:
+                caught.append([name, seen(error)])
+        ledger.note(caught)
+        await recv()
+        return len(caught)
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: ledger)
+        await crash(app)
+    async with app:
+        await body.handle("a").send("go on")
+        assert await body.handle("a").result() == len(RAISED)
+    assert len(ledger) >= 2
+    assert set(ledger) == {ledger[0]}
+    assert "IntegrityError" in ledger[0]
+
+
+def test_in_blocking_code_too(sync_app: perdure.sync.App, ledger: Ledger) -> None:
+    @sync_app.step
+    def fail(name: str) -> None:
+        RAISED[name]()
+
+    @sync_app.workflow
+    def body() -> int:
+        caught = []
+        for name in RAISED:
+            try:
+                fail(name)
+            except (Exception, asyncio.CancelledError) as error:
+                caught.append([name, seen(error)])
+        ledger.note(caught)
+        perdure.sync.recv()
+        return len(caught)
+
+    with sync_app:
+        body.options(id="a").start()
+        until_sync(lambda: ledger)
+    with sync_app:
+        body.handle("a").send("go on")
+        assert body.handle("a").result() == len(RAISED)
+    assert len(ledger) >= 2
+    assert set(ledger) == {ledger[0]}
 
 
 async def test_an_exception_of_a_class_that_cannot_be_found_arrives_as_step_failed(app: App) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection
 
 import pytest
@@ -106,8 +107,10 @@ async def test_an_unreachable_server_is_named_and_the_password_is_not() -> None:
 
 
 async def test_a_database_that_does_not_exist_is_a_mistake_in_the_url(cluster: Cluster) -> None:
-    with pytest.raises(ConfigError, match="nowhere"):
+    with pytest.raises(ConfigError, match=r'"nowhere" does not exist\. Correct its name, or make it: createdb'):
         await PostgresStore(cluster.url("nowhere"), "app").open()
+    with pytest.raises(ConfigError, match=r'role "nobody" does not exist\. Correct user and password'):
+        await PostgresStore(cluster.url().replace("//postgres@", "//nobody@"), "app").open()
 
 
 async def test_a_store_that_is_not_open_says_so(cluster: Cluster) -> None:
@@ -200,6 +203,17 @@ async def test_health_of_a_sound_database(cluster: Cluster, store: PostgresStore
     assert all(good for _, good in facts.values()), facts
     assert facts["fsync"] == ("on", True)
     assert facts["connection"][0] == "direct"
+
+
+async def test_a_clock_that_is_far_off_is_a_fault(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perdure.store.postgres import health
+
+    away = {"now": 0.0}
+    monkeypatch.setattr(health, "time", type("Time", (), {"time": lambda: time.time() + away["now"]}))
+    for seconds, good in ((0, True), (30, False), (-30, False)):
+        away["now"] = seconds
+        facts = {name: (value, fine) for name, value, fine in (await store.health()).facts}
+        assert facts["clock against this host"][1] is good, facts
 
 
 async def test_after_a_start_of_the_server_a_lease_is_good_for_its_length(store: PostgresStore) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from perdure.api.client import Client
 from perdure.api.router import Router
 from perdure.api.store import maker
-from perdure.errors import DefinitionError
+from perdure.errors import ConfigError, DefinitionError
 from perdure.model.durations import Duration
 from perdure.model.retention import Retain, read_retention
 from perdure.runtime import aface
@@ -54,6 +54,8 @@ class App(Router):
         codec: Codec | None = None,
         retain: Retain | None = None,
     ) -> None:
+        if not name:
+            raise ConfigError(f"app name {name!r} cannot be used: it is part of every key; give one: App('shop')")
         super().__init__()
         self._registry.codec = codec
         if retain is not None:

@@ -72,6 +72,7 @@ class ResultOf(msgspec.Struct, frozen=True):
     shape: Shape
     timeout: int | None = None
     ended: Any = None  # a future of the end, where this process started the run itself
+    until: int | None = None  # of a body: when the timeout has passed, from the call on
 
 
 class InfoOf(msgspec.Struct, frozen=True):
@@ -103,6 +104,7 @@ class EventOf(msgspec.Struct, frozen=True):
     name: str
     shape: Shape
     timeout: int | None = None
+    until: int | None = None  # of a body: when the timeout has passed, from the call on
 
 
 class StreamOf(msgspec.Struct, frozen=True):

@@ -309,6 +309,11 @@ async def result(line: Line, question: ResultOf) -> Any:
     return decode_outcome(outcome, data, question.shape)
 
 
+def too_late(id: str, timeout: int) -> ResultTimeout:
+    """The error for an end that did not come within ``timeout`` microseconds."""
+    return ResultTimeout(f"workflow {id} did not end within {timeout / 1e6:g} s; it goes on")
+
+
 async def _end(line: Line, id: str, timeout: int | None) -> Ended:
     future: asyncio.Future[Ended | Gone] = line.loop.create_future()
     if line.work is None or not line.work.has(id):
@@ -325,7 +330,7 @@ async def _end(line: Line, id: str, timeout: int | None) -> Ended:
         ended = await future
     except asyncio.CancelledError as cancelled:
         if timeout is not None and cancelled.args == (TIME_IS_UP,):
-            raise ResultTimeout(f"workflow {id} did not end within {timeout / 1e6:g} s; it goes on") from None
+            raise too_late(id, timeout) from None
         raise
     finally:
         watch.cancel()

@@ -19,7 +19,7 @@ from perdure.errors import NotDurable
 from perdure.model.records import WorkflowRow
 from perdure.query.conditions import Query
 from perdure.runtime import streaming
-from perdure.runtime.context import async_body, outside, refuse_session_in_body
+from perdure.runtime.context import async_body, outside, refuse_own_end, refuse_session_in_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
 from perdure.runtime.reading import decoder
@@ -91,6 +91,7 @@ async def ask(home: Home, question: Any) -> Any:
     if execution is not None:
         return await execution.ask(question)
     engine = home.engine()
+    refuse_own_end(question, engine.line.app)
     return await on_engine(engine, lambda: verbs.answer(engine.line, question))
 
 

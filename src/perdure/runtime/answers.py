@@ -50,7 +50,6 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.reading import page_of, watch_stream
 from perdure.runtime.streaming import Streaming
 from perdure.runtime.unread import unread, value_of
-from perdure.runtime.waits import EventWait
 from perdure.serde.failures import decode_failure, encode_failure
 
 _encode = msgspec.json.encode
@@ -92,6 +91,13 @@ def shape_of_call(question: Any) -> tuple[Kind, str, bytes]:
             )
         case _:
             raise TypeError(f"no such question: {question!r}")
+
+
+def dated(question: Any, now: int) -> Any:
+    """A body's wait, with its deadline: of the call, so that a replay has the same, and no crash puts it off."""
+    if isinstance(question, ResultOf | EventOf) and question.timeout is not None:
+        return msgspec.structs.replace(question, until=now + question.timeout)
+    return question
 
 
 FOUND = 0  # attempt of a CHILD record whose workflow was another's: found, not started
@@ -176,9 +182,15 @@ def begin(execution: Execution, op: Op) -> None:
 
 
 def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
+    def wait() -> None:
+        parts: list[Timer | Watch] = [execution.line.watcher.end(question.id, told)]
+        if question.until is not None:
+            parts.append(execution.line.timers.at(question.until, lambda: _too_late(execution, op, question)))
+        execution.begin_wait(op, *parts)
+
     def told(ended: Ended | Gone) -> None:
         if isinstance(ended, Gone):
-            wait = lambda: execution.begin_wait(op, execution.line.watcher.end(question.id, told))  # noqa: E731
+            execution.end_wait(op.path)
             _read(execution, op, _gone(execution, op, question.id, wait), only_failure=True)
         else:  # from whoever saw the end; the body must run in a turn of its own
             execution.line.loop.call_soon(lambda: _observe(execution, op, *execution.end_of_child(ended)))
@@ -186,12 +198,25 @@ def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
     untouched = not execution.row.epoch and not execution.woken  # no wake was used up, by a claim or since
     if question.id in execution.children and untouched and execution.host.runs(question.id):
         # The child has yet to write its end, or to hear that it is written: then its wake is still there.
-        execution.begin_wait(op, execution.line.watcher.end(question.id, told))
+        wait()
     else:
-        _read(execution, op, _look_for_end(execution, op, question.id, told), only_failure=True)
+        _read(execution, op, _look_for_end(execution, op, question, told, wait), only_failure=True)
 
 
-async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[Ended | Gone], None]) -> bytes:
+def _too_late(execution: Execution, op: Op, question: ResultOf) -> None:
+    late = verbs.too_late(question.id, question.timeout or 0)
+    execution.settle(op, Outcome.ERROR, encode_failure(late, traceback=False))
+
+
+async def _look_for_end(
+    execution: Execution, op: Op, question: ResultOf, told: Callable[[Ended], None], wait: Callable[[], None]
+) -> bytes:
+    id = question.id
+    if id == execution.id and question.until is None:
+        raise Misuse(
+            f"workflow {id!r} waits for its own end, which would never come. To end it, return; to begin anew under "
+            "the same id: continue_as_new(…)"
+        )
     await _children_judged(execution)
     ended: dict[str, Ended] = await verbs.patiently(execution.line, execution.line.store.ended, [id])
     if id in ended:
@@ -200,7 +225,7 @@ async def _look_for_end(execution: Execution, op: Op, id: str, told: Callable[[E
     if id not in execution.children or execution.row.epoch:  # one of a claim before this may have been purged since
         await _must_exist(execution, id)
     if op.is_open and not execution.gone:
-        execution.begin_wait(op, execution.line.watcher.end(id, told))
+        wait()
     return b""
 
 
@@ -240,7 +265,6 @@ async def _look_for_event(
     execution: Execution, op: Op, question: EventOf, told: Callable[[bytes | Gone | None], None]
 ) -> bytes:
     line, id, name = execution.line, question.id, question.name
-    deadline = None if question.timeout is None else execution.run.now + question.timeout
     await _children_judged(execution)
     ended = await verbs.patiently(line, line.store.ended, [id])
     # Read after the end: an event that was set before it is then never missed.
@@ -251,10 +275,9 @@ async def _look_for_event(
     if id not in execution.children or execution.row.epoch:  # one of a claim before this may have been purged since
         await _must_exist(execution, id)
     if op.is_open and not execution.gone:
-        op.what = EventWait(question, deadline)
         parts: list[Timer | Watch] = [line.watcher.event(id, name, told)]
-        if deadline is not None:
-            parts.append(line.timers.at(deadline, lambda: execution.settle(op, Outcome.NONE, None)))
+        if question.until is not None:
+            parts.append(line.timers.at(question.until, lambda: execution.settle(op, Outcome.NONE, None)))
         execution.begin_wait(op, *parts)
     return b""
 
@@ -294,7 +317,11 @@ async def _must_exist(execution: Execution, id: str) -> bytes:
 
 
 async def _read_info(execution: Execution, question: InfoOf) -> bytes:
-    rows: dict[str, WorkflowRow] = await verbs.patiently(execution.line, execution.line.store.rows, [question.id])
+    line = execution.line
+    rows: dict[str, WorkflowRow] = await verbs.patiently(line, line.store.rows, [question.id])
+    if question.id not in rows:
+        await line.journal.drained()  # its start may be in this very run's last writes
+        rows = await verbs.patiently(line, line.store.rows, [question.id])
     if question.id not in rows:
         raise not_found(question.id, execution.line.app)
     return _encode(info_of(rows[question.id]))

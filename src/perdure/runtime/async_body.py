@@ -200,6 +200,7 @@ class AsyncExecution(answers.Answering):
         return self._ask(path, kind, name, fingerprint, question)
 
     async def _ask(self, path: str, kind: Kind, name: str, fingerprint: bytes, question: Any) -> Any:
+        question = answers.dated(question, self.loop.now)
         record = await self._outcome(path, kind, name, fingerprint, question, getattr(question, "shown", ""))
         return answers.decode(self, question, record)
 

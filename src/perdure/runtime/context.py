@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.client.questions import CancelOf, ResultOf
 from perdure.errors import Misuse, OutsideWorkflow
 from perdure.model.ids import RunKey, idempotency_key
 from perdure.runtime.loop import WorkflowLoop
@@ -154,6 +155,19 @@ def refuse_in_step(workflow: str, *, foreign: bool) -> None:
         f"may run again after a crash, and would start it twice: {say}through a client, give it an id that stays the "
         f"same: client.workflow({workflow!r}, returns=…).options(id=current().idempotency_key).start(…)"
     )
+
+
+def refuse_own_end(question: Any, app: str) -> None:
+    """Raise ``Misuse`` for a step that waits for the end of its own workflow: that waits for the step."""
+    step = STEP.get()
+    if step is None or async_body() is not None or not isinstance(question, ResultOf | CancelOf):
+        return
+    id = step.key.id
+    if question.id == id and step.execution.line.app == app and getattr(question, "timeout", None) is None:
+        raise Misuse(
+            f"a step of workflow {id!r} waits for the end of {id!r}, which waits for the step. To end the workflow, "
+            "raise an exception or let the body return; to cancel it, call from outside"
+        )
 
 
 def refuse_session_in_body(execution: Any | None) -> None:

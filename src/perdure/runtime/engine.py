@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -50,6 +51,7 @@ class Engine:
         self.fakes: dict[str, Callable[..., Any]] = {}
         self._make_store = make_store
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread = 0  # the loop's
         self.line: Line
         self.executor: Executor | None = None
         self.lease: Lease | None = None
@@ -67,6 +69,7 @@ class Engine:
     ) -> None:
         """Connect; with ``works`` also register, recover and begin to claim. Nothing stays open if it fails."""
         self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
         store = self._make_store()
         await store.open()
         try:

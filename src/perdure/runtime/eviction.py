@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from perdure.client.questions import ResultOf
+from perdure.client.questions import EventOf, ResultOf
 from perdure.runtime.execution import Execution
 from perdure.runtime.steps import StepCall
-from perdure.runtime.waits import EventWait, RecvWait, StreamWait
+from perdure.runtime.waits import RecvWait, StreamWait
 
 
 def is_waiting(execution: Execution) -> bool:
@@ -41,10 +41,11 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 times += [] if wait.deadline is None else [wait.deadline]
                 words.append(f"a message on {wait.topic!r}" if wait.topic else "a message")
             case ResultOf() as question:
+                times += [] if question.until is None else [question.until]
                 watching += [] if question.id in execution.children else [question.id]
                 words.append(f"the end of {question.id}")
-            case EventWait(question=question, deadline=deadline):
-                times += [] if deadline is None else [deadline]
+            case EventOf() as question:
+                times += [] if question.until is None else [question.until]
                 watching.append(question.id)
                 words.append(f"event {question.name!r} of {question.id}")
             case StreamWait(ask=ask):

@@ -524,8 +524,7 @@ class Execution:
     def finish(self, value: Any, error: BaseException | None) -> None:
         """The body has ended, and nothing is waited for. Encode what it gave, write the end."""
         if self.unawaited is not None:
-            dropped = self.unawaited.error()
-            error = dropped or error if error is None or isinstance(error, ContinueAsNew) else error
+            error = self.unawaited.beside(error)
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
             self._end_with(going_on(self, error))
         elif isinstance(error, CRASHES) and not self.cancel_delivered:

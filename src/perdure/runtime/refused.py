@@ -109,13 +109,14 @@ _FOREIGN = ("attached to a different loop", "is bound to a different event loop"
 def in_our_words(error: BaseException) -> BaseException:
     """``NotDurable`` in place of asyncio's ``RuntimeError`` about another loop's future; any other error as it is.
 
+    Of a group the one that says what to do: clients of HTTP connect in a task group, and its own text says nothing.
     Called once, for the error that a body ended with: a check where asyncio raises it would tax every turn.
     """
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         for inner in group.exceptions:
             translated = in_our_words(inner)
-            if translated is not inner:
+            if isinstance(translated, NotDurable):
                 return translated
         return group
     if type(error) is not RuntimeError or not any(words in str(error) for words in _FOREIGN):

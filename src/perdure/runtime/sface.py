@@ -26,7 +26,7 @@ from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.births import Newcomer
 from perdure.runtime.callers import CALLER, Caller
-from perdure.runtime.context import outside, refuse_session_in_body, sync_body
+from perdure.runtime.context import outside, refuse_own_end, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, refuse_other
 from perdure.runtime.process_calls import plain
@@ -38,6 +38,10 @@ from perdure.sessions.base import Session, run
 from perdure.sessions.find import blocking, session_of
 
 FACE: str = "perdure.sync"
+_ON_LOOP = (
+    "{} of perdure.sync was called on {}, which would stand still, and be waited for. In a step: write the step 'def', "
+    "and it has a thread of its own; elsewhere use perdure, and await."
+)
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,6 +106,14 @@ def need_body(what: str) -> Any:
     return execution
 
 
+def engine_of(home: Home) -> Engine:
+    """The engine that answers. Raises ``WrongFace`` on its own loop, which would wait for itself for ever."""
+    engine = home.engine()
+    if engine.thread == threading.get_ident():
+        raise WrongFace(_ON_LOOP.format("a function", f"the event loop of app {home.name!r}"))
+    return engine
+
+
 def on_engine(engine: Engine, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Run on the engine's loop and wait."""
     assert engine.loop is not None
@@ -125,7 +137,8 @@ def ask(home: Home, question: Any) -> Any:
     execution = body("this call")
     if execution is not None:
         return execution.ask(question)
-    engine = home.engine()
+    engine = engine_of(home)
+    refuse_own_end(question, engine.line.app)
     if isinstance(question, ResultOf):
         ended = _end_told_here(engine, question)
         if ended is not None:
@@ -160,7 +173,7 @@ def _end_told_here(engine: Engine, question: ResultOf) -> Ended | None:
 
 def start_many(home: Home, orders: Sequence[StartOrder]) -> list[verbs.Begun]:
     """Start many, outside a workflow."""
-    engine = home.engine()
+    engine = engine_of(home)
     begun: list[verbs.Begun] = on_engine(engine, lambda: verbs.start_many(engine.line, orders))
     return begun
 
@@ -180,7 +193,7 @@ def start(home: Home, order: StartOrder) -> verbs.Begun:
     """Start one: a child inside a workflow."""
     execution = body("a workflow")
     if execution is None:
-        here = _start_here(home.engine(), order, until_end=False)
+        here = _start_here(engine_of(home), order, until_end=False)
         if here is not None and here[1] is None:
             return here[0]
         return ask(home, order)  # type: ignore[no-any-return]
@@ -191,7 +204,7 @@ def start_within(home: Home, order: StartOrder) -> verbs.Begun:
     """Start one in the caller's own transaction."""
     refuse_session_in_body(body("session="))
     session = _blocking(order.options.session)
-    engine = home.engine()
+    engine = engine_of(home)
     ordered = on_engine(engine, lambda: outbox.order_start(engine.line, order))
     row = run(session, outbox.put_start(session, order, ordered, within=session.in_transaction()))
     begun: verbs.Begun = on_engine(engine, lambda: outbox.begun(ordered, order, row))
@@ -202,7 +215,7 @@ def send_within(home: Home, question: SendTo, given: object) -> None:
     """Send in the caller's own transaction."""
     refuse_session_in_body(body("session="))
     session = _blocking(given)
-    engine = home.engine()
+    engine = engine_of(home)
     ordered = on_engine(engine, lambda: outbox.order_send(engine.line, question))
     verdict = run(session, outbox.put_send(session, ordered, within=session.in_transaction()))
     outbox.check_delivered(ordered, verdict)
@@ -225,7 +238,7 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
     """Call a workflow: a durable start that waits for its result; a child inside a workflow."""
     execution = body("a workflow")
     if execution is None:
-        engine = home.engine()
+        engine = engine_of(home)
         here = _start_here(engine, order, until_end=True)
         if here is not None and isinstance(here[1], Ended):
             return decode_outcome(*outcome_of(here[1]), shape)
@@ -243,6 +256,8 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
 
 def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Outside a workflow a step is the plain function; an ``async def`` one runs on a loop, since here it blocks."""
+    if definition.is_async:
+        _refuse_running(f"step {definition.name!r}, an 'async def',")
     if definition.source is not None:
         if definition.is_async:
             return asyncio.run(acall_outside(definition, args, kwargs))
@@ -250,6 +265,14 @@ def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, 
     if definition.is_async:
         return asyncio.run(definition.fn(*args, **kwargs))
     return definition.fn(*args, **kwargs)
+
+
+def _refuse_running(what: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise WrongFace(_ON_LOOP.format(what, "a running event loop"))
 
 
 def sleep(duration: int) -> None:
@@ -406,7 +429,7 @@ def operate(home: Home, what: str, work: Callable[[Line], Coroutine[Any, Any, T]
         raise NotDurable(
             f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
         )
-    engine = home.engine()
+    engine = engine_of(home)
     done: T = on_engine(engine, lambda: work(engine.line))
     return done
 

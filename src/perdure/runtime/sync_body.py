@@ -344,7 +344,7 @@ class SyncExecution(answers.Answering):
 
     def ask(self, question: Any, *, path: str | None = None) -> Any:
         kind, name, fingerprint = answers.shape_of_call(question)
-        shown = getattr(question, "shown", "")
+        question, shown = answers.dated(question, self.run.now), getattr(question, "shown", "")
         record = self._outcome(path or self.next_path(), kind, name, fingerprint, question, shown)
         return answers.decode(self, question, record)
 

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from perdure.errors import NotAwaited
+from perdure.runtime.waits import ContinueAsNew
 
 PRUNE_FROM = 32
 
@@ -31,6 +32,18 @@ class Unawaited:
             self._made = made = [one for one in made if _not_begun(one[0])]
             self._prune_at = max(PRUNE_FROM, 2 * len(made))
         made.append((call, caller.f_code.co_filename, caller.f_lineno, what, path))
+
+    def beside(self, error: BaseException | None) -> BaseException | None:
+        """What the body has ended with, given what it raised: an error of its own says in a note what was dropped.
+
+        ``TypeError: unsupported operand type(s) for +: 'coroutine' and 'int'`` is how most of them show.
+        """
+        dropped = self.error()
+        if dropped is None or error is None or isinstance(error, ContinueAsNew):
+            return dropped or error
+        if isinstance(error, Exception):
+            error.add_note(str(dropped))
+        return error
 
     def error(self) -> NotAwaited | None:
         """The error for the first call that was dropped.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from perdure.client.line import Line
-from perdure.client.questions import EventOf, StartOrder
+from perdure.client.questions import StartOrder
 from perdure.client.timers import Timer
 from perdure.model.states import Status
 from perdure.model.streams import StreamAsk
@@ -47,16 +47,6 @@ class RecvWait:
             return [line.timers.at(self.deadline, out_of_time)]
         line.loop.call_soon(out_of_time)
         return []
-
-
-class EventWait:
-    """What a ``get_event`` waits for."""
-
-    __slots__ = ("deadline", "question")
-
-    def __init__(self, question: EventOf, deadline: int | None) -> None:
-        self.question = question
-        self.deadline = deadline
 
 
 class StreamWait:

@@ -15,7 +15,6 @@ from perdure.model.records import Wake
 from perdure.runtime.execution import Execution
 from perdure.runtime.pausing import Pausing
 from perdure.runtime.post import Post
-from perdure.runtime.waits import EventWait
 from perdure.store.asks import Poll
 
 
@@ -89,7 +88,7 @@ async def _tell_ends(host: Host, ids: Collection[str]) -> None:
     """Tell these executions what they wait for of other workflows, as far as it has happened."""
     waits = [op.what for id in ids if id in host.executions for op in host.executions[id].waiting.values()]
     targets = {what.id for what in waits if isinstance(what, ResultOf)}
-    events = [(what.question.id, what.question.name) for what in waits if isinstance(what, EventWait)]
+    events = [(what.id, what.name) for what in waits if isinstance(what, EventOf)]
     if events:
         for key, data in (await host.line.store.events(events)).items():
             host.line.watcher.tell_event(*key, data)

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager  # as-is
 from typing import Literal, Self
 
 from perdure.api.store import maker
-from perdure.errors import DefinitionError
+from perdure.errors import ConfigError, DefinitionError
 from perdure.model.durations import Duration
 from perdure.model.retention import Retain, read_retention
 from perdure.runtime import sface
@@ -55,6 +55,8 @@ class App(Router):
         codec: Codec | None = None,
         retain: Retain | None = None,
     ) -> None:
+        if not name:
+            raise ConfigError(f"app name {name!r} cannot be used: it is part of every key; give one: App('shop')")
         super().__init__()
         self._registry.codec = codec
         if retain is not None:

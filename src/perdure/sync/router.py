@@ -405,6 +405,9 @@ class Router:
 
     def include(self, router: Router, /) -> None:
         """Take a router's definitions over. Raises ``DefinitionError`` for a duplicate name, showing both places."""
+        if not isinstance(cast(object, router), Router):
+            face = sface.FACE
+            raise DefinitionError(f"{router!r} is no Router of {face}; import App and Router from the same face")
         self._registry.include(router._registry)
         self._homes.included.append(router._homes)
         router._homes.settle(self._homes.home)

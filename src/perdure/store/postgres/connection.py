@@ -39,7 +39,11 @@ SETTINGS = {
     "lock_timeout": "10000",
     "idle_in_transaction_session_timeout": "10000",  # a stopped process must not keep its locks
 }
-_WRONG_URL = frozenset({"28000", "28P01", "3D000"})  # login refused, or no such database
+_WRONG_URL = {
+    "28000": "Correct user and password, or let the user in (pg_hba.conf).",
+    "28P01": "Correct user and password.",
+    "3D000": "Correct its name, or make it: createdb NAME.",
+}
 
 
 class Statement(Protocol):
@@ -319,7 +323,8 @@ class Link:
             except DatabaseTrouble as e:
                 cause = e.__cause__
                 if cause is not None and (sqlstate(cause) in _WRONG_URL or isinstance(cause, ValueError)):
-                    raise ConfigError(f"the database URL {masked(self.url)} does not work: {cause}") from cause
+                    todo = _WRONG_URL.get(sqlstate(cause), "Correct it.")
+                    raise ConfigError(f"the database URL {masked(self.url)} does not work: {cause}. {todo}") from cause
                 raise
 
     def fail(self, error: BaseException, *, writing: bool) -> NoReturn:
