@@ -16,8 +16,8 @@ from perdure.store.postgres.hints import Hints
 from tests.postgres import Cluster
 from tests.runtime import test_guards
 from tests.store import test_postgres_trouble
-from tests.store.build import T
-from tests.store.test_queues import ids, letin, limited, queued
+from tests.store.build import T, letin, queued
+from tests.store.test_queues import ids, limited
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
