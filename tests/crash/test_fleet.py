@@ -90,6 +90,46 @@ async def test_one_that_was_stopped_and_comes_back_writes_nothing_and_rejoins(fl
     assert (await fleet.begun("again")).incarnation == new[0], "it works under a new identity"
 
 
+async def test_one_that_is_stopped_for_half_a_lease_loses_nothing(fleet: Fleet) -> None:
+    first = await fleet.launch("first")
+    await fleet.start("job", "w", 4, fleet.lease / 2)
+    begun = await fleet.begun("w", 1)
+    await fleet.launch("other")
+    before = sorted(who.id for who in await fleet.incarnations())
+
+    async def beats() -> int:
+        return next(who.beats for who in await fleet.incarnations() if who.id.hex() == begun.incarnation)
+
+    for _ in range(2):
+        seen = await beats()
+        first.signal(signal.SIGSTOP)
+        await asyncio.sleep(fleet.lease / 2)  # waits: that nothing happens takes its time
+        first.signal(signal.SIGCONT)
+
+        async def renewed(seen: int = seen) -> bool:
+            return await beats() > seen
+
+        await until(renewed)
+    assert await fleet.client.handle("w").result() == 10
+    assert [(e.step, e.incarnation) for e in fleet.effects()] == [(n, begun.incarnation) for n in (1, 2, 3, 4)]
+    assert sorted(who.id for who in await fleet.incarnations() if who.serving) == before, "nobody was declared dead"
+    assert (await fleet.client.handle("w").info()).attempts == 0
+
+
+async def test_an_executor_whose_loop_stands_still_for_two_leases_keeps_its_work(fleet: Fleet) -> None:
+    """Its lease has a thread of its own, and nobody asked for ``max_stall``."""
+    stuck = await fleet.launch("stuck")
+    await fleet.start("blocking", "w")
+    await fleet.begun("w", 1, pid=stuck.pid)
+    await fleet.launch("other")
+    await asyncio.sleep(fleet.lease * 2)  # waits: that nothing happens takes its time
+    lag = next(who.lag for who in await fleet.incarnations() if who.executor == "stuck")
+    assert lag > fleet.lease * 1e6, "told with each renewal"
+    fleet.open_gate()
+    assert await fleet.client.handle("w").result() == 3
+    assert [(e.step, e.pid) for e in fleet.effects()] == [(1, stuck.pid), (2, stuck.pid)]
+
+
 async def test_what_one_declared_dead_still_has_to_write_is_refused(fleet: Fleet) -> None:
     """Its lease is long, so it does not learn first that it is dead: the token alone stops it."""
     zombie = await fleet.launch("zombie", PERDURE_LEASE="60")

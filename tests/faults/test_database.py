@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import asyncpg
 import pytest
 
 from perdure import App, recv
+from perdure.errors import DatabaseTrouble
 from perdure.store.sqlite import connection
 from tests.crash.test_kill import Victim, check
 from tests.postgres import Cluster
@@ -84,20 +86,25 @@ def declare(app: App, ledger: Ledger) -> Any:
     return work
 
 
-async def goes_on_when_there_is_room(app: App, ledger: Ledger, fill: Any, free: Any, said: Any) -> None:
+async def goes_on_when_there_is_room(
+    app: App, ledger: Ledger, fill: Any, free: Any, said: Any, meanwhile: Any = None
+) -> None:
     """Start, fill, ask for more than there is room for, free, and see it all done once."""
     work = declare(app, ledger)
     big = "x" * 200_000
     async with app:
         handles = [await work.options(id=f"w{n}").start(f"w{n}") for n in range(5)]
         await until(lambda: len(ledger) == 5)
-        fill()
+        await asyncio.to_thread(fill)
         asked = [asyncio.create_task(handle.send(big, "go")) for handle in handles for _ in range(2)]
         asked.append(asyncio.create_task(work.options(id="late").start("late")))
         await until(lambda: any("in trouble" in record.getMessage() for record in said.records), seconds=30)
         assert not all(task.done() for task in asked)
-        assert {await status(app, f"w{n}") for n in range(5)} <= {"running", "waiting", "queued"}
-        free()
+        if meanwhile is not None:
+            await meanwhile()
+        else:
+            assert {await status(app, f"w{n}") for n in range(5)} <= {"running", "waiting", "queued"}
+        await asyncio.to_thread(free)
         await asyncio.gather(*asked)
         await app.client.handle("late").send("", "go")
         await app.client.handle("late").send("", "go")
@@ -121,6 +128,12 @@ def mounted(folder: Path) -> bool:
         return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
+
+
+def filled(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 class Full:
@@ -148,9 +161,7 @@ class Full:
 
     def fill(self) -> None:
         if self.real:
-            with (self.disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
+            filled(self.disk)
             return
         self.cluster.sql(
             "create function full_disk() returns trigger language plpgsql as $$ begin "
@@ -184,7 +195,100 @@ async def test_the_disk_of_postgres_is_full(
         full.close()
 
 
+@pytest.mark.postgres
+async def test_connections_run_out(tmp_path: Path, ledger: Ledger, said: pytest.LogCaptureFixture) -> None:
+    """An executor loses all of its connections, and others take their places for longer than its lease."""
+    with Cluster(settings={"max_connections": "12"}) as server:
+        greedy = Greedy(server)
+        app = App("shop", database=server.url(), lease=3)
+        too_late = App("shop", database=server.url())
+
+        async def meanwhile() -> None:
+            await until(lambda: said.text.count("the lease could not be renewed") > 3, seconds=30)
+            with pytest.raises(DatabaseTrouble, match=r"has no connection to give .* raise its max_connections"):
+                await too_late.open()
+
+        try:
+            await goes_on_when_there_is_room(app, ledger, greedy.fill, greedy.free, said, meanwhile)
+        finally:
+            await asyncio.to_thread(greedy.close)
+
+
+class Greedy:
+    """Takes every connection that a server has, also those of others."""
+
+    def __init__(self, server: Cluster) -> None:
+        self.server = server
+        self._runner = asyncio.Runner()
+        self._taken: list[Any] = []
+
+    def fill(self) -> None:
+        self._runner.run(self._fill())
+
+    async def _fill(self) -> None:
+        while True:
+            try:
+                self._taken.append(await asyncpg.connect(self.server.url()))
+            except asyncpg.TooManyConnectionsError:
+                if not await self._end_others():
+                    return
+
+    async def _end_others(self) -> int:
+        mine = [conn.get_server_pid() for conn in self._taken]
+        ended: int = await self._taken[0].fetchval(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+            "where backend_type = 'client backend' and pid <> all($1::int[])",
+            mine,
+        )
+        return ended
+
+    def free(self) -> None:
+        self._runner.run(self._free())
+
+    def close(self) -> None:
+        with self._runner:
+            self.free()
+
+    async def _free(self) -> None:
+        taken, self._taken = self._taken, []
+        for conn in taken:
+            await conn.close()
+
+
+@pytest.mark.postgres
+async def test_a_server_that_takes_no_writes_for_a_while(
+    cluster: Cluster, ledger: Ledger, said: pytest.LogCaptureFixture
+) -> None:
+    """As the standby of a failover that is not promoted yet."""
+    name = cluster.create_database()
+
+    def writes(word: str) -> Any:
+        read_only = {"yes": "off", "no": "on"}[word]
+        return lambda: cluster.sql(
+            "set session characteristics as transaction read write",
+            f'alter database "{name}" set default_transaction_read_only = {read_only}',
+            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'",
+        )
+
+    app = App("shop", database=cluster.url(name), lease=3)
+    await goes_on_when_there_is_room(app, ledger, writes("no"), writes("yes"), said)
+    assert "(25006)" in said.text
+
+
 # -- SQLite
+
+
+async def test_a_small_disk_of_sqlite_is_full(tmp_path: Path, ledger: Ledger, said: pytest.LogCaptureFixture) -> None:
+    """A real one, where one can be mounted; else the file has a bound, as below."""
+    disk = tmp_path / "disk"
+    if not mounted(disk):
+        print("\nno file system can be mounted here: SQLite has a bound of its own")
+        return await test_the_disk_of_sqlite_is_full(tmp_path, ledger, said)
+    try:
+        app = App("shop", database=f"sqlite:///{disk / 'perdure.db'}")
+        await goes_on_when_there_is_room(app, ledger, lambda: filled(disk), (disk / "filler").unlink, said)
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "-l", str(disk)], check=True)
 
 
 async def test_the_disk_of_sqlite_is_full(tmp_path: Path, ledger: Ledger, said: pytest.LogCaptureFixture) -> None:
@@ -262,8 +366,6 @@ async def test_a_writer_that_is_stopped_is_named_and_waited_for(
 
 async def open_patiently(app: App) -> None:
     """As a supervisor would: a launch that cannot reach its database says so and ends."""
-    from perdure.errors import DatabaseTrouble
-
     while True:
         try:
             return await app.open()

@@ -12,7 +12,7 @@ import pytest
 import perdure.sync
 from perdure import App, Client
 from perdure.batches import Cancel
-from perdure.runtime import adoption
+from perdure.runtime import adoption, suspects
 from perdure.store.base import Store
 from perdure.testing import Harness, harness
 from tests.runtime.deploys import Round
@@ -67,6 +67,12 @@ def sync_app(database: str) -> Iterator[perdure.sync.App]:
 def quick_eviction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting workflows leave memory after a twentieth of a second."""
     monkeypatch.setenv("PERDURE_GRACE", "0.05")
+
+
+@pytest.fixture
+def stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is taken over from the dead and only waits stays where it can be seen, as everything that waits does."""
+    monkeypatch.setattr(suspects, "LOOK_SECONDS", 3600)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from perdure import App, patched, recv, sleep
 from perdure.errors import ConfigError
+from perdure.model.info import to_datetime
 from perdure.model.states import Cause, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.writes import Unit
@@ -116,7 +117,8 @@ async def test_an_edit_is_adopted_or_stranded_with_its_message(
         await until(lambda: "would break on version" in said.text)
         assert "1 unfinished workflow of versions that nobody runs would break on version v2 and stay" in said.text
         assert f"({reason.replace('no_code', '1 no_code').replace('nondet', '1 nondet')}); for example a: " in said.text
-        assert "See: perdure workflow list --stranded" in said.text
+        began = to_datetime(stranded.created).isoformat(timespec="seconds")
+        assert f". The oldest is of {began}. See: perdure workflow list --stranded" in said.text
         if killed:
             assert (stranded.attempts, stranded.cause) == (1, Cause.CRASH)
     assert ledger == before, "no effect"

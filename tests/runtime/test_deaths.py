@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from perdure import App, recv
+from perdure import App, recv, sleep
 from perdure.model.records import Incarnation
 from perdure.model.writes import Release, Unit
 from perdure.runtime.recovery import reap
 from perdure.store.asks import ClaimRequest
-from tests.runtime.support import crash, executor, in_memory, row, until
+from tests.runtime.support import crash, executor, in_memory, row, status, until
 from tests.runtime.test_fleet import LEASE, leave_behind, member, start
 
 
+@pytest.mark.usefixtures("stay_in_memory")
 async def test_deaths_are_counted_and_hand_backs_are_not(database: str) -> None:
     for n in range(3):
         app = member(database, "a")
@@ -88,6 +90,7 @@ async def test_an_executor_runs_one_suspect_at_a_time(database: str) -> None:
         assert [(await row(again, id)).attempts for id in ids] == [2, 2, 2]
 
 
+@pytest.mark.usefixtures("stay_in_memory")
 @pytest.mark.parametrize("waiting", [False, True], ids=["at work", "waiting"])
 async def test_suspects_that_a_drain_handed_back_stay_suspects(database: str, waiting: bool) -> None:
     """One at a time; those that only wait follow each other soon."""
@@ -154,6 +157,43 @@ async def test_suspects_that_a_drain_handed_back_stay_suspects(database: str, wa
             assert await again.client.handle(id).result() == id
 
 
+async def test_what_only_waits_has_no_part_in_deaths(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor that dies soon after each of its launches takes nobody with it who did nothing."""
+    monkeypatch.setenv("PERDURE_GRACE", "3600")
+    app = App("shop", database=database)
+
+    @app.workflow(max_deaths=1)
+    async def waits() -> str:
+        return str(await recv("go"))
+
+    @app.workflow(max_deaths=1)
+    async def sleeps() -> str:
+        await sleep(3600)
+        return "slept"
+
+    await app.open()
+    await waits.options(id="w").start()
+    await sleeps.options(id="s").start()
+    await until(lambda: executor(app).executions["w"].waiting and executor(app).executions["s"].waiting)
+    await app._home.engine().line.journal.drained()
+    await crash(app)
+    for _ in range(4):
+        await app.open()
+        for id in "ws":
+            await until(partial(is_waiting, app, id))
+        await crash(app)
+    async with app:
+        await waits.handle("w").send("on", "go")
+        assert await waits.handle("w").result() == "on"
+        assert (await row(app, "w")).attempts == 0
+        assert await status(app, "s") == "waiting"
+
+
+async def is_waiting(app: App, id: str) -> bool:
+    return await status(app, id) == "waiting"
+
+
+@pytest.mark.usefixtures("stay_in_memory")
 async def test_suspects_that_only_wait_are_soon_all_back(database: str) -> None:
     ids = [f"w{n}" for n in range(20)]
     await leave_behind(database, "a", *ids)

@@ -25,6 +25,7 @@ from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import reap
 from tests.runtime.support import crash, executor, in_memory, row, until
 
+pytestmark = pytest.mark.usefixtures("stay_in_memory")
 LEASE = 60.0
 
 

@@ -73,7 +73,9 @@ async def is_(app: App, wanted: str, *ids: str) -> bool:
 async def a_round(app: App) -> None:
     await follow(executor(app))
     await retry_held(executor(app))
-    await executor(app).adopter.round()
+    adopter = executor(app).adopter
+    await until(lambda: not adopter._under_way)  # that of the launch: beside it another does nothing
+    await adopter.round()
 
 
 async def time_passes(app: App) -> None:

@@ -250,6 +250,7 @@ def test_a_sync_close_lets_steps_end_and_hands_the_rest_back(sync_app: perdure.s
 # -- crashes
 
 
+@pytest.mark.usefixtures("stay_in_memory")
 async def test_a_launch_takes_over_what_a_dead_process_left(app: App, ledger: Ledger) -> None:
     @app.step
     async def step(n: int) -> int:
@@ -314,6 +315,7 @@ async def test_who_is_declared_dead_goes_on_under_a_new_identity(database: str, 
         assert (await row(app, "a")).attempts == 1
 
 
+@pytest.mark.usefixtures("stay_in_memory")
 async def test_too_many_deaths_are_held(app: App) -> None:
     @app.workflow(max_deaths=2)
     async def body() -> None:

@@ -19,6 +19,7 @@ from perdure.recovery import (
     Hold,
     Incident,
     Resume,
+    RunFrom,
     Terminate,
 )
 from perdure.testing import Harness, harness
@@ -184,6 +185,30 @@ def nonsense(incident: Incident) -> Any:
     return "hold"
 
 
+def no_text(incident: Incident) -> Decision:
+    return Hold(because=3)  # type: ignore[arg-type]
+
+
+def no_mapping(incident: Incident) -> Decision:
+    return Resume(set=["was_failed"])  # type: ignore[arg-type]
+
+
+def no_version(incident: Incident) -> Decision:
+    return RunFrom("reserve", version=9)  # type: ignore[arg-type]
+
+
+def no_value(incident: Incident) -> Decision:
+    return Resume(set={"lock": object()})
+
+
+class NoNeed:
+    def needs(self, name: str, status: str) -> bool:
+        raise ValueError("no idea")
+
+    def decide(self, incident: Incident) -> Decision:
+        return Terminate()
+
+
 @pytest.mark.parametrize(
     ("policy", "why"),
     [
@@ -191,6 +216,11 @@ def nonsense(incident: Incident) -> Any:
         (hangs, "did not answer within 0.05 s"),
         (exits, "raised SystemExit: 3"),
         (nonsense, "answered 'hold', which is no decision of perdure.recovery"),
+        (no_text, "answered Hold with because=3; give text"),
+        (no_mapping, "answered Resume with set=['was_failed']; give a mapping"),
+        (no_version, "answered RunFrom with version=9; give the name of a version"),
+        (no_value, "set['lock']: a value of type object cannot be stored"),
+        (NoNeed, "its needs() raised ValueError: no idea"),
     ],
 )
 async def test_a_policy_that_raises_hangs_or_answers_nonsense_gives_the_default(

@@ -547,6 +547,7 @@ def test_the_sync_face_is_the_same_on_replay(sync_app: perdure.sync.App, ledger:
     assert ledger == [str(seen[:5])] * 2
 
 
+@pytest.mark.usefixtures("stay_in_memory")
 async def test_attempts_count_the_deaths_survived(app: App) -> None:
     seen: list[int] = []
 

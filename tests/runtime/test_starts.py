@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from perdure import App, Handle, current, recv
-from perdure.errors import ResultTimeout, WorkflowConflict, WorkflowNotFound
+from perdure.errors import DatabaseTrouble, ResultTimeout, WorkflowConflict, WorkflowNotFound
 from tests.runtime.support import Ledger, row, status, until
 
 
@@ -258,6 +259,34 @@ async def test_result_with_a_timeout_that_runs_out(app: App) -> None:
             await handle.result(timeout=timedelta(milliseconds=1))
         await handle.send("later")
         assert await handle.result(timeout=10) == "later"
+
+
+async def test_a_timeout_holds_while_the_database_is_away(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    @app.workflow
+    async def body() -> str:
+        return str(await recv())
+
+    async with app.connect():
+        handle = await body.options(id="a").start()
+        line, reachable = app._home.engine().line, asyncio.Event()
+
+        def away(read: Any) -> Any:
+            async def asked(*args: Any, **named: Any) -> Any:
+                if not reachable.is_set():
+                    raise DatabaseTrouble("nobody there")
+                return await read(*args, **named)
+
+            return asked
+
+        for name in ("fates", "rows", "events"):
+            monkeypatch.setattr(line.store, name, away(getattr(line.store, name)))
+        with pytest.raises(ResultTimeout, match="a: the database could not be asked in time: nobody there"):
+            await handle.result(timeout=0.05)
+        assert await handle.get_event("e", timeout=0.05) is None
+        waiting = asyncio.create_task(handle.status())  # without a time it waits for the database
+        await until(lambda: line.waiting_out)
+        reachable.set()
+        assert await waiting == "queued"
 
 
 async def test_cancelling_who_waits_does_not_cancel_the_workflow(app: App) -> None:

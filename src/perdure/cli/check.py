@@ -20,7 +20,7 @@ from perdure.lint import Finding, read_workflow
 @common
 @click.argument("target", metavar="MODULE:APP")
 def check(given: Given, target: str) -> None:
-    """Read the workflow bodies for what a replay would see differently.
+    """Read the workflow bodies, and what processes run, for what a replay would see differently.
 
     The clock, randomness, I/O, threads, the order of sets, globals, cleanup: each with the line, and what to write
     instead. Nothing is run but the import. A line that ends with "# perdure: ignore" (or ignore[clock]) is left alone.

@@ -78,17 +78,20 @@ async def answer(line: Line, question: Question) -> Any:
             return await moves.answer(line, question, patiently)
 
 
-async def patiently(line: Line, read: Any, *args: Any) -> Any:
-    """Read, waiting out trouble with the database."""
+async def patiently(line: Line, read: Any, *args: Any, until: int | None = None) -> Any:
+    """Read, waiting out trouble with the database; ``until`` a time, if one is given. Raises the trouble then."""
     delay = 0.02
     while True:
         try:
             return await read(*args)
         except DatabaseTrouble as trouble:
+            left = TROUBLE_SECONDS_MAX if until is None else (until - line.clock.now()) / 1e6
+            if left <= 0:
+                raise
             log.info("the database is in trouble, a read waits: %s", trouble)
             line.waiting_out += 1
             try:
-                await asyncio.sleep(delay)
+                await asyncio.sleep(min(delay, left))
             finally:
                 line.waiting_out -= 1
             delay = min(delay * 2, TROUBLE_SECONDS_MAX)
@@ -316,16 +319,18 @@ def too_late(id: str, timeout: int) -> ResultTimeout:
 
 async def _end(line: Line, id: str, timeout: int | None) -> Ended:
     future: asyncio.Future[Ended | Gone] = line.loop.create_future()
+    until = None if timeout is None else line.clock.now() + timeout
     if line.work is None or not line.work.has(id):
-        fates = await patiently(line, line.store.fates, [id])
+        try:
+            fates = await patiently(line, line.store.fates, [id], until=until)
+        except DatabaseTrouble as trouble:
+            raise ResultTimeout(f"workflow {id}: the database could not be asked in time: {trouble}") from trouble
         if id in fates.ended:
             return fates.ended[id]  # type: ignore[no-any-return]
         if fates.gone:
             raise await patiently(line, gone, line.store, id)
     watch = line.watcher.end(id, lambda ended: settle(future, ended))
-    timer = None
-    if timeout is not None:
-        timer = line.timers.at(line.clock.now() + timeout, lambda: _give_up(future))
+    timer = None if until is None else line.timers.at(until, lambda: _give_up(future))
     try:
         ended = await future
     except asyncio.CancelledError as cancelled:
@@ -344,15 +349,15 @@ async def _end(line: Line, id: str, timeout: int | None) -> Ended:
 async def event(line: Line, question: EventOf) -> Any:
     """Wait for an event; None at the timeout or the end."""
     future: asyncio.Future[bytes | Gone | None] = line.loop.create_future()
-    if (line.work is None or not line.work.has(question.id)) and not await patiently(
-        line, line.store.rows, [question.id]
-    ):
-        raise await patiently(line, gone, line.store, question.id)
+    until = None if question.timeout is None else line.clock.now() + question.timeout
+    if line.work is None or not line.work.has(question.id):
+        try:
+            if not await patiently(line, line.store.rows, [question.id], until=until):
+                raise await patiently(line, gone, line.store, question.id)
+        except DatabaseTrouble:
+            return None  # as whenever the time is up and nothing is known of it
     watch = line.watcher.event(question.id, question.name, lambda data: settle(future, data))
-    timer = None
-    if question.timeout is not None:
-        when = line.clock.now() + question.timeout
-        timer = line.timers.at(when, lambda: settle(future, None))
+    timer = None if until is None else line.timers.at(until, lambda: settle(future, None))
     try:
         data = await future
     finally:

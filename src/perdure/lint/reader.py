@@ -11,19 +11,20 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any
 
 from perdure.definitions import StepDef, WorkflowDef
 from perdure.lint import rules
 from perdure.lint.finding import Finding
+from perdure.lint.order import Order
 from perdure.lint.rules import Rule
 from perdure.lint.scope import UNKNOWN, Scope, plain_function
 
 DEPTH_MAX = 8  # helpers of helpers
 _IGNORE = re.compile(r"#\s*perdure:\s*ignore(?:\[([a-z, ]+)\])?")
-_SETS = frozenset({"set", "frozenset"})
 _ENDS_ALL = frozenset(
     {"BaseException", "asyncio.CancelledError", "asyncio.exceptions.CancelledError", "perdure.errors.Cancelled"}
 )
@@ -34,11 +35,28 @@ def read_workflow(definition: WorkflowDef) -> list[Finding]:
 
     Raises ``OSError`` if the source is not there to be read.
     """
+    if definition.process is not None:
+        return sorted(_read_process(definition.name, definition.process.functions.values()))
     fn = inspect.unwrap(definition.fn)
     if not isinstance(fn, FunctionType):
         raise OSError(f"workflow {definition.name} is no function with a source: {fn!r}")
     found = set(Reader(definition.name, fn, (), {fn}).read())
     return sorted(found)
+
+
+def _read_process(name: str, functions: Iterable[Any]) -> set[Finding]:
+    """Of a process: its actions, conditions and actors' methods run in its body. What is a step is none of that."""
+    found: set[Finding] = set()
+    seen: set[FunctionType] = set()
+    for given in functions:
+        plain = plain_function(given.fget if isinstance(given, property) else given)
+        if not callable(plain) or hasattr(plain, "definition"):
+            continue
+        fn = inspect.unwrap(plain)
+        if isinstance(fn, FunctionType) and fn not in seen:
+            seen.add(fn)
+            found.update(Reader(name, fn, (fn.__name__,), seen).read())
+    return found
 
 
 class Reader:
@@ -56,6 +74,7 @@ class Reader:
         self.indent = len(lines[0]) - len(lines[0].lstrip())
         self.tree = _function(ast.parse(textwrap.dedent("".join(lines))), fn.__name__)
         self.scope = Scope(fn, self.tree)
+        self.order = Order(self.tree, self.scope)
 
     def read(self) -> Iterator[Finding]:
         for body in self.tree.body:
@@ -80,11 +99,17 @@ class Reader:
                 yield self._found(node, rules.GLOBAL, f"global {', '.join(names)}")
             case ast.Assign(targets=targets):
                 for target in targets:
-                    yield from self._assigned(target)
+                    yield from self._assigned(target, f"{_spelled(target)} = …")
             case ast.AugAssign(target=target):
-                yield from self._assigned(target)
+                yield from self._assigned(target, f"{_spelled(target)} = …")
+            case ast.Delete(targets=targets):
+                for target in targets:
+                    yield from self._assigned(target, f"del {_spelled(target)}")
             case ast.For(iter=iterated) | ast.AsyncFor(iter=iterated) | ast.comprehension(iter=iterated):
-                yield from self._iterated(iterated)
+                if self.order.matters(node):
+                    yield from self._iterated(iterated)
+            case ast.Starred(value=value, ctx=ast.Load()):
+                yield from self._iterated(value)
             case ast.Try():
                 yield from self._handled(node)
             case ast.Subscript(value=ast.Attribute() as value) if self.scope.full_name(value) == "os.environ":
@@ -100,6 +125,8 @@ class Reader:
             elif (rule := rules.rule_of(name)) is not None:
                 yield self._found(call, rule, f"{_spelled(call.func)}(…)")
                 return
+            elif name == "next" and call.args and isinstance(call.args[0], ast.Name) and self._shared(call.args[0]):
+                yield self._found(call, rules.GLOBAL, _spelled(call))
         if isinstance(call.func, ast.Attribute):
             yield from self._method(call, call.func)
         yield from self._helper(call)
@@ -109,8 +136,10 @@ class Reader:
         value = self.scope.value(holder)
         if func.attr in rules.METHODS and (value is UNKNOWN or not hasattr(value, "definition")):
             yield self._found(call, rules.METHODS[func.attr], f"{_spelled(func)}(…)")
-        elif func.attr in rules.MUTATORS and isinstance(holder, ast.Name) and self._shared(holder):
+        elif func.attr in rules.MUTATORS and self._is_shared_container(holder):
             yield self._found(call, rules.GLOBAL, f"{_spelled(func)}(…)")
+        elif func.attr == "pop" and not call.args and self.order.is_set(holder):
+            yield self._found(call, rules.ORDER, f"which element {_spelled(func)}() gives")
 
     def _helper(self, call: ast.Call) -> Iterator[Finding]:
         """What a plain function of the user's own does is done by the body."""
@@ -132,12 +161,20 @@ class Reader:
         if isinstance(definition, StepDef | WorkflowDef) and inspect.iscoroutinefunction(self.fn):
             yield self._found(call, rules.AWAIT, f"{_spelled(call.func)}(…)")
 
-    def _assigned(self, target: ast.expr) -> Iterator[Finding]:
+    def _assigned(self, target: ast.expr, what: str) -> Iterator[Finding]:
         holder = target
         while isinstance(holder, ast.Attribute | ast.Subscript):
             holder = holder.value
-        if holder is not target and isinstance(holder, ast.Name) and self._shared(holder):
-            yield self._found(target, rules.GLOBAL, f"{_spelled(target)} = …")
+        if holder is target or not isinstance(holder, ast.Name):
+            return
+        if self._shared(holder) or (isinstance(self.scope.value(holder), type) and self.scope.is_global(holder.id)):
+            yield self._found(target, rules.GLOBAL, what)
+
+    def _is_shared_container(self, holder: ast.expr) -> bool:
+        """Whether what a method changes is a name of the module's, or a container that a class or module holds."""
+        if isinstance(holder, ast.Name):
+            return self._shared(holder)
+        return isinstance(self.scope.value(holder), list | dict | set | deque | bytearray)
 
     def _shared(self, name: ast.Name) -> bool:
         """Whether a name is an object of the module's that a body could change for others."""
@@ -147,15 +184,8 @@ class Reader:
         return not isinstance(value, FunctionType | type) and not hasattr(value, "definition")
 
     def _iterated(self, iterated: ast.expr) -> Iterator[Finding]:
-        match iterated:
-            case ast.Set() | ast.SetComp():
-                yield self._found(iterated, rules.ORDER, "the order of a set")
-            case ast.Call(func=func) if self.scope.full_name(func) in _SETS:
-                yield self._found(iterated, rules.ORDER, f"the order of {_spelled(func)}(…)")
-            case ast.Name() if isinstance(self.scope.value(iterated), set | frozenset):
-                yield self._found(iterated, rules.ORDER, f"the order of {iterated.id}, a set")
-            case _:
-                pass
+        if (words := self.order.words(iterated)) is not None:
+            yield self._found(iterated, rules.ORDER, f"the order of {words}")
 
     def _handled(self, node: ast.Try) -> Iterator[Finding]:
         for handler in node.handlers:

@@ -91,21 +91,11 @@ METHODS: Mapping[str, Rule] = dict.fromkeys(
 
 MUTATORS = frozenset(
     {
-        "append",
-        "extend",
-        "insert",
-        "remove",
-        "pop",
-        "clear",
-        "update",
-        "add",
-        "discard",
-        "setdefault",
-        "popitem",
-        "sort",
-        "reverse",
+        "append", "appendleft", "extend", "extendleft", "insert", "remove", "pop", "popleft", "clear", "update", "add",
+        "discard", "setdefault", "popitem", "sort", "reverse", "rotate", "difference_update", "intersection_update",
+        "symmetric_difference_update",
     }
-)
+)  # fmt: skip
 
 
 def rule_of(name: str) -> Rule | None:

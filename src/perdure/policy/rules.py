@@ -7,7 +7,8 @@ Everything else is the answer: no later policy is asked, also where it cannot be
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Iterable
+import reprlib
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -84,6 +85,8 @@ OF_PROCESSES = (Resume, Rerun, RunFrom, SetStatus, Skip, Hold, Terminate, Delete
 
 def why_not(answer: object, cause: Cause, *, process: bool = False) -> str:
     """Why an answer cannot be followed; "" if it can."""
+    if isinstance(answer, Decision) and (wrong := _malformed(answer)):
+        return wrong
     if process and isinstance(answer, Decision):
         if isinstance(answer, (Default, *OF_PROCESSES)):
             return ""
@@ -97,6 +100,18 @@ def why_not(answer: object, cause: Cause, *, process: bool = False) -> str:
         return f"answered {type(answer).__name__}, which is no decision of perdure.recovery"
     able = ", ".join(sorted(kind.__name__ for kind in LEGAL[cause]))
     return f"answered {answer}, which cannot follow {cause}: {_WHY_NOT[cause]}; possible are {able}"
+
+
+def _malformed(decision: Decision) -> str:
+    """What of a decision is not what it has to be: nobody checks that where it is made."""
+    wanted: tuple[tuple[str, type, str], ...] = (("because", str, "text"), ("set", Mapping, "a mapping"))
+    if getattr(decision, "version", None) is not None:
+        wanted += (("version", str, "the name of a version"),)
+    for name, kind, words in wanted:
+        given: object = getattr(decision, name)
+        if not isinstance(given, kind):
+            return f"answered {type(decision).__name__} with {name}={reprlib.repr(given)}; give {words}"
+    return ""
 
 
 def fitting(policies: Iterable[Policy], workflow: str, cause: Cause) -> list[Policy]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ import msgspec
 from perdure.client.line import Line
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
+from perdure.model.info import to_datetime
 from perdure.model.orders import BY_CODE
 from perdure.model.records import Incarnation, WorkflowRow
 from perdure.model.trials import Trial
@@ -186,6 +187,7 @@ class Adopter:
         replayer = Replayer(host.registry, version=host.version, executor_id=host.executor_id)
         adopted: Counter[str] = Counter()
         stranded: list[Trial] = []
+        began: dict[str, int] = {}
         seen: set[str] = set()
         left = 0  # so many of those seen come again: another version's business, or not as they were seen
         try:
@@ -203,12 +205,13 @@ class Adopter:
                 moved, failed = await self._try(mine, replayer)
                 adopted.update(row.version for row in mine if row.id in moved)
                 stranded += failed
+                began.update((row.id, row.created) for row in mine if row.id not in moved)
                 left += len(fresh) - len(moved) - len(failed)
         finally:
             replayer.close()
         if not self._told:
-            stranded, self._told = await self._known(versions), True
-        self._say(adopted, stranded)
+            (stranded, began), self._told = await self._known(versions), True
+        self._say(adopted, sorted(stranded, key=lambda trial: began[trial.id]), began)
 
     async def _try_held(self) -> None:
         """What other versions hold because their code could not go on, and new work of that id would bring here."""
@@ -249,16 +252,17 @@ class Adopter:
             sent.add((decided.id, str(evidence.get("target", "")).rpartition(" on ")[2]))
         return [row for row in rows if (row.id, row.version) not in sent]
 
-    async def _known(self, versions: Sequence[str]) -> list[Trial]:
-        """What is stranded, whoever tried it; the first thousand."""
+    async def _known(self, versions: Sequence[str]) -> tuple[list[Trial], dict[str, int]]:
+        """What is stranded, whoever tried it, and since when there is each; the first thousand."""
         store = self._host.line.store
         rows = {row.id: row for row in await store.strays(versions, None, KNOWN_MAX)}
         found = await store.trials(rows)
-        return [
+        stranded = [
             trial
             for id, trial in found.items()
             if (trial.run, trial.last_seq, trial.version) == (rows[id].run, rows[id].last_seq, self._host.version)
         ]
+        return stranded, {id: row.created for id, row in rows.items()}
 
     async def _try(self, rows: Sequence[WorkflowRow], replayer: Replayer) -> tuple[frozenset[str], list[Trial]]:
         host = self._host
@@ -284,7 +288,8 @@ class Adopter:
             host.look()
         return frozenset(moved), failed
 
-    def _say(self, adopted: Counter[str], stranded: Sequence[Trial]) -> None:
+    def _say(self, adopted: Counter[str], stranded: Sequence[Trial], began: Mapping[str, int]) -> None:
+        """Tell what came of it; ``stranded`` has the oldest first, which is the example."""
         version = self._host.version
         for old, count in sorted(adopted.items()):
             log.info("adopted %s of version %s, which replayed on version %s", _many(count), old, version)
@@ -292,8 +297,9 @@ class Adopter:
             reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(Counter(t.reason for t in stranded).items()))
             log.warning(
                 "%s of versions that nobody runs would break on version %s and stay where they are, stranded (%s); for "
-                "example %s: %s. See: perdure workflow list --stranded",
+                "example %s: %s. The oldest is of %s. See: perdure workflow list --stranded",
                 _many(len(stranded)), version, reasons, stranded[0].id, stranded[0].detail,
+                to_datetime(began[stranded[0].id]).isoformat(timespec="seconds"),
             )  # fmt: skip
 
     # -- cancelling

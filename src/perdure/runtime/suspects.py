@@ -1,4 +1,7 @@
-"""Suspects: runs that were in flight at deaths in a row and have got nowhere since. One at a time is at work here."""
+"""Suspects: runs that were in flight at deaths in a row and have got nowhere since. One at a time is at work here.
+
+Whatever was taken over from the dead and only waits is put away as soon as it rests: see ``_let_rest``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Protocol
 
 from perdure.client.line import Line
 from perdure.model.records import Claimed, Incarnation
+from perdure.runtime.eviction import evict_if_idle
 from perdure.runtime.execution import Execution
 from perdure.runtime.queues import Queues
 from perdure.runtime.sync_body import SyncExecution
@@ -15,6 +19,8 @@ from perdure.runtime.wakes import Window
 from perdure.store.asks import ClaimRequest
 
 SUSPECT_DEATHS = 2  # in a row; as in the stores' SQL
+LOOK_SECONDS = 0.02  # after its claim, and then each time twice as late: whether one from the dead only waits
+LOOK_SECONDS_MAX = 2.0
 
 
 class Suspects:
@@ -27,6 +33,8 @@ class Suspects:
         """Something was claimed, and is about to run."""
         if execution.row.attempts >= SUSPECT_DEATHS:
             self._known.append(execution)
+        if execution.row.attempts:
+            _look_soon(execution, LOOK_SECONDS)
 
     def at_work(self) -> bool:
         """Whether the code of one of them runs, or is about to."""
@@ -58,6 +66,23 @@ def request_of(host: Host, limit: int) -> ClaimRequest:
         suspect=not host.suspects.at_work(), full=full, some=some, series=host.queues.series if full or some else None,
         after=host.window.after,
     )  # fmt: skip
+
+
+def _look_soon(execution: Execution, seconds: float) -> None:
+    execution.line.loop.call_later(seconds, _let_rest, execution, seconds)
+
+
+def _let_rest(execution: Execution, waited: float) -> None:
+    """One that was taken over from the dead and only waits leaves memory at once, not after the grace.
+
+    What waits in its row has no part in a death. Else a process that dies each few seconds, for whatever reason, would
+    have everything held in the end that it had in memory.
+    """
+    if execution.gone or execution.run.observed:
+        return
+    evict_if_idle(execution, execution.line.loop.time())
+    if not execution.gone and waited < LOOK_SECONDS_MAX:
+        _look_soon(execution, waited * 2)
 
 
 def among(claimed: Sequence[Claimed]) -> bool:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from perdure.config import masked
 from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
 from perdure.store.postgres.pooler import begin_with, is_between, way_of
-from perdure.store.postgres.trouble import loses_connection, sqlstate, translate
+from perdure.store.postgres.trouble import loses_connection, sqlstate, translate, unreached
 from perdure.store.postgres.types import connection_class
 
 T = TypeVar("T")
@@ -278,10 +278,7 @@ class Link:
         try:
             conn = await self._connect()
         except Exception as e:
-            raise DatabaseTrouble(
-                f"Postgres cannot be reached at {self.where} ({type(e).__name__}: {e}). "
-                "Check that the server runs and that host, port and database are right."
-            ) from e
+            raise DatabaseTrouble(unreached(e, self.where)) from e
         try:
             await self._make_ready(conn)
         except BaseException:  # it would be one that does not listen, or has no name

@@ -56,6 +56,22 @@ def translate(error: BaseException, where: str, *, writing: bool, closed: bool) 
     return error
 
 
+def unreached(error: BaseException, where: str) -> str:
+    """Why there is no connection to it, and what to do about that."""
+    said = f"({type(error).__name__}: {error})"
+    if sqlstate(error) == "53300":
+        return (
+            f"Postgres at {where} has no connection to give {said}. End some that idle, raise its max_connections, "
+            "or put a pooler before it."
+        )
+    if sqlstate(error) == "57P03":
+        return f"Postgres at {where} starts, stops or recovers {said}. Wait until it accepts connections."
+    return (
+        f"Postgres cannot be reached at {where} {said}. "
+        "Check that the server runs and that host, port and database are right."
+    )
+
+
 def loses_connection(error: BaseException) -> bool:
     """Whether the connection must not be used again: broken, in an unknown state, or to a server in another role."""
     code = sqlstate(error)
