@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import timedelta
 
 import pytest
@@ -300,3 +301,34 @@ async def test_rate_with_partitions_and_priorities(app: App) -> None:
         await until(lambda: len(gate.order) == 4)
     assert {who[0] for who in gate.order[:2]} == {"a", "b"}
     assert {who[1] for who in gate.order[:2]} == {"1"}
+
+
+async def test_each_version_keeps_to_the_limit_of_an_executor(database: str) -> None:
+    """Two versions work one queue: each lets in what is its own, as many as an executor may have at a time."""
+    gates = {version: Gate() for version in ("v1", "v2")}
+    apps = {v: App("shop", database=database, executor_id=v, version=v) for v in gates}
+    works = {v: gated(apps[v], gates[v], queue=apps[v].queue("q", worker_concurrency=2)) for v in gates}
+    async with apps["v1"], apps["v2"]:
+        handles = [await works[v].options(version=v).start(f"{v}-{n}") for n in range(5) for v in gates]
+        await until(lambda: all(len(gate.inside) == 2 for gate in gates.values()))
+        for gate in gates.values():
+            gate.open()
+        assert sorted(await every(handles)) == sorted(f"{v}-{n}" for n in range(5) for v in gates)
+    for version, gate in gates.items():
+        assert gate.most == 2
+        assert {who.partition("-")[0] for who in gate.order} == {version}
+
+
+async def test_what_waits_in_line_needs_nobody_to_hold_its_handle(app: App) -> None:
+    gate = Gate()
+    work = gated(app, gate, queue=app.queue("q", concurrency=1))
+    async with app:
+        for n in range(5):
+            await work.options(id=f"w{n}").start(str(n))
+        await until(lambda: gate.inside)
+        gc.collect()
+        gate.open()
+        while len(gate.order) < 5:  # waits: and the collector comes by at each turn
+            gc.collect()
+            await asyncio.sleep(0)
+        assert await app.client.handle("w4").result() == "4"
