@@ -332,3 +332,14 @@ async def test_what_waits_in_line_needs_nobody_to_hold_its_handle(app: App) -> N
             gc.collect()
             await asyncio.sleep(0)
         assert await app.client.handle("w4").result() == "4"
+
+
+async def test_debounced_in_bulk_the_last_of_them_counts(app: App) -> None:
+    gate = Gate()
+    gate.open()
+    work = gated(app, gate, queue=app.queue("q"))
+    async with app:
+        for n in range(5):
+            handles = await work.options(dedup=f"k{n}", debounce=0.1).start_many([f"{n}{c}" for c in "abcdefgh"])
+            assert len({handle.id for handle in handles}) == 1
+            assert await handles[0].result() == f"{n}h"
