@@ -88,6 +88,21 @@ def test_the_limit_of_a_declared_queue_is_kept_for_who_starts_here(perdure: Cli,
     assert max(most) == 2
 
 
+def test_a_start_that_another_answers_says_so(perdure: Cli, filled: None) -> None:
+    start = ("workflow", "start", "mail", "--queue", "emails", "--dedup")
+    first = perdure(*start, "k", 7, "--id", "m-7")
+    assert "it is queued; no executor of app 'shop' is alive" in first.stderr
+    again = perdure(*start, "k", 8)
+    assert again.stdout == "m-7\n"
+    assert "workflow m-7 was there already (queued); this start is answered by it" in again.stderr
+    late = perdure(*start, "d", 1, "--debounce", "1h").stdout
+    anew = perdure(*start, "d", 2, "--debounce", "1h")
+    assert anew.stdout == late
+    assert "was there already; it waits anew, with this input, until 2" in anew.stderr
+    other = perdure("workflow", "start", "other", "--queue", "emails", "--dedup", "k", code=1)
+    assert "dedup='k' already: 'm-7', a mail (queued), and this call is one of other" in other.stderr
+
+
 def test_pause_and_resume(perdure: Cli, filled: None) -> None:
     assert perdure("queue", "pause", "emails").stdout == "queue emails is paused\n"
     assert shown(perdure, "emails")["paused"] is True

@@ -26,7 +26,7 @@ def test_created_shown_changed_and_deleted(perdure: Cli, url: str) -> None:
     assert (one["name"], one["cron"], one["tz"], one["catch_up"]) == ("nightly", "0 2 * * *", "Europe/Berlin", 100)
     listed = perdure("schedule", "list")
     assert "nightly" in listed.stdout
-    assert "nothing fires: no executor" in listed.stderr
+    assert "nothing fires: no executor of app 'shop' is alive" in listed.stderr
     perdure("schedule", "create", "nightly", "checkout", "--cron", "0 2 * * *", "--tz", "Europe/Berlin")
     again = perdure("schedule", "create", "nightly", "checkout", "--cron", "0 3 * * *", code=1)
     assert "there is a schedule 'nightly' already" in again.stderr

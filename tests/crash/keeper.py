@@ -20,10 +20,12 @@ from typing import Any
 
 from perdure.errors import ConfigError
 from perdure.model.ids import RunKey
+from perdure.model.queues import QueueChange
 from perdure.model.retention import Rules, read_retention
 from perdure.operations.copy import copy, refuse_moved, undo
 from perdure.operations.retention import purge
 from perdure.store.base import Store
+from perdure.store.lines import Deduplicated, LineRequest
 from perdure.store.open import open_store
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.sqlite import driver
@@ -33,6 +35,7 @@ from tests.store.build import close, one, outside, queued, running, start, tok, 
 from tests.store.test_upkeep import full_life
 
 APP = "kept"
+LET_IN = LineRequest(queue="line", owner=b"o" * 16, token=b"t" * 16, version="v1", limit=10)
 LATER = 4_000_000_000_000_000
 
 
@@ -195,6 +198,7 @@ def copy_killed(source_url: str, target_url: str, step: int) -> int:
         if not await source.rows(["q"]):
             await queued(source, "q")
             await one(source, outside(children=[start("s", delay=10**12, nonce=tok("s"))]))
+            await stand_in_line(source)
         await source.close()
 
     async def work() -> None:
@@ -213,10 +217,12 @@ def copy_killed(source_url: str, target_url: str, step: int) -> int:
         assert not (homes[0] and homes[1] and has), "both serve"
         await copy(source, target, os.urandom(8).hex())
         assert (await lives(source), await lives(target)) == (False, True)
-        rows = await target.rows(["a", "b", "open", "q", "s"])
+        rows = await target.rows(["a", "b", "open", "q", "s", *LINE])
         assert {id: str(row.status) for id, row in rows.items()} == {
-            "a": "completed", "b": "completed", "open": "queued", "q": "queued", "s": "queued"
+            "a": "completed", "b": "completed", "open": "queued", "q": "queued", "s": "queued",
+            "first": "queued", "second": "queued",
         }  # fmt: skip
+        await holds_the_line(target)
         weights = [await store.upkeep.weigh(list(rows)) for store in (source, target)]
         assert {id: w.rows for id, w in weights[0].items()} == {id: w.rows for id, w in weights[1].items()}
         await serves(target, 0)
@@ -229,6 +235,27 @@ def copy_killed(source_url: str, target_url: str, step: int) -> int:
         await target.close()
 
     return until_alive(prepare, work, check, step, [0])
+
+
+LINE = ("first", "second")
+
+
+async def stand_in_line(store: Store) -> None:
+    """Two of one queue, of which one was let through: its limit, a slot, a key, a time to expire."""
+    await store.make_queues(["line"])
+    await store.change_queue("line", QueueChange(limits={"concurrency": 1}))
+    for id in LINE:
+        assert await store.start_once(start(id, queue="line", expires=LATER), Deduplicated(key=id)) is None
+    assert len((await store.claim_line(LET_IN)).claimed) == 1
+
+
+async def holds_the_line(store: Store) -> None:
+    """The one that was let through has its slot yet, so nobody else is; and both have their keys."""
+    assert (await store.claim_line(LET_IN)).claimed == []
+    for id in LINE:
+        holder = await store.start_once(start("late", queue="line"), Deduplicated(key=id))
+        assert holder is not None
+        assert holder.id == id
 
 
 async def lives(store: Store) -> bool:

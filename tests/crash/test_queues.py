@@ -16,12 +16,13 @@ from perdure.testing.histcheck import Evidence, check, install_audit, read_audit
 from tests.crash.fleet import Fleet, fleet_over, until
 from tests.effort import by_effort
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
-
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
-ITEMS = int(os.environ.get("PERDURE_TEST_ITEMS", by_effort(80, 150, 1500)))  # 50000 in the long run
-KILLS = int(os.environ.get("PERDURE_TEST_KILLS", by_effort(4, 6, 6)))
+ITEMS = int(os.environ.get("PERDURE_TEST_ITEMS", by_effort(80, 150, 1500)))  # 50000 in the long run: half an hour
+KILLS = int(os.environ.get("PERDURE_TEST_KILLS", max(by_effort(4, 6, 6), ITEMS // 500)))
+PACED = 2000  # at most so many go through the queue of 20 a second
+SECONDS = 150 + ITEMS / 25
 EXECUTORS = 3
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(int(SECONDS) + ITEMS // 50 + 90)]
 OF_QUEUES = ("I34", "I35", "I36", "I37", "I38", "I39")
 
 
@@ -45,10 +46,12 @@ async def test_limits_hold_at_every_commit_whoever_dies(
         await fleet.client.resume_queue("narrow")
 
         async def is_over() -> bool:
+            if any(info.in_line or info.delayed or info.in_progress for info in await fleet.client.queues()):
+                return False
             statuses = await fleet.statuses()
             return statuses.keys() == ids and set(statuses.values()) == {"completed"}
 
-        await until(is_over, 150)
+        await until(is_over, SECONDS)
         infos = await fleet.client.queues()
         assert {(info.in_line, info.delayed, info.in_progress) for info in infos} == {(0, 0, 0)}
         for supervisor in supervisors:
@@ -67,7 +70,7 @@ async def enqueue(fleet: Fleet, rng: random.Random) -> set[str]:
     ids: set[str] = set()
     while len(ids) < ITEMS:
         sent = len(ids)
-        queue = rng.choice(["narrow", "narrow", "paced"])
+        queue = rng.choice(["narrow", "narrow", "paced" if sent < 3 * PACED else "narrow"])
         options = job.options(queue=queue, priority=rng.choice([0, 0, 5]), partition=rng.choice("abc"))
         match rng.choice(["one", "many", "late", "keyed"]):
             case "one":

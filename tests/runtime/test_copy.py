@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure import App, Codec, Event, Topic, current, recv, set_event, sleep
-from perdure.errors import ConfigError, DatabaseTrouble
+from perdure import App, Codec, Event, Rate, Topic, current, recv, set_event, sleep, write_stream
+from perdure.errors import ConfigError, DatabaseTrouble, WorkflowTimedOut
 from perdure.model.ids import RunKey
 from perdure.model.retention import Rules, read_retention
 from perdure.model.states import Reason
@@ -165,6 +165,68 @@ async def test_work_in_flight_ends_on_the_other_side_with_the_same_results(
         assert await status(other, "queued") == "queued", "of a version that nobody runs"
     effects = [line for line in ledger if line != "stall"]
     assert len(effects) == len(set(effects)), "no recorded step ran again"
+
+
+async def test_lines_schedules_and_streams_go_on_over_there(
+    pair: tuple[str, str], stores: tuple[Store, Store], ledger: Ledger
+) -> None:
+    def lined(database: str) -> App:
+        app = App("shop", database=database, lease=5, version="v1")
+        queue = app.queue("q", concurrency=1)
+
+        @app.workflow(name="item", queue=queue)
+        async def item(n: int) -> int:
+            ledger.note(n)
+            await write_stream("words", n)
+            await recv(word)
+            await write_stream("words", n + 100)
+            return n
+
+        @app.workflow(name="tick")
+        async def tick() -> None: ...
+
+        app.schedule("0 2 * * *", name="nightly")(tick)
+        return app
+
+    async def has_begun(app: App, id: str) -> bool:
+        return [record.kind.name for record in await history(app, id)] == ["STREAM"]
+
+    app = lined(pair[0])
+    await app.open()
+    item: Any = flow(app, "item", "a")
+    await item.options(dedup="k", queue="q").start(1)
+    await until(lambda: ledger)
+    for n, more in enumerate(({"priority": 5}, {"priority": 1}, {"expires": 0.2}, {"delay": 0.5}), start=2):
+        await item.options(id=f"i{n}", queue="q", **more).start(n)
+    await app.client.schedule("nightly").set(cron="0 3 * * *")
+    await app.client.schedule("nightly").pause(because="the ledger is closed")
+    triggered = await app.client.schedule("nightly").trigger()
+    await app.client.handle(triggered).result(timeout=20)
+    await app.client.set_queue("q", rate=Rate(1000, per=1))
+    await app.client.handle("i3").pause(reason="a look")
+    told = await app.client.schedule("nightly").firings()
+    await until(lambda: has_begun(app, "a"))
+    await crash(app)
+    await copy(*stores, "a copy")
+    async with lined(pair[1]) as other:
+        client = other.client
+        nightly = await client.schedule("nightly").info()
+        assert (nightly.paused, nightly.cron) == ("the ledger is closed", "0 3 * * *")
+        assert await client.schedule("nightly").firings() == told
+        [info] = await client.queues()
+        assert (info.concurrency, info.rate, info.live) == (1, Rate(1000, per=1), ("rate",))
+        assert (await flow(other, "item", "z").options(dedup="k", queue="q").start(9)).id == "a"
+        with pytest.raises(WorkflowTimedOut, match="stood in line of queue q"):
+            await client.handle("i4").result(timeout=20)
+        reader = client.handle("a").read_stream("words")
+        assert await anext(reader) == 1
+        assert [await status(other, id) for id in ("i2", "i3")] == ["queued", "held"]
+        await client.handle("i3").unpause()
+        for id in ("a", "i3", "i2", "i5"):  # a has its place yet; then by priority
+            await client.handle(id).send("go", word)
+        assert [await client.handle(id).result(timeout=20) for id in ("a", "i3", "i2", "i5")] == [1, 3, 2, 5]
+        assert [value async for value in reader] == [101]
+    assert ledger.index("3") < ledger.index("2"), "the smaller priority first"
 
 
 async def test_nobody_works_in_the_source_any_more(

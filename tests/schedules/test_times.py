@@ -15,11 +15,12 @@ from perdure.errors import DefinitionError
 from perdure.model.info import from_datetime, to_datetime
 from perdure.model.schedules import Spec
 from perdure.schedules.times import Times, check, times_of
+from tests.effort import EFFORT
 from tests.schedules.oracle import ZONES, oracle
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 DAILY = "30 2 * * *"  # some of the others have no time in some years
-FULL = os.environ.get("PERDURE_TEST_SCHEDULES") == "all"  # all zones, all expressions, all ten years: minutes
+FULL = EFFORT == "all" or os.environ.get("PERDURE_TEST_SCHEDULES") == "all"  # all expressions, all ten years
 YEARS = range(2016, 2026)
 DENSE = ("*/20 * * * *", "30 * * * *", "0 */10 1-3 * * *", "*/15 0-3 * * *")  # on days around changes of the clock
 SPARSE = (

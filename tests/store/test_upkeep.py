@@ -17,6 +17,7 @@ from tests.store.build import (
     SECOND,
     Dump,
     T,
+    append,
     close,
     commit,
     dump,
@@ -62,15 +63,16 @@ async def full_life(store: Store, id: str) -> None:
                       executor="e")  # fmt: skip
     await one(
         store,
-        unit(id, claim, records=[record(1)], taken=[(mids[0], 1)], events=[SetEvent("e", b"1")], decision=decided),
-    )
+        unit(id, claim, records=[record(1)], taken=[(mids[0], 1)], events=[SetEvent("e", b"1")], decision=decided,
+             appends=[append(1), append(2, n=1)]),
+    )  # fmt: skip
     next_ = start(id, tok("claim"), run=2)
     await one(store, unit(id, claim, change=Continue(next_, tok("wake"))))
     assert next_.claim is not None
     await one(
         store,
         unit(id, next_.claim, 2, records=[record(1)], taken=[(mids[1], 1)], events=[SetEvent("e", b"2")],
-             change=close()),
+             appends=[append(3, "q")], change=close()),
     )  # fmt: skip
     await store.note_trials([Trial(id=id, run=2, last_seq=1, version="v9", reason="no_code", detail="")], now=T)
 
@@ -80,7 +82,7 @@ async def test_a_purged_workflow_leaves_nothing_and_others_everything(store: Sto
     await full_life(store, "b")
     before = await dump(store)
     assert set(of(before, "a")) >= {
-        "workflow", "past_run", "payload", "history", "event", "message", "trial", "decision"
+        "workflow", "past_run", "payload", "history", "event", "message", "trial", "decision", "stream", "stream_value"
     }  # fmt: skip
     weights = await store.upkeep.weigh(["a", "nobody"])
     assert weights["a"].rows == sum(map(len, of(before, "a").values()))

@@ -20,6 +20,10 @@ ACCOUNTS = 4
 CENTS = 1000
 BLOCKING_POSTGRES = ("psycopg", "psycopg_autocommit", "sqlalchemy", "sqlalchemy_begin", "sqlalchemy_connection")
 AWAITED_POSTGRES = ("asyncpg", "asyncpg_connect", "psycopg_async", "sqlalchemy_async", "sqlalchemy_async_begin")
+OTHER_AWAITED = (
+    "psycopg_async_connect", "sqlalchemy_async_connection", "sqlalchemy_async_maker_begin", "sqlalchemy_async_psycopg",
+)  # fmt: skip
+OTHER_WAYS = ("psycopg_connect", "sqlalchemy_maker_begin", *OTHER_AWAITED)  # to open a session of the same kinds
 POSTGRES = (*BLOCKING_POSTGRES, *AWAITED_POSTGRES)
 SQLITE_HOME = ("apsw",)  # the app's own file is for one copy of SQLite only
 SQLITE = ("apsw", "sqlite3", "sqlite3_autocommit", "sqlalchemy_sqlite")
@@ -38,7 +42,7 @@ class Bank:
         self.kind = kind
         self.source = source
         self.url = url
-        self.awaited = kind in AWAITED_POSTGRES
+        self.awaited = kind in (*AWAITED_POSTGRES, *OTHER_AWAITED)
 
     def execute(self, session: Any, sql: str) -> Any:
         """Run SQL without parameters; rows as tuples."""
@@ -51,7 +55,7 @@ class Bank:
         if self.kind.startswith("sqlalchemy"):
             result = await session.execute(sa.text(sql))
             return [tuple(row) for row in result] if result.returns_rows else []
-        if self.kind == "psycopg_async":
+        if self.kind.startswith("psycopg_async"):
             cursor = await session.execute(sql)
             return await cursor.fetchall() if _asks(sql) else []
         if _asks(sql):
@@ -189,6 +193,23 @@ async def bank(kind: str, url: str) -> AsyncIterator[Bank]:
                 aengine = create_async_engine(f"postgresql+asyncpg://{tail}")
                 stack.push_async_callback(aengine.dispose)
                 source = async_sessionmaker(aengine) if kind == "sqlalchemy_async" else aengine.begin
+            case "sqlalchemy_maker_begin":
+                engine = sa.create_engine(f"postgresql+psycopg://{tail}")
+                stack.callback(engine.dispose)
+                source = sessionmaker(engine).begin
+            case "sqlalchemy_async_maker_begin" | "sqlalchemy_async_psycopg" | "sqlalchemy_async_connection":
+                driver = "psycopg" if kind == "sqlalchemy_async_psycopg" else "asyncpg"
+                aengine = create_async_engine(f"postgresql+{driver}://{tail}")
+                stack.push_async_callback(aengine.dispose)
+                source = {
+                    "sqlalchemy_async_maker_begin": async_sessionmaker(aengine).begin,
+                    "sqlalchemy_async_psycopg": async_sessionmaker(aengine),
+                    "sqlalchemy_async_connection": aengine.connect,
+                }[kind]
+            case "psycopg_connect":
+                source = lambda: psycopg.connect(url)  # noqa: E731
+            case "psycopg_async_connect":
+                source = lambda: psycopg.AsyncConnection.connect(url)  # noqa: E731
             case "sqlalchemy_sqlite":
                 engine = sa.create_engine(f"sqlite:///{path}")
                 stack.callback(engine.dispose)
@@ -202,4 +223,16 @@ async def bank(kind: str, url: str) -> AsyncIterator[Bank]:
         yield Bank(kind, source, url)
 
 
-__all__ = ["ACCOUNTS", "CENTS", "POSTGRES", "SQLITE", "SQLITE_HOME", "Bank", "bank", "furnish", "psycopg", "read"]
+__all__ = [
+    "ACCOUNTS",
+    "CENTS",
+    "OTHER_WAYS",
+    "POSTGRES",
+    "SQLITE",
+    "SQLITE_HOME",
+    "Bank",
+    "bank",
+    "furnish",
+    "psycopg",
+    "read",
+]

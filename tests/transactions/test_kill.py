@@ -29,8 +29,9 @@ pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240), pyt
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 6
+KINDS = ("apsw", "asyncpg", "psycopg", "psycopg_async", "sqlalchemy_async", "sqlalchemy")
 PLACES = [
-    *[where for where in HOME if where.kind in ("apsw", "asyncpg", "psycopg", "sqlalchemy_async", "sqlalchemy")],
+    *[where for where in HOME if where.kind in KINDS],
     *[where for where in AWAY if where.app == "sqlite" and where.kind in ("sqlite3", "asyncpg", "sqlalchemy_sqlite")],
     *[where for where in AWAY if where.app == "postgres" and where.kind in ("apsw", "psycopg")],
 ]

@@ -114,6 +114,30 @@ async def test_debounced(app: App, money: Bank) -> None:
 
 
 @places(*ONE_OF_EACH)
+async def test_debounced_under_an_id_of_ones_own(app: App, money: Bank) -> None:
+    @app.workflow(queue=app.queue("mail"))
+    async def save(text: str) -> str:
+        return f"saved {text}"
+
+    @app.workflow(queue="mail")
+    async def send(text: str) -> str:
+        return f"sent {text}"
+
+    late = save.options(id="page", dedup="page", debounce=0.4)
+    async with app.connect():
+        async with transaction(money) as db:
+            first = await late.options(session=db).start("a")
+            assert (await late.options(session=db).start("ab")).id == first.id == "page"
+        async with transaction(money, commit=False) as db:
+            with pytest.raises(WorkflowConflict, match=r"'page', a .*save .* and this call is one of .*send"):
+                await send.options(dedup="page", debounce=1, session=db).start("x")
+            with pytest.raises(WorkflowConflict, match="'page' is taken"):
+                await late.options(dedup="another", session=db).start("b")
+    async with app:
+        assert await first.result() == "saved ab"
+
+
+@places(*ONE_OF_EACH)
 async def test_what_stands_in_line_for_too_long_expires(app: App, money: Bank) -> None:
     mail = app.queue("mail", concurrency=1)
     release = asyncio.Event()

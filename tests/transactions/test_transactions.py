@@ -16,8 +16,9 @@ from perdure.model.records import Kind, Outcome
 from perdure.testing import harness
 from tests.runtime.support import history, until
 from tests.runtime.support import kinds as all_kinds
-from tests.transactions.banks import ACCOUNTS, CENTS, Bank
+from tests.transactions.banks import ACCOUNTS, CENTS, OTHER_WAYS, Bank
 from tests.transactions.conftest import AWAY, HOME, Where, places
+from tests.transactions.test_outbox import transaction
 
 pytestmark = pytest.mark.sampled(23)
 
@@ -54,6 +55,32 @@ async def test_rows_and_record_are_there_together(app: App, money: Bank) -> None
         assert await kinds(app, "w") == ["STEP transfer VALUE", "STEP transfer VALUE"]
     assert await money.total() == ACCOUNTS * CENTS
     assert await money.read("select id from transfer order by id") == [("t",), ("tb",)]
+
+
+@places(*[Where(kind, True, "postgres") for kind in OTHER_WAYS])
+async def test_another_way_to_open_a_session_of_the_same_kind(app: App, money: Bank) -> None:
+    """Beside the ways of all other tests: a maker's ``begin``, an engine's ``connect``, another driver."""
+    move = app.transaction(money.source)(money.do(transfer))
+
+    @app.workflow
+    async def pay(id: str, cents: int) -> str:
+        try:
+            return str(await move(id, "a0", "a1", cents))
+        except ValueError as error:
+            return str(error)
+
+    @app.workflow
+    async def later() -> str:
+        return "later"
+
+    async with app:
+        assert await pay("t", 100) == str(CENTS - 100)
+        assert await pay("no", 10 * CENTS) == f"a0 has {CENTS - 100}, not {10 * CENTS}"
+        async with transaction(money) as db:
+            handle = await later.options(session=db).start()
+        assert await handle.result() == "later"
+    assert await money.total() == ACCOUNTS * CENTS
+    assert await money.read("select id from transfer order by id") == [("mine",), ("t",)]
 
 
 @places(*HOME, *AWAY)

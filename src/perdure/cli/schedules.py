@@ -52,7 +52,7 @@ def list_(given: Given) -> None:
 async def _list(given: Given) -> None:
     async with opened(given) as store:
         rows = await store.schedules()
-        roll = await call_roll(store)
+        roll, app = await call_roll(store), store.app
     infos = [schedule_info(row) for row in rows]
     cells = [
         (one.name, timing(one), one.tz, one.workflow, one.missed, one.overlap, str(one.waiting or ""), coming(one))
@@ -61,7 +61,7 @@ async def _list(given: Given) -> None:
     head = ("schedule", "when", "zone", "workflow", "missed", "overlap", "waiting", "next")
     lines = table(head, cells, "no schedules: declare one with @app.schedule, or perdure schedule create")
     if any(row.active for row in rows) and not roll.live:
-        note(f"nothing fires: {nobody(given.app or 'the app')}")
+        note(f"nothing fires: {nobody(app)}")
     emit_many(given.output, "schedules", [fields(one) for one in infos], lines, id="name")
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import click
+import msgspec
 
 from perdure.api.keys import check_name, encode_message
 from perdure.cli.asking import Asked, asking
@@ -46,6 +47,7 @@ from perdure.cli.values import json_of
 from perdure.cli.waiting import NotYet, wait_end
 from perdure.client import verbs
 from perdure.client.line import Line
+from perdure.client.once import waits_anew
 from perdure.client.questions import SendTo, StartOrder, outcome_of
 from perdure.config import read_settings
 from perdure.errors import ConfigError
@@ -258,10 +260,14 @@ async def _start(given: Given, order: StartOrder) -> None:
     async with opened(given, may_be_new=True) as store, _line(store) as line:
         await _warn_of_name(store, order.name)
         before = {} if chosen is None else await store.rows([chosen])
+        own = chosen or line.new_id()  # of one's own, so that who has the key is told apart
+        order = msgspec.structs.replace(order, options=msgspec.structs.replace(order.options, id=own))
         id = (await verbs.start(line, order)).id
         roll = await call_roll(store)
         row = (await store.rows([id]))[id]
-    if before and order.options.on_conflict != "replace":
+    if waits_anew(order, row) and (before or id != own):
+        note(f"workflow {id} was there already; it waits anew, with this input, until {instant(row.until)}")
+    elif id != own or (before and order.options.on_conflict != "replace"):
         note(f"workflow {id} was there already ({row.status}); this start is answered by it")
     elif not roll.live:
         note(f"it is queued; {nobody(store.app)}")

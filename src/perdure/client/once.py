@@ -11,7 +11,7 @@ from perdure.errors import WorkflowConflict
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Start
-from perdure.store.lines import Deduplicated
+from perdure.store.lines import Deduplicated, prolongable
 
 Cancel = Callable[[Line, CancelOf], Awaitable[Status]]
 
@@ -33,9 +33,20 @@ async def try_start(line: Line, order: StartOrder, start: Start, patiently: Any)
     return row
 
 
+def waits_anew(order: StartOrder, row: WorkflowRow) -> bool:
+    """Whether it was debounced by this start, under the id of both: it has its input, and was not begun."""
+    return order.options.debounce is not None and prolongable(row, order.name) and row.fingerprint == order.fingerprint
+
+
 async def resolve(line: Line, order: StartOrder, row: WorkflowRow, cancel: Cancel) -> bool:
     """The key is another's. True: try again (that one was cancelled); False: attached, or told; else raises."""
     options = order.options
+    if row.name != order.name and (options.on_conflict == "attach" or options.debounce is not None):
+        raise WorkflowConflict(
+            f"queue {row.queue!r} has an open workflow with dedup={options.dedup!r} already: {row.id!r}, a {row.name} "
+            f"({row.status}), and this call is one of {order.name}: its result would be another's. Give the key a "
+            "prefix of each workflow's own, or say on_conflict='replace' to cancel that one"
+        )
     if options.debounce is not None:
         return False
     if options.on_conflict == "replace":

@@ -91,7 +91,7 @@ async def begun(ordered: Ordered, order: StartOrder, row: WorkflowRow | None) ->
     (start,) = ordered.unit.children
     if row is None:
         return verbs.Begun(start.id)
-    if row.id == start.id and order.options.debounce is None:
+    if row.id == start.id and not once.waits_anew(order, row):
         await verbs.attach(ordered.line, order, row)
     else:
         await once.resolve(ordered.line, order, row, verbs.cancel)

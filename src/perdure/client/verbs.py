@@ -178,7 +178,7 @@ async def _start_once(line: Line, order: StartOrder, id: str) -> str:
         _announce(line)
         if row is None:
             return id
-        if row.id == id and order.options.debounce is None:
+        if row.id == id and not once.waits_anew(order, row):
             if not await _resolve(line, order, row):
                 return id
         elif not await once.resolve(line, order, row, cancel):

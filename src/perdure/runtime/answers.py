@@ -449,7 +449,8 @@ async def _start_once(execution: Execution, op: Op, order: StartOrder) -> bytes:
             execution.own("children")[id] = order.options.on_parent_close
             return id.encode()
         if row.id == id:
-            check_same(row, order, None)
+            if not once.waits_anew(order, row):
+                check_same(row, order, None)
         elif await once.resolve(line, order, row, verbs.cancel):
             continue
         op.attempt = FOUND

@@ -54,15 +54,16 @@ def routed_child(parent: Ending, order: StartOrder, id: str) -> StartOrder:
 
 
 def child_start(parent: Ending, order: StartOrder, id: str, path: str) -> Start:
-    """A child's run, as its parent's call at ``path`` begins it."""
+    """A child's run, as its parent's call at ``path`` begins it: in its parent's time, unless it is to outlive it."""
     start = start_of(parent.line, order, id)
+    outlives = order.options.on_parent_close == "abandon"
     return msgspec.structs.replace(
         start,
         parent=parent.row.id,
         parent_run=parent.run.key.run,
         parent_path=path,
         on_parent_close=order.options.on_parent_close,
-        deadline=parent.row.deadline,
+        deadline=None if outlives else parent.row.deadline,
         versioning=inherited(start.versioning, parent.row),
     )
 

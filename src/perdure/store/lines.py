@@ -89,9 +89,10 @@ class Deduplicated(msgspec.Struct, frozen=True, kw_only=True):
         return until if self.debounce_max is None else max(now, min(until, first + self.debounce_max))
 
 
-def prolongable(row: WorkflowRow) -> bool:
-    """Whether it was not begun yet, so that a new start of its key only prolongs its wait."""
-    return row.status in (Status.SCHEDULED, Status.QUEUED) and row.started is None and row.lane is not None
+def prolongable(row: WorkflowRow, name: str) -> bool:
+    """Whether it is one of this workflow that was not begun yet, so that a new start of its key prolongs its wait."""
+    waits = row.status in (Status.SCHEDULED, Status.QUEUED) and row.started is None and row.lane is not None
+    return waits and row.name == name
 
 
 class Used(msgspec.Struct, frozen=True):

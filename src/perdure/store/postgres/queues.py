@@ -252,15 +252,19 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
         if start.id in locked:  # by a first try, or another's
             if made:
                 await tx.fetch(sql["dedup_drop"], app, start.queue, how.key)
-            mine = locked[start.id]["nonce"] == start.nonce
-            return None if mine else await commands.get(tx, place, start.id)
+            if locked[start.id]["nonce"] == start.nonce:
+                return None
+            if made or holder != start.id:
+                return await commands.get(tx, place, start.id)
+        row = await commands.get(tx, place, holder) if holder in locked else None
+        if row is not None and row.status.open and row.queue == start.queue:
+            if how.debounce is None or row.name != start.name:  # open again
+                return row
+            if prolongable(row, start.name):
+                return await _debounce(tx, place, start, how, row, now)
+        if start.id in locked:
+            return row
         if holder != start.id:
-            row = await commands.get(tx, place, holder) if holder in locked else None
-            if row is not None and row.status.open and row.queue == start.queue:
-                if how.debounce is None:  # open again
-                    return row
-                if prolongable(row):
-                    return await _debounce(tx, place, start, how, row, now)
             await tx.fetch(sql["dedup_set"], app, start.queue, how.key, start.id)
         at = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
         unit = Unit(key=RunKey("", 0), children=[start])

@@ -46,17 +46,24 @@ def once(place: Place, start: Start, how: Deduplicated, now: int | None) -> With
     wait, as they would for any row of his; of workflows only one whose wait is prolonged.
     """
     sql, app = place.sql, place.app
-    if (row := (yield from _row(place, start.id))) is not None:
-        return row
-    ((holder, _),) = yield Statement(sql["dedup_lock"], (app, start.queue, how.key, start.id))
+    taken = yield from _row(place, start.id)
+    if taken is not None and (how.debounce is None or not prolongable(taken, start.name)):
+        return taken
+    ((holder, made),) = yield Statement(sql["dedup_lock"], (app, start.queue, how.key, start.id))
+    if taken is not None and (made or holder != start.id):
+        if made:
+            yield Statement(sql["dedup_drop"], (app, start.queue, how.key))
+        return taken
+    row = yield from _row(place, holder)
+    if row is not None and row.status.open and row.queue == start.queue:
+        if how.debounce is None or row.name != start.name:
+            return row
+        if (row := (yield from _debounce(place, start, how, holder, now))) is not None:
+            yield _tell(place)
+            return row
+    if taken is not None:
+        return (yield from _row(place, start.id))
     if holder != start.id:
-        row = yield from _row(place, holder)
-        if row is not None and row.status.open and row.queue == start.queue:
-            if how.debounce is None:
-                return row
-            if (row := (yield from _debounce(place, start, how, holder, now))) is not None:
-                yield _tell(place)
-                return row
         yield Statement(sql["dedup_set"], (app, start.queue, how.key, start.id))
     if (row := (yield from _insert(place, start, now))) is not None:
         yield Statement(sql["dedup_drop"], (app, start.queue, how.key))
@@ -72,7 +79,7 @@ def _debounce(
     sql, app = place.sql, place.app
     yield Statement(sql["lock"], (app, [holder]))
     row = yield from _row(place, holder)
-    if row is None or not prolongable(row):
+    if row is None or not prolongable(row, start.name):
         return None
     at = now if now is not None else (yield Statement(sql["clock"]))[0][0]
     until = how.until(at, row.created)

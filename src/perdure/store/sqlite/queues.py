@@ -255,15 +255,19 @@ def start_once(conn: Connection, app: str, start: Start, how: Deduplicated, now:
     """Begin a workflow unless its key is another's; None if that is done, now or before, else who has the key or id."""
     assert start.queue is not None, "a deduplication key is a queue's"
     head = conn.execute(Q["workflow_head"], (app, start.id)).fetchone()
-    if head is not None:
-        return None if head[4] == start.nonce else commands.get(conn, app, start.id)
+    if head is not None and head[4] == start.nonce:
+        return None
     holder = conn.execute(Q["dedup_get"], (app, start.queue, how.key)).get
+    if head is not None and holder != start.id:
+        return commands.get(conn, app, start.id)
     row = None if holder is None else commands.get(conn, app, holder)
     if row is not None and row.status.open and row.queue == start.queue:
-        if how.debounce is None:
+        if how.debounce is None or row.name != start.name:
             return row
-        if prolongable(row):
+        if prolongable(row, start.name):
             return _debounce(conn, app, start, how, row, now)
+    if head is not None:
+        return row
     conn.execute(Q["dedup_put"], (app, start.queue, how.key, start.id))
     commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
     conn.execute(Q["dedup_prune"], (app, start.queue, how.key, PRUNED))
