@@ -1,6 +1,6 @@
 #!/bin/sh
 # Check types, strictly, with mypy and with pyright:
-#   the package; the agreed face (stubs) with every program written against it; today's programs against the package.
+#   the package; the programs that users write, against the agreed face (stubs) and against the package.
 set -u
 cd "$(dirname "$0")/.."
 tools/setup.sh dev || exit 1
@@ -16,7 +16,7 @@ pyright() { "$bin/pyright" --warnings --pythonpath "$bin/python" "$@"; }
 
 check "package, mypy" "$bin/mypy"
 check "package, pyright" pyright -p pyproject.toml
-check "agreed face, mypy" within tests/typing env MYPYPATH=face:. "$bin/mypy" --config-file mypy.ini --cache-dir ../../.mypy_cache/face face/perdure programs later
+check "agreed face, mypy" within tests/typing env MYPYPATH=face:. "$bin/mypy" --config-file mypy.ini --cache-dir ../../.mypy_cache/face face/perdure programs
 check "agreed face, pyright" pyright -p tests/typing/face.json
 if [ -f src/perdure/sync/__init__.py ]; then
   check "programs on the package, mypy" within tests/typing env MYPYPATH=../../src:. "$bin/mypy" --config-file mypy.ini --cache-dir ../../.mypy_cache/product programs

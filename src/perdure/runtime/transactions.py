@@ -59,6 +59,7 @@ log = logging.getLogger("perdure")
 CONFLICTS_MAX = 20  # times that a body is run again because the database rolled it back for another's sake
 DELAY_SECONDS = 0.005  # before the second try, doubled for each further one
 DELAY_SECONDS_MAX = 1.0
+TELL_EVERY = 30.0  # seconds between two warnings of a database that does not answer
 
 
 class Crash(BaseException):
@@ -234,11 +235,14 @@ class Transaction:
             self._let_go()
             self._check()
             tries += 1
-            level, told = (logging.WARNING, time.monotonic()) if time.monotonic() - told > 30 else (logging.INFO, told)
+            level, when = logging.INFO, "on a new snapshot"
+            if meaning_of(why) is not Meaning.CONFLICT:
+                when = "once its database answers"
+                if time.monotonic() - told > TELL_EVERY:
+                    level, told = logging.WARNING, time.monotonic()
             log.log(
-                level if meaning_of(why) is not Meaning.CONFLICT else logging.INFO,
-                "transaction %s of workflow %s is run again, on a new snapshot (try %d): %s: %s",
-                self.of.name, self.call.id, tries + 1, type(why).__name__, str(why).strip(),
+                level, "transaction %s of workflow %s is run again, %s (try %d): %s: %s",
+                self.of.name, self.call.id, when, tries + 1, type(why).__name__, str(why).strip(),
             )  # fmt: skip
             await asyncio.sleep(pause(tries))
 

@@ -27,7 +27,7 @@ async def write(tx: Transaction, place: Place, units: Sequence[Unit], now: int) 
         if trouble is None:
             continue
         if trouble.over:
-            over.append((*key, _json(trouble.pending), unit.nonce))
+            over.append((key.id, key.run, _json(trouble.pending), unit.nonce))
         told += [
             (
                 place.app, *key, str(one.kind), one.path, one.version, one.name, one.text,
