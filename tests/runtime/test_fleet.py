@@ -181,6 +181,60 @@ def test_a_forked_child_may_open_the_app_as_somebody_else(database: str) -> None
     assert done.stdout == "both worked\n", done.stderr
 
 
+OUTLIVES_MAIN = """
+import asyncio, sys, threading
+import perdure
+from perdure.sync import App
+
+app = App("later", database=sys.argv[1], lease=2, version="1")
+outside = perdure.App("later", database=sys.argv[1], version="1")
+ready = threading.Event()
+
+
+@app.step
+def step(n: int) -> int:
+    return n + 1
+
+
+@app.workflow
+def body(n: int) -> int:
+    return step(n)
+
+
+async def leased() -> int:
+    (me,) = (await outside._home.engine().line.store.roll_call()).known
+    return me.lease_until
+
+
+async def watch() -> None:
+    async with outside.connect():
+        ready.set()
+        threading.main_thread().join()  # the interpreter has begun to end: the standard library's pools take no call
+        before = await leased()
+        async with asyncio.timeout(30):
+            while await leased() < before + 1_000_000:
+                await asyncio.sleep(0.05)
+
+
+def work() -> None:
+    asyncio.run(watch())
+    print("renewed, and", body(1))
+    app.close()
+
+
+app.open()
+threading.Thread(target=work).start()
+ready.wait()
+"""
+
+
+def test_a_lease_is_renewed_for_as_long_as_a_thread_works(database: str) -> None:
+    """Also after the main thread has ended, as where a server's threads outlive it."""
+    program = [sys.executable, "-c", OUTLIVES_MAIN, database]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.stdout, done.stderr) == ("renewed, and 2\n", "")
+
+
 async def test_the_dead_who_own_nothing_cost_no_write(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await leave_behind(database, "poor")
     heir = member(database, "heir")

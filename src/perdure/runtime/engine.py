@@ -226,8 +226,7 @@ class Engine:
     def forked(self) -> None:
         """In a forked child: not one call more to the parent's connections, whoever still holds a part of this."""
         if self.lease is not None:
-            self.lease.dead = True
-            self.lease.end()
+            self.lease.dead = True  # its thread is the parent's alone
         if self.executor is not None:
             self.executor.alive = False
         self.line.journal.abandon()

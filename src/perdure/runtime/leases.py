@@ -130,7 +130,9 @@ class Lease:
         self._stalled = False
         self._hurry = False  # the next renewal does not wait for its beat
         self._acknowledged = elapsed()
-        self._stop = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # the thread's
+        self._ending = asyncio.Event()  # set on that loop
+        self._ended = False
         self._thread = threading.Thread(target=self._serve, name="perdure-lease", daemon=True)
         self.dead = False
 
@@ -145,7 +147,10 @@ class Lease:
         self._thread.start()
 
     def end(self) -> None:
-        self._stop.set()
+        self._ended = True  # before the loop is looked for, which the thread sets before it looks at this
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._ending.set)
 
     def _serve(self) -> None:
         asyncio.run(self._renew())
@@ -177,7 +182,17 @@ class Lease:
         """The connection has closed: others may see that, and take this for a death."""
         self._hurry = True
 
+    async def _over(self, seconds: float) -> bool:
+        """Whether it is to end, within so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
+        return self._ended
+
     async def _renew(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._ended:
+            return
         store = self._make_store()
         store.lifeline(self.who.id, self._cut)
         opened = False
@@ -189,7 +204,7 @@ class Lease:
             patience = max(beat, ANSWER_SECONDS)
             tried = elapsed()
             told = -beat
-            while not await asyncio.to_thread(self._stop.wait, min(beat, LOOK_SECONDS)):
+            while not await self._over(min(beat, LOOK_SECONDS)):
                 self._on_look()
                 if opened and self._stalls is not None and (stuck := self._stalls.stuck()) is not None:
                     await self._note(store, self._stalls, stuck)
