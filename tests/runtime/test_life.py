@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 import perdure.sync
-from perdure import App, recv
+from perdure import App, Client, recv
 from perdure.errors import DefinitionError, NotOpen
 from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, status, until, until_sync
 
@@ -313,6 +314,39 @@ async def test_who_is_declared_dead_goes_on_under_a_new_identity(database: str, 
         if how == "in a step":
             assert await body() == "first second"
         assert (await row(app, "a")).attempts == 1
+
+
+async def test_what_was_claimed_under_an_identity_that_died_meanwhile_is_taken_over_and_runs_once(
+    database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to a claim comes when the executor has another identity: whoever finds the dead has that, too."""
+    app = App("shop", database=database, lease=1)
+
+    @app.step
+    async def effect() -> None:
+        ledger.note("effect")
+
+    @app.workflow(name="body")
+    async def body() -> None:
+        await effect()
+
+    async with app:
+        store = app._home.engine().line.store
+        dead, claim = executor(app).me.id, store.claim
+
+        async def claim_and_die(*given: Any, **options: Any) -> Any:
+            claimed = await claim(*given, **options)
+            if claimed and executor(app).me.id == dead:
+                await store.bury([dead], expired_only=False)
+                await until(lambda: executor(app).me.id != dead)
+            return claimed
+
+        monkeypatch.setattr(store, "claim", claim_and_die)
+        async with Client(database, app="shop") as outside:
+            await outside.workflow("body", returns=type(None)).options(id="a").start()
+        await body.handle("a").result(timeout=20)
+        assert executor(app).me.id != dead
+        assert ledger == ["effect"]
 
 
 @pytest.mark.usefixtures("stay_in_memory")

@@ -16,7 +16,7 @@ import msgspec
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
 from perdure.model.ids import Holding, RunKey, child_id
-from perdure.model.records import Claimed, Kind, Message, Record, WorkflowRow
+from perdure.model.records import Claimed, Incarnation, Kind, Message, Record, WorkflowRow
 from perdure.model.states import Cause, Reason
 from perdure.model.writes import Decided, Hold, Unit, Verdict
 from perdure.runtime import decide
@@ -27,6 +27,7 @@ from perdure.runtime.incidents import is_over_limit, over_limit
 from perdure.runtime.pausing import hold_paused, told_to_pause
 from perdure.runtime.process_facts import refusal as process_refusal
 from perdure.runtime.queues import Queues
+from perdure.runtime.reaper import Reaper
 from perdure.runtime.unread import why_unread
 
 log = logging.getLogger("perdure")
@@ -37,6 +38,9 @@ class Host(decide.Host, Protocol):
 
     executions: dict[str, Execution]
     queues: Queues
+    reaper: Reaper
+    me: Incarnation
+    alive: bool
 
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution: ...
 
@@ -61,7 +65,7 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     for message in await store.inbox(written_to) if written_to else ():
         mail.setdefault(message.dest, []).append(message)
     late = await line_up(host, [*fresh, *old], histories)
-    for c in (as_declared(host, c) for c in [*fresh, *old] if c.row.id not in late):
+    for c in (as_declared(host, c) for c in _of_this_life(host, [*fresh, *old]) if c.row.id not in late):
         history, letters = histories.get(c.row.key, []), mail.get(c.row.id, [])
         question = asked.get(c.row.id)
         if (shown := told_to_pause(c.row, history)) is not None:
@@ -73,6 +77,14 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
         else:
             decide_first(host, question, history, partial(_begin, host, c, letters, decided=True))
     host.on_change()
+
+
+def _of_this_life(host: Host, claimed: Sequence[Claimed]) -> list[Claimed]:
+    """Without what was claimed under an identity declared dead meanwhile: that is taken over like all it left."""
+    mine = [c for c in claimed if host.alive and c.row.owner == host.me.id]
+    if len(mine) < len(claimed):
+        host.reaper.now()
+    return mine
 
 
 def _drop_before(host: Host, claimed: Claimed, history: Sequence[Record]) -> Run | None:
