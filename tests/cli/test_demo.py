@@ -16,7 +16,7 @@ from tests.cli.conftest import PERDURE, Cli
 
 def demo(folder: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PERDURE, "demo", *args], cwd=folder, capture_output=True, text=True, timeout=50, check=False,
+        [*PERDURE, "demo", *args], cwd=folder, capture_output=True, text=True, timeout=200, check=False,
         env=os.environ | environment,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 from perdure.store.postgres.lifeline import PREFIX
 from tests.crash.fleet import Fleet, boot_seconds, fleet_over, until
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.postgres, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.postgres]
 
 LEASE = 30.0
 BEAT = LEASE / 3

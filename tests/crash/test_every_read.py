@@ -26,7 +26,7 @@ from tests.effort import by_effort
 
 __all__ = ["quiet"]  # a fixture
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.sampled(1)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(1)]
 
 READS = frozenset({
     "histories", "inbox", "rows", "run", "inputs", "ended", "events", "streams", "list", "poll", "incarnations",

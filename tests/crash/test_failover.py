@@ -14,7 +14,7 @@ from perdure.model.ids import RunKey
 from tests.postgres import Cluster
 from tests.runtime.support import until
 
-pytestmark = [pytest.mark.crash, pytest.mark.postgres, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.postgres]
 
 STEPS = 6
 KEPT, LOST = 2, 4  # the standby has the first two steps, and never hears of the third and the fourth

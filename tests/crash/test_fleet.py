@@ -14,7 +14,7 @@ import pytest
 from perdure.errors import ExecutorAlive
 from tests.crash.fleet import Fleet, boot_seconds, fleet_over, until
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.sampled(7)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(7)]
 
 SAME_HOST_SECONDS = 2.0
 

@@ -24,7 +24,7 @@ from tests.crash.victim import STEPS
 from tests.effort import by_effort
 from tests.postgres import Cluster
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 COUNT = 6

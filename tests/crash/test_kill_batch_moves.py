@@ -19,7 +19,7 @@ from tests.crash.test_every_write import SEED
 from tests.crash.test_kill_batches import perdure
 from tests.store.build import close, record, running, unit
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 IDS = [f"w{n:04}" for n in range(300)]
 KILLS = 3

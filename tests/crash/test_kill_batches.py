@@ -20,7 +20,7 @@ from perdure.store.open import open_store
 from tests.crash.test_every_write import SEED
 from tests.store.build import outside, start
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 600

@@ -16,7 +16,7 @@ from perdure.model.states import Status
 from perdure.store.open import open_store
 from perdure.testing.crash import CRASHES
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.sampled(1)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(1)]
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDERS = ("held", "cancelled", "fork", "restart", "moved", "reset", "skipped")

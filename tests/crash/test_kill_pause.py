@@ -22,7 +22,7 @@ from perdure.store.open import open_store
 from perdure.testing.crash import CRASHES
 from tests.crash.pauser import IDS
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.sampled(1)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(1)]
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 3

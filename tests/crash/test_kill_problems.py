@@ -18,7 +18,7 @@ from perdure.testing.crash import CRASHES
 from tests.crash.troubled import GO, IDS
 from tests.runtime.support import until
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.sampled(1)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(1)]
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 4

@@ -16,7 +16,7 @@ from perdure.testing.histcheck import Evidence, check, install_audit, read_audit
 from tests.crash.writer import EXPECTED
 from tests.effort import by_effort
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 ROOT = Path(__file__).resolve().parents[2]

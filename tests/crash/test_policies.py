@@ -18,7 +18,7 @@ from perdure.testing import harness
 from perdure.testing.crash import Mode
 from tests.runtime.support import Ledger, crash, executor, row, until
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.crash
 ROOT = Path(__file__).resolve().parents[2]
 AFTER = range(1, 8)  # writes after the first crash: the adoption, the decision, the end
 OTHER = b"another executor"

@@ -23,7 +23,7 @@ from perdure.model.ids import RunKey
 from perdure.store.sqlite import SQLiteStore, headroom
 from tests.store import build
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 WORKFLOWS = 90

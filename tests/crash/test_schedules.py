@@ -36,7 +36,7 @@ from perdure.testing.histcheck import Evidence, check, install_audit, read_audit
 from tests.crash.test_kill import Victim as JobVictim
 from tests.postgres import Cluster
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(2)]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 ROOT = Path(__file__).resolve().parents[2]

@@ -35,7 +35,7 @@ def kill_at(marker: str, environment: dict[str, str], folder: Path) -> list[str]
 
 def run(environment: dict[str, str], folder: Path) -> list[str]:
     done = subprocess.run(
-        COMMAND, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50,
+        COMMAND, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -16,7 +16,7 @@ from chaos.judge import Row
 from perdure.model.states import CODE, Status
 from tests.effort import EFFORT, by_effort
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [

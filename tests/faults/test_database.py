@@ -28,7 +28,7 @@ from tests.crash.test_kill import Victim, check
 from tests.postgres import Cluster
 from tests.runtime.support import Ledger, status, until
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 TMPFS_MB = 64

@@ -19,7 +19,7 @@ from tests.store import test_postgres_trouble
 from tests.store.build import T, letin, queued
 from tests.store.test_queues import ids, limited
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 def test_17_no_amnesty_after_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

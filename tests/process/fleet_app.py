@@ -14,7 +14,6 @@ import asyncio
 import os
 import signal
 import time
-from datetime import timedelta
 from pathlib import Path
 
 from perdure import App, current
@@ -53,6 +52,7 @@ class S(Process):
     """The scheme of the acceptance cases."""
 
     note: str = ""
+    patience: float | None = 2  # seconds in Review; None: for ever
     Draft = State(initial=True, settable=True)
     Check = State()
     Review = State(settable=True)
@@ -63,7 +63,7 @@ class S(Process):
     checked = Check.to(Review, auto=True)
     approve = Review.to(Booking) | Escalated.to(Booking)
     reject = Review.to(Draft)
-    stale = Review.to(Escalated, after=timedelta(seconds=2))
+    stale = Review.to(Escalated, at="patience")
     booked = Booking.to(Done, auto=True)
 
     async def on_enter_state(self, target: str) -> None:

@@ -18,7 +18,7 @@ from perdure.testing.crash import Mode
 from tests.effort import by_effort
 from tests.process.world import World
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
 STRUCK = by_effort(0.35, 0.7, 1.0)  # of all writes, by chance
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 PERSISTENT = 50  # tries of one who orders until it is done

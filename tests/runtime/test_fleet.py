@@ -177,7 +177,7 @@ print("both worked")
 def test_a_forked_child_may_open_the_app_as_somebody_else(database: str) -> None:
     """In a process of its own: what forks should have no threads but ours."""
     program = [sys.executable, "-c", FORKS, database]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=200, check=False)
     assert done.stdout == "both worked\n", done.stderr
 
 

@@ -253,6 +253,20 @@ async def test_pairs_of_writes_between_two_workflows_in_one_batch(store: Store) 
             await store.terminate(b, "", tok("n"), now=T)
 
 
+@pytest.mark.parametrize("children", [[], ["c"]], ids=["alone", "with a child"])
+async def test_mail_to_a_run_that_begins_and_ends_in_one_batch_arrives(store: Store, children: list[str]) -> None:
+    """Its own, and that of another: it was open for a moment of the batch, whichever statement the mail goes in."""
+    mails = [send("w"), send("w")]
+    batch = [
+        own("w", tok("claim"), children=[start(id) for id in children], sends=mails[:1], change=close(Status.FAILED)),
+        outside(children=[start(id) for id in children], sends=mails[1:]),
+    ]
+    for _ in range(2):  # the answer to the first was lost
+        receipt = await store.commit(batch, now=T)
+        assert [v.undelivered for v in receipt.verdicts] == [{}, {}]
+        assert [m.mid for m in await store.inbox(["w"])] == [m.mid for m in mails]
+
+
 async def test_two_workflows_close_at_once_as_parent_and_child(store: Store) -> None:
     claim = await running(store, "parent", "child")
     receipt = await store.commit(

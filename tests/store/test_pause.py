@@ -7,7 +7,7 @@ import pytest
 from perdure.model.ids import RunKey
 from perdure.model.queues import DELAYED, PAUSED, Limits, QueueChange, lane_of
 from perdure.model.records import Kind, Wake, WorkflowRow
-from perdure.model.states import Reason, Status, Versioning
+from perdure.model.states import Cause, Reason, Status, Versioning
 from perdure.model.writes import Continue, Hold, Park, Pause, Release, Reopen
 from perdure.store.base import Store
 from tests.store.build import (
@@ -20,6 +20,7 @@ from tests.store.build import (
     letin,
     one,
     outside,
+    own,
     queued,
     record,
     row,
@@ -76,6 +77,17 @@ async def test_what_was_taken_back_is_only_handed_back(store: Store) -> None:
         assert (found.status, found.reason, found.detail, found.until) == (Status.QUEUED, None, "", T + 1)
     [again] = await store.claim(want(), now=T + 1)
     assert (again.row.id, again.row.pause) == ("w", None)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["begun before", "begun here"])
+async def test_what_was_taken_back_was_not_drained(store: Store, begun: bool) -> None:
+    """Policies that ask about drained work leave it alone."""
+    claim = await running(store, "w") if begun else tok("claim")
+    u = unit("w", claim) if begun else own("w", claim)
+    u.change = Hold(Reason.PAUSED, "by ann")
+    assert (await one(store, u)).applied
+    found = await row(store, "w")
+    assert (found.status, found.reason, found.detail, found.cause) == (Status.QUEUED, None, "", Cause.NONE)
 
 
 async def test_a_pause_outlives_whoever_holds_the_run(store: Store) -> None:

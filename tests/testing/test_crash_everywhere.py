@@ -50,7 +50,7 @@ def run(folder: Path, test: str) -> tuple[int, str]:
         "asyncio_mode=auto",
         str(path),
     ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=200)
     return done.returncode, done.stdout + done.stderr
 
 

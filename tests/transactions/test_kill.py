@@ -24,7 +24,7 @@ from tests.transactions.banks import ACCOUNTS, CENTS, Bank
 from tests.transactions.conftest import AWAY, HOME, Where, places
 from tests.transactions.teller import TRANSFERS
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(2)]
 
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 ROOT = Path(__file__).resolve().parents[2]

@@ -328,5 +328,7 @@ def _placed(start: Start, unit: Unit | None) -> _Placed:
             return WAITING, None, change.detail, None, None, change.until, last, 0, None
         case Hold(reason=reason) if reason is not Reason.PAUSED:  # nobody can have told it to
             return HELD, change.reason, change.detail, None, None, None, last, 0, None
+        case Hold():  # the pause was taken back, so to say: queued, and no drain
+            return QUEUED, Reason.PAUSED, "", None, None, None, last, 0, None
         case _:  # Release; an Onward takes the longer way before it comes here
             return QUEUED, None, "", None, None, None, last, 0, None

@@ -10,7 +10,8 @@
 - what a run tells of its problems.
 
 All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat. The waves do not show:
-mail reaches whom it would have reached before the first of them, and of taken ids the rows are shown as the last left.
+mail reaches whom it would have reached before the first of them, or who was begun since; and of taken ids the rows are
+shown as the last left.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Longer:
         self.now = now
         self.stamp = 0
         self.locked: dict[str, Any] = {}  # the batch's own rows as they were before it, and those that it watches
+        self.begun: set[str] = set()  # runs that an earlier statement of this batch has started
         self.news: set[str] = set()  # runs whose events this batch changes
         self.verdicts: dict[int, Verdict] = {}
         self.forgotten: dict[str, bytes] = {}  # by whose unit: to be deleted when all else of the batch is done
@@ -65,7 +67,7 @@ class Longer:
                 await self._prove(tx, batch, unproven)
             await self._recognise_deleted(tx, batch)
             await self._look_for_news(tx, batch)
-            waiting = [(n, self._as_it_was(unit)) for n, unit in enumerate(batch) if n not in self.verdicts]
+            waiting = [(n, unit) for n, unit in enumerate(batch) if n not in self.verdicts]
             while waiting:
                 wave, waiting = _wave(waiting)
                 await self._write(tx, wave)
@@ -130,11 +132,11 @@ class Longer:
         self.news |= await streams.who_wrote(tx, self.place, batch)
 
     def _as_it_was(self, unit: Unit) -> Unit:
-        """A unit whose mail to runs that were open before this batch arrives, whichever wave may close them."""
+        """A unit whose mail arrives at runs that this batch found open or has begun, whichever wave may close them."""
 
         def open(dest: str) -> bool:
             row = self.locked.get(dest)
-            return row is not None and row["status"] < FIRST_CLOSED
+            return dest in self.begun or (row is not None and row["status"] < FIRST_CLOSED)
 
         sends = [msgspec.structs.replace(s, known=True) if open(s.dest) else s for s in unit.sends]
         return msgspec.structs.replace(unit, sends=sends) if sends else unit
@@ -146,7 +148,7 @@ class Longer:
             if self._has_continued(unit):
                 self.verdicts[n] = await self._second_try(tx, unit)
             else:
-                left.append((n, unit, _plain(unit)))
+                left.append((n, unit, _plain(self._as_it_was(unit))))
         while left:
             columns = Columns([u for _, _, u in left]).silent()
             written = await write(tx, self.place, columns, self.stamp, watchers_seen=True)
@@ -163,6 +165,7 @@ class Longer:
         await finish(tx, self.place, [(u, self.verdicts[n]) for n, _, u in left], written)
         await self._expire_later(tx, [u for _, _, u in left])
         stand = [(n, unit) for n, unit, _ in left if self.verdicts[n].applied]
+        self.begun |= {unit.key.id for _, unit in stand if unit.start is not None} - self.locked.keys()
         await self._tell_watchers(tx, [unit for _, unit in stand])
         await self._decide(tx, [unit for _, unit in stand if unit.decision is not None])
         await self._go_on(tx, [unit for _, unit in stand if isinstance(unit.change, Onward)])
@@ -202,7 +205,8 @@ class Longer:
 
     async def _children(self, tx: Transaction, unit: Unit, verdict: Verdict) -> None:
         """A unit's children, and its mail, which may be for them, once the rest of it stands."""
-        later = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children, sends=unit.sends)
+        sends = self._as_it_was(unit).sends
+        later = Unit(key=unit.key, nonce=unit.nonce, version=unit.version, children=unit.children, sends=sends)
         written = await write(tx, self.place, Columns([later]), self.stamp, watchers_seen=True)
         await finish(tx, self.place, [(later, verdict)], written)
         await self._expire_later(tx, [later])

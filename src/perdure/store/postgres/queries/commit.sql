@@ -43,7 +43,7 @@ s as (
         last_seq, until, timeout, deadline, created, updated, started, closed, parent, parent_run, parent_path,
         on_parent_close, queue, priority, fingerprint, attributes, intents, nonce, versioning, partition, lane, expires,
         cause, watched)
-    select :app, u.id, u.run, u.lineage, u.name, u.version, u.status, u.reason, u.detail, u.claim, u.owner,
+    select :app, u.id, u.run, u.lineage, u.name, u.version, u.status, nullif(u.reason, 'paused'), u.detail, u.claim, u.owner,
         case when u.claim is null then 0 else 1 end, u.last_seq,
         case when u.status in (0, 1) then coalesce(u.until, (select now from t) + coalesce(u.delay, 0))
             when u.status = 3 then u.until end,
@@ -52,7 +52,8 @@ s as (
         (select now from t), (select now from t), case when u.claim is not null then coalesce(u.began, (select now from t)) end, case when u.status >= 5 then (select now from t) end,
         u.parent, u.parent_run, u.parent_path, u.on_parent_close, u.queue, u.priority, u.fingerprint, u.attributes,
         u.intents, u.nonce, u.versioning, u.partition, u.lane,
-        coalesce(u.until, (select now from t) + coalesce(u.delay, 0)) + u.expires, case when u.status = 1 and u.claim is not null then 2 else 0 end,
+        coalesce(u.until, (select now from t) + coalesce(u.delay, 0)) + u.expires,
+        case when u.status = 1 and u.claim is not null and u.reason is null then 2 else 0 end,
         v.waiter is not null
     from unnest(:s_id::text[], :s_run::int[], :s_lineage::bytea[], :s_name::text[], :s_version::text[],
         :s_status::smallint[], :s_reason::text[], :s_detail::text[], :s_claim::bytea[], :s_owner::bytea[],
