@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.client.line import Line
+from perdure.client.patience import heard
 from perdure.client.questions import StreamOf
 from perdure.client.waits import worth_telling
 from perdure.model.streams import StreamAsk, StreamPage
@@ -87,7 +88,7 @@ async def read_page(line: Line, question: StreamOf, patiently: Any) -> StreamPag
             await asyncio.wait([future], timeout=question.patience / 1e6)
             if not future.done():
                 return StreamPage(ask.chain, ask.place, (), ended=False)
-        return _known(await future, ask, line)
+        return _known(await heard(line, future), ask, line)
     finally:
         watch.cancel()
 
