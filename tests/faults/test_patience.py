@@ -38,7 +38,7 @@ class Place(NamedTuple):
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "postgres":
         cluster: Cluster = request.getfixturevalue("cluster")
-        yield Place(cluster.url(cluster.create_database()), lambda: cluster.stop("immediate"), cluster.start, False)
+        yield Place(cluster.url(cluster.create_database()), cluster.stop, cluster.start, False)
         return
     path = tmp_path / "shop.db"
     holder: Any = None
@@ -150,7 +150,7 @@ async def test_workflows_and_their_steps_wait_where_callers_give_up(place: Place
         step_asks.set()
         error = await gives_up(work.options(id="here")("here"))
         assert error.unknown
-        assert "repeat it with .options(id='here'), which starts it once" in str(error)
+        assert "repeat it with .options(id='here') or --id here, which starts it once" in str(error)
         await gives_up(work.options(id="here").start("here"))  # it stands in this process, unwritten
         if not place.reads:
             await gives_up(other.status())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from perdure import App, recv
-from perdure.client.patience import READS
+from perdure.client.bounded import READS
 from perdure.errors import DatabaseTrouble, DatabaseUnavailable, LostAnswer
 from perdure.operations.problems import problems_of
 from perdure.process import Process, State
@@ -80,7 +80,9 @@ async def test_a_start_says_what_is_known_of_it(app: App, monkeypatch: pytest.Mo
                 "Nothing was changed by this call, and nothing will be: repeat it when the database is back"
             )
         else:
-            assert "or will yet, is unknown: repeat it with .options(id='a'), which starts it once" in str(error)
+            assert "or will yet, is unknown: repeat it with .options(id='a') or --id a, which starts it once" in str(
+                error
+            )
         away.now = False
         away.line.journal.abort() if how == "hangs" else await away.line.journal.drained()
         assert await client.count() == (1 if how == "loses" else 0), "what was given up is not written later"
@@ -111,7 +113,7 @@ async def test_a_message_a_cancel_and_a_queue(app: App, monkeypatch: pytest.Monk
         away = Away(app, monkeypatch, "commit", "cancel", "change_queue")
         away.how, away.now = away.loses, True
         assert "with the same key, which delivers it once" in str(await unavailable(handle.send("x", key="k")))
-        assert "without one it may be delivered twice" in str(await unavailable(handle.send("y")))
+        assert "sent again, it may be delivered twice" in str(await unavailable(handle.send("y")))
         assert "cancel it again, which changes nothing more" in str(await unavailable(handle.cancel()))
         assert "look before you repeat it" in str(await unavailable(client.set_queue("q", concurrency=1)))
         away.how = away.refuses

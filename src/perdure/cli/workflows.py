@@ -46,9 +46,9 @@ from perdure.cli.timeline import draw, failure_lines
 from perdure.cli.values import json_of
 from perdure.cli.waiting import NotYet, wait_end
 from perdure.client import verbs
+from perdure.client.bounded import Bounded
 from perdure.client.line import Line
 from perdure.client.once import waits_anew
-from perdure.client.patience import Bounded
 from perdure.client.questions import SendTo, StartOrder, outcome_of
 from perdure.config import read_settings
 from perdure.errors import ConfigError

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from perdure.client.journal import Journal
+from perdure.client.patience import Patience
 from perdure.client.places import Places
 from perdure.client.questions import StartOrder
 from perdure.client.routes import Routes
@@ -22,9 +23,6 @@ from perdure.model.records import Ended, WorkflowRow
 from perdure.model.writes import Send
 from perdure.operations.resume import Check
 from perdure.store.base import Store
-
-if TYPE_CHECKING:
-    from perdure.client.patience import Patience
 
 
 class Local(Protocol):

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from perdure.client.bounded import heard
 from perdure.client.line import Line
-from perdure.client.patience import heard
 from perdure.client.questions import StreamOf
 from perdure.client.waits import worth_telling
 from perdure.model.streams import StreamAsk, StreamPage

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from perdure.client import moves, once, patience, processes, streams
+from perdure.client import bounded, moves, once, processes, streams
+from perdure.client.bounded import advise, heard, write
 from perdure.client.line import Line, Local
-from perdure.client.patience import advise, heard, write
 from perdure.client.questions import (
     CancelOf,
     Command,
@@ -84,13 +84,13 @@ async def patiently(line: Line, read: Any, *args: Any, until: int | None = None,
     Without a time the line's patience holds; ``lasting``: for what may take longer than that while all is well.
     """
     if line.patience is not None and until is None:
-        return await patience.ask(line, line.patience, read, args, lasting=lasting)
-    delay = patience.FIRST_SECONDS
+        return await bounded.ask(line, line.patience, read, args, lasting=lasting)
+    delay = bounded.FIRST_SECONDS
     while True:
         try:
             return await read(*args)
         except DatabaseTrouble as trouble:
-            left = patience.MOST_SECONDS if until is None else (until - line.clock.now()) / 1e6
+            left = bounded.MOST_SECONDS if until is None else (until - line.clock.now()) / 1e6
             if left <= 0:
                 raise
             log.info("the database is in trouble, a read waits: %s", trouble)
@@ -99,7 +99,7 @@ async def patiently(line: Line, read: Any, *args: Any, until: int | None = None,
                 await asyncio.sleep(min(delay, left))
             finally:
                 line.waiting_out -= 1
-            delay = min(delay * 2, patience.MOST_SECONDS)
+            delay = min(delay * 2, bounded.MOST_SECONDS)
 
 
 # -- start
@@ -184,7 +184,7 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
 
 def _repeat_start(order: StartOrder, id: str) -> str:
     if order.options.on_conflict == "attach":
-        return f"repeat it with .options(id={id!r}), which starts it once"
+        return f"repeat it with .options(id={id!r}) or --id {id}, which starts it once"
     return f"see whether workflow {id!r} is there before you repeat it (perdure workflow show {id})"
 
 
@@ -423,7 +423,7 @@ async def send(line: Line, question: SendTo) -> None:
     """Send; returns when the message is durable."""
     message = Send(question.id, line.new_mid(), question.topic, question.data, line.new_token(), question.key)
     tried_again = line.journal.tried_again
-    again = "send it again with a key (key=…) to be safe: without one it may be delivered twice"
+    again = "sent again, it may be delivered twice; a key of your own (key=…) prevents that from the first time on"
     advise(line, again if question.key is None else "send it again with the same key, which delivers it once")
     verdict = await write(line, Unit(key=RunKey("", 0), sends=[message]))
     if verdict.undelivered:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from perdure.client.bounded import Bounded
 from perdure.client.line import Line
-from perdure.client.patience import Bounded
 from perdure.config import read_settings
 from perdure.definitions import Registry
 from perdure.errors import ConfigError, NotOpen, WrongFace
