@@ -26,7 +26,7 @@ ENOUGH = 10.0  # seconds in which a call of that patience certainly ends
 
 
 class Place(NamedTuple):
-    """A database that goes away and comes back."""
+    """A database that goes away and comes back. Told so in the test's own thread: a server ends with who started it."""
 
     url: str
     leave: Callable[[], object]
@@ -84,7 +84,7 @@ async def test_each_call_ends_and_is_repeated_without_harm(place: Place) -> None
     work = declare(app, ledger)
     async with app.connect() as client:
         first = await work.options(id="first").start("first")
-        await asyncio.to_thread(place.leave)
+        place.leave()
         calls: list[Callable[[], Awaitable[Any]]] = [
             lambda: work.options(id="late").start("late"),
             lambda: work.options(queue="mail", dedup="k", id="only").start("only"),
@@ -102,7 +102,7 @@ async def test_each_call_ends_and_is_repeated_without_harm(place: Place) -> None
                 error = await gives_up(read())
                 assert not error.unknown
                 assert "Nothing was changed" in str(error)
-        await asyncio.to_thread(place.come_back)
+        place.come_back()
         async with asyncio.timeout(60):
             for call in calls:
                 await again(call)
@@ -146,7 +146,7 @@ async def test_workflows_and_their_steps_wait_where_callers_give_up(place: Place
         other = await work.options(id="other").start("other")
         asking = await asks.options(id="asks").start()
         await until(lambda: len(ledger) == 1)
-        await asyncio.to_thread(place.leave)
+        place.leave()
         step_asks.set()
         error = await gives_up(work.options(id="here")("here"))
         assert error.unknown
@@ -154,7 +154,7 @@ async def test_workflows_and_their_steps_wait_where_callers_give_up(place: Place
         await gives_up(work.options(id="here").start("here"))  # it stands in this process, unwritten
         if not place.reads:
             await gives_up(other.status())
-        await asyncio.to_thread(place.come_back)
+        place.come_back()
         here = await again(lambda: work.options(id="here").start("here"))
         assert await asking.result(timeout=60) == "other told"
         await again(lambda: here.send("now", key="now"))
@@ -176,12 +176,12 @@ async def test_blocking_calls_end_too(place: Place) -> None:
     await call(app.open)
     try:
         assert await call(lambda: work("a")) == "a"
-        await asyncio.to_thread(place.leave)
+        place.leave()
         late = work.options(id="late")
         assert (await gives_up(call(lambda: late("late")))).unknown
         await gives_up(call(lambda: late.start("late")))
-        await asyncio.to_thread(place.come_back)
+        place.come_back()
         assert await again(lambda: call(lambda: late("late"))) == "late"
     finally:
-        await asyncio.to_thread(place.come_back)
+        place.come_back()
         await call(app.close)
