@@ -33,6 +33,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "threads": ("PERDURE_THREADS",),
     "grace": ("PERDURE_GRACE",),
     "listen": ("PERDURE_LISTEN",),
+    "patience": ("PERDURE_PATIENCE",),
 }
 OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_APP"})
 OF_TESTS = "PERDURE_TEST_"  # read by this project's own tests
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 64
     grace: float = 5.0
     listen: tuple[str, ...] | None = None  # queues; None: all
+    patience: float | None = None  # of calls from outside, while the database is away; None: for ever
 
     @property
     def chosen(self) -> bool:
@@ -127,6 +129,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
         return 0.0 if value in (0, "0") else _number(key, value, where, least=1.0)
     if key in ("lease", "grace"):
         return _number(key, value, where, least=1.0 if key == "lease" else 0.0)
+    if key == "patience":
+        return _number(key, value, where, least=0.1)
     if key == "listen":
         return _names(key, value, where)
     if key == "threads":

@@ -43,6 +43,7 @@
         ├── ResultTimeout            the time given to wait for an answer ran out (also a TimeoutError)
         ├── SchemaMismatch           the database's schema is newer or older than this library can use
         └── DatabaseTrouble          the database cannot answer now; waits and tries again by itself
+            ├── DatabaseUnavailable  a call from outside has waited for as long as its `patience` allows
             ├── LostAnswer           the connection broke: whether the write happened is unknown
             └── Overloaded           a bound was hit (connections, disk, lock wait)
 
@@ -266,6 +267,19 @@ class SchemaMismatch(PerdureError):
 
 class DatabaseTrouble(PerdureError):
     """The database cannot answer now. Inside Perdure this is waited out, never a workflow's failure."""
+
+
+class DatabaseUnavailable(DatabaseTrouble):
+    """A call from outside gave up: the database has not answered for as long as ``patience`` allows.
+
+    Attributes:
+        unknown: whether the call may have taken effect, or may yet. False: nothing was changed, and nothing will be.
+            What has an id (a start) or a key (a message) can be repeated with the same one either way.
+    """
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
 class LostAnswer(DatabaseTrouble):

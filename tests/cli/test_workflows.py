@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
+from perdure.cli import workflows
 from perdure.errors import WorkflowFailed
 from perdure.model.ids import RunKey
 from perdure.model.states import Reason
@@ -303,6 +306,40 @@ def test_start_twice(perdure: Cli, day: str) -> None:
     assert "o-1 was there already (completed); this start is answered by it" in again.stderr
     said = perdure("workflow", "start", "checkout", '"a"', "2000", "--id", "o-1", code=1).stderr
     assert "workflow id 'o-1' is taken by checkout" in said
+
+
+def test_start_and_send_end_while_the_database_is_locked(
+    perdure: Cli, day: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perdure("workflow", "start", "checkout", '"d"', "7", "--id", "o-4")
+    other = apsw.Connection(day.removeprefix("sqlite:///"))
+    with monkeypatch.context() as away:
+        away.setenv("PERDURE_PATIENCE", "0.2")
+        away.setattr(workflows, "_line", locked_by(other))
+        said = perdure("workflow", "start", "checkout", '"e"', "7", "--id", "o-5", code=4).stderr
+        assert "the database has not answered for 0.2 s (patience)" in said
+        assert "is unknown: repeat it with .options(id='o-5') or --id o-5, which starts it once" in said
+        other.execute("rollback")
+        said = perdure("workflow", "send", "o-4", "1", "--key", "k", code=4).stderr
+        assert "send it again with the same key, which delivers it once" in said
+        other.close()
+    perdure("workflow", "start", "checkout", '"e"', "7", "--id", "o-5")
+    perdure("workflow", "send", "o-4", "1", "--key", "k")
+    assert [row["id"] for row in perdure.json("workflow", "list", "id = 'o-5'")["workflows"]] == ["o-5"]
+
+
+def locked_by(other: Any) -> Any:
+    """Once the command's connection is open, another program keeps the database."""
+    real = workflows._line
+
+    @contextlib.asynccontextmanager
+    async def line(store: Any) -> Any:
+        async with real(store) as opened:
+            other.set_busy_timeout(10_000)
+            await asyncio.to_thread(other.execute, "begin immediate")
+            yield opened
+
+    return line
 
 
 def test_start_errors(perdure: Cli, day: str) -> None:

@@ -148,3 +148,42 @@ async def test_a_source_with_a_bug_costs_no_other_its_writes(
     assert first.told == last.told == [([1], True)]
     assert isinstance(buggy.broke, LookupError)
     assert "a bug" in caplog.text
+
+
+async def test_what_a_caller_withdraws_is_not_tried_again_and_the_rest_of_its_batch_is(
+    store: Slow, journal: Journal
+) -> None:
+    first, second, third = (journal.offer(unit_of(name)) for name in "abc")
+    await store.called(1)
+    assert journal.withdraw(second), "it is with the store just now"
+    late = journal.offer(unit_of("d"))
+    assert not journal.withdraw(late), "it is not on its way yet"
+    store.lose()
+    await store.called(2)
+    assert [[unit.key.id for unit in batch] for batch in store.batches] == [["a", "b", "c"], ["a", "c"]]
+    store.answer(True, False)
+    assert ((await first.future).applied, (await third.future).applied) == (True, False)
+    await journal.drained()
+    assert len(store.batches) == 2, "what was withdrawn before it was sent is never sent"
+    assert not late.future.done()
+    assert isinstance(second.future.exception(), RuntimeError)
+    assert journal.silent_since is None
+
+
+async def test_a_batch_that_was_withdrawn_whole_ends(store: Slow, journal: Journal) -> None:
+    only = journal.offer(unit_of("a"))
+    await store.called(1)
+    store.lose()
+    await store.called(2)
+    journal.withdraw(only)
+    only.future.cancel()
+    assert journal.busy
+    store.lose()
+    await journal.drained()
+    assert len(store.batches) == 2
+
+
+def unit_of(id: str) -> Unit:
+    return Unit(
+        key=RunKey(id, 1), claim=b"c", nonce=b"n", records=[Record(seq=1, path="1", kind=Kind.STEP, name="s", at=0)]
+    )

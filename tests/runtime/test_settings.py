@@ -68,6 +68,7 @@ def test_an_unknown_key_of_pyproject_is_an_error_with_a_guess(tmp_path: Path) ->
         ({"lease": 0.5}, "at least 1"),
         ({"schema": "Shop; drop"}, "cannot be used"),
         ({"threads": 0}, "at least 1"),
+        ({"patience": 0}, r"patience=0 \(from App\(patience=…\)\) must be a number of at least 0.1"),
     ],
 )
 def test_a_value_that_cannot_be_is_shown_with_where_it_came_from(
@@ -80,6 +81,8 @@ def test_a_value_that_cannot_be_is_shown_with_where_it_came_from(
 def test_a_duration_is_a_timedelta_or_seconds(tmp_path: Path) -> None:
     assert read_settings("shop", {"lease": timedelta(seconds=7)}, folder=tmp_path).lease == 7.0
     assert read_settings("shop", {"lease": 7}, folder=tmp_path).lease == 7.0
+    assert read_settings("shop", {"patience": timedelta(seconds=2)}, folder=tmp_path).patience == 2.0
+    assert read_settings("shop", {}, folder=tmp_path).patience is None
 
 
 async def test_settings_are_read_at_launch_never_at_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

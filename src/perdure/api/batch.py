@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure.client import batches
+from perdure.client.patience import part
 from perdure.errors import ConfigError
 from perdure.model.batches import BatchInfo, BatchPlan, Fate, TargetInfo, target_info
 from perdure.model.verbs import Verb
@@ -143,7 +144,8 @@ class BatchHandle:
 
 async def _carry_out(home: Home, work: Work, progress: Progress | None) -> BatchInfo:
     while True:
-        info: BatchInfo = await _do(home, "apply", partial(batches.step, work=work))
+        with part(f"apply it again, or resume it: batch {work.row.key} goes on with what is left", begun=True):
+            info: BatchInfo = await _do(home, "apply", partial(batches.step, work=work))
         if progress is not None:
             progress(info)
         if info.finished:

@@ -53,6 +53,8 @@ class Client:
     """Does what a caller or an operator needs, without the app's code.
 
     ``app`` may be left out if the database holds one. ``codec``: the one that the app has, if it has one.
+    ``patience``: how long a call waits for a database that does not answer, else ``PERDURE_PATIENCE``, default for
+    ever. Then it raises ``DatabaseUnavailable``, which says whether it may have taken effect (``unknown``).
 
     >>> # async with Client("postgresql://…", app="shop") as client:
     >>> #     handle = await client.workflow("checkout", returns=str).options(id="order-42").start("42", 1999)
@@ -64,10 +66,12 @@ class Client:
         *,
         app: str | None = None,
         codec: Codec | None = None,
+        patience: Duration | None = None,
         home: Home | None = None,
     ) -> None:
         if home is None:
-            home = Home(app or "", {"database": database}, Registry(codec=codec), maker(codec), aface.FACE)
+            arguments = {"database": database, "patience": patience}
+            home = Home(app or "", arguments, Registry(codec=codec), maker(codec), aface.FACE)
         self._home = home
 
     async def open(self) -> None:

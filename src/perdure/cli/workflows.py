@@ -46,6 +46,7 @@ from perdure.cli.timeline import draw, failure_lines
 from perdure.cli.values import json_of
 from perdure.cli.waiting import NotYet, wait_end
 from perdure.client import verbs
+from perdure.client.bounded import Bounded
 from perdure.client.line import Line
 from perdure.client.once import waits_anew
 from perdure.client.questions import SendTo, StartOrder, outcome_of
@@ -62,6 +63,7 @@ from perdure.store.base import Store
 PAGE = 500
 LIST_MAX = 50  # without --limit
 CANCEL_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0  # with a database that does not answer, unless PERDURE_PATIENCE says another
 _ANY_ARGS = ArgsShape.of(lambda *_args, **_kwargs: None)  # the code is not here: by their own types
 
 
@@ -285,11 +287,12 @@ async def _warn_of_name(store: Store, name: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _line(store: Store) -> AsyncGenerator[Line, None]:
-    """A line over an open store, for verbs that write."""
+    """A line over an open store, for verbs that write; a person waits so long, and is told what is known."""
     line = Line(store, asyncio.get_running_loop())
-    line.routes.rollout = read_settings("cli", {}).rollout
+    settings = read_settings("cli", {})
+    line.routes.rollout = settings.rollout
     try:
-        yield line
+        yield Bounded(line, settings.patience or PATIENCE_SECONDS)
     finally:
         line.drop()
 

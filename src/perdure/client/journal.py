@@ -5,7 +5,8 @@ Promises:
   let go (``company.py``); while a commit is under way it gathers.
 - A source's writes reach the store in order, gapless, at most one unit of a source in flight.
 - A source is told the verdict only after the commit is durable, from a plain callback of the loop.
-- Trouble with the database is waited out with the same batch (same nonces), for ever or until ``close``.
+- Trouble with the database is waited out with the same batch (same nonces), for ever or until ``close``; but for what
+  a caller outside withdraws, which is not tried again.
 - Any other error is bisected down to the unit that causes it; that source alone is told ``broken``, as is one whose
   writes cannot be taken.
 """
@@ -21,7 +22,7 @@ from typing import Protocol
 
 from perdure.client.company import Company
 from perdure.clock import Clock
-from perdure.errors import DatabaseTrouble
+from perdure.errors import DatabaseTrouble, LostAnswer
 from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
@@ -35,6 +36,8 @@ UNITS_MAX = 1000  # of one batch; beyond it a statement costs more than it saves
 BYTES_MAX = 4_000_000
 SLOW_SECONDS = 0.25  # a commit slower than this halves the next batch; a fast one lets it grow again
 RETRY_SECONDS_MAX = 1.0
+NOTHING = Unit(key=RunKey("", 0))
+WITHDRAWN = RuntimeError("withdrawn: nobody waits for it any more")
 HALVES_FROM = 32  # a batch larger than this is handed over in two halves
 HALF_TURNS = 3  # turns of the loop from a verdict to the write it leads to: step, outcome, flush
 
@@ -60,15 +63,16 @@ class Source(Protocol):
 class Outside:
     """One unit of a caller that is no run; ``future`` holds the verdict."""
 
-    __slots__ = ("future", "queued", "unit")
+    __slots__ = ("future", "queued", "unit", "withdrawn")
 
     def __init__(self, unit: Unit, future: asyncio.Future[Verdict]) -> None:
         self.unit = unit
         self.future = future
         self.queued = False
+        self.withdrawn = False
 
     def take(self) -> Unit:
-        return self.unit
+        return NOTHING if self.withdrawn else self.unit
 
     def written(self, unit: Unit, verdict: Verdict) -> None:
         if not self.future.done():
@@ -92,6 +96,10 @@ class Journal:
         self._aboard = 0  # units of the commit that was sent last
         self._untold: dict[int, tuple[Source, Unit, Verdict | Exception]] = {}  # durable, not handed over yet
         self._began = 0.0
+        self._asking = False  # a commit is with the store; False between two tries
+        self._lost = False  # an earlier try of this flight may have been written
+        self._withdrawn: set[int] = set()  # units of this flight that are not to be tried again
+        self.silent_since: float | None = None  # when the commit was first sent that has no answer yet
         self._units_max = UNITS_MAX
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
@@ -112,9 +120,21 @@ class Journal:
 
     async def write(self, unit: Unit) -> Verdict:
         """Write for a caller outside; returns when durable. The write goes on if the caller is cancelled."""
-        future: asyncio.Future[Verdict] = self._loop.create_future()
-        self.put(Outside(unit, future))
-        return await future
+        return await self.offer(unit).future
+
+    def offer(self, unit: Unit) -> Outside:
+        """The same, to be waited for."""
+        source = Outside(unit, self._loop.create_future())
+        self.put(source)
+        return source
+
+    def withdraw(self, source: Outside) -> bool:
+        """Write this no more; whether it may have been written, or may be just now."""
+        source.withdrawn = True
+        if source.queued:  # still in the queue: ``take`` gives nothing
+            return False
+        self._withdrawn.add(id(source.unit))
+        return self._asking or self._lost or self._flight is None or id(source) in self._untold
 
     def _flush(self) -> None:
         """Commit what waits, now or as soon as those are back who were just let go."""
@@ -158,17 +178,22 @@ class Journal:
         """Begin the commit now, within this very turn of the loop: the database works while others get theirs."""
         self._began = monotonic()
         self._aboard = len(units)
+        self._lost, self._withdrawn = False, set()
+        self.silent_since = self._loop.time()
 
         def done(receipt: Receipt | None, error: BaseException | None) -> None:
+            self._asking = False
             if receipt is not None:
                 self._succeeded(receipt)
                 self._landed(sources, units, receipt.verdicts)
             elif not self._closed:
+                self._failed(error)
                 self._patiently(sources, units)
 
         if self.trouble is not None:
             self._patiently(sources, units)
             return
+        self._asking = True
         self._flight = flight = Drive(self._store.commit(units, now=self._clock.stamp()), done, self._loop)
         flight.begin()
 
@@ -192,7 +217,8 @@ class Journal:
         Of a large batch first one half, so that the database has its writes to do while the other half is handed over:
         else client and server only ever work in turns.
         """
-        self._flight = None
+        self._flight = self.silent_since = None
+        self._asking = False
         told = list(zip(sources, units, verdicts, strict=True))
         if len(told) > HALVES_FROM and not self._waiting:
             late = told[len(told) // 2 :]
@@ -240,13 +266,22 @@ class Journal:
         self._clock.observe(receipt.now)
         self._adapt(monotonic() - self._began)
 
+    def _failed(self, error: BaseException | None) -> None:
+        """Note whether a try that failed may have been written."""
+        self._lost |= isinstance(error, LostAnswer) or not isinstance(error, DatabaseTrouble)
+
     async def _commit(self, units: Sequence[Unit]) -> list[Verdict | Exception]:
         delay = 0.0  # the first retry at once: a broken connection is replaced by a new one
         while True:
+            if self._withdrawn and any(id(unit) in self._withdrawn for unit in units):
+                return await self._commit_rest(units)
             self._began = monotonic()
+            self._asking = True
             try:
                 receipt = await self._store.commit(units, now=self._clock.stamp())
             except DatabaseTrouble as trouble:
+                self._asking = False
+                self._failed(trouble)
                 if self.trouble is None:
                     log.warning("the database is in trouble, writes wait: %s", trouble)
                 self.trouble = trouble
@@ -264,6 +299,12 @@ class Journal:
                     log.warning("the database answers again; writes go on")
                     self.trouble = None
                 return list[Verdict | Exception](receipt.verdicts)
+
+    async def _commit_rest(self, units: Sequence[Unit]) -> list[Verdict | Exception]:
+        """What was withdrawn has its verdict."""
+        rest = [unit for unit in units if id(unit) not in self._withdrawn]
+        verdicts = iter(await self._commit(rest) if rest else ())
+        return [WITHDRAWN if id(unit) in self._withdrawn else next(verdicts) for unit in units]
 
     def _adapt(self, seconds: float) -> None:
         if seconds > SLOW_SECONDS:

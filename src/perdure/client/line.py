@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from perdure.client.journal import Journal
+from perdure.client.patience import Patience
 from perdure.client.places import Places
 from perdure.client.questions import StartOrder
 from perdure.client.routes import Routes
@@ -73,6 +74,8 @@ class Work(Protocol):
 class Line:
     """See the head of this file."""
 
+    patience: Patience | None = None  # None: whoever uses it waits for as long as it takes
+
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
         self.store = store
         self.loop = loop
@@ -101,6 +104,12 @@ class Line:
             self.watcher.look()
         if self.work is not None:
             self.work.hinted(queues)
+
+    @property
+    def silent_since(self) -> float | None:
+        """Since when the database has not answered what the journal or the watcher asks; None: it does."""
+        since = [at for at in (self.journal.silent_since, self.watcher.silent_since) if at is not None]
+        return min(since, default=None)
 
     async def close(self) -> None:
         """Let what waits be written, then let go of the store."""

@@ -61,7 +61,7 @@ class Patient:
         async def call(*args: Any, **named: Any) -> Any:
             if name in _TIMED:
                 named["now"] = self._line.clock.stamp()
-            return await self._patiently(self._line, lambda: method(*args, **named))
+            return await self._patiently(self._line, partial(method, *args, **named))
 
         return call
 

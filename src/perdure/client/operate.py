@@ -39,7 +39,7 @@ async def schedules(line: Line) -> list[Schedule]:
 
 async def upkeep(line: Line, work: Callable[[Upkeep], Awaitable[T]]) -> T:
     """Something that is about the whole database; tried again where that is in trouble: all of it may be."""
-    done: T = await verbs.patiently(line, work, line.store.upkeep)
+    done: T = await verbs.patiently(line, work, line.store.upkeep, lasting=True)
     return done
 
 

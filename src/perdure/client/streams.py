@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from perdure.client.bounded import heard
 from perdure.client.line import Line
 from perdure.client.questions import StreamOf
 from perdure.client.waits import worth_telling
@@ -87,7 +88,7 @@ async def read_page(line: Line, question: StreamOf, patiently: Any) -> StreamPag
             await asyncio.wait([future], timeout=question.patience / 1e6)
             if not future.done():
                 return StreamPage(ask.chain, ask.place, (), ended=False)
-        return _known(await future, ask, line)
+        return _known(await heard(line, future), ask, line)
     finally:
         watch.cancel()
 

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from perdure.client import moves, once, processes, streams
+from perdure.client import bounded, moves, once, processes, streams
+from perdure.client.bounded import advise, heard, write
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
@@ -47,7 +48,6 @@ from perdure.serde.values import Shape
 log = logging.getLogger("perdure")
 
 START_BATCH = 500  # starts of one unit: more are split, so that a bulk start never blocks others for long
-TROUBLE_SECONDS_MAX = 1.0
 TIME_IS_UP = "time is up"
 
 T = TypeVar("T")
@@ -78,14 +78,19 @@ async def answer(line: Line, question: Question) -> Any:
             return await moves.answer(line, question, patiently)
 
 
-async def patiently(line: Line, read: Any, *args: Any, until: int | None = None) -> Any:
-    """Read, waiting out trouble with the database; ``until`` a time, if one is given. Raises the trouble then."""
-    delay = 0.02
+async def patiently(line: Line, read: Any, *args: Any, until: int | None = None, lasting: bool = False) -> Any:
+    """Read, waiting out trouble with the database; ``until`` a time, if one is given. Raises the trouble then.
+
+    Without a time the line's patience holds; ``lasting``: for what may take longer than that while all is well.
+    """
+    if line.patience is not None and until is None:
+        return await bounded.ask(line, line.patience, read, args, lasting=lasting)
+    delay = bounded.FIRST_SECONDS
     while True:
         try:
             return await read(*args)
         except DatabaseTrouble as trouble:
-            left = TROUBLE_SECONDS_MAX if until is None else (until - line.clock.now()) / 1e6
+            left = bounded.MOST_SECONDS if until is None else (until - line.clock.now()) / 1e6
             if left <= 0:
                 raise
             log.info("the database is in trouble, a read waits: %s", trouble)
@@ -94,7 +99,7 @@ async def patiently(line: Line, read: Any, *args: Any, until: int | None = None)
                 await asyncio.sleep(min(delay, left))
             finally:
                 line.waiting_out -= 1
-            delay = min(delay * 2, TROUBLE_SECONDS_MAX)
+            delay = min(delay * 2, bounded.MOST_SECONDS)
 
 
 # -- start
@@ -112,6 +117,7 @@ async def start(line: Line, order: StartOrder) -> Begun:
     """Start one workflow; who it is, once durable."""
     order = await routed(line, order)
     id = order.options.id or line.new_id()
+    advise(line, _repeat_start(order, id))
     if order.options.dedup is not None:
         return Begun(await _start_once(line, order, id))
     while True:
@@ -119,10 +125,12 @@ async def start(line: Line, order: StartOrder) -> Begun:
         if line.work is not None and line.work.can_run(order):
             local = line.work.start(order, id)
             local.started, local.ended = line.loop.create_future(), line.loop.create_future()
-            exists = await local.started
+            if line.patience is not None:
+                line.patience.may_be = True  # it runs here, and is written as soon as the database answers
+            exists = await heard(line, local.started)
         else:
             unit = Unit(key=RunKey("", 0), children=[start_of(line, order, id)])
-            exists = (await line.journal.write(unit)).exists.get(id)
+            exists = (await write(line, unit)).exists.get(id)
             _announce(line, [order])
         if exists is None:
             return Begun(id, None if local is None else local.ended)
@@ -133,7 +141,7 @@ async def start(line: Line, order: StartOrder) -> Begun:
 async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
     """Start a workflow and wait for its end. The way of most calls: run in this process, told by it."""
     order = await routed(line, order)
-    if line.work is None or not line.work.can_run(order):
+    if line.work is None or line.patience is not None or not line.work.can_run(order):
         return await result(line, ResultOf((await start(line, order)).id, shape))
     id = order.options.id or line.new_id()
     local = line.work.start(order, id)
@@ -152,6 +160,9 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     """Start many in as few transactions as possible; who they are, in order, once all are durable."""
     await _know_routes(line)
     orders = [line.routes.routed(order) for order in orders]
+    advise(
+        line, "start those that you gave an id again, under the same ids; others may be there under ids of their own"
+    )
     if line.work is not None and all(line.work.can_run(order) for order in orders):
         return list(await asyncio.gather(*(start(line, order) for order in orders)))
     if any(order.options.dedup is not None for order in orders):
@@ -162,13 +173,19 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
         chunk = list(zip(orders, ids, strict=True))[first : first + START_BATCH]
         # The same id twice in one call is one start; the second is then compared like any other repeat.
         unique = {id: start_of(line, order, id) for order, id in reversed(chunk)}
-        verdict = await line.journal.write(Unit(key=RunKey("", 0), children=list(unique.values())))
+        verdict = await write(line, Unit(key=RunKey("", 0), children=list(unique.values())))
         taken |= verdict.exists
     _announce(line, orders)
     for order, id in zip(orders, ids, strict=True):
         if id in taken and await _resolve(line, order, taken[id]):
             await start(line, order)
     return [Begun(id) for id in ids]
+
+
+def _repeat_start(order: StartOrder, id: str) -> str:
+    if order.options.on_conflict == "attach":
+        return f"repeat it with .options(id={id!r}) or --id {id}, which starts it once"
+    return f"see whether workflow {id!r} is there before you repeat it (perdure workflow show {id})"
 
 
 async def _start_once(line: Line, order: StartOrder, id: str) -> str:
@@ -324,6 +341,8 @@ async def _end(line: Line, id: str, timeout: int | None) -> Ended:
         try:
             fates = await patiently(line, line.store.fates, [id], until=until)
         except DatabaseTrouble as trouble:
+            if until is None:
+                raise
             raise ResultTimeout(f"workflow {id}: the database could not be asked in time: {trouble}") from trouble
         if id in fates.ended:
             return fates.ended[id]  # type: ignore[no-any-return]
@@ -332,7 +351,7 @@ async def _end(line: Line, id: str, timeout: int | None) -> Ended:
     watch = line.watcher.end(id, lambda ended: settle(future, ended))
     timer = None if until is None else line.timers.at(until, lambda: _give_up(future))
     try:
-        ended = await future
+        ended = await (future if timeout is not None else heard(line, future))
     except asyncio.CancelledError as cancelled:
         if timeout is not None and cancelled.args == (TIME_IS_UP,):
             raise too_late(id, timeout) from None
@@ -355,11 +374,13 @@ async def event(line: Line, question: EventOf) -> Any:
             if not await patiently(line, line.store.rows, [question.id], until=until):
                 raise await patiently(line, gone, line.store, question.id)
         except DatabaseTrouble:
+            if until is None:
+                raise
             return None  # as whenever the time is up and nothing is known of it
     watch = line.watcher.event(question.id, question.name, lambda data: settle(future, data))
     timer = None if until is None else line.timers.at(until, lambda: settle(future, None))
     try:
-        data = await future
+        data = await (future if until is not None else heard(line, future))
     finally:
         watch.cancel()
         if timer is not None:
@@ -382,6 +403,7 @@ async def info(line: Line, question: InfoOf) -> WorkflowInfo:
 async def cancel(line: Line, question: CancelOf) -> Status:
     """Cancel; the status the workflow ended with, once that is definite."""
     nonce = line.new_token()
+    advise(line, "cancel it again, which changes nothing more")
     row = await patiently(line, line.store.cancel, question.id, question.reason, nonce)
     if row is None:
         raise not_found(question.id, line.app)
@@ -401,7 +423,9 @@ async def send(line: Line, question: SendTo) -> None:
     """Send; returns when the message is durable."""
     message = Send(question.id, line.new_mid(), question.topic, question.data, line.new_token(), question.key)
     tried_again = line.journal.tried_again
-    verdict = await line.journal.write(Unit(key=RunKey("", 0), sends=[message]))
+    again = "sent again, it may be delivered twice; a key of your own (key=…) prevents that from the first time on"
+    advise(line, again if question.key is None else "send it again with the same key, which delivers it once")
+    verdict = await write(line, Unit(key=RunKey("", 0), sends=[message]))
     if verdict.undelivered:
         raise undelivered(question.id, verdict.undelivered[message.mid], line.app)
     if line.work is None or not line.work.has(question.id):

@@ -69,6 +69,7 @@ class Watcher:
         self._looks = 0
         self._told_held: set[str] = set()
         self._told_alone = False
+        self.silent_since: float | None = None  # the first look that got no answer; None: the last one got one
         self.is_local: Callable[[str], bool] = lambda _id: False
 
     def end(self, id: str, callback: Callable[[Ended | Gone], None]) -> Watch:
@@ -170,6 +171,8 @@ class Watcher:
         ids = self._foreign()
         wanted = list(self._events)
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
+        if self.silent_since is None:
+            self.silent_since = self._loop.time()
         try:
             fates = await self._store.fates(asked) if asked else NOTHING
             # Events are read after the ends: one that was set before the end is then never missed.
@@ -183,6 +186,7 @@ class Watcher:
                 await self._warn_alone(rows)
         except DatabaseTrouble:
             return
+        self.silent_since = None
         for key, data in values.items():
             for watch in self._events.pop(key, ()):
                 watch.tell(data)

@@ -21,7 +21,7 @@ from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.context import async_body, outside, refuse_own_end, refuse_session_in_body
 from perdure.runtime.engine import Engine
-from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.face import Home, outside_line, refuse_other
 from perdure.runtime.reading import decoder
 from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
@@ -92,13 +92,15 @@ async def ask(home: Home, question: Any) -> Any:
         return await execution.ask(question)
     engine = home.engine()
     refuse_own_end(question, engine.line.app)
-    return await on_engine(engine, lambda: verbs.answer(engine.line, question))
+    line = outside_line(engine)
+    return await on_engine(engine, lambda: verbs.answer(line, question))
 
 
 async def start_many(home: Home, orders: Sequence[StartOrder]) -> list[verbs.Begun]:
     """Start many, outside a workflow."""
     engine = home.engine()
-    begun: list[verbs.Begun] = await on_engine(engine, lambda: verbs.start_many(engine.line, orders))
+    line = outside_line(engine)
+    begun: list[verbs.Begun] = await on_engine(engine, lambda: verbs.start_many(line, orders))
     return begun
 
 
@@ -115,7 +117,8 @@ async def start_within(home: Home, order: StartOrder) -> verbs.Begun:
     refuse_session_in_body(body("session="))
     session = session_of(order.options.session)
     engine = home.engine()
-    ordered = await on_engine(engine, lambda: outbox.order_start(engine.line, order))
+    line = outside_line(engine)
+    ordered = await on_engine(engine, lambda: outbox.order_start(line, order))
     row = await _within(session, lambda session, within: outbox.put_start(session, order, ordered, within=within))
     begun: verbs.Begun = await on_engine(engine, lambda: outbox.begun(ordered, order, row))
     return begun
@@ -126,7 +129,8 @@ async def send_within(home: Home, question: SendTo, given: object) -> None:
     refuse_session_in_body(body("session="))
     session = session_of(given)
     engine = home.engine()
-    ordered = await on_engine(engine, lambda: outbox.order_send(engine.line, question))
+    line = outside_line(engine)
+    ordered = await on_engine(engine, lambda: outbox.order_send(line, question))
     verdict = await _within(session, lambda session, within: outbox.put_send(session, ordered, within=within))
     outbox.check_delivered(ordered, verdict)
 
@@ -159,9 +163,10 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any
 
 def _call_outside(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any]:
     engine = home.engine()
+    line = outside_line(engine)
     if asyncio.get_running_loop() is engine.loop:
-        return verbs.call(engine.line, order, shape)
-    return on_engine(engine, lambda: verbs.call(engine.line, order, shape))
+        return verbs.call(line, order, shape)
+    return on_engine(engine, lambda: verbs.call(line, order, shape))
 
 
 async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape) -> Any:
@@ -328,7 +333,8 @@ async def operate(home: Home, what: str, work: Callable[[Line], Coroutine[Any, A
             f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
         )
     engine = home.engine()
-    done: T = await on_engine(engine, lambda: work(engine.line))
+    line = outside_line(engine)
+    done: T = await on_engine(engine, lambda: work(line))
     return done
 
 

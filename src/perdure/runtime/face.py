@@ -8,11 +8,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from perdure.client.bounded import Bounded
+from perdure.client.line import Line
 from perdure.config import read_settings
 from perdure.definitions import Registry
 from perdure.errors import ConfigError, NotOpen, WrongFace
 from perdure.runtime import forks
-from perdure.runtime.context import async_body, sync_body
+from perdure.runtime.context import STEP, async_body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.store.base import Store
 
@@ -108,6 +110,15 @@ class Home:
             lambda: self.make_store(settings.database, settings.app, settings.schema),
             works=works,
         )
+
+
+def outside_line(engine: Engine) -> Line:
+    """The line for a call from outside, with the patience that was set.
+
+    A step has none: trouble with the database fails no workflow.
+    """
+    seconds = engine.settings.patience
+    return engine.line if seconds is None or STEP.get() is not None else Bounded(engine.line, seconds)
 
 
 def main_name(module: str) -> str:

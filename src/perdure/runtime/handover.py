@@ -27,7 +27,7 @@ PREFIX_LEAST = 4
 
 async def order(line: Line, executors: Sequence[str], by: str | None, *, force: bool = False) -> tuple[str, ...]:
     """The same as ``recover``, waiting out trouble with the database."""
-    ids: tuple[str, ...] = await patiently(line, partial(recover, line.store, executors, by, force=force))
+    ids: tuple[str, ...] = await patiently(line, partial(recover, line.store, executors, by, force=force), lasting=True)
     return ids
 
 

@@ -28,7 +28,7 @@ from perdure.runtime.births import Newcomer
 from perdure.runtime.callers import CALLER, Caller
 from perdure.runtime.context import outside, refuse_own_end, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
-from perdure.runtime.face import Home, refuse_other
+from perdure.runtime.face import Home, outside_line, refuse_other
 from perdure.runtime.process_calls import plain
 from perdure.runtime.reading import decoder
 from perdure.runtime.transactions import acall_outside, call_outside
@@ -139,11 +139,12 @@ def ask(home: Home, question: Any) -> Any:
         return execution.ask(question)
     engine = engine_of(home)
     refuse_own_end(question, engine.line.app)
-    if isinstance(question, ResultOf):
+    line = outside_line(engine)
+    if isinstance(question, ResultOf) and line.patience is None:
         ended = _end_told_here(engine, question)
         if ended is not None:
             return decode_outcome(*outcome_of(ended), question.shape)
-    return on_engine(engine, lambda: verbs.answer(engine.line, question))
+    return on_engine(engine, lambda: verbs.answer(line, question))
 
 
 def _end_told_here(engine: Engine, question: ResultOf) -> Ended | None:
@@ -174,7 +175,8 @@ def _end_told_here(engine: Engine, question: ResultOf) -> Ended | None:
 def start_many(home: Home, orders: Sequence[StartOrder]) -> list[verbs.Begun]:
     """Start many, outside a workflow."""
     engine = engine_of(home)
-    begun: list[verbs.Begun] = on_engine(engine, lambda: verbs.start_many(engine.line, orders))
+    line = outside_line(engine)
+    begun: list[verbs.Begun] = on_engine(engine, lambda: verbs.start_many(line, orders))
     return begun
 
 
@@ -184,7 +186,7 @@ def _start_here(engine: Engine, order: StartOrder, *, until_end: bool) -> tuple[
     What the awaited moment gave, beside who was started; None if it cannot run here.
     """
     host = engine.executor
-    if host is None or host.body_pool.crowded or not host.can_run(order):
+    if host is None or host.body_pool.crowded or not host.can_run(order) or engine.settings.patience is not None:
         return None
     return Newcomer(host, order, until_end=until_end).begin()
 
@@ -205,7 +207,8 @@ def start_within(home: Home, order: StartOrder) -> verbs.Begun:
     refuse_session_in_body(body("session="))
     session = _blocking(order.options.session)
     engine = engine_of(home)
-    ordered = on_engine(engine, lambda: outbox.order_start(engine.line, order))
+    line = outside_line(engine)
+    ordered = on_engine(engine, lambda: outbox.order_start(line, order))
     row = run(session, outbox.put_start(session, order, ordered, within=session.in_transaction()))
     begun: verbs.Begun = on_engine(engine, lambda: outbox.begun(ordered, order, row))
     return begun
@@ -216,7 +219,8 @@ def send_within(home: Home, question: SendTo, given: object) -> None:
     refuse_session_in_body(body("session="))
     session = _blocking(given)
     engine = engine_of(home)
-    ordered = on_engine(engine, lambda: outbox.order_send(engine.line, question))
+    line = outside_line(engine)
+    ordered = on_engine(engine, lambda: outbox.order_send(line, question))
     verdict = run(session, outbox.put_send(session, ordered, within=session.in_transaction()))
     outbox.check_delivered(ordered, verdict)
 
@@ -239,12 +243,13 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
     execution = body("a workflow")
     if execution is None:
         engine = engine_of(home)
+        line = outside_line(engine)
         here = _start_here(engine, order, until_end=True)
         if here is not None and isinstance(here[1], Ended):
             return decode_outcome(*outcome_of(here[1]), shape)
         if here is not None and here[1] is None:  # it goes on elsewhere
-            return on_engine(engine, lambda: verbs.result(engine.line, ResultOf(here[0].id, shape)))
-        return on_engine(engine, lambda: verbs.call(engine.line, order, shape))
+            return on_engine(engine, lambda: verbs.result(line, ResultOf(here[0].id, shape)))
+        return on_engine(engine, lambda: verbs.call(line, order, shape))
     path = execution.next_path()
     id = start_child(execution, path, order)
     try:
@@ -430,7 +435,8 @@ def operate(home: Home, what: str, work: Callable[[Line], Coroutine[Any, Any, T]
             f"{what} was called in a workflow's body, where it would be done again at each replay; do it in a step"
         )
     engine = engine_of(home)
-    done: T = on_engine(engine, lambda: work(engine.line))
+    line = outside_line(engine)
+    done: T = on_engine(engine, lambda: work(line))
     return done
 
 

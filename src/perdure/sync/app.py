@@ -37,6 +37,10 @@ class App(Router):
     the queues that this process works; default all. ``codec``: encrypts or compresses the values that are stored.
     ``retain``: how long workflows are kept after their end, unless ``@app.workflow(retain=…)`` says otherwise: a
     duration, or one for each status; default for ever.
+    ``patience``: how long a call from outside a workflow (start, send, status, cancel …) waits for a database that does
+    not answer, else ``PERDURE_PATIENCE``, default for ever. Then it raises ``DatabaseUnavailable``, which says whether
+    it may have taken effect (``unknown``): a start in the executor's own process is still written once the database is
+    back, one from elsewhere only if it was on its way. Workflows and their steps wait for as long as it takes.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class App(Router):
         modules: Collection[str] = (),
         codec: Codec | None = None,
         retain: Retain | None = None,
+        patience: Duration | None = None,
     ) -> None:
         if not name:
             raise ConfigError(f"app name {name!r} cannot be used: it is part of every key; give one: App('shop')")
@@ -69,6 +74,7 @@ class App(Router):
             "rollout": rollout,
             "adopt": adopt,
             "listen": listen,
+            "patience": patience,
         }  # fmt: skip
         self._home = Home(name, arguments, self._registry, maker(codec), sface.FACE)
         self._home.modules = tuple(modules)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from perdure.client import batches
+from perdure.client.patience import part
 from perdure.errors import ConfigError
 from perdure.model.batches import BatchInfo, BatchPlan, Fate, TargetInfo, target_info
 from perdure.model.verbs import Verb
@@ -142,7 +143,8 @@ class BatchHandle:
 
 def _carry_out(home: Home, work: Work, progress: Progress | None) -> BatchInfo:
     while True:
-        info: BatchInfo = _do(home, "apply", partial(batches.step, work=work))
+        with part(f"apply it again, or resume it: batch {work.row.key} goes on with what is left", begun=True):
+            info: BatchInfo = _do(home, "apply", partial(batches.step, work=work))
         if progress is not None:
             progress(info)
         if info.finished:

@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, datacla
 import msgspec
 
 from perdure.api.options import Options, check_id
+from perdure.client.patience import part
 from perdure.client.questions import DeleteOf, ProcessOf, SendTo, TerminateOf
 from perdure.errors import (
     Busy,
@@ -181,10 +182,11 @@ class ProcessHandle(Handle[T]):
         # Parents are ended first, so that the ends of what they began tell them nothing; and forgotten last, so that
         # the family of one whose deletion was cut off is found again.
         members = (self.id, *found.ids)
-        for id in members:
-            self._end(id)
-        for id in reversed(members):
-            self._forget(id)
+        with part("delete it again, which goes on with what is left", begun=True):
+            for id in members:
+                self._end(id)
+            for id in reversed(members):
+                self._forget(id)
 
     def _end(self, id: str) -> None:
         for row in sface.rows(self._home, where(ids=[id]), 1):
@@ -212,12 +214,20 @@ class ProcessHandle(Handle[T]):
         token = (_uuid.uuid4() if execution is None else execution.chance.uuid4()).hex
         order = msgspec.structs.replace(order, token=token, seen=seen.at.bursts if begun else None)
         data = seal(msgspec.json.encode(order), "order", self._home.registry.codec)
-        sface.ask(self._home, SendTo(self.id, ORDERS, data))
+        advice = f"the order is carried out at most once; see the history of process {self.id!r} before you repeat it"
+        with part(advice):
+            sface.ask(self._home, SendTo(self.id, ORDERS, data))
+        with part(advice, begun=True):
+            return self._carried_out(order, seen)
+
+    def _carried_out(self, order: Ordered, seen: Seen) -> Entry:
+        """What came of an order that was sent."""
+        execution = sface.body("an order")
         entries = sface.StreamReader(self._home, self.id, HISTORY, ENTRY, seen.at.entries)
         patience = SETTLE if execution is None else None  # in a body each look would be a record
         while (some := entries.some(patience)) is not None:
             for entry in some:
-                if entry.token == token:
+                if entry.token == order.token:
                     return self._answered(entry, order)
             if not some and (held := _held(self.id, self._seen())) is not None:
                 raise Interrupted(
