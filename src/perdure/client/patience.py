@@ -6,7 +6,7 @@ pause waits for) is not cut off by it. ``bounded.py`` has who waits by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from perdure.errors import DatabaseUnavailable
@@ -35,7 +35,7 @@ class Patience:
 
 
 @contextmanager
-def part(advice: str, *, begun: bool = False) -> Iterator[None]:
+def part(advice: str, *, begun: bool = False) -> Generator[None]:
     """A part of a call that asks several times: what to do if its effect is unknown; it is once it has ``begun``."""
     try:
         yield
