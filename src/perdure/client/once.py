@@ -8,6 +8,7 @@ from typing import Any
 from perdure.client.line import Line
 from perdure.client.questions import CancelOf, StartOrder
 from perdure.errors import WorkflowConflict
+from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Start
@@ -16,18 +17,20 @@ from perdure.store.lines import Deduplicated, prolongable
 Cancel = Callable[[Line, CancelOf], Awaitable[Status]]
 
 
-def how_of(order: StartOrder) -> Deduplicated:
-    """How the order says that its key is to be used."""
+def how_of(order: StartOrder, over: RunKey | None = None) -> Deduplicated:
+    """How the order says that its key is to be used; ``over``: by the run after this one of the id."""
     options = order.options
     assert options.dedup is not None
-    return Deduplicated(key=options.dedup, debounce=options.debounce, debounce_max=options.debounce_max)
+    return Deduplicated(key=options.dedup, debounce=options.debounce, debounce_max=options.debounce_max, over=over)
 
 
-async def try_start(line: Line, order: StartOrder, start: Start, patiently: Any) -> WorkflowRow | None:
+async def try_start(
+    line: Line, order: StartOrder, start: Start, patiently: Any, over: RunKey | None = None
+) -> WorkflowRow | None:
     """Begin it if its key is free: None; else the row that has the key, or the id."""
 
     async def write() -> WorkflowRow | None:
-        return await line.store.start_once(start, how_of(order), now=line.clock.stamp())
+        return await line.store.start_once(start, how_of(order, over), now=line.clock.stamp())
 
     row: WorkflowRow | None = await patiently(line, write)
     return row

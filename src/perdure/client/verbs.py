@@ -173,14 +173,17 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
 
 async def _start_once(line: Line, order: StartOrder, id: str) -> str:
     """Start it unless its deduplication key is another's; who has the key."""
+    over: RunKey | None = None
     while True:
-        row = await once.try_start(line, order, start_of(line, order, id), patiently)
+        row = await once.try_start(line, order, start_of(line, order, id), patiently, over)
         _announce(line)
         if row is None:
             return id
         if row.id == id and not once.waits_anew(order, row):
-            if not await _resolve(line, order, row):
+            if order.options.on_conflict != "replace":
+                await attach(line, order, row)
                 return id
+            over = await make_way(line, row)
         elif not await once.resolve(line, order, row, cancel):
             return row.id
 
@@ -243,11 +246,17 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
     """The id is taken. True: try the start again (it was replaced); False: attached; else raises."""
     policy = order.options.on_conflict
     if policy == "replace":
-        if row.status.open:
-            await cancel(line, CancelOf(row.id, "replaced by a new start"))
+        await make_way(line, row)
         return await _forget_run(line, row, order)
     await attach(line, order, row)
     return False
+
+
+async def make_way(line: Line, row: WorkflowRow) -> RunKey:
+    """Cancel what has the id; after which run the next is to begin."""
+    if row.status.open:
+        await cancel(line, CancelOf(row.id, "replaced by a new start"))
+    return row.key
 
 
 async def attach(line: Line, order: StartOrder, row: WorkflowRow) -> None:
