@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -10,9 +11,10 @@ import click
 
 from perdure.api.options import check_queued, read_options
 from perdure.cli.durations import duration
-from perdure.client.questions import StartOptions
+from perdure.client.questions import Spelling, StartOptions
 from perdure.errors import ConfigError
 
+AS_OPTIONS = Spelling(lambda name, value: f"--{name.replace('_', '-')} {shlex.quote(value)}", "--on-conflict replace")
 _DURATIONS = ("timeout", "expires", "debounce", "debounce_max")
 
 

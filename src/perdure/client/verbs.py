@@ -264,18 +264,19 @@ async def attach(line: Line, order: StartOrder, row: WorkflowRow) -> None:
     stored = (await patiently(line, line.store.inputs, [row.key])).get(row.key)
     if order.options.on_conflict == "fail":
         raise WorkflowConflict(
-            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this "
-            "error. Choose another id, or leave on_conflict out to attach to it"
+            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); "
+            f"{line.spelling.of('on_conflict', 'fail')} asked for this error. Choose another id, or leave that out to "
+            "attach to it"
         )
-    check_same(await _first_run(line, row, order), order, stored)
+    check_same(await _first_run(line, row, order), order, stored, line.spelling)
     if row.closed is not None:
         # A script shows warnings only, and whoever runs it twice must be told once why nothing ran.
         level, line.told_attached = logging.INFO if line.told_attached else logging.WARNING, True
         log.log(
             level,
             "workflow %s finished at %s (%s); this call is answered with that outcome. "
-            "To run it again: another id, or .options(on_conflict='replace')",
-            row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status,
+            "To run it again: another id, or %s",
+            row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status, line.spelling.anew,
         )  # fmt: skip
 
 
