@@ -14,8 +14,14 @@ from perdure.cli.durations import duration
 from perdure.client.questions import Spelling, StartOptions
 from perdure.errors import ConfigError
 
-AS_OPTIONS = Spelling(lambda name, value: f"--{name.replace('_', '-')} {shlex.quote(value)}", "--on-conflict replace")
 _DURATIONS = ("timeout", "expires", "debounce", "debounce_max")
+
+
+def _option(name: str, value: str) -> str:
+    return f"--{name.replace('_', '-')} {shlex.quote(value)}"
+
+
+AS_OPTIONS = Spelling(_option, "--on-conflict replace")
 
 
 def how_to_start(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -260,7 +260,11 @@ class Spelling(NamedTuple):
     anew: str  # what replaces the one that has an id
 
 
-IN_PYTHON = Spelling(lambda name, value: f"{name}={value!r}", ".options(on_conflict='replace')")
+def _keyword(name: str, value: str) -> str:
+    return f"{name}={value!r}"
+
+
+IN_PYTHON = Spelling(_keyword, ".options(on_conflict='replace')")
 
 
 def check_same(row: WorkflowRow, order: StartOrder, stored: bytes | None, spelling: Spelling = IN_PYTHON) -> None:
