@@ -100,7 +100,27 @@ def test_a_start_that_another_answers_says_so(perdure: Cli, filled: None) -> Non
     assert anew.stdout == late
     assert "was there already; it waits anew, with this input, until 2" in anew.stderr
     other = perdure("workflow", "start", "other", "--queue", "emails", "--dedup", "k", code=1)
-    assert "dedup='k' already: 'm-7', a mail (queued), and this call is one of other" in other.stderr
+    assert "--dedup k already: 'm-7', a mail (queued), and this call is one of other" in other.stderr
+    assert "or say --on-conflict replace to cancel that one" in other.stderr
+    failed = perdure(*start, "k", 8, "--on-conflict", "fail", code=1)
+    assert "--on-conflict fail asked for this error. Leave it out to attach to that one" in failed.stderr
+    assert "on_conflict=" not in other.stderr + failed.stderr
+    both = perdure(*start, "d", 1, "--debounce", "1h", "--on-conflict", "replace", code=2)
+    assert "debounce= and on_conflict='replace' were given for 'mail'" in both.stderr
+
+
+def test_a_start_of_a_taken_id_is_told_in_the_words_of_the_command_line(perdure: Cli, filled: None) -> None:
+    start = ("workflow", "start", "mail", "--queue", "emails", "--id", "m-7")
+    perdure(*start, 7)
+    other = perdure(*start, 8, code=1)
+    assert "choose another id, or --on-conflict replace to cancel that one and run this" in other.stderr
+    failed = perdure(*start, 7, "--on-conflict", "fail", code=1)
+    assert "--on-conflict fail asked for this error" in failed.stderr
+    assert "on_conflict=" not in other.stderr + failed.stderr
+    perdure("workflow", "cancel", "m-7")
+    [told] = perdure(*start, 7).stderr.splitlines()
+    assert "m-7 was there already (cancelled); this start is answered by it, which ended at 2" in told
+    assert told.endswith("Z. To run it again: another --id, or --on-conflict replace")
 
 
 def test_pause_and_resume(perdure: Cli, filled: None) -> None:

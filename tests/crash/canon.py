@@ -180,6 +180,15 @@ async def through_a_line() -> list[str | bool]:
 
 
 @app.workflow
+async def replaced_in_line() -> list[str]:
+    """A child under a chosen id with a key, and the next run of that id, with another key that a third has."""
+    first = await (await lined.options(id="main-a", dedup="one").start("first")).result()
+    holder = await lined.options(id="main-b", delay=60, dedup="two").start("never")
+    second = await lined.options(id="main-a", dedup="two", on_conflict="replace").start("second")
+    return [first, await second.result(), str(await holder.status())]
+
+
+@app.workflow
 async def children() -> list[str]:
     first = await child("one")
     handle = await child.start("two")

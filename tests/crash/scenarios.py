@@ -483,6 +483,7 @@ SCENARIOS = [
     plain(c.children, result=["one/2", "two/2", "three/2", "four/2"]),
     plain(c.named_children, result=["chosen", "chosen", "chosen/2", "chosen/2", "other/2"]),
     plain(c.child_fails, result="caught child refuses"),
+    plain(c.replaced_in_line, result=["first done", "second done", "cancelled"]),
     plain(c.through_a_line, result=["child 0 done", "child 1 done", "child 2 done", True, "late done"]),
     Scenario("queued", queued, ["a done", "b done", "keyed done", "late done", "cancelled"]),
     Scenario("started without its code", without_code, ["0 done", "1 done", "2 done", *["line"] * 3]),

@@ -7,11 +7,12 @@ from __future__ import annotations
 import asyncio
 import gc
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
 from perdure import App, Rate, recv
-from perdure.errors import WorkflowConflict, WorkflowTimedOut
+from perdure.errors import DefinitionError, WorkflowConflict, WorkflowTimedOut
 from perdure.store.base import Store
 from tests.runtime.support import Ledger, crash, row, status, until
 from tests.runtime.test_queues import Gate, every, gated
@@ -139,6 +140,99 @@ async def test_cancelled_before_it_began_a_debounced_key_is_free(app: App) -> No
         assert await second.result() == "v2"
         assert await first.resume() == "queued"
         assert await first.result() == "v1", "it has its own input, and no key any more"
+
+
+async def test_a_paused_debounced_one_waits_on_and_has_the_last_input(app: App) -> None:
+    gate = Gate()
+    gate.open()
+    work = gated(app, gate, queue=app.queue("q"))
+    async with app:
+        first = await work.options(dedup="k", debounce=60).start("v1")
+        await first.pause()
+        again = await work.options(dedup="k", debounce=0.05).start("v2")
+        assert again.id == first.id
+        assert (await first.info()).status == "held"
+        await first.unpause()
+        assert await first.result() == "v2"
+    assert gate.order == ["v2"]
+
+
+@pytest.mark.parametrize("how", ["fail", "replace"])
+async def test_debounced_there_is_no_conflict_to_decide(app: App, how: Literal["fail", "replace"]) -> None:
+    work = gated(app, Gate(), queue=app.queue("q"))
+    async with app.connect():
+        await work.options(dedup="k", debounce=60, on_conflict="attach").start("a")
+        with pytest.raises(DefinitionError, match=f"debounce= and on_conflict='{how}' were given for 'work'"):
+            await work.options(dedup="k", debounce=60, on_conflict=how).start("a")
+
+
+# -- keys and chosen ids
+
+
+async def test_an_id_of_a_deleted_workflow_has_not_its_key(app: App) -> None:
+    gate = Gate()
+    gate.open()
+    work = gated(app, gate, queue=app.queue("q"))
+    async with app:
+        first = await work.options(id="a", dedup="k").start("1")
+        await first.result()
+        await first.delete()
+    async with app.connect():
+        assert (await work.options(id="a").start("2")).id == "a"
+        assert (await work.options(id="b", dedup="k").start("3")).id == "b"
+
+
+async def test_replaced_under_its_id_it_has_the_key_that_it_is_given(app: App) -> None:
+    work = gated(app, Gate(), queue=app.queue("q"))
+    async with app.connect():
+        first = await work.options(id="a", dedup="k").start("1")
+        other = await work.options(id="b", dedup="l").start("2")
+        again = await work.options(id="a", dedup="l", on_conflict="replace").start("3")
+        assert (again.id, (await again.info()).run, await again.status()) == (first.id, 2, "queued")
+        assert await other.status() == "cancelled", "it had the key"
+        assert (await work.options(dedup="l").start("4")).id == "a"
+        assert (await work.options(id="c", dedup="k").start("5")).id == "c"
+        with pytest.raises(WorkflowConflict, match="on_conflict='fail'"):
+            await work.options(id="a", dedup="x", on_conflict="fail").start("3")
+
+
+@pytest.mark.parametrize("died", [False, True])
+async def test_in_a_body_a_taken_id_with_a_key_is_what_on_conflict_says(app: App, died: bool) -> None:
+    gate = Gate()
+    gate.open()
+    work = gated(app, gate, queue=app.queue("q"))
+
+    @app.workflow
+    async def parent() -> list[str]:
+        child = work.options(id="a", dedup="k", on_conflict="fail")
+        try:
+            await child.start("1")
+        except WorkflowConflict as conflict:
+            said = str(conflict)
+        again = await work.options(id="a", dedup="new", on_conflict="replace").start("2")
+        await recv("go")
+        return [said, await again.result()]
+
+    @app.workflow
+    async def itself() -> str:
+        return (await work.options(id="me", dedup="k", on_conflict="replace").start("1")).id
+
+    async with app:
+        assert await work.options(id="a", dedup="k")("1") == "1"
+        handle = await parent.start()
+        await until(lambda: gate.order == ["1", "2"])
+        if died:
+            await crash(app)
+    async with app:
+        handle = app.client.handle(handle.id)
+        await handle.send(True, "go")
+        said, result = await handle.result()
+        assert "workflow id 'a' exists already (work, completed); on_conflict='fail' asked for this error" in said
+        assert result == "2"
+        assert (await row(app, "a")).run == 2
+        with pytest.raises(WorkflowConflict, match="asked to replace itself"):
+            await itself.options(id="me")()
+    assert gate.order == ["1", "2"]
 
 
 async def test_start_many_with_a_key(app: App) -> None:

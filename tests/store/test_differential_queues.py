@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from perdure.model.ids import RunKey
 from perdure.model.queues import DELAYED, Limits, QueueChange
 from perdure.model.states import Status, Versioning
 from perdure.model.writes import Start
@@ -77,13 +78,15 @@ class QueueStream(Stream):
         new = self.lined(start(self.id(), status=Status.SCHEDULED, delay=SECOND))
         debounce, longest = self.fate.choice([(None, None), (SECOND, None), (SECOND, 2 * SECOND)])
         how = Deduplicated(key=self.fate.choice("kl"), debounce=debounce, debounce_max=longest)
+        latest = next((RunKey(r.id, r.run) for r in self.rows if r.id == new.id), None)
+        over = Deduplicated(key=how.key, over=latest)
         calls: list[tuple[str, Act]] = [
             *[("claim_line", lambda s: s.claim_line(want, now=now))] * 6,
             ("line_up", lambda s: s.line_up(["", "v1"], limit, now=now)),
             ("line_up_declared", lambda s: s.line_up_declared(found, token, now=now)),
             ("expire", lambda s: s.expire(100, nonce, now=now)),
-            ("start_once", lambda s: s.start_once(new, how, now=now)),
-            ("start_once", lambda s: s.start_once(new, how, now=now)),
+            *[("start_once", lambda s: s.start_once(new, how, now=now))] * 2,
+            *[("start_once over", lambda s: s.start_once(new, over, now=now))] * 2,
             ("change_queue", lambda s: s.change_queue(queue, change, now=now)),
             ("declare_queues", lambda s: s.declare_queues({queue: Limits(concurrency=number)}, now=now)),
             ("poll", lambda s: s.poll(OTHER, [], "v1", now=now)),

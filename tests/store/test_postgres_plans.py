@@ -27,7 +27,7 @@ pytestmark = pytest.mark.postgres
 SIZES = [0, 1_000, 200_000] + ([1_000_000] if os.environ.get("PERDURE_TEST_MILLION") else [])
 TABLES = {"workflow", "past_run", "payload", "history", "event", "message", "wake", "watch", "stream", "stream_value"}
 TABLES |= {"slot", "pace", "dedup", "expiry", "batch", "batch_target", "audit_line"}
-LEFT_BY = {table.name: f"{table.name}_pkey" for table in LEFT} | {"watch": "watch_waiter"}
+LEFT_BY = {table.name: f"{table.name}_pkey" for table in LEFT} | {"watch": "watch_waiter", "dedup": "dedup_id"}
 # What a statement may read of a whole app: only what is small by nature, or the head of an ordered index.
 OF_THE_APP = {
     ("claim_ready", "wake_pkey"),

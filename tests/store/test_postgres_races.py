@@ -526,3 +526,62 @@ async def test_a_start_whose_key_is_taken_asks_for_no_lock_of_who_has_it(make: M
     assert found is not None
     assert found.id == "a"
     await third.let_go()
+
+
+async def keyed(store: PostgresStore, **keys: str) -> None:
+    """Workflows with these keys, that have ended."""
+    await store.make_queues(["q"], now=T)
+    for id, key in keys.items():
+        assert await store.start_once(start(id, queue="q"), Deduplicated(key=key), now=T) is None
+        await store.terminate(id, "", tok("n"), now=T)
+
+
+async def test_a_purge_waits_for_nobody_who_has_a_key_and_waits_for_its_workflow(make: Make, third: Third) -> None:
+    store, other = await make(), await make()
+    await keyed(store, a="k")
+    await third.hold("a")
+    begun = asyncio.create_task(other.start_once(start("b", queue="q"), Deduplicated(key="k"), now=T))
+    await third.waiting()  # it has the key, and waits for the row
+    assert await store.upkeep.purge([RunKey("a", 1)]) == [], "left to who has it"
+    await third.let_go()
+    assert await begun is None
+    await third.conn.execute("begin")
+    await third.conn.fetch("select 1 from perdure.dedup where key = 'k' for update")
+    await store.terminate("b", "", tok("n"), now=T)
+    assert await asyncio.wait_for(store.upkeep.purge([RunKey("a", 1), RunKey("b", 1)]), 2) == ["a", "b"]
+    await third.let_go()
+    assert await third.value("select id from perdure.dedup") == "b", "left to who had it locked"
+    assert await store.start_once(start("c", queue="q"), Deduplicated(key="k"), now=T) is None
+
+
+async def test_a_next_run_and_a_start_with_the_key_of_the_run_before_wait_in_one_order(
+    make: Make, third: Third
+) -> None:
+    store, other = await make(), await make()
+    await keyed(store, a="k")
+    await third.hold("a")
+    begun = asyncio.create_task(other.start_once(start("b", queue="q"), Deduplicated(key="k"), now=T))
+    await third.waiting()
+    replaced = asyncio.create_task(store.replace(RunKey("a", 1), start("a", queue="q"), tok("n"), now=T))
+    await third.waiting(2)
+    await third.let_go()
+    assert (await begun, await replaced) == (None, True)
+    assert await third.value("select id from perdure.dedup") == "b"
+    assert await third.value("select deadlocks from pg_stat_database where datname = current_database()") == 0
+
+
+async def test_next_runs_that_change_keys_wait_in_one_order(make: Make, third: Third) -> None:
+    store, other = await make(), await make()
+    await keyed(store, a="k", b="l")
+    await third.conn.execute("begin")
+    await third.conn.fetch("select 1 from perdure.dedup where key = 'k' for update")
+    tasks = []
+    for n, (where, id, key) in enumerate([(store, "a", "l"), (other, "b", "k")], 1):
+        how = Deduplicated(key=key, over=RunKey(id, 1))
+        tasks.append(asyncio.create_task(where.start_once(start(id, queue="q"), how, now=T)))
+        await third.waiting(n)
+    await third.let_go()
+    assert await asyncio.gather(*tasks) == [None, None]
+    rows = await third.conn.fetch("select key, id from perdure.dedup order by key")
+    assert [(r["key"], r["id"]) for r in rows] == [("k", "b"), ("l", "a")]
+    assert await third.value("select deadlocks from pg_stat_database where datname = current_database()") == 0

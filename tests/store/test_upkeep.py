@@ -251,7 +251,7 @@ async def test_what_was_left_behind_is_swept_and_nothing_else(store: Store) -> N
     before = await dump(store)
     swept = {table.name: await sweep(store, table) for table in LEFT}
     after = await dump(store)
-    assert swept == {"message": 3, "wake": 3, "watch": 0, "trial": 4, "decision": 0}
+    assert swept == {"message": 3, "wake": 3, "watch": 0, "trial": 4, "decision": 0, "dedup": 0}
     assert {m["dest"] for m in after["message"]} == {"open", "shut"}
     assert {w["dest"] for w in after["wake"]} == {"open"}
     assert {t["id"] for t in after["trial"]} == {"open"}

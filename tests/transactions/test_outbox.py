@@ -265,7 +265,7 @@ async def test_an_executor_hears_of_it_at_once(app: App, money: Bank, monkeypatc
         assert executor is not None
         heard: list[int] = []
         hinted = executor.hinted
-        monkeypatch.setattr(executor, "hinted", lambda: (heard.append(1), hinted()))
+        monkeypatch.setattr(executor, "hinted", lambda queues: (heard.append(1), hinted(queues)))
         times = 0
         for _ in range(5):  # in the moment in which the lease is renewed the file tells nothing: the poll finds it
             async with transaction(money) as db:

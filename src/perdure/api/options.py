@@ -107,6 +107,12 @@ def check_queued(name: str, options: StartOptions) -> None:
         raise DefinitionError(
             f"debounce= was given for {name!r} without a key: give dedup= as well, such as a user's id"
         )
+    if options.debounce is not None and options.on_conflict != "attach":
+        raise DefinitionError(
+            f"debounce= and on_conflict={options.on_conflict!r} were given for {name!r}: a debounced one that was not "
+            "begun gets the new input, and one that was begun has lost the key, so there is no conflict to decide; "
+            "give one of them"
+        )
     if options.debounce is not None and (options.delay is not None or options.until is not None):
         raise DefinitionError(f"debounce= and delay= were given for {name!r}: each says when it begins; give one")
     if options.debounce_max is not None and options.debounce is None:

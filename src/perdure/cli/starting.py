@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -10,10 +11,17 @@ import click
 
 from perdure.api.options import check_queued, read_options
 from perdure.cli.durations import duration
-from perdure.client.questions import StartOptions
+from perdure.client.questions import Spelling, StartOptions
 from perdure.errors import ConfigError
 
 _DURATIONS = ("timeout", "expires", "debounce", "debounce_max")
+
+
+def _option(name: str, value: str) -> str:
+    return f"--{name.replace('_', '-')} {shlex.quote(value)}"
+
+
+AS_OPTIONS = Spelling(_option, "--on-conflict replace")
 
 
 def how_to_start(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,7 @@ from perdure.cli.output import (
     workflow_fields,
 )
 from perdure.cli.rollcall import call_roll, nobody
-from perdure.cli.starting import how_to_start, start_options
+from perdure.cli.starting import AS_OPTIONS, how_to_start, start_options
 from perdure.cli.story import (
     failure_fields,
     failure_of,
@@ -270,10 +270,16 @@ async def _start(given: Given, order: StartOrder) -> None:
     if waits_anew(order, row) and (before or id != own):
         note(f"workflow {id} was there already; it waits anew, with this input, until {instant(row.until)}")
     elif id != own or (before and order.options.on_conflict != "replace"):
-        note(f"workflow {id} was there already ({row.status}); this start is answered by it")
+        note(f"workflow {id} was there already ({row.status}); this start is answered by it{_run_anew(row, own)}")
     elif not roll.live:
         note(f"it is queued; {nobody(store.app)}")
     emit_one(given.output, "workflow", workflow_fields(row), [id])
+
+
+def _run_anew(row: WorkflowRow, own: str) -> str:
+    if row.id != own or row.status.open:
+        return ""
+    return f", which ended at {instant(row.closed)}. To run it again: another --id, or {AS_OPTIONS.anew}"
 
 
 async def _warn_of_name(store: Store, name: str) -> None:
@@ -291,6 +297,7 @@ async def _line(store: Store) -> AsyncGenerator[Line, None]:
     line = Line(store, asyncio.get_running_loop())
     settings = read_settings("cli", {})
     line.routes.rollout = settings.rollout
+    line.spelling, line.told_attached = AS_OPTIONS, True  # the command says itself who has answered
     try:
         yield Bounded(line, settings.patience or PATIENCE_SECONDS)
     finally:

@@ -13,7 +13,7 @@ from typing import Protocol
 from perdure.client.journal import Journal
 from perdure.client.patience import Patience
 from perdure.client.places import Places
-from perdure.client.questions import StartOrder
+from perdure.client.questions import IN_PYTHON, StartOrder
 from perdure.client.routes import Routes
 from perdure.client.timers import Timers
 from perdure.client.watcher import Watcher
@@ -91,6 +91,7 @@ class Line:
         self.routes = Routes(store.app, self.new_id)
         self.check_replay: Check | None = None  # who has the code can tell whether a history replays on it
         self.waiting_out = 0  # calls that the database refused, and that will be made again
+        self.spelling = IN_PYTHON
         self.told_attached = False  # that a call was answered with the outcome of an earlier one
         self._on_hint: list[asyncio.Handle] = []
         store.on_hint(self._hinted)

@@ -8,6 +8,7 @@ from typing import Any
 from perdure.client.line import Line
 from perdure.client.questions import CancelOf, StartOrder
 from perdure.errors import WorkflowConflict
+from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Start
@@ -16,18 +17,20 @@ from perdure.store.lines import Deduplicated, prolongable
 Cancel = Callable[[Line, CancelOf], Awaitable[Status]]
 
 
-def how_of(order: StartOrder) -> Deduplicated:
-    """How the order says that its key is to be used."""
+def how_of(order: StartOrder, over: RunKey | None = None) -> Deduplicated:
+    """How the order says that its key is to be used; ``over``: by the run after this one of the id."""
     options = order.options
     assert options.dedup is not None
-    return Deduplicated(key=options.dedup, debounce=options.debounce, debounce_max=options.debounce_max)
+    return Deduplicated(key=options.dedup, debounce=options.debounce, debounce_max=options.debounce_max, over=over)
 
 
-async def try_start(line: Line, order: StartOrder, start: Start, patiently: Any) -> WorkflowRow | None:
+async def try_start(
+    line: Line, order: StartOrder, start: Start, patiently: Any, over: RunKey | None = None
+) -> WorkflowRow | None:
     """Begin it if its key is free: None; else the row that has the key, or the id."""
 
     async def write() -> WorkflowRow | None:
-        return await line.store.start_once(start, how_of(order), now=line.clock.stamp())
+        return await line.store.start_once(start, how_of(order, over), now=line.clock.stamp())
 
     row: WorkflowRow | None = await patiently(line, write)
     return row
@@ -40,12 +43,12 @@ def waits_anew(order: StartOrder, row: WorkflowRow) -> bool:
 
 async def resolve(line: Line, order: StartOrder, row: WorkflowRow, cancel: Cancel) -> bool:
     """The key is another's. True: try again (that one was cancelled); False: attached, or told; else raises."""
-    options = order.options
+    options, spelled, key = order.options, line.spelling.of, order.options.dedup or ""
     if row.name != order.name and (options.on_conflict == "attach" or options.debounce is not None):
         raise WorkflowConflict(
-            f"queue {row.queue!r} has an open workflow with dedup={options.dedup!r} already: {row.id!r}, a {row.name} "
-            f"({row.status}), and this call is one of {order.name}: its result would be another's. Give the key a "
-            "prefix of each workflow's own, or say on_conflict='replace' to cancel that one"
+            f"queue {row.queue!r} has an open workflow with {spelled('dedup', key)} already: {row.id!r}, a "
+            f"{row.name} ({row.status}), and this call is one of {order.name}: its result would be another's. Give the "
+            f"key a prefix of each workflow's own{_or_replace(line, order)}"
         )
     if options.debounce is not None:
         return False
@@ -53,14 +56,16 @@ async def resolve(line: Line, order: StartOrder, row: WorkflowRow, cancel: Cance
         await cancel(line, CancelOf(row.id, "replaced by a new start"))
         return True
     if options.on_conflict == "fail":
-        raise taken(order, row)
+        raise WorkflowConflict(
+            f"queue {row.queue!r} has an open workflow with {spelled('dedup', key)} already: {row.id!r} "
+            f"({row.name}, {row.status}); {spelled('on_conflict', 'fail')} asked for this error. Leave it out to "
+            f"attach to that one, or say {spelled('on_conflict', 'replace')} to cancel it"
+        )
     return False
 
 
-def taken(order: StartOrder, row: WorkflowRow) -> WorkflowConflict:
-    """The error for a start that its key refuses."""
-    return WorkflowConflict(
-        f"queue {row.queue!r} has an open workflow with dedup={order.options.dedup!r} already: {row.id!r} "
-        f"({row.name}, {row.status}); on_conflict='fail' asked for this error. Leave it out to attach to that one, or "
-        "say on_conflict='replace' to cancel it"
-    )
+def _or_replace(line: Line, order: StartOrder) -> str:
+    """Where that can be said: not of a debounced one."""
+    if order.options.debounce is not None:
+        return ""
+    return f", or say {line.spelling.of('on_conflict', 'replace')} to cancel that one"

@@ -6,8 +6,8 @@ what was answered. One value for both keeps the two from drifting apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -253,14 +253,28 @@ def decode_outcome(outcome: Outcome, data: bytes | None, shape: Shape) -> Any:
     return shape.decode(data) if data is not None else None
 
 
-def check_same(row: WorkflowRow, order: StartOrder, stored: bytes | None) -> None:
+class Spelling(NamedTuple):
+    """How whoever is told of a conflict writes the options of a start."""
+
+    of: Callable[[str, str], str]  # an option with its value
+    anew: str  # what replaces the one that has an id
+
+
+def _keyword(name: str, value: str) -> str:
+    return f"{name}={value!r}"
+
+
+IN_PYTHON = Spelling(_keyword, ".options(on_conflict='replace')")
+
+
+def check_same(row: WorkflowRow, order: StartOrder, stored: bytes | None, spelling: Spelling = IN_PYTHON) -> None:
     """The id is taken: raise unless by the very same call."""
     if row.name == order.name and row.fingerprint == order.fingerprint:
         return
     has = f"{row.name}{_text(stored)}" if stored is not None else row.name
     raise WorkflowConflict(
         f"workflow id {row.id!r} is taken by {has}; this call is {order.name}{_text(order.input)}. "
-        "One id is one call: choose another id, or .options(on_conflict='replace') to cancel that one and run this"
+        f"One id is one call: choose another id, or {spelling.anew} to cancel that one and run this"
     )
 
 

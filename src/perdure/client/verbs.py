@@ -190,14 +190,17 @@ def _repeat_start(order: StartOrder, id: str) -> str:
 
 async def _start_once(line: Line, order: StartOrder, id: str) -> str:
     """Start it unless its deduplication key is another's; who has the key."""
+    over: RunKey | None = None
     while True:
-        row = await once.try_start(line, order, start_of(line, order, id), patiently)
+        row = await once.try_start(line, order, start_of(line, order, id), patiently, over)
         _announce(line)
         if row is None:
             return id
         if row.id == id and not once.waits_anew(order, row):
-            if not await _resolve(line, order, row):
+            if order.options.on_conflict != "replace":
+                await attach(line, order, row)
                 return id
+            over = await make_way(line, row)
         elif not await once.resolve(line, order, row, cancel):
             return row.id
 
@@ -260,11 +263,17 @@ async def _resolve(line: Line, order: StartOrder, row: WorkflowRow) -> bool:
     """The id is taken. True: try the start again (it was replaced); False: attached; else raises."""
     policy = order.options.on_conflict
     if policy == "replace":
-        if row.status.open:
-            await cancel(line, CancelOf(row.id, "replaced by a new start"))
+        await make_way(line, row)
         return await _forget_run(line, row, order)
     await attach(line, order, row)
     return False
+
+
+async def make_way(line: Line, row: WorkflowRow) -> RunKey:
+    """Cancel what has the id; after which run the next is to begin."""
+    if row.status.open:
+        await cancel(line, CancelOf(row.id, "replaced by a new start"))
+    return row.key
 
 
 async def attach(line: Line, order: StartOrder, row: WorkflowRow) -> None:
@@ -272,18 +281,19 @@ async def attach(line: Line, order: StartOrder, row: WorkflowRow) -> None:
     stored = (await patiently(line, line.store.inputs, [row.key])).get(row.key)
     if order.options.on_conflict == "fail":
         raise WorkflowConflict(
-            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this "
-            "error. Choose another id, or leave on_conflict out to attach to it"
+            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); "
+            f"{line.spelling.of('on_conflict', 'fail')} asked for this error. Choose another id, or leave that out to "
+            "attach to it"
         )
-    check_same(await _first_run(line, row, order), order, stored)
+    check_same(await _first_run(line, row, order), order, stored, line.spelling)
     if row.closed is not None:
         # A script shows warnings only, and whoever runs it twice must be told once why nothing ran.
         level, line.told_attached = logging.INFO if line.told_attached else logging.WARNING, True
         log.log(
             level,
             "workflow %s finished at %s (%s); this call is answered with that outcome. "
-            "To run it again: another id, or .options(on_conflict='replace')",
-            row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status,
+            "To run it again: another id, or %s",
+            row.id, to_datetime(row.closed).isoformat(timespec="seconds"), row.status, line.spelling.anew,
         )  # fmt: skip
 
 

@@ -414,13 +414,8 @@ def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: Workf
         _read(execution, op, _replace(execution, op, order, exists))
         return
     try:
-        if order.options.on_conflict == "fail" and not mine:
-            raise WorkflowConflict(
-                f"workflow id {id!r} exists already ({exists.name}, {exists.status}); on_conflict='fail' asked for "
-                "this error"
-            )
         if not mine:  # mine may have continued as a new run, with another input
-            check_same(exists, order, None)
+            _check_found(order, exists)
     except WorkflowConflict as conflict:
         execution.settle(op, Outcome.ERROR, encode_failure(conflict))
     else:
@@ -441,33 +436,50 @@ async def _start_once(execution: Execution, op: Op, order: StartOrder) -> bytes:
     await line.journal.drained()  # what this rests on is durable before anything happens outside
     id = order.options.id or child_id(RunKey(execution.id, execution.run.origin), op.path)
     start = child_start(execution, routed_child(execution, order, id), id, op.path)
+    over: RunKey | None = None
     while True:
-        row = await once.try_start(line, order, start, verbs.patiently)
+        row = await once.try_start(line, order, start, verbs.patiently, over)
         execution.host.look()
         line.store.hint()
         if row is None or (row.id == id and _is_mine(execution, op, row)):
             execution.own("children")[id] = order.options.on_parent_close
             return id.encode()
-        if row.id == id:
-            if not once.waits_anew(order, row):
-                check_same(row, order, None)
+        if order.options.on_conflict == "replace":
+            _refuse_itself(execution, row)
+        if row.id == id and not once.waits_anew(order, row):
+            if order.options.on_conflict == "replace":
+                over = await verbs.make_way(line, row)
+                continue
+            _check_found(order, row)
         elif await once.resolve(line, order, row, verbs.cancel):
             continue
         op.attempt = FOUND
         return row.id.encode()
 
 
-async def _replace(execution: Execution, op: Op, order: StartOrder, row: WorkflowRow) -> bytes:
-    """Cancel what has the id, and begin the child as its next run; again from the start after a crash."""
-    line = execution.line
+def _refuse_itself(execution: Execution, row: WorkflowRow) -> None:
     if row.id == execution.id:
         raise WorkflowConflict(
             f"workflow {row.id!r} asked to replace itself; to begin anew under the same id: continue_as_new(…)"
         )
+
+
+def _check_found(order: StartOrder, row: WorkflowRow) -> None:
+    """Raise ``WorkflowConflict`` unless the order attaches to what has the id."""
+    if order.options.on_conflict == "fail":
+        raise WorkflowConflict(
+            f"workflow id {row.id!r} exists already ({row.name}, {row.status}); on_conflict='fail' asked for this error"
+        )
+    check_same(row, order, None)
+
+
+async def _replace(execution: Execution, op: Op, order: StartOrder, row: WorkflowRow) -> bytes:
+    """Cancel what has the id, and begin the child as its next run; again from the start after a crash."""
+    line = execution.line
+    _refuse_itself(execution, row)
     start = child_start(execution, routed_child(execution, order, row.id), row.id, op.path)
     while not _is_mine(execution, op, row):
-        if row.status.open:
-            await verbs.cancel(line, CancelOf(row.id, "replaced by a new start"))
+        await verbs.make_way(line, row)
         if await verbs.patiently(line, line.store.replace, row.key, start, line.new_token()):
             execution.host.look()
             break

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, partition_of, queue_of
 from perdure.model.records import Claimed, WorkflowRow
-from perdure.model.states import Status, Versioning
+from perdure.model.states import Reason, Status, Versioning
 
 HOPS = 256  # partitions looked at in one claim: where there are more, the next claim goes on from there
 PRUNED = 8  # deduplication keys looked at, beside the one that is asked for: those that count no more are forgotten
@@ -82,6 +83,7 @@ class Deduplicated(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     debounce: int | None = None  # one that was not begun yet waits so long from now on, with the new input
     debounce_max: int | None = None  # … but not longer than this from its first start on
+    over: RunKey | None = None  # if this is the latest run of the start's id, and closed: begin the next in its place
 
     def until(self, now: int, first: int) -> int:
         """How long one waits that was first started then."""
@@ -90,9 +92,12 @@ class Deduplicated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prolongable(row: WorkflowRow, name: str) -> bool:
-    """Whether it is one of this workflow that was not begun yet, so that a new start of its key prolongs its wait."""
-    waits = row.status in (Status.SCHEDULED, Status.QUEUED) and row.started is None and row.lane is not None
-    return waits and row.name == name
+    """Whether it is one of this workflow that was not begun yet, so that a new start of its key prolongs its wait.
+
+    One that was paused before it began is none the less: it waits, and stays paused.
+    """
+    waits = row.status in (Status.SCHEDULED, Status.QUEUED) or row.reason is Reason.PAUSED
+    return waits and row.started is None and row.lane is not None and row.name == name
 
 
 class Used(msgspec.Struct, frozen=True):

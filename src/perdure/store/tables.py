@@ -24,6 +24,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     workflow of ``owners[-1]`` is no more), or ``closed`` (it means nothing from its end on). "": they cannot."""
     aged: str | None = None
     """The column with the time of a row that is kept for a while though its workflow is gone."""
+    locked_first: bool = False
+    """Whether a transaction locks such a row before workflows: who forgets one leaves a row that is locked alone. Its
+    locker gives it to another workflow, or takes that back, and then it is swept."""
     outlives: bool = False
     """Whether it stays when a policy says ``Delete()``: it is the memory of that."""
     copied: bool = True
@@ -55,9 +58,10 @@ TABLES: tuple[Table, ...] = (
     Table(name="batch_target", key=("batch", "id")),
     Table(name="audit_line", key=("batch", "id", "nonce")),
     Table(name="queue", key=("name",)),
-    # These point at a workflow and count while it is what they say; who claims or starts deletes the others.
+    # These point at a workflow and count while it is what they say; who claims or starts deletes the others. A slot
+    # goes with its workflow too, found through the queue of that (`slot_forget`); an expiry goes at its time.
     Table(name="slot", key=("queue", "id")),
-    Table(name="dedup", key=("queue", "key")),
+    Table(name="dedup", key=("queue", "key"), owners=("id",), left="gone", locked_first=True),
     Table(name="expiry", key=("at", "id")),
     Table(name="pace", key=("queue", "partition", "at")),
     Table(name="schedule", key=("name",)),

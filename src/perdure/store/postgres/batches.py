@@ -34,10 +34,8 @@ from perdure.store.postgres import commands, orders, rows
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.occasional import Occasional
-from perdure.store.postgres.owned import forget_sql
+from perdure.store.postgres.owned import forget
 from perdure.store.postgres.search import PostgresSearch, Searching
-from perdure.store.postgres.text import placed
-from perdure.store.tables import OWNED
 
 
 class Doing(NamedTuple):
@@ -273,8 +271,7 @@ async def _delete(tx: Transaction, place: Place, doing: Sequence[Doing], before:
     ids, runs = [row.id for _, row in asked], [row.run for _, row in asked]
     gone = [r[0] for r in await tx.fetch(sql["purge_lock"], app, ids, runs)]
     if gone:
-        for table, owner in OWNED:
-            await tx.fetch(placed(forget_sql(table, owner), place.schema), app, gone)
+        await forget(tx, place, gone)
     kept = Settled(Fate.FAILED, batched.NEEDED)
     return {act.id: batched.done(act, row) if act.id in gone else kept for act, row in asked}
 

@@ -13,8 +13,8 @@ from perdure.model.records import PAUSE, Kind, Record, WorkflowRow
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Pause, Reopen, Rewind, Start, Unit
 from perdure.store.base import without_cleanup
+from perdure.store.postgres import keys, rows
 from perdure.store.postgres import next as onward
-from perdure.store.postgres import rows
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, write
 from perdure.store.postgres.connection import Link, Transaction
@@ -156,27 +156,39 @@ async def _time(tx: Transaction, place: Place, now: int | None) -> int:
 
 
 async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: bytes, now: int | None) -> bool:
-    """Begin the run after ``old``, which is closed and the latest; True if that is done, now or before."""
-    following = old.run + 1
+    """Begin the run after ``old``, which is closed and the latest; True if that is done, now or before.
+
+    It has no deduplication key, whatever the one before had.
+    """
     async with link.transaction() as tx:
+        await keys.lock_of(tx, place, old.id)
         locked = await tx.fetch(place.sql["lock"], place.app, [old.id])
-        if not locked or locked[0]["run"] < old.run:
-            return False
-        row = locked[0]
-        if row["run"] == following:
-            return bool(row["nonce"] == start.nonce)
-        if row["run"] > following:
-            before = await tx.fetch(place.sql["past_run_nonces"], place.app, [old.id], [following])
-            return bool(before) and before[0][1] == start.nonce
-        if row["status"] < FIRST_CLOSED:
-            return False
-        at = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
-        await put_away(tx, place, old, Status.SUPERSEDED, at)
-        await begin_next(tx, place, old.id, following, start, at)
-        # Commands that came while the close waited for the row were for the run that closed, which could not see them.
-        await tx.fetch(place.sql["wake_clear"], place.app, old.id)
-        await tx.fetch(place.sql["wake_watchers"], place.app, [old.id], [nonce])
-        return True
+        return bool(locked) and await follow(tx, place, old, locked[0], start, nonce, now)
+
+
+async def follow(
+    tx: Transaction, place: Place, old: RunKey, head: Any, start: Start, nonce: bytes, now: int | None,
+    key: tuple[str, str] = ("", ""),
+) -> bool:  # fmt: skip
+    """The same where the keys of ``old`` are locked, then its row, of which ``head`` is known; it keeps ``key``."""
+    following = old.run + 1
+    if head["run"] < old.run:
+        return False
+    if head["run"] == following:
+        return bool(head["nonce"] == start.nonce)
+    if head["run"] > following:
+        before = await tx.fetch(place.sql["past_run_nonces"], place.app, [old.id], [following])
+        return bool(before) and before[0][1] == start.nonce
+    if head["status"] < FIRST_CLOSED:
+        return False
+    at = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
+    await tx.fetch(place.sql["dedup_forget"], place.app, old.id, *key)
+    await put_away(tx, place, old, Status.SUPERSEDED, at)
+    await begin_next(tx, place, old.id, following, start, at)
+    # Commands that came while the close waited for the row were for the run that closed, which could not see them.
+    await tx.fetch(place.sql["wake_clear"], place.app, old.id)
+    await tx.fetch(place.sql["wake_watchers"], place.app, [old.id], [nonce])
+    return True
 
 
 async def release_held(

@@ -9,11 +9,9 @@ from perdure.model.ids import RunKey
 from perdure.model.records import DecisionRow
 from perdure.model.states import CAUSE, CAUSES
 from perdure.model.writes import Decided, Unit
+from perdure.store.postgres import owned
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
-from perdure.store.postgres.owned import forget_sql
-from perdure.store.postgres.text import placed
-from perdure.store.tables import OWNED
 
 
 def _row(place: Place, key: RunKey, claim: bytes | None, one: Decided, now: int) -> tuple[Any, ...]:
@@ -41,9 +39,7 @@ async def deleted(tx: Transaction, place: Place, key: RunKey, claim: bytes | Non
 async def forget(tx: Transaction, place: Place, id: str, nonce: bytes) -> None:
     """Every run of the id goes; who waits for it is woken, to see that. The decision stays."""
     await tx.fetch(place.sql["wake_watchers"], place.app, [id], [nonce])
-    for table, owner in OWNED:
-        if not table.outlives:
-            await tx.fetch(placed(forget_sql(table, owner), place.schema), place.app, [id])
+    await owned.forget(tx, place, [id], memory=False)
 
 
 async def decisions(link: Link, place: Place, ids: Collection[str]) -> list[DecisionRow]:

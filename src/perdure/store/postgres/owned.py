@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from perdure.store.postgres.commit import Place, Ways
 from perdure.store.postgres.text import placed
 from perdure.store.tables import LEFT, OF_RUNS, OWNED, Table, leads_key
 
@@ -11,6 +12,11 @@ from perdure.store.tables import LEFT, OF_RUNS, OWNED, Table, leads_key
 def _filled(table: Table, column: str) -> str:
     """What lets the planner use a partial index."""
     return "" if leads_key(table, column) else f" and {column} <> ''"
+
+
+def _free(table: Table) -> str:
+    """What passes over rows that others have locked, where to wait for them could be to wait for each other."""
+    return " for update skip locked" if table.locked_first else " offset 0"
 
 
 # Each goes to its rows by the key, id by id, and deletes by place: `= any(…)`, like a join, may be planned as a scan.
@@ -22,7 +28,15 @@ def forget_sql(table: Table, owner: str) -> str:
         select x.ctid from unnest($2::text[]) u (id)
         cross join lateral (
             select ctid from perdure.{table.name}
-            where app = $1 and {owner} = u.id{_filled(table, owner)} offset 0) x))"""
+            where app = $1 and {owner} = u.id{_filled(table, owner)}{_free(table)}) x))"""
+
+
+async def forget(tx: Ways, place: Place, ids: Sequence[str], *, memory: bool = True) -> None:
+    """Every row of every run of these goes, whose rows are locked; ``memory``: also what was decided about them."""
+    await tx.fetch(place.sql["slot_forget"], place.app, ids)
+    for table, owner in OWNED:
+        if memory or not table.outlives:
+            await tx.fetch(placed(forget_sql(table, owner), place.schema), place.app, ids)
 
 
 def forget_run_sql(table: Table) -> str:
@@ -69,7 +83,7 @@ def left_sql(table: Table) -> str:
         left join lateral (select status from perdure.workflow where app = $1 and id = u.id offset 0) w on true
         cross join lateral (
             select ctid from perdure.{table.name}
-            where app = $1 and {column} = u.id{_filled(table, column)} and {aged} offset 0) x
+            where app = $1 and {column} = u.id{_filled(table, column)} and {aged}{_free(table)}) x
         where coalesce(w.status, 99) >= $3::int))
         returning t.{column}"""
 

@@ -18,7 +18,7 @@ from perdure.model import queues as model
 from perdure.model.ids import RunKey
 from perdure.model.queues import LIMITS, Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, WorkflowRow
-from perdure.model.states import VERSIONING
+from perdure.model.states import FIRST_CLOSED, VERSIONING
 from perdure.model.writes import Start, Unit
 from perdure.store.lines import (
     HOPS,
@@ -31,7 +31,7 @@ from perdure.store.lines import (
     Used,
     prolongable,
 )
-from perdure.store.postgres import commands, rows
+from perdure.store.postgres import commands, keys, rows
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, write
 from perdure.store.postgres.connection import Link, Transaction
@@ -242,19 +242,24 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
     sql, app = place.sql, place.app
     assert start.queue is not None, "a deduplication key is a queue's"
     async with link.transaction() as tx:
-        holder, made = await tx.fetchrow(sql["dedup_lock"], app, start.queue, how.key, start.id)
-        if holder != start.id and how.debounce is None and await commands.get(tx, place, start.id) is None:
+        holder, made = await keys.lock(tx, place, start, how)
+        plain = how.debounce is None and how.over is None
+        if holder != start.id and plain and await commands.get(tx, place, start.id) is None:
             # Read, not locked: a claim passes over who is locked, and lets in those behind.
             has = await commands.get(tx, place, holder)
             if has is not None and has.status.open and has.queue == start.queue:
                 return has
         locked = {row["id"]: row for row in await tx.fetch(sql["lock"], app, sorted({holder, start.id}))}
-        if start.id in locked:  # by a first try, or another's
+        head = locked.get(start.id)
+        over = how.over if head is not None and _may_follow(head, how.over) else None
+        if head is not None and over is None:  # by a first try, or another's
             if made:
                 await tx.fetch(sql["dedup_drop"], app, start.queue, how.key)
-            if locked[start.id]["nonce"] == start.nonce:
+            if head["nonce"] == start.nonce:
                 return None
-            if made or holder != start.id:
+            if how.over is not None and await commands.follow(tx, place, how.over, head, start, start.nonce, now):
+                return None
+            if made or holder != start.id or how.over is not None:
                 return await commands.get(tx, place, start.id)
         row = await commands.get(tx, place, holder) if holder in locked else None
         if row is not None and row.status.open and row.queue == start.queue:
@@ -262,22 +267,35 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
                 return row
             if prolongable(row, start.name):
                 return await _debounce(tx, place, start, how, row, now)
-        if start.id in locked:
+        if head is not None and over is None:
             return row
         if holder != start.id:
             await tx.fetch(sql["dedup_set"], app, start.queue, how.key, start.id)
-        at = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
-        unit = Unit(key=RunKey("", 0), children=[start])
-        taken = (await write(tx, place, Columns([unit]), at, watchers_seen=True)).took
-        if taken is not None:  # the id went to another just now
+        if over is not None:
+            key = (start.queue, how.key)
+            await commands.follow(tx, place, over, head, start, start.nonce, now, key)
+        elif not await _begin(tx, place, start, now):  # the id went to another just now
             await tx.fetch(sql["dedup_drop"], app, start.queue, how.key)
             return await commands.get(tx, place, start.id)
-        if start.expires is not None:
-            await tx.fetch(sql["expiry_insert"], app, [start.id])
         old = await tx.fetch(sql["dedup_next"], app, start.queue, how.key, PRUNED)
         if old:
             await tx.fetch(sql["dedup_prune"], app, start.queue, [row[0] for row in old])
         return None
+
+
+def _may_follow(head: Any, over: RunKey | None) -> bool:
+    return over is not None and head["run"] == over.run and head["status"] >= FIRST_CLOSED
+
+
+async def _begin(tx: Transaction, place: Place, start: Start, now: int | None) -> bool:
+    """Whether the id was free."""
+    at = now if now is not None else (await tx.fetchrow(place.sql["clock"]))[0]
+    unit = Unit(key=RunKey("", 0), children=[start])
+    if (await write(tx, place, Columns([unit]), at, watchers_seen=True)).took is not None:
+        return False
+    if start.expires is not None:
+        await tx.fetch(place.sql["expiry_insert"], place.app, [start.id])
+    return True
 
 
 async def _debounce(

@@ -13,8 +13,8 @@ from perdure.model.ids import RunKey
 from perdure.model.states import CODES, FIRST_CLOSED
 from perdure.store.postgres.carry import Carry
 from perdure.store.postgres.owned import (
+    forget,
     forget_run_sql,
-    forget_sql,
     left_page_sql,
     left_sql,
     weigh_run_sql,
@@ -74,8 +74,7 @@ class PostgresUpkeep(Carry):
         async with self.link.transaction() as tx:
             gone = [row[0] for row in await tx.fetch(self.place.sql["purge_lock"], app, ids, runs)]
             if gone:
-                for table, owner in OWNED:
-                    await tx.fetch(self._sql(forget_sql(table, owner)), app, gone)
+                await forget(tx, self.place, gone)
         return gone
 
     async def purge_past(self, keys: Sequence[RunKey]) -> list[RunKey]:

@@ -17,7 +17,7 @@ from perdure.store.sql import queries
 from perdure.store.sqlite import next as onward
 from perdure.store.sqlite import rows
 from perdure.store.sqlite.commit import commit, hears, past_nonce
-from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.driver import Connection, Row
 from perdure.store.sqlite.next import begin_next
 
 Q = queries("perdure.store.sqlite")
@@ -51,22 +51,35 @@ def terminate(conn: Connection, app: str, id: str, reason: str, nonce: bytes, no
 
 
 def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes, now: int) -> bool:
-    """Begin the run after ``old``, which is closed and the latest; True if that is done, now or before."""
+    """Begin the run after ``old``, which is closed and the latest; True if that is done, now or before.
+
+    It has no deduplication key, whatever the one before had.
+    """
     seen = conn.execute(Q["workflow_head"], (app, old.id)).fetchone()
     if seen is None or seen[1] < old.run:
         return False
-    _, run, status, _, inserted, *_ = seen
+    _, run, status, *_ = seen
     following = old.run + 1
     if run >= following:
-        return start.nonce == (inserted if run == following else past_nonce(conn, app, old.id, following))
+        return followed(conn, app, old, start, seen)
     if status < FIRST_CLOSED:
         return False
+    conn.execute(Q["dedup_forget"], (app, old.id))
     closed = conn.execute(Q["workflow_closed"], (app, old.id)).get
     conn.execute(Q["past_run_insert"], (app, old.id, old.run, CODE[Status.SUPERSEDED], now, closed))
     begin_next(conn, app, old.id, following, start, now)
     conn.execute(Q["wake_clear"], (app, old.id))  # a late command was for the run before
     conn.execute(Q["wake_watchers"], (app, old.id, nonce))
     return True
+
+
+def followed(conn: Connection, app: str, old: RunKey, start: Start, head: Row) -> bool:
+    """Whether the run after ``old`` is this start's, by a first try; ``head``: of the latest."""
+    _, run, _, _, inserted, *_ = head
+    following = old.run + 1
+    if run < following:
+        return False
+    return bool(start.nonce == (inserted if run == following else past_nonce(conn, app, old.id, following)))
 
 
 def rewind(conn: Connection, app: str, seen: WorkflowRow, change: Rewind, now: int) -> bool:

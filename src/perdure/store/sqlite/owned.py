@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from perdure.store.sql import queries
 from perdure.store.sqlite.driver import Connection
 from perdure.store.tables import OF_RUNS, OWNED, Table
+
+Q = queries("perdure.store.sqlite")
 
 
 def forget_sql(table: Table, owner: str) -> str:
@@ -19,7 +22,7 @@ FORGET_RUN = tuple(
 
 def forget_workflow(conn: Connection, app: str, id: str, *, memory: bool = True) -> None:
     """Every row of every run of the id goes; ``memory``: also what was decided about it."""
-    for sql in FORGET if memory else FORGET_BUT_MEMORY:
+    for sql in (Q["slot_forget"], *(FORGET if memory else FORGET_BUT_MEMORY)):
         conn.execute(sql, (app, id))
 
 

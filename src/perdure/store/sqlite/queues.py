@@ -12,7 +12,7 @@ from perdure.model import queues as model
 from perdure.model.ids import RunKey
 from perdure.model.queues import LIMITS, Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, WorkflowRow
-from perdure.model.states import CODE, VERSIONING, Status
+from perdure.model.states import CODE, FIRST_CLOSED, VERSIONING, Status
 from perdure.model.writes import Start, Unit
 from perdure.store.asks import ClaimRequest
 from perdure.store.lines import (
@@ -257,19 +257,25 @@ def start_once(conn: Connection, app: str, start: Start, how: Deduplicated, now:
     head = conn.execute(Q["workflow_head"], (app, start.id)).fetchone()
     if head is not None and head[4] == start.nonce:
         return None
+    follows = head is not None and how.over is not None and how.over.run == head[1] and head[2] >= FIRST_CLOSED
     holder = conn.execute(Q["dedup_get"], (app, start.queue, how.key)).get
-    if head is not None and holder != start.id:
-        return commands.get(conn, app, start.id)
+    if head is not None and not follows and (holder != start.id or how.over is not None):
+        late = how.over is not None and commands.followed(conn, app, how.over, start, head)
+        return None if late else commands.get(conn, app, start.id)
     row = None if holder is None else commands.get(conn, app, holder)
     if row is not None and row.status.open and row.queue == start.queue:
         if how.debounce is None or row.name != start.name:
             return row
         if prolongable(row, start.name):
             return _debounce(conn, app, start, how, row, now)
-    if head is not None:
+    if head is not None and not follows:
         return row
+    if follows:
+        assert how.over is not None, "it is what is followed"
+        commands.replace(conn, app, how.over, start, start.nonce, now)
+    else:
+        commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
     conn.execute(Q["dedup_put"], (app, start.queue, how.key, start.id))
-    commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
     conn.execute(Q["dedup_prune"], (app, start.queue, how.key, PRUNED))
     return None
 

@@ -45,6 +45,17 @@ from (
 where w.queue = $2
 on conflict do nothing
 
+-- Deletes the slots of the workflows `$2`, in the queues of their runs; who has locked one deletes it himself.
+-- name: slot_forget
+delete from perdure.slot s where s.ctid = any(array(
+    select x.ctid from unnest($2::text[]) u (id)
+    cross join lateral (
+        select queue from perdure.workflow where app = $1 and id = u.id
+        union select queue from perdure.past_run where app = $1 and id = u.id) w
+    cross join lateral (
+        select ctid from perdure.slot
+        where app = $1 and queue = w.queue and id = u.id for update skip locked) x))
+
 -- Lets through the line of a queue that has no limits but each executor's own; `$7` are what this one has of it already,
 -- `$8` the queue, `$9` and `$10` its bounds; that limit also counts as one unless `$13`. Whoever gives it limits waits for this, and this for them: `k` is the queue as
 -- it is then. It is locked only if somebody stands there: who finds nothing writes nothing. The answer is in the order
@@ -219,14 +230,27 @@ insert into perdure.dedup as d (app, queue, key, id) values ($1, $2, $3, $4)
 on conflict (app, queue, key) do update set id = d.id
 returning id, xmax::text = '0' as made
 
+-- Which deduplication keys the workflow `$2` has.
+-- name: dedup_of
+select queue, key from perdure.dedup where app = $1 and id = $2 and id <> ''
+
+-- Locks the key `$3` of the queue `$2`, if it is known.
+-- name: dedup_hold
+select id from perdure.dedup where app = $1 and queue = $2 and key = $3 for update
+
+-- Forgets the locked keys of the workflow `$2`, but the one of the queue `$3` that is `$4`.
+-- name: dedup_forget
+delete from perdure.dedup where app = $1 and id = $2 and id <> '' and not (queue = $3 and key = $4)
+
 -- Gives a locked key to another workflow.
 -- name: dedup_set
 update perdure.dedup set id = $4 where app = $1 and queue = $2 and key = $3
 
--- Lets one that was not begun wait for another time (`$3`), with another input.
+-- Lets one that was not begun wait for another time (`$3`), with another input; one that is paused stays so.
 -- name: debounce
 update perdure.workflow w
-set until = $3, fingerprint = $4, updated = $5, nonce = $6, status = 0, lane = E'\x01',
+set until = $3, fingerprint = $4, updated = $5, nonce = $6,
+    status = case when w.status = 4 then 4 else 0 end, lane = case when w.status = 4 then w.lane else E'\x01' end,
     expires = $3::bigint + (w.expires - w.until)
 where app = $1 and id = $2
 

@@ -49,6 +49,11 @@ delete from slot where app = ?1 and queue = ?2 and not exists (
     select 1 from workflow f where f.app = ?1 and f.id = slot.id and (f.status in (1, 2, 3) or f.reason = 'paused')
         and f.lane is null and f.queue = ?2)
 
+-- Deletes the slots of the workflow ?2, in the queues of its runs.
+-- name: slot_forget
+delete from slot where app = ?1 and id = ?2 and queue in (
+    select queue from workflow where app = ?1 and id = ?2 union select queue from past_run where app = ?1 and id = ?2)
+
 -- Takes a slot.
 -- name: slot_insert
 insert into slot (app, queue, id) values (?1, ?2, ?3) on conflict do nothing
@@ -144,6 +149,10 @@ delete from expiry where app = ?1 and at = ?2 and id = ?3
 -- name: dedup_get
 select id from dedup where app = ?1 and queue = ?2 and key = ?3
 
+-- Forgets the deduplication keys of the workflow ?2.
+-- name: dedup_forget
+delete from dedup where app = ?1 and id = ?2 and id <> ''
+
 -- Gives a deduplication key to a workflow.
 -- name: dedup_put
 insert into dedup (app, queue, key, id) values (?1, ?2, ?3, ?4) on conflict do update set id = excluded.id
@@ -155,9 +164,10 @@ delete from dedup where app = ?1 and queue = ?2 and key in (
     and not exists (
         select 1 from workflow f where f.app = ?1 and f.id = dedup.id and f.status < 5 and f.queue = ?2)
 
--- Lets one that was not begun wait until ?3, with another input.
+-- Lets one that was not begun wait until ?3, with another input; one that is paused stays so.
 -- name: debounce
-update workflow set until = ?3, fingerprint = ?4, updated = ?5, nonce = ?6, status = 0, lane = char(1),
+update workflow set until = ?3, fingerprint = ?4, updated = ?5, nonce = ?6,
+    status = case when status = 4 then 4 else 0 end, lane = case when status = 4 then lane else char(1) end,
     expires = ?3 + (expires - until)
 where app = ?1 and id = ?2
 

@@ -160,10 +160,12 @@ def one_open_workflow_has_a_key(of: Evidence, found: Findings) -> None:
     """A key is given away or forgotten only when the workflow that has it is over (or, debounced, was begun)."""
     rows: dict[str, Row] = {}
     pending: list[tuple[Change, Row, str | None]] = []
+    gone: set[tuple[int, str]] = set()  # keys go with their workflow
     for change in of.changes:
         if change.table == "workflow":
             if change.new is None:
                 rows.pop(change.row["id"], None)
+                gone.add((change.tx, change.row["id"]))
             else:
                 rows[change.new["id"]] = change.new
         elif change.table == "dedup":
@@ -176,7 +178,7 @@ def one_open_workflow_has_a_key(of: Evidence, found: Findings) -> None:
     for change, before, id in pending:
         start = None if id is None else starts.get(id)
         debounced = start is not None and start["lane"] == DELAYED
-        if before["lane"] is not None or not debounced:
+        if (change.tx, before["id"]) not in gone and (before["lane"] is not None or not debounced):
             found.violated(f"key {change.row['key']} of queue {change.row['queue']} was given away", change)
 
 
