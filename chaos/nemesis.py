@@ -176,6 +176,7 @@ class Nemesis:
             heapq.heappop(self.later)[2]()
         for proxy in self.proxies.values():
             self.background.call(proxy.heal)
+            self.background.call(proxy.keepalive)
         for member in self.fleet.members:
             if member.stopped:
                 member.signal(signal.SIGCONT)

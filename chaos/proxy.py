@@ -98,6 +98,13 @@ class Proxy:
         self.half_closed += len(pairs)
         return len(pairs)
 
+    def keepalive(self) -> int:
+        """Find connections that are half open, as TCP does in the end, and end them with RST; how many."""
+        pairs = [pair for pair in self.connections if pair.half]
+        for pair in pairs:
+            pair.end(reset=True)
+        return len(pairs)
+
     def cut_after(self, count: int) -> None:
         self._cut_after = count
 
@@ -166,7 +173,7 @@ class Pair:
         self.server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self.talk = Conversation()
         self.ended = asyncio.Event()
-        self._half = False
+        self.half = False
         self._tasks: list[asyncio.Task[None]] = []
         self._over = False
 
@@ -182,7 +189,7 @@ class Pair:
         self._tasks = [asyncio.create_task(self._up()), asyncio.create_task(self._down())]
         try:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-            if self._half and not self._over:  # the client is left alone with an open connection
+            if self.half and not self._over:  # the client is left alone with an open connection
                 await asyncio.wait(self._tasks)
         finally:
             self.end()
@@ -200,7 +207,7 @@ class Pair:
             task.cancel()
 
     def half_close(self) -> None:
-        self._half = True
+        self.half = True
         if self.server is not None:
             with suppress(OSError, RuntimeError):
                 self.server[1].write_eof()
@@ -212,7 +219,7 @@ class Pair:
             while data := await self.client[0].read(CHUNK):
                 await self.proxy.wait(data)
                 self.talk.client_says(data)
-                if self._half:
+                if self.half:
                     continue  # into nothing
                 self.server[1].write(data)
                 await self.server[1].drain()
@@ -237,7 +244,7 @@ class Pair:
                     await self.client[1].drain()
                     self.end(reset=True)
                     return
-                if not self._half:
+                if not self.half:
                     self.client[1].write(data)
                     await self.client[1].drain()
 
