@@ -183,6 +183,7 @@ async def abandoner(io: Outside, harness: Harness) -> Any:
     await harness.settle()
     out = [str(await io.wait(lambda: handle.cancel(reason="enough")))]
     await harness.advance(2000)
+    await harness.settle()
     found = await harness.store.list(where(parent="main"))
     return [*out, *sorted(f"{row.id} {row.status}" for row in found.rows)]
 

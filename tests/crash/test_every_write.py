@@ -35,7 +35,7 @@ POINTS_MIN = by_effort(120, 1000, 3000)  # for each store
 STRUCK = by_effort(0.15, 0.72, 1.0)  # of the writes of each scenario, by chance
 FULL = EFFORT == "all"  # in every way
 SECOND_EVERY = 6  # of so many single crashes, one is repeated with a second crash soon after
-RUN_SECONDS = 20.0
+RUN_SECONDS = 120.0  # real ones: that nothing hangs
 SEED = int(os.environ.get("PERDURE_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 
 
