@@ -149,13 +149,8 @@ class Harness:
     async def settle(self) -> None:
         """Wait until nothing is left to do but wait: for a time, a message, a person."""
         with self._pause():
-            while True:
-                await self._quiet()
-                seen = self.plan.writes
-                self._look()
-                await self._quiet()
-                if seen == self.plan.writes and not await self._left_behind():
-                    return
+            while not await self._rests():
+                pass
 
     async def crash(self) -> None:
         """Kill the process that works, as SIGKILL would; returns when a new one has recovered its work."""
@@ -394,6 +389,20 @@ class Harness:
                 calm = 0 if self._busy() else calm + 1
                 await asyncio.sleep(0)
 
+    async def _rests(self) -> bool:
+        """Whether nothing is left to do, and a look finds nothing more; so that all timers are known.
+
+        Asked in the very turn that tells so: an eviction goes by real time, and what is put away meanwhile has no timer
+        until a look has found it.
+        """
+        await self._quiet()
+        seen = self.plan.writes
+        self._look()
+        await self._quiet()
+        if await self._left_behind():
+            return False
+        return seen == self.plan.writes and not self._under_way() and not self._busy()
+
     async def _left_behind(self) -> bool:
         """Whether the store holds running work that nobody runs: the answer to a claim was lost. It is looked for."""
         executor = self._work.engine.executor
@@ -471,10 +480,7 @@ class Harness:
         while True:
             await self._quiet()
             if self._awaited:
-                seen = self.plan.writes
-                self._look()
-                await self._quiet()
-                if seen != self.plan.writes or await self._left_behind():
+                if not await self._rests():
                     continue
                 when = self._next_timer()
                 if self._awaited and when is not None:  # that look may have been what they waited for
