@@ -9,6 +9,7 @@ Promises:
 - Waiting for locks is bounded by ``PATIENCE`` from the call; trouble with the file closes the connection, and the next
   job opens a new one.
 - After a fork nothing here can be used by the child, and its copies are never closed (that would touch the files).
+  SQLite itself can be: nobody forks while a thread of ours is within it, whose locks no child could open again.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Lane:
         self._closed = False
         self._forked = False
         self._opened = False
+        self.within = threading.Lock()  # held while the thread is within SQLite
         self._thread = threading.Thread(target=self._main, name=f"perdure-{self.name}", daemon=True)
         _lanes.add(self)
         self._thread.start()
@@ -152,14 +154,17 @@ class Lane:
             try:
                 future, job, deadline = self._jobs.get(timeout=self.patience)
             except queue.Empty:
-                self.idle()
+                with self.within:
+                    self.idle()
                 continue
             if job is None:
-                self.disconnect()
+                with self.within:
+                    self.disconnect()
                 self._answers.put(future, None, None)
                 return
             try:
-                value, error = self._run(job, deadline), None
+                with self.within:
+                    value, error = self._run(job, deadline), None
             except BaseException as e:
                 value, error = None, e
             self._answers.put(future, value, error)
@@ -371,11 +376,22 @@ def _millis(deadline: float) -> int:
 
 _lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
 _inherited: list[object] = []
+_forking = threading.local()  # of the thread that forks: the lanes that it keeps out of SQLite
+
+
+def _before_fork() -> None:
+    _forking.kept_out = [lane for lane in list(_lanes) if lane.within.acquire(timeout=PATIENCE)]
+
+
+def _after_fork() -> None:
+    for lane in _forking.kept_out:
+        lane.within.release()
 
 
 def _after_fork_in_child() -> None:
+    _after_fork()
     for lane in list(_lanes):
         lane.forget()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
