@@ -64,11 +64,7 @@ async def ask(line: Line, patience: Patience, question: Any, args: Any, *, lasti
                 raise
             patience.may_be |= writes
             raise patience.ends(last) from error
-        line.waiting_out += 1
-        try:
-            await asyncio.sleep(min(delay, max(end - line.loop.time(), 0.0)))
-        finally:
-            line.waiting_out -= 1
+        await line.wait_out(min(delay, max(end - line.loop.time(), 0.0)))
         delay = min(delay * 2, MOST_SECONDS)
     raise patience.ends(last) from last
 

@@ -112,6 +112,14 @@ class Line:
         since = [at for at in (self.journal.silent_since, self.watcher.silent_since) if at is not None]
         return min(since, default=None)
 
+    async def wait_out(self, seconds: float) -> None:
+        """Before a call that the database refused is made again."""
+        self.waiting_out += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.waiting_out -= 1
+
     async def close(self) -> None:
         """Let what waits be written, then let go of the store."""
         await self.journal.drained()

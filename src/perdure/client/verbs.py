@@ -94,11 +94,7 @@ async def patiently(line: Line, read: Any, *args: Any, until: int | None = None,
             if left <= 0:
                 raise
             log.info("the database is in trouble, a read waits: %s", trouble)
-            line.waiting_out += 1
-            try:
-                await asyncio.sleep(min(delay, left))
-            finally:
-                line.waiting_out -= 1
+            await line.wait_out(min(delay, left))
             delay = min(delay * 2, bounded.MOST_SECONDS)
 
 
