@@ -149,8 +149,9 @@ class Harness:
     async def settle(self) -> None:
         """Wait until nothing is left to do but wait: for a time, a message, a person."""
         with self._pause():
+            await self._quiet()
             while not await self._rests():
-                pass
+                await self._quiet()
 
     async def crash(self) -> None:
         """Kill the process that works, as SIGKILL would; returns when a new one has recovered its work."""
@@ -390,12 +391,11 @@ class Harness:
                 await asyncio.sleep(0)
 
     async def _rests(self) -> bool:
-        """Whether nothing is left to do, and a look finds nothing more; so that all timers are known.
+        """Whether a look finds nothing more, where all is quiet; so that all timers are known.
 
-        Asked in the very turn that tells so: an eviction goes by real time, and what is put away meanwhile has no timer
+        Told in the very turn that knows it: an eviction goes by real time, and what is put away meanwhile has no timer
         until a look has found it.
         """
-        await self._quiet()
         seen = self.plan.writes
         self._look()
         await self._quiet()
