@@ -310,7 +310,7 @@ def rewound(*, at_once: bool) -> Drive:
     """Its holder rewinds it to before its first message, to go on at once or from the queue; again after a crash."""
 
     async def drive(io: Outside, harness: Harness) -> Any:
-        with patch.object(suspects, "_look_soon"):  # it waits in memory: what is not there has no holder
+        with patch.object(suspects, "LOOK_SECONDS", 3600):  # it waits in memory: what is not there has no holder
             handle = await first_run_rewound(io, harness)
         return await the_rest(io, harness, handle)
 

@@ -87,6 +87,18 @@ class Servers:
         await until(lambda: set(ids) <= set(self.begun(state)))
         return calls
 
+    def pids(self, state: str) -> dict[str, int]:
+        """In which process an action of ``state`` is under way, or was, by the id of its own."""
+        return {line.id: line.pid for line in self.lines() if str(line.step) == state}
+
+    def who_has_most(self, state: str, ids: list[str], fleet: list[Server]) -> tuple[Server, list[str], list[str]]:
+        """How many each has taken is chance: who took most of these, which, and which the others have."""
+        pids = self.pids(state)
+        most = max(fleet, key=lambda one: list(pids.values()).count(one.pid))
+        has = [id for id in ids if pids[id] == most.pid]
+        assert has, pids
+        return most, has, [id for id in ids if id not in has]
+
     async def decisions(self, ids: list[str]) -> list[DecisionRow]:
         """Those that did something to a process."""
         rows = await self.client._home.engine().line.store.decisions(ids)

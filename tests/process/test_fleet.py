@@ -25,11 +25,7 @@ async def test_only_the_dead_ones_processes_are_decided_about_and_once(servers: 
     ids = [f"p{n}" for n in range(60)]
     await servers.start(ids)
     calls = await servers.running_in("Check", ids)
-    pid_of = {line.id: line.pid for line in servers.lines() if str(line.step) == "Check"}
-    dies = max(fleet, key=lambda one: list(pid_of.values()).count(one.pid))  # who took how many is chance
-    lost = [id for id in ids if pid_of[id] == dies.pid]
-    kept = [id for id in ids if pid_of[id] != dies.pid]
-    assert lost, pid_of
+    dies, lost, kept = servers.who_has_most("Check", ids, fleet)
     before = await servers.rows(kept)
     dies.signal(signal.SIGKILL)
     await servers.all_are(lost, "Error")

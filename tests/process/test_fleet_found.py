@@ -76,7 +76,7 @@ async def test_under_a_new_name_beside_others_what_the_old_one_left_is_recovered
     ids = [f"p{n}" for n in range(20)]
     await servers.start(ids)
     calls = await servers.running_in("Check", ids)
-    pid_of = {line.id: line.pid for line in servers.lines() if str(line.step) == "Check"}
+    pid_of = servers.pids("Check")
     dies = first if first.pid in pid_of.values() else peer  # who takes how many is chance
     lost = {id for id, pid in pid_of.items() if pid == dies.pid}
     kept = set(ids) - lost
@@ -95,10 +95,7 @@ async def test_where_each_recovers_its_own_a_peer_leaves_them_to_who_comes_back(
     ids = [f"p{n}" for n in range(20)]
     await servers.start(ids)
     calls = await servers.running_in("Check", ids)
-    pid_of = {line.id: line.pid for line in servers.lines() if str(line.step) == "Check"}
-    dies = max(fleet, key=lambda one: list(pid_of.values()).count(one.pid))  # who took how many is chance
-    lost = [id for id in ids if pid_of[id] == dies.pid]
-    kept = [id for id in ids if pid_of[id] != dies.pid]
+    dies, lost, kept = servers.who_has_most("Check", ids, fleet)
     dies.signal(signal.SIGKILL)
     await dies.process.wait()
     await servers.launch(dies.label, PERDURE_RECOVERY="own")
