@@ -34,7 +34,7 @@ class Member:
     done: bool = False
     lives: int = 0
     findings: list[str] = field(default_factory=list)
-    gave_up: list[int] = field(default_factory=list)  # pids of launches that met a database that did not answer
+    left: dict[int, str] = field(default_factory=dict)  # pids that ended by themselves as they should, and why
 
     @property
     def pid(self) -> int:
@@ -75,13 +75,13 @@ class Member:
             return
         self.process = None
         self.again_at = max(self.again_at, time.monotonic() + (0.0 if self.told_to_die else 0.3))
-        if not self.executor and code == 0:
-            self.done = True
-        elif not self.told_to_die:
-            if self.could_not_open():
-                self.gave_up.append(pid)
-            else:
-                self.findings.append(f"{self.name} ended by itself with {code}: {self.last_words()}")
+        self.done = code == 0 and not self.executor
+        if self.done or (code == 0 and self.told_to_die):
+            self.left[pid] = "its work was done, or it had drained"
+        elif code > 0 and self.could_not_open():
+            self.left[pid] = "its launch met a database that did not answer"
+        elif code >= 0 or not self.told_to_die:
+            self.findings.append(f"{self.name} ended by itself with {code}: {self.last_words()}")
 
     def last_words(self) -> str:
         path = self.folder / f"{self.name}.err"

@@ -183,8 +183,11 @@ class Nemesis:
             member.again_at = 0.0
 
     def rest(self) -> None:
-        """Note that all faults are over, and everybody is alive; and who has ended by itself, as it should."""
+        """Note that all faults are over, and everybody is alive; and who has ended by itself, as it should.
+
+        Who ends while the database is down leaves its row behind, and is found to be gone before its lease ends.
+        """
         for member in self.fleet.members:
-            for pid in member.gave_up:
-                self.log.note("exit", str(pid), effective=False, how="its launch met a database that did not answer")
+            for pid, why in member.left.items():
+                self.log.note("exit", str(pid), effective=False, how=why)
         self.log.heal()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from chaos import accounts, plan
+from chaos.fleet import Member
 from chaos.judge import Row
 from perdure.model.states import CODE, Status
 from tests.effort import EFFORT, by_effort
@@ -43,6 +44,28 @@ async def test_on_postgres() -> None:
 
 async def test_on_sqlite() -> None:
     await run("--sqlite")
+
+
+@pytest.mark.parametrize(
+    ("executor", "told", "command", "left", "finding"),
+    [
+        (True, True, "this", True, False),  # it has drained: others may find it gone before its lease ends
+        (True, False, "this", False, True),
+        (False, False, "this", True, False),
+        (True, True, "perdure.nothing", False, True),  # an error is one, also of who was told to drain
+    ],
+)
+def test_who_ends_as_it_should_is_noted_and_who_does_not_is_a_finding(
+    tmp_path: Path, executor: bool, told: bool, command: str, left: bool, finding: bool
+) -> None:
+    member = Member("one", [command], tmp_path, executor=executor)
+    member.start()
+    assert member.process is not None
+    pid = member.process.pid
+    member.told_to_die = told
+    member.process.wait()
+    member.see_to()
+    assert (set(member.left), bool(member.findings)) == ({pid} if left else set(), finding)
 
 
 ROW = Row("w1", 1, "tree", CODE[Status.COMPLETED], None, "", None, 0, 1, None, "narrow", "a")

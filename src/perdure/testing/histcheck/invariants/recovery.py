@@ -59,7 +59,8 @@ def nobody_takes_from_the_living(of: Evidence, found: Findings) -> None:
             found.violated("the dead came back", change)
         buried = old["state"] in SERVING and new["state"] == "dead" and old["lease_until"] > change.at
         if buried and of.faults and not killed & {new["id"], str(new["pid"]), new["executor"]}:
-            found.violated("declared dead while its lease was running, and nobody had killed it", change)
+            was = f"{old['state']}, with {(old['lease_until'] - change.at) / 1e6:.3f} s left"
+            found.violated(f"declared dead while its lease was running ({was}), and nobody had killed it", change)
         elif old["state"] in SERVING and new["state"] == "dead" and of.faults and not _hindered(of, new, change.at):
             found.violated("declared dead, and no fault had kept it from renewing its lease", change)
 
