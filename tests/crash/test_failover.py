@@ -1,4 +1,8 @@
-"""A failover of Postgres to a standby that was behind: acknowledged records are lost, and no run goes on after them."""
+"""Failovers of Postgres, to a standby of its own.
+
+One that was behind: acknowledged records are lost, and no run goes on after them. One that is synchronous: what it has
+never heard of was acknowledged to nobody, so nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -62,13 +66,23 @@ async def cut_off(standby: Cluster) -> None:
         await until(deaf)
 
 
+async def fail_over(primary: Cluster, standby: Cluster) -> None:
+    primary.kill()
+    async with connected(standby) as conn:
+        assert await conn.fetchval("select pg_promote()")
+
+
+def either(pair: tuple[Cluster, Cluster]) -> str:
+    """The URL of whichever of them takes writes."""
+    ports = ",".join(f"127.0.0.1:{server.port}" for server in pair)
+    return f"postgresql://postgres@{ports}/postgres?target_session_attrs=primary"
+
+
 async def test_what_a_failover_lost_is_done_again(pair: tuple[Cluster, Cluster]) -> None:
     primary, standby = pair
-    ports = ",".join(f"127.0.0.1:{server.port}" for server in pair)
-    database = f"postgresql://postgres@{ports}/postgres?target_session_attrs=primary"
     ran: list[int] = []
     gates = [asyncio.Event() for _ in range(STEPS)]
-    app = App("shop", database=database, version="v1", lease=2)
+    app = App("shop", database=either(pair), version="v1", lease=2)
 
     @app.step(name="step")
     async def step(n: int) -> int:
@@ -90,9 +104,7 @@ async def test_what_a_failover_lost_is_done_again(pair: tuple[Cluster, Cluster])
         for n in range(KEPT, LOST):
             gates[n].set()
         await until(lambda: LOST in ran)  # so the two before it are acknowledged
-        primary.kill()
-        async with connected(standby) as conn:
-            assert await conn.fetchval("select pg_promote()")
+        await fail_over(primary, standby)
         for gate in gates:
             gate.set()
         assert await handle.result() == sum(range(STEPS))
@@ -102,3 +114,58 @@ async def test_what_a_failover_lost_is_done_again(pair: tuple[Cluster, Cluster])
         assert [r.seq for r in history] == list(range(1, STEPS + 1))
     assert [ran.count(n) for n in range(KEPT)] == [1] * KEPT, "what the standby had is not run again"
     assert [ran.count(n) for n in range(KEPT, LOST)] == [2] * (LOST - KEPT), "what it had not, is"
+
+
+async def awaited(primary: Cluster, standby: Cluster) -> None:
+    """Let commits wait for the standby, which has caught up."""
+    async with connected(primary) as conn:
+        await conn.execute("alter system set synchronous_standby_names = '*'")
+        await conn.execute("select pg_reload_conf()")
+
+        async def synchronous() -> bool:
+            return bool(await conn.fetchval("select count(*) from pg_stat_replication where sync_state = 'sync'"))
+
+        await until(synchronous)
+    await caught_up(primary, standby)
+
+
+async def test_a_synchronous_standby_loses_nothing(pair: tuple[Cluster, Cluster]) -> None:
+    """Cut off, it leaves the primary with commits that are on its disk and told to nobody; then the primary dies."""
+    primary, standby = pair
+    await awaited(primary, standby)
+    workflows = [f"w{n}" for n in range(20)]
+    ran: list[tuple[str, int]] = []
+    middle = asyncio.Event()
+    app = App("shop", database=either(pair), version="v1", lease=2)
+
+    @app.step(name="step")
+    async def step(id: str, n: int) -> int:
+        ran.append((id, n))
+        if n == KEPT:
+            await middle.wait()
+        return n
+
+    @app.workflow(name="body")
+    async def body(id: str) -> int:
+        return sum([await step(id, n) for n in range(STEPS)])
+
+    async with app:
+        handles = [await body.options(id=id).start(id) for id in workflows]
+        await until(lambda: all((id, KEPT) in ran for id in workflows))
+        await cut_off(standby)
+        middle.set()
+        async with connected(primary) as conn:
+
+            async def written_and_not_told() -> bool:
+                waiting = "select from pg_stat_activity where wait_event = 'SyncRep' and query ilike '%history%'"
+                return bool(await conn.fetchval(f"select exists ({waiting})"))
+
+            await until(written_and_not_told)
+        assert not [n for _, n in ran if n > KEPT], "nothing goes on from a record that the standby may not have"
+        await fail_over(primary, standby)
+        assert [await handle.result() for handle in handles] == [sum(range(STEPS))] * len(workflows)
+
+        store = app._home.engine().line.store  # pyright: ignore[reportPrivateUsage]
+        histories = await store.histories([RunKey(id, 1) for id in workflows])
+        assert [[r.seq for r in rows] for rows in histories.values()] == [list(range(1, STEPS + 1))] * len(workflows)
+    assert sorted(ran) == [(id, n) for id in sorted(workflows) for n in range(STEPS)], "and no step has run again"

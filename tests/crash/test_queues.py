@@ -41,6 +41,7 @@ async def test_limits_hold_at_every_commit_whoever_dies(
             await asyncio.sleep(rng.uniform(0.3, 2.5))
             kill_one(fleet, rng)
             await change_a_limit(fleet, rng)
+        killing = asyncio.create_task(go_on_killing(fleet, rng))
         ids = await enqueueing
         await fleet.client.reset_queue("narrow")
         await fleet.client.resume_queue("narrow")
@@ -52,16 +53,26 @@ async def test_limits_hold_at_every_commit_whoever_dies(
             return statuses.keys() == ids and set(statuses.values()) == {"completed"}
 
         await until(is_over, SECONDS)
+        killing.cancel()
         infos = await fleet.client.queues()
         assert {(info.in_line, info.delayed, info.in_progress) for info in infos} == {(0, 0, 0)}
         for supervisor in supervisors:
             supervisor.cancel()
         await asyncio.gather(*supervisors, return_exceptions=True)
-    assert sum(member.process.returncode == -signal.SIGKILL for member in fleet.members) >= KILLS // 2
+    killed = sum(member.process.returncode == -signal.SIGKILL for member in fleet.members)
+    print(f"{len(ids)} items, {killed} executors killed")
+    assert killed >= KILLS // 2
     verdict = check(Evidence(await read_audit(url), app="fleet"), OF_QUEUES)
     print(verdict)
     assert verdict.good, f"PERDURE_SEED={SEED}\n{verdict}"
     assert all(verdict.looked[number] for number in ("I34", "I35", "I36", "I37", "I39")), str(verdict)
+
+
+async def go_on_killing(fleet: Fleet, rng: random.Random) -> None:
+    """Seldom enough to let the work come to its end: until it has."""
+    while True:
+        await asyncio.sleep(rng.uniform(3, 10))
+        kill_one(fleet, rng)
 
 
 async def enqueue(fleet: Fleet, rng: random.Random) -> set[str]:
