@@ -37,7 +37,7 @@ from perdure.store.sqlite.turn import Turn
 
 PATIENCE: Final = 4.5  # seconds that a call waits for locks
 MOVED: Final = "this app was moved"  # what the fence says of an app that lives in another database by now
-HINT_EVERY: Final = 0.02  # seconds between two looks at whether another process wrote
+HINT_EVERY: Final = 0.025  # seconds between two looks at whether another process wrote
 
 Job = Callable[[Connection], Any]
 _unheard: Counter[Path] = Counter()  # commits of this process that are news to nobody, by file
