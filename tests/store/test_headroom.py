@@ -40,7 +40,7 @@ async def test_commits_fall_into_room_that_is_there(tmp_path: Path, monkeypatch:
     store = await opened(path)
     grown: list[int] = []
     lengthen = headroom.lengthen
-    monkeypatch.setattr(headroom, "lengthen", lambda *args: (grown.append(args[2]), lengthen(*args)))
+    monkeypatch.setattr(headroom, "lengthen", lambda *args: grown.append(args[2]) or lengthen(*args))
     lengths = []
     for n in range(400):
         await write(store, n)

@@ -40,6 +40,7 @@ from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
 from perdure.runtime.fakes import body_of
+from perdure.runtime.gates import Gates
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease, elapsed
@@ -113,6 +114,7 @@ class Executor:
         self.bell = Bell(line.loop)
         self.step_pool = ThreadPool("step", threads, line.loop, self.bell)
         self.body_pool = ThreadPool("workflow", threads, line.loop, self.bell)
+        self.gates = Gates(line.loop, line.journal.company)
         self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
         self.executions: dict[str, Execution] = {}
         self.suspects = Suspects()
@@ -126,7 +128,6 @@ class Executor:
         self._live_max = live_max
         self.newcomers: set[Newcomer] = set()  # begun by blocking callers, and not told to the loop yet
         self.to_begin: deque[Execution] = deque()
-        self._gates: list[threading.Lock] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._again = False
@@ -197,7 +198,7 @@ class Executor:
         self._stop_polling()
         for execution in list(self.executions.values()):
             execution.drop()
-        self._open_gates()  # the loop may not turn again
+        self.gates.open_now()  # the loop may not turn again
         for task in [*self._tasks, *self._asking()]:
             task.cancel()
         self.step_pool.close()
@@ -449,21 +450,6 @@ class Executor:
         for execution in list(self.executions.values()):
             evict_if_idle(execution, threshold)
         self.line.loop.call_later(self._grace / 2, self._evict_idle)
-
-    def open_gate(self, gate: threading.Lock) -> None:
-        """Let a waiting thread go on, at the end of this turn of the loop.
-
-        A thread let go in the middle of it would fight this one for the interpreter.
-        """
-        if not self._gates:
-            self.line.loop.call_soon(self._open_gates)
-        self._gates.append(gate)
-
-    def _open_gates(self) -> None:
-        gates, self._gates = self._gates, []
-        for gate in gates:
-            self.line.journal.company.let_go()
-            gate.release()
 
     def make_room_for_threads(self) -> None:
         """A sync body waits for a thread: evict the longest waiting one, so that parents never starve children."""

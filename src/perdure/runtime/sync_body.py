@@ -51,8 +51,7 @@ class SyncExecution(answers.Answering):
     _handed_over = False  # the host has the baton
     _returned = False  # the body has ended, and the host is being told
     newcomer: Callable[..., None] | None = None  # tells the host of a run that it does not know yet; then calls
-    _looked_after = False  # the host looks, within its patience, for what the thread has written
-    _overdue = False  # … and has done so: from here on the thread rings
+    _overdue = False  # the host has looked for what the thread has written: from here on the thread rings
     _let_go_at = 0.0
     thread: int | None = None  # that of the body, from its begin on
 
@@ -150,20 +149,12 @@ class SyncExecution(answers.Answering):
         """The thread goes on: look after it, unless its next call comes first."""
         self._overdue = False
         self._let_go_at = self.line.loop.time()
-        if not self._looked_after:
-            self._looked_after = True
-            self.line.loop.call_later(PATIENCE_SECONDS, self._look)
+        self.host.gates.expect(self, PATIENCE_SECONDS)
 
-    def _look(self) -> None:
-        self._looked_after = False
-        if self.gone or self._parked_op is not None or self._returned:
-            return
-        left = self._let_go_at + PATIENCE_SECONDS - self.line.loop.time()
-        if left > 0:  # it was let go again since
-            self._looked_after = True
-            self.line.loop.call_later(left, self._look)
-        else:
-            self.look_after()
+    @property
+    def back(self) -> bool:
+        """Whether the thread's next call, or its end, has come."""
+        return self.gone or self._parked_op is not None or self._returned
 
     def look_after(self) -> None:
         """The thread takes its time: write what it has written so far. From here on it rings."""
@@ -214,7 +205,7 @@ class SyncExecution(answers.Answering):
             self._handed_over = False
             self.host.threads_waiting.pop(self.id, None)
             self._answer = answer
-            self.host.open_gate(self._gate)
+            self.host.gates.open(self._gate)
             if not self.gone:
                 self._look_soon()
 

@@ -2,8 +2,10 @@
 
 Promises:
 
-- SQLite is never called on the host loop. A job is one whole function, run inside one transaction: one hop to the
-  thread and one back, whatever it does. Answers that are ready together wake the loop once.
+- A job is one whole function, run inside one transaction: one hop to the thread and one back, whatever it does. Answers
+  that are ready together wake the loop once.
+- The host loop never waits for the file, with one exception: a write that is alone is made on the spot while writes are
+  quick (``pace.py``), if no lock, no checkpoint and no earlier job is to be waited for.
 - A write job is committed, and synced to the disk, before it is answered; or it raised and nothing of it is there; or
   ``LostAnswer`` says that this is unknown.
 - Waiting for locks is bounded by ``PATIENCE`` from the call; trouble with the file closes the connection, and the next
@@ -33,6 +35,7 @@ from perdure.store.sqlite import driver, file
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.headroom import Headroom
 from perdure.store.sqlite.health import lock_holder
+from perdure.store.sqlite.pace import Pace
 from perdure.store.sqlite.turn import Turn
 
 PATIENCE: Final = 4.5  # seconds that a call waits for locks
@@ -48,11 +51,11 @@ class Answers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._done: deque[tuple[Lane, asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._ringing = False
 
-    def put(self, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-        self._done.append((future, value, error))
+    def put(self, lane: Lane, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+        self._done.append((lane, future, value, error))
         if not self._ringing:  # set before the call, cleared before the deque is emptied: no answer is left behind
             self._ringing = True
             self.ring(self._deliver)
@@ -64,7 +67,8 @@ class Answers:
     def _deliver(self) -> None:
         self._ringing = False
         while self._done:
-            future, value, error = self._done.popleft()
+            lane, future, value, error = self._done.popleft()
+            lane.unanswered -= 1
             if future.done():  # cancelled by its caller
                 continue
             if error is None:
@@ -87,7 +91,8 @@ class Lane:
         self._closed = False
         self._forked = False
         self._opened = False
-        self.within = threading.Lock()  # held while the thread is within SQLite
+        self.within = threading.Lock()  # held by whoever is within SQLite, by this connection
+        self.unanswered = 0  # jobs; counted on the loop
         self._thread = threading.Thread(target=self._main, name=f"perdure-{self.name}", daemon=True)
         _lanes.add(self)
         self._thread.start()
@@ -100,6 +105,7 @@ class Lane:
             raise NotOpen("the store is closed; open it first")
         self._closed = job is None
         future = self._answers.loop.create_future()
+        self.unanswered += 1
         self._jobs.put((future, job, time.monotonic() + PATIENCE))
         return future
 
@@ -160,14 +166,14 @@ class Lane:
             if job is None:
                 with self.within:
                     self.disconnect()
-                self._answers.put(future, None, None)
+                self._answers.put(self, future, None, None)
                 return
             try:
                 with self.within:
                     value, error = self._run(job, deadline), None
             except BaseException as e:
                 value, error = None, e
-            self._answers.put(future, value, error)
+            self._answers.put(self, future, value, error)
             del future, job, value, error  # nothing is kept alive while this waits for the next job
 
     def _run(self, job: Job, deadline: float) -> Any:
@@ -220,12 +226,29 @@ class Writer(Lane):
     def __init__(self, path: Path, answers: Answers, *, unheard: bool = False) -> None:
         self._turn: Turn | None = None
         self._headroom: Headroom | None = None  # with the connection
+        self._pace = Pace()
         self._is_unheard = unheard  # what is written here is news to nobody
         self._unheard = 0
         self._hint: Callable[[], None] | None = None
         self._seen: int | None = None
         self._looked = 0.0
         super().__init__(path, answers)
+
+    def at_once(self, job: Job) -> Any:
+        """Run a job on the loop, if that is sooner done than handed over; None if not: then nothing was done."""
+        began, room = time.monotonic(), self._headroom
+        if self.unanswered or self.closed or room is None or not (room.ample and self._pace.allows(began)):
+            return None
+        if not self.within.acquire(blocking=False):  # the thread looks out for others' commits
+            return None
+        try:
+            return self._run(job, began)
+        except Overloaded:  # another process writes: the thread can wait for it
+            return None
+        finally:
+            self.within.release()
+            now = time.monotonic()
+            self._pace.took(now - began, now)
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back on the loop after another connection (never this one) has committed to the file."""

@@ -32,7 +32,7 @@ class Headroom:
 
     def __init__(self, conn: Connection, path: Path) -> None:
         self._frame = FRAME_HEADER + int(conn.pragma("page_size"))
-        self._used = 0
+        self._used = self._size = 0
         self._log = path.with_name(f"{path.name}-wal")
         self._fd = -1  # until there is a log that is worth it
         self._possible = True
@@ -45,6 +45,11 @@ class Headroom:
                 conn.wal_checkpoint()
         return apsw.SQLITE_OK
 
+    @property
+    def ample(self) -> bool:
+        """Whether the next commit needs neither more room nor a checkpoint."""
+        return self._used < LITTLE or self._used + AHEAD <= min(self._size, FRAMES_MAX * self._frame)
+
     def provide(self) -> None:
         """Lengthen the log if little room is left. For who holds the write lock: nobody else appends meanwhile."""
         if self._used < LITTLE or not self._possible:
@@ -54,7 +59,8 @@ class Headroom:
                 self._fd = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
             size = os.fstat(self._fd).st_size
             if size - self._used < AHEAD and size < FRAMES_MAX * self._frame:
-                lengthen(self._fd, size, min(max(size, PIECE_MIN), PIECE_MAX))
+                size += lengthen(self._fd, size, min(max(size, PIECE_MIN), PIECE_MAX))
+            self._size = size
         except OSError:  # a full disk, for one: what room there is belongs to the commits, which say what is wrong
             self._possible = False
 
@@ -63,11 +69,11 @@ class Headroom:
             os.close(self._fd)
 
 
-def lengthen(fd: int, size: int, by: int) -> None:
-    """Append zeros to a file, all or none."""
+def lengthen(fd: int, size: int, by: int) -> int:
+    """Append zeros to a file, all or none; how many."""
     try:
         if os.pwrite(fd, bytes(by), size) == by:
-            return
+            return by
     except OSError:
         os.ftruncate(fd, size)
         raise

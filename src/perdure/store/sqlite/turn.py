@@ -55,6 +55,8 @@ class Turn:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
+        if timeout <= 0:
+            raise self._kept(timeout)
         with self._state:
             if self._wait is _Wait.NONE:
                 self._ask()
@@ -63,8 +65,11 @@ class Turn:
             granted = self._state.wait_for(lambda: self._wait is _Wait.GRANTED, timeout)
             self._wait = _Wait.NONE if granted else _Wait.ABANDONED
         if not granted:
-            who = flock_holder(self._path)
-            raise Overloaded(f"another process{who} has kept the turn to write ({self._path}) for {timeout:.1f} s")
+            raise self._kept(timeout)
+
+    def _kept(self, seconds: float) -> Overloaded:
+        who = flock_holder(self._path)
+        return Overloaded(f"another process{who} has kept the turn to write ({self._path}) for {seconds:.1f} s")
 
     def release(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
