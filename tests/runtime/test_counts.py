@@ -171,7 +171,7 @@ async def test_who_stands_in_line_is_let_in_without_a_look_before_it(url: str, c
     app = counted(url, calls)
     line = app.queue("line")
     client = counted(url, Counter())
-    async with app, client.connect():
+    async with client.connect(), app:  # what the client writes as it connects is no news to the app
         assert await (await app.work.options(queue=line).start(1)).result() == 1
         host = executor(app)
         host.polling = False

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,6 @@ import pytest
 
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.model.ids import Holding
-from perdure.model.records import Incarnation
 from perdure.store.asks import ClaimRequest
 from perdure.store.sqlite import SQLiteStore, connection, file, health
 from perdure.store.sqlite.driver import steady
@@ -459,53 +458,6 @@ async def test_a_writer_that_is_killed_loses_nothing_that_it_was_told(store: SQL
     conn = apsw.Connection(str(store.path))
     assert conn.pragma("integrity_check") == "ok"
     conn.close()
-
-
-async def test_a_hint_comes_from_others_only(store: SQLiteStore, tmp_path: Path) -> None:
-    hints: list[float] = []
-    come = asyncio.Event()
-
-    def hint(queues: Collection[str]) -> None:
-        assert not queues
-        hints.append(time.monotonic())
-        come.set()
-
-    store.on_hint(hint)
-    store.hint()
-    claim = await running(store, "w")
-    for seq in range(1, 30):
-        await one(store, unit("w", claim, records=[record(seq)]))
-    await asyncio.sleep(connection.HINT_EVERY * 3)  # the one sleep: to see that nothing comes
-    assert hints == []
-    other = SQLiteStore(tmp_path / "test.db", "app")
-    await other.open()
-    await queued(other, "x")
-    await asyncio.wait_for(come.wait(), 5)
-    await other.close()
-
-
-async def test_a_lease_that_is_renewed_is_no_hint_to_its_own_process(store: SQLiteStore, tmp_path: Path) -> None:
-    """It would look for news at each beat; whoever else writes is heard as before."""
-    come = asyncio.Event()
-    lease, other = SQLiteStore(tmp_path / "test.db", "app"), SQLiteStore(tmp_path / "test.db", "app")
-    lease.lifeline(ME, lambda: None)
-    await lease.open()
-    await other.open()
-    await lease.register(Incarnation(id=ME, executor="e"), 10**9)
-    store.on_hint(lambda _queues: come.set())
-    await store.rows([])
-    for _ in range(5):
-        await asyncio.sleep(connection.HINT_EVERY * 2)  # waits: a look passes between beats
-        assert await lease.heartbeat(ME, 10**9)
-    await asyncio.sleep(connection.HINT_EVERY * 3)  # waits: to see that nothing comes
-    assert not come.is_set()
-    await queued(other, "x")
-    await asyncio.wait_for(come.wait(), 5)
-    await lease.close()
-    await other.close()
-
-
-# -- forks
 
 
 async def test_after_a_fork_the_store_is_the_parents(store: SQLiteStore) -> None:

@@ -23,7 +23,7 @@ import queue
 import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -37,13 +37,13 @@ from perdure.store.sqlite.headroom import Headroom
 from perdure.store.sqlite.health import lock_holder
 from perdure.store.sqlite.pace import Pace
 from perdure.store.sqlite.turn import Turn
+from perdure.store.sqlite.unheard import unheard_of
 
 PATIENCE: Final = 4.5  # seconds that a call waits for locks
 MOVED: Final = "this app was moved"  # what the fence says of an app that lives in another database by now
 HINT_EVERY: Final = 0.025  # seconds between two looks at whether another process wrote
 
 Job = Callable[[Connection], Any]
-_unheard: Counter[Path] = Counter()  # commits of this process that are news to nobody, by file
 
 
 class Answers:
@@ -228,7 +228,8 @@ class Writer(Lane):
         self._headroom: Headroom | None = None  # with the connection
         self._pace = Pace()
         self._is_unheard = unheard  # what is written here is news to nobody
-        self._unheard = 0
+        self._unheard = unheard_of(path)
+        self._unheard_seen = 0
         self._hint: Callable[[], None] | None = None
         self._seen: int | None = None
         self._looked = 0.0
@@ -298,9 +299,13 @@ class Writer(Lane):
             except BaseException:
                 _rollback(conn)
                 raise
-            self._commit(conn)
             if self._is_unheard:
-                _unheard[self.path] += 1
+                self._unheard.begin()
+            try:
+                self._commit(conn)
+            finally:
+                if self._is_unheard:
+                    self._unheard.end()
         finally:
             turn.release()
         if self._hint is not None:
@@ -327,14 +332,14 @@ class Writer(Lane):
         if self._hint is None or self.conn is None or now - self._looked < HINT_EVERY * 0.9:
             return
         self._looked = now
-        unheard = _unheard[self.path]
+        done = self._unheard.done
         try:
             seen = self.conn.execute("pragma data_version").get
         except apsw.Error:
             return  # the next job meets the same trouble and answers for it
-        if self._seen is not None and seen != self._seen and unheard == self._unheard:
+        if self._seen not in (None, seen) and not self._unheard.since(self._unheard_seen):
             self._answers.ring(self._hint)
-        self._seen, self._unheard = seen, unheard
+        self._seen, self._unheard_seen = seen, done
 
     def disconnect(self) -> None:
         super().disconnect()
