@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,19 @@ def build(database: str, codec: Codec | None, ledger: Ledger, *, limit: int = 3,
     return app
 
 
+def everything_in(path: Path) -> str:
+    """The bytes of a file, with what is not yet in its pages."""
+    log = path.with_name(path.name + "-wal")
+    found = b""
+    with contextlib.suppress(FileNotFoundError):  # it goes with the last connection, at any moment, into the file
+        found = log.read_bytes()
+    return (found + path.read_bytes()).decode("latin-1")
+
+
 async def everything(database: str) -> str:
-    """All that the database holds, as text; of a file its bytes, with what is not yet in its pages."""
+    """All that the database holds, as text."""
     if database.startswith("sqlite"):
-        path = Path(database.removeprefix("sqlite:///"))
-        # Not its index of the log: no values are in it, and it goes with the last connection, at any moment.
-        files = [file for file in sorted(path.parent.glob(path.name + "*")) if not file.name.endswith("-shm")]
-        return "".join(file.read_bytes().decode("latin-1") for file in files)
+        return everything_in(Path(database.removeprefix("sqlite:///")))
     import asyncpg
 
     conn = await asyncpg.connect(database)
