@@ -98,7 +98,7 @@ async def test_23_no_listening_again(cluster: Cluster, monkeypatch: pytest.Monke
         await one.open()
         await one.migrate()
         await other.open()
-        other.on_hint(told.set)
+        other.on_hint(lambda _queues: told.set())
         try:
             await _hint_until(one, told, 10)
             cluster.restart()
