@@ -49,6 +49,16 @@ async def store(make_store: MakeStore) -> Store:
 
 
 @pytest.fixture
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """For what only SQLite can do wrong."""
+    store = SQLiteStore(tmp_path / "test.db", "app")
+    await store.open()
+    await store.migrate()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
 async def serving(store: Store) -> None:
     """``ME`` and ``OTHER`` are there to work: who is not takes nothing over."""
     for id, name in ((ME, "me"), (OTHER, "other")):

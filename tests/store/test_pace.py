@@ -6,7 +6,6 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -32,24 +31,20 @@ def here() -> bool:
 def places(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each write whether it was made on the loop; however long it took, which is the machine's affair."""
     made: list[bool] = []
-    perform = Writer.perform
+    transact = Writer._transact
 
     def noted(self: Writer, *given: object) -> object:
         made.append(here())
-        return perform(self, *given)  # type: ignore[arg-type]
+        return transact(self, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Writer, "perform", noted)
+    monkeypatch.setattr(Writer, "_transact", noted)
     monkeypatch.setattr(Pace, "took", lambda *_: None)
     return made
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    s = SQLiteStore(tmp_path / "test.db", "app")
-    await s.open()
-    await s.migrate()
-    yield s
-    await s.close()
+def store(sqlite_store: SQLiteStore) -> SQLiteStore:
+    return sqlite_store
 
 
 def test_slow_writes_stop_the_loop_for_a_small_part_of_the_time() -> None:

@@ -26,7 +26,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import apsw
 
@@ -43,6 +43,7 @@ PATIENCE: Final = 4.5  # seconds that a call waits for locks
 MOVED: Final = "this app was moved"  # what the fence says of an app that lives in another database by now
 HINT_EVERY: Final = 0.025  # seconds between two looks at whether another process wrote
 
+T = TypeVar("T")
 Job = Callable[[Connection], Any]
 
 
@@ -170,20 +171,20 @@ class Lane:
                 return
             try:
                 with self.within:
-                    value, error = self._run(job, deadline), None
+                    value, error = self._run(self.perform, job, deadline), None
             except BaseException as e:
                 value, error = None, e
             self._answers.put(self, future, value, error)
             del future, job, value, error  # nothing is kept alive while this waits for the next job
 
-    def _run(self, job: Job, deadline: float) -> Any:
+    def _run(self, perform: Callable[[Connection, Job, float], Any], job: Job, deadline: float) -> Any:
         try:
             if self.conn is not None and self._moved():
                 self.disconnect()
             if self.conn is None:
                 self.conn = self.connect(deadline)
                 self._opened = True
-            return self.perform(self.conn, job, deadline)
+            return perform(self.conn, job, deadline)
         except (apsw.Error, OSError) as e:
             if breaks(e):
                 self.disconnect()
@@ -235,7 +236,7 @@ class Writer(Lane):
         self._looked = 0.0
         super().__init__(path, answers)
 
-    def at_once(self, job: Job) -> Any:
+    def at_once(self, job: Callable[[Connection], T]) -> T | None:
         """Run a job on the loop, if that is sooner done than handed over; None if not: then nothing was done."""
         began, room = time.monotonic(), self._headroom
         if self.unanswered or self.closed or room is None or not (room.ample and self._pace.allows(began)):
@@ -243,8 +244,8 @@ class Writer(Lane):
         if not self.within.acquire(blocking=False):  # the thread looks out for others' commits
             return None
         try:
-            return self._run(job, began)
-        except Overloaded:  # another process writes: the thread can wait for it
+            return cast("T | None", self._run(self._perform_at_once, job, began))
+        except Overloaded:  # a program that takes no turns writes, or there is no room: the thread can wait
             return None
         finally:
             self.within.release()
@@ -286,10 +287,20 @@ class Writer(Lane):
         return conn
 
     def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
+        assert self._turn is not None, "connect made it"
+        self._turn.take(max(0.0, deadline - time.monotonic()))
+        return self._transact(conn, job, deadline)
+
+    def _perform_at_once(self, conn: Connection, job: Job, deadline: float) -> Any:
+        """The same if the turn is free; else nothing, and the answer is None."""
+        assert self._turn is not None, "connect made it"
+        return self._transact(conn, job, deadline) if self._turn.try_take() else None
+
+    def _transact(self, conn: Connection, job: Job, deadline: float) -> Any:
+        """With the turn, which is given back."""
         turn, headroom = self._turn, self._headroom
         assert turn is not None, "connect made it"
         assert headroom is not None, "connect made it"
-        turn.take(max(0.0, deadline - time.monotonic()))
         try:
             conn.set_busy_timeout(_millis(deadline))
             conn.execute("begin immediate")

@@ -1,9 +1,9 @@
 """The pace of a disk: whether a write may be made where it is asked for.
 
 To hand a write to a thread and its answer back costs two wake-ups, a fifth of a step on a quick disk; to make it on the
-host loop stops the loop as long as it takes. Less than a millisecond is less than a turn of a busy loop. What slow ones
-take beyond that is paid back: for twenty times as long all writes go to the thread. So however slow the disk, the loop
-is stopped by it for a twentieth of the time at most, and seldom by the same trouble twice.
+host loop stops the loop as long as it takes. A millisecond is less than a turn of a busy loop. What slow ones take
+beyond that is paid back: for twenty times as long all writes go to the thread. So however slow the disk, what it takes
+of the loop beyond a millisecond for each write is a twentieth of the time at most.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
@@ -126,7 +126,7 @@ class SQLiteStore:
             return commit(conn, self.app, batch, _clock(now))
 
         if len(batch) == 1 and self._writer is not None and (receipt := self._writer.at_once(job)) is not None:
-            return cast("Receipt", receipt)
+            return receipt
         return await self._write(job)
 
     def within(self, unit: Unit, before: int = 0, *, now: int | None = None) -> Within[Verdict]:

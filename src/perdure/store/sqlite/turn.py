@@ -49,27 +49,29 @@ class Turn:
         self._asked = threading.Semaphore(0)
         self._helper: threading.Thread | None = None
 
+    def try_take(self) -> bool:
+        """Take the turn if it is free, without a wait; whether it was."""
+        if self._wait is not _Wait.NONE:  # the helper of an earlier, abandoned wait is still in the queue
+            return False
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
     def take(self, timeout: float) -> None:
         """Wait for the turn; ``Overloaded`` if it does not come in ``timeout`` seconds."""
-        if self._wait is _Wait.NONE:  # else the helper of an earlier, abandoned wait is still in the queue: join it
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-        if timeout <= 0:
-            raise self._kept(timeout)
+        if self.try_take():
+            return
         with self._state:
             if self._wait is _Wait.NONE:
                 self._ask()
-            elif self._wait is _Wait.ABANDONED:
+            elif self._wait is _Wait.ABANDONED:  # join it
                 self._wait = _Wait.WANTED
             granted = self._state.wait_for(lambda: self._wait is _Wait.GRANTED, timeout)
             self._wait = _Wait.NONE if granted else _Wait.ABANDONED
         if not granted:
-            raise self._kept(timeout)
-
-    def _kept(self, seconds: float) -> Overloaded:
-        who = flock_holder(self._path)
-        return Overloaded(f"another process{who} has kept the turn to write ({self._path}) for {seconds:.1f} s")
+            who = flock_holder(self._path)
+            raise Overloaded(f"another process{who} has kept the turn to write ({self._path}) for {timeout:.1f} s")
 
     def release(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
