@@ -57,7 +57,8 @@ class PostgresDatabase:
     schema = SCHEMA
 
     def __init__(self, background: Background) -> None:
-        self.cluster = Cluster(settings={"max_connections": "300"}).start()
+        # Who is cut off may commit seconds after its changes: what was seen when, the audit tells by the commit.
+        self.cluster = Cluster(settings={"max_connections": "300", "track_commit_timestamp": "on"}).start()
         self.name = self.cluster.create_database()
         self.url = self.cluster.url(self.name)
         self._background = background

@@ -95,9 +95,9 @@ def tape(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
     vfs = TapeVFS(tape)
     lengthen = headroom.lengthen
 
-    def noted(fd: int, size: int, by: int) -> None:
+    def noted(fd: int, size: int, by: int) -> int:
         tape.note(Op("power.db-wal", "write", size, bytes(by)))
-        lengthen(fd, size, by)
+        return lengthen(fd, size, by)
 
     monkeypatch.setattr(headroom, "lengthen", noted)
     yield tape

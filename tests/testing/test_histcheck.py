@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from perdure.model.records import Kind
 from perdure.model.states import CODE, Status
-from perdure.testing.histcheck import INVARIANTS, Evidence, check
+from perdure.testing.histcheck import INVARIANTS, Evidence, check, install_audit, read_audit
+from tests.postgres import Cluster
 from tests.testing.histcheck_support import Shop
 
 # What an ordinary day has no case of: deaths, moves, decisions.
@@ -23,6 +25,8 @@ SCHEDULES = {"I41", "I42", "I44", "I44b"}  # test_histcheck_schedules.py
 ORDERS = {"I50", "I54", "I54b", "I55", "I56", "I61", "I62", "I64", "I12b", "I12c"}  # test_histcheck_orders.py
 NOT_SEEN = {"I9", "I24", "I47", "I52", "I57", "I59", "I59b", "I68", "I72", *SCHEDULES, *ORDERS}
 ANOTHER = "f" * 32
+QUEUE = "insert into perdure.queue (app, name, changed, revision) values ('shop', $1, 0, 1)"
+CLOCK = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
 
 Lines = list[dict[str, Any]]
 
@@ -452,6 +456,62 @@ def test_spoiled_evidence_is_noticed(day: Lines, spoil: str) -> None:
     assert number in verdict.broken, str(verdict)
     shown = next(one for one in verdict.violations if one.invariant == number)
     assert shown.what, "it is said what is wrong"
+
+
+def passed_over(day: Lines) -> tuple[Streams, dict[str, Any]]:
+    """The spoiled day, and the line by which the one that is passed over was put in line."""
+    s = Streams(*copy.deepcopy(day))  # type: ignore[arg-type]
+    one_is_passed_over(s)
+    return s, [line for line in s.changes("workflow", op="insert") if line["row"]["lane"] is not None][1]
+
+
+def test_what_is_not_committed_yet_is_not_passed_over(day: Lines) -> None:
+    """Who is cut off between its changes and its commit hides them from everybody until it goes on."""
+    by_commit, inserted = passed_over(day)
+    inserted |= {"tx": 1_000_001, "committed": inserted["at"] + 60_000_000}
+    assert check(Evidence(by_commit.audit), only={"I39"}).good
+    by_a_later_change, inserted = passed_over(day)
+    inserted["tx"] = 1_000_001
+    by_a_later_change.append(by_a_later_change.changes("payload")[0], at=inserted["at"] + 60_000_000)
+    by_a_later_change.audit[-1]["tx"] = inserted["tx"]
+    assert check(Evidence(by_a_later_change.audit), only={"I39"}).good
+    too_early, inserted = passed_over(day)
+    inserted |= {"tx": 1_000_001, "committed": inserted["at"] + 1}
+    assert check(Evidence(too_early.audit), only={"I39"}).broken == {"I39"}
+
+
+@pytest.mark.postgres
+async def test_the_audit_knows_when_a_change_was_committed() -> None:
+    with Cluster(settings={"track_commit_timestamp": "on"}) as cluster:
+        url = cluster.url(cluster.create_database())
+        await install_audit(url)
+        first, second = await asyncpg.connect(url), await asyncpg.connect(url)
+        held = first.transaction()
+        await held.start()
+        await first.execute(QUEUE, "held back")
+        await second.execute(QUEUE, "meanwhile")
+        meanwhile = await second.fetchval(CLOCK)
+        await held.commit()
+        after = await second.fetchval(CLOCK)
+        for connection in (first, second):
+            await connection.close()
+        lines = {line["row"]["name"]: line for line in await read_audit(url) if line["table"] == "queue"}
+    assert lines["held back"]["n"] < lines["meanwhile"]["n"]
+    assert lines["held back"]["at"] <= lines["meanwhile"]["committed"] <= meanwhile
+    assert meanwhile <= lines["held back"]["committed"] <= after
+    seen = {change.row["name"]: change.seen for change in Evidence(list(lines.values())).of("queue")}
+    assert seen["held back"] == lines["held back"]["committed"]
+
+
+@pytest.mark.postgres
+async def test_an_audit_without_commit_timestamps_goes_by_the_changes(postgres_url: str) -> None:
+    await install_audit(postgres_url)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(QUEUE, "plain")
+    await connection.close()
+    (line,) = (line for line in await read_audit(postgres_url) if line["table"] == "queue")
+    assert line["committed"] is None
+    assert Evidence([line]).changes[0].seen == line["at"]
 
 
 def test_each_invariant_has_been_broken_once() -> None:

@@ -4,10 +4,11 @@ For tests only: it makes every write dearer. Promises: what was rolled back left
 rows stand in the order of their commits (``n``), since each is made under the lock of its row; both dialects give the
 same lines.
 
-A line: ``{"n": 17, "tx": 5, "at": 1900000000000000, "table": "history", "op": "insert", "row": {…}}``
+A line: ``{"n": 17, "tx": 5, "at": 1900000000000000, "committed": null, "table": "event", "op": "insert", "row": {…}}``
 
 - ``tx``: equal for the changes of one commit; 0 where that is not known (a SQLite file has no name for a transaction);
 - ``at``: microseconds by the database's clock, when the change was made (SQLite: in whole milliseconds);
+- ``committed``: when others could see it, of a Postgres with ``track_commit_timestamp``; else null;
 - ``row``: the row after the change, or the one that was deleted. Identities are hexadecimal, values are their text.
 """
 
@@ -80,10 +81,7 @@ async def read_audit(database: str, *, schema: str = "perdure", after: int = 0) 
     if path is None:
         connection = await _postgres(database)
         try:
-            rows = await connection.fetch(
-                f'select n, tx, at, tbl, op, "row"::text from {schema}.audit where n > $1 order by n',  # noqa: S608 - a setting
-                after,
-            )
+            rows = await connection.fetch(POSTGRES_READ.format(schema=schema), after)
         finally:
             await connection.close()
         return lines([tuple(row) for row in rows])
@@ -94,14 +92,21 @@ async def read_audit(database: str, *, schema: str = "perdure", after: int = 0) 
         conn.close()
 
 
-SQLITE_READ = "select n, tx, at, tbl, op, row from audit where n > ?1 order by n"
+SQLITE_READ = "select n, tx, at, tbl, op, row, null from audit where n > ?1 order by n"
+# xid, whose commits are remembered, has the lower half of the number of a transaction.
+POSTGRES_READ = """
+select n, tx, at, tbl, op, "row"::text, case current_setting('track_commit_timestamp') when 'on' then
+    (extract(epoch from pg_xact_commit_timestamp((tx & 4294967295)::text::xid)) * 1000000)::bigint end
+from {schema}.audit where n > $1 order by n
+"""
 
 
 def lines(rows: Sequence[tuple[Any, ...]]) -> list[Line]:
     """Lines of the rows of an audit table."""
+    names = ("n", "tx", "at", "table", "op", "row", "committed")
     return [
-        {"n": n, "tx": tx, "at": at, "table": table, "op": op, "row": _plain(msgspec.json.decode(row))}
-        for n, tx, at, table, op, row in rows
+        dict(zip(names, (*others, _plain(msgspec.json.decode(row)), committed), strict=True))
+        for *others, row, committed in rows
     ]
 
 

@@ -6,7 +6,7 @@ Nothing here judges. Times are microseconds, identities hexadecimal, statuses na
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -47,11 +47,15 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the audit. ``old`` is None for what the audit had not seen before."""
+    """One line of the audit. ``old`` is None for what the audit had not seen before.
+
+    ``seen``: nobody else could see it earlier: when its transaction was committed, or at least made its last change.
+    """
 
     n: int
     tx: int
     at: int
+    seen: int
     table: str
     op: str
     old: Row | None
@@ -122,7 +126,7 @@ class Evidence:
         self.ledger = list(ledger)
         self.calls = list(history)
         self.faults = list(faults)
-        self.changes = _changes(line for line in audit if app is None or line["row"].get("app") in (app, None))
+        self.changes = _changes([line for line in audit if app is None or line["row"].get("app") in (app, None)])
         self.tables: dict[str, list[Change]] = {}
         for change in self.changes:
             self.tables.setdefault(change.table, []).append(change)
@@ -289,24 +293,34 @@ class Evidence:
         return {str(line["whom"]) for line in self.faults if line["fault"] == fault}
 
 
-def _changes(lines: Iterable[Row]) -> list[Change]:
-    seen: dict[tuple[str, tuple[Any, ...]], Row] = {}
+def _changes(lines: Sequence[Row]) -> list[Change]:
+    rows: dict[tuple[str, tuple[Any, ...]], Row] = {}
+    seen = _seen(lines)
     found: list[Change] = []
     for line in lines:
         table, op, row = line["table"], line["op"], line["row"]
         key = (table, _key(table, row))
-        old = seen.get(key)
+        old, at = rows.get(key), int(line["at"])
         if op == "delete":
-            seen.pop(key, None)
+            rows.pop(key, None)
         else:
-            seen[key] = row
+            rows[key] = row
         found.append(
             Change(
-                n=line["n"], tx=line["tx"], at=line["at"], table=table, op=op,
+                n=line["n"], tx=line["tx"], at=at, seen=seen.get(line["tx"], at), table=table, op=op,
                 old=old if op != "delete" else row, new=None if op == "delete" else row,
             )
         )  # fmt: skip
     return found
+
+
+def _seen(lines: Sequence[Row]) -> dict[int, int]:
+    """From when on others saw what a transaction did; of those that are known by a number."""
+    seen: dict[int, int] = {}
+    for line in lines:
+        if line["tx"]:
+            seen[line["tx"]] = max(seen.get(line["tx"], 0), line["at"], line.get("committed") or 0)
+    return seen
 
 
 def _key(table: str, row: Row) -> tuple[Any, ...]:

@@ -184,7 +184,7 @@ def one_open_workflow_has_a_key(of: Evidence, found: Findings) -> None:
 
 @invariant("I39")
 def nobody_is_passed_over(of: Evidence, found: Findings) -> None:
-    """Whoever is let through was first of those in line of its partition that its executor could have taken."""
+    """Whoever is let through was first of those in line of its partition that its executor saw and could have taken."""
     lines: dict[tuple[str, str], list[tuple[str, int, str]]] = defaultdict(list)
     lined: dict[str, int] = {}
     passed: dict[str, list[Let]] = defaultdict(list)
@@ -199,7 +199,7 @@ def nobody_is_passed_over(of: Evidence, found: Findings) -> None:
             line = lines[place[0]]
             if enters:
                 bisect.insort(line, place[1])
-                lined.setdefault(id, change.at)
+                lined.setdefault(id, change.seen)
             elif place[1] in line:
                 line.remove(place[1])
         if _place(change.new) is None and id in lined:
