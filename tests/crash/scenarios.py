@@ -158,6 +158,17 @@ async def out_of_time(io: Outside, harness: Harness) -> Any:
         return str((await io(handle.info)).status)
 
 
+async def out_of_time_without_code(io: Outside, harness: Harness) -> Any:
+    """From a caller that does not know of the timeout: whoever claims it tells the row."""
+    known = Workflow("out_of_time", canon.out_of_time._homes, None, Shape.of(str), None)
+    handle = await io(lambda: known.options(id="main").start())
+    try:
+        await io.wait(handle.result)
+    except PerdureError:
+        info = await io(handle.info)
+        return [str(info.status), (info.deadline - info.started).total_seconds()]
+
+
 async def leaver(io: Outside, harness: Harness) -> Any:
     handle = await io(lambda: canon.leaver.options(id="main").start())
     out = [await io.wait(handle.result)]
@@ -515,6 +526,7 @@ SCENARIOS = [
     Scenario("cancelled", cancel(c), "cancelled"),
     Scenario("cancelled when evicted", cancel_evicted, "cancelled"),
     Scenario("out of time", out_of_time, "timed_out"),
+    Scenario("out of time, without its code", out_of_time_without_code, ["timed_out", 500.0]),
     Scenario("leaver", leaver, ["left", "abandon completed", "cancel cancelled", "main:3 cancelled"]),
     Scenario("waiter", outlived(c.waiter), ["leaving", "chosen completed before", "main:2 completed before"]),
     Scenario("abandoner", abandoner, ["cancelled", "main:1 completed", "main:2 cancelled"]),

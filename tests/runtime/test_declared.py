@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -174,3 +175,47 @@ async def test_a_crash_before_it_is_lined_up_lines_it_up_all_the_same(
         async with app:
             assert await handle.result() == "x"
             assert (await row(app, handle.id)).queue == "q"
+
+
+async def test_a_timeout_is_shown_of_who_was_started_without_the_code(app: App, database: str) -> None:
+    gate = Gate()
+    gated(app, gate, timeout=60)
+    async with app, Client(database, app="shop") as client:
+        handle = await client.workflow("work", returns=str).start("x")
+        await until(lambda: timed(app, handle.id))
+        info = await handle.info()
+        assert info.started is not None
+        assert info.deadline == info.started + timedelta(seconds=60)
+        gate.open()
+        assert await handle.result() == "x"
+
+
+async def test_whoever_claims_it_next_notes_its_timeout_if_the_first_could_not(
+    app: App, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    gated(app, gate, timeout=60)
+    struck: list[Any] = []
+    async with Client(database, app="shop") as client:
+        await app.open()
+
+        async def strike(*args: Any) -> Any:
+            struck.append(args)
+            raise DatabaseTrouble("struck")
+
+        monkeypatch.setattr(executor(app).line.store, "declare", strike, raising=False)
+        handle = await client.workflow("work", returns=str).start("x")
+        await until(lambda: struck)
+        assert executor(app).executions[handle.id].row.deadline is not None, "it holds all the same"
+        assert (await row(app, handle.id)).deadline is None
+        monkeypatch.undo()
+        await crash(app)
+        async with app:
+            await until(lambda: timed(app, handle.id))
+            gate.open()
+            assert await handle.result() == "x"
+            assert (await row(app, handle.id)).timeout == 60_000_000
+
+
+async def timed(app: App, id: str) -> bool:
+    return (await row(app, id)).deadline is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perdure.model.states import Reason, Status, Versioning
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.versions import Routing, Terms, Unfinished, Version
 from perdure.model.writes import Hold, Park
 from perdure.store.base import Store
 from perdure.versions.routing import FIRST_EVER, FIRST_LAUNCH, RELAUNCH, ramps, share
@@ -253,11 +253,32 @@ async def test_what_the_code_declares_is_noted_under_the_claim(store: Store) -> 
     await queued(store, "said", versioning=Versioning.PINNED)
     [*claimed] = await store.claim(want(), now=T)
     token = claimed[0].row.claim or b""
-    assert await store.declare(["a", "b", "said", "unknown"], UP, tok("stale")) == 0
-    assert await store.declare(["b", "said", "unknown"], UP, token) == 1
+    assert await store.declare(terms("a", "b", "said", "unknown"), tok("stale")) == 0
+    assert await store.declare(terms("b", "said", "unknown"), token) == 1
     rows = await store.rows(["a", "b", "said"])
     assert [rows[id].versioning for id in ("a", "b", "said")] == [Versioning.UNDECLARED, UP, Versioning.PINNED]
-    assert await store.declare([], UP, token) == 0
+    assert await store.declare([], token) == 0
+
+
+async def test_a_declared_timeout_counts_from_the_begin_and_never_beyond_another(store: Store) -> None:
+    await queued(store, "free")
+    await queued(store, "told", timeout=50)
+    await queued(store, "sooner", deadline=T + 30)
+    await queued(store, "later", deadline=T + 3000)
+    [*claimed] = await store.claim(want(), now=T + 7)
+    token = claimed[0].row.claim or b""
+    ids = ("free", "told", "sooner", "later")
+    assert await store.declare(terms(*ids, timeout=100), tok("stale")) == 0
+    assert await store.declare(terms(*ids, versioning=Versioning.UNDECLARED, timeout=100), token) == 3
+    assert await store.declare(terms(*ids, versioning=Versioning.UNDECLARED, timeout=900), token) == 0, "it stays"
+    rows = await store.rows(ids)
+    assert [rows[id].timeout for id in ids] == [100, 50, 100, 100]
+    assert [rows[id].deadline for id in ids] == [T + 107, T + 57, T + 30, T + 107]
+    assert {rows[id].versioning for id in ids} == {Versioning.UNDECLARED}
+
+
+def terms(*ids: str, versioning: Versioning = UP, timeout: int | None = None) -> list[Terms]:
+    return [Terms(id=id, versioning=versioning, timeout=timeout) for id in ids]
 
 
 async def test_schemes_are_kept_by_version(store: Store) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from perdure.model.states import Versioning
+
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """A version of the code that an executor was launched with."""
@@ -57,6 +59,14 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
     changed: int = 0
     because: str = ""
     watch: Watch | None = None
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What the code declares of a workflow, for one that was started without it."""
+
+    id: str
+    versioning: Versioning
+    timeout: int | None  # microseconds
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):

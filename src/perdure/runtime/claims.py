@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
 from perdure.model.ids import Holding, RunKey, child_id
@@ -65,7 +63,7 @@ async def take_on(host: Host, claimed: Sequence[Claimed]) -> None:
     for message in await store.inbox(written_to) if written_to else ():
         mail.setdefault(message.dest, []).append(message)
     late = await line_up(host, [*fresh, *old], histories)
-    for c in (as_declared(host, c) for c in _of_this_life(host, [*fresh, *old]) if c.row.id not in late):
+    for c in as_declared(host, [c for c in _of_this_life(host, [*fresh, *old]) if c.row.id not in late]):
         history, letters = histories.get(c.row.key, []), mail.get(c.row.id, [])
         question = asked.get(c.row.id)
         if (shown := told_to_pause(c.row, history)) is not None:
@@ -111,9 +109,6 @@ def _begin(host: Host, claimed: Claimed, mail: list[Message], history: Sequence[
     if refusal := _unable(host, definition, claimed, history, decided=decided):
         _hold(host, run, row, *refusal)
         return
-    if row.deadline is None and definition.timeout is not None and row.started is not None:
-        since = max(row.started, row.created)  # what goes on from kept records started before it was created
-        row = msgspec.structs.replace(row, deadline=since + definition.timeout)  # the caller had no code
     execution = host.host(definition, run, row, claimed.input)
     if row.cancel is not None and not any(r.kind is Kind.CANCEL for r in history):
         execution.cancel(row.cancel)

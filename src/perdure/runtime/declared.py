@@ -19,11 +19,12 @@ from typing import Any, Protocol
 import msgspec
 
 from perdure.client.line import Line
-from perdure.definitions import Registry
+from perdure.definitions import Registry, WorkflowDef
 from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
-from perdure.model.records import BEFORE, Claimed, Record
+from perdure.model.records import BEFORE, Claimed, Record, WorkflowRow
 from perdure.model.states import Status, Versioning
+from perdure.model.versions import Terms
 from perdure.store.lines import Declared
 
 log = logging.getLogger("perdure")
@@ -73,19 +74,35 @@ async def _goes_on(host: Host, key: RunKey) -> bool:
     return before is not None and before.status is Status.CONTINUED
 
 
-def as_declared(host: Host, claimed: Claimed) -> Claimed:
-    """The same, versioned as the code declares; noted in its row, too."""
-    row, definition = claimed.row, host.registry.workflows.get(claimed.row.name)
-    declared = Versioning.UNDECLARED if definition is None else definition.versioning
-    if row.versioning is declared or row.versioning is not Versioning.UNDECLARED:
-        return claimed
-    if row.claim is not None:
-        host.keep(asyncio.Task(_note(host, row.id, declared, row.claim), loop=host.line.loop))
-    return msgspec.structs.replace(claimed, row=msgspec.structs.replace(row, versioning=declared))
+def as_declared(host: Host, claimed: Sequence[Claimed]) -> list[Claimed]:
+    """The same, versioned and timed as the code declares; noted in their rows, too."""
+    found: list[Claimed] = []
+    new: defaultdict[bytes, list[Terms]] = defaultdict(list)
+    for one in claimed:
+        row, definition = one.row, host.registry.workflows.get(one.row.name)
+        after = row if definition is None else _on_terms(row, definition)
+        if after is not row and row.claim is not None:
+            new[row.claim].append(Terms(id=row.id, versioning=after.versioning, timeout=after.timeout))
+        found.append(one if after is row else msgspec.structs.replace(one, row=after))
+    for claim, terms in new.items():
+        host.keep(asyncio.Task(_note(host, terms, claim), loop=host.line.loop))
+    return found
 
 
-async def _note(host: Host, id: str, declared: Versioning, claim: bytes) -> None:
+def _on_terms(row: WorkflowRow, definition: WorkflowDef) -> WorkflowRow:
+    """The row as ``Store.declare`` makes it; itself if it says all that the code does."""
+    if row.versioning is Versioning.UNDECLARED and definition.versioning is not row.versioning:
+        row = msgspec.structs.replace(row, versioning=definition.versioning)
+    if row.timeout is None and definition.timeout is not None and row.started is not None:
+        since = max(row.started, row.created)  # what goes on from kept records started before it was created
+        own = since + definition.timeout
+        deadline = own if row.deadline is None else min(own, row.deadline)
+        row = msgspec.structs.replace(row, timeout=definition.timeout, deadline=deadline)
+    return row
+
+
+async def _note(host: Host, terms: Sequence[Terms], claim: bytes) -> None:
     try:
-        await host.line.store.declare([id], declared, claim)
+        await host.line.store.declare(terms, claim)
     except DatabaseTrouble as trouble:
-        log.info("the database is in trouble, what %s declares is noted at its next claim: %s", id, trouble)
+        log.info("the database is in trouble, what code declares of workflows is noted later: %s", trouble)

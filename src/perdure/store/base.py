@@ -29,10 +29,10 @@ from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.resets import ResetOrder
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
-from perdure.model.states import Reason, Versioning
+from perdure.model.states import Reason
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Sample, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Terms, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
@@ -420,8 +420,8 @@ class Store(ProblemStore, SchemeStore, Protocol):
         """All versions that were ever launched or named by an operator, the latest launched first."""
         ...
 
-    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
-        """Note what the code declares for workflows that were started without it, held under ``claim``; how many."""
+    async def declare(self, terms: Collection[Terms], claim: bytes) -> int:
+        """Note what the code declares of those held under ``claim`` that were started without it; how many it told."""
         ...
 
     async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:

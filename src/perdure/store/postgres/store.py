@@ -20,10 +20,10 @@ from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.resets import ResetOrder
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which
-from perdure.model.states import Reason, Versioning
+from perdure.model.states import Reason
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.model.trials import Trial
-from perdure.model.versions import Routing, Sample, Unfinished, Version
+from perdure.model.versions import Routing, Sample, Terms, Unfinished, Version
 from perdure.model.writes import Pause, Receipt, Reopen, Rewind, Start, Unit, Verdict
 from perdure.query.conditions import Query
 from perdure.store.asks import ClaimRequest, Counted, Fates, Found, Health, Poll
@@ -351,8 +351,8 @@ class PostgresStore:
     async def versions(self) -> builtins.list[Version]:
         return await versions.versions(self._reading, self._place)
 
-    async def declare(self, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
-        return await versions.declare(self._reading, self._place, ids, versioning, claim)
+    async def declare(self, terms: Collection[Terms], claim: bytes) -> int:
+        return await versions.declare(self._reading, self._place, terms, claim)
 
     async def unfinished(self, limit: int = 10_000) -> builtins.list[Unfinished]:
         return await versions.unfinished(self._reading, self._place, limit)

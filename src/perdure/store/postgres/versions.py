@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from perdure.model.states import VERSIONING, Reason, Versioning
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.states import VERSIONING, Reason
+from perdure.model.versions import Routing, Terms, Unfinished, Version
 from perdure.store import deployed
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import Link, Transaction
@@ -86,11 +86,12 @@ async def versions(link: Link, place: Place) -> list[Version]:
     return [deployed.version(row) for row in await link.fetch(place.sql["version_list"], place.app)]
 
 
-async def declare(link: Link, place: Place, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
-    found = await link.fetch(
-        place.sql["versioning_declared"], place.app, sorted(ids), claim, VERSIONING[versioning], writing=True
-    )
-    return len(found)
+async def declare(link: Link, place: Place, terms: Collection[Terms], claim: bytes) -> int:
+    each = sorted(terms, key=lambda one: one.id)  # the order of locks
+    columns: tuple[list[Any], ...] = (
+        [one.id for one in each], [VERSIONING[one.versioning] for one in each], [one.timeout for one in each],
+    )  # fmt: skip
+    return len(await link.fetch(place.sql["declare"], place.app, claim, *columns, writing=True))
 
 
 async def unfinished(link: Link, place: Place, limit: int) -> list[Unfinished]:

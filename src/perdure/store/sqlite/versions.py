@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from perdure.model.states import VERSIONING, Reason, Versioning
-from perdure.model.versions import Routing, Unfinished, Version
+from perdure.model.states import VERSIONING, Reason
+from perdure.model.versions import Routing, Terms, Unfinished, Version
 from perdure.store import deployed
 from perdure.store.sql import queries
 from perdure.store.sqlite.driver import Connection
@@ -85,10 +85,9 @@ def versions(conn: Connection, app: str) -> list[Version]:
     return [deployed.version(row) for row in conn.execute(Q["version_list"], (app,))]
 
 
-def declare(conn: Connection, app: str, ids: Collection[str], versioning: Versioning, claim: bytes) -> int:
-    code = VERSIONING[versioning]
-    keys = [(app, id, claim, code) for id in sorted(ids)]
-    return len(conn.executemany(Q["versioning_declared"], keys).fetchall())
+def declare(conn: Connection, app: str, terms: Collection[Terms], claim: bytes) -> int:
+    bindings = [(app, one.id, claim, VERSIONING[one.versioning], one.timeout) for one in terms]
+    return len(conn.executemany(Q["declare"], bindings).fetchall())
 
 
 def unfinished(conn: Connection, app: str, limit: int) -> list[Unfinished]:

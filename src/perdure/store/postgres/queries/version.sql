@@ -131,17 +131,25 @@ set version = $2, updated = (select now from t),
     reason = case when w.reason = any($6::text[]) then null else w.reason end
 returning w.id
 
--- Notes what the code declares (`$4`) for workflows held under `$3` that were started without it.
--- name: versioning_declared
+-- Notes what the code declares of workflows held under `$2` that were started without it: `$4`, and their timeouts `$5`.
+-- name: declare
 with held as materialized (
-    select w.id
-    from unnest($2::text[]) with ordinality u (id, n)
+    select w.id, u.versioning, u.timeout
+    from unnest($3::text[], $4::smallint[], $5::bigint[]) with ordinality u (id, versioning, timeout, n)
     cross join lateral (
-        select id, claim, versioning from perdure.workflow where app = $1 and id = u.id for no key update) w
-    where w.claim = $3 and w.versioning = 0)
-insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
-select $1, held.id, 1, '', '', '', 1, 0, 0, '', '' from held
-on conflict (app, id) do update set versioning = $4::smallint
+        select id, claim, versioning, timeout, started from perdure.workflow where app = $1 and id = u.id
+        for no key update) w
+    where w.claim = $2
+        and (w.versioning = 0 and u.versioning <> 0
+            or w.timeout is null and u.timeout is not null and w.started is not null))
+insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce,
+    versioning, timeout)
+select $1, id, 1, '', '', '', 1, 0, 0, '', '', versioning, timeout from held
+on conflict (app, id) do update set
+    versioning = case w.versioning when 0 then excluded.versioning else w.versioning end,
+    timeout = coalesce(w.timeout, excluded.timeout),
+    deadline = case when w.timeout is null and excluded.timeout is not null
+        then least(w.deadline, greatest(w.started, w.created) + excluded.timeout) else w.deadline end
 returning w.id
 
 -- Notes the schemes of a version's processes.

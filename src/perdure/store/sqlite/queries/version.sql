@@ -96,9 +96,16 @@ update workflow set version = ?3, updated = ?5,
     reason = case when reason in (select value from json_each(?4)) then null else reason end
 where app = ?1 and id = ?2
 
--- Notes what the code declares (?4) for a workflow held under ?3 that was started without it.
--- name: versioning_declared
-update workflow set versioning = ?4 where app = ?1 and id = ?2 and claim = ?3 and versioning = 0 returning id
+-- Notes what the code declares of a workflow held under ?3 that was started without it: ?4, and its timeout ?5.
+-- name: declare
+update workflow set
+    versioning = case versioning when 0 then ?4 else versioning end,
+    timeout = coalesce(timeout, ?5),
+    deadline = case when timeout is null and ?5 is not null
+        then min(coalesce(deadline, max(started, created) + ?5), max(started, created) + ?5) else deadline end
+where app = ?1 and id = ?2 and claim = ?3
+    and (versioning = 0 and ?4 <> 0 or timeout is null and ?5 is not null and started is not null)
+returning id
 
 -- Notes the schemes of a version's processes.
 -- name: version_note_schemes
