@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease: float = 15.0
     max_stall: float = 0.0  # 0: an event loop that stands still is told of, and keeps its lease
     schema: str = "perdure"
-    threads: int = 64
+    threads: int = 128
     grace: float = 5.0
     listen: tuple[str, ...] | None = None  # queues; None: all
     patience: float | None = None  # of calls from outside, while the database is away; None: for ever

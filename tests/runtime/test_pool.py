@@ -7,6 +7,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from perdure.runtime.bell import Bell
 from perdure.runtime.pool import ThreadPool
 
@@ -70,6 +72,46 @@ async def test_it_is_crowded_only_while_work_waits_for_a_busy_thread() -> None:
     assert not pool.crowded
     assert len(pool._threads) == 1
     pool.close()
+
+
+async def test_a_thread_that_the_system_refuses_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, go, done = pool_of(128), threading.Event(), threading.Semaphore(0)
+    start, granted = threading.Thread.start, 2
+
+    def refused_after_some(thread: threading.Thread) -> None:
+        nonlocal granted
+        if thread.name == "perdure-test":
+            granted -= 1
+            if granted < 0:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def work() -> None:
+        go.wait(SECONDS)
+        done.release()
+
+    monkeypatch.setattr(threading.Thread, "start", refused_after_some)
+    for _ in range(5):
+        pool.submit(work)
+    assert (pool.backlog, pool.bound, granted) == (3, 2, -1), "asked once, then it goes by what it has"
+    assert "the test pool stays at 2 threads: can't start new thread" in caplog.text
+    go.set()
+    for _ in range(5):
+        assert await asyncio.to_thread(done.acquire, timeout=SECONDS)
+    pool.close()
+
+
+async def test_without_any_thread_the_refusal_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = pool_of(2)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        pool.submit(lambda: None)
+    assert (pool.backlog, pool.used) == (0, False)
 
 
 async def test_one_call_that_raises_keeps_no_other_from_the_loop() -> None:

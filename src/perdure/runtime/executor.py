@@ -86,7 +86,7 @@ class Executor:
         lease: Lease | None = None,
         recovery: str = "fleet",
         adopt: str = "replay_safe",
-        threads: int = 64,
+        threads: int = 128,
         grace: float = GRACE_SECONDS,
         live_max: int = LIVE_MAX,
         polling: bool = True,

@@ -1,7 +1,8 @@
 """Bounded pools of threads for blocking bodies: one for steps called from async bodies, one for sync workflow bodies.
 
-Threads are made when first needed and kept; work beyond the bound waits in order. A thread cannot be cancelled: what
-is cancelled before it began is never run, what runs is left to end and its outcome dropped.
+Threads are made when first needed and kept; work beyond the bound waits in order, and so does what the system grants no
+thread for, if there is another. A thread cannot be cancelled: what is cancelled before it began is never run, what runs
+is left to end and its outcome dropped.
 """
 
 from __future__ import annotations
@@ -54,13 +55,23 @@ class ThreadPool:
         with self._lock:
             if self._idle:
                 self._idle -= 1
-            elif len(self._threads) < self.bound:
-                thread = threading.Thread(target=self._serve, name=f"perdure-{self.name}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-            else:
+            elif len(self._threads) >= self.bound or not self._one_more():
                 self._unserved += 1
             self._work.put(work)
+
+    def _one_more(self) -> bool:
+        """Whether there is a new thread. Raises ``RuntimeError`` if none is granted, and there is none to wait for."""
+        thread = threading.Thread(target=self._serve, name=f"perdure-{self.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as refused:  # a limit of processes, of the machine or of a container
+            if not self._threads:
+                raise
+            self.bound = len(self._threads)
+            log.warning("the %s pool stays at %d threads: %s", self.name, self.bound, refused)
+            return False
+        self._threads.append(thread)
+        return True
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
