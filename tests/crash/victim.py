@@ -44,7 +44,7 @@ def blocking_effect(id: str, n: int) -> int:
     return n
 
 
-@app.workflow
+@app.workflow(max_deaths=100)  # it is killed more often than a workflow may die by itself
 async def job(id: str) -> dict[str, Any]:
     total = 0
     for n in range(STEPS):
@@ -55,7 +55,7 @@ async def job(id: str) -> dict[str, Any]:
     return {"id": id, "total": total, "both": both}
 
 
-@app.workflow
+@app.workflow(max_deaths=100)  # it is killed more often than a workflow may die by itself
 async def job_end(id: str) -> list[str | None]:
     first = await recv(word)
     await effect(id, 100)

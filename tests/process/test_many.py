@@ -11,6 +11,7 @@ import pytest
 from perdure import App
 from perdure.api.process import Process
 from perdure.recovery import Decision, Default, Incident
+from perdure.runtime.recovery import UNDECIDED
 from perdure.schemes.grammar import State
 from tests.effort import by_effort
 from tests.process.test_lives import stands
@@ -19,7 +20,7 @@ from tests.runtime.support import crash, executor, until
 pytestmark = [pytest.mark.slow, pytest.mark.crash, pytest.mark.timeout(360)]
 MANY = by_effort(400, 800, 10_000)
 AT_ONCE = 500
-HELD_MAX = 1_500  # of those that are decided about, in memory at a time
+HELD_MAX = UNDECIDED + 200  # in memory at a time: those that are decided about, and some that go on
 EACH_SECOND = 250  # decided, at least, beside all that this machine does
 
 

@@ -1,7 +1,11 @@
-"""How much is taken over at once: a launch waits for one batch; nothing more comes while much waits for its turn."""
+"""How much is taken over at once: a launch waits for one batch; nothing more comes while much waits for its turn.
+
+Nor while a policy is asked about many.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +13,7 @@ import pytest
 
 from perdure import App
 from perdure.model.writes import Receipt, Unit
+from perdure.recovery import Decision, Default, Incident
 from perdure.runtime import recovery
 from perdure.runtime.reaper import Reaper
 from tests.runtime.support import crash, executor, until
@@ -104,3 +109,43 @@ async def test_nothing_more_is_taken_over_while_much_waits(
     assert len(waiting) > LEFT // BATCH
     # Two batches may have begun to wait since it was looked: the one before, and what a claim has taken on meanwhile.
     assert 0 < max(waiting) <= recovery.AHEAD + 2 * BATCH
+
+
+async def test_a_slow_policy_is_asked_about_few_at_a_time(
+    database: str, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it takes its time for stays in the rows of the others, and new work is begun meanwhile."""
+    monkeypatch.setattr(recovery, "UNDECIDED", 5)
+    monkeypatch.setattr(recovery, "FULL_SECONDS", 0.01)
+    await leave_behind(database, monkeypatch)
+    app = build(database)
+    answer = asyncio.Event()
+    asked: list[str] = []
+    most: list[int] = []
+
+    @app.recovery_policy("order")
+    async def slow(incident: Incident) -> Decision:
+        asked.append(incident.id)
+        most.append(len(executor(app).deciding))
+        await answer.wait()
+        return Default()
+
+    rounds: list[int] = []
+    take_over = recovery._take_over
+
+    async def counted(*given: Any) -> int:
+        rounds.append(await take_over(*given))
+        return rounds[-1]
+
+    monkeypatch.setattr(recovery, "_take_over", counted)
+    async with app:
+        await until(lambda: len(asked) == 5)
+        looked = len(rounds)
+        await until(lambda: len(rounds) > looked + 3)  # rounds come, and find no room
+        assert len(asked) == 5
+        order = app.client.workflow("order", returns=int)
+        assert await (await order.options(id="new").start()).result() == 3
+        answer.set()
+        assert [await order.handle(f"w{n}").result() for n in range(LEFT)] == [3] * LEFT
+    assert sorted(asked) == sorted(f"w{n}" for n in range(LEFT))
+    assert max(most) <= 5

@@ -25,6 +25,7 @@ log = logging.getLogger("perdure")
 CLAIM_BATCH = 200
 BATCHES_MAX = 10  # of one round: then the dead are looked at anew, since there may be more of them
 AHEAD = 400  # runs and writes that wait for their turn here; with so many of them nothing more is taken over
+UNDECIDED = 1000  # that a policy is asked about at a time
 FULL_SECONDS = 0.5  # until the next round where there was more than fits into memory
 SUSPECT_SECONDS = 0.25  # … where suspects wait for their turn
 QUIET_SECONDS = 0.005  # between two looks whether a suspect has calmed down, or the backlog is gone
@@ -55,6 +56,7 @@ class Host(Former, Protocol):
     taking: asyncio.Lock
     step_pool: ThreadPool
     body_pool: ThreadPool
+    deciding: dict[str, asyncio.Task[None]]
 
     @property
     def to_begin(self) -> Sized:
@@ -126,7 +128,7 @@ async def _take_over(host: Host, gone: list[bytes], batches: int) -> int:
     taken = 0
     if host.request(1).full:
         host.reaper.soon = FULL_SECONDS  # what their queues keep from this executor may come when something ends here
-    while room := host.room():
+    while room := _room(host):
         if not batches:
             host.reaper.soon = 0.0
             return taken
@@ -142,6 +144,11 @@ async def _take_over(host: Host, gone: list[bytes], batches: int) -> int:
         host.reaper.soon = FULL_SECONDS
         return taken
     return taken + await _take_suspects(host, gone, spared)
+
+
+def _room(host: Host) -> int:
+    """For runs, and for what policies are asked about: those may take their time, and the rest can wait in its rows."""
+    return max(0, min(host.room(), UNDECIDED - len(host.deciding)))
 
 
 async def _caught_up(host: Host) -> None:
