@@ -5,7 +5,8 @@ hands it back in the line of the queue that the workflow declares, in one commit
 running it.
 
 Promises: only what has never begun, and has no queue of its own, is lined up, at the place and with the version that it
-would have had from the start; who dies before that leaves a claim, and whoever adopts it does the same.
+would have had from the start; who dies before that leaves a claim, and whoever adopts it does the same. Versioning and
+timeout hold from the claim on, and are noted in the row meanwhile: what it says already stays.
 """
 
 from __future__ import annotations
