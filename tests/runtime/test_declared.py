@@ -208,13 +208,37 @@ async def test_whoever_claims_it_next_notes_its_timeout_if_the_first_could_not(
         await until(lambda: struck)
         assert executor(app).executions[handle.id].row.deadline is not None, "it holds all the same"
         assert (await row(app, handle.id)).deadline is None
-        monkeypatch.undo()
         await crash(app)
+        monkeypatch.undo()
         async with app:
             await until(lambda: timed(app, handle.id))
             gate.open()
             assert await handle.result() == "x"
             assert (await row(app, handle.id)).timeout == 60_000_000
+
+
+async def test_trouble_as_its_timeout_is_noted_is_waited_out(
+    app: App, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    gated(app, gate, timeout=60)
+    tries: list[Any] = []
+    async with app, Client(database, app="shop") as client:
+        store = executor(app).line.store
+        original = store.declare
+
+        async def strike(*args: Any) -> Any:
+            tries.append(args)
+            if len(tries) < 3:
+                raise DatabaseTrouble("struck")
+            return await original(*args)
+
+        monkeypatch.setattr(store, "declare", strike, raising=False)
+        handle = await client.workflow("work", returns=str).start("x")
+        await until(lambda: timed(app, handle.id))
+        gate.open()
+        assert await handle.result() == "x"
+    assert len(tries) == 3
 
 
 async def timed(app: App, id: str) -> bool:

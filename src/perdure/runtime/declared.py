@@ -12,23 +12,20 @@ timeout hold from the claim on, and are noted in the row meanwhile: what it says
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from perdure.client import verbs
 from perdure.client.line import Line
 from perdure.definitions import Registry, WorkflowDef
-from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
 from perdure.model.records import BEFORE, Claimed, Record, WorkflowRow
 from perdure.model.states import Status, Versioning
 from perdure.model.versions import Terms
 from perdure.store.lines import Declared
-
-log = logging.getLogger("perdure")
 
 
 class Host(Protocol):
@@ -86,7 +83,8 @@ def as_declared(host: Host, claimed: Sequence[Claimed]) -> list[Claimed]:
             new[row.claim].append(Terms(id=row.id, versioning=after.versioning, timeout=after.timeout))
         found.append(one if after is row else msgspec.structs.replace(one, row=after))
     for claim, terms in new.items():
-        host.keep(asyncio.Task(_note(host, terms, claim), loop=host.line.loop))
+        noted = verbs.patiently(host.line, host.line.store.declare, terms, claim)
+        host.keep(asyncio.Task(noted, loop=host.line.loop))
     return found
 
 
@@ -100,10 +98,3 @@ def _on_terms(row: WorkflowRow, definition: WorkflowDef) -> WorkflowRow:
         deadline = own if row.deadline is None else min(own, row.deadline)
         row = msgspec.structs.replace(row, timeout=definition.timeout, deadline=deadline)
     return row
-
-
-async def _note(host: Host, terms: Sequence[Terms], claim: bytes) -> None:
-    try:
-        await host.line.store.declare(terms, claim)
-    except DatabaseTrouble as trouble:
-        log.info("the database is in trouble, what code declares of workflows is noted later: %s", trouble)
