@@ -112,26 +112,3 @@ async def test_without_any_thread_the_refusal_is_raised(monkeypatch: pytest.Monk
     with pytest.raises(RuntimeError, match="can't start new thread"):
         pool.submit(lambda: None)
     assert (pool.backlog, pool.used) == (0, False)
-
-
-async def test_one_call_that_raises_keeps_no_other_from_the_loop() -> None:
-    loop = asyncio.get_running_loop()
-    bell, came = Bell(loop), loop.create_future()
-
-    def bad() -> None:
-        raise ValueError("a bug of one caller")
-
-    def ring() -> None:
-        assert bell.call(bad)
-        assert bell.call(came.set_result, "here")
-
-    await asyncio.to_thread(ring)
-    assert await came == "here"
-
-
-def test_a_bell_of_a_closed_loop_says_so() -> None:
-    loop = asyncio.new_event_loop()
-    bell = Bell(loop)
-    loop.close()
-    assert not bell.call(print)
-    assert not bell.call(print)

@@ -203,6 +203,7 @@ class Executor:
             task.cancel()
         self.step_pool.close()
         self.body_pool.close()
+        self.bell.close()
 
     @property
     def over(self) -> bool:

@@ -109,7 +109,8 @@ class Asker:
         self.version = ""
         self.executor_id = label
         self.context = contextvars.copy_context()
-        self.step_pool = ThreadPool("policy", 8, loop, Bell(loop))
+        self._bell = Bell(loop)
+        self.step_pool = ThreadPool("policy", 8, loop, self._bell)
         self.policy_limit = LIMIT_SECONDS
         self.deciding: dict[str, asyncio.Task[None]] = {}
         self.on_change: Callable[[], None] = self.look
@@ -123,4 +124,5 @@ class Asker:
     def close(self) -> None:
         """Let go of all but the store."""
         self.step_pool.close()
+        self._bell.close()
         self.line.drop()

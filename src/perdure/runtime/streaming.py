@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -166,7 +166,7 @@ class Streaming(Deciding):
         if not box.full:
             return None
         room = box.wait()
-        self._call_host(self._look_for_room)  # it may have come between the two
+        self.host.bell.call(self._look_for_room)  # it may have come between the two
         return room
 
     def progress_in_step(self, step: StepContext, path: str, data: bytes) -> None:
@@ -191,11 +191,7 @@ class Streaming(Deciding):
     def _ring(self, box: Outbox) -> None:
         if not box.rung:
             box.rung = True
-            self._call_host(self._heard)
-
-    def _call_host(self, callback: Callable[[], None]) -> None:
-        """From a step, of any thread: what the host then does is not in the step's context."""
-        self.host.context.copy().run(self.host.bell.call, callback)
+            self.host.bell.call(self._heard)
 
     def _heard(self) -> None:
         if self.outbox is not None:
