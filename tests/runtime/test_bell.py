@@ -98,9 +98,8 @@ async def test_a_ring_at_a_wire_that_nobody_listens_at_any_more_costs_no_call(mo
         ring(wire)
 
     monkeypatch.setattr(Wire, "ring", late)
-    ringer = asyncio.to_thread(bell.call, heard.append, "here")
-    ringing = asyncio.ensure_future(ringer)
-    await asyncio.to_thread(begun.wait, 10)
+    ringing = asyncio.ensure_future(asyncio.to_thread(bell.call, heard.append, "here"))
+    assert await asyncio.to_thread(begun.wait, 10)  # else it would ring the loop's own way
     bell.close()
     closed.set()
     await ringing
