@@ -170,11 +170,11 @@ def test_executors(perdure: Cli, url: str) -> None:
 def test_a_dead_process_that_nobody_reaped_is_gone() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     me = new_incarnation(b"m" * 16, "me", "")
-    from perdure.runtime.leases import process_started
+    from perdure.runtime.machine import process_started
 
     who = type(me)(
         id=b"w" * 16, executor="w", boot=me.boot, space=me.space, pid=process.pid,
-        pid_started=process_started(process.pid),
+        pid_started=process_started(process.pid) or 0,
     )  # fmt: skip
     if not who.boot or not who.space:
         pytest.skip("this system does not tell of its processes")

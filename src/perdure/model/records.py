@@ -207,7 +207,7 @@ class Incarnation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     boot: str = ""  # boot id of the machine
     space: str = ""  # pid namespace
     pid: int = 0
-    pid_started: int = 0  # the process's start time in clock ticks since boot: a pid alone is reused
+    pid_started: int = 0  # when the process began, in the system's unit: a pid alone is reused
     state: str = "alive"  # alive | draining | dead | gone | released (dead, and given to an heir by an operator)
     started: int = 0
     lease_until: int = 0

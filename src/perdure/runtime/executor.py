@@ -43,7 +43,8 @@ from perdure.runtime.fakes import body_of
 from perdure.runtime.gates import Gates
 from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
-from perdure.runtime.leases import Lease, elapsed
+from perdure.runtime.leases import Lease
+from perdure.runtime.machine import elapsed
 from perdure.runtime.permission import Permission
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post

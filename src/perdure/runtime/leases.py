@@ -22,11 +22,10 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 from perdure.model.records import Incarnation
+from perdure.runtime.machine import boot_id, elapsed, pid_space, process_started
 from perdure.runtime.stalls import StallWatch, Stuck
 from perdure.store.base import Store
 
@@ -35,40 +34,6 @@ log = logging.getLogger("perdure")
 BEATS = 3  # renewals within one lease
 ANSWER_SECONDS = 2.0  # that a renewal may take at least
 LOOK_SECONDS = 1.0  # between two looks at the host's loop
-
-
-def elapsed() -> float:
-    """Seconds by a clock that goes on while the machine sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else time.monotonic()
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def boot_id() -> str:
-    """Tells this boot of this machine from every other; "" where the system does not say."""
-    return _read("/proc/sys/kernel/random/boot_id")
-
-
-def pid_space() -> str:
-    """Tells this pid namespace from others: a pid means something only within one."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def process_started(pid: int) -> int:
-    """When a process began, in clock ticks since boot; 0 if there is no such process (or no way to know)."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    if not fields or (fields[0] in "ZX" and fields[17] in "01"):  # dead with its last thread, and not reaped yet
-        return 0
-    return int(fields[19])
 
 
 def new_incarnation(token: bytes, executor: str, version: str) -> Incarnation:
@@ -82,18 +47,23 @@ def new_incarnation(token: bytes, executor: str, version: str) -> Incarnation:
         boot=boot_id(),
         space=pid_space(),
         pid=pid,
-        pid_started=process_started(pid),
+        pid_started=process_started(pid) or 0,
     )
 
 
 def same_place(who: Incarnation) -> bool:
-    """Whether its pid means the same here: same boot, same pid namespace."""
-    return bool(who.boot and who.boot == boot_id() and who.space and who.space == pid_space())
+    """Whether its process could be seen from here: same boot, same pid namespace, and it told when it began."""
+    return bool(who.pid_started and who.boot and who.boot == boot_id() and who.space and who.space == pid_space())
+
+
+def ended(who: Incarnation) -> bool:
+    """Whether its process is no more, although another may have its pid. Of one in the same place."""
+    return process_started(who.pid) not in {who.pid_started, None}
 
 
 def provably_gone(who: Incarnation) -> bool:
     """Same boot, same pid namespace, and no process of that pid and start time: it cannot be alive."""
-    return same_place(who) and bool(who.pid_started) and process_started(who.pid) != who.pid_started
+    return same_place(who) and ended(who)
 
 
 def lives(who: Incarnation, now: int) -> bool:
@@ -144,6 +114,9 @@ class Lease:
     def begin(self) -> None:
         """The incarnation has been registered with a full lease: renew it from now on."""
         self._acknowledged = elapsed()
+        self._begin()
+
+    def _begin(self) -> None:
         self._thread.start()
 
     def end(self) -> None:

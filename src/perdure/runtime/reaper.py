@@ -18,7 +18,7 @@ from typing import Any
 
 from perdure.model.records import Incarnation
 from perdure.runtime.guards import Guards
-from perdure.runtime.leases import BEATS, process_started, same_place
+from perdure.runtime.leases import BEATS, ended, same_place
 from perdure.runtime.lifelines import Lifelines
 
 ROUND_SECONDS_MAX = 5.0
@@ -101,7 +101,7 @@ class Reaper:
     def know(self, serving: Sequence[Incarnation]) -> None:
         """Who serves: the processes of this machine among them are watched."""
         self._met = self._loop.time()
-        self._peers = [who for who in serving if who.pid_started and same_place(who)]
+        self._peers = [who for who in serving if same_place(who)]
 
     def may_forget(self) -> bool:
         """Whether this round is one of those that forget the dead who hold nothing; they are shown for a while."""
@@ -148,7 +148,7 @@ class Reaper:
         self._next = self._loop.call_later(self.pause(), self.now)
 
     def _look_at_peers(self) -> None:
-        gone = [who for who in self._peers if process_started(who.pid) != who.pid_started]
+        gone = [who for who in self._peers if ended(who)]
         if gone:
             self._peers = [who for who in self._peers if who not in gone]
             self.now()

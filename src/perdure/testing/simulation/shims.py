@@ -128,8 +128,7 @@ class SimulatedLease(Lease):
         sometimes("a step waited for the lease", not allowed)
         return allowed
 
-    def begin(self) -> None:
-        self._acknowledged = perdure.runtime.leases.elapsed()
+    def _begin(self) -> None:
         self._renewing = asyncio.get_running_loop().create_task(self._renew())
 
 
@@ -192,9 +191,9 @@ def installed(world: World) -> Generator[None, None, None]:
         box: Any = PROCESS.get()
         return box is not None and who.boot == box.host
 
-    def process_started(pid: int) -> int:
+    def ended(who: Incarnation) -> bool:
         box: Any = PROCESS.get()
-        return pid if box is not None and world.lives(box.host, pid) else 0
+        return box is not None and not world.lives(box.host, who.pid)
 
     replaced: list[tuple[Any, str, Any]] = [
         (perdure.clock, "time", here),
@@ -217,7 +216,7 @@ def installed(world: World) -> Generator[None, None, None]:
         (perdure.sessions.places, "place_of_file", _place_of_file),
         (perdure.runtime.reaper, "random", world.chance),
         (perdure.runtime.reaper, "same_place", same_place),
-        (perdure.runtime.reaper, "process_started", process_started),
+        (perdure.runtime.reaper, "ended", ended),
         *((module, "provably_gone", gone) for module in ASK_WHO_IS_GONE),
         (perdure.model.ids, "time", here),
         (perdure.model.ids, "os", _Os(world.chance)),
