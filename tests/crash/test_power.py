@@ -70,8 +70,10 @@ class TapeFile(apsw.VFSFile):  # type: ignore[misc]
         super().xTruncate(size)
 
     def xSync(self, flags: int) -> None:
+        """A sync of the plain kind ends in the drive's cache on macOS (``fsync(2)`` there): it counts as none."""
         super().xSync(flags)
-        self._tape.note(Op(self._name, "sync"))
+        if flags & 0x0F == apsw.SQLITE_SYNC_FULL:
+            self._tape.note(Op(self._name, "sync"))
 
 
 class TapeVFS(apsw.VFS):  # type: ignore[misc]
@@ -120,6 +122,7 @@ async def record(tape: Tape, path: Path, rng: random.Random) -> None:
         if n % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
             conn = apsw.Connection(str(path))
             conn.pragma("synchronous", "full")
+            conn.pragma("fullfsync", True)
             conn.execute(f"pragma wal_checkpoint({rng.choice(('passive', 'full', 'restart', 'truncate'))})").fetchall()
             conn.close()
     await store.close()

@@ -18,7 +18,7 @@ import pytest
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.model.ids import Holding
 from perdure.store.asks import ClaimRequest
-from perdure.store.sqlite import SQLiteStore, connection, file, health
+from perdure.store.sqlite import SQLiteStore, connection, file, health, mounts
 from perdure.store.sqlite.driver import steady
 from perdure.store.sqlite.migrate import migrations
 from perdure.store.sqlite.owned import FORGET, FORGET_RUN
@@ -135,15 +135,33 @@ async def test_an_unwritable_place_is_refused(tmp_path: Path) -> None:
     [("ext4", False), ("tmpfs", False), ("overlay", False), ("nfs4", True), ("fuse.sshfs", True), ("cifs", True)],
 )
 def test_file_systems_without_sound_locks_are_refused(kind: str, refused: bool) -> None:
-    mounts = (
-        "22 1 8:1 / / rw - ext4 /dev/sda rw\n"
-        f"23 22 0:9 / /mnt/my\\040data rw,relatime shared:1 - {kind} there rw\n"
-        "24 22 0:9 / /mnt/my\\040data/in rw - xfs here rw\n"
+    listed = list(
+        mounts.of_linux(
+            "22 1 8:1 / / rw - ext4 /dev/sda rw\n"
+            f"23 22 0:9 / /mnt/my\\040data rw,relatime shared:1 - {kind} there rw\n"
+            "24 22 0:9 / /mnt/my\\040data/in rw - xfs here rw\n"
+        )
     )
-    assert file.unsafe_kind(Path("/mnt/my data/x"), mounts) == (kind if refused else None)
-    assert file.unsafe_kind(Path("/mnt/my data"), mounts) == (kind if refused else None)
-    assert file.unsafe_kind(Path("/mnt/my data/in/x"), mounts) is None
-    assert file.unsafe_kind(Path("/mnt/my database"), mounts) is None
+    assert mounts.unsafe_kind(Path("/mnt/my data/x"), listed) == (kind if refused else None)
+    assert mounts.unsafe_kind(Path("/mnt/my data"), listed) == (kind if refused else None)
+    assert mounts.unsafe_kind(Path("/mnt/my data/in/x"), listed) is None
+    assert mounts.unsafe_kind(Path("/mnt/my database"), listed) is None
+
+
+def test_file_systems_are_told_apart_on_macos_too() -> None:
+    listed = list(
+        mounts.of_macos(
+            "/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)\n"
+            "devfs on /dev (devfs, local, nobrowse)\n"
+            "/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse, protect, root data)\n"
+            "map auto_home on /System/Volumes/Data/home (autofs, automounted, nobrowse)\n"
+            "//me@nas._smb._tcp.local/on on on /Volumes/my on (old) (smbfs, nodev, nosuid, mounted by me)\n"
+        )
+    )
+    assert [kind for _, kind in listed] == ["apfs", "devfs", "apfs", "autofs", "smbfs"]
+    assert mounts.unsafe_kind(Path("/Volumes/my on (old)/x"), listed) == "smbfs"
+    assert mounts.unsafe_kind(Path("/Volumes/my"), listed) is None
+    assert mounts.unsafe_kind(Path("/System/Volumes/Data/x"), listed) is None
 
 
 async def test_the_hot_row_has_four_indexes_one_of_children_and_one_of_what_is_in_trouble(store: SQLiteStore) -> None:

@@ -42,6 +42,7 @@ _ADVICE = {
     "SQLite": "before 3.51.3 two writers could corrupt the file: upgrade the apsw package",
     "journal mode": "the file is not in WAL mode: let no other program change it; reopening by Perdure sets it again",
     "synchronous": "commits do not reach the disk: let no other program change this setting",
+    "fullfsync": "commits may end in the drive's cache: let no other program change this setting",
     "schema version": "perdure db migrate (or upgrade Perdure here, if the database is ahead)",
     "Postgres": "upgrade the server to 14 or newer",
     "fsync": "a crash of the server loses what was acknowledged: set fsync = on",

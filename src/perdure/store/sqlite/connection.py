@@ -137,6 +137,7 @@ class Lane:
             file.check_ours(conn, self.path)
             self._inode = os.stat(self.path).st_ino
             conn.pragma("synchronous", "full")
+            conn.pragma("fullfsync", True)  # on macOS a sync ends in the drive's cache without it; elsewhere it is void
             conn.pragma("foreign_keys", False)
             conn.pragma("cache_size", -32_000)
             conn.pragma("temp_store", "memory")

@@ -7,18 +7,15 @@ whose locks or shared memory cannot be trusted are refused at the start, not fou
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import apsw
 
 from perdure.errors import ConfigError
+from perdure.store.sqlite import mounts
 from perdure.store.sqlite.driver import Connection
 
 APPLICATION_ID = 0x50455244  # "PERD", in the file's header
-
-# WAL needs shared memory and POSIX locks that all processes agree on.
-_UNSAFE = re.compile(r"nfs\d?|cifs|smb\w*|9p|afs|ceph|glusterfs|lustre|gpfs|ncpfs|coda|fuse(blk|\..*)?")
 
 
 def prepare(path: Path) -> None:
@@ -31,7 +28,7 @@ def prepare(path: Path) -> None:
             raise ConfigError(
                 f"cannot make the directory {folder}: {e.strerror}. Make it, or give another path."
             ) from e
-    if kind := unsafe_kind(folder):
+    if kind := mounts.unsafe_kind(folder):
         raise ConfigError(
             f"{path} lies on a {kind} file system, where SQLite's locks and shared memory are not reliable. "
             "Put the file on a local disk, or use Postgres."
@@ -63,24 +60,3 @@ def check_ours(conn: Connection, path: Path) -> None:
             f"{path} belongs to another program (application id {mark:#x}). Perdure keeps a file of its own: give "
             "the path of a new file or of one made by Perdure."
         )
-
-
-def unsafe_kind(folder: Path, mountinfo: str | None = None) -> str | None:
-    """The type of the file system that ``folder`` is on, if no database must be there; None if unknown."""
-    if mountinfo is None:
-        try:
-            mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError:
-            return None
-    where = os.path.realpath(folder)
-    best, kind = -1, ""
-    for line in mountinfo.splitlines():
-        mount, _, source = line.partition(" - ")
-        fields, tail = mount.split(" "), source.split(" ")
-        if len(fields) < 5 or not tail[0]:
-            continue
-        point = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), fields[4])
-        # A later line of equal length was mounted over the earlier one.
-        if len(point) >= best and (where == point or where.startswith(point.rstrip("/") + "/")):
-            best, kind = len(point), tail[0]
-    return kind if _UNSAFE.fullmatch(kind) else None

@@ -19,6 +19,7 @@ def health(conn: Connection, path: Path) -> Health:
     running = apsw.sqlite_lib_version()
     journal = str(conn.pragma("journal_mode"))
     synchronous = conn.pragma("synchronous")
+    full = conn.pragma("fullfsync") == 1  # void but on macOS
     have, want = migrate.version(conn), migrate.known()
     wal = path.with_name(path.name + "-wal")
     facts = [
@@ -29,6 +30,7 @@ def health(conn: Connection, path: Path) -> Health:
             {0: "off", 1: "normal", 2: "full", 3: "extra"}.get(int(str(synchronous)), "?"),
             synchronous == 2,
         ),
+        ("fullfsync", "on" if full else "off", full),
         ("schema version", f"{have} (known: {want})", have == want),
         ("write lock", lock_holder(path), True),
         ("file", f"{path}, {_size(path)} bytes, log {_size(wal)} bytes", True),
