@@ -2,7 +2,8 @@
 
 Each Python of ours that this machine has resolves the project's dependencies and its dependency groups with pip; what
 they agree on is pinned plainly, what differs gets a marker. Run with ``make lock`` after a change in pyproject.toml.
-Pins that can stay do stay, unless ``--upgrade`` is given.
+Pins that can stay do stay, unless ``--upgrade`` is given. At the end each pin must have a wheel for every system of
+ours: a fresh machine need have no compiler.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
+SYSTEMS = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "aarch64-apple-darwin", "x86_64-apple-darwin")
 HEAD = "# Produced from pyproject.toml by tools/lock.py (`make lock`); do not edit.\n"
 
 
@@ -66,11 +68,35 @@ def lines(answers: dict[str, dict[str, str]]) -> list[str]:
     return out
 
 
+def without_wheels(lock: Path, python: str, system: str) -> str:
+    """What uv says about pins that have no wheel for that Python on that system; "" if all have one."""
+    uv = Path(sys.executable).with_name("uv")
+    with tempfile.TemporaryDirectory() as scratch:
+        where = ["--target", scratch, "--python-version", python, "--python-platform", system]
+        install = [str(uv), "pip", "install", "--dry-run", "--quiet", "--only-binary", ":all:", "--no-deps", *where]
+        done = subprocess.run([*install, "-r", str(lock)], check=False, capture_output=True, text=True)
+    return done.stderr if done.returncode else ""
+
+
+def check_wheels(pythons: list[str]) -> int:
+    """Say which pins cannot be had as wheels; 1 if there are any."""
+    missing = 0
+    for python in pythons:
+        for system in SYSTEMS:
+            if told := without_wheels(LOCKS / "dev.lock", python, system):  # it holds the others
+                print(f"Python {python} on {system}: not every pin has a wheel\n{told}", file=sys.stderr)
+                missing = 1
+    print(f"wheels: {'MISSING' if missing else 'all there'}, for {', '.join(pythons)} on {', '.join(SYSTEMS)}")
+    return missing
+
+
 def main() -> int:
-    """Write the three lock files; the Pythons are those that tools/pythons.sh finds."""
+    """Write the three lock files; the Pythons are those that tools/pythons.sh finds (``--wheels``: only look)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     found = subprocess.run([str(ROOT / "tools/pythons.sh")], check=True, capture_output=True, text=True).stdout
     pythons = dict(line.split(" ", 1) for line in found.splitlines())
+    if "--wheels" in sys.argv:
+        return check_wheels(list(pythons))
     LOCKS.mkdir(exist_ok=True)
     keep = None if "--upgrade" in sys.argv else LOCKS / "dev.lock"
     for lock in ("dev", "test", "run"):
@@ -78,7 +104,7 @@ def main() -> int:
         (LOCKS / f"{lock}.lock").write_text(HEAD + "\n".join(lines(answers)) + "\n")
         print(f"requirements/{lock}.lock: {len(next(iter(answers.values())))} packages, for {', '.join(answers)}")
         keep = LOCKS / "dev.lock"  # the smaller sets are parts of the larger one
-    return 0
+    return check_wheels(list(pythons))
 
 
 if __name__ == "__main__":
