@@ -7,6 +7,7 @@ definitions of one name, showing both places.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -120,6 +121,12 @@ def place_of(fn: Callable[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(fn)
 
 
+def place_of_caller() -> str:
+    """``file:line`` where the function that asks was called."""
+    frame = sys._getframe(2)  # noqa: SLF001  # inspect.stack() reads the sources of the whole stack for it: 40 ms
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 def plain_args(signature: inspect.Signature) -> tuple[int, int] | None:
     """How many positional arguments always fit; None if names or the number are not that simple."""
     least = most = 0
@@ -139,7 +146,7 @@ def _put(known: dict[str, D], definition: D, what: str) -> None:
     if other is not None and other.place != definition.place:
         raise DefinitionError(
             f"two {what}s are named {definition.name!r}: {other.place} and {definition.place}; "
-            f"give one of them another name: @app.{what}(name=…)"
+            f"give one of them another name: {'app.queue(…)' if what == 'queue' else f'@app.{what}(name=…)'}"
         )
     known[definition.name] = definition
 

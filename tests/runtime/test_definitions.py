@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,6 +38,25 @@ def test_a_duplicate_step_shows_both_places(app: App) -> None:
 
         @app.step(name="charge")
         def second() -> None: ...
+
+
+def test_a_duplicate_queue_shows_both_calls(app: App) -> None:
+    app.queue("emails")
+    first = lines_here() - 1
+    with pytest.raises(DefinitionError) as refused:
+        app.queue("emails", concurrency=10)
+    assert str(refused.value) == (
+        f"two queues are named 'emails': {__file__}:{first} and {__file__}:{first + 3}; "
+        "give one of them another name: app.queue(…)"
+    )
+
+
+def lines_here() -> int:
+    """The line that asks."""
+    frame = inspect.currentframe()
+    assert frame is not None
+    assert frame.f_back is not None
+    return frame.f_back.f_lineno
 
 
 async def test_a_workflow_and_a_step_may_share_a_name(app: App) -> None:

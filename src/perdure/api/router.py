@@ -18,7 +18,16 @@ from perdure.api.step import Step, StepDecorator, check_retry, check_step
 from perdure.api.transaction import transaction_of
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.questions import StartOptions
-from perdure.definitions import QueueDef, Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
+from perdure.definitions import (
+    QueueDef,
+    Registry,
+    ResourceDef,
+    StepDef,
+    WorkflowDef,
+    place_of,
+    place_of_caller,
+    plain_args,
+)
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.model.queues import Limits
@@ -399,8 +408,7 @@ class Router:
                 "partition_concurrency": partition_concurrency, "partition_rate": partition_rate,
             })
         )  # fmt: skip
-        caller = inspect.stack()[1]
-        self._registry.add(QueueDef(check_queue(name), limits, f"{caller.filename}:{caller.lineno}"))
+        self._registry.add(QueueDef(check_queue(name), limits, place_of_caller()))
         return Queue(name, limits)
 
     # -- recovery policies

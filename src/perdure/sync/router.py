@@ -14,7 +14,16 @@ from perdure.api.policies import Asked, declare
 from perdure.api.queue import Queue, check_queue, limits_of
 from perdure.api.resource import Resource
 from perdure.client.questions import StartOptions
-from perdure.definitions import QueueDef, Registry, ResourceDef, StepDef, WorkflowDef, place_of, plain_args
+from perdure.definitions import (
+    QueueDef,
+    Registry,
+    ResourceDef,
+    StepDef,
+    WorkflowDef,
+    place_of,
+    place_of_caller,
+    plain_args,
+)
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.model.queues import Limits
@@ -376,8 +385,7 @@ class Router:
                 "partition_concurrency": partition_concurrency, "partition_rate": partition_rate,
             })
         )  # fmt: skip
-        caller = inspect.stack()[1]
-        self._registry.add(QueueDef(check_queue(name), limits, f"{caller.filename}:{caller.lineno}"))
+        self._registry.add(QueueDef(check_queue(name), limits, place_of_caller()))
         return Queue(name, limits)
 
     # -- recovery policies
