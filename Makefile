@@ -1,7 +1,7 @@
 # Every target does its own set-up: a virtual environment in .venv from the first Python found (3.11 or newer) and the
 # pinned requirements. A second run finds a stamp and starts at once. Needs make and a Python, nothing else.
 
-.PHONY: help demo test test-others pairs crashes models lint types sync floors format drill bench bench-peers simulate chaos check lock \
+.PHONY: help demo test test-others test-elsewhere pairs crashes models lint types sync floors format drill bench bench-peers simulate chaos check lock \
 	clean
 
 help:      ## this list
@@ -16,6 +16,9 @@ test:      ## all tests, a part of the crash points; on the first Python found (
 
 test-others:  ## the quick tests, on every other Python of the machine
 	@tools/test.sh --others
+
+test-elsewhere:  ## the tests on a Linux that is made poorer, as on macOS (make test-elsewhere T="tests/runtime")
+	@tools/test.sh --elsewhere $(T)
 
 pairs:     ## two crashes at every pair of writes of every canonical workflow of up to 8 steps: half an hour
 	@tools/setup.sh test

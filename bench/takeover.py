@@ -15,13 +15,13 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from bench.meter import Meter, contender_arguments, emit, percentile
 from perdure import App, Client
 from perdure.runtime import leases
+from perdure.runtime.machine import elapsed
 
 EXECUTORS = 3
 WORKFLOWS = 12
@@ -35,13 +35,9 @@ if os.environ.get(ALONE):
     leases.boot_id = str
 
 
-def boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 @app.step
 async def beat(id: str, n: int) -> None:
-    line = f"{id} {os.getpid()} {boottime():.6f}\n"
+    line = f"{id} {os.getpid()} {elapsed():.6f}\n"
     ledger = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(ledger, line.encode())
     os.close(ledger)
@@ -91,7 +87,7 @@ class Fleet:
     def kill(self, n: int) -> float:
         """SIGKILL one; when."""
         self.members[n].kill()
-        return boottime()
+        return elapsed()
 
     def replace(self, n: int) -> None:
         self.members[n].wait()

@@ -37,6 +37,8 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
+
 T = TypeVar("T")
 
 SETTINGS = {
@@ -367,18 +369,16 @@ class Cluster(Server):
 
 def _children(pid: int) -> list[int]:
     try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-        return [int(p) for p in done.stdout.split()]
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _lives(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return state != "Z"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 # Run the tests.
 #   tools/test.sh                        them (how many of the long ones: tests/effort.py), on the first Python found
 #   tools/test.sh [pytest arguments]     only those
+#   tools/test.sh --elsewhere [arguments]  the same as on macOS, as far as a Linux can be like it: tests/elsewhere
 #   tools/test.sh --others               what is quick and may differ, on each other one of 3.11, 3.12, 3.13 that is on the machine
 # Ends non-zero if any Python failed; says at the end which ones ran.
 set -u
@@ -14,6 +15,15 @@ quick='not slow and not crash and not postgres'
 where='tests/serde tests/versions tests/lint tests/runtime/test_loop*'  # what may differ
 
 tools/setup.sh test || exit 1
+if [ "${1:-}" = --elsewhere ]; then  # and the temporary folder is behind a symbolic link there
+  shift
+  real=$(mktemp -d)
+  trap 'rm -rf "$real"' EXIT
+  chmod 755 "$real"
+  mkdir "$real/real"
+  ln -s real "$real/tmp"
+  export PERDURE_TEST_ELSEWHERE=macos TMPDIR="$real/tmp" PYTHONPATH="$PWD/tests/elsewhere${PYTHONPATH:+:$PYTHONPATH}"
+fi
 first=$(.venv/bin/python -c 'import platform; print(platform.python_version())')
 if [ $# -eq 0 ]; then
   tools/debian.sh pgbouncer=pgbouncer
@@ -28,7 +38,7 @@ if [ $# -eq 0 ]; then
   echo "tests passed on Python $first"
   exit
 fi
-[ "$1" = --others ] || exec .venv/bin/python -m pytest -q "$@"
+[ "$1" = --others ] || { .venv/bin/python -m pytest -q "$@"; exit; }
 
 failed='' ran=''
 for version in $(tools/pythons.sh 2>/dev/null | sed -n 's/^\(3\.1[123]\) .*/\1/p'); do

@@ -21,9 +21,15 @@ def demo(folder: Path, *args: str, **environment: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
+ELSEWHERE = str(Path(__file__).resolve().parents[1] / "elsewhere")
+
+
 @pytest.mark.crash
-def test_the_demo_tells_the_truth(here: Path) -> None:
-    done = demo(here)
+@pytest.mark.parametrize(
+    "system", [{}, {"PERDURE_TEST_ELSEWHERE": "macos", "PYTHONPATH": ELSEWHERE}], ids=["here", "as on macOS"]
+)
+def test_the_demo_tells_the_truth(here: Path, system: dict[str, str]) -> None:
+    done = demo(here, **system)
     assert done.returncode == 0, done.stdout + done.stderr
     text = done.stdout
     assert done.stderr == ""

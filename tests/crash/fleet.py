@@ -31,10 +31,6 @@ class Effect(NamedTuple):
     at: float
 
 
-def boot_seconds() -> float:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) / 1e9
-
-
 async def until(condition: Callable[[], Any], seconds: float = 40) -> Any:
     """Wait for a condition (a function, or one that gives something to await); its true value."""
     end = time.monotonic() + seconds

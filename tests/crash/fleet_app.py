@@ -16,6 +16,7 @@ from pathlib import Path
 
 from perdure import App, Rate, Topic, recv
 from perdure.runtime import leases
+from perdure.runtime.machine import elapsed
 
 if boot := os.environ.get("PERDURE_TEST_BOOT"):  # on a host of its own, where its pid means nothing to others
     leases.boot_id = lambda: boot
@@ -29,7 +30,7 @@ paced = app.queue("paced", concurrency=8, rate=Rate(20, per=1), partition_rate=R
 def note(what: str, id: str, n: int) -> None:
     executor = app._home.engine().executor
     me = executor.me.id.hex() if executor is not None else "-"
-    line = f"{what} {id} {n} {os.getpid()} {me} {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}\n"
+    line = f"{what} {id} {n} {os.getpid()} {me} {int(elapsed() * 1e9)}\n"
     ledger = os.open(os.environ["PERDURE_TEST_LEDGER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(ledger, line.encode())
     os.close(ledger)

@@ -9,8 +9,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from perdure.runtime.machine import elapsed
 from perdure.store.postgres.lifeline import PREFIX
-from tests.crash.fleet import Fleet, boot_seconds, fleet_over, until
+from tests.crash.fleet import Fleet, fleet_over, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.postgres]
 
@@ -33,7 +34,7 @@ async def test_killed_on_another_host_it_is_taken_over_before_its_lease_ends(fle
     await fleet.begun("w", pid=first.pid)
     second = await fleet.launch("second", PERDURE_TEST_BOOT="two")
     first.signal(signal.SIGKILL)
-    killed = boot_seconds()
+    killed = elapsed()
     begun = await fleet.begun("w", pid=second.pid)
     took = begun.at - killed
     print(f"\ntaken over after {took:.1f} s, of a lease of {LEASE:.0f} s that was renewed each {BEAT:.0f} s")
@@ -56,7 +57,7 @@ async def test_stopped_and_cut_off_it_cannot_prove_itself_and_rejoins_as_somebod
     cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = $1"
     assert await operator.fetchval(cut, PREFIX + me) == 1
     await operator.close()
-    stopped = boot_seconds()
+    stopped = elapsed()
     begun = await fleet.begun("w", pid=second.pid)
     assert begun.at - stopped < LEASE - BEAT
     first.signal(signal.SIGCONT)

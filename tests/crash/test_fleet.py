@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from perdure.errors import ExecutorAlive
-from tests.crash.fleet import Fleet, boot_seconds, fleet_over, until
+from perdure.runtime.machine import elapsed
+from tests.crash.fleet import Fleet, fleet_over, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.sampled(7)]
 
@@ -33,7 +34,7 @@ async def test_killed_on_this_machine_another_goes_on_within_two_seconds(fleet: 
     await fleet.begun("w", pid=first.pid)
     second = await fleet.launch("second")
     first.signal(signal.SIGKILL)
-    killed = boot_seconds()
+    killed = elapsed()
     begun = await fleet.begun("w", pid=second.pid)
     print(f"\ntaken over after {begun.at - killed:.2f} s")
     assert begun.at - killed < SAME_HOST_SECONDS
@@ -71,7 +72,7 @@ async def test_one_that_was_stopped_and_comes_back_writes_nothing_and_rejoins(fl
         return any(who.id.hex() == old and who.state == "dead" for who in await fleet.incarnations())
 
     await until(declared_dead)
-    dead_at = boot_seconds()
+    dead_at = elapsed()
     await fleet.begun("w", 2)  # by the other: it goes on meanwhile
     zombie.signal(signal.SIGCONT)
     await until(lambda: "was declared dead" in zombie.said())
@@ -230,7 +231,7 @@ async def test_a_second_sigterm_hands_back_at_once(fleet: Fleet) -> None:
     first.signal(signal.SIGTERM)
     await until(lambda: "draining" in first.said())
     second = await fleet.launch("second", PERDURE_RECOVERY="manual")  # it takes what was handed back, nothing else
-    asked = boot_seconds()
+    asked = elapsed()
     first.signal(signal.SIGTERM)
     assert await first.process.wait() == 130
     begun = await fleet.begun("w", 1, pid=second.pid)

@@ -19,6 +19,7 @@ from pathlib import Path
 from perdure import App, current
 from perdure.process import Process, State
 from perdure.recovery import Decision, Default, Incident, RunFrom
+from perdure.runtime.machine import elapsed
 
 SKEW = float(os.environ.get("PERDURE_TEST_SKEW", "0"))
 if SKEW:
@@ -33,7 +34,7 @@ LEDGER = os.environ["PERDURE_TEST_LEDGER"]
 def note(what: str, id: str, state: str) -> None:
     executor = app._home.engine().executor
     me = executor.me.id.hex() if executor is not None else "-"
-    line = f"{what} {id} {state} {os.getpid()} {me} {time.clock_gettime_ns(time.CLOCK_BOOTTIME)}\n"
+    line = f"{what} {id} {state} {os.getpid()} {me} {int(elapsed() * 1e9)}\n"
     ledger = os.open(LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(ledger, line.encode())
     os.close(ledger)
