@@ -31,7 +31,7 @@ MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose before the workers are started: they collect the same."""
-    if os.environ.get("PERDURE_TEST_ELSEWHERE") == "macos":
+    if os.environ.get("TESTED_ELSEWHERE") == "macos":
         sys.modules["sitecustomize"].change_what_is_found_otherwise()
     os.environ.setdefault(
         "PERDURE_TEST_SAMPLE", os.environ.get("PERDURE_SEED") or str(random.SystemRandom().randrange(10**9))

@@ -22,7 +22,7 @@ if [ "${1:-}" = --elsewhere ]; then  # and the temporary folder is behind a symb
   chmod 755 "$real"
   mkdir "$real/real"
   ln -s real "$real/tmp"
-  export PERDURE_TEST_ELSEWHERE=macos TMPDIR="$real/tmp" PYTHONPATH="$PWD/tests/elsewhere${PYTHONPATH:+:$PYTHONPATH}"
+  export TESTED_ELSEWHERE=macos TMPDIR="$real/tmp" PYTHONPATH="$PWD/tests/elsewhere${PYTHONPATH:+:$PYTHONPATH}"
 fi
 first=$(.venv/bin/python -c 'import platform; print(platform.python_version())')
 if [ $# -eq 0 ]; then

@@ -26,7 +26,7 @@ ELSEWHERE = str(Path(__file__).resolve().parents[1] / "elsewhere")
 
 @pytest.mark.crash
 @pytest.mark.parametrize(
-    "system", [{}, {"PERDURE_TEST_ELSEWHERE": "macos", "PYTHONPATH": ELSEWHERE}], ids=["here", "as on macOS"]
+    "system", [{}, {"TESTED_ELSEWHERE": "macos", "PYTHONPATH": ELSEWHERE}], ids=["here", "as on macOS"]
 )
 def test_the_demo_tells_the_truth(here: Path, system: dict[str, str]) -> None:
     done = demo(here, **system)

@@ -1,7 +1,7 @@
 """A Linux made poorer: what macOS lacks is taken away, and what it has of its own is answered as it would.
 
 Every Python imports this at its start if the folder is in ``PYTHONPATH`` (``make test-elsewhere``).
-``PERDURE_TEST_ELSEWHERE``: ``macos``; ``nothing`` for a system that tells nothing of its boot and its processes.
+``TESTED_ELSEWHERE``: ``macos``; ``nothing`` for a system that tells nothing of its boot and its processes.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def change_what_is_found_otherwise() -> None:
         setattr(import_module(name), *change)
 
 
-if elsewhere := os.environ.get("PERDURE_TEST_ELSEWHERE"):
+if elsewhere := os.environ.get("TESTED_ELSEWHERE"):
     take_away()
     if elsewhere == "macos":
         sys.meta_path.insert(0, AsOnMacos())
