@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from perdure.errors import ConfigError, did_you_mean
+from perdure.model.text import VERSION_MAX, is_version
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     # setting: the environment variables that give it, first one wins (the second ones are names of the field)
@@ -125,6 +126,10 @@ def _parsed(path: Path, text: str) -> Mapping[str, Any]:
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value not in CHOICES[key]:
         raise ConfigError(f"{key}={value!r} (from {where}) is none of {', '.join(CHOICES[key])}")
+    if key == "version" and value != "" and not is_version(value):
+        raise ConfigError(
+            f"version {value!r} (from {where}) cannot be used: give text of 1 to {VERSION_MAX} printable characters"
+        )
     if key == "max_stall":
         return 0.0 if value in (0, "0") else _number(key, value, where, least=1.0)
     if key in ("lease", "grace"):

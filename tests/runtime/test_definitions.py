@@ -80,7 +80,7 @@ def test_names_default_to_the_qualified_name(app: App) -> None:
     assert body.__name__ == "body"
 
 
-@pytest.mark.parametrize("name", ["a\0b", "x" * 600, 7])
+@pytest.mark.parametrize("name", ["a\0b", "x" * 513, "\u4e00" * 171, "a\ud800", 7])
 def test_a_name_that_cannot_be_stored_is_refused(app: App, name: str) -> None:
     async def body() -> None: ...
 
@@ -250,6 +250,14 @@ async def test_wrong_arguments_of_a_workflow_are_an_error_at_the_call(app: App) 
         ({"attributes": [1]}, "give a dict"),
         ({"attributes": {1: "a"}}, "are not names"),
         ({"version": 2}, "version=2 is no version"),
+        ({"version": "a\0"}, r"version='a\\x00' is no version: give its text, 1 to 200 printable characters"),
+        ({"version": "a\ud800"}, "is no version"),
+        ({"version": "x" * 201}, "is no version"),
+        ({"dedup": "a\ud800"}, r"dedup='a\\ud800' is no key: text of 1 to 1024 bytes, without NUL and lone surrogates"),
+        ({"dedup": "x" * 1025}, "give a hash of what is longer"),
+        ({"dedup": "a\0"}, "is no key"),
+        ({"dedup": ""}, "is no key"),
+        ({"dedup": 7}, "dedup=7 is no key"),
         ({"priority": "high"}, "priority='high' is no priority"),
     ],
 )

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 import perdure.sync
 from perdure import App, Topic, recv, sleep
-from perdure.errors import Unserializable, WorkflowClosed, WorkflowNotFound
+from perdure.errors import DefinitionError, Unserializable, WorkflowClosed, WorkflowNotFound
 from perdure.model.records import Kind, Message
 from perdure.model.writes import Receipt, Unit
 from perdure.runtime.execution import Execution
@@ -141,6 +142,36 @@ async def test_a_key_is_remembered_after_the_message_was_taken_and_over_restarts
     async with app:
         await body.handle("a").send("one", "t", key="k")
         assert await body.handle("a").result() == ["one", "None"]
+
+
+@pytest.mark.parametrize("key", ["k\ud800", "k\0", 7, "x" * 1025, "\u4e00" * 342])
+async def test_a_key_that_cannot_be_stored_is_refused_at_the_call(app: App, ledger: Ledger, key: Any) -> None:
+    """In a workflow, too: it would be refused by the store with all that the workflow had done before."""
+
+    @app.step
+    async def pay() -> str:
+        ledger.note("paid")
+        return "receipt"
+
+    @app.workflow
+    async def waits() -> None:
+        await recv("t")
+
+    @app.workflow
+    async def sends() -> str:
+        receipt = await pay()
+        try:
+            await waits.handle("w").send("v", "t", key=key)
+        except DefinitionError as refused:
+            return f"{receipt}: {refused}"
+        return receipt
+
+    async with app:
+        handle = await waits.options(id="w").start()
+        with pytest.raises(DefinitionError, match="cannot be a message's key: a string of at most 1024 bytes"):
+            await handle.send("v", "t", key=key)
+        assert (await sends()).startswith("receipt: key=")
+    assert ledger == ["paid"]
 
 
 async def test_none_cannot_be_sent(app: App) -> None:

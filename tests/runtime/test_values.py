@@ -238,6 +238,33 @@ async def test_what_is_shown_of_arguments_is_bounded(app: App) -> None:
     assert 100 < len(record.shown) <= 512
 
 
+class Upload:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Upload {self.name}>"
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.txt", "a\0b"])
+async def test_an_argument_whose_repr_cannot_be_stored_costs_nothing(app: App, ledger: Ledger, name: str) -> None:
+    @app.step
+    async def store(upload: Upload) -> str:
+        ledger.note("stored")
+        return "stored"
+
+    @app.workflow
+    async def body() -> str:
+        return await store(Upload(name))
+
+    async with app:
+        assert await body.options(id="a").start() is not None
+        assert await body.handle("a").result(timeout=15) == "stored"
+        (record,) = await history(app, "a")
+    assert record.shown.startswith("<Upload ")
+    assert ledger == ["stored"]
+
+
 # -- exceptions
 
 

@@ -84,6 +84,21 @@ def test_never_longer_than_the_limit(value: Any, limit: int) -> None:
     assert len(show_call((value,), {"a": value}, limit)) <= limit
 
 
+class Saying:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def test_what_no_store_keeps_is_written_out() -> None:
+    """A repr of somebody's own may hold anything; so may the name of a keyword argument."""
+    assert show(Saying("caf\udce9 \0 é")) == r"caf\udce9 \x00 é"
+    assert show_call((Saying("\ud800"),), {"\ud800": 1}) == r"\ud800, \ud800=1"
+    assert len(show(Saying("\ud800" * 600))) == 512
+
+
 def test_cycles_end() -> None:
     value: list[Any] = []
     value.append(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast
 
-from perdure.api.keys import Event, Stream, Topic, encode_message, name_and_shape
+from perdure.api.keys import Event, Stream, Topic, check_message_key, encode_message, name_and_shape
 from perdure.api.options import check_id
 from perdure.client.questions import (
     CancelOf,
@@ -100,13 +100,14 @@ class Handle(Generic[R]):
     ) -> None:
         """Send a message; durable when this returns. With ``key`` it is delivered once, however often it is sent.
 
-        ``session``: send it in this transaction of yours, so that it is delivered if that commits.
+        ``key``: at most 1024 bytes. ``session``: send it in this transaction of yours, so that it is delivered if that
+        commits.
 
         Raises ``WorkflowNotFound`` for an unknown id, ``WorkflowClosed`` for one that has ended, ``Unserializable``.
         """
         name, shape = name_and_shape(topic, "topic")
         data = seal(encode_message(value, shape, name), "value", self._home.registry.codec)
-        question = SendTo(self.id, name, data, key)
+        question = SendTo(self.id, name, data, check_message_key(key))
         if session is not None:
             await aface.send_within(self._home, question, session)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, get_args
 
 from perdure.errors import DefinitionError, Unserializable
+from perdure.model.text import KEY_BYTES_MAX, NAME_BYTES_MAX, NEEDED, is_kept
+from perdure.serde.show import show
 from perdure.serde.values import Shape
 
 if TYPE_CHECKING:  # type parameters have defaults only since Python 3.13; checkers know them from here
@@ -15,8 +17,6 @@ else:
     from typing import TypeVar
 
     T = TypeVar("T")
-
-NAME_MAX = 512
 
 
 class Key(Generic[T]):
@@ -61,9 +61,21 @@ class Stream(Key[T]):
 
 def check_name(name: Any, what: str) -> str:
     """A name that can be stored. Raises ``DefinitionError`` showing it."""
-    if not isinstance(name, str) or len(name) > NAME_MAX or "\0" in name:
-        raise DefinitionError(f"{name!r} cannot name a {what}: a string of at most {NAME_MAX} characters is needed")
+    if not is_kept(name, NAME_BYTES_MAX):
+        raise DefinitionError(
+            f"{show(name, 100)} cannot name a {what}: a string of at most {NAME_BYTES_MAX} bytes, {NEEDED}, is needed"
+        )
     return name
+
+
+def check_message_key(key: Any) -> str | None:
+    """A message's key, or None for none. Raises ``DefinitionError`` showing it."""
+    if key is not None and not is_kept(key, KEY_BYTES_MAX):
+        raise DefinitionError(
+            f"key={show(key, 100)} cannot be a message's key: a string of at most {KEY_BYTES_MAX} bytes, {NEEDED}, is "
+            "needed; give the text of an id, or a hash of what is longer"
+        )
+    return key
 
 
 def name_and_shape(key: Key[Any] | str, what: str) -> tuple[str, Shape]:

@@ -15,6 +15,8 @@ from perdure.model.durations import Duration, to_us
 from perdure.model.ids import ID_BYTES_MAX
 from perdure.model.info import from_datetime
 from perdure.model.queues import PRIORITY_MAX
+from perdure.model.text import KEY_BYTES_MAX, NEEDED, VERSION_MAX, is_kept, is_version
+from perdure.serde.show import show
 
 
 class Options(TypedDict, total=False):
@@ -50,7 +52,6 @@ class Options(TypedDict, total=False):
     session: object
 
 
-DEDUP_MAX = 500
 _CHOICES = {"on_conflict": ("attach", "fail", "replace"), "on_parent_close": ("cancel", "abandon", "wait")}
 
 
@@ -79,16 +80,21 @@ def read_options(options: Mapping[str, Any], base: StartOptions) -> StartOptions
                 values[name] = to_us(value, name)
             case "attributes":
                 values["attributes"] = _attributes(value)
-            case "version" if not isinstance(value, str):
-                raise DefinitionError(f"version={value!r} is no version: give its text")
+            case "version" if value != "" and not is_version(value):
+                raise DefinitionError(
+                    f"version={show(value, 100)} is no version: give its text, 1 to {VERSION_MAX} printable characters"
+                )
             case "priority" if type(value) is not int or abs(value) > PRIORITY_MAX:
                 raise DefinitionError(f"priority={value!r} is no priority: give a whole number of 32 bits")
             case "queue":
                 values[name] = check_queue(value.name if isinstance(value, Queue) else value)
             case "partition":
                 values[name] = check_partition(value)
-            case "dedup" if not isinstance(value, str) or not 0 < len(value) <= DEDUP_MAX or "\0" in value:
-                raise DefinitionError(f"dedup={value!r} is no key: text of 1 to {DEDUP_MAX} characters is needed")
+            case "dedup" if not value or not is_kept(value, KEY_BYTES_MAX):
+                raise DefinitionError(
+                    f"dedup={show(value, 100)} is no key: text of 1 to {KEY_BYTES_MAX} bytes, {NEEDED}, is needed; "
+                    "give a hash of what is longer"
+                )
             case _:
                 values[name] = value
     return msgspec.structs.replace(base, **values)
@@ -133,10 +139,8 @@ def _attributes(value: Any) -> bytes:
 
 def check_id(id: Any) -> str:
     """A workflow id: non-empty text of at most 512 bytes without NUL. Raises ``DefinitionError``."""
-    try:
-        good = isinstance(id, str) and 0 < len(id.encode()) <= ID_BYTES_MAX and "\0" not in id
-    except UnicodeEncodeError:
-        good = False
-    if not good:
-        raise DefinitionError(f"workflow id {id!r} cannot be used: non-empty text of at most {ID_BYTES_MAX} bytes")
+    if not id or not is_kept(id, ID_BYTES_MAX):
+        raise DefinitionError(
+            f"workflow id {show(id, 100)} cannot be used: non-empty text of at most {ID_BYTES_MAX} bytes, {NEEDED}"
+        )
     return str(id)

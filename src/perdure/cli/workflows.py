@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from perdure.api.keys import check_name, encode_message
+from perdure.api.keys import check_message_key, check_name, encode_message
 from perdure.cli.asking import Asked, asking
 from perdure.cli.exits import Code
 from perdure.cli.output import (
@@ -317,7 +317,7 @@ def send(given: Given, id: str, value: str, topic: str, key: str | None) -> None
     """Send a message to a workflow. Exits with 3 if there is none of that id, with 1 if it has ended."""
     name = check_name(topic, "topic")
     data = encode_message(json_of(value, "the message"), Shape.of(Any), name)
-    run(_send(given, SendTo(id, name, data, key)))
+    run(_send(given, SendTo(id, name, data, check_message_key(key))))
 
 
 async def _send(given: Given, message: SendTo) -> None:

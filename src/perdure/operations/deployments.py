@@ -34,6 +34,7 @@ from perdure.model.deployments import (
 )
 from perdure.model.info import to_datetime
 from perdure.model.states import Versioning
+from perdure.model.text import is_version
 from perdure.model.versions import Routing, Version
 from perdure.store.base import Store
 from perdure.versions.deployments import state_of, staying
@@ -111,7 +112,7 @@ def check_percentage(percentage: object) -> float:
 
 def check_version(version: object) -> str:
     """The name of a version: 1 to 200 printable characters. Raises ``DefinitionError`` showing it."""
-    if isinstance(version, str) and 0 < len(version) <= 200 and version.isprintable():
+    if is_version(version):
         return version
     raise DefinitionError(f"{version!r} is no version: give its text, as perdure deployment list shows it")
 

@@ -16,6 +16,7 @@ from perdure.errors import DefinitionError, ScheduleConflict, ScheduleNotFound
 from perdure.model.ids import TokenMaker
 from perdure.model.info import to_datetime
 from perdure.model.schedules import Firing, Reschedule, Schedule, Spec, State, Which
+from perdure.model.text import NEEDED, is_kept
 from perdure.model.writes import Start
 from perdure.schedules.judge import BATCH, judge, left_out, workflow_id
 from perdure.schedules.times import check, local, times_of
@@ -359,8 +360,8 @@ async def _noted(store: Store, name: str, since: int, until: int) -> list[Firing
 
 def check_name(name: str) -> str:
     """A schedule's name. Raises ``DefinitionError``."""
-    if not name or len(name.encode()) > 400 or "\0" in name:
-        raise DefinitionError(f"schedule name {name!r} cannot be used: non-empty text of at most 400 bytes")
+    if not name or not is_kept(name, 400):
+        raise DefinitionError(f"schedule name {name!r} cannot be used: non-empty text of at most 400 bytes, {NEEDED}")
     return name
 
 

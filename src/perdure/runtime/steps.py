@@ -18,6 +18,7 @@ from perdure.definitions import StepDef
 from perdure.errors import StepFailed, StepOutcomeUnknown, StepTimeout
 from perdure.model.records import MOVE, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
+from perdure.model.text import written_out
 from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
 from perdure.serde.codec import Codec, seal
@@ -250,7 +251,7 @@ def crashed(execution: Stage, error: BaseException, what: str) -> None:
     """
     if not isinstance(error, MemoryError) and _may_end_process():
         raise error
-    said = f": {error}" if str(error) else ""
+    said = f": {written_out(str(error))}" if str(error) else ""
     execution.hold(
         Reason.UNDECODABLE,
         f"{what} raised {type(error).__name__}{said}. That counts as a crash: nothing was recorded, and the next "

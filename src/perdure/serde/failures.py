@@ -22,6 +22,7 @@ from typing import Any, cast
 import msgspec
 
 from perdure.errors import StepFailed, Unserializable
+from perdure.model.text import written_out
 from perdure.serde.codec import CODED, PAYLOAD_BYTES_MAX, is_coded
 from perdure.serde.names import class_name, class_of, find_class, type_text
 from perdure.serde.node import Mismatch
@@ -273,8 +274,7 @@ def _clean(text: str, limit: int) -> str:
     """Text that can be stored: bounded, without NUL and lone surrogates."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    text = text.replace("\0", "\\x00")
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    return written_out(text)
 
 
 def _notes(exc: BaseException) -> list[str]:
@@ -299,7 +299,7 @@ def _trace(exc: BaseException, limit: int) -> str:
     except Exception:
         lines = []
     text = f"{before}{'' if before else 'Traceback (most recent call last):' + chr(10)}{''.join(lines)}"
-    text = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    text = written_out(text)
     if len(text.encode()) <= limit:
         return text
     half = (limit - 40) // 2

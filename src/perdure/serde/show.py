@@ -1,7 +1,7 @@
 """show: values as bounded text for people, with secrets hidden.
 
-Promises: never longer than ``limit``, never raises, never walks further than the limit needs, and never shows a
-``Secret`` or a field annotated ``Annotated[…, Secret]``.
+Promises: never longer than ``limit``, never raises, never walks further than the limit needs, is text that every store
+keeps, and never shows a ``Secret`` or a field annotated ``Annotated[…, Secret]``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import msgspec
 
+from perdure.model.text import written_out
 from perdure.serde.codec import is_coded
 from perdure.serde.difference import field_names, is_pydantic
 from perdure.serde.hints import secret_fields
@@ -46,7 +47,7 @@ class _Text:
             raise _Full
 
     def result(self) -> str:
-        text = "".join(self.parts)
+        text = written_out("".join(self.parts))  # somebody's own repr may hold anything
         if len(text) <= self.limit:
             return text
         return text[: max(self.limit - len(_MORE), 0)] + _MORE[: self.limit]
