@@ -31,7 +31,7 @@ from perdure.model.writes import Change, Close, Decided, Hold, Onward, Send, Set
 from perdure.policy.decisions import COMPENSATE, RUN_FROM
 
 SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
-_OBSERVED = frozenset({Kind.STEP, Kind.TIMER, Kind.RECV, Kind.RESULT, Kind.READ, Kind.CANCEL})  # always delivered
+OBSERVED = frozenset({Kind.STEP, Kind.TIMER, Kind.RECV, Kind.RESULT, Kind.READ, Kind.CANCEL})  # always delivered
 NOTHING: Mapping[str, None] = MappingProxyType({})
 # What is asked of each record. Before Python 3.12 to look a member up takes as long as a call.
 _ATTEMPT, _CANCEL, _CUT, _DECISION = Kind.ATTEMPT, Kind.CANCEL, Kind.CUT, Kind.DECISION
@@ -180,7 +180,7 @@ class Run:
         """
         if decision.name != RUN_FROM:
             return decision.seq
-        return max((r.seq for r in self.history[: decision.seq - 1] if r.kind in _OBSERVED), default=0) - 1
+        return max((r.seq for r in self.history[: decision.seq - 1] if r.kind in OBSERVED), default=0) - 1
 
     def _reveal(self, seq: int) -> None:
         self.parameters += tuple(data for since, data in self._later if since < seq)

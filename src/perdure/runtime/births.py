@@ -59,7 +59,9 @@ def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
 class Newcomer:
     """One start by a blocking caller, and the run that it makes."""
 
-    __slots__ = ("_answer", "_caller", "_ended", "_execution", "_gate", "_host", "_known", "_order", "_until_end")
+    __slots__ = (
+        "_answer", "_caller", "_ended", "_error", "_execution", "_gate", "_host", "_known", "_order", "_until_end",
+    )  # fmt: skip
 
     _ended: asyncio.Future[Any]
 
@@ -69,6 +71,7 @@ class Newcomer:
         self._until_end = until_end
         self._known = False  # to the loop
         self._answer: tuple[Begun, Any] | None = None
+        self._error: BaseException | None = None  # it was not started
         self._caller = CALLER.get()
         self._gate = threading.Lock()
         self._gate.acquire()
@@ -92,6 +95,8 @@ class Newcomer:
             heard = on_time or host.bell.call(self._tell_late)
         if heard and not on_time:
             self._gate.acquire()
+        if self._error is not None:
+            raise self._error
         return self._answer
 
     def _tell_and_call(self, callback: Callable[..., None], *args: Any) -> None:
@@ -127,7 +132,9 @@ class Newcomer:
                 self._host.make_room_for_threads()
 
     def _done(self, awaited: asyncio.Future[Any]) -> None:
-        self._answer = (Begun(self._execution.id, self._ended), awaited.result())
+        self._error = awaited.exception()
+        if self._error is None:
+            self._answer = (Begun(self._execution.id, self._ended), awaited.result())
         self._host.line.journal.company.let_go()
         self._let_go()
 

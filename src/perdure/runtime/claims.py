@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from perdure.core.run import Run
+import msgspec
+
+from perdure.core.run import OBSERVED, SILENT, Run
 from perdure.definitions import WorkflowDef
 from perdure.model.ids import Holding, RunKey, child_id
 from perdure.model.records import Claimed, Incarnation, Kind, Message, Record, WorkflowRow
@@ -147,14 +149,29 @@ def stop_at_another(parent: Execution, child: WorkflowRow, exists: WorkflowRow) 
     )
 
 
-def hold_broken(host: Host, execution: Execution, error: Exception) -> None:
-    """Hold a workflow whose write can never be written."""
+def hold_broken(host: Host, execution: Execution, broken: Unit, error: Exception) -> None:
+    """Hold a workflow whose write can never be written; of that, the outcomes of steps are kept if they can be."""
     run = Run(execution.run.key, execution.run.lineage, host.version, host.line.clock.now())
     detail = f"its write was refused by the store: {type(error).__name__}: {error}"
-    _hold(host, run, execution.row, Reason.UNDECODABLE, detail)
+    run.seq = broken.after
+    _hold(host, run, execution.row, Reason.UNDECODABLE, detail, outcomes_alone(execution.run, broken))
 
 
-def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str) -> None:
+def outcomes_alone(run: Run, broken: Unit) -> list[Record]:
+    """The outcomes of steps in a unit, as if nothing else of it had happened.
+
+    They can stand alone: such a step began once all that it rests on was durable, and what else the unit holds
+    (messages taken, timers, what the body did at the sight of these) happens again, after them. Not so where the unit
+    begins with what the body did by itself: a replay would meet the outcome first, and hold the workflow for good.
+    """
+    of_body = [record for record in broken.records if record.kind not in (*SILENT, Kind.ATTEMPT)]
+    if not of_body or of_body[0].kind not in OBSERVED:
+        return []
+    kept = [record for record in of_body if record.kind is Kind.STEP and run.was_intended(record.path)]
+    return [msgspec.structs.replace(record, seq=broken.after + n, intents=()) for n, record in enumerate(kept, 1)]
+
+
+def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str, kept: Sequence[Record] = ()) -> None:
     host.line.watcher.warn_held(row.id, row.name, str(reason), detail)
     run.change = Hold(reason, detail)
     if reason is Reason.RECOVERY_LIMIT and row.cause is Cause.CRASH:
@@ -162,7 +179,7 @@ def _hold(host: Host, run: Run, row: WorkflowRow, reason: Reason, detail: str) -
             cause=row.cause, decision="hold", policy="", because=detail, parameters=None, evidence=b"{}",
             executor=host.executor_id,
         )  # fmt: skip
-    _hand_back(host, run, row)
+    _hand_back(host, run, row, kept)
 
 
 def _pause(host: Host, claimed: Claimed, history: Sequence[Record], shown: str) -> None:
@@ -176,20 +193,26 @@ def _pause(host: Host, claimed: Claimed, history: Sequence[Record], shown: str) 
     _hand_back(host, run, row)
 
 
-def _hand_back(host: Host, run: Run, row: WorkflowRow) -> None:
+def _hand_back(host: Host, run: Run, row: WorkflowRow, kept: Sequence[Record] = ()) -> None:
     host.queues.handed_back.add(row.id)
-    host.line.journal.put(Unrun(host, run, row.claim, host.line.new_token()))
+    host.line.journal.put(Unrun(host, run, row.claim, host.line.new_token(), kept))
 
 
 class Unrun:
-    """A claimed workflow that is given back without having been run: one unit, one verdict, no body."""
+    """A claimed workflow that is given back without having been run: one unit, one verdict, no body.
 
-    def __init__(self, host: Host, run: Run, claim: bytes | None, nonce: bytes) -> None:
+    ``kept``: records that go with it, and are left out if it is refused with them.
+    """
+
+    def __init__(self, host: Host, run: Run, claim: bytes | None, nonce: bytes, kept: Sequence[Record] = ()) -> None:
         self.queued = False
         self._host = host
         self._unit = run.take()
         self._unit.claim = claim
         self._unit.nonce = nonce
+        self._alone = self._unit
+        if kept:
+            self._unit = msgspec.structs.replace(self._unit, records=kept)
 
     def take(self) -> Unit:
         return self._unit
@@ -201,4 +224,8 @@ class Unrun:
 
     def broken(self, unit: Unit, error: Exception) -> None:
         log.error("workflow %s could not be given back: %s", unit.key.id, error)
+        if unit is not self._alone:
+            self._unit = self._alone
+            self._host.line.journal.put(self)
+            return
         self._host.queues.handed_back.discard(unit.key.id)

@@ -31,6 +31,7 @@ from perdure.runtime.context import Current
 from perdure.runtime.ends import conclude, going_on
 from perdure.runtime.inbox import Inbox
 from perdure.runtime.steps import CRASHES, StepCall, crashed
+from perdure.runtime.told import not_started, taken_and_gone, tell
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
@@ -210,27 +211,26 @@ class Execution:
     def broken(self, unit: Unit, error: Exception) -> None:
         """From the journal: this unit can never be written. The workflow is held, nothing more of it is executed."""
         self.in_flight = False
+        unborn = unit.start is not None or self.run.start is not None  # … or it could not be taken
         self.drop()
-        if unit.start is not None:
-            self._tell_started(self.row)
+        if unborn:
+            self._tell_started(not_started(self.id, error))
         else:
-            self.host.hold_broken(self, error)
+            self.host.hold_broken(self, unit, error)
 
-    def _tell_started(self, exists: WorkflowRow | None) -> None:
-        if self.started is not None and not self.started.done():
-            self.started.set_result(exists)
+    def _tell_started(self, exists: WorkflowRow | Exception | None) -> None:
+        tell(self.started, exists)
         if exists is not None:
-            self.tell_ended(exists)
+            tell(self.ended, exists)
 
-    def tell_ended(self, how: Ended | WorkflowRow | None) -> None:
+    def tell_ended(self, how: Ended | None) -> None:
         """Who waits here for the end is told it, or (None) must ask the database."""
-        if self.ended is not None and not self.ended.done():
-            self.ended.set_result(how)
+        tell(self.ended, how)
 
     def _refused(self, unit: Unit, verdict: Verdict) -> None:
         """Another holds the workflow now (or has its id): stop at once, adopt nothing."""
         if unit.start is not None:
-            self._tell_started(verdict.exists.get(self.id, self.row))
+            self._tell_started(verdict.exists.get(self.id) or taken_and_gone(self.id))
         else:
             self.host.stale_write(self)
         self.drop()

@@ -418,9 +418,9 @@ class Executor:
         with self.queues.coming(claimed):
             await take_on(self, claimed)
 
-    def hold_broken(self, execution: Execution, error: Exception) -> None:
+    def hold_broken(self, execution: Execution, unit: Unit, error: Exception) -> None:
         """A write of this run can never be written (a bug of ours): held, or it would be claimed and break for ever."""
-        hold_broken(self, execution, error)
+        hold_broken(self, execution, unit, error)
 
     # -- recovery
 

@@ -1,0 +1,36 @@
+"""Told: what those wait for who started a run in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from perdure.errors import PerdureError, WorkflowConflict
+
+
+def tell(waiting: asyncio.Future[Any] | None, what: object) -> None:
+    """Settle what somebody waits for, if anybody still does; an exception is raised there."""
+    if waiting is None or waiting.done():
+        return
+    if isinstance(what, Exception):
+        waiting.set_exception(what)
+        waiting.exception()  # the loop shall not complain if nobody waits for it any more
+    else:
+        waiting.set_result(what)
+
+
+def not_started(id: str, refusal: Exception) -> PerdureError:
+    """The error for a start that can never be written: the caller must not take it for one that is there."""
+    error = PerdureError(
+        f"workflow {id!r} was not started, and nothing of it is stored: the store refused what it wrote at its start "
+        f"({type(refusal).__name__}: {refusal}). Mend what it sends, publishes or starts there, and start it again"
+    )
+    error.__cause__ = refusal
+    return error
+
+
+def taken_and_gone(id: str) -> WorkflowConflict:
+    """The error for a start whose id was taken when it was written, by a workflow that is deleted by now."""
+    return WorkflowConflict(
+        f"workflow {id!r} was not started: another had this id, and has been deleted since; start it again"
+    )
