@@ -1,4 +1,7 @@
-"""A saga: each booking pushes its own undoing onto a plain ``AsyncExitStack``; a failure, or a cancel, unwinds it.
+"""A saga: the undoing of each booking is on a plain ``AsyncExitStack`` before it is made; a failure, or a cancel, unwinds.
+
+Before: a cancel may come while the booking is under way, and an answer may be lost. So an undoing names what it undoes
+by something that is known in advance, and does nothing if there is nothing.
 
 python examples/saga.py
 """
@@ -22,8 +25,8 @@ async def book_flight(trip: str) -> str:
 
 
 @trips.step(retry=Retry(10))
-async def cancel_flight(reference: str) -> None:
-    print("cancelled", reference)
+async def cancel_flight(trip: str) -> None:
+    print(f"cancelled flight-{trip}")
 
 
 @trips.step(retry=Retry(3, on=ConnectionError))
@@ -35,18 +38,18 @@ async def book_hotel(trip: str) -> str:
 
 
 @trips.step(retry=Retry(10))
-async def cancel_hotel(reference: str) -> None:
-    print("cancelled", reference)
+async def cancel_hotel(trip: str) -> None:
+    print(f"cancelled hotel-{trip}, if there was one")
 
 
 @trips.workflow
 async def book(trip: str) -> tuple[str, str] | None:
     try:
         async with AsyncExitStack() as undo:
+            undo.push_async_callback(cancel_flight, trip)
             flight = await book_flight(trip)
-            undo.push_async_callback(cancel_flight, flight)
+            undo.push_async_callback(cancel_hotel, trip)
             hotel = await book_hotel(trip)
-            undo.push_async_callback(cancel_hotel, hotel)
             undo.pop_all()  # all went well: nothing to undo
             return flight, hotel
     except SoldOut:

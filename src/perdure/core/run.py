@@ -20,6 +20,8 @@ from typing import Any, NoReturn, Self
 
 import msgspec
 
+from perdure.core.kept_back import kept_back
+from perdure.core.mismatch import Mismatch, describe
 from perdure.core.troubles import Troubles
 from perdure.errors import Evicted
 from perdure.model.cuts import cut_of
@@ -68,32 +70,14 @@ class Op:
         self.is_open = True  # until settled or abandoned
 
 
-class Mismatch(msgspec.Struct, frozen=True):
-    """What history recorded, beside what the code asked. Either may be missing."""
-
-    path: str
-    recorded: str
-    called: str
-
-    def __str__(self) -> str:
-        # Arguments that are not shown, or not to their end, may be all that differs.
-        called = self.called if self.called != self.recorded else "the same call with other arguments"
-        return f"at {self.path}: history has {self.recorded}; the code has {called}"
-
-
-def describe(kind: Kind, name: str, shown: str = "") -> str:
-    """A call in words, for a person who compares two."""
-    return f"{kind.name.lower()} {name}({shown})" if shown else f"{kind.name.lower()} {name}"
-
-
 class Run:
     """See the head of this file."""
 
     __slots__ = (
         "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_others_burst",
         "_pending_intents", "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision",
-        "events", "gone", "history", "key", "lineage", "mismatch", "now", "observed", "origin", "parameters",
-        "patches", "sends", "seq", "start", "taken", "troubles", "unreadable", "version", "woken",
+        "events", "gone", "history", "kept_back", "key", "lineage", "mismatch", "now", "observed", "origin",
+        "parameters", "patches", "sends", "seq", "start", "taken", "troubles", "unreadable", "version", "woken",
     )  # fmt: skip
 
     def __init__(
@@ -143,6 +127,7 @@ class Run:
         self._later: tuple[tuple[int, bytes], ...] = ()  # ... and from which record on it may see the rest
         self._begun_before: Mapping[str, None] = NOTHING
         self._foreign = 0  # records up to this one were kept of another workflow
+        self.kept_back: frozenset[int] = frozenset()  # outcomes that the body saw with the cancel behind them
         self.origin = key.run  # the run in which this lineage began: ids of children derive from it
         if history or intents:
             self._index(history, intents)
@@ -164,6 +149,8 @@ class Run:
                 continue
             for intent in record.intents:
                 self._recorded_intents[intent.path] = intent
+            if record.kind is _CANCEL and record.data is not None:
+                self.kept_back = kept_back(history, record)
             if record.kind is not _ATTEMPT and record.kind not in SILENT:
                 self._by_path[record.path] = record
             elif record.kind is _DECISION and record.data is not None:
@@ -447,14 +434,14 @@ class Run:
         op.failed_at = at
         return record
 
-    def cancelled(self, at: int, reason: str) -> Record:
-        """The workflow is told to cancel: an outcome of its own, delivered to the main task."""
+    def cancelled(self, at: int, reason: str, kept: int = 0) -> Record:
+        """The workflow is told to cancel: an outcome of its own, to the main task; ``kept``: so many waited for it."""
         self.observed = True
         self.now = at = max(self.now, at)
         if self._later:
             self._reveal(self.seq + 1)
         self.ease()
-        return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, None)
+        return self._append("", Kind.CANCEL, reason, at, b"", Outcome.NONE, str(kept).encode() if kept else None)
 
     def decide(self, name: str, at: int, data: bytes | None, because: str) -> Record:
         """A recovery decision, where the run is told of it; ``data``: what it sets."""

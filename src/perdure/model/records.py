@@ -38,7 +38,7 @@ class Kind(IntEnum):
     STATE = 18  # a process stands in a state, with its parameters as they are then
 
 
-_NAMING = frozenset({Kind.CHILD, Kind.CANCEL_OTHER, Kind.CUT})
+_NAMING = frozenset({Kind.CHILD, Kind.CANCEL, Kind.CANCEL_OTHER, Kind.CUT})
 
 
 class Outcome(IntEnum):
@@ -76,7 +76,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def holds_value(self) -> bool:
-        """Whether ``data`` is a value or a failure in JSON: of these kinds it is an id, a status, or whence."""
+        """Whether ``data`` is a value or a failure in JSON: of these kinds an id, a number, a status, or whence."""
         return self.outcome is Outcome.ERROR or self.kind not in _NAMING
 
 

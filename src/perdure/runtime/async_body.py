@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine, Hashable
+from contextlib import suppress
 from typing import Any
 
 from perdure.core.run import Op
@@ -16,6 +17,7 @@ from perdure.errors import Compensating, Evicted, NotDurable
 from perdure.model.records import Kind, Outcome, Record
 from perdure.model.writes import Unit
 from perdure.runtime import answers
+from perdure.runtime.cancelling import Kept
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
 from perdure.runtime.unawaited import Unawaited
@@ -67,26 +69,20 @@ class AsyncExecution(answers.Answering):
             delivery = run.next_delivery()
             if delivery is None:
                 break
-            op, record = delivery
-            loop.now = run.now
-            if op is None:
-                self.replay_cancel(record)
-            else:
-                self.end_wait(op.path)
-                op.deliver(record)
+            self._replay(*delivery)
         else:
             self.line.loop.call_soon(self.pump)
             return
         if run.refusal is not None:
             self.hold(*run.refusal)
+        elif self._late:  # first: the body sees these before a cancel, or with it
+            op, args = self._late.pop(0)
+            if self.settle(op, *args) is None:
+                self.line.loop.call_soon(self.pump)
         elif self.try_cancel():
             self.pump()
         elif self.final is not None and not (run.asked and self.paused()):
             self.try_finish()
-        elif self._late:
-            op, args = self._late.pop(0)
-            if self.settle(op, *args) is None:
-                self.line.loop.call_soon(self.pump)
         elif (not self.paused() and self.cancelling is None) or self.cancel_delivered:
             self._go_on()
 
@@ -95,12 +91,25 @@ class AsyncExecution(answers.Answering):
         delivery = None if self.main.done() else self.run.next_delivery(only_asked=True)
         if delivery is None:
             return False
-        op, record = delivery
-        assert op is not None, "only what was asked for"
-        self.loop.now = self.run.now
-        self.end_wait(op.path)
-        op.deliver(record)
+        self._replay(*delivery)
         return True
+
+    def _replay(self, op: Op | None, record: Record) -> None:
+        """Hand over what comes next in history; what a cancel kept back, all at once with it."""
+        kept: Kept = ()
+        while op is not None and record.seq in self.run.kept_back:
+            self.end_wait(op.path)
+            kept += ((op, record),)
+            delivery = self.run.next_delivery()
+            if delivery is None:
+                return
+            op, record = delivery
+        self.loop.now = self.run.now
+        if op is None:
+            self.replay_cancel(record, kept)
+        else:
+            self.end_wait(op.path)
+            op.deliver(record)
 
     def _go_on(self) -> None:
         self.idle_since = self.line.loop.time()
@@ -140,8 +149,12 @@ class AsyncExecution(answers.Answering):
         super()._ended(unit)
         self.put_away()  # this and its loop hold each other: thousands would wait for the collector
 
-    def deliver_cancel(self) -> None:
-        self.loop.cancel_main()
+    def deliver_cancel(self, kept: Kept) -> None:
+        self.loop.now = self.run.now
+        self.loop.cancel_main()  # first: so it reaches all that main waits for at the calls where they are
+        for op, record in kept:
+            with suppress(asyncio.InvalidStateError):  # main waited for this one itself, and is cancelled there
+                op.deliver(record)
 
     def compensate(self, because: str) -> None:
         self.loop.throw_into_main(Compensating(because))

@@ -21,6 +21,7 @@ from perdure.policy.decisions import Decision, Default, SetStatus
 from perdure.policy.decisions import Hold as HoldIt
 from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import ask
+from perdure.runtime.cancelling import Kept
 from perdure.runtime.decide import effect_or_default, with_family
 from perdure.runtime.effects import Case
 from perdure.runtime.incidents import incident_of
@@ -47,10 +48,10 @@ class Deciding(Turning):
     def compensate(self, because: str) -> None:
         """Raise ``Compensating`` where the async body stands; a sync one raises it at its own call."""
 
-    def replay_cancel(self, record: Record) -> None:
+    def replay_cancel(self, record: Record, kept: Kept = ()) -> None:
         """What arrives by itself: a cancel, or the decision to compensate."""
         if record.kind is not Kind.DECISION:
-            super().replay_cancel(record)
+            super().replay_cancel(record, kept)
         elif self.final is None:
             self.compensate(record.shown)
 

@@ -119,10 +119,6 @@ class Execution:
         """What the database said of the starts and messages of a unit."""
         raise NotImplementedError
 
-    def deliver_cancel(self) -> None:
-        """Raise the cancellation where the body stands."""
-        raise NotImplementedError
-
     # -- writing
 
     @property
@@ -465,38 +461,8 @@ class Execution:
             self.dirty()
 
     def cancel(self, reason: str, status: Status = Status.CANCELLED, nonce: bytes | None = None) -> None:
-        """Ask the body to stop: delivered when no step is under way. ``nonce``: of the wake that commanded it."""
-        if self.cancelling is None and not self.gone:
-            self.cancel_wake = nonce
-            self.cancelling = (status, reason)
-            self.line.loop.call_soon(self.pump)
-
-    def try_cancel(self) -> bool:
-        """Between bursts, live: deliver a cancel that waits. True if it was delivered just now."""
-        if self.cancelling is None or self.cancel_delivered or self.running:
-            return False
-        status, reason = self.cancelling
-        self.run.cancelled(self.line.clock.now(), f"{status}:{reason}")
-        if self.cancel_wake is not None:
-            self.run.add_woken(self.cancel_wake)
-        self.dirty()
-        self._deliver_cancel(status, reason)
-        return True
-
-    def replay_cancel(self, record: Record) -> None:
-        """The recorded cancel arrives again."""
-        status, _, reason = record.name.partition(":")
-        self._deliver_cancel(Status(status), reason)
-
-    def _deliver_cancel(self, status: Status, reason: str) -> None:
-        self.cancelling = (status, reason)
-        self.cancel_delivered = True
-        self._blocked = ()  # steps about to run, which now never will: the body is cancelled at each of them
-        if self.final is None:
-            self.deliver_cancel()
-            return
-        for op in list(self.run.asked.values()):
-            self.abandon(op)
+        """Ask the body to stop. ``nonce``: of the wake that commanded it."""
+        raise NotImplementedError
 
     def arm_deadline(self) -> None:
         """The workflow's own time, by the database's clock."""
@@ -582,6 +548,11 @@ class Execution:
     def end_of_child(self, ended: Ended) -> tuple[Outcome, bytes | None]:
         self.own("seen_ends")[ended.row.id] = None
         return outcome_of(ended)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a step is under way, or its outcome waits for the body to be quiet."""
+        return bool(self.running) or self.in_mid_burst
 
     @property
     def in_mid_burst(self) -> bool:

@@ -178,15 +178,15 @@ class Executor:
         if asking := self._asking():  # cut off, what they claim would be left behind, and look like a death
             await asyncio.wait(asking, timeout=min(grace, ANSWER_SECONDS))
         for execution in list(self.executions.values()):
-            if not execution.running and not execution.gone:
+            if not (execution.unfinished or execution.gone):
                 execution.release()
         deadline = self.line.loop.time() + grace
-        while not self.hurried and (self.deciding or any(e.running for e in self.executions.values())):
+        while not self.hurried and (self.deciding or any(e.unfinished for e in self.executions.values())):
             if self.line.loop.time() >= deadline:
                 break
             await asyncio.sleep(0.01)
             for execution in list(self.executions.values()):
-                if not execution.running and not execution.gone:
+                if not (execution.unfinished or execution.gone):
                     execution.release()
         for execution in list(self.executions.values()):
             if not execution.gone:

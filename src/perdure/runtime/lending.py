@@ -20,10 +20,10 @@ from perdure.core.run import Op
 from perdure.errors import Evicted
 from perdure.model.records import Outcome, Record
 from perdure.model.writes import Unit, Verdict
-from perdure.runtime.execution import Execution
+from perdure.runtime.cancelling import Cancelling
 
 
-class Lending(Execution):
+class Lending(Cancelling):
     """See the head of this file."""
 
     running: int

@@ -21,6 +21,7 @@ from perdure.errors import Cancelled, Compensating, Evicted
 from perdure.model.records import Kind, Outcome, Record
 from perdure.model.writes import Unit
 from perdure.runtime import answers
+from perdure.runtime.cancelling import Kept
 from perdure.runtime.context import THREAD
 from perdure.runtime.eviction import evict_if_idle
 from perdure.runtime.steps import CRASHES, Stage, StepCall, crashed
@@ -29,6 +30,7 @@ from perdure.runtime.waits import ContinueAsNew, RecvWait
 
 log = logging.getLogger("perdure")
 
+CANCELLED = "the workflow was cancelled"
 PATIENCE_SECONDS = 0.002  # what a body has written waits so long for what it does next, to go in one commit with it
 
 
@@ -239,11 +241,11 @@ class SyncExecution(answers.Answering):
         self.run.gone = True
         self._open_gate(Evicted())
 
-    def deliver_cancel(self) -> None:
-        op = self._parked_op
+    def deliver_cancel(self, kept: Kept) -> None:
+        op = self._parked_op  # it may be the one whose outcome was kept back: a blocking body waits for one thing
         if op is not None:
             self.abandon(op)
-            self._open_gate(Cancelled("the workflow was cancelled"))
+            self._open_gate(Cancelled(CANCELLED))
 
     # -- calls of the body (its own thread)
 
@@ -271,7 +273,12 @@ class SyncExecution(answers.Answering):
 
     def _replayed(self, op: Op, delivered: Op | None, record: Record) -> Record:
         if delivered is op:
-            return record
+            if record.seq not in self.run.kept_back:
+                return record
+            with self.lock:
+                delivery = self.run.next_delivery()
+            assert delivery is not None, "the cancel that kept it back"
+            _, record = delivery
         # A recorded cancel: it was delivered where the body waited for this call.
         self.run.abandon(op)
         if record.kind is Kind.DECISION:
@@ -279,7 +286,7 @@ class SyncExecution(answers.Answering):
         status, _, reason = record.name.partition(":")
         self.cancelling = (type(self.row.status)(status), reason)
         self.cancel_delivered = True
-        raise Cancelled("the workflow was cancelled")
+        raise Cancelled(CANCELLED)
 
     def _step_here(self, op: Op, call: ThreadStep) -> Record:
         """Attempts of a ``def`` step, in this thread: wait for the barrier, run, record."""
@@ -309,11 +316,15 @@ class SyncExecution(answers.Answering):
                 self.check_alive()
                 if failure is None or not call.wants_retry(failure, op.attempt):
                     record = self.run.settle(op, self.line.clock.now(), outcome, data)
+                    if cancelled := self.will_be_cancelled:
+                        self.note_cancel(kept=1)
                     break
                 call.remember(op.attempt, failure)
                 self.run.fail_attempt(op, self.line.clock.now(), data or b"", call.wait(op.attempt))
             begin = self._attempt_again
         self.dirty()
+        if cancelled:
+            raise Cancelled(CANCELLED)
         return record
 
     def _attempt_again(self, op: Op) -> None:
