@@ -129,11 +129,13 @@ class Stream:
             u.children = [c for c in u.children if c.id not in begun and (c.id not in own or c.id == u.key.id)]
             begun.update(c.id for c in u.children)
         begun.update(own)
+        parents = {u.nonce: {s.parent for s in (u.start, *u.children) if s is not None} for u in units}
         for u in units:
             mine = {u.key.id, *(c.id for c in u.children)}
             if isinstance(u.change, Close):
                 later = tuple(id for id in u.change.children if id in mine or id not in begun)
-                u.change = msgspec.structs.replace(u.change, children=later)
+                family = u.change.family and not any(u.key.id in of for by, of in parents.items() if by is not u.nonce)
+                u.change = msgspec.structs.replace(u.change, children=later, family=family)
             u.sends = [m for m in u.sends if m.dest in mine or m.dest not in begun]
         keyed: set[tuple[str, str]] = set()  # nor which of two messages of one key arrives
         for u in units:
@@ -291,7 +293,7 @@ class Stream:
         others = tuple(i for i in IDS if self.chance(0.1) and i not in (id, parent))
         return self.rng.choice(
             [
-                lambda: Close(self.rng.choice(ends), Outcome.VALUE, b'"end"', tok("wake"), parent, others),
+                lambda: close(self.rng.choice(ends), parent=parent, children=others, family=self.fate.random() < 0.3),
                 lambda: Park(self.rng.choice([None, self.now + 2 * SECOND]), "waiting", others),
                 lambda: Hold(self.rng.choice(list(Reason)), "held"),
                 lambda: Release(anew=self.fate.random() < 0.3),

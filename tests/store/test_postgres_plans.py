@@ -120,7 +120,7 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
         return None
     if index == "workflow_kind":
         return "takes the index of queries, which grows with all that ever was"
-    if index == "workflow_parent":
+    if index == "workflow_parent" and name != "wake_children":
         return "takes the index of children"
     if index == "workflow_problem" and name not in {"held_due", "held_elsewhere"}:
         return "takes the index of what is in trouble"

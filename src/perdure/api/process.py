@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid as _uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, dataclass_transform
 
@@ -24,6 +25,7 @@ from perdure.errors import (
     NotOpen,
     ProcessError,
     StateNotFound,
+    WorkflowRefused,
 )
 from perdure.model.durations import Duration, to_us
 from perdure.model.processes import (
@@ -190,7 +192,8 @@ class ProcessHandle(Handle[T]):
     async def _end(self, id: str) -> None:
         async for row in aface.rows(self._home, where(ids=[id]), 1):
             if row.status.open:
-                await aface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
+                with suppress(WorkflowRefused):  # its own end, or its parent's, was quicker
+                    await aface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
 
     async def _forget(self, id: str) -> None:
         await aface.ask(self._home, DeleteOf(id=id))

@@ -106,7 +106,8 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
     Inserts a wake for ``parent`` (if any), one for every watcher of this workflow, and a cancel wake for each workflow
     in ``children`` that is still open (those whose ``on_parent_close`` is ``cancel``). ``attributes``: what its row can
-    be searched by from then on; None leaves them.
+    be searched by from then on; None leaves them. ``family``: the run does not know all children of the workflow, so
+    the cancel is for each open one of that policy, whichever run has started it.
     """
 
     status: Status
@@ -116,6 +117,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     parent: str | None = None
     children: tuple[str, ...] = ()
     attributes: bytes | None = None
+    family: bool = False
 
 
 class Park(msgspec.Struct, frozen=True, gc=False):

@@ -143,7 +143,7 @@ def _change(host: Host, case: Case, answer: Answer, data: bytes | None) -> Chang
                 return Park(case.reason, case.incident.default.because)
             return Park(Reason.POLICY, answer.because or f"by policy {answer.policy}")
         case Terminate():
-            return Close(Status.TERMINATED, Outcome.NONE, None, host.line.new_token(), row.parent)
+            return Close(Status.TERMINATED, Outcome.NONE, None, host.line.new_token(), row.parent, family=True)
         case Delete():
             if row.parent is not None:
                 raise Impossible(f"answered delete, but its parent {row.parent} may wait for it; Terminate() tells it")

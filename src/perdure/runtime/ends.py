@@ -125,7 +125,7 @@ def next_start(of: Ending, order: StartOrder) -> Start:
         priority=row.priority,
         partition=row.partition,
         through=True,
-        attributes=row.attributes,
+        attributes=row.attributes if order.options.attributes is None else order.options.attributes,
         versioning=versioning,
         override=override,
     )

@@ -500,7 +500,7 @@ class Execution:
             close = Close(
                 status, outcome, data, self.line.new_token(), self.row.parent,
                 tuple(id for id, policy in self.children.items() if policy == "cancel" and id not in self.seen_ends),
-                self.last_attributes,
+                self.last_attributes, self.run.key.run > 1 and self.definition.process is None,
             )  # fmt: skip
             self._end_with(close)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid as _uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, dataclass_transform
 
@@ -22,6 +23,7 @@ from perdure.errors import (
     NotOpen,
     ProcessError,
     StateNotFound,
+    WorkflowRefused,
 )
 from perdure.model.durations import Duration, to_us
 from perdure.model.processes import (
@@ -191,7 +193,8 @@ class ProcessHandle(Handle[T]):
     def _end(self, id: str) -> None:
         for row in sface.rows(self._home, where(ids=[id]), 1):
             if row.status.open:
-                sface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
+                with suppress(WorkflowRefused):  # its own end, or its parent's, was quicker
+                    sface.ask(self._home, TerminateOf(id=id, order=By(by=who(), reason="deleted")))
 
     def _forget(self, id: str) -> None:
         sface.ask(self._home, DeleteOf(id=id))

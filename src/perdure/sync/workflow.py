@@ -69,12 +69,14 @@ class Workflow(Generic[P, R]):
         result: Shape,
         options: StartOptions | None = None,
         fn: Callable[..., Any] | None = None,
+        given: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
         self.definition = definition
         self._homes = homes
         self._result = result
         self._options = options or StartOptions()
+        self._given = given  # the names of the options that were given, not declared
         if fn is not None:
             self.__wrapped__ = fn
             self.__name__ = getattr(fn, "__name__", name)
@@ -133,16 +135,26 @@ class Workflow(Generic[P, R]):
         if "version" in options and goes_on:  # it would not stay there
             merged = msgspec.structs.replace(merged, versioning=Versioning.PINNED)
         return Workflow(
-            self.name, self._homes, self.definition, self._result, merged, getattr(self, "__wrapped__", None)
-        )
+            self.name, self._homes, self.definition, self._result, merged, getattr(self, "__wrapped__", None),
+            self._given | options.keys(),
+        )  # fmt: skip
 
     def handle(self, id: str, /) -> Handle[R]:
         """The workflow of that id, typed. Does no I/O."""
         return Handle(self._home, check_id(id), self._result)
 
     def continue_as_new(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """End this run here and begin the next one of the same id, with a fresh history. Untaken messages stay."""
+        """End this run here and begin the next one of the same id, with a fresh history. Untaken messages stay.
+
+        The next run has what this one was started with: id, queue, priority, timeout. Of options only ``attributes``
+        has a meaning: what the workflow can be searched by from then on. Raises ``Misuse`` for any other.
+        """
         execution = sface.need_body(f"{self.name}.continue_as_new")
+        if refused := ", ".join(f"{name}=" for name in sorted(self._given - {"attributes"})):
+            raise Misuse(
+                f"{self.name}.continue_as_new was called with {refused}: the next run is the same workflow, which "
+                "keeps its id, queue, priority and timeout, and begins at once; of options it takes attributes= alone"
+            )
         execution.continue_as_new(self._order(args, kwargs))
         raise AssertionError("continue_as_new does not return")
 

@@ -232,7 +232,9 @@ async def _end(tx: Transaction, place: Place, doing: Sequence[Doing], before: Ro
         await tx.fetch_many(sql["workflow_end"], ends)
         await tx.fetch_many(sql["wake_clear"], [(app, id) for id in ids])
         await tx.fetch_many(sql["watch_clear"], [(app, id) for id in ids])
-        await tx.fetch(sql["wake_watchers"], app, ids, [act.nonce for act, _ in ended])
+        nonces = [act.nonce for act, _ in ended]
+        await tx.fetch(sql["wake_children"], app, ids, nonces)
+        await tx.fetch(sql["wake_watchers"], app, ids, nonces)
         if parents := [(app, row.parent, act.nonce, None) for act, row in ended if row.parent is not None]:
             await tx.fetch_many(sql["wake_one"], parents)
     return came

@@ -72,7 +72,7 @@ class Columns:
         rest: list[Unit] = []
         for unit in units:
             key, start = unit.key, unit.start
-            self.unsound |= unit.decision is not None or unit.trouble is not None or _searched(unit)
+            self.unsound |= unit.decision is not None or unit.trouble is not None or _more_than_ends(unit)
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):
@@ -290,9 +290,9 @@ class Columns:
         self.values["n_id"] = noting
 
 
-def _searched(unit: Unit) -> bool:
-    """Whether a run ends with other attributes than it had."""
-    return isinstance(unit.change, Close) and unit.change.attributes is not None
+def _more_than_ends(unit: Unit) -> bool:
+    """Whether a run ends with other attributes than it had, or with children that are to be looked for."""
+    return isinstance(unit.change, Close) and (unit.change.attributes is not None or unit.change.family)
 
 
 def _by_id(item: tuple[Start, Unit | None]) -> str:

@@ -201,12 +201,13 @@ async def release_held(
 async def end(
     tx: Transaction, place: Place, row: WorkflowRow, ending: tuple[Any, ...], nonce: bytes, now: int | None
 ) -> WorkflowRow | None:
-    """Close the row by (status, claim, cancel, detail); wake its parent and its watchers."""
+    """Close the row by (status, claim, cancel, detail); cancel its open children, wake its parent and its watchers."""
     sql, app, id = place.sql, place.app, row.id
     at = now if now is not None else (await tx.fetchrow(sql["clock"]))[0]
     await tx.fetch(sql["workflow_end"], app, id, *ending, at)
     await tx.fetch(sql["wake_clear"], app, id)
     await tx.fetch(sql["watch_clear"], app, id)
+    await tx.fetch(sql["wake_children"], app, [id], [nonce])
     await tx.fetch(sql["wake_watchers"], app, [id], [nonce])
     if row.parent is not None:
         await tx.fetch(sql["wake_one"], app, row.parent, nonce, None)

@@ -37,7 +37,8 @@ async def deleted(tx: Transaction, place: Place, key: RunKey, claim: bytes | Non
 
 
 async def forget(tx: Transaction, place: Place, id: str, nonce: bytes) -> None:
-    """Every run of the id goes; who waits for it is woken, to see that. The decision stays."""
+    """Every run of the id goes; open children are cancelled, who waits is woken to see that. The decision stays."""
+    await tx.fetch(place.sql["wake_children"], place.app, [id], [nonce])
     await tx.fetch(place.sql["wake_watchers"], place.app, [id], [nonce])
     await owned.forget(tx, place, [id], memory=False)
 

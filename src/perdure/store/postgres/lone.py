@@ -131,6 +131,8 @@ def _kind(unit: Unit) -> str | None:
         return "told" if told else "checkpoint" if len(unit.records) == 1 else None
     if not isinstance(change, Close) or change.parent is not None or change.children or change.attributes is not None:
         return None
+    if change.family:
+        return None
     return "told_end" if told else "end"
 
 

@@ -5,6 +5,8 @@
 - closing or setting events of a watched run: its watchers are read by a statement begun after its row was locked;
 - parking while watching others: their rows are locked and marked first, so that whoever closes one of them either has
   done so before (then the waiter is woken here) or will see the watch;
+- the end of a run that does not know all children of its workflow: they are read after its row was locked, when nobody
+  starts more;
 - a run that continues as the next, or goes on from records of its own as the next: two rows of the same id;
 - what a recovery policy decided, with its effect;
 - what a run tells of its problems.
@@ -169,6 +171,7 @@ class Longer:
         await self._tell_watchers(tx, [unit for _, unit in stand])
         await self._decide(tx, [unit for _, unit in stand if unit.decision is not None])
         await self._go_on(tx, [unit for _, unit in stand if isinstance(unit.change, Onward)])
+        await self._tell_children(tx, [unit for _, unit in stand])
         found = [(unit.key.id, unit.change.attributes) for _, unit in stand if isinstance(unit.change, Close)]
         told = [(self.place.app, id, data.decode()) for id, data in found if data is not None]
         if told:
@@ -220,6 +223,16 @@ class Longer:
         starts = [s for unit in units for s in (unit.start, *unit.children) if s is not None and s.expires is not None]
         if starts:
             await tx.fetch(self.place.sql["expiry_insert"], self.place.app, sorted({s.id for s in starts}))
+
+    async def _tell_children(self, tx: Transaction, units: Sequence[Unit]) -> None:
+        """Cancel what a workflow leaves open whose end does not name all of it."""
+        told = {
+            unit.key.id: unit.change.wake
+            for unit in units
+            if isinstance(unit.change, Close) and unit.change.family and not self._has_closed(unit)
+        }
+        if told:
+            await tx.fetch(self.place.sql["wake_children"], self.place.app, list(told), list(told.values()))
 
     async def _tell_watchers(self, tx: Transaction, units: Sequence[Unit]) -> None:
         """Wake who watches a run that has closed, continued or set an event."""

@@ -167,10 +167,11 @@ def end(
     ending: tuple[int, bytes | None, str | None, str, int],
     nonce: bytes,
 ) -> WorkflowRow | None:
-    """Close the row by (status, claim, cancel, detail, time); wake its parent and its watchers."""
+    """Close the row by (status, claim, cancel, detail, time); cancel open children, wake parent and watchers."""
     conn.execute(Q["workflow_end"], (app, row.id, *ending))
     conn.execute(Q["wake_clear"], (app, row.id))
     conn.execute(Q["watch_clear"], (app, row.id))
+    conn.execute(Q["wake_children"], (app, row.id, nonce))
     conn.execute(Q["wake_watchers"], (app, row.id, nonce))
     if row.parent is not None:
         parent = get(conn, app, row.parent)

@@ -385,6 +385,8 @@ class _Batch:
                 self._wake_at_once(unit, change)
 
     def _wake_family(self, id: str, change: Close) -> None:
+        if change.family:
+            self.conn.execute(Q["wake_children"], (self.app, id, change.wake))
         parent = None if change.parent is None else self.heads.get(change.parent)
         if parent is not None and hears(parent.status):
             self.wakes.append((self.app, change.parent, change.wake, None))

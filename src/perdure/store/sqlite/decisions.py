@@ -31,7 +31,8 @@ def deleted(conn: Connection, app: str, key: RunKey, claim: bytes | None) -> boo
 
 
 def forget(conn: Connection, app: str, id: str, nonce: bytes) -> None:
-    """Every run of the id goes; who waits for it is woken, to see that. The decision stays."""
+    """Every run of the id goes; open children are cancelled, who waits is woken to see that. The decision stays."""
+    conn.execute(Q["wake_children"], (app, id, nonce))
     conn.execute(Q["wake_watchers"], (app, id, nonce))
     forget_workflow(conn, app, id, memory=False)
 

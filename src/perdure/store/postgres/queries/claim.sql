@@ -198,7 +198,8 @@ lines as (
         from hop where hop.lane is not null) l),
 told as (
     select array_agg(dest) as dests, array_agg(cancel) as reasons
-    from k where lane is not null and cancel is not null and $3 is not null)
+    from k where cancel is not null and $3 is not null
+        and (lane is not null or status = 4 and reason not in ('paused', 'no_exit')))
 select t.now,
     case when exists (
         select from k

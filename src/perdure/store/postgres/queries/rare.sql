@@ -55,6 +55,18 @@ from unnest($2::text[], $3::bytea[]) u (target, nonce)
 cross join lateral (select waiter from perdure.watch where app = $1 and target = u.target offset 0) w
 on conflict do nothing
 
+-- Tells the open children of `$2` to cancel, but for those that are to be abandoned or waited for. One that watches its
+-- parent may have been woken under the same nonce.
+-- name: wake_children
+insert into perdure.wake (app, dest, nonce, cancel)
+select $1, w.id, u.nonce, ''
+from unnest($2::text[], $3::bytea[]) u (parent, nonce)
+cross join lateral (
+    select id from perdure.workflow
+    where app = $1 and parent = u.parent and on_parent_close = 'cancel' and status + 0 < 5 offset 0) w
+order by w.id
+on conflict (app, dest, nonce) do update set cancel = coalesce(wake.cancel, excluded.cancel)
+
 -- Wakes one workflow if it is open.
 -- name: wake_one
 insert into perdure.wake (app, dest, nonce, cancel)

@@ -126,7 +126,8 @@ update queue set cursor = ?3 where app = ?1 and name = ?2
 select distinct w.dest, w.cancel
 from (select * from wake where app = ?1 and dest > ?2 order by dest, nonce limit ?3) w
 cross join workflow f on f.app = ?1 and f.id = w.dest
-where w.cancel is not null and f.lane is not null and f.status < 5
+where w.cancel is not null and f.status < 5
+    and (f.lane is not null or f.status = 4 and f.reason not in ('paused', 'no_exit'))
 order by w.dest
 
 -- Remembers when somebody has been in line for too long.

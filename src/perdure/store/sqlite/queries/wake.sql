@@ -5,6 +5,13 @@
 insert into wake (app, dest, nonce, cancel) values (?1, ?2, ?3, ?4)
 on conflict do update set cancel = coalesce(cancel, excluded.cancel)
 
+-- Tells the open children of a workflow to cancel, but for those that are to be abandoned or waited for.
+-- name: wake_children
+insert into wake (app, dest, nonce, cancel)
+select app, id, ?3, '' from workflow indexed by workflow_parent
+where app = ?1 and parent = ?2 and on_parent_close = 'cancel' and status < 5
+on conflict do update set cancel = coalesce(cancel, excluded.cancel)
+
 -- Deletes a wake that its target has acted on; the reason comes back if it was a command.
 -- name: wake_done
 delete from wake where app = ?1 and dest = ?2 and nonce = ?3 returning dest, cancel

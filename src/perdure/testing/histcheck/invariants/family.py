@@ -63,9 +63,9 @@ def children_follow_their_parent(of: Evidence, found: Findings) -> None:
         return
     for id, row in of.ends.items():
         parent = of.ends.get(row["parent"]) if row["parent"] else None
-        if parent is None or status_of(parent).open or parent["run"] != row["parent_run"]:
+        if parent is None or status_of(parent).open:
             continue
-        if row["on_parent_close"] == "cancel" and status_of(parent) is not Status.TERMINATED:
+        if row["on_parent_close"] == "cancel":
             found.look()
             if status_of(row).open and status_of(row) is not Status.HELD:
                 found.violated(f"{id} lives on without its parent", of.workflows[row["parent"]][-1],
