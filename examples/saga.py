@@ -1,4 +1,4 @@
-"""A saga: the undoing of each booking is on a plain ``AsyncExitStack`` before it is made; a failure, or a cancel, unwinds.
+"""A saga: each booking's undoing is on a plain ``AsyncExitStack`` before it is made; a failure or a cancel unwinds it.
 
 Before: a cancel may come while the booking is under way, and an answer may be lost. So an undoing names what it undoes
 by something that is known in advance, and does nothing if there is nothing.
