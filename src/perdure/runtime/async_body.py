@@ -20,7 +20,7 @@ from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import value_of
-from perdure.runtime.waits import ContinueAsNew, RecvWait
+from perdure.runtime.waits import ContinueAsNew, RecvWait, as_signal
 
 NEVER_WAKES = (
     "the workflow body awaits something that is neither a step nor a wait of Perdure's or asyncio's, so nothing can "
@@ -116,7 +116,7 @@ class AsyncExecution(answers.Answering):
         if main.cancelled():
             self.body_ended(None, asyncio.CancelledError())
         elif (error := main.exception()) is not None:
-            self.body_ended(None, self.loop.in_our_words(error))
+            self.body_ended(None, self.loop.in_our_words(as_signal(error)))
         else:
             self.body_ended(main.result(), None)
 
