@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Coroutine, Hashable
 from typing import Any
 
@@ -42,7 +43,7 @@ class AsyncExecution(answers.Answering):
         loop.now = self.run.now
         self._timer_ops: dict[str, Op] = {}
         self._cut = False
-        self._late: list[tuple[Op, tuple[Outcome, bytes | None, str | None]]] = []
+        self._late: deque[tuple[Op, tuple[Outcome, bytes | None, str | None]]] = deque()
         args, kwargs = self.definition.args.decode(self.input)
         self.main = loop.start(self.definition.fn(*args, **kwargs))
         self.arm_deadline()
@@ -84,9 +85,7 @@ class AsyncExecution(answers.Answering):
         elif self.final is not None and not (run.asked and self.paused()):
             self.try_finish()
         elif self._late:
-            op, args = self._late.pop(0)
-            if self.settle(op, *args) is None:
-                self.line.loop.call_soon(self.pump)
+            self.line.loop.call_soon(self._settle_late)
         elif (not self.paused() and self.cancelling is None) or self.cancel_delivered:
             self._go_on()
 
@@ -112,6 +111,7 @@ class AsyncExecution(answers.Answering):
 
     def _main_ended(self) -> None:
         self._end_leftovers()
+        self._late.clear()  # nobody waits for them any more
         main = self.main
         if main.cancelled():
             self.body_ended(None, asyncio.CancelledError())
@@ -175,12 +175,23 @@ class AsyncExecution(answers.Answering):
             self.abandon(op)
 
     def settle(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record | None:
-        if self._cut and not self.gone:
+        if (self._cut or self._late) and not self.gone:
             self._late.append((op, (outcome, data, name)))
             return None
+        return self._settle_now(op, outcome, data, name)
+
+    def _settle_now(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None) -> Record | None:
         if op.kind is Kind.TIMER:
             self._timer_ops.pop(op.path, None)
         return super().settle(op, outcome, data, name)
+
+    def _settle_late(self) -> None:
+        """One of the outcomes that came while a burst was cut. A turn for each: delivering one may cut another."""
+        if self.gone or self._cut or not self._late:
+            return
+        op, args = self._late.popleft()
+        if self._settle_now(op, *args) is None:
+            self.pump()
 
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
 
