@@ -7,14 +7,96 @@ from typing import Any
 
 import pytest
 
-from perdure import App
+from perdure import App, recv
 from perdure.model.records import Kind
 from perdure.runtime.execution import Execution
-from tests.runtime.support import Ledger, history, status, until
+from perdure.runtime.loop import WorkflowLoop
+from tests.runtime.support import Ledger, executor, history, in_memory, kinds, status, until
+
+MANY = 40
+
+
+@pytest.fixture
+def short_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four callbacks, and others get their turn."""
+    monkeypatch.setattr(WorkflowLoop, "burst_callbacks_max", 1)
 
 
 async def ended(app: App) -> bool:
     return await status(app, "a") == "completed"
+
+
+def is_ending(app: App) -> bool:
+    return in_memory(app, "a") and executor(app).executions["a"].final is not None
+
+
+@pytest.mark.usefixtures("short_bursts")
+@pytest.mark.parametrize("what", ["step", "timer", "callback"])
+async def test_nothing_that_outlives_the_body_begins_however_long_its_end_takes(
+    app: App, ledger: Ledger, what: str
+) -> None:
+    @app.step
+    async def effect(n: int) -> None:
+        ledger.note(n)
+
+    @app.workflow
+    async def body() -> str:
+        async def left_over(n: int) -> None:
+            try:
+                await (effect(n) if what == "step" else asyncio.sleep(3600))
+            finally:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                await effect(-n)
+
+        if what == "callback":
+            for _ in range(MANY):
+                asyncio.get_running_loop().call_later(3600, print)
+            return "done"
+        tasks = [asyncio.create_task(left_over(n)) for n in range(MANY)]
+        await asyncio.sleep(0)
+        return f"done, and {len(tasks)} left"
+
+    async with app:
+        handle = await body.options(id="a").start()
+        await until(lambda: ended(app))
+        assert (await handle.result()).startswith("done")
+        assert await kinds(app, "a") == []
+    assert ledger == []
+
+
+@pytest.mark.usefixtures("short_bursts")
+async def test_the_end_of_what_is_left_over_is_the_same_on_replay(app: App, ledger: Ledger) -> None:
+    """The body has ended, and waits for its child; the process is another then."""
+
+    @app.step
+    async def effect(n: int) -> int:
+        ledger.note(n)
+        return n
+
+    @app.workflow
+    async def child() -> str:
+        return str(await recv("go"))
+
+    @app.workflow
+    async def body() -> int:
+        async def left_over(n: int) -> None:
+            try:
+                await recv("never")
+            finally:
+                await effect(n)
+
+        await child.options(id="c", on_parent_close="wait").start()
+        tasks = [asyncio.create_task(left_over(n)) for n in range(MANY)]
+        return await effect(len(tasks))
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: is_ending(app))
+    async with app:
+        await app.client.workflow("child", returns=str).handle("c").send("on", "go")
+        assert await body.handle("a").result() == MANY
+    assert ledger == [str(MANY)]
 
 
 async def test_what_comes_while_a_burst_is_interrupted_is_handed_over_in_its_order(

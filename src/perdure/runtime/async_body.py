@@ -35,6 +35,7 @@ class AsyncExecution(answers.Answering):
 
     loop: WorkflowLoop
     main: asyncio.Task[Any]
+    _ending = False  # the main coroutine has ended, and what outlives it was cancelled
 
     def begin_body(self) -> None:
         """Start the body (a plain callback of the host loop)."""
@@ -63,8 +64,8 @@ class AsyncExecution(answers.Answering):
                 self.line.loop.call_soon(self.pump)
                 return
             self._cut = False
-            if self.final is None and self.main.done() and run.refusal is None:
-                self._main_ended()
+            if self.final is None and self.main.done() and run.refusal is None and not self._main_ended():
+                return
             delivery = run.next_delivery()
             if delivery is None:
                 break
@@ -109,23 +110,28 @@ class AsyncExecution(answers.Answering):
             self.put_away()
             self.finish(None, NotDurable(NEVER_WAKES))
 
-    def _main_ended(self) -> None:
-        self._end_leftovers()
-        self._late.clear()  # nobody waits for them any more
-        main = self.main
+    def _main_ended(self) -> bool:
+        """End what outlives the main coroutine, then the body. False: it takes another burst, which is on its way."""
+        run, main = self.run, self.main
+        if not self._ending:
+            self._ending = True
+            for op in list(run.asked.values()):
+                self.abandon(op)  # now: however many bursts the cancelled code takes, none of these is begun
+            if self.loop.cancel_leftovers():
+                run.gone = True  # what they call now is refused
+                if not self.loop.burst():
+                    self._cut = True
+                    self.line.loop.call_soon(self.pump)
+                    return False
+        run.gone = False
+        self._late.clear()  # of what was abandoned
         if main.cancelled():
             self.body_ended(None, asyncio.CancelledError())
         elif (error := main.exception()) is not None:
             self.body_ended(None, self.loop.in_our_words(as_signal(error)))
         else:
             self.body_ended(main.result(), None)
-
-    def _end_leftovers(self) -> None:
-        """Tasks that outlive the main coroutine are cancelled in order; what they call then is refused."""
-        if self.loop.cancel_leftovers():
-            asked, self.run.gone = self.run.gone, True
-            self.loop.burst()
-            self.run.gone = asked
+        return True
 
     def put_away(self) -> None:
         self.run.gone = True
