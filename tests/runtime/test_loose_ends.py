@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -139,3 +141,69 @@ async def test_what_comes_while_a_burst_is_interrupted_is_handed_over_in_its_ord
         assert await handle.result() == sum(range(many))
         steps = [record.path for record in await history(app, "a") if record.kind is Kind.STEP]
     assert [0 if "." in path else int(path) for path in steps] == [int(n) for n in ledger]
+
+
+# -- exceptions that nobody takes
+
+
+def in_a_task() -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    kept.append(asyncio.get_running_loop().create_task(fails()))
+
+
+def in_a_callback() -> None:
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    asyncio.get_running_loop().call_soon(fails)
+
+
+def in_the_end_of_a_task() -> None:
+    async def fails() -> None:
+        try:
+            await asyncio.sleep(3600)  # waits: a durable timer, called off
+        finally:
+            raise ZeroDivisionError
+
+    kept.append(asyncio.get_running_loop().create_task(fails()))
+
+
+kept: list[asyncio.Task[None]] = []
+
+
+@pytest.mark.parametrize("where", [in_a_task, in_a_callback, in_the_end_of_a_task])
+async def test_an_exception_that_nobody_takes_is_logged_once_and_not_on_replay(
+    app: App, caplog: pytest.LogCaptureFixture, where: Callable[[], None]
+) -> None:
+    caplog.set_level(logging.ERROR, logger="perdure")
+
+    @app.step
+    async def step() -> None: ...
+
+    @app.workflow
+    async def body() -> str:
+        where()
+        await step()
+        return str(await recv("go"))
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: has_history(app))
+    async with app:
+        await body.handle("a").send("on", "go")
+        assert await body.handle("a").result() == "on"
+    kept.clear()
+    told = [record for record in caplog.records if record.name == "perdure"]
+    assert [(str(r.args[0]), r.exc_info[0]) for r in told if r.args and r.exc_info] == [("a", ZeroDivisionError)]
+    assert "in fails" in caplog.text
+    assert caplog.text.count("raise ZeroDivisionError") == 1
+
+
+async def two_records(app: App) -> bool:
+    return len(await history(app, "a")) >= 1
+
+
+async def has_history(app: App) -> bool:
+    return bool(await history(app, "a"))

@@ -7,6 +7,7 @@ begin what was asked for. Live, each outcome that arrives is handed over the sam
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections import deque
 from collections.abc import Coroutine, Hashable
@@ -22,6 +23,8 @@ from perdure.runtime.steps import StepCall
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import value_of
 from perdure.runtime.waits import ContinueAsNew, RecvWait, as_signal
+
+log = logging.getLogger("perdure")
 
 NEVER_WAKES = (
     "the workflow body awaits something that is neither a step nor a wait of Perdure's or asyncio's, so nothing can "
@@ -64,6 +67,8 @@ class AsyncExecution(answers.Answering):
                 self.line.loop.call_soon(self.pump)
                 return
             self._cut = False
+            if loop.errors:
+                self._tell_errors()
             if self.final is None and self.main.done() and run.refusal is None and not self._main_ended():
                 return
             delivery = run.next_delivery()
@@ -92,6 +97,7 @@ class AsyncExecution(answers.Answering):
 
     def _hand_over(self) -> bool:
         """In mid-replay, and the body is quiet: give it the next outcome that it has asked for."""
+        self.loop.errors.clear()  # they were told when this was first lived through
         delivery = None if self.main.done() else self.run.next_delivery(only_asked=True)
         if delivery is None:
             return False
@@ -123,8 +129,12 @@ class AsyncExecution(answers.Answering):
                     self._cut = True
                     self.line.loop.call_soon(self.pump)
                     return False
-        run.gone = False
+        if run.gone:
+            run.gone = False
+            self.loop.report_unretrieved()
         self._late.clear()  # of what was abandoned
+        if self.loop.errors:
+            self._tell_errors()
         if main.cancelled():
             self.body_ended(None, asyncio.CancelledError())
         elif (error := main.exception()) is not None:
@@ -132,6 +142,14 @@ class AsyncExecution(answers.Answering):
         else:
             self.body_ended(main.result(), None)
         return True
+
+    def _tell_errors(self) -> None:
+        """What no task and no caller took, of bursts that are lived through for the first time."""
+        errors = self.loop.errors
+        if not self.run.repeats:
+            for error in errors:
+                log.error("workflow %s: %s", self.id, error.message, exc_info=error.exception)
+        errors.clear()
 
     def put_away(self) -> None:
         self.run.gone = True
