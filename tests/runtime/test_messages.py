@@ -17,7 +17,7 @@ from perdure.model.records import Kind, Message
 from perdure.model.writes import Receipt, Unit
 from perdure.runtime.execution import Execution
 from perdure.testing import harness
-from tests.runtime.support import Ledger, crash, history, in_memory, kinds, until
+from tests.runtime.support import Ledger, crash, executor, history, in_memory, kinds, until
 
 
 @dataclass
@@ -421,3 +421,57 @@ async def test_a_message_that_comes_in_mid_burst_is_taken_with_its_record(
     received = [record.seq for unit in units for record in unit.records if record.kind is Kind.RECV]
     assert taken == received
     assert len(taken) == 1
+
+
+async def test_a_message_makes_a_long_burst_and_the_next_one_waits_for_its_end(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two wait in the inbox for two receivers; the first handed over begins a burst that is interrupted."""
+    monkeypatch.setattr("perdure.runtime.loop.WorkflowLoop.burst_callbacks_max", 1)
+    app = App("shop", database=database)
+    units: list[Unit] = []
+    begun, sent = asyncio.Event(), asyncio.Event()
+
+    def received() -> list[list[int]]:
+        found = [[record.seq for record in unit.records if record.kind is Kind.RECV] for unit in units]
+        return [seqs for seqs in found if seqs]
+
+    @app.step
+    async def gate() -> None:
+        begun.set()
+        await sent.wait()
+
+    @app.workflow
+    async def body() -> list[int]:
+        async def one(topic: str) -> int:
+            value = await recv(topic)
+            while not received():  # noqa: ASYNC110  turns of the body's own loop
+                await asyncio.sleep(0)
+            return int(value)
+
+        await gate()
+        return await asyncio.gather(one("a"), one("b"))
+
+    async with app:
+        journal = app._home.engine().line.journal
+        commit = journal._store.commit
+
+        async def noting(batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+            units.extend(batch)
+            return await commit(batch, now=now)
+
+        monkeypatch.setattr(journal._store, "commit", noting)
+        handle = await body.start()
+        await begun.wait()
+        await handle.send(1, "a")
+        await handle.send(2, "b")
+        await until(lambda: has_mail(app, handle.id, "a", "b"))
+        sent.set()
+        assert await handle.result() == [1, 2]
+    assert [[seq for _, seq in unit.taken] for unit in units if unit.taken] == received()
+    assert len(received()) == 2
+
+
+def has_mail(app: App, id: str, *topics: str) -> bool:
+    execution = executor(app).executions[id]
+    return all(execution.has_mail(topic) for topic in topics)

@@ -12,7 +12,7 @@ import pytest
 
 import perdure.sync
 from perdure import App, current, logger, now, random, recv, set_event, sleep, uuid4
-from perdure.errors import NotAwaited, NotDurable, Unserializable
+from perdure.errors import NotAwaited, NotDurable, StepFailed, Unserializable
 from perdure.runtime import steps
 from tests.runtime.support import Ledger, crash, history, in_memory, row, status, until, until_sync
 
@@ -512,6 +512,33 @@ async def test_continue_as_new_cannot_be_caught_by_except_exception(app: App) ->
 
     async with app:
         assert await body(0) == 1
+
+
+@pytest.mark.parametrize("where", ["body", "child", "nested", "beside an error"])
+async def test_a_task_group_that_ends_with_nothing_else_goes_on_as_new(app: App, where: str) -> None:
+    @app.workflow
+    async def body(n: int) -> int:
+        async def next_run() -> None:
+            body.continue_as_new(n + 1)
+
+        async def fails() -> None:
+            raise ValueError
+
+        async with asyncio.TaskGroup() as group:
+            if n == 1 or where == "body":
+                return n if n == 1 else await next_run() or n
+            async with asyncio.TaskGroup() if where == "nested" else contextlib.nullcontext(group) as inner:
+                inner.create_task(next_run())
+                if where == "beside an error":
+                    inner.create_task(fails())
+        return -1
+
+    async with app:
+        if where == "beside an error":
+            with pytest.raises(StepFailed, match="BaseExceptionGroup"):
+                await body(0)
+        else:
+            assert await body(0) == 1
 
 
 def test_continue_as_new_of_the_sync_face(sync_app: perdure.sync.App) -> None:

@@ -7,7 +7,9 @@ begin what was asked for. Live, each outcome that arrives is handed over the sam
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+from collections import deque
 from collections.abc import Coroutine, Hashable
 from contextlib import suppress
 from typing import Any
@@ -22,7 +24,9 @@ from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import value_of
-from perdure.runtime.waits import ContinueAsNew, RecvWait
+from perdure.runtime.waits import ContinueAsNew, RecvWait, as_signal
+
+log = logging.getLogger("perdure")
 
 NEVER_WAKES = (
     "the workflow body awaits something that is neither a step nor a wait of Perdure's or asyncio's, so nothing can "
@@ -36,6 +40,7 @@ class AsyncExecution(answers.Answering):
 
     loop: WorkflowLoop
     main: asyncio.Task[Any]
+    _ending = False  # the main coroutine has ended, and what outlives it was cancelled
 
     def begin_body(self) -> None:
         """Start the body (a plain callback of the host loop)."""
@@ -44,7 +49,7 @@ class AsyncExecution(answers.Answering):
         loop.now = self.run.now
         self._timer_ops: dict[str, Op] = {}
         self._cut = False
-        self._late: list[tuple[Op, tuple[Outcome, bytes | None, str | None]]] = []
+        self._late: deque[tuple[Op, tuple[Outcome, bytes | None, str | None]]] = deque()
         args, kwargs = self.definition.args.decode(self.input)
         self.main = loop.start(self.definition.fn(*args, **kwargs))
         self.arm_deadline()
@@ -64,8 +69,10 @@ class AsyncExecution(answers.Answering):
                 self.line.loop.call_soon(self.pump)
                 return
             self._cut = False
-            if self.final is None and self.main.done() and run.refusal is None:
-                self._main_ended()
+            if loop.errors:
+                self._tell_errors()
+            if self.final is None and self.main.done() and run.refusal is None and not self._main_ended():
+                return
             delivery = run.next_delivery()
             if delivery is None:
                 break
@@ -76,9 +83,7 @@ class AsyncExecution(answers.Answering):
         if run.refusal is not None:
             self.hold(*run.refusal)
         elif self._late:  # first: the body sees these before a cancel, or with it
-            op, args = self._late.pop(0)
-            if self.settle(op, *args) is None:
-                self.line.loop.call_soon(self.pump)
+            self.line.loop.call_soon(self._settle_late)
         elif self.try_cancel():
             self.pump()
         elif self.final is not None and not (run.asked and self.paused()):
@@ -88,6 +93,7 @@ class AsyncExecution(answers.Answering):
 
     def _hand_over(self) -> bool:
         """In mid-replay, and the body is quiet: give it the next outcome that it has asked for."""
+        self.loop.errors.clear()  # they were told when this was first lived through
         delivery = None if self.main.done() else self.run.next_delivery(only_asked=True)
         if delivery is None:
             return False
@@ -119,22 +125,40 @@ class AsyncExecution(answers.Answering):
             self.put_away()
             self.finish(None, NotDurable(NEVER_WAKES))
 
-    def _main_ended(self) -> None:
-        self._end_leftovers()
-        main = self.main
+    def _main_ended(self) -> bool:
+        """End what outlives the main coroutine, then the body. False: it takes another burst, which is on its way."""
+        run, main = self.run, self.main
+        if not self._ending:
+            self._ending = True
+            for op in list(run.asked.values()):
+                self.abandon(op)  # now: however many bursts the cancelled code takes, none of these is begun
+            if self.loop.cancel_leftovers():
+                run.gone = True  # what they call now is refused
+                if not self.loop.burst():
+                    self._cut = True
+                    self.line.loop.call_soon(self.pump)
+                    return False
+        if run.gone:
+            run.gone = False
+            self.loop.report_unretrieved()
+        self._late.clear()  # of what was abandoned
+        if self.loop.errors:
+            self._tell_errors()
         if main.cancelled():
             self.body_ended(None, asyncio.CancelledError())
         elif (error := main.exception()) is not None:
-            self.body_ended(None, self.loop.in_our_words(error))
+            self.body_ended(None, self.loop.in_our_words(as_signal(error)))
         else:
             self.body_ended(main.result(), None)
+        return True
 
-    def _end_leftovers(self) -> None:
-        """Tasks that outlive the main coroutine are cancelled in order; what they call then is refused."""
-        if self.loop.cancel_leftovers():
-            asked, self.run.gone = self.run.gone, True
-            self.loop.burst()
-            self.run.gone = asked
+    def _tell_errors(self) -> None:
+        """What no task and no caller took, of bursts that are lived through for the first time."""
+        errors = self.loop.errors
+        if not self.run.repeats:
+            for error in errors:
+                log.error("workflow %s: %s", self.id, error.message, exc_info=error.exception)
+        errors.clear()
 
     def put_away(self) -> None:
         self.run.gone = True
@@ -188,12 +212,23 @@ class AsyncExecution(answers.Answering):
             self.abandon(op)
 
     def settle(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record | None:
-        if self._cut and not self.gone:
+        if (self._cut or self._late) and not self.gone:
             self._late.append((op, (outcome, data, name)))
             return None
+        return self._settle_now(op, outcome, data, name)
+
+    def _settle_now(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None) -> Record | None:
         if op.kind is Kind.TIMER:
             self._timer_ops.pop(op.path, None)
         return super().settle(op, outcome, data, name)
+
+    def _settle_late(self) -> None:
+        """One of the outcomes that came while a burst was cut. A turn for each: delivering one may cut another."""
+        if self.gone or self._cut or not self._late:
+            return
+        op, args = self._late.popleft()
+        if self._settle_now(op, *args) is None:
+            self.pump()
 
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.
 

@@ -411,12 +411,12 @@ class Execution:
 
     def _match_mail(self) -> None:
         """Hand messages to those who wait for them, one delivery at a time."""
-        if self.in_mid_burst:  # a message goes with the record that receives it, which cannot be made now
-            self.line.loop.call_soon(self._match_mail)
-            return
         for op in list(self.waiting.values()):
             if self.gone or self.inbox is None or op.kind is not Kind.RECV or not op.is_open:
                 continue
+            if self.in_mid_burst:  # a message goes with the record that receives it, which cannot be made now
+                self.line.loop.call_soon(self._match_mail)
+                return
             message = self.inbox.first(op.what.topic)
             if message is not None and not unread(self, op, message.data):
                 self.inbox.receive(op.what.topic, self)

@@ -248,8 +248,15 @@ class WorkflowLoop(refused.RefusingLoop):
             closer.called_off = True  # it is the cleanup
             live.append(closer)
         if not live:
-            self._report_unretrieved()
+            self.report_unretrieved()
         return live
+
+    def report_unretrieved(self) -> None:
+        """Note now, in order, what asyncio would say whenever the collector finds the task; each once."""
+        for task in self._tasks:
+            if task is not self.main and unretrieved(task):
+                message = f"Task exception was never retrieved ({task!r})"
+                self.errors.append(LoopError(message, task.exception()))
 
     def unwind(self) -> list[str]:
         """Put the body away: end every coroutine where it stands, newest task first, main last; then let go of all.
@@ -457,13 +464,6 @@ class WorkflowLoop(refused.RefusingLoop):
 
     def _callback_failed(self, handle: LoopHandle, error: BaseException) -> None:
         self.call_exception_handler({"message": f"Error in callback {handle.callback!r}", "exception": error})
-
-    def _report_unretrieved(self) -> None:
-        """Say now, in order, what asyncio would say whenever the collector finds the task."""
-        for task in self._tasks:
-            if task is not self.main and unretrieved(task):
-                message = f"Task exception was never retrieved ({task!r})"
-                self.errors.append(LoopError(message, task.exception()))
 
     def _end_all(self, live: list[asyncio.Task[Any]]) -> list[str]:
         swallowed: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from perdure.client.line import Line
 from perdure.client.questions import StartOrder
@@ -28,6 +28,15 @@ class ContinueAsNew(BaseException):
         super().__init__("the workflow continues as a new run")
         self.order = order
         self.stands = stands
+
+
+def as_signal(error: BaseException) -> BaseException:
+    """The signal in place of a group that holds nothing else (a task group wraps what ends it); else as it is."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    inner = [as_signal(one) for one in group.exceptions]
+    return inner[0] if all(isinstance(one, ContinueAsNew) for one in inner) else group
 
 
 class RecvWait:

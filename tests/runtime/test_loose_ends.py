@@ -1,0 +1,209 @@
+"""What a body leaves behind: tasks that outlive it, outcomes that come while it computes, exceptions nobody takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from perdure import App, recv
+from perdure.model.records import Kind
+from perdure.runtime.execution import Execution
+from perdure.runtime.loop import WorkflowLoop
+from tests.runtime.support import Ledger, executor, history, in_memory, kinds, status, until
+
+MANY = 40
+
+
+@pytest.fixture
+def short_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four callbacks, and others get their turn."""
+    monkeypatch.setattr(WorkflowLoop, "burst_callbacks_max", 1)
+
+
+async def ended(app: App) -> bool:
+    return await status(app, "a") == "completed"
+
+
+def is_ending(app: App) -> bool:
+    return in_memory(app, "a") and executor(app).executions["a"].final is not None
+
+
+@pytest.mark.usefixtures("short_bursts")
+@pytest.mark.parametrize("what", ["step", "timer", "callback"])
+async def test_nothing_that_outlives_the_body_begins_however_long_its_end_takes(
+    app: App, ledger: Ledger, what: str
+) -> None:
+    @app.step
+    async def effect(n: int) -> None:
+        ledger.note(n)
+
+    @app.workflow
+    async def body() -> str:
+        async def left_over(n: int) -> None:
+            try:
+                await (effect(n) if what == "step" else asyncio.sleep(3600))
+            finally:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                await effect(-n)
+
+        if what == "callback":
+            for _ in range(MANY):
+                asyncio.get_running_loop().call_later(3600, print)
+            return "done"
+        tasks = [asyncio.create_task(left_over(n)) for n in range(MANY)]
+        await asyncio.sleep(0)
+        return f"done, and {len(tasks)} left"
+
+    async with app:
+        handle = await body.options(id="a").start()
+        await until(lambda: ended(app))
+        assert (await handle.result()).startswith("done")
+        assert await kinds(app, "a") == []
+    assert ledger == []
+
+
+@pytest.mark.usefixtures("short_bursts")
+async def test_the_end_of_what_is_left_over_is_the_same_on_replay(app: App, ledger: Ledger) -> None:
+    """The body has ended, and waits for its child; the process is another then."""
+
+    @app.step
+    async def effect(n: int) -> int:
+        ledger.note(n)
+        return n
+
+    @app.workflow
+    async def child() -> str:
+        return str(await recv("go"))
+
+    @app.workflow
+    async def body() -> int:
+        async def left_over(n: int) -> None:
+            try:
+                await recv("never")
+            finally:
+                await effect(n)
+
+        await child.options(id="c", on_parent_close="wait").start()
+        tasks = [asyncio.create_task(left_over(n)) for n in range(MANY)]
+        return await effect(len(tasks))
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: is_ending(app))
+    async with app:
+        await app.client.workflow("child", returns=str).handle("c").send("on", "go")
+        assert await body.handle("a").result() == MANY
+    assert ledger == [str(MANY)]
+
+
+async def test_what_comes_while_a_burst_is_interrupted_is_handed_over_in_its_order(
+    app: App, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds at once: each begins a burst of its own."""
+    many = 600
+    free = asyncio.Event()
+    came = 0
+    real = Execution.step_done
+
+    def step_done(self: Execution, *args: Any) -> None:
+        nonlocal came
+        real(self, *args)
+        came += 1
+
+    monkeypatch.setattr(Execution, "step_done", step_done)
+
+    @app.step
+    async def one(n: int) -> int:
+        if n:
+            await free.wait()
+        ledger.note(n)
+        return n
+
+    @app.workflow
+    async def body() -> int:
+        async def spin() -> int:
+            await one(0)
+            free.set()
+            while came < many - 1:  # noqa: ASYNC110  turns of the body's own loop
+                await asyncio.sleep(0)
+            return 0
+
+        return sum(await asyncio.gather(spin(), *(one(n) for n in range(1, many))))
+
+    async with app:
+        handle = await body.options(id="a").start()
+        await until(lambda: ended(app))
+        assert await handle.result() == sum(range(many))
+        steps = [record.path for record in await history(app, "a") if record.kind is Kind.STEP]
+    assert [0 if "." in path else int(path) for path in steps] == [int(n) for n in ledger]
+
+
+# -- exceptions that nobody takes
+
+
+def in_a_task() -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    kept.append(asyncio.get_running_loop().create_task(fails()))
+
+
+def in_a_callback() -> None:
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    asyncio.get_running_loop().call_soon(fails)
+
+
+def in_the_end_of_a_task() -> None:
+    async def fails() -> None:
+        try:
+            await asyncio.sleep(3600)  # waits: a durable timer, called off
+        finally:
+            raise ZeroDivisionError
+
+    kept.append(asyncio.get_running_loop().create_task(fails()))
+
+
+kept: list[asyncio.Task[None]] = []
+
+
+@pytest.mark.parametrize("where", [in_a_task, in_a_callback, in_the_end_of_a_task])
+async def test_an_exception_that_nobody_takes_is_logged_once_and_not_on_replay(
+    app: App, caplog: pytest.LogCaptureFixture, where: Callable[[], None]
+) -> None:
+    caplog.set_level(logging.ERROR, logger="perdure")
+
+    @app.step
+    async def step() -> None: ...
+
+    @app.workflow
+    async def body() -> str:
+        where()
+        await step()
+        return str(await recv("go"))
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: has_history(app))
+    async with app:
+        await body.handle("a").send("on", "go")
+        assert await body.handle("a").result() == "on"
+    kept.clear()
+    told = [record for record in caplog.records if record.name == "perdure"]
+    assert [(str(r.args[0]), r.exc_info[0]) for r in told if r.args and r.exc_info] == [("a", ZeroDivisionError)]
+    assert "in fails" in caplog.text
+    assert caplog.text.count("raise ZeroDivisionError") == 1
+
+
+async def two_records(app: App) -> bool:
+    return len(await history(app, "a")) >= 1
+
+
+async def has_history(app: App) -> bool:
+    return bool(await history(app, "a"))
