@@ -277,6 +277,8 @@ _ADVICE = {
     Reason.NO_CODE: "run an executor that has this workflow: perdure run MODULE:APP with its module imported",
     Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it; the "
     "next launch tries again",
+    Reason.CRASHED: "its code raised what ends a process (see above): let the step raise an ordinary exception, or "
+    "give it less to hold in memory; the next launch tries again",
     Reason.POLICY: "a recovery policy asked for a person",
     Reason.PAUSED: "a person paused it; its deadline holds, its mail is kept",
     Reason.NO_EXIT: "its state has no way out by itself: set another state",
