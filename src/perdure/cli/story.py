@@ -274,8 +274,8 @@ def origin_of_failure(story: Story) -> Record | None:
 # -- what to do
 
 _ADVICE = {
-    Reason.NONDETERMINISM: "the code asks for other steps than its history has (both sides above): deploy code that "
-    "asks for the same ones in the same order",
+    Reason.NONDETERMINISM: "the code asks for other steps than its history has, or with other arguments (both sides "
+    "above): deploy code that asks for the same ones in the same order; perdure replay MODULE:APP tells if it does",
     Reason.RECOVERY_LIMIT: "executors died while it ran: look at the step in flight below (memory, a crash in native "
     "code) before it runs again",
     Reason.NO_CODE: "run an executor that has this workflow: perdure run MODULE:APP with its module imported",
