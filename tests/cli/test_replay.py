@@ -45,6 +45,7 @@ async def parcel() -> None:
 FIRST = "await reserve(sku)"
 SAFE = "await reserve(sku); await check(sku)"
 BROKEN = "await check(sku)"
+OTHERWISE = "await reserve(sku + '!')"
 PATCHED = "await check(sku) if patched('check') else None; await reserve(sku)"
 ADVICE = "To let them go on as they began: if patched(…); or keep their version running until they are done"
 numbers = itertools.count()
@@ -124,6 +125,20 @@ def test_code_that_does_not_fit_is_named_with_both_sides_and_the_line(perdure: C
     (line,) = perdure("replay", module, "-d", database, "-o", "jsonl", code=1).stdout.splitlines()
     assert json.loads(line)["break"]["id"] == "c-1"
     assert perdure.json("workflow", "history", "c-1", "-d", database) == before
+
+
+def test_the_advice_is_another_where_only_arguments_differ(perdure: Cli, shop: Shop, database: str) -> None:
+    shop.begin(database, shop.module(FIRST))
+    module = shop.module(OTHERWISE)
+    said = perdure("replay", module, "-d", database, code=1).stdout
+    assert "history  step reserve('shoe')\n  code     step reserve('shoe!')" in said
+    assert "1 nondeterminism. Where only arguments differ, pass what was passed before. A field that a model" in said
+    assert "To let them go on as they began: if patched" not in said
+    both = shop.module(OTHERWISE)
+    path = shop.folder / f"{both}.py"
+    path.write_text(path.read_text().replace('await reserve("box")', 'await check("box")'))
+    said = perdure("replay", both, "-d", database, code=1).stdout
+    assert "2 nondeterminism. To let them go on as they began: if patched(…). Where only arguments differ" in said
 
 
 def test_it_can_be_narrowed(perdure: Cli, shop: Shop, database: str) -> None:

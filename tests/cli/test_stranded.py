@@ -69,6 +69,81 @@ def test_what_nobody_can_run_is_listed_with_its_reason(perdure: Cli, database: s
     assert "--stranded goes with --type and --limit" in said
 
 
+def test_what_is_stranded_says_so_wherever_it_is_met(perdure: Cli, database: str) -> None:
+    ledger = Ledger()
+    at = ("--database", database)
+    old = build(database, ledger, first, "v1")
+    open_for(old, lambda: begun(old, "a"))  # drained: nobody died, and no row tells of a problem
+    new = build(database, ledger, argument, "v2")
+
+    async def look() -> dict[str, Any]:
+        await until(partial(trial_of, new))
+        [problem] = await new.client.handle("a").problems()
+        assert (problem.kind, problem.version, problem.cleared) == ("nondeterminism", "v2", None)
+        assert problem.text.startswith("stranded: no live executor runs version v1; on version v2: at 2: history has")
+        return {
+            "show": await asyncio.to_thread(perdure, "workflow", "show", "a", *at),
+            "json": await asyncio.to_thread(perdure.json, "workflow", "show", "a", *at),
+            "list": await asyncio.to_thread(perdure, "workflow", "list", *at),
+            "listed": await asyncio.to_thread(perdure.json, "workflow", "list", *at),
+            "problems": await asyncio.to_thread(perdure, "workflow", "list", "problem IS NOT NULL", *at),
+            "doctor": await asyncio.to_thread(perdure, "doctor", *at, code=1),
+            "result": await asyncio.to_thread(perdure, "workflow", "result", "a", "--timeout", 0, *at, code=5),
+        }
+
+    said = open_for(new, look)
+    sides = "on version v2: at 2: history has step charge(5); the code has step charge(6)"
+    shown = said["show"].stdout
+    assert "\n  stranded  nondeterminism since 20" in shown
+    assert "no live executor runs version v1" in shown
+    assert shown.count(sides) == 1
+    assert "\n  do        start an executor of version v1 until it is done, or deploy code that fits" in shown
+    assert "perdure workflow restart a --terminate" in shown
+    document = said["json"]["workflow"]
+    assert document["stranded"]["reason"] == "nondeterminism"
+    assert document["advice"][0].startswith("start an executor of version v1")
+    [line] = [line for line in said["list"].stdout.splitlines() if line.startswith("a ")]
+    assert "stranded: nondeterminism: on version v2" in line
+    assert said["listed"]["workflows"][0]["stranded"]["detail"].startswith(sides)
+    assert said["problems"].stdout.splitlines() == [
+        "no workflows match",
+        "open work of version v1 has no live executor: perdure workflow list --stranded",
+    ]
+    [fact] = [line for line in said["doctor"].stdout.splitlines() if "stranded  " in line]
+    assert fact.startswith("✗ shop: stranded")
+    assert "1 of version v1, which no live executor runs; a (order): nondeterminism: " + sides in fact
+    assert said["doctor"].stdout.endswith("1 fault\n")
+    assert "workflow a is stranded: " + sides in said["result"].stderr
+
+
+def test_what_was_not_tried_yet_says_what_it_waits_for(perdure: Cli, database: str) -> None:
+    ledger = Ledger()
+    at = ("--database", database)
+    old = build(database, ledger, first, "v1")
+    open_for(old, lambda: begun(old, "a"))
+    alone = perdure("workflow", "show", "a", *at).stdout
+    assert "stranded" not in alone, "its version may be the next to be launched"
+    assert "no executor of app 'shop' is alive" in alone
+    new = build(database, ledger, argument, "v2", adopt="never")
+
+    async def look() -> tuple[str, str, list[Any]]:
+        shown = await asyncio.to_thread(perdure, "workflow", "show", "a", *at)
+        examined = await asyncio.to_thread(perdure, "doctor", *at, code=1)
+        return shown.stdout, examined.stdout, await new.client.handle("a").problems()
+
+    shown, examined, problems = open_for(new, look)
+    assert "stranded  no_executor since" in shown
+    assert "a live executor tries it on its own code a lease after the last of that version has gone" in shown
+    assert "1 of version v1, which no live executor runs; a (order): no_executor" in examined
+    assert problems == []
+    back = build(database, ledger, first, "v1")
+
+    async def served() -> str:
+        return (await asyncio.to_thread(perdure, "workflow", "show", "a", *at)).stdout
+
+    assert "stranded" not in open_for(back, served)
+
+
 def test_what_a_live_executor_runs_is_not_stranded_but_what_it_has_no_code_for_is(perdure: Cli, database: str) -> None:
     ledger = Ledger()
     at = ("--database", database)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -126,6 +127,55 @@ async def test_an_edit_is_adopted_or_stranded_with_its_message(
     async with again:
         assert await finish(again) == ["reserve", "charge", "went", "ship"]
     assert ledger == [*before, "ship()"]
+
+
+@dataclass
+class Before:
+    id: str
+
+
+@dataclass
+class Gained(Before):
+    currency: str = "EUR"
+
+
+@dataclass
+class NotCompared(Before):
+    currency: str = field(default="EUR", compare=False)
+
+
+def passing(model: Callable[[], Any]) -> Body:
+    async def body(s: dict[str, Any]) -> list[str]:
+        return [await s["reserve"](model()), await s["charge"](5), await recv("go"), await s["ship"]()]
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("model", "fits"),
+    [
+        (lambda: Gained("42"), False),
+        (lambda: (patched("currency"), Gained("42"))[1], False),
+        (lambda: Gained("42") if patched("currency") else Before("42"), True),
+        (lambda: NotCompared("42"), True),
+    ],
+    ids=["default", "patched around", "patched, the old shape", "not compared"],
+)
+async def test_a_field_that_a_passed_model_gains_is_compared(
+    database: str, ledger: Ledger, model: Callable[[], Any], *, fits: bool
+) -> None:
+    async with build(database, ledger, passing(lambda: Before("42")), "v1") as app:
+        await begun(app, "a")
+    changed = build(database, ledger, passing(model), "v2")
+    async with changed:
+        if fits:
+            assert await finish(changed) == ["reserve", "charge", "went", "ship"]
+        else:
+            trial = await until(lambda: trial_of(changed))
+            assert (
+                "history has step reserve(Before(id='42')); the code has step reserve(Gained(id='42', cur"
+                in trial.detail
+            )
 
 
 async def test_an_undone_edit_as_a_third_deploy(database: str, ledger: Ledger) -> None:

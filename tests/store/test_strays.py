@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perdure.model.ids import RunKey
+from perdure.model.orders import BY_CODE
 from perdure.model.records import Cause
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.trials import Trial
@@ -65,13 +66,13 @@ async def test_strays_are_what_may_move_and_was_not_tried(store: Store) -> None:
     await queued(store, "b", status=Status.SCHEDULED, delay=SECOND)
     await waiting(store, "c")
     await waiting(store, "d", versioning=Versioning.AUTO_UPGRADE)
-    for reason in (Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE):
+    for reason in BY_CODE:
         await held(store, f"e-{reason}", reason)
     await waiting(store, "pinned", versioning=Versioning.PINNED)
     await held(store, "paused", Reason.POLICY)
     await running(store, "running")
     await queued(store, "other", version="v9")
-    can = ["a", "b", "c", "d", "e-no_code", "e-nondeterminism", "e-undecodable"]
+    can = ["a", "b", "c", "d", "e-crashed", "e-no_code", "e-nondeterminism", "e-undecodable"]
     found = await store.strays(["v1"], "v2", 50)
     assert sorted(r.id for r in found) == can
     assert next(r for r in found if r.id == "c") == await row(store, "c")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from perdure.cli.executors import holdings
 from perdure.cli.exits import Code, Exit, code_of
 from perdure.cli.output import clean, emit_many, glyphs, redacted, took
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
+from perdure.cli.stranded import stranded_of, strands
 from perdure.cli.target import Given, Place, common, find_database, opened, run, shown_place
 from perdure.errors import PerdureError
 from perdure.model.records import WorkflowRow
@@ -24,6 +26,7 @@ from perdure.store.base import Store
 COUNT_MAX = 10_000
 HELD_MAX = 20  # held workflows that are named
 NAMES_MAX = 5  # of processes
+TRIED_MAX = 20  # stranded workflows of a version among which an example is looked for
 IN_ERROR = "attributes.status = 'Error' AND status = waiting GROUP BY type"
 QUEUED_US_MAX = 60_000_000  # a workflow that is due and unclaimed for longer, while executors live, is a fault
 
@@ -125,6 +128,7 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
         holds = await holdings(store)
         rows, more = await _unfinished(store)
         in_error = await store.count(read_query(IN_ERROR, app, use="count"))
+        stranded = await _of_stranded(store, roll, rows)
     facts = _of_executors(app, roll, holds, rows)
     counts = Counter(row.status for row in rows)
     for status in Status:
@@ -132,7 +136,7 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
             facts.append(Fact(f"{app}: {status}", f"{counts[status]}{'+' if more else ''}"))
     if not rows:
         facts.append(Fact(f"{app}: unfinished", "none"))
-    facts += _of_queue(app, roll, rows) + _of_processes(app, in_error)
+    facts += stranded + _of_queue(app, roll, rows) + _of_processes(app, in_error)
     return facts + _of_held(app, [row for row in rows if row.status is Status.HELD])
 
 
@@ -165,11 +169,33 @@ def _of_executors(app: str, roll: Rollcall, holds: Counter[bytes], rows: list[Wo
     return facts
 
 
+async def _of_stranded(store: Store, roll: Rollcall, rows: list[WorkflowRow]) -> list[Fact]:
+    """Work of versions that nobody runs: a fault for each, with an example. With nobody there all work only waits."""
+    if not roll.live:
+        return []
+    lost = sorted(strands(roll, rows), key=lambda row: (row.version, row.created, row.id))
+    facts: list[Fact] = []
+    for version, each in itertools.groupby(lost, lambda row: row.version):
+        of = list(each)
+        found = await stranded_of(store, roll, of[:TRIED_MAX])
+        one = next((found[row.id] for row in of[:TRIED_MAX] if found[row.id].tried), found[of[0].id])
+        why = f"{one.reason}: {one.detail}" if one.tried else one.reason
+        value = f"{len(of)} of version {version}, which no live executor runs; {one.row.id} ({one.row.name}): {why}"
+        advice = f"perdure workflow list --stranded; what to do: perdure workflow show {one.row.id}"
+        facts.append(Fact(f"{store.app}: stranded", value, False, advice))
+    return facts
+
+
 def _of_queue(app: str, roll: Rollcall, rows: list[WorkflowRow]) -> list[Fact]:
     """Work that is due, and that nobody takes although somebody is there."""
     if not roll.live:
         return []
-    late = [row for row in rows if row.owner is None and row.until is not None and roll.now - row.until > QUEUED_US_MAX]
+    lost = {row.id for row in strands(roll, rows)}  # told of for itself: more executors of this code would not help
+    late = [
+        row
+        for row in rows
+        if row.owner is None and row.until is not None and row.id not in lost and roll.now - row.until > QUEUED_US_MAX
+    ]
     if not late:
         return []
     oldest = max(roll.now - row.until for row in late if row.until is not None)

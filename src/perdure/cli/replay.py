@@ -162,8 +162,28 @@ def _summary(target: str, tally: Tally) -> str:
     unknown = " (of an unknown one nobody can tell)" if found[Finding.UNKNOWN] else ""
     return (
         f"{tally.checked} open workflow{many} replayed on {target}: {len(tally.broken)} would break: {kinds}{unknown}. "
-        "To let them go on as they began: if patched(…); or keep their version running until they are done"
+        f"{_ways_out([verdict for _, verdict in tally.broken])}"
     )
+
+
+def _ways_out(broken: Sequence[Verdict]) -> str:
+    """What helps: patched() where the code asks for something else, less where a model that is passed has changed."""
+    passed = sum(_differs_in_arguments(verdict) for verdict in broken)
+    keep = "or keep their version running until they are done"
+    if not passed:
+        return f"To let them go on as they began: if patched(…); {keep}"
+    patched = "" if passed == len(broken) else "To let them go on as they began: if patched(…). "
+    return (
+        f"{patched}Where only arguments differ, pass what was passed before. A field that a model has gained is "
+        "compared, too: there patched(…) helps only if the old branch passes the old shape, or ids and plain values; "
+        f"{keep}"
+    )
+
+
+def _differs_in_arguments(verdict: Verdict) -> bool:
+    """Whether the code makes the call that was recorded, with other arguments."""
+    was, opens, _ = verdict.recorded.partition("(")
+    return bool(opens) and verdict.called.partition("(")[:2] == (was, opens)
 
 
 def _short(where: str) -> str:

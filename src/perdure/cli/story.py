@@ -13,6 +13,7 @@ import msgspec
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import plain, workflow_fields
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
+from perdure.cli.stranded import Stranded, stranded_of
 from perdure.errors import Unserializable
 from perdure.model.cuts import cut_of, read_cut
 from perdure.model.ids import RunKey
@@ -67,6 +68,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     latest: int
     decisions: list[DecisionRow]  # about this run
     problems: list[Problem]  # of this run
+    stranded: Stranded | None = None
     dropped: Record | None = None  # the mark of the run that goes on from a part of this one: the rest was dropped
 
     @property
@@ -109,16 +111,18 @@ async def read_story(store: Store, id: str, run: int | None = None) -> Story:
     if row is None:
         raise Exit(Code.NOT_FOUND, f"workflow {id!r} has no run {run}; its latest is run {latest.run}")
     ended = (await store.ended([id])).get(id) if row.run == latest.run and not row.status.open else None
+    roll = await call_roll(store)
     return Story(
         app=store.app,
         row=ended.row if ended is not None else row,
         input=(await store.inputs([row.key])).get(row.key),
         records=(await store.histories([row.key]))[row.key],
         ended=ended,
-        roll=await call_roll(store),
+        roll=roll,
         latest=latest.run,
         decisions=[one for one in await store.decisions([id]) if one.run == row.run],
         problems=[one for one in await problems_of(store, id) if one.run == row.run],
+        stranded=(await stranded_of(store, roll, [row])).get(id),
         dropped=await _mark_after(store, row),
     )
 
@@ -270,13 +274,15 @@ def origin_of_failure(story: Story) -> Record | None:
 # -- what to do
 
 _ADVICE = {
-    Reason.NONDETERMINISM: "the code asks for other steps than its history has (both sides above): deploy code that "
-    "asks for the same ones in the same order",
+    Reason.NONDETERMINISM: "the code asks for other steps than its history has, or with other arguments (both sides "
+    "above): deploy code that asks for the same ones in the same order; perdure replay MODULE:APP tells if it does",
     Reason.RECOVERY_LIMIT: "executors died while it ran: look at the step in flight below (memory, a crash in native "
     "code) before it runs again",
     Reason.NO_CODE: "run an executor that has this workflow: perdure run MODULE:APP with its module imported",
     Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it; the "
     "next launch tries again",
+    Reason.CRASHED: "its code raised what ends a process (see above): let the step raise an ordinary exception, or "
+    "give it less to hold in memory; the next launch tries again",
     Reason.POLICY: "a recovery policy asked for a person",
     Reason.PAUSED: "a person paused it; its deadline holds, its mail is kept",
     Reason.NO_EXIT: "its state has no way out by itself: set another state",
@@ -290,6 +296,8 @@ def advice_of(story: Story) -> list[str]:
     give_up = f"to let it go on: perdure workflow {verb} {row.id}; to give it up: perdure workflow cancel {row.id}"
     if row.status is Status.HELD and row.reason is not None:
         return [_ADVICE[row.reason], give_up]
+    if story.stranded is not None:
+        return [*([] if story.roll.live else [nobody(story.app)]), *story.stranded.advice]
     if row.status is Status.RUNNING and not story.held_by_the_living:
         who = describe(story.holder) if story.holder is not None else "unknown"
         if story.roll.live:
@@ -348,6 +356,7 @@ def story_fields(story: Story) -> dict[str, Any]:
         "input": plain(story.input),
         **({} if story.ended is None else outcome_fields(story.ended.outcome, story.ended.data)),
         "failed_at": None if source is None else {"seq": source.seq, "path": source.path, "name": source.name},
+        "stranded": None if story.stranded is None else story.stranded.told,
         "advice": advice_of(story),
         "timeline": [_span_fields(span) for span in spans_of(story)],
         "decisions": [decision_fields(one) for one in story.decisions],

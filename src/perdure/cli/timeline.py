@@ -24,6 +24,7 @@ from perdure.cli.story import (
 from perdure.model.cuts import cut_of
 from perdure.model.records import DecisionRow, Outcome, Record, WorkflowRow
 from perdure.model.states import Cause, Status, Versioning
+from perdure.operations.problems import STRANDED
 from perdure.serde import Failure, show_stored
 
 WIDE = 100  # from here on there is room for a long bar
@@ -110,6 +111,11 @@ def _standing(story: Story) -> Iterator[str]:
         yield _field("waits", f"{row.detail.removeprefix('waits ') or 'for its time'}{due}")
     elif row.detail:
         yield _field("because", row.detail)
+    if story.stranded is not None:
+        since = f"since {instant(story.stranded.since)}"
+        yield _field("stranded", f"{story.stranded.reason} {since}; no live executor runs version {row.version}")
+        if story.stranded.tried:
+            yield from ("            " + clean(line) for line in story.stranded.detail.splitlines())
     for at, line in enumerate(advice_of(story)):
         yield _field("do" if at == 0 else "", line)
 
@@ -122,7 +128,8 @@ def _problems(story: Story) -> Iterator[str]:
         until = "" if one.next is None else f", {'next' if one.step else 'again not before'} {at_second(one.next)}"
         yield _field("problem", f"{what}: attempt {one.attempt} of version {one.version}{until}")
         yield "            " + clean(f"first {at_second(one.first)}, last {at_second(one.last)}")
-        if str(one.kind) != str(story.row.reason):  # else it stands there already
+        told = story.stranded is not None and one.text.startswith(STRANDED)
+        if str(one.kind) != str(story.row.reason) and not told:  # else it stands there already
             yield from ("            " + clean(line) for line in one.text.splitlines()[:TRACE_LINES_MAX])
     if over := len(story.problems) - len(now):
         yield _field(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from perdure.cli.output import note
 from perdure.cli.rollcall import call_roll, nobody
+from perdure.cli.stranded import stranded_of
 from perdure.errors import ResultTimeout
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
@@ -73,4 +74,7 @@ async def why_stuck(store: Store, id: str) -> str:
     if row is not None and row.status is Status.HELD:
         return f"workflow {id} is held ({row.reason}): {row.detail}; see: perdure workflow show {id}"
     roll = await call_roll(store)
+    found = {} if row is None else await stranded_of(store, roll, [row])
+    if id in found and found[id].tried:  # else an executor may be about to take it
+        return f"workflow {id} is stranded: {found[id].detail}; see: perdure workflow show {id}"
     return "" if roll.live else f"workflow {id} does not move: {nobody(store.app)}"

@@ -40,7 +40,7 @@ from perdure.cli.story import (
     spans_of,
     story_fields,
 )
-from perdure.cli.stranded import list_stranded
+from perdure.cli.stranded import Stranded, list_stranded, stranded_of, unserved
 from perdure.cli.target import Given, common, opened, run
 from perdure.cli.timeline import draw, failure_lines
 from perdure.cli.values import json_of
@@ -62,6 +62,7 @@ from perdure.store.base import Store
 
 PAGE = 500
 LIST_MAX = 50  # without --limit
+VERSIONS_MAX = 3  # named below a list
 CANCEL_SECONDS = 30.0
 PATIENCE_SECONDS = 10.0  # with a database that does not answer, unless PERDURE_PATIENCE says another
 _ANY_ARGS = ArgsShape.of(lambda *_args, **_kwargs: None)  # the code is not here: by their own types
@@ -94,10 +95,11 @@ async def _list(given: Given, asked: Asked, limit: int) -> None:
     async with opened(given) as store:
         query = asked.query(store.app, "list")
         rows, more = await _page(store, query, limit)
-        now = (await store.poll(None, None)).now
+        roll = await call_roll(store)
+        stranded = await stranded_of(store, roll, rows)
     cells = [
         (f"{row.id} #{row.run}" if asked.all_runs else row.id, row.name, str(row.status), instant(row.created),
-         took((row.closed or now) - row.created), _remark(row))
+         took((row.closed or roll.now) - row.created), _remark(row, stranded.get(row.id)))
         for row in rows
     ]  # fmt: skip
     head = ("id", "type", "status", "created", "duration", "")
@@ -105,7 +107,15 @@ async def _list(given: Given, asked: Asked, limit: int) -> None:
     if more:
         which = "newest" if query.order == Order() else "first"
         lines.append(f"(the {which} {len(rows)}; for more: --limit {len(rows) * 10})")
-    emit_many(given.output, "workflows", [workflow_fields(row) for row in rows], lines, more=more)
+    if lost := unserved(roll):  # perhaps not among those listed: a version that ended in peace leaves no problem
+        named = ", ".join(lost[:VERSIONS_MAX]) + (", …" if len(lost) > VERSIONS_MAX else "")
+        lines.append(f"open work of version {named} has no live executor: perdure workflow list --stranded")
+    fields = [_listed(row, stranded.get(row.id)) for row in rows]
+    emit_many(given.output, "workflows", fields, lines, more=more)
+
+
+def _listed(row: WorkflowRow, stranded: Stranded | None) -> dict[str, Any]:
+    return {**workflow_fields(row), "stranded": None if stranded is None else stranded.told}
 
 
 async def _page(store: Store, query: Query, limit: int) -> tuple[list[WorkflowRow], bool]:
@@ -120,11 +130,13 @@ async def _page(store: Store, query: Query, limit: int) -> tuple[list[WorkflowRo
     return rows, cursor is not None
 
 
-def _remark(row: WorkflowRow) -> str:
+def _remark(row: WorkflowRow, stranded: Stranded | None) -> str:
     if row.status is Status.HELD:
         return f"{row.reason}: {row.detail}"
     if row.pause is not None and row.status.open:
         return f"about to pause: {row.pause}"
+    if stranded is not None:
+        return f"stranded: {stranded.reason}: {stranded.detail}"
     due = f" until {instant(row.until)}" if row.until is not None else ""
     if row.problem is not None and row.status.open:
         return f"{row.problem}{': ' if row.detail else ''}{row.detail}{due}"

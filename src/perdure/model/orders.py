@@ -18,7 +18,9 @@ from perdure.model.records import MOVE, SKIP, Intent, Kind, Outcome, Override, R
 from perdure.model.states import Cause, Reason, Status, Versioning
 from perdure.model.writes import Decided
 
-BY_CODE = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})  # what other code may release
+BY_CODE = frozenset(  # what other code may release
+    {Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE, Reason.CRASHED}
+)
 LET_GO = BY_CODE | {Reason.RECOVERY_LIMIT}  # holds that end when an order gives the workflow to other code
 LISTED_MAX = 30
 FOLLOWS = "auto-upgrade ordered"  # the mark of an app in which workflows go with the routing that declare nothing

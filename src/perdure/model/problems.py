@@ -19,6 +19,7 @@ class ProblemKind(StrEnum):
     NONDETERMINISM = "nondeterminism"
     NO_CODE = "no_code"
     UNDECODABLE = "undecodable"
+    CRASHED = "crashed"  # its code raised what counts as a crash, and the process lived on
     EXECUTOR_DIED = "executor_died"
     TURN_TIMEOUT = "turn_timeout"  # its code did not come to rest
 
@@ -30,6 +31,7 @@ OF_HOLD: dict[Reason, ProblemKind] = {
     Reason.NONDETERMINISM: ProblemKind.NONDETERMINISM,
     Reason.NO_CODE: ProblemKind.NO_CODE,
     Reason.UNDECODABLE: ProblemKind.UNDECODABLE,
+    Reason.CRASHED: ProblemKind.CRASHED,
 }
 """Why a workflow is held for the code's sake, as a problem. Other reasons are no attempt that failed."""
 

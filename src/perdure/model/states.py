@@ -37,6 +37,7 @@ class Reason(StrEnum):
     RECOVERY_LIMIT = "recovery_limit"
     NO_CODE = "no_code"
     UNDECODABLE = "undecodable"
+    CRASHED = "crashed"  # its code raised what ends a process (SystemExit …), in a thread that could not
     POLICY = "policy"
     PAUSED = "paused"
     NO_EXIT = "no_exit"

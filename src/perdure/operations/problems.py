@@ -5,10 +5,14 @@ from __future__ import annotations
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.info import Problem, to_datetime
-from perdure.model.problems import ProblemRow
-from perdure.operations.look import row_of
+from perdure.model.problems import ProblemKind, ProblemRow
+from perdure.model.records import WorkflowRow
+from perdure.model.states import Status
+from perdure.operations.look import row_of, served
 from perdure.serde import describe_failure, is_coded, show_stored
 from perdure.store.base import Store
+
+STRANDED = "stranded: "
 
 
 async def problems_of(store: Store, id: str) -> list[Problem]:
@@ -22,7 +26,31 @@ async def problems_of(store: Store, id: str) -> list[Problem]:
     for run in {one.run for one in found if one.cleared is None} - {row.run}:
         past = await store.run(RunKey(id, run))
         ends[run] = None if past is None else past.closed
-    return [_shown(one, one.cleared if one.cleared is not None else ends.get(one.run)) for one in found]
+    told = [_shown(one, one.cleared if one.cleared is not None else ends.get(one.run)) for one in found]
+    return [*told, *await _stranded(store, row)]
+
+
+async def _stranded(store: Store, row: WorkflowRow) -> list[Problem]:
+    """That it waits for an executor of its version, while the code of those alive was tried and cannot go on with it.
+
+    No row of a problem says so: it is over as soon as an executor of its version lives, which nobody writes down.
+    """
+    if not row.status.open or row.status is Status.HELD or row.owner is not None:
+        return []
+    trial = (await store.trials([row.id])).get(row.id)
+    if trial is None or (trial.run, trial.last_seq) != (row.run, row.last_seq):
+        return []
+    if not (await served(store)).strands(row):
+        return []
+    known = {str(kind) for kind in ProblemKind}
+    at = to_datetime(trial.at)
+    return [
+        Problem(
+            kind=ProblemKind(trial.reason) if trial.reason in known else ProblemKind.NONDETERMINISM,
+            text=f"{STRANDED}no live executor runs version {row.version}; on version {trial.version}: {trial.detail}",
+            run=row.run, version=trial.version, step="", path="", attempt=1, first=at, last=at, next=None, cleared=None,
+        )
+    ]  # fmt: skip
 
 
 def _shown(one: ProblemRow, cleared: int | None) -> Problem:

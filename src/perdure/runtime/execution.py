@@ -494,7 +494,7 @@ class Execution:
         if isinstance(error, ContinueAsNew) and not self.cancel_delivered:
             self._end_with(going_on(self, error))
         elif isinstance(error, CRASHES) and not self.cancel_delivered:
-            crashed(self, error, f"the body of {self.row.name}")
+            crashed(self, error, f"the body of {self.row.name}", in_thread=not self.definition.is_async)
         else:
             status, outcome, data = conclude(self, value, error)
             close = Close(

@@ -1,8 +1,8 @@
 """A step's body under way: on the loop (``async def``) or in a thread (``def``), with its timeout and its attempts.
 
 The body's outcome is encoded where it ended; what does not survive the round trip is the step's failure (the effect
-is done, it is never run again). KeyboardInterrupt, SystemExit and MemoryError are a crash, not an outcome: they end
-the process where they can, and hold the workflow where it lives on. Every other exception is an outcome.
+is done, it is never run again). KeyboardInterrupt, SystemExit and MemoryError are a crash, not an outcome: raised in
+the main thread the first two end the process, anything else holds the workflow. Every other exception is an outcome.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class StepCall:
             if isinstance(raised, _Contained):
                 raised = raised.error
             if isinstance(raised, CRASHES):
-                crashed(execution, raised, f"step {self.name}")
+                crashed(execution, raised, f"step {self.name}", in_thread=not isinstance(task, asyncio.Task))
                 return
             outcome, data, error = self.conclude(raised, task.result, execution.host.registry.codec)
         execution.step_done(op, outcome, data, error)
@@ -243,17 +243,18 @@ def _may_end_process() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def crashed(execution: Stage, error: BaseException, what: str) -> None:
-    """User code raised what counts as a crash. In the main thread it ends the process, as it was meant to.
+def crashed(execution: Stage, error: BaseException, what: str, *, in_thread: bool) -> None:
+    """User code raised what counts as a crash. In the main thread it ends the process, as anywhere in Python.
 
-    Elsewhere (a sync body's thread, a loop that is not the main thread's) the process lives on: the workflow is held
-    with nothing recorded, and tried again at the next launch.
+    It need not be the code's own there: a handler of a signal raises it wherever the main thread is. ``in_thread``: it
+    was raised beside the loop. Then, or if the loop is not the main thread's, it is the code's own and the process
+    lives on: the workflow is held with nothing recorded, and tried again at the next launch.
     """
-    if not isinstance(error, MemoryError) and _may_end_process():
+    if not (in_thread or isinstance(error, MemoryError)) and _may_end_process():
         raise error
     said = f": {written_out(str(error))}" if str(error) else ""
     execution.hold(
-        Reason.UNDECODABLE,
+        Reason.CRASHED,
         f"{what} raised {type(error).__name__}{said}. That counts as a crash: nothing was recorded, and the next "
         "launch tries again. To fail instead, raise an ordinary exception",
     )

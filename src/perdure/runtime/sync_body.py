@@ -307,7 +307,7 @@ class SyncExecution(answers.Answering):
             except BaseException as raised:
                 error = raised
             if isinstance(error, CRASHES):
-                self.on_host(partial(crashed, self, error, f"step {call.name}"))
+                self.on_host(partial(crashed, self, error, f"step {call.name}", in_thread=True))
                 raise Evicted
             outcome, data, failure = call.conclude(error, _constant(value), self.host.registry.codec)
             with self.lock:

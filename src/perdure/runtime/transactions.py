@@ -182,7 +182,8 @@ class Transaction:
             return
         self._let_go()
         if isinstance(raised, Crash):
-            crashed(self.execution, raised.error, f"transaction {self.of.name}")
+            in_thread = not self.of.definition.is_async
+            crashed(self.execution, raised.error, f"transaction {self.of.name}", in_thread=in_thread)
         elif isinstance(raised, Other):
             self.execution.hold(Reason.NONDETERMINISM, str(raised))
         elif isinstance(ending, Refused) or isinstance(raised, Lost):

@@ -10,7 +10,7 @@ cross join lateral (
     where f.app = $1 and f.owner is null and f.version = v.version and f.status < 5
         and ($3::text is null
             or f.versioning <> 1
-            and (f.status < 4 or f.reason in ('nondeterminism', 'no_code', 'undecodable'))
+            and (f.status < 4 or f.reason in ('nondeterminism', 'no_code', 'undecodable', 'crashed'))
             and not exists (
                 select from (
                     select run, last_seq, version from perdure.trial where app = $1 and id = f.id offset 0) t

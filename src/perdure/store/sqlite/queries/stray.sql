@@ -12,7 +12,7 @@ select f.id from workflow f
 where f.app = ?1 and f.owner is null and f.version = ?2 and f.status < 5
     and (?3 is null
         or f.versioning <> 1
-        and (f.status < 4 or f.reason in ('nondeterminism', 'no_code', 'undecodable'))
+        and (f.status < 4 or f.reason in ('nondeterminism', 'no_code', 'undecodable', 'crashed'))
         and not exists (
             select 1 from trial t where t.app = ?1 and t.id = f.id
                 and t.run = f.run and t.last_seq = f.last_seq and t.version = ?3))
