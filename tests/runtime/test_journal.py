@@ -8,12 +8,27 @@ from typing import Any, cast
 
 import pytest
 
-from perdure.client.journal import Journal
+from perdure.client.journal import BYTES_MAX, Journal
 from perdure.clock import SystemClock
 from perdure.errors import LostAnswer
 from perdure.model.ids import RunKey
-from perdure.model.records import Kind, Record
-from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.model.problems import Failing, ProblemKind, Trouble
+from perdure.model.records import Kind, Outcome, Record
+from perdure.model.states import Cause, Status
+from perdure.model.writes import (
+    Append,
+    Close,
+    Continue,
+    Decided,
+    Receipt,
+    Rewind,
+    Send,
+    SetEvent,
+    Start,
+    Unit,
+    Verdict,
+    size_of,
+)
 from perdure.store.base import Store
 
 
@@ -181,6 +196,62 @@ async def test_a_batch_that_was_withdrawn_whole_ends(store: Slow, journal: Journ
     store.lose()
     await journal.drained()
     assert len(store.batches) == 2
+
+
+class Quick:
+    """A store that answers at once."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        self.batches.append([unit.key.id for unit in batch])
+        return Receipt(0, [Verdict(applied=True) for _ in batch])
+
+
+@pytest.fixture
+async def quick() -> Quick:
+    return Quick()
+
+
+@pytest.fixture
+async def over_quick(quick: Quick) -> Any:
+    made = Journal(cast(Store, quick), SystemClock(), asyncio.get_running_loop())
+    yield made
+    made.abort()
+
+
+BIG = b"x" * 1_900_000
+START = Start(id="s", lineage=b"", name="n", version="", input=BIG, fingerprint=b"", nonce=b"")
+RECORD = Record(seq=1, path="1", kind=Kind.STEP, name="s", at=0, data=BIG)
+PAYLOADS: dict[str, dict[str, Any]] = {
+    "record": {"records": [RECORD]},
+    "append": {"appends": [Append("s", "1", 0, BIG)]},
+    "start": {"start": START},
+    "child": {"children": [START]},
+    "send": {"sends": [Send("d", b"m", "t", BIG, b"w")]},
+    "event": {"events": [SetEvent("e", BIG)]},
+    "close": {"change": Close(Status.COMPLETED, Outcome.VALUE, BIG, b"w")},
+    "continue": {"change": Continue(START, b"w")},
+    "rewind": {"change": Rewind(next=START, keep=0, mark=RECORD, wake=b"w")},
+    "decision": {
+        "decision": Decided(
+            cause=Cause.CRASH, decision="", policy="", because="", parameters=None, evidence=BIG, executor=""
+        )
+    },
+    "trouble": {"trouble": Trouble(now=None, told=(Failing(kind=ProblemKind.STEP_FAILED, version="", data=BIG),))},
+}
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+async def test_a_batch_is_bounded_by_the_bytes_of_whatever_it_carries(
+    quick: Quick, over_quick: Journal, kind: str
+) -> None:
+    unit = Unit(key=RunKey("a", 1), claim=b"c", nonce=b"n", **PAYLOADS[kind])
+    assert size_of(unit) >= len(BIG)
+    await asyncio.gather(*(over_quick.write(unit) for _ in range(9)))
+    assert max(map(len, quick.batches)) <= BYTES_MAX // len(BIG) + 1
+    assert sum(map(len, quick.batches)) == 9
 
 
 def unit_of(id: str) -> Unit:

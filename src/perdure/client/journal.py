@@ -26,14 +26,14 @@ from perdure.errors import DatabaseTrouble, LostAnswer
 from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.model.writes import Receipt, Unit, Verdict, size_of
 from perdure.store.base import Store
 from perdure.store.drive import Drive
 
 log = logging.getLogger("perdure.journal")
 
 UNITS_MAX = 1000  # of one batch; beyond it a statement costs more than it saves
-BYTES_MAX = 4_000_000
+BYTES_MAX = 4_000_000  # a batch takes no more units from here on: it is at most this and the largest unit
 SLOW_SECONDS = 0.25  # a commit slower than this halves the next batch; a fast one lets it grow again
 RETRY_SECONDS_MAX = 1.0
 NOTHING = Unit(key=RunKey("", 0))
@@ -164,10 +164,7 @@ class Journal:
                 continue
             sources.append(source)
             units.append(unit)
-            for record in unit.records:
-                size += 200 if record.data is None else 200 + len(record.data)
-            for append in unit.appends:
-                size += 200 if append.data is None else 200 + len(append.data)
+            size += size_of(unit)
         if not units:
             self._settle_idle()
             return
