@@ -198,6 +198,18 @@ async def test_a_batch_that_was_withdrawn_whole_ends(store: Slow, journal: Journ
     assert len(store.batches) == 2
 
 
+class Busy(Writer):
+    """A run that always has more to write."""
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        super().written(unit, verdict)
+        put(self.journal, self, len(self.told) + 1)
+
+    def __init__(self, id: str, journal: Journal) -> None:
+        super().__init__(id)
+        self.journal = journal
+
+
 class Quick:
     """A store that answers at once."""
 
@@ -219,6 +231,75 @@ async def over_quick(quick: Quick) -> Any:
     made = Journal(cast(Store, quick), SystemClock(), asyncio.get_running_loop())
     yield made
     made.abort()
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("others", [1, 40], ids=["few", "handed over in halves"])
+async def test_what_was_put_before_is_told_though_the_journal_never_rests(
+    journal: Journal, store: Slow, others: int
+) -> None:
+    """A barrier: neither sooner than what it stands behind, nor later for what comes after it."""
+    busy = [Busy(f"busy{nth}", journal) for nth in range(others)]
+    for one in busy:
+        put(journal, one, 1)
+    await store.called(1)
+    late = Writer("late")
+    put(journal, late, 1)
+    behind = asyncio.create_task(journal.caught_up())
+    await turns()
+    store.answer(*[True] * others)
+    await store.called(2)
+    await turns()
+    assert not behind.done(), "what was put before it is under way"
+    assert "late" in seqs(store.batches[1])
+    store.answer(*[True] * len(store.batches[1]))
+    await behind
+    assert late.told == [([1], True)]
+    assert journal.busy
+
+
+async def test_a_barrier_waits_for_both_halves_of_a_batch(journal: Journal, store: Slow) -> None:
+    sources = [Writer(str(nth)) for nth in range(100)]
+    for source in sources:
+        put(journal, source, 1)
+    behind = [asyncio.create_task(journal.caught_up()) for _ in range(3)]
+    await store.called(1)
+    store.answer(*[True] * len(sources))
+    await asyncio.wait(behind, return_when=asyncio.FIRST_COMPLETED)
+    assert all(source.told for source in sources)
+
+
+async def test_an_idle_journal_is_caught_up_at_once_and_an_aborted_one_too(journal: Journal, store: Slow) -> None:
+    await journal.caught_up()
+    put(journal, Writer("a"), 1)
+    await store.called(1)
+    behind = asyncio.create_task(journal.caught_up())
+    await turns()
+    journal.abort()
+    await behind
+    await journal.caught_up()
+
+
+async def test_a_database_that_is_quicker_than_the_loop_costs_nobody_a_verdict(
+    quick: Quick, over_quick: Journal
+) -> None:
+    """The next batch is answered while the last one is being handed over in halves."""
+
+    class Twice(Writer):
+        def written(self, unit: Unit, verdict: Verdict) -> None:
+            super().written(unit, verdict)
+            if len(self.told) == 1:
+                put(over_quick, self, 2)
+
+    sources = [Twice(str(nth)) for nth in range(200)]
+    for source in sources:
+        put(over_quick, source, 1)
+    await over_quick.drained()
+    assert all(source.told == [([1], True), ([2], True)] for source in sources)
 
 
 BIG = b"x" * 1_900_000

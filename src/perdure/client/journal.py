@@ -83,6 +83,25 @@ class Outside:
             self.future.set_exception(error)
 
 
+class _Mark:
+    """A place in the queue: ``future`` is settled once all that stood before it has been told."""
+
+    __slots__ = ("future", "queued")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.queued = False
+
+    def take(self) -> Unit:
+        return NOTHING
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        """It has no unit."""
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        """It has no unit."""
+
+
 class Journal:
     """See the head of this file. Lives on one event loop; no method may be called from another thread."""
 
@@ -103,6 +122,8 @@ class Journal:
         self._units_max = UNITS_MAX
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
+        # Of the batch that is being handed over; if there is none, of the one that is gathered or under way.
+        self._marks: list[asyncio.Future[None]] = []
         self.company = Company(loop)
         self.commits = 0  # counted for tests and metrics
         self.tried_again = 0  # commits that may have been written by a first try, before their sources were told
@@ -161,11 +182,16 @@ class Journal:
                 self._tell(source, Unit(key=RunKey("", 0)), bug)
                 continue
             if unit.empty:
+                if isinstance(source, _Mark):
+                    self._tell_rest()  # of the batch before: from here on the marks are this one's
+                    self._marks.append(source.future)
                 continue
             sources.append(source)
             units.append(unit)
             size += size_of(unit)
         if not units:
+            if not self._untold:
+                self._settle(self._take_marks())
             self._settle_idle()
             return
         self.commits += 1
@@ -216,6 +242,7 @@ class Journal:
         """
         self._flight = self.silent_since = None
         self._asking = False
+        self._tell_rest()  # of the batch before, if the database was quicker than the loop
         told = list(zip(sources, units, verdicts, strict=True))
         if len(told) > HALVES_FROM and not self._waiting:
             late = told[len(told) // 2 :]
@@ -224,6 +251,8 @@ class Journal:
             self._in_turns(HALF_TURNS, self._tell_rest)
         for source, unit, verdict in told:
             self._tell(source, unit, verdict)
+        if not self._untold:
+            self._settle(self._take_marks())
         if self._waiting and not self._scheduled and self._flight is None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -241,14 +270,18 @@ class Journal:
         late = self._untold.pop(id(source), None)
         if late is not None:
             self._tell(*late)
+            if not self._untold:
+                self._settle(self._take_marks())
 
     def _tell_rest(self) -> None:
+        if not self._untold:
+            return
         untold, self._untold = self._untold, {}
-        if not self._closed:
-            for late in untold.values():
-                self._tell(*late)
-            if not self._waiting and self._flight is None:
-                self._settle_idle()
+        for late in untold.values():
+            self._tell(*late)
+        self._settle(self._take_marks())
+        if not self._waiting and self._flight is None:
+            self._settle_idle()
 
     def _tell(self, source: Source, unit: Unit, verdict: Verdict | Exception) -> None:
         try:
@@ -311,14 +344,26 @@ class Journal:
 
     def _settle_idle(self) -> None:
         idle, self._idle = self._idle, []
-        for future in idle:
+        self._settle(idle)
+
+    def _take_marks(self) -> list[asyncio.Future[None]]:
+        marks, self._marks = self._marks, []
+        return marks
+
+    def _settle(self, futures: Sequence[asyncio.Future[None]]) -> None:
+        for future in futures:
             if not future.done():
                 future.set_result(None)
 
     @property
     def busy(self) -> bool:
         """Whether anything waits to be written, or is under way."""
-        return bool(self._waiting) or self._flight is not None or self._scheduled
+        return bool(self._waiting or self._untold) or self._flight is not None or self._scheduled
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._closed
 
     @property
     def backlog(self) -> int:
@@ -326,11 +371,18 @@ class Journal:
         return len(self._waiting) + (0 if self._flight is None else self._aboard)
 
     async def drained(self) -> None:
-        """Returns when nothing waits and nothing is under way."""
-        while self.busy:
+        """Returns when nothing waits and nothing is under way: for who ends. Under load that may never be."""
+        while self.busy and not self._closed:
             future: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(future)
             await future
+
+    async def caught_up(self) -> None:
+        """Returns when all that was put before this call has been told, whatever is put after it."""
+        if self.busy and not self._closed:
+            mark = _Mark(self._loop.create_future())
+            self.put(mark)
+            await mark.future
 
     def abandon(self) -> None:
         """In a forked child: what waits is the parent's to write."""
@@ -341,6 +393,8 @@ class Journal:
     def abort(self) -> None:
         """Drop everything, as a crash would: what is under way may have happened or not."""
         self._closed = True
+        self._settle([source.future for source in self._waiting if isinstance(source, _Mark)])
+        self._settle(self._take_marks())
         self._waiting.clear()
         self._untold.clear()
         if self._flight is not None:
