@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from perdure.client import journal as module
 from perdure.client.journal import BYTES_MAX, Journal
 from perdure.clock import SystemClock
 from perdure.errors import LostAnswer
@@ -30,6 +31,7 @@ from perdure.model.writes import (
     size_of,
 )
 from perdure.store.base import Store
+from tests.runtime.support import until
 
 
 class Slow:
@@ -211,13 +213,19 @@ class Busy(Writer):
 
 
 class Quick:
-    """A store that answers at once."""
+    """A store that answers at once, but loses the answer to every batch with one of ``bad`` in it."""
 
     def __init__(self) -> None:
+        self.bad: set[str] = set()
         self.batches: list[list[str]] = []
+        self.lost = 0
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
-        self.batches.append([unit.key.id for unit in batch])
+        ids = [unit.key.id for unit in batch]
+        if self.bad.intersection(ids):
+            self.lost += 1
+            raise LostAnswer("the connection broke")
+        self.batches.append(ids)
         return Receipt(0, [Verdict(applied=True) for _ in batch])
 
 
@@ -227,7 +235,9 @@ async def quick() -> Quick:
 
 
 @pytest.fixture
-async def over_quick(quick: Quick) -> Any:
+async def over_quick(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(module, "TRIES_WHOLE", 2)
+    monkeypatch.setattr(module, "ASIDE_SECONDS", 0.01)
     made = Journal(cast(Store, quick), SystemClock(), asyncio.get_running_loop())
     yield made
     made.abort()
@@ -333,6 +343,85 @@ async def test_a_batch_is_bounded_by_the_bytes_of_whatever_it_carries(
     await asyncio.gather(*(over_quick.write(unit) for _ in range(9)))
     assert max(map(len, quick.batches)) <= BYTES_MAX // len(BIG) + 1
     assert sum(map(len, quick.batches)) == 9
+
+
+async def test_one_part_that_always_fails_keeps_no_other_from_being_written(
+    quick: Quick, over_quick: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside, tried again between the others' batches, and told once it is written."""
+    quick.bad = {"13"}
+    writers = [Writer(str(nth)) for nth in range(40)]
+    for writer in writers:
+        put(over_quick, writer, 1)
+    await over_quick.caught_up()
+    bad = writers.pop(13)
+    assert all(writer.told == [([1], True)] for writer in writers)
+    assert bad.told == []
+    assert "a write of workflow '13'" in caplog.text
+
+    put(over_quick, bad, 2)
+    put(over_quick, writers[0], 2)
+    await over_quick.caught_up()
+    assert writers[0].told[1:] == [([2], True)]
+    assert (bad.told, bad.waiting) == ([], [2]), "at most one unit of a source is under way"
+    assert over_quick.trouble is None
+    assert over_quick.busy
+
+    behind = asyncio.create_task(over_quick.caught_up(bad))
+    lost = quick.lost
+    await until(lambda: quick.lost >= lost + 3)
+    assert not behind.done()
+    quick.bad.clear()
+    await behind
+    assert bad.told[:1] == [([1], True)]
+    await over_quick.drained()
+    assert bad.told == [([1], True), ([2], True)]
+
+
+async def test_two_parts_that_always_fail_are_both_set_aside(quick: Quick, over_quick: Journal) -> None:
+    quick.bad = {"3", "29"}
+    offers = {str(nth): over_quick.offer(unit_of(str(nth))) for nth in range(33)}
+    bad = [offers.pop(id).future for id in sorted(quick.bad)]
+    await asyncio.gather(*(offer.future for offer in offers.values()))
+    assert not any(future.done() for future in bad)
+    quick.bad.clear()
+    await asyncio.gather(*bad)
+
+
+async def test_a_lone_unit_that_fails_lets_others_try(quick: Quick, over_quick: Journal) -> None:
+    quick.bad = {"a"}
+    bad = over_quick.offer(unit_of("a"))
+    await turns(1)
+    await over_quick.write(unit_of("b"))
+    assert not bad.future.done()
+    assert over_quick.withdraw(bad), "it may have been written"
+    await over_quick.drained()
+    assert isinstance(bad.future.exception(), RuntimeError)
+
+
+async def test_in_an_outage_nothing_is_set_aside_and_everything_is_written_after_it(
+    quick: Quick, over_quick: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [str(nth) for nth in range(5)]
+    quick.bad = set(ids)
+    offers = [over_quick.offer(unit_of(id)) for id in ids]
+    await until(lambda: quick.lost >= 9)
+    assert over_quick.trouble is not None
+    assert over_quick.silent_since is not None
+    quick.bad.clear()
+    await asyncio.gather(*(offer.future for offer in offers))
+    assert sorted(id for batch in quick.batches for id in batch) == ids
+    assert "fails while others are written" not in caplog.text
+    assert over_quick.trouble is None
+
+
+async def test_a_write_that_no_database_takes_at_once_is_told_broken(
+    quick: Quick, over_quick: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MESSAGE_BYTES_MAX", 100)
+    quick.bad = {"a"}
+    with pytest.raises(ValueError, match="more than the database takes at once"):
+        await over_quick.write(unit_of("a"))
 
 
 def unit_of(id: str) -> Unit:

@@ -15,9 +15,9 @@ async def all_durable(execution: Any) -> None:
         if carrier is execution:
             break
         carrier.dirty()
-        await journal.caught_up()
+        await journal.caught_up(carrier)
         await asyncio.sleep(0)
-    await journal.caught_up()
+    await journal.caught_up(execution)
 
 
 def _carrier(execution: Any) -> Any:
