@@ -8,13 +8,30 @@ from typing import Any, cast
 
 import pytest
 
-from perdure.client.journal import Journal
+from perdure.client import journal as module
+from perdure.client.journal import BYTES_MAX, Journal
 from perdure.clock import SystemClock
 from perdure.errors import LostAnswer
 from perdure.model.ids import RunKey
-from perdure.model.records import Kind, Record
-from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.model.problems import Failing, ProblemKind, Trouble
+from perdure.model.records import Kind, Outcome, Record
+from perdure.model.states import Cause, Status
+from perdure.model.writes import (
+    Append,
+    Close,
+    Continue,
+    Decided,
+    Receipt,
+    Rewind,
+    Send,
+    SetEvent,
+    Start,
+    Unit,
+    Verdict,
+    size_of,
+)
 from perdure.store.base import Store
+from tests.runtime.support import until
 
 
 class Slow:
@@ -181,6 +198,230 @@ async def test_a_batch_that_was_withdrawn_whole_ends(store: Slow, journal: Journ
     store.lose()
     await journal.drained()
     assert len(store.batches) == 2
+
+
+class Busy(Writer):
+    """A run that always has more to write."""
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        super().written(unit, verdict)
+        put(self.journal, self, len(self.told) + 1)
+
+    def __init__(self, id: str, journal: Journal) -> None:
+        super().__init__(id)
+        self.journal = journal
+
+
+class Quick:
+    """A store that answers at once, but loses the answer to every batch with one of ``bad`` in it."""
+
+    def __init__(self) -> None:
+        self.bad: set[str] = set()
+        self.batches: list[list[str]] = []
+        self.lost = 0
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        ids = [unit.key.id for unit in batch]
+        if self.bad.intersection(ids):
+            self.lost += 1
+            raise LostAnswer("the connection broke")
+        self.batches.append(ids)
+        return Receipt(0, [Verdict(applied=True) for _ in batch])
+
+
+@pytest.fixture
+async def quick() -> Quick:
+    return Quick()
+
+
+@pytest.fixture
+async def over_quick(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(module, "TRIES_WHOLE", 2)
+    monkeypatch.setattr(module, "ASIDE_SECONDS", 0.01)
+    made = Journal(cast(Store, quick), SystemClock(), asyncio.get_running_loop())
+    yield made
+    made.abort()
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("others", [1, 40], ids=["few", "handed over in halves"])
+async def test_what_was_put_before_is_told_though_the_journal_never_rests(
+    journal: Journal, store: Slow, others: int
+) -> None:
+    """A barrier: neither sooner than what it stands behind, nor later for what comes after it."""
+    busy = [Busy(f"busy{nth}", journal) for nth in range(others)]
+    for one in busy:
+        put(journal, one, 1)
+    await store.called(1)
+    late = Writer("late")
+    put(journal, late, 1)
+    behind = asyncio.create_task(journal.caught_up())
+    await turns()
+    store.answer(*[True] * others)
+    await store.called(2)
+    await turns()
+    assert not behind.done(), "what was put before it is under way"
+    assert "late" in seqs(store.batches[1])
+    store.answer(*[True] * len(store.batches[1]))
+    await behind
+    assert late.told == [([1], True)]
+    assert journal.busy
+
+
+async def test_a_barrier_waits_for_both_halves_of_a_batch(journal: Journal, store: Slow) -> None:
+    sources = [Writer(str(nth)) for nth in range(100)]
+    for source in sources:
+        put(journal, source, 1)
+    behind = [asyncio.create_task(journal.caught_up()) for _ in range(3)]
+    await store.called(1)
+    store.answer(*[True] * len(sources))
+    await asyncio.wait(behind, return_when=asyncio.FIRST_COMPLETED)
+    assert all(source.told for source in sources)
+
+
+async def test_an_idle_journal_is_caught_up_at_once_and_an_aborted_one_too(journal: Journal, store: Slow) -> None:
+    await journal.caught_up()
+    put(journal, Writer("a"), 1)
+    await store.called(1)
+    behind = asyncio.create_task(journal.caught_up())
+    await turns()
+    journal.abort()
+    await behind
+    await journal.caught_up()
+
+
+async def test_a_database_that_is_quicker_than_the_loop_costs_nobody_a_verdict(
+    quick: Quick, over_quick: Journal
+) -> None:
+    """The next batch is answered while the last one is being handed over in halves."""
+
+    class Twice(Writer):
+        def written(self, unit: Unit, verdict: Verdict) -> None:
+            super().written(unit, verdict)
+            if len(self.told) == 1:
+                put(over_quick, self, 2)
+
+    sources = [Twice(str(nth)) for nth in range(200)]
+    for source in sources:
+        put(over_quick, source, 1)
+    await over_quick.drained()
+    assert all(source.told == [([1], True), ([2], True)] for source in sources)
+
+
+BIG = b"x" * 1_900_000
+START = Start(id="s", lineage=b"", name="n", version="", input=BIG, fingerprint=b"", nonce=b"")
+RECORD = Record(seq=1, path="1", kind=Kind.STEP, name="s", at=0, data=BIG)
+PAYLOADS: dict[str, dict[str, Any]] = {
+    "record": {"records": [RECORD]},
+    "append": {"appends": [Append("s", "1", 0, BIG)]},
+    "start": {"start": START},
+    "child": {"children": [START]},
+    "send": {"sends": [Send("d", b"m", "t", BIG, b"w")]},
+    "event": {"events": [SetEvent("e", BIG)]},
+    "close": {"change": Close(Status.COMPLETED, Outcome.VALUE, BIG, b"w")},
+    "continue": {"change": Continue(START, b"w")},
+    "rewind": {"change": Rewind(next=START, keep=0, mark=RECORD, wake=b"w")},
+    "decision": {
+        "decision": Decided(
+            cause=Cause.CRASH, decision="", policy="", because="", parameters=None, evidence=BIG, executor=""
+        )
+    },
+    "trouble": {"trouble": Trouble(now=None, told=(Failing(kind=ProblemKind.STEP_FAILED, version="", data=BIG),))},
+}
+
+
+@pytest.mark.parametrize("kind", PAYLOADS)
+async def test_a_batch_is_bounded_by_the_bytes_of_whatever_it_carries(
+    quick: Quick, over_quick: Journal, kind: str
+) -> None:
+    unit = Unit(key=RunKey("a", 1), claim=b"c", nonce=b"n", **PAYLOADS[kind])
+    assert size_of(unit) >= len(BIG)
+    await asyncio.gather(*(over_quick.write(unit) for _ in range(9)))
+    assert max(map(len, quick.batches)) <= BYTES_MAX // len(BIG) + 1
+    assert sum(map(len, quick.batches)) == 9
+
+
+async def test_one_part_that_always_fails_keeps_no_other_from_being_written(
+    quick: Quick, over_quick: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside, tried again between the others' batches, and told once it is written."""
+    quick.bad = {"13"}
+    writers = [Writer(str(nth)) for nth in range(40)]
+    for writer in writers:
+        put(over_quick, writer, 1)
+    await over_quick.caught_up()
+    bad = writers.pop(13)
+    assert all(writer.told == [([1], True)] for writer in writers)
+    assert bad.told == []
+    assert "a write of workflow '13'" in caplog.text
+
+    put(over_quick, bad, 2)
+    put(over_quick, writers[0], 2)
+    await over_quick.caught_up()
+    assert writers[0].told[1:] == [([2], True)]
+    assert (bad.told, bad.waiting) == ([], [2]), "at most one unit of a source is under way"
+    assert over_quick.trouble is None
+    assert over_quick.busy
+
+    behind = asyncio.create_task(over_quick.caught_up(bad))
+    lost = quick.lost
+    await until(lambda: quick.lost >= lost + 3)
+    assert not behind.done()
+    quick.bad.clear()
+    await behind
+    assert bad.told[:1] == [([1], True)]
+    await over_quick.drained()
+    assert bad.told == [([1], True), ([2], True)]
+
+
+async def test_two_parts_that_always_fail_are_both_set_aside(quick: Quick, over_quick: Journal) -> None:
+    quick.bad = {"3", "29"}
+    offers = {str(nth): over_quick.offer(unit_of(str(nth))) for nth in range(33)}
+    bad = [offers.pop(id).future for id in sorted(quick.bad)]
+    await asyncio.gather(*(offer.future for offer in offers.values()))
+    assert not any(future.done() for future in bad)
+    quick.bad.clear()
+    await asyncio.gather(*bad)
+
+
+async def test_a_lone_unit_that_fails_lets_others_try(quick: Quick, over_quick: Journal) -> None:
+    quick.bad = {"a"}
+    bad = over_quick.offer(unit_of("a"))
+    await turns(1)
+    await over_quick.write(unit_of("b"))
+    assert not bad.future.done()
+    assert over_quick.withdraw(bad), "it may have been written"
+    await over_quick.drained()
+    assert isinstance(bad.future.exception(), RuntimeError)
+
+
+async def test_in_an_outage_nothing_is_set_aside_and_everything_is_written_after_it(
+    quick: Quick, over_quick: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [str(nth) for nth in range(5)]
+    quick.bad = set(ids)
+    offers = [over_quick.offer(unit_of(id)) for id in ids]
+    await until(lambda: quick.lost >= 9)
+    assert over_quick.trouble is not None
+    assert over_quick.silent_since is not None
+    quick.bad.clear()
+    await asyncio.gather(*(offer.future for offer in offers))
+    assert sorted(id for batch in quick.batches for id in batch) == ids
+    assert "fails while others are written" not in caplog.text
+    assert over_quick.trouble is None
+
+
+async def test_a_write_that_no_database_takes_at_once_is_told_broken(
+    quick: Quick, over_quick: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MESSAGE_BYTES_MAX", 100)
+    quick.bad = {"a"}
+    with pytest.raises(ValueError, match="more than the database takes at once"):
+        await over_quick.write(unit_of("a"))
 
 
 def unit_of(id: str) -> Unit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from perdure import App, Handle, current, recv
 from perdure.errors import DatabaseTrouble, ResultTimeout, WorkflowConflict, WorkflowNotFound
+from perdure.model.writes import Receipt, Unit, size_of
 from tests.runtime.support import Ledger, row, status, until
 
 
@@ -188,6 +190,28 @@ async def test_start_many_from_a_connected_caller_is_one_commit(app: App, databa
         assert {str(await handle.status()) for handle in handles} == {"queued"}
     async with app:
         assert [await handle.result() for handle in handles] == [2 * x for x in range(100)]
+
+
+async def test_start_many_of_large_inputs_is_many_commits(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message to the database has a greatest length, and memory an end."""
+
+    @app.workflow
+    async def length(x: str) -> int:
+        return len(x)
+
+    async with app.connect():
+        store: Any = app._home.engine().line.store
+        commit, sizes = store.commit, list[int]()
+
+        async def weighed(batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+            sizes.append(sum(map(size_of, batch)))
+            receipt: Receipt = await commit(batch, now=now)
+            return receipt
+
+        monkeypatch.setattr(store, "commit", weighed)
+        assert len(await length.start_many(["x" * 1_500_000] * 8)) == 8
+    assert len(sizes) == 3
+    assert max(sizes) < 5_000_000
 
 
 async def test_start_many_with_a_conflict_says_so(app: App) -> None:

@@ -5,10 +5,11 @@ Promises:
   let go (``company.py``); while a commit is under way it gathers.
 - A source's writes reach the store in order, gapless, at most one unit of a source in flight.
 - A source is told the verdict only after the commit is durable, from a plain callback of the loop.
-- Trouble with the database is waited out with the same batch (same nonces), for ever or until ``close``; but for what
-  a caller outside withdraws, which is not tried again.
+- Trouble with the database is waited out with the same units (same nonces), for ever or until ``close``; but for what
+  a caller outside withdraws, which is not tried again. First the whole batch some times, then in ever smaller parts;
+  a unit that fails while others are written is set aside, and tried again between the others' batches.
 - Any other error is bisected down to the unit that causes it; that source alone is told ``broken``, as is one whose
-  writes cannot be taken.
+  writes cannot be taken, or are more than any database takes at once.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ from perdure.errors import DatabaseTrouble, LostAnswer
 from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Receipt, Unit, Verdict
+from perdure.model.writes import Receipt, Unit, Verdict, size_of
 from perdure.store.base import Store
 from perdure.store.drive import Drive
 
 log = logging.getLogger("perdure.journal")
 
 UNITS_MAX = 1000  # of one batch; beyond it a statement costs more than it saves
-BYTES_MAX = 4_000_000
+BYTES_MAX = 4_000_000  # a batch takes no more units from here on: it is at most this and the largest unit
+MESSAGE_BYTES_MAX = 1_000_000_000  # Postgres takes no message of 1 GiB; a unit of more than this has no other way
 SLOW_SECONDS = 0.25  # a commit slower than this halves the next batch; a fast one lets it grow again
 RETRY_SECONDS_MAX = 1.0
+TRIES_WHOLE = 8  # of a batch in trouble, over a second or so: what is no outage may be of one part
+ASIDE_SECONDS, ASIDE_SECONDS_MAX = 0.1, 30.0  # between two tries of what was set aside
+ASIDE_SHARE = 4  # ... and so many times what a try takes: the others have most of the time
 NOTHING = Unit(key=RunKey("", 0))
 WITHDRAWN = RuntimeError("withdrawn: nobody waits for it any more")
+SET_ASIDE = RuntimeError("set aside: it will be tried again, and told then")
 HALVES_FROM = 32  # a batch larger than this is handed over in two halves
 HALF_TURNS = 3  # turns of the loop from a verdict to the write it leads to: step, outcome, flush
 
@@ -83,6 +89,40 @@ class Outside:
             self.future.set_exception(error)
 
 
+class _Mark:
+    """A place in the queue: ``future`` is settled once all that stood before it has been told."""
+
+    __slots__ = ("future", "queued")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.queued = False
+
+    def take(self) -> Unit:
+        return NOTHING
+
+    def written(self, unit: Unit, verdict: Verdict) -> None:
+        """It has no unit."""
+
+    def broken(self, unit: Unit, error: Exception) -> None:
+        """It has no unit."""
+
+
+class _Aside:
+    """A unit that failed while others were written."""
+
+    __slots__ = ("again", "delay", "due", "source", "told", "unit", "withdrawn")
+
+    def __init__(self, source: Source, unit: Unit, told: asyncio.Future[None], due: float) -> None:
+        self.source = source
+        self.unit = unit
+        self.told = told
+        self.due = due
+        self.delay = ASIDE_SECONDS
+        self.again = False  # its source has more to write
+        self.withdrawn = False
+
+
 class Journal:
     """See the head of this file. Lives on one event loop; no method may be called from another thread."""
 
@@ -103,6 +143,9 @@ class Journal:
         self._units_max = UNITS_MAX
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
+        # Of the batch that is being handed over; if there is none, of the one that is gathered or under way.
+        self._marks: list[asyncio.Future[None]] = []
+        self._aside: dict[int, _Aside] = {}  # by source
         self.company = Company(loop)
         self.commits = 0  # counted for tests and metrics
         self.tried_again = 0  # commits that may have been written by a first try, before their sources were told
@@ -133,6 +176,10 @@ class Journal:
         source.withdrawn = True
         if source.queued:  # still in the queue: ``take`` gives nothing
             return False
+        if (aside := self._aside.get(id(source))) is not None:
+            aside.withdrawn, aside.due = True, 0.0
+            self._wake()
+            return True
         self._withdrawn.add(id(source.unit))
         return self._asking or self._lost or self._flight is None or id(source) in self._untold
 
@@ -145,6 +192,8 @@ class Journal:
         self._scheduled = False
         if self._flight is not None or self._closed:
             return
+        if self._aside and self._try_aside():
+            return
         sources: list[Source] = []
         units: list[Unit] = []
         size = 0
@@ -154,6 +203,9 @@ class Journal:
             if self._untold:
                 self._tell_late(source)
             source.queued = False
+            if self._aside and (aside := self._aside.get(id(source))) is not None:
+                aside.again = True
+                continue
             try:
                 unit = source.take()
             except Exception as bug:  # of one source: it must not cost the others their writes
@@ -161,14 +213,16 @@ class Journal:
                 self._tell(source, Unit(key=RunKey("", 0)), bug)
                 continue
             if unit.empty:
+                if isinstance(source, _Mark):
+                    self._tell_rest()  # of the batch before: from here on the marks are this one's
+                    self._marks.append(source.future)
                 continue
             sources.append(source)
             units.append(unit)
-            for record in unit.records:
-                size += 200 if record.data is None else 200 + len(record.data)
-            for append in unit.appends:
-                size += 200 if append.data is None else 200 + len(append.data)
+            size += size_of(unit)
         if not units:
+            if not self._untold:
+                self._settle(self._take_marks())
             self._settle_idle()
             return
         self.commits += 1
@@ -179,7 +233,8 @@ class Journal:
         self._began = monotonic()
         self._aboard = len(units)
         self._lost, self._withdrawn = False, set()
-        self.silent_since = self._loop.time()
+        if self.silent_since is None:
+            self.silent_since = self._loop.time()
 
         def done(receipt: Receipt | None, error: BaseException | None) -> None:
             self._asking = False
@@ -205,7 +260,7 @@ class Journal:
 
         def done(task: asyncio.Task[list[Verdict | Exception]]) -> None:
             if not task.cancelled():
-                self._landed(sources, units, task.result())
+                self._landed(*self._set_aside(sources, units, task.result()))
 
         task.add_done_callback(done)
 
@@ -217,8 +272,11 @@ class Journal:
         Of a large batch first one half, so that the database has its writes to do while the other half is handed over:
         else client and server only ever work in turns.
         """
-        self._flight = self.silent_since = None
+        self._flight = None
         self._asking = False
+        if self.trouble is None:
+            self.silent_since = None
+        self._tell_rest()  # of the batch before, if the database was quicker than the loop
         told = list(zip(sources, units, verdicts, strict=True))
         if len(told) > HALVES_FROM and not self._waiting:
             late = told[len(told) // 2 :]
@@ -227,11 +285,21 @@ class Journal:
             self._in_turns(HALF_TURNS, self._tell_rest)
         for source, unit, verdict in told:
             self._tell(source, unit, verdict)
-        if self._waiting and not self._scheduled and self._flight is None:
+        if not self._untold:
+            self._settle(self._take_marks())
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """After a batch: the next one, or rest."""
+        if self._waiting or self._aside:
+            self._wake()
+        elif not self._untold:
+            self._settle_idle()
+
+    def _wake(self) -> None:
+        if not self._scheduled and self._flight is None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        elif not self._waiting and not self._untold:
-            self._settle_idle()
 
     def _in_turns(self, turns: int, callback: Callable[[], None]) -> None:
         if turns:
@@ -244,14 +312,18 @@ class Journal:
         late = self._untold.pop(id(source), None)
         if late is not None:
             self._tell(*late)
+            if not self._untold:
+                self._settle(self._take_marks())
 
     def _tell_rest(self) -> None:
+        if not self._untold:
+            return
         untold, self._untold = self._untold, {}
-        if not self._closed:
-            for late in untold.values():
-                self._tell(*late)
-            if not self._waiting and self._flight is None:
-                self._settle_idle()
+        for late in untold.values():
+            self._tell(*late)
+        self._settle(self._take_marks())
+        if not self._waiting and self._flight is None:
+            self._settle_idle()
 
     def _tell(self, source: Source, unit: Unit, verdict: Verdict | Exception) -> None:
         try:
@@ -271,40 +343,135 @@ class Journal:
         self._lost |= isinstance(error, LostAnswer) or not isinstance(error, DatabaseTrouble)
 
     async def _commit(self, units: Sequence[Unit]) -> list[Verdict | Exception]:
+        """Whole; after some tries in ever smaller parts, in turn, so that none keeps the others waiting."""
+        verdicts: dict[int, Verdict | Exception] = {}
+        parts = deque([units])
         delay = 0.0  # the first retry at once: a broken connection is replaced by a new one
-        while True:
-            if self._withdrawn and any(id(unit) in self._withdrawn for unit in units):
-                return await self._commit_rest(units)
+        failures, wrote = 0, False
+        while parts:
+            part = self._wanted(parts.popleft(), verdicts)
+            if not part:
+                continue
             self._began = monotonic()
             self._asking = True
             try:
-                receipt = await self._store.commit(units, now=self._clock.stamp())
+                receipt = await self._store.commit(part, now=self._clock.stamp())
             except DatabaseTrouble as trouble:
                 self._asking = False
-                self._failed(trouble)
-                if self.trouble is None:
-                    log.warning("the database is in trouble, writes wait: %s", trouble)
-                self.trouble = trouble
+                self._in_trouble(trouble)
+                failures += 1
+                if (overlong := _overlong(part, trouble)) is not None:
+                    verdicts[id(part[0])] = overlong
+                elif failures < TRIES_WHOLE:
+                    parts.appendleft(part)
+                elif len(part) > 1:
+                    parts.extend(_halves(part))
+                elif wrote or (self._waiting and len(units) == 1):
+                    verdicts[id(part[0])] = SET_ASIDE
+                    self._log_aside(part[0], trouble, wrote)
+                else:  # nothing tells it from an outage
+                    parts.append(part)
                 await asyncio.sleep(delay)
                 delay = min(max(delay * 2, 0.01), RETRY_SECONDS_MAX)
             except Exception as error:
-                if len(units) == 1:
-                    log.exception("the store refused a write of workflow %s", units[0].key.id)
-                    return [error]
-                middle = len(units) // 2
-                return [*await self._commit(units[:middle]), *await self._commit(units[middle:])]
+                if len(part) == 1:
+                    log.exception("the store refused a write of workflow %s", part[0].key.id)
+                    verdicts[id(part[0])] = error
+                else:
+                    parts.extendleft(reversed(_halves(part)))
             else:
                 self._succeeded(receipt)
-                if self.trouble is not None:
-                    log.warning("the database answers again; writes go on")
-                    self.trouble = None
-                return list[Verdict | Exception](receipt.verdicts)
+                self._out_of_trouble()
+                delay, wrote = 0.0, True
+                verdicts.update(zip(map(id, part), receipt.verdicts, strict=True))
+        return [verdicts[id(unit)] for unit in units]
 
-    async def _commit_rest(self, units: Sequence[Unit]) -> list[Verdict | Exception]:
-        """What was withdrawn has its verdict."""
-        rest = [unit for unit in units if id(unit) not in self._withdrawn]
-        verdicts = iter(await self._commit(rest) if rest else ())
-        return [WITHDRAWN if id(unit) in self._withdrawn else next(verdicts) for unit in units]
+    def _wanted(self, part: Sequence[Unit], verdicts: dict[int, Verdict | Exception]) -> Sequence[Unit]:
+        """Without what was withdrawn, which has its verdict."""
+        if self._withdrawn.isdisjoint(map(id, part)):
+            return part
+        verdicts.update((id(unit), WITHDRAWN) for unit in part if id(unit) in self._withdrawn)
+        return [unit for unit in part if id(unit) not in self._withdrawn]
+
+    def _in_trouble(self, trouble: DatabaseTrouble) -> None:
+        self._failed(trouble)
+        if self.trouble is None:
+            log.warning("the database is in trouble, writes wait: %s", trouble)
+        self.trouble = trouble
+
+    def _out_of_trouble(self) -> None:
+        if self.trouble is not None:
+            log.warning("the database answers again; writes go on")
+            self.trouble = None
+
+    # -- what was set aside: a unit that fails, as often as it is tried, while others are written
+
+    def _log_aside(self, unit: Unit, trouble: DatabaseTrouble, wrote: bool) -> None:
+        if wrote:  # so the trouble is not the database's
+            self.trouble = None
+            log.warning(
+                "a write of workflow %r (%d bytes) fails while others are written; it is tried again from time to "
+                "time: %s", unit.key.id, size_of(unit), trouble,
+            )  # fmt: skip
+
+    def _set_aside(
+        self, sources: Sequence[Source], units: Sequence[Unit], verdicts: Sequence[Verdict | Exception]
+    ) -> tuple[list[Source], list[Unit], list[Verdict | Exception]]:
+        """What of a batch can be told; the rest is set aside."""
+        for source, unit, verdict in zip(sources, units, verdicts, strict=True):
+            if verdict is SET_ASIDE:
+                due = self._loop.time() + ASIDE_SECONDS
+                aside = self._aside[id(source)] = _Aside(source, unit, self._loop.create_future(), due)
+                aside.withdrawn = id(unit) in self._withdrawn
+                self._loop.call_at(due, self._wake)
+        told = [nth for nth, verdict in enumerate(verdicts) if verdict is not SET_ASIDE]
+        return [sources[nth] for nth in told], [units[nth] for nth in told], [verdicts[nth] for nth in told]
+
+    def _try_aside(self) -> bool:
+        """Whether one of them is due, and is tried now."""
+        aside = min(self._aside.values(), key=lambda aside: aside.due)
+        if aside.due > self._loop.time():
+            return False
+        self.commits += 1
+        self.tried_again += 1
+        self._aboard = 1
+        began = self._loop.time()
+        self._flight = task = asyncio.Task(self._once_more(aside), loop=self._loop)
+
+        def done(task: asyncio.Task[list[Verdict | Exception]]) -> None:
+            if task.cancelled() or self._closed:
+                return
+            self._flight = None
+            [verdict] = task.result()
+            if verdict is SET_ASIDE:
+                now = self._loop.time()
+                aside.due = 0.0 if aside.withdrawn else now + max(aside.delay, ASIDE_SHARE * (now - began))
+                aside.delay = min(2 * aside.delay, ASIDE_SECONDS_MAX)
+                self._loop.call_at(aside.due, self._wake)
+            else:
+                del self._aside[id(aside.source)]
+                self._tell(aside.source, aside.unit, verdict)
+                self._settle([aside.told])
+                if aside.again:
+                    self.put(aside.source)
+            self._go_on()
+
+        task.add_done_callback(done)
+        return True
+
+    async def _once_more(self, aside: _Aside) -> list[Verdict | Exception]:
+        if aside.withdrawn:
+            return [WITHDRAWN]
+        try:
+            receipt = await self._store.commit([aside.unit], now=self._clock.stamp())
+        except DatabaseTrouble as trouble:
+            log.debug("what was set aside fails again: %s", trouble)
+            return [_overlong([aside.unit], trouble) or SET_ASIDE]
+        except Exception as error:
+            log.exception("the store refused a write of workflow %s", aside.unit.key.id)
+            return [error]
+        self._clock.observe(receipt.now)
+        return list[Verdict | Exception](receipt.verdicts)
 
     def _adapt(self, seconds: float) -> None:
         if seconds > SLOW_SECONDS:
@@ -314,14 +481,26 @@ class Journal:
 
     def _settle_idle(self) -> None:
         idle, self._idle = self._idle, []
-        for future in idle:
+        self._settle(idle)
+
+    def _take_marks(self) -> list[asyncio.Future[None]]:
+        marks, self._marks = self._marks, []
+        return marks
+
+    def _settle(self, futures: Sequence[asyncio.Future[None]]) -> None:
+        for future in futures:
             if not future.done():
                 future.set_result(None)
 
     @property
     def busy(self) -> bool:
         """Whether anything waits to be written, or is under way."""
-        return bool(self._waiting) or self._flight is not None or self._scheduled
+        return bool(self._waiting or self._untold or self._aside) or self._flight is not None or self._scheduled
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._closed
 
     @property
     def backlog(self) -> int:
@@ -329,27 +508,58 @@ class Journal:
         return len(self._waiting) + (0 if self._flight is None else self._aboard)
 
     async def drained(self) -> None:
-        """Returns when nothing waits and nothing is under way."""
-        while self.busy:
+        """Returns when nothing waits and nothing is under way: for who ends. Under load that may never be."""
+        while self.busy and not self._closed:
             future: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(future)
             await future
+
+    async def caught_up(self, source: Source | None = None) -> None:
+        """Returns when all that was put before this call has been told, whatever is put after it.
+
+        But for what is set aside: for that it waits only if it is of ``source``.
+        """
+        if self.busy and not self._closed:
+            mark = _Mark(self._loop.create_future())
+            self.put(mark)
+            await mark.future
+        while source is not None and (aside := self._aside.get(id(source))) is not None:
+            await asyncio.shield(aside.told)
 
     def abandon(self) -> None:
         """In a forked child: what waits is the parent's to write."""
         self._closed = True
         self._waiting.clear()
         self._untold.clear()
+        self._aside.clear()
 
     def abort(self) -> None:
         """Drop everything, as a crash would: what is under way may have happened or not."""
         self._closed = True
+        self._settle([source.future for source in self._waiting if isinstance(source, _Mark)])
+        self._settle([*self._take_marks(), *(aside.told for aside in self._aside.values())])
         self._waiting.clear()
         self._untold.clear()
+        self._aside.clear()
         if self._flight is not None:
             self._flight.cancel()
             self._flight = None
         self._settle_idle()
+
+
+def _halves(part: Sequence[Unit]) -> tuple[Sequence[Unit], Sequence[Unit]]:
+    middle = len(part) // 2
+    return part[:middle], part[middle:]
+
+
+def _overlong(part: Sequence[Unit], trouble: DatabaseTrouble) -> Exception | None:
+    """The error for a unit that is more than a database takes at once: it would break every connection, for ever."""
+    if len(part) > 1 or not isinstance(trouble, LostAnswer) or (size := size_of(part[0])) <= MESSAGE_BYTES_MAX:
+        return None
+    return ValueError(
+        f"a single write of {size / 1e6:,.0f} MB is more than the database takes at once (about "
+        f"{MESSAGE_BYTES_MAX / 1e6:,.0f} MB): let fewer large values be written together. It said: {trouble}"
+    )
 
 
 def stub_row(id: str, run: int, status: Status, name: str = "", version: str = "") -> WorkflowRow:

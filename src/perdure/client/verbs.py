@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from perdure.client import bounded, moves, once, processes, streams
 from perdure.client.bounded import advise, heard, write
+from perdure.client.journal import BYTES_MAX
 from perdure.client.line import Line, Local
 from perdure.client.questions import (
     CancelOf,
@@ -165,8 +166,7 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
         return [await start(line, order) for order in orders]
     ids = [order.options.id or line.new_id() for order in orders]
     taken: dict[str, WorkflowRow] = {}
-    for first in range(0, len(orders), START_BATCH):
-        chunk = list(zip(orders, ids, strict=True))[first : first + START_BATCH]
+    for chunk in _chunks(list(zip(orders, ids, strict=True))):
         # The same id twice in one call is one start; the second is then compared like any other repeat.
         unique = {id: start_of(line, order, id) for order, id in reversed(chunk)}
         verdict = await write(line, Unit(key=RunKey("", 0), children=list(unique.values())))
@@ -176,6 +176,20 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
         if id in taken and await _resolve(line, order, taken[id]):
             await start(line, order)
     return [Begun(id) for id in ids]
+
+
+def _chunks(orders: list[tuple[StartOrder, str]]) -> Iterator[list[tuple[StartOrder, str]]]:
+    """So many starts as go in one unit: bounded in number, and in bytes."""
+    chunk: list[tuple[StartOrder, str]] = []
+    size = 0
+    for one in orders:
+        chunk.append(one)
+        size += len(one[0].input)
+        if len(chunk) == START_BATCH or size >= BYTES_MAX:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _repeat_start(order: StartOrder, id: str) -> str:

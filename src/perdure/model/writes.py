@@ -280,6 +280,51 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
         )
 
 
+ROW_BYTES = 200  # that a row costs beside its payload, about
+
+
+def size_of(unit: Unit) -> int:
+    """The bytes that it takes to write, about: every payload counts."""
+    size = 0
+    for record in unit.records:
+        size += ROW_BYTES if record.data is None else ROW_BYTES + len(record.data)
+    for append in unit.appends:
+        size += ROW_BYTES if append.data is None else ROW_BYTES + len(append.data)
+    if unit.start is not None:
+        size += size_of_start(unit.start)
+    for start in unit.children:
+        size += size_of_start(start)
+    for send in unit.sends:
+        size += ROW_BYTES + len(send.data)
+    for event in unit.events:
+        size += ROW_BYTES + len(event.data)
+    if unit.change is not None:
+        size += _size_of_change(unit.change)
+    if unit.decision is not None:
+        size += ROW_BYTES + len(unit.decision.evidence) + len(unit.decision.parameters or b"")
+    if unit.trouble is not None:
+        size += sum(ROW_BYTES + len(failing.data or failing.text) for failing in unit.trouble.told)
+    return size
+
+
+def size_of_start(start: Start) -> int:
+    """The same of one start."""
+    return ROW_BYTES + len(start.input) + (0 if start.attributes is None else len(start.attributes))
+
+
+def _size_of_change(change: Change) -> int:
+    match change:
+        case Close():
+            return ROW_BYTES + len(change.data or b"") + len(change.attributes or b"")
+        case Continue():
+            return ROW_BYTES + size_of_start(change.next)
+        case Rewind():
+            records = (change.mark, *change.then)
+            return size_of_start(change.next) + sum(ROW_BYTES + len(record.data or b"") for record in records)
+        case _:
+            return ROW_BYTES
+
+
 class Verdict(msgspec.Struct, kw_only=True, gc=False):
     """What became of a unit."""
 

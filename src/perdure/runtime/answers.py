@@ -45,6 +45,7 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.operations.look import gone, not_found
+from perdure.runtime.durable import all_durable
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.execution import Execution
 from perdure.runtime.reading import page_of, watch_stream
@@ -231,7 +232,7 @@ async def _look_for_end(
 
 async def _gone(execution: Execution, op: Op, id: str, wait: Callable[[], None]) -> bytes:
     """No workflow has the id that the body waits for: it was deleted, unless its start is still on its way."""
-    await execution.line.journal.drained()
+    await all_durable(execution)
     if not await verbs.patiently(execution.line, execution.line.store.rows, [id]):
         raise await verbs.patiently(execution.line, gone, execution.line.store, id)
     if op.is_open and not execution.gone:
@@ -242,7 +243,7 @@ async def _gone(execution: Execution, op: Op, id: str, wait: Callable[[], None])
 async def _children_judged(execution: Execution) -> None:
     """A rewound run must not observe a child from before the cut until its start is seen to be the same call."""
     if execution.run.origin != execution.run.key.run:
-        await execution.line.journal.drained()
+        await all_durable(execution)
 
 
 def _watch_event(execution: Execution, op: Op, question: EventOf) -> None:
@@ -310,7 +311,7 @@ def _read(execution: Execution, op: Op, coroutine: Any, only_failure: bool = Fal
 async def _must_exist(execution: Execution, id: str) -> bytes:
     if execution.host.has(id):
         return b""
-    await execution.line.journal.drained()  # its start may be in this very run's last writes
+    await all_durable(execution)  # its start may be in this very run's last writes
     if not await verbs.patiently(execution.line, execution.line.store.rows, [id]):
         raise await verbs.patiently(execution.line, gone, execution.line.store, id)
     return b""
@@ -320,7 +321,7 @@ async def _read_info(execution: Execution, question: InfoOf) -> bytes:
     line = execution.line
     rows: dict[str, WorkflowRow] = await verbs.patiently(line, line.store.rows, [question.id])
     if question.id not in rows:
-        await line.journal.drained()  # its start may be in this very run's last writes
+        await all_durable(execution)  # its start may be in this very run's last writes
         rows = await verbs.patiently(line, line.store.rows, [question.id])
     if question.id not in rows:
         raise not_found(question.id, execution.line.app)
@@ -328,7 +329,7 @@ async def _read_info(execution: Execution, question: InfoOf) -> bytes:
 
 
 async def _read_process(execution: Execution, question: ProcessOf) -> bytes:
-    await execution.line.journal.drained()  # its start may be in this very run's last writes
+    await all_durable(execution)  # its start may be in this very run's last writes
     return _encode(await processes.look(execution.line, question, verbs.patiently))
 
 
@@ -338,7 +339,7 @@ async def _read_open(execution: Execution, question: OpenOf) -> bytes:
 
 
 async def _cancel_other(execution: Execution, question: CancelOf) -> bytes:
-    await execution.line.journal.drained()
+    await all_durable(execution)
     return str(await verbs.cancel(execution.line, question)).encode()
 
 
@@ -433,7 +434,7 @@ def _is_mine(execution: Execution, op: Op, row: WorkflowRow) -> bool:
 async def _start_once(execution: Execution, op: Op, order: StartOrder) -> bytes:
     """Start a child unless its deduplication key is another's; a first try, before a crash, is known by its id."""
     line = execution.line
-    await line.journal.drained()  # what this rests on is durable before anything happens outside
+    await all_durable(execution)  # what this rests on is durable before anything happens outside
     id = order.options.id or child_id(RunKey(execution.id, execution.run.origin), op.path)
     start = child_start(execution, routed_child(execution, order, id), id, op.path)
     over: RunKey | None = None

@@ -23,6 +23,7 @@ from perdure.policy.rules import Policy, fitting
 from perdure.runtime.asking import ask
 from perdure.runtime.cancelling import Kept
 from perdure.runtime.decide import effect_or_default, with_family
+from perdure.runtime.durable import all_durable
 from perdure.runtime.effects import Case
 from perdure.runtime.incidents import incident_of
 from perdure.runtime.process_body import Faulted
@@ -158,7 +159,7 @@ class Deciding(Turning):
     ) -> None:
         while self.newborn or self.in_flight or self.unwritten:
             self.dirty()
-            await self.line.journal.drained()
+            await all_durable(self)
             await asyncio.sleep(0)
         store = self.line.store
         key = self.run.key

@@ -167,7 +167,7 @@ class Engine:
     async def _be_reborn(self, executor: Executor) -> None:
         with contextlib.suppress(TimeoutError):  # starts that are on their way: their callers will ask for them
             async with asyncio.timeout(SETTLE_SECONDS):
-                await self.line.journal.drained()
+                await self.line.journal.drained()  # no more steps begin, so it comes to rest
         executor.drop_all()
         me, lease = await self._register_anew(executor)
         lease.begin()

@@ -449,7 +449,7 @@ class Execution:
     def cancel_child(self, id: str) -> None:
         """The body was cancelled while it waited for this child: so is the child. Repeating it changes nothing."""
         if not self.gone and not self.run.replaying and id in self.children:
-            self.host.cancel_elsewhere(id, f"its parent {self.id} no longer waits for it")
+            self.host.cancel_elsewhere(self, id, f"its parent {self.id} no longer waits for it")
 
     # -- ends
 

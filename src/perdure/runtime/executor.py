@@ -36,6 +36,7 @@ from perdure.runtime.bell import Bell
 from perdure.runtime.births import Newcomer, born
 from perdure.runtime.claims import hold_broken, holding, stop_at_another, take_on
 from perdure.runtime.decide import warn_idle
+from perdure.runtime.durable import all_durable
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.eviction import evict_if_idle, evict_longest
 from perdure.runtime.execution import Execution
@@ -525,11 +526,11 @@ class Executor:
             execution.run.add_woken(nonce)  # goes with the next unit, which keeps the reason
             execution.cancel(reason)
 
-    def cancel_elsewhere(self, id: str, reason: str) -> None:
-        """Cancel a workflow without waiting for it."""
+    def cancel_elsewhere(self, parent: Execution, id: str, reason: str) -> None:
+        """Cancel a child without waiting for it."""
 
         async def command() -> None:
-            await self.line.journal.drained()  # its start may be among what waits
+            await all_durable(parent)  # its start may be among what waits
             nonce = self.line.new_token()
             await verbs.patiently(self.line, self.line.store.cancel, id, reason, nonce)
             self.cancel(id, reason, nonce)

@@ -14,6 +14,7 @@ from perdure.errors import Unserializable
 from perdure.model.records import Outcome, Record
 from perdure.model.streams import StreamAsk, StreamPage
 from perdure.operations.look import not_found
+from perdure.runtime.durable import all_durable
 from perdure.runtime.unread import in_words, unread
 from perdure.runtime.waits import StreamWait
 from perdure.serde.codec import is_coded
@@ -61,7 +62,7 @@ async def watch_stream(execution: Any, op: Op, ask: StreamAsk) -> bytes:
             page = StreamPage(ask.chain, ask.place, (), True)  # deleted meanwhile: nothing will follow
         line.loop.call_soon(_observe, execution, op, page)
 
-    await line.journal.drained()  # its start may be in this very run's last writes; a cut run's children are judged
+    await all_durable(execution)  # its start may be in this very run's last writes; a cut run's children are judged
     page: StreamPage | None
     [page] = await verbs.patiently(line, line.store.streams, [ask])
     if page is None:

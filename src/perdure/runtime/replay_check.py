@@ -139,7 +139,7 @@ class _Host:
     def start_child(self, parent: Execution, order: StartOrder, id: str, path: str) -> None:
         """A child that the body starts past the end of its history."""
 
-    def cancel_elsewhere(self, id: str, reason: str) -> None:
+    def cancel_elsewhere(self, parent: Execution, id: str, reason: str) -> None:
         """A child that the body cancels there."""
 
 
