@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -278,6 +279,7 @@ def defaults_of_the_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     before = gc.get_threshold()
     monkeypatch.setattr(collector, "SETTING", collector.Setting())
     gc.set_threshold(700, 10, 10)
+    gc.unfreeze()
     yield (700, 10, 10)
     gc.set_threshold(*before)
 
@@ -290,6 +292,54 @@ async def test_the_collector_leaves_alone_what_launch_made(
         assert gc.get_freeze_count() > frozen
         assert gc.get_threshold()[0] == COLLECT_AFTER
     assert gc.get_threshold() == defaults_of_the_collector
+
+    assert gc.get_freeze_count() == frozen
+
+
+@pytest.mark.usefixtures("defaults_of_the_collector")
+async def test_no_garbage_is_kept_for_ever_by_opening(database: str) -> None:
+    """Neither what was garbage already, nor what dies while an app works: at the first opening, or at a later one."""
+
+    class Knot:
+        def __init__(self) -> None:
+            self.me = self
+
+    dropped: list[weakref.ref[Knot]] = []
+    gc.set_threshold(10**6)  # full collections are those of this test
+
+    def drop(knot: Knot) -> None:
+        dropped.append(weakref.ref(knot))
+
+    drop(Knot())
+    for nth in range(3):
+        knot = Knot()
+        async with App("shop", database=database):
+            drop(knot)
+            del knot
+            if not nth:
+                assert dropped[0]() is None  # opening collects before it keeps anything
+                drop(Knot())
+            assert bool(gc.get_freeze_count()) is not (nth == 1)  # no full collection since the first was closed
+            async with App("another", database=database):
+                drop(Knot())
+            gc.collect()
+    gc.collect()
+    assert len(dropped) == 8
+    assert [one() for one in dropped] == [None] * 8
+
+
+async def test_who_keeps_something_from_the_collector_is_left_to_do_so(
+    app: App, defaults_of_the_collector: tuple[int, int, int]
+) -> None:
+    gc.freeze()
+    kept = gc.get_freeze_count()
+    try:
+        async with app:
+            pass
+        assert gc.get_freeze_count() > kept // 2
+        assert gc.get_threshold() == defaults_of_the_collector
+    finally:
+        gc.unfreeze()
 
 
 async def test_of_two_apps_in_one_process_the_last_to_close_puts_the_collector_back(

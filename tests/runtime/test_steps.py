@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import perdure.sync
 from perdure import App, Retry, current, recv, sleep
 from perdure.errors import DefinitionError, OutsideWorkflow, StepOutcomeUnknown, StepTimeout
-from tests.runtime.support import Ledger, crash, history, kinds, row, until
+from tests.runtime.support import Ledger, crash, executor, history, kinds, row, until
 
 
 async def test_a_recorded_step_never_runs_again(app: App, ledger: Ledger) -> None:
@@ -38,6 +39,93 @@ async def test_a_recorded_step_never_runs_again(app: App, ledger: Ledger) -> Non
         await body.handle("a").send("on", "go")
         assert await body.handle("a").result() == ["one", "on", "two"]
     assert ledger == ["one", "two"]
+
+
+class AtTheCall(functools.partial):  # type: ignore[type-arg]
+    """A wrapped ``async def`` that may raise where it is called, before it gives a coroutine, as a validator does."""
+
+    before: Any
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        self.before()
+        return super().__call__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("error", [ValueError("negative"), StopIteration("negative"), asyncio.CancelledError()])
+async def test_what_a_step_raises_at_the_call_is_its_outcome(app: App, error: BaseException) -> None:
+    async def check() -> int:
+        return 1
+
+    def refuse() -> None:
+        raise error
+
+    checked = AtTheCall(check)
+    checked.before = refuse
+    step = app.step(name="check")(checked)
+
+    @app.workflow(name="body")
+    async def body() -> str:
+        try:
+            return str(await step())
+        except (Exception, asyncio.CancelledError) as failure:
+            return f"caught {failure}"
+
+    async with app:
+        assert await asyncio.wait_for(body.options(id="a")(), 15) in {
+            "caught negative", "caught StopIteration: negative", "caught ",
+        }  # fmt: skip
+        assert await kinds(app, "a") == ["STEP check ERROR"]
+        assert not executor(app).executions
+
+
+async def test_an_attempt_that_raises_at_the_call_is_tried_again_and_other_waits_end(app: App) -> None:
+    """It begins from the timer of its delay, which serves all others, too."""
+    attempts: list[str] = []
+
+    async def flaky() -> int:
+        if len(attempts) == 1:
+            raise ConnectionError("in the body")
+        return len(attempts)
+
+    def call() -> None:
+        attempts.append("call")
+        if len(attempts) == 2:
+            raise ConnectionError("at the call")
+
+    called = AtTheCall(flaky)
+    called.before = call
+    step = app.step(name="flaky", retry=Retry(attempts=5, delay=timedelta(milliseconds=10)))(called)
+
+    @app.workflow(name="body")
+    async def body() -> int:
+        return await step()
+
+    @app.workflow(name="waits")
+    async def waits() -> str:
+        await sleep(0.05)
+        return "awake"
+
+    async with app:
+        assert await asyncio.wait_for(body(), 15) == 3
+        assert await asyncio.wait_for(waits(), 15) == "awake"
+
+
+async def test_a_step_for_which_no_thread_is_granted_fails(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    @app.step(name="step")
+    def step() -> int:
+        return 1
+
+    @app.workflow(name="body")
+    async def body() -> int:
+        return await step()
+
+    def refuse(*_given: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with app:
+        monkeypatch.setattr(executor(app).step_pool, "_one_more", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await asyncio.wait_for(body(), 15)
 
 
 async def test_a_step_under_way_at_a_crash_runs_again_with_the_same_key(app: App, ledger: Ledger) -> None:

@@ -44,6 +44,42 @@ async def test_what_is_cancelled_leaves_the_heap() -> None:
     timers.close()
 
 
+async def test_a_callback_that_raises_costs_no_other_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    clock = SystemClock()
+    timers = Timers(clock, asyncio.get_running_loop())
+    fired, later = asyncio.Event(), asyncio.Event()
+
+    def broken() -> None:
+        raise ConnectionError("a bug")
+
+    timers.at(clock.now(), broken)
+    timers.at(clock.now() + 1, fired.set)
+    await asyncio.wait_for(fired.wait(), 15)
+    timers.at(clock.now() + 1, later.set)
+    await asyncio.wait_for(later.wait(), 15)
+    assert "a bug" in caplog.text
+    timers.close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+async def test_what_ends_the_process_goes_through_a_timer(error: type[BaseException]) -> None:
+    clock = SystemClock()
+    timers = Timers(clock, asyncio.get_running_loop())
+    fired = asyncio.Event()
+
+    def end() -> None:
+        raise error
+
+    timers.at(clock.now() - 2, end)
+    timers.at(clock.now() - 1, fired.set)
+    assert timers._handle is not None
+    timers._handle.cancel()  # as if it were this one that fires
+    with pytest.raises(error):
+        timers.fire()
+    await asyncio.wait_for(fired.wait(), 15)
+    timers.close()
+
+
 @pytest.mark.slow
 async def test_nothing_is_left_in_memory_of_whoever_waits(database: str, quick_eviction: None) -> None:
     """By the clock or for a message, started here or queued by another; after as many that went before."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable
 
 from perdure.clock import Clock
+
+log = logging.getLogger("perdure")
 
 CANCELLED_MIN = 100  # fewer are left in the heap, whatever else is in it
 
@@ -83,12 +86,14 @@ class Timers:
     def fire(self) -> None:
         """Run what is due (also called by a virtual clock that moved)."""
         now = self._clock.now()
-        while (when := self.next()) is not None and when <= now:
-            _, _, timer = heapq.heappop(self._heap)
-            callback, timer.callback = timer.callback, None
-            if callback is not None:
-                callback()
-        self._arm()
+        try:
+            while (when := self.next()) is not None and when <= now:
+                _, _, timer = heapq.heappop(self._heap)
+                callback, timer.callback = timer.callback, None
+                if callback is not None:
+                    _run(callback)
+        finally:  # nobody else would: all that is set later comes after what was due
+            self._arm()
 
     def close(self) -> None:
         self._heap.clear()
@@ -96,3 +101,10 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+
+def _run(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Exception:  # one waiter's bug must not cost the others their time
+        log.exception("what was due could not be done: %r", callback)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -287,11 +287,13 @@ async def open_resource(definition: ResourceDef) -> None:
 
 
 async def close_resources(home: Home) -> None:
-    for definition in reversed(home.registry.resources.values()):
-        while definition.opened:
-            iterator = definition.opened.pop()
-            definition.value.clear()
-            await anext(iterator, None)
+    """All of them, even if one raises."""
+    async with AsyncExitStack() as last_first:
+        for definition in home.registry.resources.values():
+            for iterator in definition.opened:
+                last_first.push_async_callback(anext, iterator, None)
+                last_first.callback(definition.value.clear)
+            definition.opened.clear()
 
 
 @asynccontextmanager

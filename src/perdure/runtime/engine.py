@@ -36,6 +36,7 @@ from perdure.store.base import Store
 log = logging.getLogger("perdure")
 
 DRAIN_SECONDS = 25.0
+PART_SECONDS = 2.0  # that an engine which ends before its time takes to hand back and leave
 SETTLE_SECONDS = 5.0  # that the writes of the declared dead have to end, one way or the other
 
 MakeStore = Callable[[], Store]
@@ -56,6 +57,8 @@ class Engine:
         self.executor: Executor | None = None
         self.lease: Lease | None = None
         self._code: Code
+        self.is_open = self._crashed = False
+        self._parting: asyncio.Task[None] | None = None  # held: a loop forgets a task that nobody holds
         self._calm = Calm()
         beat = settings.lease / BEATS
         self._guards = Guards(settings.lease, min(ROUND_SECONDS_MAX, beat), beat)
@@ -72,10 +75,10 @@ class Engine:
         self.thread = threading.get_ident()
         store = self._make_store()
         await store.open()
+        self.line = Line(store, self.loop, clock)
         try:
             await store.migrate()
             self._say_where()
-            self.line = Line(store, self.loop, clock)
             self.line.routes.rollout = self.settings.rollout
             # Until the database has told its time, ours would be that of this machine, whatever that is: and what
             # recovery begins right away records times and sets deadlines.
@@ -84,10 +87,12 @@ class Engine:
             await verbs.patiently(self.line, refuse_moved, store)
             if self.works:
                 await self._begin_work(before_work, leased=clock is None, polling=polling)
+            self.is_open = True
+        except GeneratorExit:
+            self._stop_now()
+            raise
         except BaseException:
-            if self.lease is not None:
-                self.lease.end()
-            await store.close()
+            await self.cut_short()
             raise
 
     async def _begin_work(
@@ -113,11 +118,8 @@ class Engine:
             self.executor = executor  # what is recovered may begin at once, and use the app
             await executor.open()
             line.store.hint()  # who is there hears of one more
-        except BaseException:  # nobody may take this incarnation for alive
-            self.executor = None
-            executor.stop()
-            await line.store.leave(me.id)
-            self._calm.end()
+        except BaseException:
+            self.executor = executor  # it is ended with the rest: nobody may take this incarnation for alive
             raise
 
     async def _register(self) -> tuple[Incarnation, Lease]:
@@ -187,27 +189,84 @@ class Engine:
     # -- closing
 
     async def close(self, *, drain: float = DRAIN_SECONDS) -> None:
-        """Hand back what is unfinished, write what waits, let go."""
+        """Hand back what is unfinished, write what waits, let go. Cancelled, it does so at once, and leaves nothing."""
         self._calm.end()
-        if self.executor is not None:
+        try:
+            await self._finish(drain)
+            await self.line.close()
+            self.is_open = False
+        except GeneratorExit:  # its loop turns no more
+            self._stop_now()
+            raise
+        except BaseException:
+            await self.cut_short()
+            raise
+
+    async def _finish(self, drain: float) -> None:
+        executor, line = self.executor, self.line
+        if executor is not None:
             try:
-                await self.line.store.drain(self.executor.me.id)
+                await line.store.drain(executor.me.id)
             except DatabaseTrouble as trouble:
                 log.info("the database is in trouble, others will not see this executor drain: %s", trouble)
-            await self.executor.drain(drain)
-            self.line.store.hint()  # what was handed back can be claimed
-            self.executor.stop()
+            await executor.drain(drain)
+            line.store.hint()  # what was handed back can be claimed
+            executor.stop()
             await self._say_unfinished()
         if self.lease is not None:
             self.lease.end()
-        if self.executor is not None:
+        if executor is not None:
             try:
-                await self.line.store.leave(self.executor.me.id)
+                await line.store.leave(executor.me.id)
             except DatabaseTrouble as trouble:
                 log.warning("leaving could not be recorded, others will notice by the lease: %s", trouble)
         self.executor = None
-        self.line.work = None
-        await self.line.close()
+        line.work = None
+
+    async def cut_short(self) -> None:
+        """End before its time: hand back and leave within a moment, or not at all, and let go of everything.
+
+        Opening has failed, or closing was cancelled. What was called off must not live on, least of all its lease: its
+        workflows would be nobody's to take. Who cancels this, too, does not wait for the rest of it; it goes on.
+        """
+        self._calm.end()
+        if self._crashed:  # a test's, which may write nothing more
+            await self.line.store.close()
+            return
+        self._parting = asyncio.create_task(self._part())
+        await asyncio.shield(self._parting)
+
+    async def _part(self) -> None:
+        executor, store = self.executor, self.line.store
+        try:
+            if executor is not None:
+                async with asyncio.timeout(PART_SECONDS):
+                    await executor.drain(0)  # handed back, it has not died
+                    store.hint()
+                    executor.stop()
+                    await store.leave(executor.me.id)
+        except Exception as trouble:
+            said = str(trouble) or f"no answer within {PART_SECONDS:g} s"
+            log.warning("leaving could not be recorded, others will notice by the lease: %s", said)
+        finally:
+            self._stop_now()
+            self.executor = self.line.work = None
+            try:
+                await store.close()
+            except Exception as trouble:
+                log.warning("the database's connections could not be closed: %s", trouble)
+
+    def _stop_now(self) -> None:
+        """All at once, and without the loop."""
+        self.is_open = False
+        self._calm.end()
+        if self.lease is not None:
+            self.lease.end()
+        try:
+            if self.executor is not None:
+                self.executor.stop()
+        finally:
+            self.line.drop()
 
     def hurry(self) -> None:
         """A drain that is under way, or begins, waits for no step any more. From any thread."""
@@ -233,9 +292,5 @@ class Engine:
 
     def crash(self) -> None:
         """Stop as SIGKILL would: nothing more is written, nothing handed back. For tests."""
-        self._calm.end()
-        if self.lease is not None:
-            self.lease.end()
-        if self.executor is not None:
-            self.executor.stop()
-        self.line.drop()
+        self._crashed = True
+        self._stop_now()

@@ -10,7 +10,7 @@ import atexit
 import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -42,6 +42,7 @@ _ON_LOOP = (
     "{} of perdure.sync was called on {}, which would stand still, and be waited for. In a step: write the step 'def', "
     "and it has a thread of its own; elsewhere use perdure, and await."
 )
+JOIN_SECONDS = 10.0  # that somebody who is in a hurry waits for a loop to end
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,10 +72,32 @@ class Portal:
         """Run a coroutine on the loop and wait. Interrupting the wait does not interrupt what was asked for."""
         return asyncio.run_coroutine_threadsafe(make(), self.loop).result()
 
+    def carry_out(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run it and wait; interrupting the wait cancels it, and waits until it has let go."""
+        tasks: list[asyncio.Task[Any]] = []
+        over = threading.Event()
+
+        def begin() -> None:
+            tasks.append(task := self.loop.create_task(make()))
+            task.add_done_callback(lambda _task: over.set())
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
+        self.loop.call_soon_threadsafe(begin)
+        try:
+            over.wait()
+        except BaseException:
+            self.loop.call_soon_threadsafe(cancel)
+            over.wait(JOIN_SECONDS)
+            raise
+        tasks[0].result()
+
     def close(self) -> None:
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(timeout=10)
+            self._thread.join(JOIN_SECONDS)
 
 
 _portals: dict[int, Portal] = {}  # by engine: the loop it lives on
@@ -356,13 +379,17 @@ def open_home(home: Home, *, works: bool) -> None:
         if works:
             for definition in home.registry.resources.values():
                 open_resource(definition)
-        portal.run(lambda: engine.open(before_work=_open_for(home, engine)))
+        portal.carry_out(lambda: engine.open(before_work=_open_for(home, engine)))
+        home.opened(engine)
     except BaseException:
         home.opened(None)
-        close_resources(home)
-        _portals.pop(id(engine)).close()
+        try:
+            if engine.is_open:  # interrupted when it was
+                portal.carry_out(engine.cut_short)
+        finally:
+            _portals.pop(id(engine)).close()
+            close_resources(home)
         raise
-    home.opened(engine)
     atexit.register(close_home, home)
 
 
@@ -382,7 +409,7 @@ def close_home(home: Home) -> None:
     atexit.unregister(close_home)
     try:
         if portal is not None:
-            portal.run(engine.close)
+            portal.carry_out(engine.close)
     finally:
         home.opened(None)
         if portal is not None:
@@ -396,11 +423,13 @@ def open_resource(definition: ResourceDef) -> None:
 
 
 def close_resources(home: Home) -> None:
-    for definition in reversed(home.registry.resources.values()):
-        while definition.opened:
-            iterator = definition.opened.pop()
-            definition.value.clear()
-            next(iterator, None)
+    """All of them, even if one raises."""
+    with ExitStack() as last_first:
+        for definition in home.registry.resources.values():
+            for iterator in definition.opened:
+                last_first.callback(next, iterator, None)
+                last_first.callback(definition.value.clear)
+            definition.opened.clear()
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from perdure.model.states import Reason
 from perdure.model.text import written_out
 from perdure.policy.retry import Retry
 from perdure.runtime.context import STEP, StepContext
+from perdure.runtime.pool import settle
 from perdure.serde.codec import Codec, seal
 from perdure.serde.failures import describe_failure, encode_failure
 from perdure.serde.show import SHOWN_MAX, show_call, show_none
@@ -122,13 +123,17 @@ class StepCall:
         context = self.context(execution, op)
         self._timed_out = False
         fn, is_async = execution.host.body_of(self.definition)
-        if is_async:
-            body = fn(*self.args, **self.kwargs)
-            if execution.host.thread is not threading.main_thread():  # its loop's
-                body = _contained(body)
-            task: asyncio.Future[Any] = asyncio.Task(body, loop=loop, context=context)
-        else:
-            task = execution.host.step_pool.run(context, fn, self.args, self.kwargs)
+        try:
+            if is_async:
+                body = fn(*self.args, **self.kwargs)
+                if execution.host.thread is not threading.main_thread():  # its loop's
+                    body = _contained(body)
+                task: asyncio.Future[Any] = asyncio.Task(body, loop=loop, context=context)
+            else:
+                task = execution.host.step_pool.run(context, fn, self.args, self.kwargs)
+        except BaseException as refused:  # at the call itself, or no thread is to be had: an outcome like any other
+            task = loop.create_future()
+            settle(task, None, refused)
         self._task = task
         if self.timeout is not None:
             self._timer = loop.call_later(self.timeout / 1e6, self._time_out)
