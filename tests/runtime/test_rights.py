@@ -10,7 +10,7 @@ import pytest
 from perdure import App
 from perdure.errors import RightsMissing
 from tests.roles import Role
-from tests.runtime.support import Ledger, status, until
+from tests.runtime.support import Ledger, executor, status, until
 
 pytestmark = pytest.mark.postgres
 
@@ -69,3 +69,32 @@ async def test_what_is_refused_says_to_whom_and_what_to_grant(role: Role) -> Non
     app = App("shop", database=role.url)
     with pytest.raises(RightsMissing, match=f"the role {role.name} .*Grant it usage on .*insert, update, delete"):
         await app.open()
+
+
+async def test_who_is_declared_dead_without_rights_begins_anew_when_they_are_back(
+    role: Role, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PERDURE_LEASE", "2")
+    role.grant_all()
+    free = asyncio.Event()
+    free.set()
+    app, order = an_app(role.url, ledger, free)
+    async with app:
+        role.sql("revoke insert on perdure.incarnation from {role}", "delete from perdure.incarnation")
+        await until(lambda: "cannot begin anew yet" in caplog.text)
+        assert not executor(app).alive
+        role.sql("grant insert on perdure.incarnation to {role}")
+        await until(lambda: executor(app).alive)
+        assert await order() == "paid"
+
+
+async def test_an_executor_that_cannot_begin_anew_closes(
+    role: Role, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PERDURE_LEASE", "2")
+    role.grant_all()
+    app, _ = an_app(role.url, ledger, asyncio.Event())
+    await app.open()
+    role.sql("revoke insert on perdure.incarnation from {role}", "delete from perdure.incarnation")
+    await until(lambda: "cannot begin anew yet" in caplog.text)
+    await asyncio.wait_for(app.close(), 60)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from perdure.client import verbs
+from perdure.client import bounded, verbs
 from perdure.client.line import Line
 from perdure.clock import Clock
 from perdure.config import Settings, masked
@@ -36,6 +36,7 @@ from perdure.store.base import Store
 log = logging.getLogger("perdure")
 
 DRAIN_SECONDS = 25.0
+TELL_SECONDS = 30.0  # between two words about what keeps this executor from beginning anew
 SETTLE_SECONDS = 5.0  # that the writes of the declared dead have to end, one way or the other
 
 MakeStore = Callable[[], Store]
@@ -169,17 +170,33 @@ class Engine:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.line.journal.drained()
         executor.drop_all()
-        me, lease = await self._register_anew(executor)
+        me, lease = await self._until_registered(executor)
         lease.begin()
         self.lease = lease
-        executor.reborn(me, lease)
+        await executor.reborn(me, lease)
+
+    async def _until_registered(self, executor: Executor) -> tuple[Incarnation, Lease]:
+        """Whatever is in the way: without a new identity this process would live on, and do nothing."""
+        told, pause = -TELL_SECONDS, bounded.FIRST_SECONDS
+        while True:
+            try:
+                return await self._register_anew(executor)
+            except Exception as error:
+                bug = None if isinstance(error, DatabaseTrouble) else error
+                if self.line.loop.time() - told >= TELL_SECONDS:
+                    told = self.line.loop.time()
+                    log.log(
+                        logging.ERROR, "this executor cannot begin anew yet, and tries again: %s", error, exc_info=bug
+                    )
+            await self.line.wait_out(pause)
+            pause = min(pause * 2, bounded.MOST_SECONDS)
 
     async def _register_anew(self, executor: Executor) -> tuple[Incarnation, Lease]:
         """With ``single`` only when nobody else serves. Who launches meanwhile registers first and looks then, too."""
         while True:
             if executor.recovery == "single":
                 await until_alone(executor)
-            me, lease = await verbs.patiently(self.line, self._register)
+            me, lease = await self._register()
             if executor.recovery != "single" or await verbs.patiently(self.line, company, executor, me.id) is None:
                 return me, lease
             await verbs.patiently(self.line, self.line.store.leave, me.id)

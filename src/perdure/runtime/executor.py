@@ -57,7 +57,7 @@ from perdure.runtime.suspects import Suspects, among, request_of
 from perdure.runtime.sweeper import Sweeper
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
-from perdure.runtime.upgrades import Following
+from perdure.runtime.upgrades import Following, declare_anew
 from perdure.runtime.wakes import Window, take_wakes
 from perdure.store.asks import ClaimRequest
 from perdure.versions.routing import target
@@ -580,9 +580,16 @@ class Executor:
         for task in list(self.deciding.values()):
             task.cancel()
 
-    def reborn(self, me: Incarnation, lease: Lease) -> None:
+    async def reborn(self, me: Incarnation, lease: Lease) -> None:
         """Work again, under a new identity; what the old one left is taken over like anybody's."""
         self.former.append(self.me.id)
-        self.me, self.lease, self.alive = me, lease, True
+        self.me, self.lease = me, lease
+        try:
+            await declare_anew(self, self.queues.declare)
+        except Exception:  # it can work all the same
+            log.exception("what the code declares (its version, queues, schedules) could not be declared again")
+        if lease.dead:  # again: then the next one works
+            return
+        self.alive = True
         self.look()
         self.reaper.now()
