@@ -8,9 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
+from perdure.cli.main import cli
 from tests.cli.conftest import Cli, Running, play, until
 from tests.cli.test_workflows import a_day
+from tests.roles import Role
 
 pytestmark = pytest.mark.postgres
 
@@ -53,3 +56,44 @@ def test_a_wrong_password_is_never_shown(perdure: Cli, postgres_url: str) -> Non
         result = perdure(*command, "-d", nowhere, code=2)
         assert "not_there" in result.stdout + result.stderr
         assert "s3cret" not in result.stdout + result.stderr
+
+
+COMMANDS = (
+    ("workflow", "list"), ("workflow", "start", "parcel"), ("workflow", "count"), ("executor", "list"),
+    ("queue", "list"), ("schedule", "list"), ("deployment", "list"), ("batch", "list"), ("db", "status"),
+    ("db", "migrate"), ("db", "size"),
+)  # fmt: skip
+
+
+def test_a_role_without_rights_is_told_what_to_be_granted(
+    perdure: Cli, role: Role, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never with a traceback."""
+    at = ("--app", "shop", "--database", role.url)
+    for command in COMMANDS:
+        said = perdure(*command, *at, code=4).stderr
+        assert f"refuses this to the role {role.name} " in said, command
+        assert "Grant it usage on Perdure's schema" in said
+    monkeypatch.syspath_prepend(str(here))
+    (here / "rightless.py").write_text("from perdure import App\napp = App('shop')\n")
+    assert f"refuses this to the role {role.name} " in perdure("run", "rightless:app", *at, code=4).stderr
+    assert "permission denied for schema perdure" in faults(role)["rights"]
+
+
+def test_doctor_says_which_rights_are_missing(perdure: Cli, role: Role) -> None:
+    role.grant_all()
+    assert faults(role) == {}
+    role.sql("revoke insert, delete on perdure.history from {role}", "revoke all on perdure.wake from {role}")
+    lacks = "lacks INSERT, DELETE on history; SELECT, INSERT, UPDATE, DELETE on wake"
+    assert faults(role) == {"rights": f"the role {role.name} {lacks}"}
+    role.sql("revoke all on all tables in schema perdure from {role}")
+    assert list(faults(role)) == ["rights"]
+    role.sql("grant select on all tables in schema perdure to {role}")
+    assert faults(role) == {}, "it is to read only"
+
+
+def faults(role: Role) -> dict[str, str]:
+    result = CliRunner().invoke(cli, ["doctor", "--database", role.url, "-o", "json"])
+    facts = {fact["what"]: fact["value"] for fact in json.loads(result.stdout)["facts"] if not fact["good"]}
+    assert result.exit_code == bool(facts)
+    return facts
