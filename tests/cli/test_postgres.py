@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from perdure.cli.main import cli
 from tests.cli.conftest import Cli, Running, play, until
 from tests.cli.test_workflows import a_day
+from tests.postgres import Cluster
 from tests.roles import Role
 
 pytestmark = pytest.mark.postgres
@@ -97,3 +99,25 @@ def faults(role: Role) -> dict[str, str]:
     facts = {fact["what"]: fact["value"] for fact in json.loads(result.stdout)["facts"] if not fact["good"]}
     assert result.exit_code == bool(facts)
     return facts
+
+
+@pytest.mark.crash
+def test_a_drain_ends_although_the_database_is_away(
+    perdure: Cli, cluster: Cluster, run_shop: Callable[..., Running], here: Path
+) -> None:
+    """What could not be handed back is said, and left to the lease."""
+    name = cluster.create_database()
+    at = ("--database", cluster.url(name))
+    running = run_shop("shop:app", *at)
+    perdure("workflow", "start", "stalled", f'"{here}/mark"', "--id", "s-1", *at)
+    until((here / "mark").exists)
+    cluster.stop("immediate")
+    running.process.send_signal(signal.SIGTERM)
+    until(lambda: "draining" in running.errors())
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(60) == 130
+    assert "1 workflow was not handed back" in running.errors()
+    assert "perdure: drained" not in running.errors()
+    cluster.start()
+    run_shop("shop:app", *at)
+    assert perdure("workflow", "result", "s-1", "--timeout", 30, *at).stdout == '"went on"\n'

@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from perdure.client import bounded, verbs
 from perdure.client.line import Line
@@ -36,10 +36,12 @@ from perdure.store.base import Store
 log = logging.getLogger("perdure")
 
 DRAIN_SECONDS = 25.0
+LEAVE_SECONDS = 3.0  # that a database may take to hear that this executor goes: its lease tells, too
 TELL_SECONDS = 30.0  # between two words about what keeps this executor from beginning anew
 SETTLE_SECONDS = 5.0  # that the writes of the declared dead have to end, one way or the other
 
 MakeStore = Callable[[], Store]
+T = TypeVar("T")
 
 
 class Engine:
@@ -208,7 +210,7 @@ class Engine:
         self._calm.end()
         if self.executor is not None:
             try:
-                await self.line.store.drain(self.executor.me.id)
+                await _briefly(self.line.store.drain(self.executor.me.id))
             except DatabaseTrouble as trouble:
                 log.info("the database is in trouble, others will not see this executor drain: %s", trouble)
             await self.executor.drain(drain)
@@ -219,7 +221,7 @@ class Engine:
             self.lease.end()
         if self.executor is not None:
             try:
-                await self.line.store.leave(self.executor.me.id)
+                await _briefly(self.line.store.leave(self.executor.me.id))
             except DatabaseTrouble as trouble:
                 log.warning("leaving could not be recorded, others will notice by the lease: %s", trouble)
         self.executor = None
@@ -233,7 +235,7 @@ class Engine:
 
     async def _say_unfinished(self) -> None:
         try:
-            text = "" if self.executor is None else await farewell(self.executor)
+            text = "" if self.executor is None else await _briefly(farewell(self.executor))
         except DatabaseTrouble:
             return
         if text:
@@ -256,3 +258,15 @@ class Engine:
         if self.executor is not None:
             self.executor.stop()
         self.line.drop()
+
+
+async def _briefly(asked: Awaitable[T]) -> T:
+    """Ask the database something on the way out. No answer in time is trouble with it."""
+    bound = asyncio.timeout(LEAVE_SECONDS)
+    try:
+        async with bound:
+            return await asked
+    except TimeoutError as error:
+        if not bound.expired():
+            raise
+        raise DatabaseTrouble(f"the database has not answered for {LEAVE_SECONDS:g} s") from error
