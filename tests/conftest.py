@@ -14,6 +14,7 @@ import pytest
 from tests.databases import Databases
 from tests.effort import EFFORT, by_effort
 from tests.postgres import Cluster, Server
+from tests.roles import Role, a_role
 
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
@@ -151,6 +152,13 @@ def bare_postgres_url(postgres_server: Server, _databases: Databases) -> Iterato
     name = _databases.take(bare=True)
     yield postgres_server.url(name)
     _databases.give_back(name)
+
+
+@pytest.fixture
+def role(postgres_server: Server, postgres_url: str) -> Iterator[Role]:
+    """A role without rights, and a database that is migrated."""
+    with a_role(postgres_server, postgres_url) as made:
+        yield made
 
 
 @pytest.fixture

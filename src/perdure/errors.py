@@ -41,11 +41,12 @@
         ├── StepTimeout              a step ran longer than its timeout (also a TimeoutError)
         ├── StepOutcomeUnknown       an at_most_once step was interrupted: it may have had its effect, or not
         ├── ResultTimeout            the time given to wait for an answer ran out (also a TimeoutError)
-        ├── SchemaMismatch           the database's schema is newer or older than this library can use
         └── DatabaseTrouble          the database cannot answer now; waits and tries again by itself
             ├── DatabaseUnavailable  a call from outside has waited for as long as its `patience` allows
             ├── LostAnswer           the connection broke: whether the write happened is unknown
-            └── Overloaded           a bound was hit (connections, disk, lock wait)
+            ├── Overloaded           a bound was hit (connections, disk, lock wait)
+            ├── RightsMissing        the database lets this role do less than is needed      (grant it)
+            └── SchemaMismatch       the database's schema is newer or older than this library can use
 
     BaseException
     ├── Evicted                      the body is being put away; let it pass
@@ -261,10 +262,6 @@ class ResultTimeout(PerdureError, TimeoutError):
     """The time given to wait ran out; the workflow itself goes on."""
 
 
-class SchemaMismatch(PerdureError):
-    """The schema in the database is outside what this version of Perdure can use."""
-
-
 class DatabaseTrouble(PerdureError):
     """The database cannot answer now. Inside Perdure this is waited out, never a workflow's failure."""
 
@@ -288,6 +285,17 @@ class LostAnswer(DatabaseTrouble):
 
 class Overloaded(DatabaseTrouble):
     """The database refused for lack of room: connections, disk, or a lock held too long."""
+
+
+class RightsMissing(DatabaseTrouble):
+    """The database lets this role do less than is needed. Whoever works meanwhile goes on when it is granted."""
+
+
+class SchemaMismatch(DatabaseTrouble):
+    """The schema in the database is outside what this version of Perdure can use.
+
+    Refused when an app or client opens. Whoever works meanwhile waits for the schema to be as it was, or to be stopped.
+    """
 
 
 class Evicted(BaseException):

@@ -8,11 +8,21 @@ from collections.abc import AsyncIterator, Collection
 
 import pytest
 
-from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, NotOpen, Overloaded, PerdureError
+from perdure.errors import (
+    ConfigError,
+    DatabaseTrouble,
+    LostAnswer,
+    NotOpen,
+    Overloaded,
+    PerdureError,
+    RightsMissing,
+    SchemaMismatch,
+)
 from perdure.model.records import Incarnation
 from perdure.store.postgres import PostgresStore, connection
 from perdure.store.postgres.connection import driver
 from perdure.store.postgres.hints import NAMED_MAX
+from perdure.store.postgres.trouble import loses_connection, translate
 from tests.postgres import Cluster, free_port
 from tests.runtime.support import until
 from tests.store.build import one, record, running, unit
@@ -119,6 +129,31 @@ async def test_a_store_that_is_not_open_says_so(cluster: Cluster) -> None:
         await store.rows(["w"])
     await store.close()
     await store.close()
+
+
+class Said(Exception):
+    """As the driver raises it."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.sqlstate = code
+
+
+WHAT = {
+    DatabaseTrouble: "0A000 25000 25006 26000 28000 28P01 3D000 40001 42P05 55000 55006 57000 57P03 58030 58P01 72000 "
+    "F0000",
+    LostAnswer: "08000 08006 25P03 40003 57P01 57P02",
+    Overloaded: "53100 53200 53300 55P03 57014",
+    RightsMissing: "0P000 42501",
+    SchemaMismatch: "3F000 42P01 42703 42704 42883",
+    Said: "21000 22001 22P05 23505 42601 44000 54000 P0001 XX000 XX001",
+}
+
+
+@pytest.mark.parametrize(("code", "kind"), [(code, kind) for kind, codes in WHAT.items() for code in codes.split()])
+def test_only_what_a_unit_may_be_to_blame_for_goes_up_as_it_is(code: str, kind: type[Exception]) -> None:
+    assert type(translate(Said(code), "here", writing=True, closed=False)) is kind
+    assert not kind.__name__.startswith("Rights") or not loses_connection(Said(code)), "good again once it is granted"
 
 
 async def test_a_missing_schema_says_to_migrate(cluster: Cluster) -> None:

@@ -19,6 +19,7 @@ from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, Not
 from perdure.model.ids import Holding
 from perdure.store.asks import ClaimRequest
 from perdure.store.sqlite import SQLiteStore, connection, file, health, mounts
+from perdure.store.sqlite.connection import translate
 from perdure.store.sqlite.driver import steady
 from perdure.store.sqlite.migrate import migrations
 from perdure.store.sqlite.owned import FORGET, FORGET_RUN
@@ -123,6 +124,46 @@ async def test_a_database_without_schema_says_so(tmp_path: Path) -> None:
     with pytest.raises(SchemaMismatch, match="migrate"):
         await store.rows(["w"])
     await store.close()
+
+
+async def test_a_table_or_column_that_is_away_for_a_while_is_trouble(store: SQLiteStore) -> None:
+    """Waited out: no unit is to blame."""
+    for away, back in (
+        ("alter table history rename to elsewhere", "alter table elsewhere rename to history"),
+        ("alter table history rename column data to elsewhere", "alter table history rename column elsewhere to data"),
+    ):
+        claim = await running(store, away)
+        conn = apsw.Connection(str(store.path))
+        conn.execute(away)
+        u = unit(away, claim, records=[record(1)])
+        with pytest.raises(SchemaMismatch) as caught:
+            await one(store, u)
+        assert isinstance(caught.value, DatabaseTrouble)
+        conn.execute(back)
+        conn.close()
+        assert (await one(store, u)).applied
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (apsw.ReadOnlyError, DatabaseTrouble),
+        (apsw.CantOpenError, DatabaseTrouble),
+        (apsw.PermissionsError, DatabaseTrouble),
+        (apsw.AuthError, DatabaseTrouble),
+        (apsw.IOError, DatabaseTrouble),
+        (apsw.CorruptError, DatabaseTrouble),
+        (apsw.SchemaChangeError, DatabaseTrouble),
+        (apsw.FullError, Overloaded),
+        (apsw.BusyError, Overloaded),
+        (apsw.TooBigError, apsw.TooBigError),
+        (apsw.MismatchError, apsw.MismatchError),
+    ],
+)
+def test_only_what_a_unit_may_be_to_blame_for_goes_up_as_it_is(
+    tmp_path: Path, error: type[Exception], kind: type[Exception]
+) -> None:
+    assert type(translate(error("said"), tmp_path / "test.db")) is kind
 
 
 async def test_an_unwritable_place_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from perdure.cli.output import clean, emit_many, glyphs, redacted, took
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
 from perdure.cli.stranded import stranded_of, strands
 from perdure.cli.target import Given, Place, common, find_database, opened, run, shown_place
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, RightsMissing
 from perdure.model.records import WorkflowRow
 from perdure.model.states import OPEN, Status
 from perdure.query.conditions import where
@@ -52,6 +52,8 @@ _ADVICE = {
     "synchronous_commit": "a crash of the server loses what was acknowledged: set synchronous_commit = on",
     "full_page_writes": "a crash of the server may corrupt its pages: set full_page_writes = on",
     "encoding": "make a database with encoding UTF8 and move there: perdure cannot store all text in this one",
+    "rights": "as the owner of the tables: grant usage on schema SCHEMA to ROLE; grant select, insert, update, delete "
+    "on all tables in schema SCHEMA to ROLE",
     "takes writes": "this is a standby: give the URL of the primary",
     "clock against this host": "set this host's clock (NTP): what people read will be wrong; timers go by the database",
     "notifications": "a pooler swallows them: work is found by polling, up to a second later. If that will do, say "
@@ -87,6 +89,10 @@ async def _examine(given: Given) -> tuple[list[Fact], Code]:
             if have == known:
                 for app in await _apps(given, store):
                     facts += await _of_app(given, place, app)
+    except RightsMissing as error:
+        if all(fact.good for fact in facts):
+            facts.append(Fact("rights", _text(error), False, _ADVICE["rights"]))
+        return facts, Code.NO
     except (PerdureError, Exit) as error:
         facts.append(Fact("connection", _text(error), False, "see the message; is the server up, the address right?"))
         return facts, error_code(error)

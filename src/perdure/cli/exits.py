@@ -48,7 +48,7 @@ MEANINGS: dict[Code, str] = {
     Code.NO: "the answer is no: the workflow failed, a check found a fault, the command was refused",
     Code.USAGE: "the command or a setting cannot be understood",
     Code.NOT_FOUND: "no such workflow, run, step, schedule, version, batch, executor or app",
-    Code.DATABASE: "the database is missing, cannot be reached, or has another schema",
+    Code.DATABASE: "the database is missing, cannot be reached, refuses this role, or has another schema",
     Code.NOT_YET: "the time to wait has passed; what was asked for goes on, or begins when an executor is there",
     Code.INTERRUPTED: "interrupted (Ctrl-C); what was asked for goes on",
 }

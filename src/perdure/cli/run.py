@@ -157,6 +157,7 @@ class Drain:
     def __init__(self, app: AnyApp) -> None:
         self.hurried = False
         self._engine = home_of(app).engine()
+        self._executor = self._engine.executor
         for number in _SIGNALS:
             signal.signal(number, self._again)
         note("draining: steps under way are finished, the rest is handed back")
@@ -166,12 +167,13 @@ class Drain:
             note("stopped at once; what was running is taken over by another executor, or by the next start")
             os._exit(int(Code.INTERRUPTED))
         self.hurried = True
-        note("stopped at once: steps under way are interrupted, everything is handed back")
+        note("stopped at once: steps under way are interrupted, and handed back if the database takes it")
         self._engine.hurry()
 
     def over(self) -> None:
-        """Everything is handed back. Ends the process if a thread of an interrupted step would keep it."""
-        note("drained")
+        """All is handed back, or cannot be. Ends the process if a thread of an interrupted step would keep it."""
+        back = self._executor is None or self._executor.handed_back
+        note("drained" if back else "stopped; what was not handed back is taken over when the lease has run out")
         if self.hurried:
             os._exit(int(Code.INTERRUPTED))
 

@@ -12,9 +12,9 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from perdure.client import verbs
+from perdure.client import bounded, verbs
 from perdure.client.line import Line
 from perdure.clock import Clock
 from perdure.config import Settings, masked
@@ -37,9 +37,12 @@ log = logging.getLogger("perdure")
 
 DRAIN_SECONDS = 25.0
 PART_SECONDS = 2.0  # that an engine which ends before its time takes to hand back and leave
+LEAVE_SECONDS = 3.0  # that a database may take to hear that this executor goes: its lease tells, too
+TELL_SECONDS = 30.0  # between two words about what keeps this executor from beginning anew
 SETTLE_SECONDS = 5.0  # that the writes of the declared dead have to end, one way or the other
 
 MakeStore = Callable[[], Store]
+T = TypeVar("T")
 
 
 class Engine:
@@ -171,17 +174,33 @@ class Engine:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.line.journal.drained()  # no more steps begin, so it comes to rest
         executor.drop_all()
-        me, lease = await self._register_anew(executor)
+        me, lease = await self._until_registered(executor)
         lease.begin()
         self.lease = lease
-        executor.reborn(me, lease)
+        await executor.reborn(me, lease)
+
+    async def _until_registered(self, executor: Executor) -> tuple[Incarnation, Lease]:
+        """Whatever is in the way: without a new identity this process would live on, and do nothing."""
+        told, pause = -TELL_SECONDS, bounded.FIRST_SECONDS
+        while True:
+            try:
+                return await self._register_anew(executor)
+            except Exception as error:
+                bug = None if isinstance(error, DatabaseTrouble) else error
+                if self.line.loop.time() - told >= TELL_SECONDS:
+                    told = self.line.loop.time()
+                    log.log(
+                        logging.ERROR, "this executor cannot begin anew yet, and tries again: %s", error, exc_info=bug
+                    )
+            await self.line.wait_out(pause)
+            pause = min(pause * 2, bounded.MOST_SECONDS)
 
     async def _register_anew(self, executor: Executor) -> tuple[Incarnation, Lease]:
         """With ``single`` only when nobody else serves. Who launches meanwhile registers first and looks then, too."""
         while True:
             if executor.recovery == "single":
                 await until_alone(executor)
-            me, lease = await verbs.patiently(self.line, self._register)
+            me, lease = await self._register()
             if executor.recovery != "single" or await verbs.patiently(self.line, company, executor, me.id) is None:
                 return me, lease
             await verbs.patiently(self.line, self.line.store.leave, me.id)
@@ -206,7 +225,7 @@ class Engine:
         executor, line = self.executor, self.line
         if executor is not None:
             try:
-                await line.store.drain(executor.me.id)
+                await _briefly(line.store.drain(executor.me.id))
             except DatabaseTrouble as trouble:
                 log.info("the database is in trouble, others will not see this executor drain: %s", trouble)
             await executor.drain(drain)
@@ -217,7 +236,7 @@ class Engine:
             self.lease.end()
         if executor is not None:
             try:
-                await line.store.leave(executor.me.id)
+                await _briefly(line.store.leave(executor.me.id))
             except DatabaseTrouble as trouble:
                 log.warning("leaving could not be recorded, others will notice by the lease: %s", trouble)
         self.executor = None
@@ -275,7 +294,7 @@ class Engine:
 
     async def _say_unfinished(self) -> None:
         try:
-            text = "" if self.executor is None else await farewell(self.executor)
+            text = "" if self.executor is None else await _briefly(farewell(self.executor))
         except DatabaseTrouble:
             return
         if text:
@@ -294,3 +313,15 @@ class Engine:
         """Stop as SIGKILL would: nothing more is written, nothing handed back. For tests."""
         self._crashed = True
         self._stop_now()
+
+
+async def _briefly(asked: Awaitable[T]) -> T:
+    """Ask the database something on the way out. No answer in time is trouble with it."""
+    bound = asyncio.timeout(LEAVE_SECONDS)
+    try:
+        async with bound:
+            return await asked
+    except TimeoutError as error:
+        if not bound.expired():
+            raise
+        raise DatabaseTrouble(f"the database has not answered for {LEAVE_SECONDS:g} s") from error

@@ -46,6 +46,7 @@ from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease
 from perdure.runtime.machine import elapsed
+from perdure.runtime.parting import written
 from perdure.runtime.permission import Permission
 from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
@@ -58,7 +59,7 @@ from perdure.runtime.suspects import Suspects, among, request_of
 from perdure.runtime.sweeper import Sweeper
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
-from perdure.runtime.upgrades import Following
+from perdure.runtime.upgrades import Following, declare_anew
 from perdure.runtime.wakes import Window, take_wakes
 from perdure.store.asks import ClaimRequest
 from perdure.versions.routing import target
@@ -145,6 +146,7 @@ class Executor:
         self.recovered = 0
         self.refused = 0  # writes of runs whose claim another has by now
         self.former: list[bytes] = []  # what this process was before it was declared dead
+        self.handed_back = True  # False once a drain had to leave something to the lease
         self.hurried = False  # a drain is to wait for no step any more
         own_seconds = elapsed if lease is not None else lambda: line.clock.now() / 1e6  # a test's clock is its own
         self.answering = False  # somebody's question, which may take its time
@@ -175,13 +177,13 @@ class Executor:
     async def drain(self, grace: float) -> None:
         """No new claims; let steps end within ``grace`` seconds; hand the rest back in one commit."""
         self.draining = True
+        deadline = self.line.loop.time() + grace
         self._stop_polling()
         if asking := self._asking():  # cut off, what they claim would be left behind, and look like a death
             await asyncio.wait(asking, timeout=min(grace, ANSWER_SECONDS))
         for execution in list(self.executions.values()):
             if not (execution.unfinished or execution.gone):
                 execution.release()
-        deadline = self.line.loop.time() + grace
         while not self.hurried and (self.deciding or any(e.unfinished for e in self.executions.values())):
             if self.line.loop.time() >= deadline:
                 break
@@ -192,7 +194,7 @@ class Executor:
         for execution in list(self.executions.values()):
             if not execution.gone:
                 execution.release()
-        await self.line.journal.drained()
+        self.handed_back = await written(self, deadline)
 
     def stop(self) -> None:
         """Everything of this process stops at once; what is not durable never happened."""
@@ -206,6 +208,8 @@ class Executor:
         self.step_pool.close()
         self.body_pool.close()
         self.bell.close()
+        if not self.handed_back:  # after what waits for its writes was cancelled: none of it may take them for durable
+            self.line.journal.abort()
 
     @property
     def over(self) -> bool:
@@ -581,9 +585,16 @@ class Executor:
         for task in list(self.deciding.values()):
             task.cancel()
 
-    def reborn(self, me: Incarnation, lease: Lease) -> None:
+    async def reborn(self, me: Incarnation, lease: Lease) -> None:
         """Work again, under a new identity; what the old one left is taken over like anybody's."""
         self.former.append(self.me.id)
-        self.me, self.lease, self.alive = me, lease, True
+        self.me, self.lease = me, lease
+        try:
+            await declare_anew(self, self.queues.declare)
+        except Exception:  # it can work all the same
+            log.exception("what the code declares (its version, queues, schedules) could not be declared again")
+        if lease.dead:  # again: then the next one works
+            return
+        self.alive = True
         self.look()
         self.reaper.now()

@@ -84,6 +84,7 @@ class Queues:
         line = self._host.line
         if code:
             await line.store.declare_queues(code, now=line.clock.stamp())
+        self._revision = None  # read again: that of a database made anew may be the same
 
     # -- what is here
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from perdure.client.verbs import patiently
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.orders import BY_CODE, FOLLOWS
 from perdure.model.records import Incarnation
 from perdure.model.states import Versioning
-from perdure.model.versions import Routing
+from perdure.model.versions import Routing, Version
 from perdure.runtime.held import Later
 from perdure.runtime.launch import Host as Launching
-from perdure.runtime.launch import register
+from perdure.runtime.launch import launch, register
 from perdure.runtime.leases import lives, provably_gone
 from perdure.runtime.schedules import Declared
 from perdure.runtime.watching import Host as Watching
@@ -87,6 +88,22 @@ async def follow(host: Host, roll: RollCall | None = None) -> int:
         return 0
 
 
+async def declare_anew(host: Host, declare_queues: Callable[[], Awaitable[None]]) -> None:
+    """What a launch declares, by one declared dead: the database may have been made anew, or restored, meanwhile.
+
+    A version that is known is not launched again: a rebirth says nothing of where new work should go.
+    """
+    line, following = host.line, host.following
+    if not _is_launched(host.code.version, await patiently(line, line.store.versions)):
+        await launch(host)
+    following.revision, following.done, following.schedules = 0, None, Declared()
+    await patiently(line, declare_queues)
+
+
+def _is_launched(version: str, known: Sequence[Version]) -> bool:
+    return any(one.name == version and one.deleted is None and one.first_launched for one in known)
+
+
 async def _see_what_is_ours(host: Host, routing: Routing) -> None:
     """Whoever claims what has no version gives it its own: not one that an operator has taken traffic from.
 
@@ -97,7 +114,7 @@ async def _see_what_is_ours(host: Host, routing: Routing) -> None:
     if following.revision != routing.revision:
         known = await host.line.store.versions()
         # A failover has lost this launch, or the version was deleted while this executor was taken for dead.
-        if not any(one.name == version and one.deleted is None and one.first_launched for one in known):
+        if not _is_launched(version, known):
             await register(host)
         following.withdrawn = any(one.withdrawn for one in known if one.name == version)
         following.revision = routing.revision

@@ -70,6 +70,7 @@ class Connection(Protocol):
     def add_termination_listener(self, callback: Callable[..., object]) -> None: ...
     def get_server_pid(self) -> int: ...
     def get_server_version(self) -> Any: ...
+    def get_settings(self) -> Any: ...
 
 
 def driver() -> Any:
@@ -328,7 +329,7 @@ class Link:
         """Drop the connection if it must not be used again, and raise what a store may raise."""
         conn = self._conn
         closed = conn is None or conn.is_closed()
-        told = translate(error, self.where, writing=writing, closed=closed)
+        told = translate(error, self.where, writing=writing, closed=closed, role=role_of(conn))
         if conn is not None and loses_connection(error) and _is_of_driver(error, closed):
             self._conn, self._statements = None, {}
             conn.terminate()
@@ -340,6 +341,14 @@ class Link:
 def _is_of_driver(error: BaseException, closed: bool) -> bool:
     """Whether an error says something of the connection; a value that cannot be encoded was never sent."""
     return closed or bool(sqlstate(error)) or not isinstance(error, ValueError | TypeError)
+
+
+def role_of(conn: Connection | None) -> str:
+    """Who is connected, for messages; "" if that is not known."""
+    try:
+        return "" if conn is None else str(conn.get_settings().session_authorization)
+    except Exception:  # a server behind a pooler may not have told
+        return ""
 
 
 class Transaction:

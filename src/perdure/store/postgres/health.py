@@ -17,6 +17,22 @@ POLLING = "do not arrive: waits are found by polling alone, within a second"
 PLANS = ("plan_cache_mode", "enable_seqscan", "jit")
 DURABLE = {"fsync": ("on",), "synchronous_commit": ("on", "remote_apply", "remote_write"), "full_page_writes": ("on",)}
 
+# The role; by table of the schema what it lacks; whether it may write anything.
+_MISSING = """
+with place as (select oid from pg_namespace where nspname = $1),
+needed as (
+    select c.relname, n.what, n.place, has_table_privilege(c.oid, n.what) as given
+    from pg_class c join place on c.relnamespace = place.oid
+    cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) with ordinality n (what, place)
+    where c.relkind in ('r', 'p') and (n.what = 'SELECT' or c.relname <> 'meta')
+),
+missing as (
+    select relname, string_agg(what, ', ' order by place) || ' on ' || relname as said
+    from needed where not given group by relname
+)
+select current_user::text, (select array_agg(said order by relname) from missing),
+    exists (select from needed where given and what <> 'SELECT')"""
+
 Fact = tuple[str, str, bool]
 
 
@@ -41,10 +57,21 @@ async def _facts(conn: Connection, schema: str) -> list[Fact]:
     facts.append(("encoding", encoding, encoding == "UTF8"))
     replica = await conn.fetchval("select pg_is_in_recovery()")
     facts.append(("takes writes", "no: a standby" if replica else "yes", not replica))
+    facts.append(await _rights(conn, schema))
     have, want = await migrate.version(conn, schema), migrate.known()
     facts.append(("schema version", f"{have} (known: {want})", have == want))
     facts.append(await _clock(conn))
     return facts
+
+
+async def _rights(conn: Connection, schema: str) -> Fact:
+    """What this role may not do. One that is to read only lacks nothing."""
+    role, missing, writes = await conn.fetchrow(_MISSING, schema)
+    if not writes and missing and not any("SELECT" in each for each in missing):
+        return "rights", f"the role {role} reads only", True
+    if missing:
+        return "rights", f"the role {role} lacks {'; '.join(missing)}", False
+    return "rights", f"the role {role} has what an executor needs", True
 
 
 async def _setting(conn: Connection, name: str) -> str:

@@ -1,26 +1,34 @@
 """What the driver raises, as what a store may raise: trouble to wait out, an overload, a lost answer, a wrong schema.
 
-Promise: an error is called trouble only if waiting or reconnecting can cure it. Everything else is a bug or bad data
-and goes up as it is, so that the journal can find the unit that causes it.
+Promise: an error goes up as it is, so that the journal can find the unit that causes it, only if it speaks of values
+(SQLSTATE classes 21 to 23, 44, 54), of a bug (42601 …, no SQLSTATE at all) or of something that may be no more than one
+row (XX: an internal error, a corrupt page). What speaks of the server, the session, the role or the schema is trouble:
+no unit is to blame, and each is good once a person has mended the database.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded, PerdureError, SchemaMismatch
+from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded, PerdureError, RightsMissing, SchemaMismatch
 
 FENCE = "moved_"  # how the checks are named that keep an app out that was moved to another database
 AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the whole batch again
 # Said of a statement or login that certainly did nothing.
 _OVERLOADED = frozenset({"53000", "53100", "53200", "53300", "53400", "55P03", "57014"})
-_SCHEMA = frozenset({"42P01", "42703", "3F000", "42883", "42P10"})
+# Statements are fixed: whatever they name wrongly, or means something else by now, the schema has changed.
+_SCHEMA = frozenset({
+    "3F000", "42P01", "42P10", "42702", "42703", "42704", "42725", "42804", "42809", "42883",
+})  # fmt: skip
 # The server went away in the middle: whether the statement was committed is unknown.
-_ENDED = frozenset({"57P01", "57P02", "57P04", "57P05", "25P03", "25P04"})
-# A server that takes no writes, a failover, a pooler that gave up, a plan that a migration made stale.
-_ELSEWHERE = frozenset(
-    {"25006", "57P03", "0A000", "26000", "42P05", "28000", "28P01", "3D000", "57000", "58000", "58030"}
-)
+_ENDED = frozenset({"57P01", "57P02", "57P04", "57P05", "25P03", "25P04", "40003"})
+_RIGHTS = ("42501", "0L", "0P")  # insufficient privilege; a role that cannot grant, or is gone
+# A server that takes no writes (25006), a session in another state than we left it (25), a plan that a migration made
+# stale (0A, 26, 42P05), a login that is refused (28), a database that is gone (3D), a failover or a pooler that gave up
+# (57), the server's own disk (58) and settings (F0).
+_ELSEWHERE = ("0A", "25", "26", "28", "3D", "42P05", "57", "58", "F0")
+# The same connection may be used again: a rollback (40), no room (53), what is in use or not ready (55), too old (72).
+_FOR_NOW = ("40", "53", "55", "72")
 
 
 def sqlstate(error: BaseException) -> str:
@@ -28,7 +36,7 @@ def sqlstate(error: BaseException) -> str:
     return code if isinstance(code, str) else ""
 
 
-def translate(error: BaseException, where: str, *, writing: bool, closed: bool) -> BaseException:
+def translate(error: BaseException, where: str, *, writing: bool, closed: bool, role: str = "") -> BaseException:
     """The error to raise for ``error``. ``writing``: something may be committed; ``closed``: the connection is."""
     if isinstance(error, PerdureError) or not isinstance(error, Exception):
         return error
@@ -46,12 +54,18 @@ def translate(error: BaseException, where: str, *, writing: bool, closed: bool) 
         return SchemaMismatch(
             f"the schema at {where} is not what this Perdure needs ({said}). Run perdure db migrate for this database."
         )
+    if code.startswith(_RIGHTS):
+        return RightsMissing(
+            f"Postgres at {where} refuses this to the role {role or 'that is connected'} ({said}). Grant it usage on "
+            "Perdure's schema, and select, insert, update, delete on all tables in it. Only perdure db migrate needs "
+            "more: the role must own the tables, and a new schema needs create on the database."
+        )
     broken = isinstance(error, OSError | asyncio.TimeoutError | EOFError) or code in _ENDED or code.startswith("08")
     if broken or (closed and not code):
         if writing:
             return LostAnswer(f"the connection to Postgres at {where} broke during a write: {said}")
         return DatabaseTrouble(f"the connection to Postgres at {where} broke: {said}")
-    if code in _ELSEWHERE or code.startswith(("53", "57P", "40")):
+    if code.startswith((*_ELSEWHERE, *_FOR_NOW)):
         return DatabaseTrouble(f"Postgres at {where} cannot do this now ({code}): {said}")
     return error
 
@@ -77,4 +91,6 @@ def loses_connection(error: BaseException) -> bool:
     code = sqlstate(error)
     if not code:
         return True
-    return code in _ENDED or code in _ELSEWHERE or code in _SCHEMA or code.startswith(("08", "57P", "XX"))
+    if code == "57014":  # a statement that took too long, or was cancelled: no more than that
+        return False
+    return code in _ENDED or code in _SCHEMA or code.startswith((*_ELSEWHERE, "08", "XX"))

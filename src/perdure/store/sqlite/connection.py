@@ -396,11 +396,17 @@ def translate(e: Exception, path: Path) -> Exception:
         return Overloaded(f"no room to write {path}: {e}. Free some space; work goes on by itself then.")
     if isinstance(e, apsw.ConstraintError) and MOVED in str(e):
         return DatabaseTrouble(f"{path}: {e}")
-    if breaks(e) or isinstance(e, apsw.InterruptError | apsw.PermissionsError | apsw.AuthError):
+    if breaks(e) or isinstance(
+        e, apsw.InterruptError | apsw.PermissionsError | apsw.AuthError | apsw.SchemaChangeError
+    ):
         return DatabaseTrouble(f"{path}: {e}")
-    if isinstance(e, apsw.SQLError) and ("no such table" in str(e) or "no such column" in str(e)):
+    if isinstance(e, apsw.SQLError) and any(said in str(e) for said in _SCHEMA):
         return SchemaMismatch(f"{path} lacks this version's schema ({e}). Run `perdure db migrate`.")
     return e
+
+
+# Statements are fixed: what they name and is not there, the schema has lost.
+_SCHEMA = ("no such table", "no such column", "no such index", "has no column named", "ON CONFLICT clause does not")
 
 
 def _rollback(conn: Connection) -> None:

@@ -1,0 +1,100 @@
+"""Rights, tables or a whole database that are taken away while work is under way, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from perdure import App
+from perdure.errors import RightsMissing
+from tests.roles import Role
+from tests.runtime.support import Ledger, executor, status, until
+
+pytestmark = pytest.mark.postgres
+
+
+def an_app(url: str, ledger: Ledger, free: asyncio.Event) -> tuple[App, Any]:
+    app = App("shop", database=url)
+
+    @app.step
+    async def charge() -> str:
+        ledger.note("charged")
+        await free.wait()
+        return "paid"
+
+    @app.workflow(name="order")
+    async def order() -> str:
+        return await charge()
+
+    return app, order
+
+
+CUT = "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'"
+
+
+@pytest.mark.parametrize(
+    ("away", "back"),
+    [
+        (["revoke insert on perdure.history from {role}"], "grant insert on perdure.history to {role}"),
+        (["revoke usage on schema perdure from {role}"], "grant usage on schema perdure to {role}"),
+        (["alter table perdure.history rename to elsewhere"], "alter table perdure.elsewhere rename to history"),
+        (["alter schema perdure rename to elsewhere"], "alter schema elsewhere rename to perdure"),
+        (["alter role {role} set default_transaction_read_only = on", CUT], "alter role {role} reset all"),
+        (["alter role {role} nologin", CUT], "alter role {role} login"),
+    ],
+    ids=["rights", "usage", "table", "schema", "read-only", "login"],
+)
+async def test_outcomes_are_kept_while_the_database_refuses_them(
+    role: Role, ledger: Ledger, away: list[str], back: str
+) -> None:
+    """Neither held nor done again: no workflow is to blame."""
+    role.grant_all()
+    free = asyncio.Event()
+    app, order = an_app(role.url, ledger, free)
+    async with app:
+        handle = await order.options(id="o").start()
+        await until(lambda: list(ledger) == ["charged"])
+        role.sql(*away)
+        free.set()
+        journal = app._home.engine().line.journal
+        await until(lambda: journal.trouble is not None)
+        role.sql(back)
+        assert await handle.result(timeout=20) == "paid"
+        assert (await status(app, "o"), list(ledger)) == ("completed", ["charged"])
+
+
+async def test_what_is_refused_says_to_whom_and_what_to_grant(role: Role) -> None:
+    app = App("shop", database=role.url)
+    with pytest.raises(RightsMissing, match=f"the role {role.name} .*Grant it usage on .*insert, update, delete"):
+        await app.open()
+
+
+async def test_who_is_declared_dead_without_rights_begins_anew_when_they_are_back(
+    role: Role, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PERDURE_LEASE", "2")
+    role.grant_all()
+    free = asyncio.Event()
+    free.set()
+    app, order = an_app(role.url, ledger, free)
+    async with app:
+        role.sql("revoke insert on perdure.incarnation from {role}", "delete from perdure.incarnation")
+        await until(lambda: "cannot begin anew yet" in caplog.text)
+        assert not executor(app).alive
+        role.sql("grant insert on perdure.incarnation to {role}")
+        await until(lambda: executor(app).alive)
+        assert await order() == "paid"
+
+
+async def test_an_executor_that_cannot_begin_anew_closes(
+    role: Role, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PERDURE_LEASE", "2")
+    role.grant_all()
+    app, _ = an_app(role.url, ledger, asyncio.Event())
+    await app.open()
+    role.sql("revoke insert on perdure.incarnation from {role}", "delete from perdure.incarnation")
+    await until(lambda: "cannot begin anew yet" in caplog.text)
+    await asyncio.wait_for(app.close(), 60)
