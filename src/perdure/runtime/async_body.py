@@ -17,7 +17,7 @@ from perdure.model.records import Kind, Outcome, Record
 from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
-from perdure.runtime.steps import StepCall
+from perdure.runtime.steps import StepCall, cancellation
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import value_of
 from perdure.runtime.waits import ContinueAsNew, RecvWait
@@ -114,7 +114,7 @@ class AsyncExecution(answers.Answering):
         self._end_leftovers()
         main = self.main
         if main.cancelled():
-            self.body_ended(None, asyncio.CancelledError())
+            self.body_ended(None, cancellation(main))
         elif (error := main.exception()) is not None:
             self.body_ended(None, self.loop.in_our_words(error))
         else:

@@ -154,7 +154,7 @@ class StepCall:
             self._timer.cancel()
             self._timer = None
         if task.cancelled():
-            outcome, data, error = self._stopped(op)
+            outcome, data, error = self._stopped(cancellation(task))
         else:
             raised = task.exception()
             if isinstance(raised, _Contained):
@@ -165,12 +165,9 @@ class StepCall:
             outcome, data, error = self.conclude(raised, task.result, execution.host.registry.codec)
         execution.step_done(op, outcome, data, error)
 
-    def _stopped(self, op: Op) -> tuple[Outcome, bytes | None, Exception | None]:
-        error: BaseException
+    def _stopped(self, error: BaseException) -> tuple[Outcome, bytes | None, Exception | None]:
         if self._timed_out and self.timeout is not None:
             error = StepTimeout(f"step {self.name} ran longer than its timeout of {self.timeout / 1e6:g} s")
-        else:
-            error = asyncio.CancelledError()
         return self.failed(error)
 
     def conclude(
@@ -210,6 +207,15 @@ def shown(
     if execution.host.registry.codec is not None:
         return show_none(args, kwargs)
     return show_call(args, kwargs, SHOWN_MAX, of.hidden)
+
+
+def cancellation(task: asyncio.Future[Any]) -> asyncio.CancelledError:
+    """With what a cancelled task ended: with the words of whoever cancelled it."""
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        return error
+    return asyncio.CancelledError()
 
 
 def recordable(error: BaseException) -> BaseException:
