@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
@@ -378,3 +379,13 @@ def test_what_is_not_a_function_is_no_step(app: App) -> None:
             @app.step
             @classmethod
             def charge(cls) -> None: ...
+
+
+def test_a_transaction_without_a_source_is_refused_where_it_is_declared(app: App) -> None:
+    def transfer(db: Any, cents: int) -> int:
+        return cents
+
+    with pytest.raises(DefinitionError, match=r"transfer .*the source is missing: write @app.transaction\(source\)"):
+        app.transaction(transfer)  # type: ignore[arg-type]
+    for source in (dict, functools.partial(transfer, None, cents=1), lambda: None):
+        app.transaction(source)

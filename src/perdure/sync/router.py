@@ -39,7 +39,7 @@ from perdure.serde.values import ArgsShape, Shape
 from perdure.sync.registered import Registered, register
 from perdure.sync.schedule import W, declared
 from perdure.sync.step import Step, StepDecorator, check_retry, check_step
-from perdure.sync.transaction import transaction_of
+from perdure.sync.transaction import check_source, transaction_of
 from perdure.sync.workflow import Homes, Workflow
 
 P = ParamSpec("P")
@@ -131,6 +131,7 @@ class Router:
         >>> # @shop.transaction(Session)
         >>> # async def reserve(db: AsyncSession, sku: str) -> None: ...
         """
+        check_source(source)
 
         def declare(fn: Any) -> Step[Any, Any]:
             definition = transaction_of(fn, source, partial(self._named, name), retry, timeout)
