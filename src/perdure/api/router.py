@@ -24,6 +24,7 @@ from perdure.definitions import (
     ResourceDef,
     StepDef,
     WorkflowDef,
+    gives_coroutine,
     place_of,
     place_of_caller,
     plain_args,
@@ -94,7 +95,7 @@ class Router:
         definition = StepDef(
             name=self._named(name, fn),
             fn=fn,
-            is_async=inspect.iscoroutinefunction(fn),
+            is_async=gives_coroutine(fn),
             result=Shape.of(call_hints(fn).get("return", Any)),
             place=place_of(fn),
             retry=retry,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.api.step import check_retry, check_step
-from perdure.definitions import StepDef, place_of, plain_args
+from perdure.definitions import StepDef, gives_coroutine, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
@@ -59,7 +59,7 @@ def transaction_of(
     return StepDef(
         name=name(fn),
         fn=fn,
-        is_async=inspect.iscoroutinefunction(fn),
+        is_async=gives_coroutine(fn),
         result=Shape.of(call_hints(fn).get("return", Any)),
         place=place_of(fn),
         retry=retry,

@@ -46,7 +46,7 @@ from perdure.runtime.attempts import (
 )
 from perdure.runtime.in_session import Flow, in_awaited_session, in_blocking_session
 from perdure.runtime.lending import Lending
-from perdure.runtime.steps import CRASHES, StepCall, cancellation, crashed
+from perdure.runtime.steps import CRASHES, StepCall, cancellation, crashed, value_outside
 from perdure.runtime.sweep import count_for_sweep
 from perdure.sessions import foreign
 from perdure.sessions.base import AsyncSession, Session
@@ -451,12 +451,14 @@ def _again(definition: StepDef, error: Exception, tries: int) -> float:
 
 def call_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call a transaction that blocks."""
+
+    def body(session: Any) -> Any:
+        return value_outside(definition, definition.fn(session, *args, **kwargs))
+
     tries = 0
     while True:
         try:
-            return in_blocking_session(
-                definition, lambda _: outside(), lambda session: definition.fn(session, *args, **kwargs), _no_loop
-            )
+            return in_blocking_session(definition, lambda _: outside(), body, _no_loop)
         except Exception as error:
             tries += 1
             delay = _again(definition, error, tries)

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from perdure.definitions import StepDef, place_of, plain_args
+from perdure.definitions import StepDef, gives_coroutine, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
@@ -60,7 +60,7 @@ def transaction_of(
     return StepDef(
         name=name(fn),
         fn=fn,
-        is_async=inspect.iscoroutinefunction(fn),
+        is_async=gives_coroutine(fn),
         result=Shape.of(call_hints(fn).get("return", Any)),
         place=place_of(fn),
         retry=retry,
