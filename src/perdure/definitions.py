@@ -115,6 +115,11 @@ class ScheduleDef(msgspec.Struct, frozen=True, eq=False):
     place: str
 
 
+def gives_coroutine(fn: Callable[..., Any]) -> bool:
+    """Whether a call gives a coroutine, as far as can be known: an ``async def``, or an object of a class with one."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+
+
 def place_of(fn: Callable[..., Any]) -> str:
     """``file:line`` of a function, for messages that show where something was declared."""
     code = getattr(inspect.unwrap(fn), "__code__", None)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import inspect
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+import perdure.sync
 from perdure import App, Retry, sleep
 from perdure.errors import DefinitionError
 from tests.runtime.support import Ledger, history, kinds, until
@@ -386,3 +390,83 @@ def test_what_is_not_a_function_is_no_step(app: App) -> None:
             @app.step
             @classmethod
             def charge(cls) -> None: ...
+
+
+def _wrapped(fn: Any) -> Any:
+    @functools.wraps(fn)
+    def wrapper(*args: Any) -> Any:
+        return fn(*args)
+
+    return wrapper
+
+
+async def test_a_plain_wrapper_around_an_async_step_is_told_of(app: App, ledger: Ledger) -> None:
+    """Its body never ran, and the coroutine that it would have been is closed: nothing warns of it."""
+
+    async def charge(cents: int) -> int:
+        ledger.note("ran")
+        return cents
+
+    step = app.step(_wrapped(charge), retry=Retry(3, delay=0))
+
+    @app.workflow
+    async def body() -> int:
+        return int(await step(1))
+
+    words = r"returned a coroutine.*make the wrapper 'async def'.*test_definitions.py:\d+"
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        async with app:
+            with pytest.raises(DefinitionError, match=words):
+                await body()
+            with pytest.raises(DefinitionError, match=words):
+                await step(1)
+        gc.collect()
+    assert [warning for warning in warned if "never awaited" in str(warning.message)] == []
+    assert ledger == []
+
+
+def test_the_same_in_blocking_code(sync_app: perdure.sync.App) -> None:
+    async def charge(cents: int) -> int:
+        return cents
+
+    step: Any = sync_app.step(_wrapped(charge))
+
+    @sync_app.workflow
+    def body() -> int:
+        return int(step(1))
+
+    with sync_app:
+        with pytest.raises(DefinitionError, match="returned a coroutine"):
+            body()
+        with pytest.raises(DefinitionError, match="returned a coroutine"):
+            step(1)
+
+
+async def test_an_object_that_is_called_with_await_may_be_a_step(app: App) -> None:
+    class Adder:
+        def __init__(self, by: int) -> None:
+            self.by = by
+
+        async def __call__(self, to: int) -> int:
+            return to + self.by
+
+    step = app.step(name="add")(Adder(2))
+
+    @app.workflow
+    async def body() -> int:
+        return await step(1)
+
+    async with app:
+        assert await body() == 3
+        assert await step(2) == 4
+
+
+def test_a_transaction_without_a_source_is_refused_where_it_is_declared(app: App) -> None:
+    def transfer(db: Any, cents: int) -> int:
+        return cents
+
+    with pytest.raises(DefinitionError, match=r"transfer .*the source is missing: write @app.transaction\(source\)"):
+        app.transaction(transfer)  # type: ignore[arg-type]
+    for source in (dict, functools.partial(transfer, None, cents=1), lambda: None):
+        app.transaction(source)

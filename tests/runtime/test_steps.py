@@ -12,7 +12,7 @@ import pytest
 
 import perdure.sync
 from perdure import App, Retry, current, recv, sleep
-from perdure.errors import DefinitionError, OutsideWorkflow, StepOutcomeUnknown, StepTimeout
+from perdure.errors import DefinitionError, OutsideWorkflow, StepFailed, StepOutcomeUnknown, StepTimeout
 from tests.runtime.support import Ledger, crash, executor, history, kinds, row, until
 
 
@@ -488,14 +488,41 @@ async def test_a_step_that_cancels_itself_has_that_as_its_outcome(app: App) -> N
     async def body() -> str:
         try:
             await step()
-        except asyncio.CancelledError:
-            return "cancelled"
+        except asyncio.CancelledError as error:
+            return f"cancelled {error}"
         return "no error"
 
     async with app:
         handle = await body.options(id="a").start()
-        assert await handle.result() == "cancelled"
+        assert await handle.result() == "cancelled by itself"
         assert await handle.status() == "completed"
+
+
+async def test_a_step_that_cancels_itself_cancels_no_caller(app: App, ledger: Ledger) -> None:
+    @app.step
+    async def step() -> None:
+        raise asyncio.CancelledError("by a library")
+
+    @app.workflow
+    async def body() -> None:
+        try:
+            await step()
+        except asyncio.CancelledError as error:
+            ledger.note(f"{type(error).__name__} {error}")
+            raise
+
+    @app.workflow
+    async def parent() -> None:
+        await body.options(id="b")()
+
+    async with app:
+        handle = await body.options(id="a").start()
+        for call in (handle.result, parent):
+            with pytest.raises(StepFailed, match="CancelledError: by a library") as caught:
+                await call()
+            assert caught.value.message == "by a library"
+        assert await handle.status() == "failed"
+    assert ledger == ["CancelledError by a library"] * 2
 
 
 async def test_at_most_once_is_not_run_again_and_the_workflow_is_told(app: App, ledger: Ledger) -> None:

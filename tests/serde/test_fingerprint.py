@@ -46,6 +46,35 @@ def cyclic() -> list[Any]:
     return value
 
 
+@dataclass
+class Twig:
+    name: str
+    parent: Twig | None = None
+    twigs: list[Twig] = field(default_factory=list)
+
+
+def tree(*names: str) -> Twig:
+    """Children that point to their parent."""
+    root = Twig("root")
+    root.twigs = [Twig(name, root) for name in names]
+    return root
+
+
+def doubled(times: int) -> list[Any]:
+    """Nothing refers back, but each level holds the next twice."""
+    value: list[Any] = [1.5]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+def nested(times: int) -> dict[str, Any]:
+    value: dict[str, Any] = {"a": 1.5}
+    for _ in range(times):
+        value = {"a": [value, ()], "b": k.Line("x")}
+    return value
+
+
 # Stored with running workflows: a change of these bytes makes every one of them mismatch. Never edit, only add.
 GOLDEN: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "": ((), {}),
@@ -67,6 +96,10 @@ GOLDEN: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "p": ((Client(), len, Client, Secret("pw"), ValueError("x")), {}),
     "q": ((10**5000,), {}),
     "r": ((k.Text("abc"),), {"order": k.Order("1", [k.Line("a")], None, decimal.Decimal(1), {"b", "a"})}),
+    "s": ((cyclic(), tree("a"), nested(5), nested(50), doubled(10)), {}),
+    "t": (([nested(4)] * 2_000,), {}),
+    "u": ((tree("a", "b", "c"),), {}),
+    "v": ((doubled(60),), {"a": tree("a", "b")}),
 }
 EXPECTED: dict[str, str] = {
     "": "a16a560afeb7098b",
@@ -88,6 +121,10 @@ EXPECTED: dict[str, str] = {
     "p": "16063bb357f7669b",
     "q": "818948197ae71e10",
     "r": "d99ba3326a76e12d",
+    "s": "93df8e5741581546",
+    "t": "812742b9d51b6f41",
+    "u": "b10232d3d30e03e8",
+    "v": "ccfa2dde16fd52f5",
 }
 
 
@@ -131,6 +168,19 @@ SAME: list[tuple[Any, Any]] = [
 def test_same(left: Any, right: Any) -> None:
     assert fingerprint("f", (left,), {}) == fingerprint("f", (right,), {})
     assert fingerprint("f", (), {"a": [left]}) == fingerprint("f", (), {"a": [right]})
+
+
+def test_what_points_back_to_its_parent_counts_in_bounded_time() -> None:
+    """Its whole text would be of 2 ** 20 nodes and more; what it holds counts all the same."""
+    wide = [str(n) for n in range(100)]
+    prints = [fingerprint("f", (tree(*names),), {}) for names in (wide, wide[1:], ["x", *wide[1:]])]
+    assert len(set(prints)) == 3
+
+
+def test_a_large_deep_value_that_shares_nothing_counts_whole() -> None:
+    large = [nested(4) for _ in range(4_000)]
+    changed = [*large[:-1], {**nested(4), "a": 2}]
+    assert fingerprint("f", (large,), {}) != fingerprint("f", (changed,), {})
 
 
 def test_different() -> None:

@@ -82,6 +82,7 @@ def test_shown(value: Any, text: str) -> None:
 def test_never_longer_than_the_limit(value: Any, limit: int) -> None:
     assert len(show(value, limit)) <= limit
     assert len(show_call((value,), {"a": value}, limit)) <= limit
+    assert len(show_call((value,), {}, limit)) <= limit
 
 
 class Saying:

@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, TypeVar
 from zoneinfo import ZoneInfo
@@ -396,6 +396,15 @@ def test_plain_hints_go_the_native_way() -> None:
 def test_shapes_are_cached() -> None:
     assert Shape.of(list[k.Line]) is Shape.of(list[k.Line])
     assert Shape.of(Annotated[int, ["unhashable"]]).decode(b"1") == 1
+
+
+def test_hints_whose_arguments_cannot_be_hashed() -> None:
+    assert Shape.of(Callable[[int], None] | None).encode(None) == b"null"
+    assert Shape.of(list[Callable[[int], None]]).encode([]) == b"[]"
+    with pytest.raises(Unserializable):
+        Shape.of(Callable[[int], None]).encode(lambda _: None)
+    box = Shape.of(k.Box[Annotated[int, ["unhashable"]]])
+    assert box.decode(box.encode(k.Box(1))) == k.Box(1)
 
 
 def test_hints_that_cannot_be_resolved_are_any() -> None:

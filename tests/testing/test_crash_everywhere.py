@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+from tests.house.test_docs import ROOT, program
 
 HEAD = """
     from collections.abc import AsyncIterator
@@ -35,8 +38,12 @@ HEAD = """
 
 
 def run(folder: Path, test: str) -> tuple[int, str]:
+    return run_file(folder, textwrap.dedent(HEAD) + textwrap.dedent(test))
+
+
+def run_file(folder: Path, source: str, of: str = "") -> tuple[int, str]:
     path = folder / "test_it.py"
-    path.write_text(textwrap.dedent(HEAD) + textwrap.dedent(test))
+    path.write_text(source)
     command = [
         sys.executable,
         "-m",
@@ -48,10 +55,17 @@ def run(folder: Path, test: str) -> tuple[int, str]:
         "perdure.testing.plugin",
         "-o",
         "asyncio_mode=auto",
-        str(path),
+        f"{path}{of}",
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=200)
     return done.returncode, done.stdout + done.stderr
+
+
+def test_the_example_of_the_guide_passes(tmp_path: Path) -> None:
+    page = program(ROOT / "docs" / "guide" / "testing.md")
+    code, said = run_file(tmp_path, page, "::test_checkout")  # the others run as the page is read, by themselves
+    assert code == 0, said
+    assert re.search(r"\n[1-9]\d* runs with a crash at one of [1-9]", said), said
 
 
 def test_a_good_test_passes(tmp_path: Path) -> None:

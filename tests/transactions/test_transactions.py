@@ -11,7 +11,7 @@ import pytest
 
 import perdure.sync
 from perdure import App, Codec, Retry, Router, current, sleep
-from perdure.errors import DefinitionError, Misuse, StepTimeout
+from perdure.errors import DefinitionError, Misuse, StepFailed, StepTimeout
 from perdure.model.records import Kind, Outcome
 from perdure.testing import harness
 from tests.runtime.support import history, until
@@ -226,6 +226,24 @@ def test_the_sync_face(sync_app: perdure.sync.App, money: Bank) -> None:
         assert pay.options(id="w").start().result() == CENTS - 100
         assert move("u", "a0", "a1", 100) == CENTS - 200
     assert asyncio.run(money.total()) == ACCOUNTS * CENTS
+
+
+@places(*[where for where in (*HOME, *AWAY) if where.kind == "asyncpg"])
+async def test_a_body_that_cancels_itself_is_rolled_back_and_says_so(app: App, money: Bank) -> None:
+    async def odd(db: Any) -> None:
+        await money.aexecute(db, "insert into transfer values ('odd', null)")
+        raise asyncio.CancelledError("by a library")
+
+    move = app.transaction(money.source)(odd)
+
+    @app.workflow
+    async def pay() -> None:
+        await move()
+
+    async with app:
+        with pytest.raises(StepFailed, match="CancelledError: by a library"):
+            await pay()
+    assert await money.read("select id from transfer") == []
 
 
 @places(HOME[-1], AWAY[-1])

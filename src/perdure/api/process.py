@@ -56,7 +56,7 @@ from perdure.schemes.mermaid import mermaid
 from perdure.schemes.reading import read
 from perdure.schemes.svg import svg
 from perdure.serde.codec import seal
-from perdure.serde.failures import decode_failure
+from perdure.serde.failures import decode_for_caller
 from perdure.serde.values import Shape
 
 __all__ = [
@@ -253,7 +253,7 @@ class ProcessHandle(Handle[T]):
             case "not_allowed":
                 raise NotAllowed(what + entry.because)
             case "failed":
-                raise decode_failure(entry.failure.encode())
+                raise decode_for_caller(entry.failure.encode())
             case "interrupted":
                 raise Interrupted(
                     f"{what}its executor was lost while {order.name or order.kind!r} was carried out; it stands in "

@@ -15,7 +15,7 @@ from perdure.api.registered import Registered, register
 from perdure.api.resource import Resource
 from perdure.api.schedule import W, declared
 from perdure.api.step import Step, StepDecorator, check_retry, check_step
-from perdure.api.transaction import transaction_of
+from perdure.api.transaction import check_source, transaction_of
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.questions import StartOptions
 from perdure.definitions import (
@@ -24,6 +24,7 @@ from perdure.definitions import (
     ResourceDef,
     StepDef,
     WorkflowDef,
+    gives_coroutine,
     place_of,
     place_of_caller,
     plain_args,
@@ -94,7 +95,7 @@ class Router:
         definition = StepDef(
             name=self._named(name, fn),
             fn=fn,
-            is_async=inspect.iscoroutinefunction(fn),
+            is_async=gives_coroutine(fn),
             result=Shape.of(call_hints(fn).get("return", Any)),
             place=place_of(fn),
             retry=retry,
@@ -154,6 +155,7 @@ class Router:
         >>> # @shop.transaction(Session)
         >>> # async def reserve(db: AsyncSession, sku: str) -> None: ...
         """
+        check_source(source)
 
         def declare(fn: Any) -> Step[Any, Any]:
             definition = transaction_of(fn, source, partial(self._named, name), retry, timeout)

@@ -8,6 +8,7 @@ Promises:
 - Trouble with the database is waited out with the same units (same nonces), for ever or until ``close``; but for what
   a caller outside withdraws, which is not tried again. First the whole batch some times, then in ever smaller parts;
   a unit that fails while others are written is set aside, and tried again between the others' batches.
+- What one commit puts in line stands there in the order in which it was put here, children of a unit in theirs.
 - Any other error is bisected down to the unit that causes it; that source alone is told ``broken``, as is one whose
   writes cannot be taken, or are more than any database takes at once.
 """
@@ -21,13 +22,15 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
 
+import msgspec
+
 from perdure.client.company import Company
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble, LostAnswer
 from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Receipt, Unit, Verdict, size_of
+from perdure.model.writes import Receipt, Start, Unit, Verdict, size_of
 from perdure.store.base import Store
 from perdure.store.drive import Drive
 
@@ -141,6 +144,8 @@ class Journal:
         self._withdrawn: set[int] = set()  # units of this flight that are not to be tried again
         self.silent_since: float | None = None  # when the commit was first sent that has no answer yet
         self._units_max = UNITS_MAX
+        self._place = 0  # of the next in line, among those of one time
+        self._stamp: int | None = None
         self._closed = False
         self._idle: list[asyncio.Future[None]] = []
         # Of the batch that is being handed over; if there is none, of the one that is gathered or under way.
@@ -197,6 +202,9 @@ class Journal:
         sources: list[Source] = []
         units: list[Unit] = []
         size = 0
+        stamp = self._clock.stamp()
+        if stamp is None or stamp != self._stamp:  # a clock that stands still tells two commits apart by this alone
+            self._place, self._stamp = 0, stamp
         waiting = self._waiting
         while waiting and len(units) < self._units_max and size < BYTES_MAX:
             source = waiting.popleft()
@@ -219,6 +227,8 @@ class Journal:
                 continue
             sources.append(source)
             units.append(unit)
+            if unit.children:
+                self._line_up(unit)
             size += size_of(unit)
         if not units:
             if not self._untold:
@@ -227,6 +237,21 @@ class Journal:
             return
         self.commits += 1
         self._send(sources, units)
+
+    def _line_up(self, unit: Unit) -> None:
+        """Give what stands in line of this commit times of its own, in order: the commit has one time for all.
+
+        A microsecond for each: less than it takes to write it, so what is started after this commit comes behind it.
+        """
+        children: list[Start] = []
+        for start in unit.children:
+            if start.queue is not None and start.until is None and start.lane is not None:
+                delay = (start.delay or 0) + self._place
+                children.append(msgspec.structs.replace(start, delay=delay) if self._place else start)
+                self._place += 1
+            else:
+                children.append(start)
+        unit.children = children
 
     def _send(self, sources: list[Source], units: list[Unit]) -> None:
         """Begin the commit now, within this very turn of the loop: the database works while others get theirs."""

@@ -25,7 +25,7 @@ from perdure.model.states import Status, Versioning
 from perdure.model.streams import StreamAsk
 from perdure.operations.look import Order
 from perdure.operations.reset import Options as Resets
-from perdure.serde.failures import decode_failure, encode_failure
+from perdure.serde.failures import decode_for_caller, encode_failure
 from perdure.serde.show import show_stored
 from perdure.serde.values import Shape
 
@@ -247,9 +247,9 @@ def outcome_of(ended: Ended) -> tuple[Outcome, bytes | None]:
 
 
 def decode_outcome(outcome: Outcome, data: bytes | None, shape: Shape) -> Any:
-    """The value, or the exception raised."""
+    """The value, or the exception raised. For callers outside."""
     if outcome is Outcome.ERROR:
-        raise decode_failure(data or b"")
+        raise decode_for_caller(data or b"")
     return shape.decode(data) if data is not None else None
 
 

@@ -168,7 +168,10 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     taken: dict[str, WorkflowRow] = {}
     for chunk in _chunks(list(zip(orders, ids, strict=True))):
         # The same id twice in one call is one start; the second is then compared like any other repeat.
-        unique = {id: start_of(line, order, id) for order, id in reversed(chunk)}
+        unique: dict[str, Start] = {}
+        for order, id in chunk:
+            if id not in unique:
+                unique[id] = start_of(line, order, id)
         verdict = await write(line, Unit(key=RunKey("", 0), children=list(unique.values())))
         taken |= verdict.exists
     _announce(line, orders)

@@ -42,7 +42,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     run: int = 1
     claim: bytes | None = None
     owner: bytes | None = None
-    delay: int | None = None  # microseconds from now (SCHEDULED)
+    delay: int | None = None  # microseconds from now (SCHEDULED); else its place among those of one commit, in line
     until: int | None = None  # or an absolute time
     timeout: int | None = None  # microseconds, from the first claim
     deadline: int | None = None  # absolute bound inherited from the parent

@@ -23,6 +23,7 @@ from perdure.runtime.context import async_body, outside, refuse_own_end, refuse_
 from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, outside_line, refuse_other
 from perdure.runtime.reading import decoder
+from perdure.runtime.steps import value_outside
 from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
@@ -186,7 +187,11 @@ def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, 
         return asyncio.to_thread(call_outside, definition, args, kwargs)
     if definition.is_async:
         return definition.fn(*args, **kwargs)  # type: ignore[no-any-return]
-    return asyncio.to_thread(definition.fn, *args, **kwargs)
+    return _in_thread(definition, args, kwargs)
+
+
+async def _in_thread(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    return value_outside(definition, await asyncio.to_thread(definition.fn, *args, **kwargs))
 
 
 async def sleep(duration: int) -> None:

@@ -21,7 +21,7 @@ from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.cancelling import Kept
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
-from perdure.runtime.steps import StepCall
+from perdure.runtime.steps import StepCall, cancellation
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import value_of
 from perdure.runtime.waits import ContinueAsNew, RecvWait, as_signal
@@ -145,7 +145,7 @@ class AsyncExecution(answers.Answering):
         if self.loop.errors:
             self._tell_errors()
         if main.cancelled():
-            self.body_ended(None, asyncio.CancelledError())
+            self.body_ended(None, cancellation(main))
         elif (error := main.exception()) is not None:
             self.body_ended(None, self.loop.in_our_words(as_signal(error)))
         else:

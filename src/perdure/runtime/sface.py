@@ -31,6 +31,7 @@ from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, outside_line, refuse_other
 from perdure.runtime.process_calls import plain
 from perdure.runtime.reading import decoder
+from perdure.runtime.steps import value_outside
 from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
@@ -292,7 +293,7 @@ def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, 
         return call_outside(definition, args, kwargs)
     if definition.is_async:
         return asyncio.run(definition.fn(*args, **kwargs))
-    return definition.fn(*args, **kwargs)
+    return value_outside(definition, definition.fn(*args, **kwargs))
 
 
 def _refuse_running(what: str) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from perdure.core.run import Op, Run
 from perdure.definitions import StepDef
-from perdure.errors import StepFailed, StepOutcomeUnknown, StepTimeout
+from perdure.errors import DefinitionError, StepFailed, StepOutcomeUnknown, StepTimeout
 from perdure.model.records import MOVE, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.model.text import written_out
@@ -26,6 +27,7 @@ from perdure.serde.codec import Codec, seal
 from perdure.serde.failures import describe_failure, encode_failure
 from perdure.serde.show import SHOWN_MAX, show_call, show_none
 
+T = TypeVar("T")
 CRASHES = (KeyboardInterrupt, SystemExit, MemoryError)
 
 
@@ -160,7 +162,7 @@ class StepCall:
             self._timer.cancel()
             self._timer = None
         if task.cancelled():
-            outcome, data, error = self._stopped(op)
+            outcome, data, error = self._stopped(cancellation(task))
         else:
             raised = task.exception()
             if isinstance(raised, _Contained):
@@ -171,12 +173,9 @@ class StepCall:
             outcome, data, error = self.conclude(raised, task.result, execution.host.registry.codec)
         execution.step_done(op, outcome, data, error)
 
-    def _stopped(self, op: Op) -> tuple[Outcome, bytes | None, Exception | None]:
-        error: BaseException
+    def _stopped(self, error: BaseException) -> tuple[Outcome, bytes | None, Exception | None]:
         if self._timed_out and self.timeout is not None:
             error = StepTimeout(f"step {self.name} ran longer than its timeout of {self.timeout / 1e6:g} s")
-        else:
-            error = asyncio.CancelledError()
         return self.failed(error)
 
     def conclude(
@@ -185,11 +184,13 @@ class StepCall:
         """The body's outcome as it will be recorded. Not for a crash."""
         if error is not None:
             return self.failed(error)
+        given: Any = None
         try:
             where = f"result of {self.name}"
-            return Outcome.VALUE, seal(self.definition.result.encode(value(), where), where, codec), None
+            given = value()
+            return Outcome.VALUE, seal(self.definition.result.encode(given, where), where, codec), None
         except Exception as unserializable:  # recorded as the step's failure: its effect is done
-            return Outcome.ERROR, encode_failure(unserializable), None
+            return Outcome.ERROR, encode_failure(not_awaited(self.definition, given) or unserializable), None
 
     def unknown(self) -> bytes:
         """The outcome of a step that may have begun before, and must not begin again."""
@@ -216,6 +217,37 @@ def shown(
     if execution.host.registry.codec is not None:
         return show_none(args, kwargs)
     return show_call(args, kwargs, SHOWN_MAX, of.hidden)
+
+
+def not_awaited(definition: StepDef, given: object) -> DefinitionError | None:
+    """The error of a step that gave something to await in place of its value; a coroutine is closed, unbegun."""
+    if not inspect.isawaitable(given):
+        return None
+    what = type(given).__name__
+    if inspect.iscoroutine(given) and inspect.getcoroutinestate(given) == inspect.CORO_CREATED:
+        given.close()
+    return DefinitionError(
+        f"step {definition.name} returned a {what}, and what that would do was not done: nobody awaited it. If a "
+        f"decorator wraps the step, make the wrapper 'async def' and await the function in it; declared at "
+        f"{definition.place}"
+    )
+
+
+def value_outside(definition: StepDef, given: T) -> T:
+    """What a ``def`` step gave to a caller outside a workflow."""
+    error = not_awaited(definition, given) if inspect.iscoroutine(given) else None
+    if error is not None:
+        raise error
+    return given
+
+
+def cancellation(task: asyncio.Future[Any]) -> asyncio.CancelledError:
+    """With what a cancelled task ended: with the words of whoever cancelled it."""
+    try:
+        task.result()
+    except asyncio.CancelledError as error:
+        return error
+    return asyncio.CancelledError()
 
 
 def recordable(error: BaseException) -> BaseException:

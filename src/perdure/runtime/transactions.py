@@ -46,7 +46,7 @@ from perdure.runtime.attempts import (
 )
 from perdure.runtime.in_session import Flow, in_awaited_session, in_blocking_session
 from perdure.runtime.lending import Lending
-from perdure.runtime.steps import CRASHES, StepCall, crashed
+from perdure.runtime.steps import CRASHES, StepCall, cancellation, crashed, value_outside
 from perdure.runtime.sweep import count_for_sweep
 from perdure.sessions import foreign
 from perdure.sessions.base import AsyncSession, Session
@@ -103,9 +103,9 @@ class TransactionCall(StepCall):
         else:
             transaction.stop()
 
-    def stopped(self, op: Op, *, timed_out: bool) -> tuple[Outcome, bytes | None, Exception | None]:
+    def stopped(self, error: BaseException, *, timed_out: bool) -> tuple[Outcome, bytes | None, Exception | None]:
         self._timed_out = timed_out
-        return self._stopped(op)
+        return self._stopped(error)
 
 
 class Transaction:
@@ -193,7 +193,8 @@ class Transaction:
             if ending.outcome is Outcome.VALUE:  # in another database
                 count_for_sweep(self.execution.host, self.of.definition, self.here)
         elif raised is None or isinstance(raised, Unwanted):
-            self.execution.step_done(self.op, *self.of.stopped(self.op, timed_out=self.timed_out))
+            error = cancellation(task) if task.cancelled() else asyncio.CancelledError()
+            self.execution.step_done(self.op, *self.of.stopped(error, timed_out=self.timed_out))
         else:
             self.execution.step_done(self.op, *self.of.failed(raised))
 
@@ -451,12 +452,14 @@ def _again(definition: StepDef, error: Exception, tries: int) -> float:
 
 def call_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call a transaction that blocks."""
+
+    def body(session: Any) -> Any:
+        return value_outside(definition, definition.fn(session, *args, **kwargs))
+
     tries = 0
     while True:
         try:
-            return in_blocking_session(
-                definition, lambda _: outside(), lambda session: definition.fn(session, *args, **kwargs), _no_loop
-            )
+            return in_blocking_session(definition, lambda _: outside(), body, _no_loop)
         except Exception as error:
             tries += 1
             delay = _again(definition, error, tries)

@@ -141,7 +141,11 @@ class Compiler:
 
     def data_class(self, cls: Any, args: tuple[Any, ...], text: str) -> Node | None:
         """Give the node of a class of fields or an Enum, None of any other."""
-        key = (cls, args)
+        key: Any = (cls, args)
+        try:
+            hash(key)
+        except TypeError:  # the parameters of a Callable are a list; extras in Annotated may be anything
+            key = (cls, repr(args))
         if key in self.under_way:
             return Later(self.under_way[key])
         if issubclass(cls, Enum):

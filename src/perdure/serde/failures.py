@@ -137,6 +137,21 @@ def decode_failure(data: bytes) -> BaseException:
     return _revive(_stored(data))
 
 
+def decode_for_caller(data: bytes) -> Exception:
+    """The same for whoever asks from outside the workflow that failed: never a bare ``CancelledError``.
+
+    That would end the caller's own task, and pass his ``TaskGroup`` without a word, though nobody cancelled him.
+    """
+    error = decode_failure(data)
+    if isinstance(error, Exception):
+        return error
+    told = describe_failure(data)
+    failed = StepFailed(told.type_name, told.message, told.traceback)
+    for note in told.notes:
+        failed.add_note(note)
+    return failed
+
+
 def describe_failure(data: bytes) -> Failure:
     """Give what screens show of a recorded exception; its class need not exist here."""
     return _describe(_stored(data))

@@ -23,6 +23,7 @@ from perdure.serde.secret import STARS, Secret
 
 SHOWN_MAX = 512
 _DEPTH_MAX = 20
+_BITS_MAX = 2_000  # of integers shown by their digits: Python refuses those of many, from 640 on if told to
 _PLAIN = frozenset({int, bool, float, type(None)})
 _MORE = "…"
 _MARKED = '{"$secret"'
@@ -101,7 +102,7 @@ def _plain(args: Iterable[object], limit: int) -> str | None:
         if type(value) is str:
             if len(value) > limit:
                 return None
-        elif type(value) not in _PLAIN:
+        elif type(value) not in _PLAIN or (type(value) is int and value.bit_length() > _BITS_MAX):
             return None
     text = ", ".join(map(repr, args))
     return text if len(text) <= limit else None
@@ -137,7 +138,7 @@ def _value(text: _Text, value: Any, depth: int) -> None:
         # Cut before repr: a payload of megabytes must not be copied to show its first line.
         text.add(repr(value[: text.room + 1]))
     elif cls is int:
-        text.add(repr(value) if value.bit_length() < 10_000 else hex(value)[: text.room + 1])
+        text.add(repr(value) if value.bit_length() <= _BITS_MAX else hex(value)[: text.room + 1])
     elif cls is list:
         _items(text, "[", value, "]", depth)
     elif cls is tuple:

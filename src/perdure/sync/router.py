@@ -20,6 +20,7 @@ from perdure.definitions import (
     ResourceDef,
     StepDef,
     WorkflowDef,
+    gives_coroutine,
     place_of,
     place_of_caller,
     plain_args,
@@ -39,7 +40,7 @@ from perdure.serde.values import ArgsShape, Shape
 from perdure.sync.registered import Registered, register
 from perdure.sync.schedule import W, declared
 from perdure.sync.step import Step, StepDecorator, check_retry, check_step
-from perdure.sync.transaction import transaction_of
+from perdure.sync.transaction import check_source, transaction_of
 from perdure.sync.workflow import Homes, Workflow
 
 P = ParamSpec("P")
@@ -95,7 +96,7 @@ class Router:
         definition = StepDef(
             name=self._named(name, fn),
             fn=fn,
-            is_async=inspect.iscoroutinefunction(fn),
+            is_async=gives_coroutine(fn),
             result=Shape.of(call_hints(fn).get("return", Any)),
             place=place_of(fn),
             retry=retry,
@@ -131,6 +132,7 @@ class Router:
         >>> # @shop.transaction(Session)
         >>> # async def reserve(db: AsyncSession, sku: str) -> None: ...
         """
+        check_source(source)
 
         def declare(fn: Any) -> Step[Any, Any]:
             definition = transaction_of(fn, source, partial(self._named, name), retry, timeout)

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from perdure.definitions import StepDef, place_of, plain_args
+from perdure.definitions import StepDef, gives_coroutine, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
@@ -16,16 +16,31 @@ from perdure.serde.values import ArgsShape, Shape
 from perdure.sync.step import check_retry, check_step
 
 
+def check_source(source: Any) -> None:
+    """Raises ``DefinitionError`` for what cannot open a session: anything but what is called without arguments."""
+    opens = "what opens a session, such as sessionmaker(engine), engine.begin, pool.connection or pool.acquire"
+    if not callable(source):
+        raise DefinitionError(f"@app.transaction({source!r}): give {opens}; not the session")
+    try:
+        signature = inspect.signature(source)
+    except (TypeError, ValueError):  # written in C: it does not say
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        name = getattr(source, "__qualname__", repr(source))
+        raise DefinitionError(
+            f"{name} ({place_of(source)}) was given to @app.transaction as its source, which is called without "
+            f"arguments: {error}. If it is the body, the source is missing: write @app.transaction(source), with "
+            f"{opens}"
+        ) from None
+
+
 def transaction_of(
     fn: Any, source: Callable[[], Any], name: Callable[[Any], str], retry: Retry | None, timeout: Duration | None
 ) -> StepDef:
     """What ``@app.transaction(source)`` declares. Raises ``DefinitionError`` for what cannot be one."""
     check_retry(retry)
-    if not callable(source):
-        raise DefinitionError(
-            f"@app.transaction({source!r}): give what opens a session, such as sessionmaker(engine), engine.begin, "
-            "pool.connection or pool.acquire; not the session"
-        )
     signature = check_step(fn)
     parameters = list(signature.parameters.values())
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
@@ -45,7 +60,7 @@ def transaction_of(
     return StepDef(
         name=name(fn),
         fn=fn,
-        is_async=inspect.iscoroutinefunction(fn),
+        is_async=gives_coroutine(fn),
         result=Shape.of(call_hints(fn).get("return", Any)),
         place=place_of(fn),
         retry=retry,
