@@ -24,6 +24,7 @@ from perdure import (
     write_stream,
 )
 from perdure.errors import ResultTimeout, StepOutcomeUnknown
+from perdure.runtime.context import STEP
 from tests.crash.ledger import ledger
 
 app = App("canon")
@@ -320,6 +321,33 @@ async def cancelled() -> str:
     finally:
         await act("cleaned up")
         await slow("all of it")
+
+
+@app.step
+async def until_cancelled(what: str) -> str:
+    """Under way until its workflow is told to stop."""
+    ledger.effect(what)
+    step = STEP.get()
+    assert step is not None
+    while step.execution.cancelling is None:  # noqa: ASYNC110  the engine has no event for it
+        await asyncio.sleep(0)
+    return what
+
+
+@app.workflow
+async def cancelled_in_steps() -> str:
+    async def leg(name: str) -> None:
+        try:
+            await until_cancelled(name)
+            await recv(letters)
+        finally:
+            await act(f"{name} undone")
+            await act(f"{name} paid back")
+
+    async with asyncio.TaskGroup() as group:
+        for name in "ab":
+            group.create_task(leg(name))
+    return "not cancelled"
 
 
 @app.workflow(timeout=500)

@@ -22,6 +22,7 @@ from perdure.runtime.eviction import evict_if_idle
 from perdure.serde import Shape
 from perdure.testing import Harness
 from tests.crash import canon, canon_sync
+from tests.crash.ledger import ledger
 
 
 class Outside:
@@ -141,6 +142,13 @@ def cancel(module: Any) -> Drive:
         return str(await io.wait(lambda: handle.cancel(reason="enough")))
 
     return drive
+
+
+async def cancel_in_steps(io: Outside, harness: Harness) -> Any:
+    handle = await io(lambda: canon.cancelled_in_steps.options(id="main").start())
+    while len(ledger.bodies) < 2:  # noqa: ASYNC110  both steps have begun, in this life or in one before
+        await asyncio.sleep(0)
+    return str(await io.wait(lambda: handle.cancel(reason="enough")))
 
 
 async def cancel_evicted(io: Outside, harness: Harness) -> Any:
@@ -524,6 +532,7 @@ SCENARIOS = [
     Scenario("paused in line", paused_in_line, ["a done", "b done", "late done"]),
     Scenario("events", events, "stage 2"),
     Scenario("cancelled", cancel(c), "cancelled"),
+    Scenario("cancelled in its steps", cancel_in_steps, "cancelled"),
     Scenario("cancelled when evicted", cancel_evicted, "cancelled"),
     Scenario("out of time", out_of_time, "timed_out"),
     Scenario("out of time, without its code", out_of_time_without_code, ["timed_out", 500.0]),
