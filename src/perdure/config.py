@@ -170,12 +170,20 @@ _PASSWORD = re.compile(r"([?&]password=)[^&]+", re.IGNORECASE)
 
 
 def masked(url: str) -> str:
-    """A database URL that is safe to print: passwords are hidden, before the host as in the query."""
+    """A database URL that is safe to print: passwords are hidden, before the host as in the query.
+
+    A password may hold what belongs percent-encoded, so it is taken to reach up to the last ``@``, whatever is between.
+    """
+    if url.startswith("sqlite:") or ("://" not in url and url.endswith(".db")):
+        return url  # a file, whose name may hold anything
     try:
         parts = urlsplit(url)
-        if parts.password is not None:
-            user, host = parts.netloc.rpartition("@")[::2]
-            url = url.replace(parts.netloc, f"{user.partition(':')[0]}:********@{host}", 1)
+        if "@" not in url and "," not in parts.netloc:
+            _ = parts.port  # what is no number may be the password of a URL without its host
     except ValueError:  # not even a URL: show nothing of what may be a secret
         return url.partition("://")[0] + "://…"
-    return _PASSWORD.sub(r"\1********", url)
+    scheme, rest = url.split("://", 1) if "://" in url else ("", url)
+    login, host = rest.rpartition("@")[::2]
+    if ":" in login:
+        rest = f"{login.partition(':')[0]}:********@{host}"
+    return _PASSWORD.sub(r"\1********", f"{scheme}://{rest}" if scheme else rest)

@@ -88,6 +88,26 @@ def test_settings_that_cannot_work(perdure: Cli, monkeypatch: pytest.MonkeyPatch
     assert "did you mean 'PERDURE_DATABASE_URL'" in perdure("workflow", "list", code=2).stderr
 
 
+@pytest.mark.parametrize("mark", ["/", "#", "?", "?a=", "@/", "[", "/#@?"])
+def test_a_password_that_is_not_encoded_is_not_shown(perdure: Cli, mark: str) -> None:
+    for first in ("123", "sec"):  # a number would pass for a port
+        for command in (("workflow", "list"), ("doctor",)):
+            result = perdure(*command, "-d", f"postgresql://u:{first}{mark}word@127.0.0.1:1/db", code=None)
+            said = result.stdout + result.stderr
+            assert first not in said
+            assert "word" not in said.replace("password", "")
+            assert "u:********@127.0.0.1:1/db" in said or "postgresql://…" in said
+    said = perdure("workflow", "list", "-d", f"mysql://u:sec{mark}word@h/db", code=2).stderr
+    assert "sec" not in said
+    assert "word" not in said
+
+
+def test_what_a_password_must_encode_is_told(perdure: Cli) -> None:
+    said = perdure("workflow", "list", "-d", "postgresql://u:sec/ret@127.0.0.1:1/db", code=2).stderr
+    assert "u:********@127.0.0.1:1/db cannot be read" in said
+    assert "/ # ? @ % must be percent-encoded" in said
+
+
 def test_a_file_that_is_not_there_is_not_made(perdure: Cli, here: Path) -> None:
     said = perdure("workflow", "list", "-d", "nope.db", code=4).stderr
     assert "there is no database file nope.db (from --database)" in said

@@ -31,7 +31,8 @@ FORMATS = ("table", "json", "jsonl", "ids")
 WIDTH_PLAIN = 120  # of text that goes to a file or a pipe
 _WHOLE = 10_000_000  # longer than any payload
 
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)", re.IGNORECASE)
+# Up to the last @ of the word: a password may hold what belongs percent-encoded.
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S+(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(r"(\bpassword=)[^\s&'\"]+", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from perdure.config import masked
 from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
@@ -44,6 +44,12 @@ _WRONG_URL = {
     "28P01": "Correct user and password.",
     "3D000": "Correct its name, or make it: createdb NAME.",
 }
+
+
+HOW_TO_WRITE = (
+    "Give postgresql://user:password@host:port/database. In a password / # ? @ % must be percent-encoded: "
+    "%2F %23 %3F %40 %25."
+)
 
 
 class Statement(Protocol):
@@ -88,9 +94,28 @@ def place(url: str) -> str:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2] or "localhost"
         named = host if "," in host or parts.port else f"{host}:5432"
-        return f"{named}{parts.path or '/'}"
+        return masked(url) if "@" in parts.query else f"{named}{parts.path or '/'}"
     except ValueError:
         return masked(url)
+
+
+def refuse_garbled(url: str) -> None:
+    """Refuse a URL that means something else than its writer thought. Raises ``ConfigError`` without any part of it.
+
+    A character of the password that ends it early would leave the rest as a port, a path or an option, which the
+    driver, or the server, would tell in full.
+    """
+    try:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+        garbled = bool(parts.fragment) or "@" in parts.path or any(port and not port.isdecimal() for port in ports)
+        if parts.query:
+            parse_qsl(parts.query, strict_parsing=True)
+    except ValueError:
+        garbled = True
+    if garbled:
+        raise ConfigError(f"the database URL {masked(url)} cannot be read. {HOW_TO_WRITE}") from None
 
 
 class Link:
