@@ -172,7 +172,8 @@ def emit_many(
                 say(msgspec.json.encode({"version": VERSION, kind.removesuffix("s"): row}).decode())
         case "ids":
             for row in rows:
-                say(clean(str(row[id])))
+                if row[id] not in (None, ""):  # what was not made has none, and must not become the next command's argument
+                    say(clean(str(row[id])))
         case _:
             for line in lines:
                 say(line)
@@ -186,7 +187,8 @@ def emit_one(output: str, kind: str, fields: dict[str, Any], lines: Iterable[str
         case "jsonl":
             say(msgspec.json.encode({"version": VERSION, kind: fields}).decode())
         case "ids":
-            say(clean(str(fields[id])))
+            if fields[id] is not None:
+                say(clean(str(fields[id])))
         case _:
             for line in lines:
                 say(line)
