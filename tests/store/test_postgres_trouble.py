@@ -198,6 +198,16 @@ async def test_a_hint_says_in_which_lines_somebody_stands_if_that_is_all(store: 
     await other.close()
 
 
+async def test_health_of_a_database_that_is_read_only(cluster: Cluster) -> None:
+    name = cluster.create_database()
+    cluster.sql(f'alter database "{name}" set default_transaction_read_only = on')
+    store = PostgresStore(cluster.url(name), "app")
+    await store.open()
+    facts = {what: (value, good) for what, value, good in (await store.health()).facts}
+    await store.close()
+    assert facts["takes writes"] == ("no: default_transaction_read_only is on", False)
+
+
 async def test_health_of_a_sound_database(cluster: Cluster, store: PostgresStore) -> None:
     facts = {what: (value, good) for what, value, good in (await store.health()).facts}
     assert all(good for _, good in facts.values()), facts

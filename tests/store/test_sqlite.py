@@ -378,7 +378,10 @@ async def test_a_full_disk_is_overload(store: SQLiteStore) -> None:
     await queued(store, "w1")
 
 
-async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(store: SQLiteStore) -> None:
+@pytest.mark.parametrize(("error", "todo"), [(apsw.IOError, "can be written"), (apsw.FullError, "Free some space")])
+async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(
+    store: SQLiteStore, error: type[apsw.Error], todo: str
+) -> None:
     class Broken:
         """The connection, but that a commit fails as it does when the disk does."""
 
@@ -390,7 +393,8 @@ async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(s
 
         def execute(self, sql: str, *bindings: object) -> object:
             if sql == "commit":
-                raise apsw.IOError("disk I/O error")
+                self.real.execute("rollback")  # type: ignore[attr-defined]
+                raise error("disk trouble")
             return self.real.execute(sql, *bindings)  # type: ignore[attr-defined]
 
     claim = await running(store, "w")
@@ -399,7 +403,7 @@ async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(s
     real = writer.conn
     writer.conn = Broken(real)  # type: ignore[assignment]
     u = unit("w", claim, records=[record(1)])
-    with pytest.raises(LostAnswer):
+    with pytest.raises(LostAnswer, match=todo):
         await one(store, u)
     assert (await one(store, u)).applied
     assert len(await history(store, "w")) == 1
@@ -509,6 +513,20 @@ def test_the_holder_of_the_write_lock_is_read_from_the_kernels_table(tmp_path: P
     writer = f"2: POSIX  ADVISORY  WRITE 12 {at} 120 120\n"
     assert health.lock_holder(path, reader + waiting) == "free"
     assert health.lock_holder(path, reader + writer) == "held by process 12"
+
+
+async def test_health_reports_a_disk_that_is_nearly_full(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs(store.path)
+
+    async def room(bytes: int) -> tuple[str, bool]:
+        fields = list(real)
+        fields[1:5] = [4096, 2 << 18, 0, bytes // 4096]  # of which this user may have so much
+        monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+        return {what: (value, good) for what, value, good in (await store.health()).facts}["room"]
+
+    assert await room(255 << 20) == ("255 MiB free of 2048 MiB (wanted: 256 MiB)", False)
+    assert await room(0) == ("0 MiB free of 2048 MiB (wanted: 256 MiB)", False)
+    assert await room(256 << 20) == ("256 MiB free of 2048 MiB (wanted: 256 MiB)", True)
 
 
 async def test_health_reports_a_schema_that_is_behind(tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ _ADVICE = {
     "synchronous_commit": "a crash of the server loses what was acknowledged: set synchronous_commit = on",
     "full_page_writes": "a crash of the server may corrupt its pages: set full_page_writes = on",
     "encoding": "make a database with encoding UTF8 and move there: perdure cannot store all text in this one",
-    "takes writes": "this is a standby: give the URL of the primary",
+    "takes writes": "a standby: give the URL of the primary. Read-only transactions: find out who set that (a host may, "
+    "when its disk is nearly full), then set default_transaction_read_only = off for the server, database or user",
+    "room": "free some space, or give the file a larger disk: without room nothing is recorded, and all work waits",
     "clock against this host": "set this host's clock (NTP): what people read will be wrong; timers go by the database",
     "notifications": "a pooler swallows them: work is found by polling, up to a second later. If that will do, say "
     "so in the URL (?pooler=transaction); else name the server itself there (&direct=HOST:PORT)",

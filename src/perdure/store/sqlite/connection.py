@@ -333,7 +333,11 @@ class Writer(Lane):
             if known:  # still in the transaction: it was rolled back just now
                 raise
             # The write or sync of the log failed: a crash now could still find the transaction whole in it.
-            raise LostAnswer(f"{self.path}: the commit failed midway ({e}); whether it holds is unknown") from e
+            todo = "Free some space" if isinstance(e, apsw.FullError) else "See that the disk can be written"
+            raise LostAnswer(
+                f"{self.path}: the commit failed midway ({e}); whether it holds is unknown, and is found out before "
+                f"anything is written again. {todo}; work goes on by itself then."
+            ) from e
 
     def idle(self) -> None:
         """Tell of others' commits. On the connection that writes, ``data_version`` never counts its own.
