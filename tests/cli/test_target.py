@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,42 @@ def test_a_database_without_tables_and_one_from_the_future(perdure: Cli, here: P
 
 def test_what_is_no_database(perdure: Cli, here: Path) -> None:
     (here / "text.db").write_text("not a database, but long enough to be looked at by SQLite" * 10)
-    assert "is not a SQLite database" in perdure("workflow", "list", "-d", "text.db", code=2).stderr
+    for command in (("workflow", "list"), ("db", "status"), ("doctor",)):
+        result = perdure(*command, "-d", "text.db", code=4)
+        assert "is not a SQLite database" in result.stdout + result.stderr
+        assert "sqlite3 " in result.stdout + result.stderr
+        assert "server" not in result.stdout + result.stderr
+
+
+def test_a_database_that_is_a_directory(perdure: Cli, here: Path) -> None:
+    (here / "some.db").mkdir()
+    assert "is a directory" in perdure("workflow", "list", "-d", "some.db", code=4).stderr
+    assert "server" not in perdure("doctor", "-d", "some.db", code=4).stdout
+
+
+def test_a_file_that_this_user_cannot_write(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrated(here / "x.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)  # the owner of this process may be let in anywhere
+        assert "cannot read and write" in perdure("workflow", "list", "-d", "x.db", code=4).stderr
+    real = os.statvfs(here)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda _: os.statvfs_result([*real[:8], real.f_flag | os.ST_RDONLY, real[9]]))
+        assert "mounted read-only" in perdure("workflow", "list", "-d", "x.db", code=4).stderr
+        assert "mounted read-only" in perdure("doctor", "-d", "x.db", code=4).stdout
+
+
+def test_a_damaged_file_says_how_to_save_what_can_be_read(perdure: Cli, here: Path) -> None:
+    one(f"sqlite:///{here}/x.db")
+    with (here / "x.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * ((here / "x.db").stat().st_size - 4096))
+    for command in (("workflow", "list"), ("doctor",)):
+        result = perdure(*command, "-d", "x.db", code=4)
+        said = result.stdout + result.stderr
+        assert "malformed" in said
+        assert f"sqlite3 {here}/x.db .recover | sqlite3 {here}/x.db.recovered.db" in said
+        assert "server" not in said
 
 
 def test_apps(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

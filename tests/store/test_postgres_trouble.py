@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection
 
 import pytest
 
-from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, NotOpen, Overloaded, PerdureError
+from perdure.errors import ConfigError, DatabaseTrouble, DatabaseUnusable, LostAnswer, NotOpen, Overloaded, PerdureError
 from perdure.model.records import Incarnation
 from perdure.store.postgres import PostgresStore, connection
 from perdure.store.postgres.connection import driver
@@ -111,6 +111,15 @@ async def test_a_database_that_does_not_exist_is_a_mistake_in_the_url(cluster: C
         await PostgresStore(cluster.url("nowhere"), "app").open()
     with pytest.raises(ConfigError, match=r'role "nobody" does not exist\. Correct user and password'):
         await PostgresStore(cluster.url().replace("//postgres@", "//nobody@"), "app").open()
+
+
+async def test_a_wrong_password_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: object) -> None:
+        raise driver().InvalidPasswordError('password authentication failed for user "me"')
+
+    monkeypatch.setattr(connection.Link, "_connect", refused)
+    with pytest.raises(DatabaseUnusable, match=r'failed for user "me"\. The password is wrong, or the user\.'):
+        await PostgresStore("postgresql://me:secret@h/db", "app").open()
 
 
 async def test_a_store_that_is_not_open_says_so(cluster: Cluster) -> None:

@@ -172,7 +172,8 @@ def emit_many(
                 say(msgspec.json.encode({"version": VERSION, kind.removesuffix("s"): row}).decode())
         case "ids":
             for row in rows:
-                if row[id] not in (None, ""):  # what was not made has none, and must not become the next command's argument
+                # What was not made has none: it must not become an argument of the next command.
+                if row[id] not in (None, ""):
                     say(clean(str(row[id])))
         case _:
             for line in lines:

@@ -125,7 +125,13 @@ async def opened(
 def must_exist(place: Place) -> None:
     """A file that is not there is a mistake of the caller's, not a new database."""
     path = sqlite_path(place.url)
-    if path is not None and not Path(path).exists():
+    if path is None:
+        return
+    try:
+        there = Path(path).exists()
+    except OSError as error:
+        raise Exit(Code.DATABASE, f"cannot look at {path} (from {place.origin}): {error.strerror}") from None
+    if not there:
         raise Exit(
             Code.DATABASE,
             f"there is no database file {path} (from {place.origin}). An app makes it when it first runs; "

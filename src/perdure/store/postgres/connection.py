@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from perdure.config import masked
-from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
+from perdure.errors import ConfigError, DatabaseTrouble, DatabaseUnusable, NotOpen
 from perdure.store.postgres.pooler import begin_with, is_between, way_of
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate, unreached
 from perdure.store.postgres.types import connection_class
@@ -41,7 +41,7 @@ SETTINGS = {
 }
 _WRONG_URL = {
     "28000": "Correct user and password, or let the user in (pg_hba.conf).",
-    "28P01": "Correct user and password.",
+    "28P01": "The password is wrong, or the user. In a URL / # ? @ % of a password must be percent-encoded.",
     "3D000": "Correct its name, or make it: createdb NAME.",
 }
 
@@ -344,9 +344,14 @@ class Link:
                 await self.connection()
             except DatabaseTrouble as e:
                 cause = e.__cause__
-                if cause is not None and (sqlstate(cause) in _WRONG_URL or isinstance(cause, ValueError)):
-                    todo = _WRONG_URL.get(sqlstate(cause), "Correct it.")
-                    raise ConfigError(f"the database URL {masked(self.url)} does not work: {cause}. {todo}") from cause
+                if cause is not None and (todo := _WRONG_URL.get(sqlstate(cause))):
+                    said = f"the database URL {masked(self.url)} does not work: {cause}. {todo}"
+                    raise DatabaseUnusable(said) from cause
+                if isinstance(cause, ValueError):
+                    # What is not the driver's own may cite any part of the URL.
+                    words = str(cause) if type(cause) is not ValueError else "the driver cannot read it"
+                    said = f"the database URL {masked(self.url)} does not work: {words}. {HOW_TO_WRITE}"
+                    raise ConfigError(said) from None
                 raise
 
     def fail(self, error: BaseException, *, writing: bool) -> NoReturn:

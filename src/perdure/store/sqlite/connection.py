@@ -400,6 +400,8 @@ def translate(e: Exception, path: Path) -> Exception:
         return Overloaded(f"no room to write {path}: {e}. Free some space; work goes on by itself then.")
     if isinstance(e, apsw.ConstraintError) and MOVED in str(e):
         return DatabaseTrouble(f"{path}: {e}")
+    if isinstance(e, apsw.CorruptError):
+        return DatabaseTrouble(f"{path}: {e}. To mend it: {file.to_mend(path)}")
     if breaks(e) or isinstance(e, apsw.InterruptError | apsw.PermissionsError | apsw.AuthError):
         return DatabaseTrouble(f"{path}: {e}")
     if isinstance(e, apsw.SQLError) and ("no such table" in str(e) or "no such column" in str(e)):
