@@ -88,7 +88,7 @@ def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None
         elif key in table:
             found[key] = (table[key], "[tool.perdure] in pyproject.toml")
     values = {key: _checked(key, value, where) for key, (value, where) in found.items()}
-    database, where = found.get("database", (f"sqlite:///{folder / '.perdure' / (app + '.db')}", "default"))
+    database, where = found.get("database", (file_url(folder / ".perdure" / f"{app}.db"), "default"))
     values |= {"database": str(database), "database_from": where}
     values.setdefault("executor_id", socket.gethostname())
     values.setdefault("version", "")
@@ -164,6 +164,11 @@ def _names(key: str, value: Any, where: str) -> tuple[str, ...]:
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{key}={value!r} (from {where}) is no list of names: give such as emails,reports")
     return tuple(name.strip() for name in names if name.strip())
+
+
+def file_url(path: Path) -> str:
+    """The URL of a SQLite file. What follows a percent sign in a URL is read as a code."""
+    return f"sqlite:///{path}".replace("%", "%25")
 
 
 _PASSWORD = re.compile(r"([?&]password=)[^&]+", re.IGNORECASE)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 import pytest
 
-from perdure.store.open import open_store
+from perdure.store.open import open_store, sqlite_path
 from tests.cli.conftest import Cli, play
 
 
@@ -126,6 +128,40 @@ def test_a_database_without_tables_and_one_from_the_future(perdure: Cli, here: P
     connection.pragma("user_version", 99)
     connection.close()
     assert "has schema version 99" in perdure("workflow", "list", "-d", "new.db", code=4).stderr
+
+
+def hinted(said: str) -> list[str]:
+    """The arguments of the command that a message ends with, as a shell reads them."""
+    return shlex.split(said[said.rindex("perdure db migrate") :])[1:]
+
+
+@pytest.mark.parametrize("name", ["a%41.db", "with a space.db", "it's.db"])
+@pytest.mark.parametrize("form", ["path", "url", "found"])
+def test_what_is_hinted_at_is_the_same_file(perdure: Cli, here: Path, name: str, form: str) -> None:
+    (here / ".perdure").mkdir()
+    path = here / ".perdure" / name
+    url = "sqlite:///" + quote(str(path))
+    at = {"path": ("-d", str(path)), "url": ("-d", url), "found": ()}[form]
+    if form != "found":  # there is none to be found
+        perdure(*hinted(perdure("workflow", "list", *at, code=4).stderr))
+        path.unlink()
+    path.touch()
+    perdure(*hinted(perdure("workflow", "list", *at, code=4).stderr))
+    assert path.stat().st_size
+    assert [file.name for file in path.parent.glob("*.db")] == [name]
+    assert "no app has used" in perdure("workflow", "list", *at, code=3).stderr
+
+
+def test_the_url_of_a_store_leads_to_its_file(here: Path) -> None:
+    store = open_store(str(here / "a%41.db"), "app")
+    assert sqlite_path(store.url) == str(here / "a%41.db")
+
+
+def test_an_empty_file_is_not_written_to(perdure: Cli, here: Path) -> None:
+    (here / "e.db").touch()
+    assert "has no tables of Perdure yet" in perdure("workflow", "list", "-d", "e.db", code=4).stderr
+    assert [file.name for file in here.iterdir()] == ["e.db"]
+    assert not (here / "e.db").stat().st_size
 
 
 def test_what_is_no_database(perdure: Cli, here: Path) -> None:
