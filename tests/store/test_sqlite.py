@@ -529,6 +529,17 @@ async def test_health_reports_a_disk_that_is_nearly_full(store: SQLiteStore, mon
     assert await room(256 << 20) == ("256 MiB free of 2048 MiB (wanted: 256 MiB)", True)
 
 
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_an_error_of_a_disk_that_is_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    fields = list(os.statvfs(tmp_path))
+    fields[1:5] = [4096, 2 << 18, 0, free // 4096]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+    told = connection.translate(apsw.IOError("disk I/O error"), tmp_path / "x.db")
+    assert isinstance(told, DatabaseTrouble)
+    assert ("0 MiB free of 2048 MiB" in str(told)) is (free == 0)
+    assert ("Free some space" in str(told)) is (free == 0)
+
+
 async def test_health_reports_a_schema_that_is_behind(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "test.db", "app")
     await store.open()

@@ -47,8 +47,8 @@ _WRONG_URL = {
 
 
 HOW_TO_WRITE = (
-    "Give postgresql://user:password@host:port/database. In a password / # ? @ % must be percent-encoded: "
-    "%2F %23 %3F %40 %25."
+    "Give postgresql://user@host:port/database, a password after the user and a colon. In a password "
+    "/ # ? @ % must be percent-encoded: %2F %23 %3F %40 %25."
 )
 
 

@@ -34,7 +34,7 @@ from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, Not
 from perdure.store.sqlite import driver, file
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.headroom import Headroom
-from perdure.store.sqlite.health import lock_holder
+from perdure.store.sqlite.health import lock_holder, room
 from perdure.store.sqlite.pace import Pace
 from perdure.store.sqlite.turn import Turn
 from perdure.store.sqlite.unheard import unheard_of
@@ -398,6 +398,8 @@ def translate(e: Exception, path: Path) -> Exception:
         return Overloaded(f"{path} is locked by another process{f' ({who})' if 'process' in who else ''}: {e}")
     if isinstance(e, apsw.FullError):
         return Overloaded(f"no room to write {path}: {e}. Free some space; work goes on by itself then.")
+    if isinstance(e, apsw.IOError) and not (found := room(path))[1]:  # so ends a log that cannot grow
+        return DatabaseTrouble(f"{path}: {e}; {found[0]}. Free some space; work goes on by itself then.")
     if isinstance(e, apsw.ConstraintError) and MOVED in str(e):
         return DatabaseTrouble(f"{path}: {e}")
     if isinstance(e, apsw.CorruptError):
