@@ -88,7 +88,7 @@ def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None
         elif key in table:
             found[key] = (table[key], "[tool.perdure] in pyproject.toml")
     values = {key: _checked(key, value, where) for key, (value, where) in found.items()}
-    database, where = found.get("database", (f"sqlite:///{folder / '.perdure' / (app + '.db')}", "default"))
+    database, where = found.get("database", (file_url(folder / ".perdure" / f"{app}.db"), "default"))
     values |= {"database": str(database), "database_from": where}
     values.setdefault("executor_id", socket.gethostname())
     values.setdefault("version", "")
@@ -166,16 +166,29 @@ def _names(key: str, value: Any, where: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
+def file_url(path: Path) -> str:
+    """The URL of a SQLite file. What follows a percent sign in a URL is read as a code."""
+    return f"sqlite:///{path}".replace("%", "%25")
+
+
 _PASSWORD = re.compile(r"([?&]password=)[^&]+", re.IGNORECASE)
 
 
 def masked(url: str) -> str:
-    """A database URL that is safe to print: passwords are hidden, before the host as in the query."""
+    """A database URL that is safe to print: passwords are hidden, before the host as in the query.
+
+    A password may hold what belongs percent-encoded, so it is taken to reach up to the last ``@``, whatever is between.
+    """
+    if url.startswith("sqlite:") or ("://" not in url and url.endswith(".db")):
+        return url  # a file, whose name may hold anything
     try:
         parts = urlsplit(url)
-        if parts.password is not None:
-            user, host = parts.netloc.rpartition("@")[::2]
-            url = url.replace(parts.netloc, f"{user.partition(':')[0]}:********@{host}", 1)
+        if "@" not in url and "," not in parts.netloc:
+            _ = parts.port  # what is no number may be the password of a URL without its host
     except ValueError:  # not even a URL: show nothing of what may be a secret
         return url.partition("://")[0] + "://…"
-    return _PASSWORD.sub(r"\1********", url)
+    scheme, rest = url.split("://", 1) if "://" in url else ("", url)
+    login, host = rest.rpartition("@")[::2]
+    if ":" in login:
+        rest = f"{login.partition(':')[0]}:********@{host}"
+    return _PASSWORD.sub(r"\1********", f"{scheme}://{rest}" if scheme else rest)

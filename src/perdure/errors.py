@@ -69,6 +69,10 @@ class ConfigError(PerdureError):
     """A setting, database URL or file cannot work as given."""
 
 
+class DatabaseUnusable(ConfigError):
+    """The database that was named is missing, refuses this user, or is no file of use: waiting cures nothing."""
+
+
 class QueryError(ConfigError):
     """A query cannot be read; the message shows the line with a caret under the place.
 

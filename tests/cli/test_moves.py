@@ -87,6 +87,9 @@ def test_several_are_a_plan_until_it_is_said_twice(perdure: Cli, day: str) -> No
 def test_restart_prints_the_new_id(perdure: Cli, day: str) -> None:
     assert perdure("workflow", "restart", "o-1", "-o", "ids").stdout == "o-1-2\n"
     assert perdure("workflow", "restart", "o-1", "-o", "ids").stdout == "o-1-2\n", "twice is once"
+    # nothing was made: the next command of a pipe must not act on a workflow "None"
+    assert perdure("workflow", "restart", "o-1", "p-1", "-o", "ids", code=1).stdout == ""
+    assert perdure("workflow", "fork", "o-1", "--from", "zz", "-o", "ids", code=3).stdout == ""
     assert perdure("workflow", "restart", "o-1", "--again").stdout.endswith("begun anew as o-1-3\n")
     named = ("workflow", "restart", "p-1", "--id", "q-1", "--terminate", "--reason", "stuck")
     assert perdure(*named).stdout.endswith("begun anew as q-1, and terminated\n")

@@ -15,6 +15,7 @@ from perdure.cli.output import clean, glyphs, plain, redacted, shortened, table,
     ("text", "shown"),
     [
         ("postgresql://me:secret@host/db", "postgresql://me:********@host/db"),
+        ("at postgres://a:b/c@d?e#f%@h:5/d and so on", "at postgres://a:********@h:5/d and so on"),
         ("at postgres://a:b%40c@h:5/d?x=1.", "at postgres://a:********@h:5/d?x=1."),
         ("host=h password=secret user=u", "host=h password=******** user=u"),
         ("postgresql://h/d?user=u&password=secret&x=1", "postgresql://h/d?user=u&password=********&x=1"),

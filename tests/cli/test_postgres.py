@@ -55,9 +55,10 @@ def test_a_wrong_password_is_never_shown(perdure: Cli, postgres_url: str) -> Non
     parts = urlsplit(postgres_url)
     nowhere = f"postgresql://me:s3cret@{parts.hostname}:{parts.port}/not_there"
     for command in (("workflow", "list"), ("db", "status"), ("doctor",)):
-        result = perdure(*command, "-d", nowhere, code=2)
+        result = perdure(*command, "-d", nowhere, code=4)
         assert "not_there" in result.stdout + result.stderr
         assert "s3cret" not in result.stdout + result.stderr
+        assert "is the server up" not in result.stdout
 
 
 COMMANDS = (

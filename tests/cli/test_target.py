@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 import pytest
 
-from perdure.store.open import open_store
+from perdure.store.open import open_store, sqlite_path
 from tests.cli.conftest import Cli, play
 
 
@@ -88,6 +91,26 @@ def test_settings_that_cannot_work(perdure: Cli, monkeypatch: pytest.MonkeyPatch
     assert "did you mean 'PERDURE_DATABASE_URL'" in perdure("workflow", "list", code=2).stderr
 
 
+@pytest.mark.parametrize("mark", ["/", "#", "?", "?a=", "@/", "[", "/#@?"])
+def test_a_password_that_is_not_encoded_is_not_shown(perdure: Cli, mark: str) -> None:
+    for first in ("123", "sec"):  # a number would pass for a port
+        for command in (("workflow", "list"), ("doctor",)):
+            result = perdure(*command, "-d", f"postgresql://u:{first}{mark}word@127.0.0.1:1/db", code=None)
+            said = result.stdout + result.stderr
+            assert first not in said
+            assert "word" not in said.replace("password", "")
+            assert "u:********@127.0.0.1:1/db" in said or "postgresql://…" in said
+    said = perdure("workflow", "list", "-d", f"mysql://u:sec{mark}word@h/db", code=2).stderr
+    assert "sec" not in said
+    assert "word" not in said
+
+
+def test_what_a_password_must_encode_is_told(perdure: Cli) -> None:
+    said = perdure("workflow", "list", "-d", "postgresql://u:sec/ret@127.0.0.1:1/db", code=2).stderr
+    assert "u:********@127.0.0.1:1/db cannot be read" in said
+    assert "/ # ? @ % must be percent-encoded" in said
+
+
 def test_a_file_that_is_not_there_is_not_made(perdure: Cli, here: Path) -> None:
     said = perdure("workflow", "list", "-d", "nope.db", code=4).stderr
     assert "there is no database file nope.db (from --database)" in said
@@ -107,9 +130,78 @@ def test_a_database_without_tables_and_one_from_the_future(perdure: Cli, here: P
     assert "has schema version 99" in perdure("workflow", "list", "-d", "new.db", code=4).stderr
 
 
+def hinted(said: str) -> list[str]:
+    """The arguments of the command that a message ends with, as a shell reads them."""
+    return shlex.split(said[said.rindex("perdure db migrate") :])[1:]
+
+
+@pytest.mark.parametrize("name", ["a%41.db", "with a space.db", "it's.db"])
+@pytest.mark.parametrize("form", ["path", "url", "found"])
+def test_what_is_hinted_at_is_the_same_file(perdure: Cli, here: Path, name: str, form: str) -> None:
+    (here / ".perdure").mkdir()
+    path = here / ".perdure" / name
+    url = "sqlite:///" + quote(str(path))
+    at = {"path": ("-d", str(path)), "url": ("-d", url), "found": ()}[form]
+    if form != "found":  # there is none to be found
+        perdure(*hinted(perdure("workflow", "list", *at, code=4).stderr))
+        path.unlink()
+    path.touch()
+    perdure(*hinted(perdure("workflow", "list", *at, code=4).stderr))
+    assert path.stat().st_size
+    assert [file.name for file in path.parent.glob("*.db")] == [name]
+    assert "no app has used" in perdure("workflow", "list", *at, code=3).stderr
+
+
+def test_the_url_of_a_store_leads_to_its_file(here: Path) -> None:
+    store = open_store(str(here / "a%41.db"), "app")
+    assert sqlite_path(store.url) == str(here / "a%41.db")
+
+
+def test_an_empty_file_is_not_written_to(perdure: Cli, here: Path) -> None:
+    (here / "e.db").touch()
+    assert "has no tables of Perdure yet" in perdure("workflow", "list", "-d", "e.db", code=4).stderr
+    assert [file.name for file in here.iterdir()] == ["e.db"]
+    assert not (here / "e.db").stat().st_size
+
+
 def test_what_is_no_database(perdure: Cli, here: Path) -> None:
     (here / "text.db").write_text("not a database, but long enough to be looked at by SQLite" * 10)
-    assert "is not a SQLite database" in perdure("workflow", "list", "-d", "text.db", code=2).stderr
+    for command in (("workflow", "list"), ("db", "status"), ("doctor",)):
+        result = perdure(*command, "-d", "text.db", code=4)
+        assert "is not a SQLite database" in result.stdout + result.stderr
+        assert "sqlite3 " in result.stdout + result.stderr
+        assert "server" not in result.stdout + result.stderr
+
+
+def test_a_database_that_is_a_directory(perdure: Cli, here: Path) -> None:
+    (here / "some.db").mkdir()
+    assert "is a directory" in perdure("workflow", "list", "-d", "some.db", code=4).stderr
+    assert "server" not in perdure("doctor", "-d", "some.db", code=4).stdout
+
+
+def test_a_file_that_this_user_cannot_write(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrated(here / "x.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)  # the owner of this process may be let in anywhere
+        assert "cannot read and write" in perdure("workflow", "list", "-d", "x.db", code=4).stderr
+    real = os.statvfs(here)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda _: os.statvfs_result([*real[:8], real.f_flag | os.ST_RDONLY, real[9]]))
+        assert "mounted read-only" in perdure("workflow", "list", "-d", "x.db", code=4).stderr
+        assert "mounted read-only" in perdure("doctor", "-d", "x.db", code=4).stdout
+
+
+def test_a_damaged_file_says_how_to_save_what_can_be_read(perdure: Cli, here: Path) -> None:
+    one(f"sqlite:///{here}/x.db")
+    with (here / "x.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * ((here / "x.db").stat().st_size - 4096))
+    for command in (("workflow", "list"), ("doctor",)):
+        result = perdure(*command, "-d", "x.db", code=4)
+        said = result.stdout + result.stderr
+        assert "malformed" in said
+        assert f"sqlite3 {here}/x.db .recover | sqlite3 {here}/x.db.recovered.db" in said
+        assert "server" not in said
 
 
 def test_apps(perdure: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ async def test_saga(printed) -> None:
         "hotel booked for Rome",
         "('flight-Rome', 'hotel-Rome')",
         "flight booked for Venice",
+        "cancelled hotel-Venice, if there was one",
         "cancelled flight-Venice",
         "None",
     ]

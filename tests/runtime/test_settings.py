@@ -103,4 +103,12 @@ def test_a_masked_url_shows_no_password() -> None:
     )
     assert masked("postgresql://ann:s3cret@[broken/shop") == "postgresql://…"
     assert masked("sqlite:///shop.db") == "sqlite:///shop.db"
+    assert masked("postgresql://ann:s3cret/shop") == "postgresql://…"  # its host was forgotten
     assert masked("sqlite:///x.db") == "sqlite:///x.db"
+    assert masked("sqlite:////at:home@h/x.db") == "sqlite:////at:home@h/x.db"
+
+
+@pytest.mark.parametrize("mark", ["/", "#", "?", "@", "%", ":", "/@", "?a=b"])
+def test_a_masked_url_shows_no_part_of_a_password_that_is_not_encoded(mark: str) -> None:
+    for scheme in ("postgresql://", "mysql://", ""):
+        assert masked(f"{scheme}ann:s3c{mark}ret@host:5/shop") == f"{scheme}ann:********@host:5/shop"

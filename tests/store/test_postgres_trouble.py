@@ -11,6 +11,7 @@ import pytest
 from perdure.errors import (
     ConfigError,
     DatabaseTrouble,
+    DatabaseUnusable,
     LostAnswer,
     NotOpen,
     Overloaded,
@@ -123,6 +124,15 @@ async def test_a_database_that_does_not_exist_is_a_mistake_in_the_url(cluster: C
         await PostgresStore(cluster.url().replace("//postgres@", "//nobody@"), "app").open()
 
 
+async def test_a_wrong_password_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: object) -> None:
+        raise driver().InvalidPasswordError('password authentication failed for user "me"')
+
+    monkeypatch.setattr(connection.Link, "_connect", refused)
+    with pytest.raises(DatabaseUnusable, match=r'failed for user "me"\. The password is wrong, or the user\.'):
+        await PostgresStore("postgresql://me:secret@h/db", "app").open()
+
+
 async def test_a_store_that_is_not_open_says_so(cluster: Cluster) -> None:
     store = PostgresStore(cluster.url(), "app")
     with pytest.raises(NotOpen):
@@ -231,6 +241,16 @@ async def test_a_hint_says_in_which_lines_somebody_stands_if_that_is_all(store: 
     assert await said("a", "") == [], "anything may have happened"
     assert await said(*(f"q{n}" for n in range(NAMED_MAX + 1))) == [], "too many to name"
     await other.close()
+
+
+async def test_health_of_a_database_that_is_read_only(cluster: Cluster) -> None:
+    name = cluster.create_database()
+    cluster.sql(f'alter database "{name}" set default_transaction_read_only = on')
+    store = PostgresStore(cluster.url(name), "app")
+    await store.open()
+    facts = {what: (value, good) for what, value, good in (await store.health()).facts}
+    await store.close()
+    assert facts["takes writes"] == ("no: default_transaction_read_only is on", False)
 
 
 async def test_health_of_a_sound_database(cluster: Cluster, store: PostgresStore) -> None:

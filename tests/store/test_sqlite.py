@@ -18,7 +18,7 @@ import pytest
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.model.ids import Holding
 from perdure.store.asks import ClaimRequest
-from perdure.store.sqlite import SQLiteStore, connection, file, health, mounts
+from perdure.store.sqlite import SQLiteStore, connection, file, health
 from perdure.store.sqlite.connection import translate
 from perdure.store.sqlite.driver import steady
 from perdure.store.sqlite.migrate import migrations
@@ -170,40 +170,6 @@ async def test_an_unwritable_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(ConfigError):
         await SQLiteStore(tmp_path / "plain" / "x.db", "app").open()
-
-
-@pytest.mark.parametrize(
-    ("kind", "refused"),
-    [("ext4", False), ("tmpfs", False), ("overlay", False), ("nfs4", True), ("fuse.sshfs", True), ("cifs", True)],
-)
-def test_file_systems_without_sound_locks_are_refused(kind: str, refused: bool) -> None:
-    listed = list(
-        mounts.of_linux(
-            "22 1 8:1 / / rw - ext4 /dev/sda rw\n"
-            f"23 22 0:9 / /mnt/my\\040data rw,relatime shared:1 - {kind} there rw\n"
-            "24 22 0:9 / /mnt/my\\040data/in rw - xfs here rw\n"
-        )
-    )
-    assert mounts.unsafe_kind(Path("/mnt/my data/x"), listed) == (kind if refused else None)
-    assert mounts.unsafe_kind(Path("/mnt/my data"), listed) == (kind if refused else None)
-    assert mounts.unsafe_kind(Path("/mnt/my data/in/x"), listed) is None
-    assert mounts.unsafe_kind(Path("/mnt/my database"), listed) is None
-
-
-def test_file_systems_are_told_apart_on_macos_too() -> None:
-    listed = list(
-        mounts.of_macos(
-            "/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)\n"
-            "devfs on /dev (devfs, local, nobrowse)\n"
-            "/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse, protect, root data)\n"
-            "map auto_home on /System/Volumes/Data/home (autofs, automounted, nobrowse)\n"
-            "//me@nas._smb._tcp.local/on on on /Volumes/my on (old) (smbfs, nodev, nosuid, mounted by me)\n"
-        )
-    )
-    assert [kind for _, kind in listed] == ["apfs", "devfs", "apfs", "autofs", "smbfs"]
-    assert mounts.unsafe_kind(Path("/Volumes/my on (old)/x"), listed) == "smbfs"
-    assert mounts.unsafe_kind(Path("/Volumes/my"), listed) is None
-    assert mounts.unsafe_kind(Path("/System/Volumes/Data/x"), listed) is None
 
 
 async def test_the_hot_row_has_four_indexes_one_of_children_and_one_of_what_is_in_trouble(store: SQLiteStore) -> None:
@@ -419,7 +385,10 @@ async def test_a_full_disk_is_overload(store: SQLiteStore) -> None:
     await queued(store, "w1")
 
 
-async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(store: SQLiteStore) -> None:
+@pytest.mark.parametrize(("error", "todo"), [(apsw.IOError, "can be written"), (apsw.FullError, "Free some space")])
+async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(
+    store: SQLiteStore, error: type[apsw.Error], todo: str
+) -> None:
     class Broken:
         """The connection, but that a commit fails as it does when the disk does."""
 
@@ -431,7 +400,8 @@ async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(s
 
         def execute(self, sql: str, *bindings: object) -> object:
             if sql == "commit":
-                raise apsw.IOError("disk I/O error")
+                self.real.execute("rollback")  # type: ignore[attr-defined]
+                raise error("disk trouble")
             return self.real.execute(sql, *bindings)  # type: ignore[attr-defined]
 
     claim = await running(store, "w")
@@ -440,7 +410,7 @@ async def test_a_commit_that_fails_midway_is_a_lost_answer_and_can_be_repeated(s
     real = writer.conn
     writer.conn = Broken(real)  # type: ignore[assignment]
     u = unit("w", claim, records=[record(1)])
-    with pytest.raises(LostAnswer):
+    with pytest.raises(LostAnswer, match=todo):
         await one(store, u)
     assert (await one(store, u)).applied
     assert len(await history(store, "w")) == 1
@@ -550,6 +520,31 @@ def test_the_holder_of_the_write_lock_is_read_from_the_kernels_table(tmp_path: P
     writer = f"2: POSIX  ADVISORY  WRITE 12 {at} 120 120\n"
     assert health.lock_holder(path, reader + waiting) == "free"
     assert health.lock_holder(path, reader + writer) == "held by process 12"
+
+
+async def test_health_reports_a_disk_that_is_nearly_full(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs(store.path)
+
+    async def room(bytes: int) -> tuple[str, bool]:
+        fields = list(real)
+        fields[1:5] = [4096, 2 << 18, 0, bytes // 4096]  # of which this user may have so much
+        monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+        return {what: (value, good) for what, value, good in (await store.health()).facts}["room"]
+
+    assert await room(255 << 20) == ("255 MiB free of 2048 MiB (wanted: 256 MiB)", False)
+    assert await room(0) == ("0 MiB free of 2048 MiB (wanted: 256 MiB)", False)
+    assert await room(256 << 20) == ("256 MiB free of 2048 MiB (wanted: 256 MiB)", True)
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_an_error_of_a_disk_that_is_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    fields = list(os.statvfs(tmp_path))
+    fields[1:5] = [4096, 2 << 18, 0, free // 4096]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+    told = connection.translate(apsw.IOError("disk I/O error"), tmp_path / "x.db")
+    assert isinstance(told, DatabaseTrouble)
+    assert ("0 MiB free of 2048 MiB" in str(told)) is (free == 0)
+    assert ("Free some space" in str(told)) is (free == 0)
 
 
 async def test_health_reports_a_schema_that_is_behind(tmp_path: Path) -> None:

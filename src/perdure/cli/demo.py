@@ -24,6 +24,7 @@ from perdure.cli.exits import Code, Exit
 from perdure.cli.output import clean, glyphs, say, took
 from perdure.cli.story import Story, read_story
 from perdure.cli.timeline import draw
+from perdure.config import file_url
 from perdure.model.records import Kind
 from perdure.serde import show_stored
 from perdure.store.open import open_store
@@ -105,7 +106,7 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ledger = folder / "effects.jsonl"
-        self.database = f"sqlite:///{folder / 'demo.db'}"
+        self.database = file_url(folder / "demo.db")
         self.store = open_store(self.database, "demo")
         self.shown = 0
         self.checks: list[tuple[bool, str]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,13 +16,14 @@ from perdure.cli.output import clean, emit_many, glyphs, redacted, took
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
 from perdure.cli.stranded import stranded_of, strands
 from perdure.cli.target import Given, Place, common, find_database, opened, run, shown_place
-from perdure.errors import PerdureError, RightsMissing
+from perdure.errors import DatabaseTrouble, PerdureError, RightsMissing
 from perdure.model.records import WorkflowRow
 from perdure.model.states import OPEN, Status
 from perdure.query.conditions import where
 from perdure.query.read import read_query
 from perdure.store.asks import Counted
 from perdure.store.base import Store
+from perdure.store.open import sqlite_path
 
 COUNT_MAX = 10_000
 HELD_MAX = 20  # held workflows that are named
@@ -54,7 +56,9 @@ _ADVICE = {
     "encoding": "make a database with encoding UTF8 and move there: perdure cannot store all text in this one",
     "rights": "as the owner of the tables: grant usage on schema SCHEMA to ROLE; grant select, insert, update, delete "
     "on all tables in schema SCHEMA to ROLE",
-    "takes writes": "this is a standby: give the URL of the primary",
+    "takes writes": "a standby: give the URL of the primary. Read-only transactions: find out who set that (a host may "
+    "when its disk is nearly full), then set default_transaction_read_only = off for the server, database or user",
+    "room": "free some space, or give the file a larger disk: without room nothing is recorded, and all work waits",
     "clock against this host": "set this host's clock (NTP): what people read will be wrong; timers go by the database",
     "notifications": "a pooler swallows them: work is found by polling, up to a second later. If that will do, say "
     "so in the URL (?pooler=transaction); else name the server itself there (&direct=HOST:PORT)",
@@ -94,9 +98,23 @@ async def _examine(given: Given) -> tuple[list[Fact], Code]:
             facts.append(Fact("rights", _text(error), False, _ADVICE["rights"]))
         return facts, Code.NO
     except (PerdureError, Exit) as error:
-        facts.append(Fact("connection", _text(error), False, "see the message; is the server up, the address right?"))
+        facts += _unreached(place, error)
         return facts, error_code(error)
     return facts, Code.OK if all(fact.good for fact in facts) else Code.NO
+
+
+def _unreached(place: Place, error: PerdureError | Exit) -> list[Fact]:
+    """Why nothing more can be said. What is wrong for good says so itself; a file has no server that could be down."""
+    path = sqlite_path(place.url)
+    away = path is None and isinstance(error, DatabaseTrouble)
+    advice = "see the message; is the server up, the address right?" if away else "see the message"
+    facts = [Fact("connection", _text(error), False, advice)]
+    if path is not None and Path(path).exists():
+        from perdure.store.sqlite.health import room  # noqa: PLC0415 - needs its driver
+
+        words, ample = room(Path(path))
+        facts += [] if ample else [Fact("room", words, False, _ADVICE["room"])]
+    return facts
 
 
 def error_code(error: PerdureError | Exit) -> Code:

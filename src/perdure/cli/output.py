@@ -31,7 +31,8 @@ FORMATS = ("table", "json", "jsonl", "ids")
 WIDTH_PLAIN = 120  # of text that goes to a file or a pipe
 _WHOLE = 10_000_000  # longer than any payload
 
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)", re.IGNORECASE)
+# Up to the last @ of the word: a password may hold what belongs percent-encoded.
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S+(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(r"(\bpassword=)[^\s&'\"]+", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -171,7 +172,9 @@ def emit_many(
                 say(msgspec.json.encode({"version": VERSION, kind.removesuffix("s"): row}).decode())
         case "ids":
             for row in rows:
-                say(clean(str(row[id])))
+                # What was not made has none: it must not become an argument of the next command.
+                if row[id] not in (None, ""):
+                    say(clean(str(row[id])))
         case _:
             for line in lines:
                 say(line)
@@ -185,7 +188,8 @@ def emit_one(output: str, kind: str, fields: dict[str, Any], lines: Iterable[str
         case "jsonl":
             say(msgspec.json.encode({"version": VERSION, kind: fields}).decode())
         case "ids":
-            say(clean(str(fields[id])))
+            if fields[id] is not None:
+                say(clean(str(fields[id])))
         case _:
             for line in lines:
                 say(line)

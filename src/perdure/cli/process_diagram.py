@@ -130,7 +130,7 @@ async def _open(given: Given, app: AnyApp) -> Store:
     store: Store = home.make_store(place.url, app.name, place.schema)
     await store.open()
     try:
-        await check_schema(store)
+        await check_schema(store, place)
     except BaseException:
         await store.close()
         raise

@@ -89,7 +89,7 @@ async def _open(given: Given, app: AnyApp, settings: Settings) -> Store:
     store: Store = home_of(app).make_store(place.url, app.name, place.schema)
     await store.open()
     try:
-        await check_schema(store)
+        await check_schema(store, place)
         choose_app(app.name, await _apps(home_of(app), place), store.url, may_be_new=False)
     except BaseException:
         await store.close()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import shlex
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -20,7 +21,7 @@ import msgspec
 
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import FORMATS
-from perdure.config import masked, read_settings
+from perdure.config import file_url, masked, read_settings
 from perdure.errors import ConfigError, SchemaMismatch
 from perdure.store.base import Store
 from perdure.store.open import open_store, sqlite_path
@@ -84,14 +85,14 @@ def find_database(given: Given, folder: Path | None = None) -> Place:
     if named is not None and folder / FOLDER / f"{named}.db" in files:
         files = [folder / FOLDER / f"{named}.db"]
     if len(files) == 1:
-        return Place(f"sqlite:///{files[0]}", f"the only file in ./{FOLDER}" if named is None else f"./{FOLDER}")
+        return Place(file_url(files[0]), f"the only file in ./{FOLDER}" if named is None else f"./{FOLDER}")
     if not files:
         raise Exit(
             Code.DATABASE,
             f"there is no database here: no file in {folder / FOLDER}. Go to the app's directory, or give "
             "--database URL, or set PERDURE_DATABASE_URL. To see Perdure work: perdure demo",
         )
-    listed = "".join(f"\n  --database {file.relative_to(folder)}" for file in files)
+    listed = "".join(f"\n  --database {shlex.quote(str(file.relative_to(folder)))}" for file in files)
     raise ConfigError(f"there are several databases in {folder / FOLDER}; say which one:{listed}")
 
 
@@ -105,12 +106,12 @@ async def opened(
     """
     place = find_database(given)
     wanted = given.app or os.environ.get("PERDURE_APP") or ""
-    must_exist(place)
+    must_exist(place, migrated=migrated)
     store = open_store(place.url, wanted, place.schema)
     await store.open()
     try:
         if migrated:
-            await check_schema(store)
+            await check_schema(store, place)
             if needs_app:
                 name = choose_app(wanted, await store.apps(), store.url, may_be_new=may_be_new)
                 if name != store.app:
@@ -122,26 +123,49 @@ async def opened(
         await store.close()
 
 
-def must_exist(place: Place) -> None:
-    """A file that is not there is a mistake of the caller's, not a new database."""
+def must_exist(place: Place, *, migrated: bool = True) -> None:
+    """A file that is not there is a mistake of the caller's, not a new database.
+
+    ``migrated``: nor is an empty one, to open which would write its header.
+    """
     path = sqlite_path(place.url)
-    if path is not None and not Path(path).exists():
+    if path is None:
+        return
+    try:
+        there, empty = Path(path).exists(), migrated and Path(path).is_file() and not Path(path).stat().st_size
+    except OSError as error:
+        raise Exit(Code.DATABASE, f"cannot look at {path} (from {place.origin}): {error.strerror}") from None
+    if not there:
         raise Exit(
             Code.DATABASE,
             f"there is no database file {path} (from {place.origin}). An app makes it when it first runs; "
-            f"to make an empty one: perdure db migrate --database {path}",
+            f"to make an empty one: perdure db migrate --database {shlex.quote(place.url)}",
         )
 
+    if empty:
+        raise SchemaMismatch(_without_tables(place))
 
-async def check_schema(store: Store) -> None:
+
+async def check_schema(store: Store, place: Place) -> None:
     """Refuse what the queries of this library do not fit. Raises ``SchemaMismatch``."""
     have, known = await store.schema_version()
     if have == known:
         return
-    what = "has no tables of Perdure yet" if have == 0 else f"has schema version {have}, this Perdure wants {known}"
     raise SchemaMismatch(
-        f"{store.url} {what}. Apply what is missing: perdure db migrate --database {masked(store.url)}"
+        _not_as_wanted(place, f"has schema version {have}, this Perdure wants {known}")
+        if have
+        else _without_tables(place)
     )
+
+
+def _without_tables(place: Place) -> str:
+    return _not_as_wanted(place, "has no tables of Perdure yet")
+
+
+def _not_as_wanted(place: Place, what: str) -> str:
+    """With the command that mends it, for a shell; the URL is as it was given, for another form may be another file."""
+    url = masked(place.url)
+    return f"{url} {what}. Apply what is missing: perdure db migrate --database {shlex.quote(url)}"
 
 
 def choose_app(wanted: str, known: list[str], url: str, *, may_be_new: bool) -> str:

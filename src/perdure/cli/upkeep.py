@@ -181,7 +181,7 @@ async def _source(given: Given, url: str) -> Store:
     store = open_store(place.url, given.app or "", place.schema)
     await store.open()
     try:
-        await check_schema(store)
+        await check_schema(store, place)
         name = choose_app(given.app or "", await store.apps(), store.url, may_be_new=False)
     except BaseException:
         await store.close()

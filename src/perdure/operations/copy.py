@@ -15,6 +15,7 @@ running arrives queued, as a death of its executor would leave it. Values are co
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ async def refuse_moved(store: Store) -> None:
             f"app {store.app!r} was moved from {store.url} to {out.target}"
             + (" (the copy is not finished: run perdure db copy again)" if out.state == MOVING else "")
             + f". Set the database to that one. To take the move back and work here: "
-            f"perdure db copy --undo {store.url} --app {store.app} --force"
+            f"perdure db copy --undo {shlex.quote(store.url)} --app {store.app} --force"
         )
     if IN in marks:
         into = msgspec.json.decode(marks[IN], type=In)
@@ -99,7 +100,8 @@ async def copy(
     if out is not None and out.target != target.url:
         raise ConfigError(
             f"app {source.app!r} was moved, or is being moved, from {source.url} to {out.target}, not to "
-            f"{target.url}. Go on with that, or take it back: perdure db copy --undo {source.url} --app {source.app}"
+            f"{target.url}. Go on with that, or take it back: perdure db copy --undo "
+            f"{shlex.quote(source.url)} --app {source.app}"
         )
     if out is None or (out.state == MOVING and (into is None or into.copy != out.copy)):
         await _must_be_new(target, into)
@@ -304,7 +306,7 @@ async def _compare(source: Store, target: Store, columns: dict[str, list[str]]) 
             raise ConfigError(
                 f"table {table.name} differs after the copy: {here[0]} rows with checksum {here[1]} in {source.url}, "
                 f"{there[0]} with {there[1]} in {target.url}. Somebody has written to the target. Take the move back "
-                f"(perdure db copy --undo {source.url} --app {source.app}) and copy again: it begins anew"
+                f"(perdure db copy --undo {shlex.quote(source.url)} --app {source.app}) and copy again: it begins anew"
             )
 
 

@@ -15,10 +15,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from perdure.config import masked
-from perdure.errors import ConfigError, DatabaseTrouble, NotOpen
+from perdure.errors import ConfigError, DatabaseTrouble, DatabaseUnusable, NotOpen
 from perdure.store.postgres.pooler import begin_with, is_between, way_of
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate, unreached
 from perdure.store.postgres.types import connection_class
@@ -41,9 +41,15 @@ SETTINGS = {
 }
 _WRONG_URL = {
     "28000": "Correct user and password, or let the user in (pg_hba.conf).",
-    "28P01": "Correct user and password.",
+    "28P01": "The password is wrong, or the user. In a URL / # ? @ % of a password must be percent-encoded.",
     "3D000": "Correct its name, or make it: createdb NAME.",
 }
+
+
+HOW_TO_WRITE = (
+    "Give postgresql://user@host:port/database, a password after the user and a colon. In a password "
+    "/ # ? @ % must be percent-encoded: %2F %23 %3F %40 %25."
+)
 
 
 class Statement(Protocol):
@@ -89,9 +95,28 @@ def place(url: str) -> str:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2] or "localhost"
         named = host if "," in host or parts.port else f"{host}:5432"
-        return f"{named}{parts.path or '/'}"
+        return masked(url) if "@" in parts.query else f"{named}{parts.path or '/'}"
     except ValueError:
         return masked(url)
+
+
+def refuse_garbled(url: str) -> None:
+    """Refuse a URL that means something else than its writer thought. Raises ``ConfigError`` without any part of it.
+
+    A character of the password that ends it early would leave the rest as a port, a path or an option, which the
+    driver, or the server, would tell in full.
+    """
+    try:
+        parts = urlsplit(url)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+        garbled = bool(parts.fragment) or "@" in parts.path or any(port and not port.isdecimal() for port in ports)
+        if parts.query:
+            parse_qsl(parts.query, strict_parsing=True)
+    except ValueError:
+        garbled = True
+    if garbled:
+        raise ConfigError(f"the database URL {masked(url)} cannot be read. {HOW_TO_WRITE}") from None
 
 
 class Link:
@@ -320,9 +345,14 @@ class Link:
                 await self.connection()
             except DatabaseTrouble as e:
                 cause = e.__cause__
-                if cause is not None and (sqlstate(cause) in _WRONG_URL or isinstance(cause, ValueError)):
-                    todo = _WRONG_URL.get(sqlstate(cause), "Correct it.")
-                    raise ConfigError(f"the database URL {masked(self.url)} does not work: {cause}. {todo}") from cause
+                if cause is not None and (todo := _WRONG_URL.get(sqlstate(cause))):
+                    said = f"the database URL {masked(self.url)} does not work: {cause}. {todo}"
+                    raise DatabaseUnusable(said) from cause
+                if isinstance(cause, ValueError):
+                    # What is not the driver's own may cite any part of the URL.
+                    words = str(cause) if type(cause) is not ValueError else "the driver cannot read it"
+                    said = f"the database URL {masked(self.url)} does not work: {words}. {HOW_TO_WRITE}"
+                    raise ConfigError(said) from None
                 raise
 
     def fail(self, error: BaseException, *, writing: bool) -> NoReturn:

@@ -55,8 +55,8 @@ async def _facts(conn: Connection, schema: str) -> list[Fact]:
         facts.append((name, f"{value} (wanted: {SETTINGS[name]})", value == SETTINGS[name]))
     encoding = await _setting(conn, "server_encoding")
     facts.append(("encoding", encoding, encoding == "UTF8"))
-    replica = await conn.fetchval("select pg_is_in_recovery()")
-    facts.append(("takes writes", "no: a standby" if replica else "yes", not replica))
+    refused = await _refuses_writes(conn)
+    facts.append(("takes writes", refused or "yes", not refused))
     facts.append(await _rights(conn, schema))
     have, want = await migrate.version(conn, schema), migrate.known()
     facts.append(("schema version", f"{have} (known: {want})", have == want))
@@ -72,6 +72,14 @@ async def _rights(conn: Connection, schema: str) -> Fact:
     if missing:
         return "rights", f"the role {role} lacks {'; '.join(missing)}", False
     return "rights", f"the role {role} has what an executor needs", True
+
+
+async def _refuses_writes(conn: Connection) -> str:
+    """Why nothing can be written; empty if it can be."""
+    if await conn.fetchval("select pg_is_in_recovery()"):
+        return "no: a standby"
+    # Set by an administrator, or by a host whose disk is nearly full: it holds for each transaction that begins.
+    return "no: default_transaction_read_only is on" if await _setting(conn, "transaction_read_only") == "on" else ""
 
 
 async def _setting(conn: Connection, name: str) -> str:

@@ -49,7 +49,7 @@ from perdure.store.postgres import (
 from perdure.store.postgres import orders as by_order
 from perdure.store.postgres.batches import PostgresBatches
 from perdure.store.postgres.commit import Place
-from perdure.store.postgres.connection import Link, driver
+from perdure.store.postgres.connection import Link, driver, refuse_garbled
 from perdure.store.postgres.hints import Hints
 from perdure.store.postgres.search import Searching
 from perdure.store.postgres.text import statements
@@ -63,6 +63,7 @@ class PostgresStore:
     """One app's view of one Postgres database (``schema``: where the tables live)."""
 
     def __init__(self, url: str, app: str, schema: str = "perdure") -> None:
+        refuse_garbled(url)
         self.app = app
         self.schema = schema
         self.url = masked(url)

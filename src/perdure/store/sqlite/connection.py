@@ -34,7 +34,7 @@ from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, Not
 from perdure.store.sqlite import driver, file
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.headroom import Headroom
-from perdure.store.sqlite.health import lock_holder
+from perdure.store.sqlite.health import lock_holder, room
 from perdure.store.sqlite.pace import Pace
 from perdure.store.sqlite.turn import Turn
 from perdure.store.sqlite.unheard import unheard_of
@@ -333,7 +333,11 @@ class Writer(Lane):
             if known:  # still in the transaction: it was rolled back just now
                 raise
             # The write or sync of the log failed: a crash now could still find the transaction whole in it.
-            raise LostAnswer(f"{self.path}: the commit failed midway ({e}); whether it holds is unknown") from e
+            todo = "Free some space" if isinstance(e, apsw.FullError) else "See that the disk can be written"
+            raise LostAnswer(
+                f"{self.path}: the commit failed midway ({e}); whether it holds is unknown, and is found out before "
+                f"anything is written again. {todo}; work goes on by itself then."
+            ) from e
 
     def idle(self) -> None:
         """Tell of others' commits. On the connection that writes, ``data_version`` never counts its own.
@@ -394,8 +398,12 @@ def translate(e: Exception, path: Path) -> Exception:
         return Overloaded(f"{path} is locked by another process{f' ({who})' if 'process' in who else ''}: {e}")
     if isinstance(e, apsw.FullError):
         return Overloaded(f"no room to write {path}: {e}. Free some space; work goes on by itself then.")
+    if isinstance(e, apsw.IOError) and not (found := room(path))[1]:  # so ends a log that cannot grow
+        return DatabaseTrouble(f"{path}: {e}; {found[0]}. Free some space; work goes on by itself then.")
     if isinstance(e, apsw.ConstraintError) and MOVED in str(e):
         return DatabaseTrouble(f"{path}: {e}")
+    if isinstance(e, apsw.CorruptError):
+        return DatabaseTrouble(f"{path}: {e}. To mend it: {file.to_mend(path)}")
     if breaks(e) or isinstance(
         e, apsw.InterruptError | apsw.PermissionsError | apsw.AuthError | apsw.SchemaChangeError
     ):

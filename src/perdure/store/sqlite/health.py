@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import apsw
@@ -12,6 +13,7 @@ from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.locks import locks_on
 
 SOUND = (3, 51, 3)  # before it, two connections that reset the write-ahead log at once could corrupt the file
+ROOM_MIN = 256 << 20  # bytes: a log may take 64 MiB, and a checkpoint writes as much into the file
 _WRITE_LOCK = 120  # the byte of the -shm file that a writer locks in WAL mode
 
 
@@ -22,6 +24,7 @@ def health(conn: Connection, path: Path) -> Health:
     full = conn.pragma("fullfsync") == 1  # void but on macOS
     have, want = migrate.version(conn), migrate.known()
     wal = path.with_name(path.name + "-wal")
+    free, ample = room(path)
     facts = [
         ("SQLite", running, tuple(map(int, running.split(".")[:3])) >= SOUND),
         ("journal mode", journal, journal == "wal"),
@@ -32,10 +35,22 @@ def health(conn: Connection, path: Path) -> Health:
         ),
         ("fullfsync", "on" if full else "off", full),
         ("schema version", f"{have} (known: {want})", have == want),
+        ("room", free, ample),
         ("write lock", lock_holder(path), True),
         ("file", f"{path}, {_size(path)} bytes, log {_size(wal)} bytes", True),
     ]
     return Health(facts=sorted(facts, key=lambda fact: fact[2]))
+
+
+def room(path: Path) -> tuple[str, bool]:
+    """How much the file system of the file can still take, as this user; and whether that is enough."""
+    try:
+        disk = os.statvfs(path)
+    except OSError as e:
+        return f"unknown: {e.strerror}", True
+    free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    words = f"{free >> 20} MiB free of {whole >> 20} MiB (wanted: {ROOM_MIN >> 20} MiB)"
+    return words, free >= ROOM_MIN
 
 
 def lock_holder(path: Path, locks: str | None = None) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from perdure.config import file_url
 from perdure.errors import ConfigError, NotOpen
 from perdure.model.deployments import COUNTED, LATEST, SAMPLED, Deployment, Order, Ruling
 from perdure.model.ids import Holding, RunKey
@@ -73,7 +74,7 @@ class SQLiteStore:
             raise ConfigError(f"a durable database needs a file, got {given!r}. Give a path such as perdure.db.")
         self.app = app
         self.path = Path(os.path.realpath(given))  # one name for the lock file, whatever link led here
-        self.url = f"sqlite:///{self.path}"
+        self.url = file_url(self.path)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._unheard = False
