@@ -113,6 +113,7 @@ async def app(url: str, calls: Counter[str]) -> AsyncIterator[Any]:
     async with app:
         await app.work(1)
         await app._home.engine().line.journal.drained()
+        await until(lambda: app._home.engine().executor.queues._revision is not None)  # its first look has read them
         calls.clear()
         yield app
 

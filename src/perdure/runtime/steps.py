@@ -190,7 +190,9 @@ class StepCall:
             given = value()
             return Outcome.VALUE, seal(self.definition.result.encode(given, where), where, codec), None
         except Exception as unserializable:  # recorded as the step's failure: its effect is done
-            return Outcome.ERROR, encode_failure(not_awaited(self.definition, given) or unserializable), None
+            passed_on = any(given is one for one in (*self.args, *self.kwargs.values()))  # the caller's to await
+            why = None if passed_on else not_awaited(self.definition, given)
+            return Outcome.ERROR, encode_failure(why or unserializable), None
 
     def unknown(self) -> bytes:
         """The outcome of a step that may have begun before, and must not begin again."""
