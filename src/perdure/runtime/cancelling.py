@@ -8,7 +8,7 @@ A cancel is delivered once.
 from __future__ import annotations
 
 from perdure.core.run import Op
-from perdure.model.records import Outcome, Record
+from perdure.model.records import Record
 from perdure.model.states import Status
 from perdure.runtime.execution import Execution
 
@@ -32,17 +32,12 @@ class Cancelling(Execution):
         """Whether a cancel waits for what is under way, before the body has ended."""
         return self.cancelling is not None and not self.cancel_delivered and self.final is None
 
-    def settle(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record | None:
-        if not self.will_be_cancelled or self.run.replaying:
-            return super().settle(op, outcome, data, name)
-        if self.gone or not op.is_open:
-            return None
-        self.end_wait(op.path)
-        record = self.run.settle(op, self.line.clock.now(), outcome, data, name)
-        self.kept += ((op, record),)
-        self.dirty()
-        self.pump()
-        return record
+    def hand_over(self, op: Op, record: Record) -> None:
+        """Give the body an outcome that is recorded; while a cancel waits, with the cancel."""
+        if self.cancelling is None or not self.will_be_cancelled:
+            op.deliver(record)
+        else:
+            self.kept += ((op, record),)
 
     def _match_mail(self) -> None:
         if not self.will_be_cancelled:  # what is received now would be lost to a body that is about to be cancelled

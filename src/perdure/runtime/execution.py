@@ -278,9 +278,13 @@ class Execution:
         self.end_wait(op.path)
         record = self.run.settle(op, self.line.clock.now(), outcome, data, name)
         self.dirty()
-        op.deliver(record)
+        self.hand_over(op, record)
         self.pump()
         return record
+
+    def hand_over(self, op: Op, record: Record) -> None:
+        """Give the body an outcome that is recorded."""
+        raise NotImplementedError
 
     def abandon(self, op: Op) -> None:
         """The body was cancelled at this call and no longer waits for it."""

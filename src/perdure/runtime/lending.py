@@ -90,7 +90,7 @@ class Lending(Cancelling):
             self.run.settled(op, record)
             for callback in later or ():
                 self.line.loop.call_soon(callback)
-            op.deliver(record)
+            self.hand_over(op, record)
             self.pump()
             if self.unwritten and not self.gone:
                 self.dirty()
