@@ -448,9 +448,13 @@ class Journal:
                 due = self._loop.time() + ASIDE_SECONDS
                 aside = self._aside[id(source)] = _Aside(source, unit, self._loop.create_future(), due)
                 aside.withdrawn = id(unit) in self._withdrawn
-                self._loop.call_at(due, self._wake)
+                self._loop.call_at(due, self._come_due, aside)
         told = [nth for nth, verdict in enumerate(verdicts) if verdict is not SET_ASIDE]
         return [sources[nth] for nth in told], [units[nth] for nth in told], [verdicts[nth] for nth in told]
+
+    def _come_due(self, aside: _Aside) -> None:
+        aside.due = 0.0  # not left to a look at the clock: a timer may ring a moment before its time
+        self._wake()
 
     def _try_aside(self) -> bool:
         """Whether one of them is due, and is tried now."""
@@ -472,7 +476,7 @@ class Journal:
                 now = self._loop.time()
                 aside.due = 0.0 if aside.withdrawn else now + max(aside.delay, ASIDE_SHARE * (now - began))
                 aside.delay = min(2 * aside.delay, ASIDE_SECONDS_MAX)
-                self._loop.call_at(aside.due, self._wake)
+                self._loop.call_at(aside.due, self._come_due, aside)
             else:
                 del self._aside[id(aside.source)]
                 self._tell(aside.source, aside.unit, verdict)
