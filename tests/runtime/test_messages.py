@@ -366,6 +366,18 @@ def test_messages_of_the_sync_face(sync_app: perdure.sync.App) -> None:
             handle.send(1)
 
 
+def note_units(app: App, units: list[Unit], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on ``units`` gets what the app commits."""
+    store = app._home.engine().line.journal._store
+    commit = store.commit
+
+    async def noting(batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        units.extend(batch)
+        return await commit(batch, now=now)
+
+    monkeypatch.setattr(store, "commit", noting)
+
+
 async def test_a_message_that_comes_in_mid_burst_is_taken_with_its_record(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,14 +417,7 @@ async def test_a_message_that_comes_in_mid_burst_is_taken_with_its_record(
 
     monkeypatch.setattr(Execution, "mail", mail)
     async with app:
-        journal = app._home.engine().line.journal
-        commit = journal._store.commit
-
-        async def noting(batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
-            units.extend(batch)
-            return await commit(batch, now=now)
-
-        monkeypatch.setattr(journal._store, "commit", noting)
+        note_units(app, units, monkeypatch)
         handle = await spinning.start()
         await ended.wait()
         await handle.send(7, box)
@@ -453,14 +458,7 @@ async def test_a_message_makes_a_long_burst_and_the_next_one_waits_for_its_end(
         return await asyncio.gather(one("a"), one("b"))
 
     async with app:
-        journal = app._home.engine().line.journal
-        commit = journal._store.commit
-
-        async def noting(batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
-            units.extend(batch)
-            return await commit(batch, now=now)
-
-        monkeypatch.setattr(journal._store, "commit", noting)
+        note_units(app, units, monkeypatch)
         handle = await body.start()
         await begun.wait()
         await handle.send(1, "a")

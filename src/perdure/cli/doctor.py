@@ -152,7 +152,8 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
         holds = await holdings(store)
         rows, more = await _unfinished(store)
         in_error = await store.count(read_query(IN_ERROR, app, use="count"))
-        stranded = await _of_stranded(store, roll, rows)
+        lost = strands(roll, rows) if roll.live else []  # with nobody there all work only waits
+        stranded = await _of_stranded(store, roll, lost)
     facts = _of_executors(app, roll, holds, rows)
     counts = Counter(row.status for row in rows)
     for status in Status:
@@ -160,7 +161,7 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
             facts.append(Fact(f"{app}: {status}", f"{counts[status]}{'+' if more else ''}"))
     if not rows:
         facts.append(Fact(f"{app}: unfinished", "none"))
-    facts += stranded + _of_queue(app, roll, rows) + _of_processes(app, in_error)
+    facts += stranded + _of_queue(app, roll, rows, lost) + _of_processes(app, in_error)
     return facts + _of_held(app, [row for row in rows if row.status is Status.HELD])
 
 
@@ -193,11 +194,9 @@ def _of_executors(app: str, roll: Rollcall, holds: Counter[bytes], rows: list[Wo
     return facts
 
 
-async def _of_stranded(store: Store, roll: Rollcall, rows: list[WorkflowRow]) -> list[Fact]:
-    """Work of versions that nobody runs: a fault for each, with an example. With nobody there all work only waits."""
-    if not roll.live:
-        return []
-    lost = sorted(strands(roll, rows), key=lambda row: (row.version, row.created, row.id))
+async def _of_stranded(store: Store, roll: Rollcall, lost: list[WorkflowRow]) -> list[Fact]:
+    """Work of versions that nobody runs: a fault for each, with an example."""
+    lost = sorted(lost, key=lambda row: (row.version, row.created, row.id))
     facts: list[Fact] = []
     for version, each in itertools.groupby(lost, lambda row: row.version):
         of = list(each)
@@ -210,15 +209,15 @@ async def _of_stranded(store: Store, roll: Rollcall, rows: list[WorkflowRow]) ->
     return facts
 
 
-def _of_queue(app: str, roll: Rollcall, rows: list[WorkflowRow]) -> list[Fact]:
+def _of_queue(app: str, roll: Rollcall, rows: list[WorkflowRow], lost: list[WorkflowRow]) -> list[Fact]:
     """Work that is due, and that nobody takes although somebody is there."""
     if not roll.live:
         return []
-    lost = {row.id for row in strands(roll, rows)}  # told of for itself: more executors of this code would not help
+    told = {row.id for row in lost}  # for itself: more executors of this code would not help
     late = [
         row
         for row in rows
-        if row.owner is None and row.until is not None and row.id not in lost and roll.now - row.until > QUEUED_US_MAX
+        if row.owner is None and row.until is not None and row.id not in told and roll.now - row.until > QUEUED_US_MAX
     ]
     if not late:
         return []

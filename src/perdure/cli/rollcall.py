@@ -37,6 +37,11 @@ class Rollcall(msgspec.Struct, frozen=True):
     def live(self) -> list[Incarnation]:
         return [who for who in self.known if self.lives(who)]
 
+    @property
+    def served(self) -> set[str]:
+        """The versions that somebody alive runs."""
+        return {who.version for who in self.live}
+
     def lease(self, who: Incarnation) -> str:
         """The lease, in words."""
         left = who.lease_until - self.now

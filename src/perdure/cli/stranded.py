@@ -84,7 +84,7 @@ async def list_stranded(given: Given, names: Collection[str], limit: int) -> Non
 async def find_stranded(store: Store, names: Collection[str], limit: int) -> list[Stranded]:
     """Up to ``limit`` of them: of versions that no live executor runs, or held because their version lacks them."""
     roll = await call_roll(store)
-    served = {who.version for who in roll.live}
+    served = roll.served
     lost = [version for version in roll.strays if version not in served]
     rows = await store.strays(lost, None, limit) if lost and not names else []
     if lost and names:  # few, or not first: looked for among all
@@ -100,13 +100,13 @@ async def find_stranded(store: Store, names: Collection[str], limit: int) -> lis
 
 def unserved(roll: Rollcall) -> list[str]:
     """The versions of open work that nobody runs, while others are alive. With nobody there all work only waits."""
-    served = {who.version for who in roll.live}
+    served = roll.served
     return [version for version in roll.strays if version not in served] if served else []
 
 
 def strands(roll: Rollcall, rows: Iterable[WorkflowRow]) -> list[WorkflowRow]:
     """Those of them that nobody runs and nobody will take, as who is there now tells. What is held says why itself."""
-    served = {who.version for who in roll.live}
+    served = roll.served
     return [row for row in rows if row.status.open and row.status is not Status.HELD and _left(roll, served, row)]
 
 

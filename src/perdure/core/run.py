@@ -20,7 +20,6 @@ from typing import Any, NoReturn, Self
 
 import msgspec
 
-from perdure.core.kept_back import kept_back
 from perdure.core.mismatch import Mismatch, describe
 from perdure.core.troubles import Troubles
 from perdure.errors import Evicted
@@ -150,7 +149,8 @@ class Run:
             for intent in record.intents:
                 self._recorded_intents[intent.path] = intent
             if record.kind is _CANCEL and record.data is not None:
-                self.kept_back = kept_back(history, record)
+                before = [one.seq for one in history if one.seq < record.seq and one.kind in OBSERVED]
+                self.kept_back = frozenset(before[-int(record.data) :])
             if record.kind is not _ATTEMPT and record.kind not in SILENT:
                 self._by_path[record.path] = record
             elif record.kind is _DECISION and record.data is not None:

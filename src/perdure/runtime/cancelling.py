@@ -34,10 +34,10 @@ class Cancelling(Execution):
 
     def hand_over(self, op: Op, record: Record) -> None:
         """Give the body an outcome that is recorded; while a cancel waits, with the cancel."""
-        if self.cancelling is None or not self.will_be_cancelled:
-            op.deliver(record)
-        else:
+        if self.will_be_cancelled:
             self.kept += ((op, record),)
+        else:
+            op.deliver(record)
 
     def _match_mail(self) -> None:
         if not self.will_be_cancelled:  # what is received now would be lost to a body that is about to be cancelled
@@ -47,11 +47,10 @@ class Cancelling(Execution):
         """Between bursts, live: deliver a cancel that waits. True if it was delivered just now."""
         if self.cancelling is None or self.cancel_delivered or self.running:
             return False
-        status, reason = self.cancelling
         self.note_cancel(len(self.kept))
         self.dirty()
         kept, self.kept = self.kept, ()
-        self._deliver_cancel(status, reason, kept)
+        self._deliver(kept)
         if self.inbox is not None:
             self.line.loop.call_soon(self._match_mail)
         return True
@@ -62,19 +61,22 @@ class Cancelling(Execution):
         status, reason = self.cancelling
         self.run.cancelled(self.line.clock.now(), f"{status}:{reason}", kept)
         self.cancel_delivered = True
-        self._blocked = ()  # steps about to run, which now never will: the body is cancelled at each of them
         if self.cancel_wake is not None:
             self.run.add_woken(self.cancel_wake)
 
     def replay_cancel(self, record: Record, kept: Kept = ()) -> None:
         """The recorded cancel arrives again, with what it had kept back."""
-        status, _, reason = record.name.partition(":")
-        self._deliver_cancel(Status(status), reason, kept)
+        self.see_cancel(record)
+        self._deliver(kept)
 
-    def _deliver_cancel(self, status: Status, reason: str, kept: Kept) -> None:
-        self.cancelling = (status, reason)
+    def see_cancel(self, record: Record) -> None:
+        """Be as cancelled as the record says."""
+        status, _, reason = record.name.partition(":")
+        self.cancelling = (Status(status), reason)
         self.cancel_delivered = True
-        self._blocked = ()
+
+    def _deliver(self, kept: Kept) -> None:
+        self._blocked = ()  # steps about to run, which now never will: the body is cancelled at each of them
         if self.final is None:
             self.deliver_cancel(kept)
             return

@@ -181,20 +181,20 @@ class Executor:
         self._stop_polling()
         if asking := self._asking():  # cut off, what they claim would be left behind, and look like a death
             await asyncio.wait(asking, timeout=min(grace, ANSWER_SECONDS))
-        for execution in list(self.executions.values()):
-            if not (execution.unfinished or execution.gone):
-                execution.release()
+        self._release(all_of_them=False)
         while not self.hurried and (self.deciding or any(e.unfinished for e in self.executions.values())):
             if self.line.loop.time() >= deadline:
                 break
             await asyncio.sleep(0.01)
-            for execution in list(self.executions.values()):
-                if not (execution.unfinished or execution.gone):
-                    execution.release()
-        for execution in list(self.executions.values()):
-            if not execution.gone:
-                execution.release()
+            self._release(all_of_them=False)
+        self._release(all_of_them=True)
         self.handed_back = await written(self, deadline)
+
+    def _release(self, *, all_of_them: bool) -> None:
+        """Hand runs back: those of which nothing is under way, or every one."""
+        for execution in list(self.executions.values()):
+            if not execution.gone and (all_of_them or not execution.unfinished):
+                execution.release()
 
     def stop(self) -> None:
         """Everything of this process stops at once; what is not durable never happened."""

@@ -283,9 +283,7 @@ class SyncExecution(answers.Answering):
         self.run.abandon(op)
         if record.kind is Kind.DECISION:
             raise Compensating(record.shown)
-        status, _, reason = record.name.partition(":")
-        self.cancelling = (type(self.row.status)(status), reason)
-        self.cancel_delivered = True
+        self.see_cancel(record)
         raise Cancelled(CANCELLED)
 
     def _step_here(self, op: Op, call: ThreadStep) -> Record:

@@ -88,9 +88,7 @@ class _Walk:
         if (isinstance(value, _CONTAINERS) or _compared(cls)) and value is not _EMPTY:
             self.visits += 1
             self.seen[key] = value
-            if self.visits > _VISITS_MAX and self.visits > 4 * len(
-                self.seen
-            ):  # a mere tree may be as large as it likes
+            if self.visits > max(_VISITS_MAX, 4 * len(self.seen)):  # a mere tree may be as large as it likes
                 raise _TooMuch
             if self.cut:
                 self.above[key] = depth
