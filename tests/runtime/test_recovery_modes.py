@@ -8,7 +8,7 @@ import pytest
 
 import perdure
 from perdure.errors import ConfigError
-from tests.runtime.support import executor, in_memory, until
+from tests.runtime.support import executor, in_memory, row, until
 
 
 def build(database: str, **settings: Any) -> tuple[perdure.App, Any]:
@@ -112,6 +112,21 @@ async def test_single_does_not_rejoin_beside_a_newer_one(database: str, caplog: 
         for id in ("left", "more"):  # alone again, it goes on
             await order.handle(id).send("on", "go")
             assert await order.handle(id).result(timeout=15) == "on"
+
+
+async def test_single_that_the_database_does_not_know_any_more_takes_nothing(database: str) -> None:
+    """A failover may lose a registration; who comes then sees itself alone, and this one hears of it a beat later."""
+    app, order = build(database, executor_id="old", recovery="single", lease=60)
+    async with app, perdure.Client(database, app=app.name) as client:
+        engine = await bury(app)
+        await client.workflow(order.name, returns=str).options(id="more").start()
+        looks = executor(app).looks
+        for n in range(2, 5):
+            executor(app).look()
+            await until(lambda n=n: executor(app).looks >= looks + n)
+        assert (await row(app, "more")).status == "queued"
+        hear(engine)
+        await until(lambda: in_memory(app, "more"))
 
 
 async def test_single_that_is_alone_rejoins(database: str, caplog: pytest.LogCaptureFixture) -> None:

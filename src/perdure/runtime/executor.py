@@ -52,7 +52,7 @@ from perdure.runtime.pool import ThreadPool
 from perdure.runtime.post import Post
 from perdure.runtime.queues import Queues
 from perdure.runtime.reaper import Reaper
-from perdure.runtime.recovery import CLAIM_BATCH, meet, refuse_company
+from perdure.runtime.recovery import CLAIM_BATCH, is_known, meet, refuse_company
 from perdure.runtime.rounds import first_round, whole_round
 from perdure.runtime.schedules import Scheduler
 from perdure.runtime.suspects import Suspects, among, request_of
@@ -181,20 +181,19 @@ class Executor:
         self._stop_polling()
         if asking := self._asking():  # cut off, what they claim would be left behind, and look like a death
             await asyncio.wait(asking, timeout=min(grace, ANSWER_SECONDS))
-        self._release(all_of_them=False)
-        while not self.hurried and (self.deciding or any(e.unfinished for e in self.executions.values())):
-            if self.line.loop.time() >= deadline:
-                break
+        at_work = self._release(all_of_them=False)
+        while at_work and not self.hurried and self.line.loop.time() < deadline:
             await asyncio.sleep(0.01)
-            self._release(all_of_them=False)
+            at_work = self._release(all_of_them=False)
         self._release(all_of_them=True)
         self.handed_back = await written(self, deadline)
 
-    def _release(self, *, all_of_them: bool) -> None:
-        """Hand runs back: those of which nothing is under way, or every one."""
+    def _release(self, *, all_of_them: bool) -> bool:
+        """Hand runs back: those of which nothing is under way, or every one. Whether anything still is."""
         for execution in list(self.executions.values()):
             if not execution.gone and (all_of_them or not execution.unfinished):
                 execution.release()
+        return bool(self.deciding) or any(e.unfinished for e in self.executions.values())
 
     def stop(self) -> None:
         """Everything of this process stops at once; what is not durable never happened."""
@@ -359,6 +358,8 @@ class Executor:
                 now=self.line.clock.stamp(),
             )  # fmt: skip
             self.line.clock.observe(poll.now)
+            if self.recovery == "single" and not await is_known(self):
+                return  # its next renewal finds that out; until then it takes nothing beside who came since
             if poll.wakes:
                 self._interval = POLL_SECONDS_MIN
                 await take_wakes(self, poll.wakes)
@@ -593,8 +594,7 @@ class Executor:
             await declare_anew(self, self.queues.declare)
         except Exception:  # it can work all the same
             log.exception("what the code declares (its version, queues, schedules) could not be declared again")
-        if lease.dead:  # again: then the next one works
-            return
-        self.alive = True
-        self.look()
-        self.reaper.now()
+        if not lease.dead:  # else it is over already, and the next one works
+            self.alive = True
+            self.look()
+            self.reaper.now()

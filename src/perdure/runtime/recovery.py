@@ -273,6 +273,11 @@ async def until_alone(host: Host) -> None:
         await asyncio.sleep(host.reaper.rhythm())
 
 
+async def is_known(host: Host) -> bool:
+    """Whether the database still knows this executor for one that serves: a failover may have lost that."""
+    return any(who.id == host.me.id and who.serving for who in await host.line.store.incarnations())
+
+
 async def company(host: Host, me: bytes) -> Incarnation | None:
     """Another incarnation than ``me`` that serves or drains, as far as its row tells; None if there is none."""
     known = await host.line.store.incarnations()
