@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from perdure import App
+from perdure import App, Client
+from perdure.runtime import executor as executors
 from tests.postgres import Server
 from tests.runtime.support import executor, until
 
@@ -40,6 +42,39 @@ async def test_a_bug_or_whatever_in_beginning_anew_is_tried_again(
         failing.clear()
         await until(lambda: executor(app).alive)
         assert await order() == "paid"
+
+
+async def test_who_begins_anew_takes_on_what_a_look_of_before_has_claimed(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look asks as the dead one, and claims as the one who came after it, which declares things meanwhile."""
+    app, order = an_app(database)
+    polled, claims, declared = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def declare(*_: Any) -> None:
+        claims.set()
+        await declared.wait()
+
+    monkeypatch.setattr(executors, "declare_anew", declare)
+    async with app, Client(database, app="shop") as client:
+        engine: Any = app._home.engine()
+        store, was = engine.line.store, executor(app).me.id
+        poll = store.poll
+
+        async def slow_poll(*args: Any, **named: Any) -> Any:
+            found = await poll(*args, **named)
+            if found.claimable is not None and args[0] == was:
+                polled.set()
+                await claims.wait()
+            return found
+
+        monkeypatch.setattr(store, "poll", slow_poll)
+        await client.workflow("order", returns=str).options(id="a").start()
+        await polled.wait()
+        await store.bury([was], expired_only=False)
+        await claims.wait()
+        assert await order.handle("a").result(timeout=20) == "paid"
+        declared.set()
 
 
 async def test_who_is_declared_dead_does_not_launch_its_version_again(database: str) -> None:

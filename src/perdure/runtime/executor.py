@@ -589,12 +589,11 @@ class Executor:
     async def reborn(self, me: Incarnation, lease: Lease) -> None:
         """Work again, under a new identity; what the old one left is taken over like anybody's."""
         self.former.append(self.me.id)
-        self.me, self.lease = me, lease
+        # At once: a look that is under way may claim as the new one from here on, and must then take that on.
+        self.me, self.lease, self.alive = me, lease, True
+        self.look()
+        self.reaper.now()
         try:
             await declare_anew(self, self.queues.declare)
         except Exception:  # it can work all the same
             log.exception("what the code declares (its version, queues, schedules) could not be declared again")
-        if not lease.dead:  # else it is over already, and the next one works
-            self.alive = True
-            self.look()
-            self.reaper.now()
