@@ -11,7 +11,7 @@ import pytest
 import perdure.sync
 from perdure.model.ids import WorkflowIds
 from perdure.model.records import Kind
-from perdure.runtime import births, sface, sync_body
+from perdure.runtime import births, sface, thread_body
 from tests.runtime.support import Ledger, executor, until_sync
 
 
@@ -36,7 +36,7 @@ def go_on() -> threading.Event:
 
 
 def test_a_start_rings_once_and_so_does_the_end(sync_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_body, "PATIENCE_SECONDS", 30.0)  # however slow this machine is
+    monkeypatch.setattr(thread_body, "PATIENCE_SECONDS", 30.0)  # however slow this machine is
 
     @sync_app.step
     def step() -> None: ...
@@ -76,7 +76,7 @@ def test_what_is_written_does_not_wait_for_a_body_that_computes(
     @sync_app.step
     def step() -> None:
         if step_takes_its_time:
-            late.wait(10 * sync_body.PATIENCE_SECONDS)
+            late.wait(10 * thread_body.PATIENCE_SECONDS)
 
     @sync_app.workflow
     def work() -> bool:

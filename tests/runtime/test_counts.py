@@ -233,7 +233,7 @@ def blocking(url: str, calls: Counter[str]) -> Any:
 
 def test_a_blocking_workflow_is_as_few_commits(url: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     # However slow this machine is: what a body writes waits for what it does next.
-    monkeypatch.setattr("perdure.runtime.sync_body.PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr("perdure.runtime.thread_body.PATIENCE_SECONDS", 30.0)
     with blocking(url, calls) as app:
         app.work(1)
         for steps in (1, 7):

@@ -3,7 +3,7 @@
 A blocking caller makes the run in its own thread and gives it to a thread of the pool, so that the host's loop is told
 once, of the body's first call: the start, and the intent of the step that it is about. Told of each, the loop would
 wake up twice for every start. Promises: what the loop does not know of yet has no effect and no record, and is dropped
-without a trace if it may not run here; a body that takes its time delays its start by the patience of ``sync_body``.
+without a trace if it may not run here; a body that takes its time delays its start by the patience of ``thread_body``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from perdure.model.ids import RunKey
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status, Versioning
 from perdure.model.writes import Start
-from perdure.runtime import sync_body
-from perdure.runtime.async_body import AsyncExecution
+from perdure.runtime import thread_body
 from perdure.runtime.callers import CALLER
 from perdure.runtime.execution import Execution
-from perdure.runtime.sync_body import SyncExecution
+from perdure.runtime.thread_body import ThreadExecution
 
 
 def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
@@ -52,8 +51,8 @@ def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
         versioning=start.versioning,
     )  # fmt: skip
     run = Run(RunKey(id, 1), start.lineage, host.version, now, start=start)
-    face = AsyncExecution if definition.is_async else SyncExecution
-    return face(host, definition, run, row, order.input)
+    execution: Execution = host.bodies.of(definition)(host, definition, run, row, order.input)
+    return execution
 
 
 class Newcomer:
@@ -77,7 +76,7 @@ class Newcomer:
         self._gate.acquire()
         id = order.options.id or host.line.new_id()
         execution = born(host, order, id, start_of(host.line, order, id))
-        assert isinstance(execution, SyncExecution), "the sync face takes no async workflow"
+        assert isinstance(execution, ThreadExecution), "asked for where blocking bodies have threads"
         execution.newcomer = self._tell_and_call
         self._execution = execution
 
@@ -90,7 +89,7 @@ class Newcomer:
             self._caller.waits()
         on_time = False
         try:
-            on_time = self._gate.acquire(timeout=sync_body.PATIENCE_SECONDS)
+            on_time = self._gate.acquire(timeout=thread_body.PATIENCE_SECONDS)
         finally:  # an interrupted caller does not interrupt what it asked for
             heard = on_time or host.bell.call(self._tell_late)
         if heard and not on_time:

@@ -1,7 +1,7 @@
 """One run that lives in this process: the pure core, its writes, its waits and its steps. Both faces extend it.
 
 States: replaying -> live (bursts of the body between outcomes) -> closing (Close written) | parking | holding -> gone.
-Everything here runs in plain callbacks of the host loop, except where ``sync_body`` says otherwise.
+Everything here runs in plain callbacks of the host loop, except where ``thread_body`` says otherwise.
 
 Promises:
 - no effect of the body begins before all that it rests on is durable, and none after the claim is lost;
@@ -567,6 +567,11 @@ class Execution:
     def busy(self) -> bool:
         """Whether something goes on here that needs no time to pass and no word from outside (tests wait for quiet)."""
         return bool(self.running or self.in_flight or self.unwritten or self.run.replaying)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether code of a blocking body runs, or is about to, so that it will say when it rests."""
+        return False
 
     def check_alive(self) -> None:
         """Every call of unwinding code is refused, without effect or record."""

@@ -31,9 +31,9 @@ from perdure.model.states import Reason
 from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
 from perdure.runtime.adoption import Adopter, Target
 from perdure.runtime.asking import LIMIT_SECONDS
-from perdure.runtime.async_body import AsyncExecution
 from perdure.runtime.bell import Bell
 from perdure.runtime.births import Newcomer, born
+from perdure.runtime.bodies import Bodies
 from perdure.runtime.claims import hold_broken, holding, stop_at_another, take_on
 from perdure.runtime.decide import warn_idle
 from perdure.runtime.durable import all_durable
@@ -57,7 +57,6 @@ from perdure.runtime.rounds import first_round, whole_round
 from perdure.runtime.schedules import Scheduler
 from perdure.runtime.suspects import Suspects, among, request_of
 from perdure.runtime.sweeper import Sweeper
-from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, declare_anew
 from perdure.runtime.wakes import Window, take_wakes
@@ -90,6 +89,7 @@ class Executor:
         recovery: str = "fleet",
         adopt: str = "replay_safe",
         threads: int = 128,
+        bodies: Bodies | None = None,
         grace: float = GRACE_SECONDS,
         live_max: int = LIVE_MAX,
         polling: bool = True,
@@ -116,6 +116,7 @@ class Executor:
         self.thread = threading.current_thread()  # the line's loop runs here
         self.bell = Bell(line.loop)
         self.step_pool = ThreadPool("step", threads, line.loop, self.bell)
+        self.bodies = bodies or Bodies()
         self.body_pool = ThreadPool("workflow", threads, line.loop, self.bell)
         self.gates = Gates(line.loop, line.journal.company)
         self.threads_waiting: dict[str, Execution] = {}  # sync bodies that only wait, and hold a thread; oldest first
@@ -268,8 +269,7 @@ class Executor:
         return execution
 
     def host(self, definition: WorkflowDef, run: Run, row: WorkflowRow, input: bytes) -> Execution:
-        face = AsyncExecution if definition.is_async else SyncExecution
-        execution = face(self, definition, run, row, input)
+        execution = self.bodies.of(definition)(self, definition, run, row, input)
         self.suspects.saw(execution)
         self._begin_soon(execution)
         return execution

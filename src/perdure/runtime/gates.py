@@ -1,7 +1,7 @@
 """Threads of blocking bodies that wait for the loop: let go together, and looked after if they do not come back soon.
 
-What a thread that was let go writes waits for what it does next (see ``sync_body``), a moment at most. One timer serves
-all: most have come back before it rings, and a timer for each would cost every step as much as its record.
+What a thread that was let go writes waits for what it does next (see ``thread_body``), a moment at most. One timer
+serves all: most have come back before it rings, and a timer for each would cost every step as much as its record.
 """
 
 from __future__ import annotations

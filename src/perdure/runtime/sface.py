@@ -210,7 +210,13 @@ def _start_here(engine: Engine, order: StartOrder, *, until_end: bool) -> tuple[
     What the awaited moment gave, beside who was started; None if it cannot run here.
     """
     host = engine.executor
-    if host is None or host.body_pool.crowded or not host.can_run(order) or engine.settings.patience is not None:
+    if (
+        host is None
+        or not host.bodies.threads
+        or host.body_pool.crowded
+        or not host.can_run(order)
+        or engine.settings.patience is not None
+    ):
         return None
     return Newcomer(host, order, until_end=until_end).begin()
 

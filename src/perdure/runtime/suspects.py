@@ -13,7 +13,6 @@ from perdure.model.records import Claimed, Incarnation
 from perdure.runtime.eviction import evict_if_idle
 from perdure.runtime.execution import Execution
 from perdure.runtime.queues import Queues
-from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.upgrades import Following
 from perdure.runtime.wakes import Window
 from perdure.store.asks import ClaimRequest
@@ -102,5 +101,5 @@ def _may_kill(execution: Execution) -> bool:
         or execution.unwritten
         or execution.run.replaying
         or not execution.run.asked
-        or (isinstance(execution, SyncExecution) and execution.at_work)
+        or execution.at_work
     )

@@ -36,7 +36,6 @@ from perdure.runtime.engine import Engine
 from perdure.runtime.executor import Executor
 from perdure.runtime.face import Home
 from perdure.runtime.recovery import reap
-from perdure.runtime.sync_body import SyncExecution
 from perdure.store.base import Store
 from perdure.testing.caller import Caller
 from perdure.testing.clock import VirtualClock
@@ -367,7 +366,7 @@ class Harness:
             executor is None
             or bool(executor.newcomers)
             or bool(executor.deciding)
-            or any(e.running or (isinstance(e, SyncExecution) and e.at_work) for e in executor.executions.values())
+            or any(e.running or e.at_work for e in executor.executions.values())
         )
 
     def _busy(self) -> bool:
