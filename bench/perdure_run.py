@@ -10,6 +10,7 @@ sync_start      n workflows of one step, started one after another by one thread
 sync_many       the same, by start_many
 sync_threads    the same, by 16 threads
 sync_sequential, sync_burst    as without sync_, workflows and steps written without await
+greenlets_…     as sync_…, with the bodies in greenlets
 recover_one     one workflow with n recorded steps, killed; launch and claim to the first new step
 recover_many    n workflows with k recorded steps, killed; launch until all are complete
 queue …         see queue_run.py
@@ -25,7 +26,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import perdure.sync
 from bench.meter import Meter, contender_arguments, emit, latencies, quiet, rates, two_lives
@@ -59,9 +60,9 @@ def async_app(database: str) -> Any:
     return app
 
 
-def sync_app(database: str) -> Any:
+def sync_app(database: str, bodies: Literal["threads", "greenlets"]) -> Any:
     """The same of the sync face."""
-    app = perdure.sync.App("bench", database=database)
+    app = perdure.sync.App("bench", database=database, bodies=bodies)
 
     @app.step
     def step(i: int) -> int:
@@ -200,11 +201,15 @@ SYNC: dict[str, Callable[..., Any]] = {
     "sync_threads": sync_threads,
     "sync_sequential": sync_sequential,
     "sync_burst": sync_many,
+    "greenlets_start": sync_start,
+    "greenlets_many": sync_many,
+    "greenlets_sequential": sync_sequential,
+    "greenlets_burst": sync_many,
 }
 
 
 def run_sync(a: argparse.Namespace) -> dict[str, Any]:
-    app = sync_app(a.db)
+    app = sync_app(a.db, "greenlets" if a.workload.startswith("greenlets") else "threads")
     with app:
         for _ in range(100):
             app.work(1)

@@ -100,6 +100,22 @@ LINES: tuple[Line, ...] = (
     ),
     line("sync_fanout", "sync: 100 x 50 steps", RATE_S, only("sync_burst", 100, 50), T("fanout", 0.5), group="sync"),
     line(
+        "greenlets_start", "greenlets: 2,000 x 1, one thread starts", RATE_W,
+        only("greenlets_start", 2000, dbos=Run("burst", 2000)), T("dbos", 4), group="greenlets",
+    ),
+    line(
+        "greenlets_many", "greenlets: 5,000 x 1, start_many", RATE_W, only("greenlets_many", 5000), T("burst", 0.5),
+        group="greenlets",
+    ),
+    line(
+        "greenlets_sequential", "greenlets: 1 x 2,000 steps", RATE_S, only("greenlets_sequential", 2000),
+        T("sequential", 0.5), group="greenlets",
+    ),
+    line(
+        "greenlets_fanout", "greenlets: 100 x 50 steps", RATE_S, only("greenlets_burst", 100, 50), T("fanout", 0.5),
+        group="greenlets",
+    ),
+    line(
         "sqlite_sequential", "SQLite: 1 x 2,000 steps", RATE_S,
         only("sequential", 2000, 1, "bound", dbos=Run("sequential", 1000)), T("dbos", 5),
         store="sqlite", group="sqlite",
@@ -194,7 +210,9 @@ LINES: tuple[Line, ...] = (
 
 QUICK = {  # the parts of n and k that a short pass takes
     "latency": 0.1, "burst": 0.2, "sequential": 0.15, "wake": 0.1, "sync_start": 0.1, "sync_many": 0.2,
-    "sync_threads": 0.2, "sync_sequential": 0.15, "sync_burst": 1.0, "recover_one": 1.0, "recover_many": 0.1,
+    "sync_threads": 0.2, "sync_sequential": 0.15, "sync_burst": 1.0,
+    "greenlets_start": 0.1, "greenlets_many": 0.2, "greenlets_sequential": 0.15, "greenlets_burst": 1.0,
+    "recover_one": 1.0, "recover_many": 0.1,
     "interrupted": 0.1, "takeover": 0.05, "takeover_lease": 0.2,
     "queue": 0.4, "queue_among": 0.4, "enqueue": 0.4, "enqueue_many": 0.4, "queue_start": 0.2, "queue_idle": 0.5,
 }  # fmt: skip
@@ -208,7 +226,9 @@ def selected(names: list[str], quick: bool) -> list[Line]:
     wanted = {one.name for one in LINES if not names or one.name in names or one.group in names}
     unknown = [name for name in names if all(name not in (one.name, one.group) for one in LINES)]
     if unknown:
-        known = ", ".join([*(one.name for one in LINES), "sync, sqlite, wake, slow, recover, takeover, queue"])
+        known = ", ".join(
+            [*(one.name for one in LINES), "sync, greenlets, sqlite, wake, slow, recover, takeover, queue"]
+        )
         raise SystemExit(f"no such workload: {', '.join(unknown)}; there are: {known}")
     for one in LINES[::-1]:
         if one.name in wanted:

@@ -23,7 +23,7 @@ LONG = {
     "more, and each test on one of the two databases",
     "ci": ", a sixth of the long tests, and half of the cases where there are eight or more",
 }
-EITHER = re.compile(r"\b(sqlite|postgres)\b")
+EITHER = re.compile(r"\b(sqlite|postgres|threads|greenlets)\b")
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
 CASES = by_effort(4, 8, 0)
 DRILL = "tests/examples/test_bad_rollout.py"  # two minutes of the command line
@@ -82,7 +82,10 @@ def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Where five minutes are all, a test that is there for both databases runs on one of them, by chance."""
+    """Where five minutes are all, a test that is there for both databases runs on one of them, by chance.
+
+    And so does one that is there for blocking bodies in threads and in greenlets.
+    """
     if EFFORT != "some":
         return set()
     twins: dict[str, list[pytest.Item]] = defaultdict(list)
@@ -91,7 +94,7 @@ def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
         if parameters:
             twins[name + EITHER.sub("either", parameters)].append(item)
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} databases")
-    return {chance.choice(pair) for _, pair in sorted(twins.items()) if len(pair) > 1}
+    return {left for _, some in sorted(twins.items()) for left in chance.sample(some, len(some) - 1)}
 
 
 def more_of_the_same(items: list[pytest.Item]) -> set[pytest.Item]:

@@ -32,6 +32,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "max_stall": ("PERDURE_MAX_STALL",),
     "schema": ("PERDURE_SCHEMA",),
     "threads": ("PERDURE_THREADS",),
+    "bodies": ("PERDURE_BODIES",),
     "grace": ("PERDURE_GRACE",),
     "listen": ("PERDURE_LISTEN",),
     "patience": ("PERDURE_PATIENCE",),
@@ -42,6 +43,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "recovery": ("fleet", "own", "single", "manual"),
     "rollout": ("auto", "manual"),
     "adopt": ("replay_safe", "never"),
+    "bodies": ("threads", "greenlets"),
 }
 
 
@@ -60,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_stall: float = 0.0  # 0: an event loop that stands still is told of, and keeps its lease
     schema: str = "perdure"
     threads: int = 128
+    bodies: str = "threads"  # where blocking ones stand
     grace: float = 5.0
     listen: tuple[str, ...] | None = None  # queues; None: all
     patience: float | None = None  # of calls from outside, while the database is away; None: for ever

@@ -56,6 +56,7 @@ class Bench:
         self.store = store
         self.home = scenario.app._home
         self.make_store = self.home.make_store
+        self.chance = random.Random(f"{SEED} bodies")
 
     async def run(self, plan: Plan) -> tuple[Harness, Any]:
         """One run, checked."""
@@ -63,7 +64,7 @@ class Bench:
         harness = Harness(self.scenario.app, database="sqlite:///given.db", direct=self.direct)
         harness.plan = plan
         self.scenario.prepare(harness, self.scenario.app)
-        self.home.make_store = lambda _url, app, _schema: cast(Store, Witness(for_app(self.store, app)))
+        self.home.make_store = self.next_life
         try:
             await harness.open()
             async with asyncio.timeout(RUN_SECONDS):
@@ -75,8 +76,14 @@ class Bench:
             return harness, result
         finally:
             self.home.make_store = self.make_store
+            self.home.arguments.pop("bodies", None)
             plan.orders.clear()
             await harness.close()
+
+    def next_life(self, _url: str, app: str, _schema: str) -> Store:
+        """Blocking bodies stand in threads or in greenlets, by chance: each goes on with what the other recorded."""
+        self.home.arguments["bodies"] = self.chance.choice(("threads", "greenlets"))
+        return cast(Store, Witness(for_app(self.store, app)))
 
     async def check(self, harness: Harness, plan: Plan) -> None:
         """What holds after every run, whatever went wrong in it."""

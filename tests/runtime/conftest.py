@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -21,6 +21,8 @@ from tests.runtime.moving import store_of
 from tests.runtime.releases import Declared, Replica
 from tests.runtime.releases import shop as a_shop
 from tests.runtime.support import Ledger
+
+Bodies = Literal["threads", "greenlets"]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -55,10 +57,16 @@ async def app(database: str) -> AsyncIterator[App]:
     await app.close()
 
 
+@pytest.fixture(params=["threads", "greenlets"])
+def bodies(request: pytest.FixtureRequest) -> Bodies:
+    """Where blocking bodies stand. Each test of the sync face runs with both, but those of ``IN_THREADS``."""
+    return cast("Bodies", request.param)
+
+
 @pytest.fixture
-def sync_app(database: str) -> Iterator[perdure.sync.App]:
+def sync_app(database: str, bodies: Bodies) -> Iterator[perdure.sync.App]:
     """The same for the sync face."""
-    app = perdure.sync.App("shop", database=database)
+    app = perdure.sync.App("shop", database=database, bodies=bodies)
     yield app
     app.close()
 

@@ -10,7 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from perdure.model.records import Record, WorkflowRow
+
+IN_THREADS = pytest.mark.parametrize("bodies", ["threads"], indirect=True)  # of a test that is about just that
 
 
 class Ledger(list[str]):

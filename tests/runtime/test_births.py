@@ -12,7 +12,7 @@ import perdure.sync
 from perdure.model.ids import WorkflowIds
 from perdure.model.records import Kind
 from perdure.runtime import births, sface, thread_body
-from tests.runtime.support import Ledger, executor, until_sync
+from tests.runtime.support import IN_THREADS, Ledger, executor, until_sync
 
 
 def stored(app: Any, id: str) -> list[Kind]:
@@ -35,6 +35,7 @@ def go_on() -> threading.Event:
     return threading.Event()
 
 
+@IN_THREADS
 def test_a_start_rings_once_and_so_does_the_end(sync_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_body, "PATIENCE_SECONDS", 30.0)  # however slow this machine is
 
@@ -54,6 +55,7 @@ def test_a_start_rings_once_and_so_does_the_end(sync_app: Any, monkeypatch: pyte
         assert len(rings) <= 2, rings
 
 
+@IN_THREADS
 def test_a_start_does_not_wait_for_a_body_that_takes_its_time(sync_app: Any, go_on: threading.Event) -> None:
     @sync_app.workflow
     def work() -> str:
@@ -67,6 +69,7 @@ def test_a_start_does_not_wait_for_a_body_that_takes_its_time(sync_app: Any, go_
         assert handle.result() == "done"
 
 
+@IN_THREADS
 @pytest.mark.parametrize("step_takes_its_time", [False, True])
 def test_what_is_written_does_not_wait_for_a_body_that_computes(
     sync_app: Any, go_on: threading.Event, step_takes_its_time: bool
@@ -90,6 +93,7 @@ def test_what_is_written_does_not_wait_for_a_body_that_computes(
         assert handle.result()
 
 
+@IN_THREADS
 def test_events_do_not_wait_for_a_body_that_computes(sync_app: Any, go_on: threading.Event) -> None:
     told = perdure.sync.Event[int]("told")
 
@@ -110,6 +114,7 @@ def test_events_do_not_wait_for_a_body_that_computes(sync_app: Any, go_on: threa
         assert handle.result()
 
 
+@IN_THREADS
 def test_who_may_not_run_here_any_more_leaves_no_trace(
     sync_app: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +150,7 @@ def test_who_may_not_run_here_any_more_leaves_no_trace(
         assert len(list(sync_app.client.list())) == 1
 
 
+@IN_THREADS
 def test_one_of_two_identities_is_not_begun_under_the_other(sync_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Declared dead and reborn between the caller's thread and the loop: nothing goes out in the dead one's name."""
 

@@ -211,9 +211,9 @@ async def test_a_start_and_its_result_read_nothing_in_the_same_process(app: Any,
     assert not READS & set(calls), calls
 
 
-def blocking(url: str, calls: Counter[str]) -> Any:
+def blocking(url: str, calls: Counter[str], bodies: Any = None) -> Any:
     """The same of the sync face."""
-    app: Any = perdure.sync.App("counted", database=url)
+    app: Any = perdure.sync.App("counted", database=url, bodies=bodies)
     make = app._home.make_store
     app._home.make_store = lambda *args: Counting(make(*args), calls)
 
@@ -231,10 +231,12 @@ def blocking(url: str, calls: Counter[str]) -> Any:
     return app
 
 
-def test_a_blocking_workflow_is_as_few_commits(url: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocking_workflow_is_as_few_commits(
+    url: str, calls: Counter[str], bodies: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # However slow this machine is: what a body writes waits for what it does next.
     monkeypatch.setattr("perdure.runtime.thread_body.PATIENCE_SECONDS", 30.0)
-    with blocking(url, calls) as app:
+    with blocking(url, calls, bodies) as app:
         app.work(1)
         for steps in (1, 7):
             calls.clear()

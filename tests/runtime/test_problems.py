@@ -16,7 +16,7 @@ from perdure.errors import Misuse
 from perdure.runtime import leases, stalls, turns
 from perdure.runtime.turns import look_at_turns
 from perdure.store.open import open_store
-from tests.runtime.support import crash, executor, in_memory, row, status, until, until_sync
+from tests.runtime.support import IN_THREADS, crash, executor, in_memory, row, status, until, until_sync
 
 GO: Topic[bool] = Topic("go")
 SLOWLY = Retry(attempts=10, delay=600)
@@ -410,6 +410,7 @@ def look_twice(app: Any) -> None:
     look_at_turns(executor(app))
 
 
+@IN_THREADS
 def test_a_body_in_a_thread_that_does_not_come_to_rest(
     sync_app: perdure.sync.App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.operations.copy import refuse_moved
+from perdure.runtime.bodies import bodies_in
 from perdure.runtime.collector import Calm
 from perdure.runtime.executor import Executor
 from perdure.runtime.farewell import farewell
@@ -102,6 +103,7 @@ class Engine:
         self, before_work: Callable[[], Awaitable[None]] | None, *, leased: bool, polling: bool
     ) -> None:
         settings, line = self.settings, self.line
+        bodies = bodies_in(settings.bodies)
         self._code = code = code_of(settings.app, self.registry, settings.version)
         me, lease = await self._register()
         if leased:
@@ -109,9 +111,9 @@ class Engine:
             self.lease = lease
         executor = Executor(
             line, self.registry, executor_id=settings.executor_id, code=code, me=me, lease=self.lease,
-            recovery=settings.recovery, adopt=settings.adopt, threads=settings.threads, grace=settings.grace,
-            polling=polling, fakes=self.fakes, lease_seconds=settings.lease, guards=self._guards if leased else None,
-            listen=settings.listen,
+            recovery=settings.recovery, adopt=settings.adopt, threads=settings.threads, bodies=bodies,
+            grace=settings.grace, polling=polling, fakes=self.fakes, lease_seconds=settings.lease,
+            guards=self._guards if leased else None, listen=settings.listen,
         )  # fmt: skip
         if leased:  # not for a test's engine, one of many
             self._calm_collector()  # before recovery, which may begin thousands of runs

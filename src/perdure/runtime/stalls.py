@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from time import monotonic
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from perdure.runtime.loop import WorkflowLoop
@@ -40,11 +40,21 @@ def in_words(seconds: float, stack: str) -> str:
     return f"{text}. It stands at:\n{stack[-STACK_MAX:]}" if stack else text
 
 
+_bursts: dict[CodeType, Callable[[FrameType], Any]] = {
+    WorkflowLoop.burst.__code__: lambda frame: frame.f_locals["self"].run,
+}
+
+
+def known(burst: CodeType, whose: Callable[[FrameType], Any]) -> None:
+    """Code in which bodies run on the loop, and how its frame tells whose."""
+    _bursts[burst] = whose
+
+
 def _whose_body(frame: FrameType | None) -> Any:
     """The execution whose burst a stack is in; None if it is in none."""
     while frame is not None:
-        if frame.f_code is WorkflowLoop.burst.__code__:
-            return frame.f_locals["self"].run
+        if (whose := _bursts.get(frame.f_code)) is not None:
+            return whose(frame)
         frame = frame.f_back
     return None
 

@@ -37,6 +37,9 @@ class App(Router):
     the queues that this process works; default all. ``codec``: encrypts or compresses the values that are stored.
     ``retain``: how long workflows are kept after their end, unless ``@app.workflow(retain=…)`` says otherwise: a
     duration, or one for each status; default for ever.
+    ``bodies``, in ``perdure.sync`` only: where workflow bodies stand. In ``"threads"`` (the default), or in
+    ``"greenlets"`` on the engine's event loop: nearly as fast, and as many, as those of the async face, and at its
+    price: a body that computes or blocks outside its steps holds up all. Needs ``pip install 'perdure[greenlets]'``.
     ``patience``: how long a call from outside a workflow (start, send, status, cancel …) waits for a database that does
     not answer, else ``PERDURE_PATIENCE``, default for ever. Then it raises ``DatabaseUnavailable``, which says whether
     it may have taken effect (``unknown``): a start in the executor's own process is still written once the database is
@@ -59,6 +62,7 @@ class App(Router):
         codec: Codec | None = None,
         retain: Retain | None = None,
         patience: Duration | None = None,
+        bodies: Literal["threads", "greenlets"] | None = None,
     ) -> None:
         if not name:
             raise ConfigError(f"app name {name!r} cannot be used: it is part of every key; give one: App('shop')")
@@ -75,6 +79,7 @@ class App(Router):
             "adopt": adopt,
             "listen": listen,
             "patience": patience,
+            "bodies": bodies,
         }  # fmt: skip
         self._home = Home(name, arguments, self._registry, maker(codec), sface.FACE)
         self._home.modules = tuple(modules)
