@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -397,6 +397,34 @@ async def test_a_lone_unit_that_fails_lets_others_try(quick: Quick, over_quick: 
     assert over_quick.withdraw(bad), "it may have been written"
     await over_quick.drained()
     assert isinstance(bad.future.exception(), RuntimeError)
+
+
+async def test_what_is_set_aside_is_tried_again_though_its_timer_rings_early(
+    quick: Quick, over_quick: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a loop's clock may have it; nothing else asks for it once more."""
+    monkeypatch.setattr(module, "ASIDE_SECONDS", 3600.0)
+    loop = asyncio.get_running_loop()
+    call_at, timers = loop.call_at, list[Callable[[], object]]()
+
+    def by_hand(when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        if when < loop.time() + 1800:
+            return call_at(when, callback, *args, context=context)
+        timers.append(lambda: callback(*args))
+        return None
+
+    monkeypatch.setattr(loop, "call_at", by_hand)
+    quick.bad = {"a"}
+    bad = over_quick.offer(unit_of("a"))
+    await turns(1)
+    await over_quick.write(unit_of("b"))
+    quick.bad.clear()
+    await turns()
+    assert not bad.future.done()
+    [ring] = timers
+    ring()
+    await turns()
+    assert bad.future.done()
 
 
 async def test_in_an_outage_nothing_is_set_aside_and_everything_is_written_after_it(
