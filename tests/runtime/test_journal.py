@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from perdure.client import journal as module
+from perdure.client import aside, parts
 from perdure.client.journal import BYTES_MAX, Journal
 from perdure.clock import SystemClock
 from perdure.errors import LostAnswer
@@ -236,8 +236,8 @@ async def quick() -> Quick:
 
 @pytest.fixture
 async def over_quick(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(module, "TRIES_WHOLE", 2)
-    monkeypatch.setattr(module, "ASIDE_SECONDS", 0.01)
+    monkeypatch.setattr(parts, "TRIES_WHOLE", 2)
+    monkeypatch.setattr(aside, "SECONDS", 0.01)
     made = Journal(cast(Store, quick), SystemClock(), asyncio.get_running_loop())
     yield made
     made.abort()
@@ -403,7 +403,7 @@ async def test_what_is_set_aside_is_tried_again_though_its_timer_rings_early(
     quick: Quick, over_quick: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a loop's clock may have it; nothing else asks for it once more."""
-    monkeypatch.setattr(module, "ASIDE_SECONDS", 3600.0)
+    monkeypatch.setattr(aside, "SECONDS", 3600.0)
     loop = asyncio.get_running_loop()
     call_at, timers = loop.call_at, list[Callable[[], object]]()
 
@@ -446,7 +446,7 @@ async def test_in_an_outage_nothing_is_set_aside_and_everything_is_written_after
 async def test_a_write_that_no_database_takes_at_once_is_told_broken(
     quick: Quick, over_quick: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MESSAGE_BYTES_MAX", 100)
+    monkeypatch.setattr(parts, "MESSAGE_BYTES_MAX", 100)
     quick.bad = {"a"}
     with pytest.raises(ValueError, match="more than the database takes at once"):
         await over_quick.write(unit_of("a"))

@@ -5,9 +5,10 @@ Promises:
   let go (``company.py``); while a commit is under way it gathers.
 - A source's writes reach the store in order, gapless, at most one unit of a source in flight.
 - A source is told the verdict only after the commit is durable, from a plain callback of the loop.
-- Trouble with the database is waited out with the same units (same nonces), for ever or until ``close``; but for what
-  a caller outside withdraws, which is not tried again. First the whole batch some times, then in ever smaller parts;
-  a unit that fails while others are written is set aside, and tried again between the others' batches.
+- Trouble with the database is waited out with the same units (same nonces), for ever or until it is closed; but for
+  what a caller outside withdraws, which is not tried again. First the whole batch some times, then in ever smaller
+  parts (``parts.py``); a unit that fails while others are written is set aside, and tried again between the others'
+  batches (``aside.py``).
 - What one commit puts in line stands there in the order in which it was put here, children of a unit in theirs.
 - Any other error is bisected down to the unit that causes it; that source alone is told ``broken``, as is one whose
   writes cannot be taken, or are more than any database takes at once.
@@ -20,16 +21,16 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Protocol
+from typing import Any
 
 import msgspec
 
+from perdure.client.aside import Aside, Unwritten
 from perdure.client.company import Company
+from perdure.client.parts import WITHDRAWN, Parts, overlong
+from perdure.client.sources import NOTHING, Mark, Outside, Source
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble, LostAnswer
-from perdure.model.ids import RunKey
-from perdure.model.records import WorkflowRow
-from perdure.model.states import Status
 from perdure.model.writes import Receipt, Start, Unit, Verdict, size_of
 from perdure.store.base import Store
 from perdure.store.drive import Drive
@@ -38,92 +39,13 @@ log = logging.getLogger("perdure.journal")
 
 UNITS_MAX = 1000  # of one batch; beyond it a statement costs more than it saves
 BYTES_MAX = 4_000_000  # a batch takes no more units from here on: it is at most this and the largest unit
-MESSAGE_BYTES_MAX = 1_000_000_000  # Postgres takes no message of 1 GiB; a unit of more than this has no other way
 SLOW_SECONDS = 0.25  # a commit slower than this halves the next batch; a fast one lets it grow again
-RETRY_SECONDS_MAX = 1.0
-TRIES_WHOLE = 8  # of a batch in trouble, over a second or so: what is no outage may be of one part
-ASIDE_SECONDS, ASIDE_SECONDS_MAX = 0.1, 30.0  # between two tries of what was set aside
-ASIDE_SHARE = 4  # ... and so many times what a try takes: the others have most of the time
-NOTHING = Unit(key=RunKey("", 0))
-WITHDRAWN = RuntimeError("withdrawn: nobody waits for it any more")
-SET_ASIDE = RuntimeError("set aside: it will be tried again, and told then")
 HALVES_FROM = 32  # a batch larger than this is handed over in two halves
 HALF_TURNS = 3  # turns of the loop from a verdict to the write it leads to: step, outcome, flush
 
 
-class Source(Protocol):
-    """Somebody with writes: a run, or a caller outside."""
-
-    queued: bool
-
-    def take(self) -> Unit:
-        """All that waits; called when a batch is put together."""
-        ...
-
-    def written(self, unit: Unit, verdict: Verdict) -> None:
-        """The unit is durable, or was refused."""
-        ...
-
-    def broken(self, unit: Unit, error: Exception) -> None:
-        """The store cannot write this unit, and never will."""
-        ...
-
-
-class Outside:
-    """One unit of a caller that is no run; ``future`` holds the verdict."""
-
-    __slots__ = ("future", "queued", "unit", "withdrawn")
-
-    def __init__(self, unit: Unit, future: asyncio.Future[Verdict]) -> None:
-        self.unit = unit
-        self.future = future
-        self.queued = False
-        self.withdrawn = False
-
-    def take(self) -> Unit:
-        return NOTHING if self.withdrawn else self.unit
-
-    def written(self, unit: Unit, verdict: Verdict) -> None:
-        if not self.future.done():
-            self.future.set_result(verdict)
-
-    def broken(self, unit: Unit, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class _Mark:
-    """A place in the queue: ``future`` is settled once all that stood before it has been told."""
-
-    __slots__ = ("future", "queued")
-
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self.future = future
-        self.queued = False
-
-    def take(self) -> Unit:
-        return NOTHING
-
-    def written(self, unit: Unit, verdict: Verdict) -> None:
-        """It has no unit."""
-
-    def broken(self, unit: Unit, error: Exception) -> None:
-        """It has no unit."""
-
-
-class _Aside:
-    """A unit that failed while others were written."""
-
-    __slots__ = ("again", "delay", "due", "source", "told", "unit", "withdrawn")
-
-    def __init__(self, source: Source, unit: Unit, told: asyncio.Future[None], due: float) -> None:
-        self.source = source
-        self.unit = unit
-        self.told = told
-        self.due = due
-        self.delay = ASIDE_SECONDS
-        self.again = False  # its source has more to write
-        self.withdrawn = False
+Verdicts = dict[int, Verdict | Exception]  # by unit
+Told = tuple[Source, Unit, Verdict | Exception]
 
 
 class Journal:
@@ -135,9 +57,9 @@ class Journal:
         self._loop = loop
         self._waiting: deque[Source] = deque()
         self._scheduled = False
-        self._flight: asyncio.Task[list[Verdict | Exception]] | Drive[Receipt] | None = None
+        self._flight: asyncio.Task[Any] | Drive[Receipt] | None = None  # what is with the store
         self._aboard = 0  # units of the commit that was sent last
-        self._untold: dict[int, tuple[Source, Unit, Verdict | Exception]] = {}  # durable, not handed over yet
+        self._untold: dict[int, Told] = {}  # durable, not handed over yet
         self._began = 0.0
         self._asking = False  # a commit is with the store; False between two tries
         self._lost = False  # an earlier try of this flight may have been written
@@ -150,7 +72,7 @@ class Journal:
         self._idle: list[asyncio.Future[None]] = []
         # Of the batch that is being handed over; if there is none, of the one that is gathered or under way.
         self._marks: list[asyncio.Future[None]] = []
-        self._aside: dict[int, _Aside] = {}  # by source
+        self._aside = Aside(loop, self._wake)
         self.company = Company(loop)
         self.commits = 0  # counted for tests and metrics
         self.tried_again = 0  # commits that may have been written by a first try, before their sources were told
@@ -162,7 +84,7 @@ class Journal:
             return
         source.queued = True
         self._waiting.append(source)
-        if not self._scheduled and self._flight is None:
+        if not self._scheduled and self._flight is None:  # as ``_wake`` does; a call less for each write
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
@@ -181,9 +103,7 @@ class Journal:
         source.withdrawn = True
         if source.queued:  # still in the queue: ``take`` gives nothing
             return False
-        if (aside := self._aside.get(id(source))) is not None:
-            aside.withdrawn, aside.due = True, 0.0
-            self._wake()
+        if self._aside.withdraw(source):
             return True
         self._withdrawn.add(id(source.unit))
         return self._asking or self._lost or self._flight is None or id(source) in self._untold
@@ -197,31 +117,42 @@ class Journal:
         self._scheduled = False
         if self._flight is not None or self._closed:
             return
-        if self._aside and self._try_aside():
+        if self._aside.due:
+            self._try_aside(self._aside.pop_due())
             return
+        sources, units = self._gather()
+        if units:
+            self.commits += 1
+            self._send(sources, units)
+            return
+        if not self._untold:
+            self._settle(self._take_marks())
+        self._settle_idle()
+
+    def _gather(self) -> tuple[list[Source], list[Unit]]:
+        """The next batch: what waits, in order, as much as one commit takes."""
         sources: list[Source] = []
         units: list[Unit] = []
         size = 0
         stamp = self._clock.stamp()
         if stamp is None or stamp != self._stamp:  # a clock that stands still tells two commits apart by this alone
             self._place, self._stamp = 0, stamp
-        waiting = self._waiting
+        waiting, aside = self._waiting, self._aside.units
         while waiting and len(units) < self._units_max and size < BYTES_MAX:
             source = waiting.popleft()
             if self._untold:
                 self._tell_late(source)
             source.queued = False
-            if self._aside and (aside := self._aside.get(id(source))) is not None:
-                aside.again = True
+            if aside and self._aside.holds_up(source):
                 continue
             try:
                 unit = source.take()
             except Exception as bug:  # of one source: it must not cost the others their writes
                 log.exception("the writes of %r could not be taken", source)
-                self._tell(source, Unit(key=RunKey("", 0)), bug)
+                self._tell(source, NOTHING, bug)
                 continue
             if unit.empty:
-                if isinstance(source, _Mark):
+                if isinstance(source, Mark):
                     self._tell_rest()  # of the batch before: from here on the marks are this one's
                     self._marks.append(source.future)
                 continue
@@ -230,13 +161,7 @@ class Journal:
             if unit.children:
                 self._line_up(unit)
             size += size_of(unit)
-        if not units:
-            if not self._untold:
-                self._settle(self._take_marks())
-            self._settle_idle()
-            return
-        self.commits += 1
-        self._send(sources, units)
+        return sources, units
 
     def _line_up(self, unit: Unit) -> None:
         """Give what stands in line of this commit times of its own, in order: the commit has one time for all.
@@ -257,7 +182,9 @@ class Journal:
         """Begin the commit now, within this very turn of the loop: the database works while others get theirs."""
         self._began = monotonic()
         self._aboard = len(units)
-        self._lost, self._withdrawn = False, set()
+        self._lost = False
+        if self._withdrawn:
+            self._withdrawn = set()
         if self.silent_since is None:
             self.silent_since = self._loop.time()
 
@@ -265,7 +192,7 @@ class Journal:
             self._asking = False
             if receipt is not None:
                 self._succeeded(receipt)
-                self._landed(sources, units, receipt.verdicts)
+                self._landed(list(zip(sources, units, receipt.verdicts, strict=True)))
             elif not self._closed:
                 self._failed(error)
                 self._patiently(sources, units)
@@ -280,18 +207,23 @@ class Journal:
     def _patiently(self, sources: list[Source], units: list[Unit]) -> None:
         """The longer way, in a task of its own: with back-off, and bisecting what cannot be written."""
         self.tried_again += 1
-        task = asyncio.Task(self._commit(units), loop=self._loop)
-        self._flight = task
+        self._flight = task = asyncio.Task(self._commit(Parts(units, self._withdrawn)), loop=self._loop)
 
-        def done(task: asyncio.Task[list[Verdict | Exception]]) -> None:
-            if not task.cancelled():
-                self._landed(*self._set_aside(sources, units, task.result()))
+        def done(task: asyncio.Task[Verdicts]) -> None:
+            if task.cancelled():
+                return
+            verdicts = task.result()
+            told: list[Told] = []
+            for source, unit in zip(sources, units, strict=True):
+                if (verdict := verdicts.get(id(unit))) is not None:
+                    told.append((source, unit, verdict))
+                else:
+                    self._aside.add(source, unit, withdrawn=id(unit) in self._withdrawn)
+            self._landed(told)
 
         task.add_done_callback(done)
 
-    def _landed(
-        self, sources: Sequence[Source], units: Sequence[Unit], verdicts: Sequence[Verdict | Exception]
-    ) -> None:
+    def _landed(self, told: Sequence[Told]) -> None:
         """Hand the verdicts over.
 
         Of a large batch first one half, so that the database has its writes to do while the other half is handed over:
@@ -301,22 +233,22 @@ class Journal:
         self._asking = False
         if self.trouble is None:
             self.silent_since = None
-        self._tell_rest()  # of the batch before, if the database was quicker than the loop
-        told = list(zip(sources, units, verdicts, strict=True))
+        if self._untold:  # the database was quicker than the loop
+            self._tell_rest()
         if len(told) > HALVES_FROM and not self._waiting:
-            late = told[len(told) // 2 :]
-            told = told[: len(told) // 2]
-            self._untold = {id(source): (source, unit, verdict) for source, unit, verdict in late}
+            middle = len(told) // 2
+            self._untold = {id(late[0]): late for late in told[middle:]}
             self._in_turns(HALF_TURNS, self._tell_rest)
+            told = told[:middle]
         for source, unit, verdict in told:
             self._tell(source, unit, verdict)
-        if not self._untold:
+        if self._marks and not self._untold:
             self._settle(self._take_marks())
         self._go_on()
 
     def _go_on(self) -> None:
         """After a batch: the next one, or rest."""
-        if self._waiting or self._aside:
+        if self._waiting or self._aside.units:
             self._wake()
         elif not self._untold:
             self._settle_idle()
@@ -367,16 +299,9 @@ class Journal:
         """Note whether a try that failed may have been written."""
         self._lost |= isinstance(error, LostAnswer) or not isinstance(error, DatabaseTrouble)
 
-    async def _commit(self, units: Sequence[Unit]) -> list[Verdict | Exception]:
-        """Whole; after some tries in ever smaller parts, in turn, so that none keeps the others waiting."""
-        verdicts: dict[int, Verdict | Exception] = {}
-        parts = deque([units])
-        delay = 0.0  # the first retry at once: a broken connection is replaced by a new one
-        failures, wrote = 0, False
-        while parts:
-            part = self._wanted(parts.popleft(), verdicts)
-            if not part:
-                continue
+    async def _commit(self, parts: Parts) -> Verdicts:
+        """One part after another, until each unit has its verdict or is to be set aside."""
+        while part := parts.pop():
             self._began = monotonic()
             self._asking = True
             try:
@@ -384,39 +309,17 @@ class Journal:
             except DatabaseTrouble as trouble:
                 self._asking = False
                 self._in_trouble(trouble)
-                failures += 1
-                if (overlong := _overlong(part, trouble)) is not None:
-                    verdicts[id(part[0])] = overlong
-                elif failures < TRIES_WHOLE:
-                    parts.appendleft(part)
-                elif len(part) > 1:
-                    parts.extend(_halves(part))
-                elif wrote or (self._waiting and len(units) == 1):
-                    verdicts[id(part[0])] = SET_ASIDE
-                    self._log_aside(part[0], trouble, wrote)
-                else:  # nothing tells it from an outage
-                    parts.append(part)
-                await asyncio.sleep(delay)
-                delay = min(max(delay * 2, 0.01), RETRY_SECONDS_MAX)
+                if parts.failed(part, trouble, others_wait=bool(self._waiting)):
+                    self._no_outage(part[0], trouble)
+                await asyncio.sleep(parts.pause())
             except Exception as error:
-                if len(part) == 1:
+                if parts.refused(part, error):
                     log.exception("the store refused a write of workflow %s", part[0].key.id)
-                    verdicts[id(part[0])] = error
-                else:
-                    parts.extendleft(reversed(_halves(part)))
             else:
                 self._succeeded(receipt)
                 self._out_of_trouble()
-                delay, wrote = 0.0, True
-                verdicts.update(zip(map(id, part), receipt.verdicts, strict=True))
-        return [verdicts[id(unit)] for unit in units]
-
-    def _wanted(self, part: Sequence[Unit], verdicts: dict[int, Verdict | Exception]) -> Sequence[Unit]:
-        """Without what was withdrawn, which has its verdict."""
-        if self._withdrawn.isdisjoint(map(id, part)):
-            return part
-        verdicts.update((id(unit), WITHDRAWN) for unit in part if id(unit) in self._withdrawn)
-        return [unit for unit in part if id(unit) not in self._withdrawn]
+                parts.written(part, receipt.verdicts)
+        return parts.verdicts
 
     def _in_trouble(self, trouble: DatabaseTrouble) -> None:
         self._failed(trouble)
@@ -429,78 +332,51 @@ class Journal:
             log.warning("the database answers again; writes go on")
             self.trouble = None
 
-    # -- what was set aside: a unit that fails, as often as it is tried, while others are written
+    def _no_outage(self, unit: Unit, trouble: DatabaseTrouble) -> None:
+        self.trouble = None
+        log.warning(
+            "a write of workflow %r (%d bytes) fails while others are written; it is tried again from time to time: %s",
+            unit.key.id, size_of(unit), trouble,
+        )  # fmt: skip
 
-    def _log_aside(self, unit: Unit, trouble: DatabaseTrouble, wrote: bool) -> None:
-        if wrote:  # so the trouble is not the database's
-            self.trouble = None
-            log.warning(
-                "a write of workflow %r (%d bytes) fails while others are written; it is tried again from time to "
-                "time: %s", unit.key.id, size_of(unit), trouble,
-            )  # fmt: skip
-
-    def _set_aside(
-        self, sources: Sequence[Source], units: Sequence[Unit], verdicts: Sequence[Verdict | Exception]
-    ) -> tuple[list[Source], list[Unit], list[Verdict | Exception]]:
-        """What of a batch can be told; the rest is set aside."""
-        for source, unit, verdict in zip(sources, units, verdicts, strict=True):
-            if verdict is SET_ASIDE:
-                due = self._loop.time() + ASIDE_SECONDS
-                aside = self._aside[id(source)] = _Aside(source, unit, self._loop.create_future(), due)
-                aside.withdrawn = id(unit) in self._withdrawn
-                self._loop.call_at(due, self._come_due, aside)
-        told = [nth for nth, verdict in enumerate(verdicts) if verdict is not SET_ASIDE]
-        return [sources[nth] for nth in told], [units[nth] for nth in told], [verdicts[nth] for nth in told]
-
-    def _come_due(self, aside: _Aside) -> None:
-        aside.due = 0.0  # not left to a look at the clock: a timer may ring a moment before its time
-        self._wake()
-
-    def _try_aside(self) -> bool:
-        """Whether one of them is due, and is tried now."""
-        aside = min(self._aside.values(), key=lambda aside: aside.due)
-        if aside.due > self._loop.time():
-            return False
+    def _try_aside(self, one: Unwritten) -> None:
         self.commits += 1
         self.tried_again += 1
         self._aboard = 1
         began = self._loop.time()
-        self._flight = task = asyncio.Task(self._once_more(aside), loop=self._loop)
+        self._flight = task = asyncio.Task(self._once_more(one), loop=self._loop)
 
-        def done(task: asyncio.Task[list[Verdict | Exception]]) -> None:
+        def done(task: asyncio.Task[Verdict | Exception | None]) -> None:
             if task.cancelled() or self._closed:
                 return
             self._flight = None
-            [verdict] = task.result()
-            if verdict is SET_ASIDE:
-                now = self._loop.time()
-                aside.due = 0.0 if aside.withdrawn else now + max(aside.delay, ASIDE_SHARE * (now - began))
-                aside.delay = min(2 * aside.delay, ASIDE_SECONDS_MAX)
-                self._loop.call_at(aside.due, self._come_due, aside)
+            if (verdict := task.result()) is None:
+                self._aside.put_off(one, self._loop.time() - began)
             else:
-                del self._aside[id(aside.source)]
-                self._tell(aside.source, aside.unit, verdict)
-                self._settle([aside.told])
-                if aside.again:
-                    self.put(aside.source)
+                self._aside.drop(one)
+                self._tell(one.source, one.unit, verdict)
+                self._settle([one.told])
+                if one.has_more:
+                    self.put(one.source)
             self._go_on()
 
         task.add_done_callback(done)
-        return True
 
-    async def _once_more(self, aside: _Aside) -> list[Verdict | Exception]:
-        if aside.withdrawn:
-            return [WITHDRAWN]
+    async def _once_more(self, one: Unwritten) -> Verdict | Exception | None:
+        """What it comes to; None if it has failed again."""
+        if one.withdrawn:
+            return WITHDRAWN
         try:
-            receipt = await self._store.commit([aside.unit], now=self._clock.stamp())
+            receipt = await self._store.commit([one.unit], now=self._clock.stamp())
         except DatabaseTrouble as trouble:
             log.debug("what was set aside fails again: %s", trouble)
-            return [_overlong([aside.unit], trouble) or SET_ASIDE]
+            return overlong([one.unit], trouble)
         except Exception as error:
-            log.exception("the store refused a write of workflow %s", aside.unit.key.id)
-            return [error]
+            log.exception("the store refused a write of workflow %s", one.unit.key.id)
+            return error
         self._clock.observe(receipt.now)
-        return list[Verdict | Exception](receipt.verdicts)
+        [verdict] = receipt.verdicts
+        return verdict
 
     def _adapt(self, seconds: float) -> None:
         if seconds > SLOW_SECONDS:
@@ -524,7 +400,7 @@ class Journal:
     @property
     def busy(self) -> bool:
         """Whether anything waits to be written, or is under way."""
-        return bool(self._waiting or self._untold or self._aside) or self._flight is not None or self._scheduled
+        return bool(self._waiting or self._untold or self._aside.units) or self._flight is not None or self._scheduled
 
     @property
     def closed(self) -> bool:
@@ -549,48 +425,28 @@ class Journal:
         But for what is set aside: for that it waits only if it is of ``source``.
         """
         if self.busy and not self._closed:
-            mark = _Mark(self._loop.create_future())
+            mark = Mark(self._loop.create_future())
             self.put(mark)
             await mark.future
-        while source is not None and (aside := self._aside.get(id(source))) is not None:
-            await asyncio.shield(aside.told)
+        if source is not None:
+            await self._aside.told(source)
 
     def abandon(self) -> None:
         """In a forked child: what waits is the parent's to write."""
         self._closed = True
         self._waiting.clear()
         self._untold.clear()
-        self._aside.clear()
+        self._aside = Aside(self._loop, self._wake)  # who waits for what was there is the parent's, too
 
     def abort(self) -> None:
         """Drop everything, as a crash would: what is under way may have happened or not."""
         self._closed = True
-        self._settle([source.future for source in self._waiting if isinstance(source, _Mark)])
-        self._settle([*self._take_marks(), *(aside.told for aside in self._aside.values())])
+        self._settle([source.future for source in self._waiting if isinstance(source, Mark)])
+        self._settle(self._take_marks())
+        self._aside.abort()
         self._waiting.clear()
         self._untold.clear()
-        self._aside.clear()
         if self._flight is not None:
             self._flight.cancel()
             self._flight = None
         self._settle_idle()
-
-
-def _halves(part: Sequence[Unit]) -> tuple[Sequence[Unit], Sequence[Unit]]:
-    middle = len(part) // 2
-    return part[:middle], part[middle:]
-
-
-def _overlong(part: Sequence[Unit], trouble: DatabaseTrouble) -> Exception | None:
-    """The error for a unit that is more than a database takes at once: it would break every connection, for ever."""
-    if len(part) > 1 or not isinstance(trouble, LostAnswer) or (size := size_of(part[0])) <= MESSAGE_BYTES_MAX:
-        return None
-    return ValueError(
-        f"a single write of {size / 1e6:,.0f} MB is more than the database takes at once (about "
-        f"{MESSAGE_BYTES_MAX / 1e6:,.0f} MB): let fewer large values be written together. It said: {trouble}"
-    )
-
-
-def stub_row(id: str, run: int, status: Status, name: str = "", version: str = "") -> WorkflowRow:
-    """The little that is known of a workflow without reading it."""
-    return WorkflowRow(id=id, run=run, lineage=b"", name=name, status=status, version=version, created=0, updated=0)

@@ -1,0 +1,96 @@
+"""What the journal sets aside: units that fail as often as they are tried, while others are written.
+
+Each has a timer of its own; when that rings, it is due, and the journal tries it once more between the batches of the
+others. It is the timer that says so and no look at the clock, for a loop may ring a moment before the time. A unit that
+fails again is put off for longer, up to half a minute, and always for so long that the others have most of the time.
+
+It knows nothing of the store: the journal asks which is due, and says how the try went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from perdure.client.sources import Source
+from perdure.model.writes import Unit
+
+SECONDS, SECONDS_MAX = 0.1, 30.0  # between two tries
+SHARE = 4  # ... and so many times what a try takes
+
+
+class Unwritten:
+    """A unit that is set aside."""
+
+    __slots__ = ("delay", "has_more", "source", "told", "unit", "withdrawn")
+
+    def __init__(self, source: Source, unit: Unit, told: asyncio.Future[None], withdrawn: bool) -> None:
+        self.source = source
+        self.unit = unit
+        self.told = told
+        self.delay = SECONDS
+        self.has_more = False  # its source has more to write, which waits for this
+        self.withdrawn = withdrawn  # it is to be told, and not tried again
+
+
+class Aside:
+    """See the head of this file; ``wake`` is called when something is due."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+        self._loop = loop
+        self._wake = wake
+        self.units: dict[int, Unwritten] = {}  # by source, which has no other under way
+        self.due: dict[int, Unwritten] = {}  # of these, longest due first
+
+    def add(self, source: Source, unit: Unit, *, withdrawn: bool = False) -> None:
+        """Set this aside; it is due after a moment."""
+        one = self.units[id(source)] = Unwritten(source, unit, self._loop.create_future(), withdrawn)
+        self._loop.call_at(self._loop.time() + one.delay, self._ring, one)
+
+    def pop_due(self) -> Unwritten:
+        """The one that is to be tried now, if any is due. Then say what it came to: ``put_off`` or ``drop``."""
+        return self.due.pop(next(iter(self.due)))
+
+    def put_off(self, one: Unwritten, seconds: float) -> None:
+        """It failed again, in a try of so many seconds."""
+        if one.withdrawn:
+            self._ring(one)
+            return
+        self._loop.call_at(self._loop.time() + max(one.delay, SHARE * seconds), self._ring, one)
+        one.delay = min(2 * one.delay, SECONDS_MAX)
+
+    def drop(self, one: Unwritten) -> None:
+        """It has its verdict."""
+        del self.units[id(one.source)]
+        self.due.pop(id(one.source), None)
+
+    def holds_up(self, source: Source) -> bool:
+        """Whether this source, which has more to write, waits for what is here of it."""
+        if (one := self.units.get(id(source))) is None:
+            return False
+        one.has_more = True
+        return True
+
+    def withdraw(self, source: Source) -> bool:
+        """Whether something of this source is here; it is then told at once that it is not tried again."""
+        if (one := self.units.get(id(source))) is None:
+            return False
+        one.withdrawn = True
+        self._ring(one)
+        return True
+
+    async def told(self, source: Source) -> None:
+        """Returns when nothing of this source is here."""
+        while (one := self.units.get(id(source))) is not None:
+            await asyncio.shield(one.told)
+
+    def abort(self) -> None:
+        """Drop everything, and keep nobody waiting for it."""
+        units, self.units, self.due = self.units, {}, {}
+        for one in units.values():
+            one.told.set_result(None)
+
+    def _ring(self, one: Unwritten) -> None:
+        if self.units.get(id(one.source)) is one:  # else it was withdrawn and told before its time
+            self.due[id(one.source)] = one
+            self._wake()
