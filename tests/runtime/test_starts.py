@@ -192,13 +192,17 @@ async def test_start_many_from_a_connected_caller_is_one_commit(app: App, databa
         assert [await handle.result() for handle in handles] == [2 * x for x in range(100)]
 
 
-async def test_start_many_of_large_inputs_is_many_commits(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("large", ["input", "attributes"])
+async def test_start_many_of_large_starts_is_many_commits(
+    app: App, monkeypatch: pytest.MonkeyPatch, large: str
+) -> None:
     """A message to the database has a greatest length, and memory an end."""
 
     @app.workflow
     async def length(x: str) -> int:
         return len(x)
 
+    text = "x" * 1_500_000
     async with app.connect():
         store: Any = app._home.engine().line.store
         commit, sizes = store.commit, list[int]()
@@ -209,7 +213,11 @@ async def test_start_many_of_large_inputs_is_many_commits(app: App, monkeypatch:
             return receipt
 
         monkeypatch.setattr(store, "commit", weighed)
-        assert len(await length.start_many(["x" * 1_500_000] * 8)) == 8
+        if large == "input":
+            handles = await length.start_many([text] * 8)
+        else:
+            handles = await length.options(attributes={"text": text}).start_many(["x"] * 8)
+    assert len(handles) == 8
     assert len(sizes) == 3
     assert max(sizes) < 5_000_000
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from perdure.client import bounded, moves, once, processes, streams
@@ -41,7 +41,7 @@ from perdure.model.ids import RunKey
 from perdure.model.info import WorkflowInfo, info_of, to_datetime
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
-from perdure.model.writes import Send, Start, Unit
+from perdure.model.writes import Send, Start, Unit, size_of_start
 from perdure.operations.look import gone, not_found
 from perdure.operations.problems import problems_of
 from perdure.serde.values import Shape
@@ -165,14 +165,11 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     if any(order.options.dedup is not None for order in orders):
         return [await start(line, order) for order in orders]
     ids = [order.options.id or line.new_id() for order in orders]
+    # The same id twice in one call is one start; what comes later is compared with it, like any other repeat.
+    firsts = dict(zip(reversed(ids), reversed(orders), strict=True))
     taken: dict[str, WorkflowRow] = {}
-    for chunk in _chunks(list(zip(orders, ids, strict=True))):
-        # The same id twice in one call is one start; the second is then compared like any other repeat.
-        unique: dict[str, Start] = {}
-        for order, id in chunk:
-            if id not in unique:
-                unique[id] = start_of(line, order, id)
-        verdict = await write(line, Unit(key=RunKey("", 0), children=list(unique.values())))
+    for chunk in _chunks(start_of(line, firsts[id], id) for id in dict.fromkeys(ids)):
+        verdict = await write(line, Unit(key=RunKey("", 0), children=chunk))
         taken |= verdict.exists
     _announce(line, orders)
     for order, id in zip(orders, ids, strict=True):
@@ -181,13 +178,13 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
     return [Begun(id) for id in ids]
 
 
-def _chunks(orders: list[tuple[StartOrder, str]]) -> Iterator[list[tuple[StartOrder, str]]]:
-    """So many starts as go in one unit: bounded in number, and in bytes."""
-    chunk: list[tuple[StartOrder, str]] = []
+def _chunks(starts: Iterable[Start]) -> Iterator[list[Start]]:
+    """So many starts as go in one unit: bounded in number, and in bytes as a batch is."""
+    chunk: list[Start] = []
     size = 0
-    for one in orders:
+    for one in starts:
         chunk.append(one)
-        size += len(one[0].input)
+        size += size_of_start(one)
         if len(chunk) == START_BATCH or size >= BYTES_MAX:
             yield chunk
             chunk, size = [], 0
