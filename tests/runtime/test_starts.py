@@ -233,6 +233,23 @@ async def test_start_many_with_a_conflict_says_so(app: App) -> None:
             await double.start_many([0, 1, 2], id=lambda x: f"d-{x}")
 
 
+async def test_an_id_twice_in_one_start_many_is_one_start_and_told_if_it_is_not_the_same(app: App) -> None:
+    """From a connected caller, too, which writes them in one unit."""
+
+    @app.workflow
+    async def double(x: int) -> int:
+        return 2 * x
+
+    async with app.connect():
+        same = await double.start_many([1, 2, 1], id=str)
+        assert [handle.id for handle in same] == ["1", "2", "1"]
+        assert len([info async for info in app.client.list()]) == 2
+        with pytest.raises(WorkflowConflict, match="'a' is taken"):
+            await double.start_many([1, 2], id=lambda _: "a")
+        with pytest.raises(WorkflowConflict, match="'b' exists already"):
+            await double.options(on_conflict="fail").start_many([1, 1], id=lambda _: "b")
+
+
 # -- later
 
 

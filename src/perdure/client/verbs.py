@@ -173,7 +173,11 @@ async def start_many(line: Line, orders: Sequence[StartOrder]) -> list[Begun]:
         taken |= verdict.exists
     _announce(line, orders)
     for order, id in zip(orders, ids, strict=True):
-        if id in taken and await _resolve(line, order, taken[id]):
+        if order is firsts[id]:
+            again = id in taken and await _resolve(line, order, taken[id])
+        else:
+            again = order != firsts[id] or order.options.on_conflict != "attach"
+        if again:
             await start(line, order)
     return [Begun(id) for id in ids]
 
