@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from perdure import App, recv
+from perdure import App, Retry, current, recv, set_event
+from perdure.core.run import Op
 from perdure.model.records import Kind
 from perdure.runtime.execution import Execution
 from perdure.runtime.loop import WorkflowLoop
-from tests.runtime.support import Ledger, executor, history, in_memory, kinds, status, until
+from tests.runtime.support import Ledger, executor, history, in_memory, kinds, row, status, until
 
 MANY = 40
 
@@ -26,6 +27,15 @@ def short_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def ended(app: App) -> bool:
     return await status(app, "a") == "completed"
+
+
+async def at_rest(app: App) -> bool:
+    return await status(app, "a") in ("completed", "held")
+
+
+def waits_for_a_message(app: App) -> bool:
+    execution = executor(app).executions.get("a")
+    return execution is not None and any(op.kind is Kind.RECV for op in execution.waiting.values())
 
 
 def is_ending(app: App) -> bool:
@@ -141,6 +151,61 @@ async def test_what_comes_while_a_burst_is_interrupted_is_handed_over_in_its_ord
         assert await handle.result() == sum(range(many))
         steps = [record.path for record in await history(app, "a") if record.kind is Kind.STEP]
     assert [0 if "." in path else int(path) for path in steps] == [int(n) for n in ledger]
+
+
+@pytest.mark.usefixtures("short_bursts")
+@pytest.mark.parametrize("then", ["cancelled", "awaited"])
+async def test_an_attempt_that_fails_while_a_burst_is_interrupted_is_met_by_a_replay(
+    app: App, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """The rest of the burst gives the step up, or not: a record from before that would have no place on replay."""
+    spins = asyncio.Event()
+    came = []
+    real = Execution.step_done
+
+    def step_done(self: Execution, op: Op, *outcome: Any) -> None:
+        real(self, op, *outcome)
+        came.append(op.name)
+
+    monkeypatch.setattr(Execution, "step_done", step_done)
+
+    @app.step(name="quick")
+    async def quick() -> None: ...
+
+    @app.step(name="fails", retry=Retry(attempts=2, delay=0))
+    async def fails() -> str:
+        ledger.note("fails")
+        await spins.wait()
+        if current().attempt == 1:
+            raise ValueError("at first")
+        return "at last"
+
+    @app.workflow
+    async def body() -> str:
+        trying = asyncio.create_task(fails())
+        await quick()
+        spins.set()
+        while "fails" not in came:  # noqa: ASYNC110  turns of the body's own loop
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await set_event("seen", then)
+        if then == "cancelled":
+            trying.cancel()
+        await asyncio.wait([trying])
+        return f"{await recv('go')}, {'given up' if trying.cancelled() else trying.result()}"
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: waits_for_a_message(app))
+        attempts = [record.path for record in await history(app, "a") if record.kind is Kind.ATTEMPT]
+    async with app:
+        await body.handle("a").send("on", "go")
+        await until(lambda: at_rest(app))
+        assert await status(app, "a") == "completed", (await row(app, "a")).detail
+        assert await body.handle("a").result() == ("on, given up" if then == "cancelled" else "on, at last")
+    assert len(attempts) == (then == "awaited")
+    assert ledger == ["fails"] * (1 + len(attempts))
 
 
 # -- exceptions that nobody takes

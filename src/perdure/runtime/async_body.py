@@ -10,8 +10,9 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from perdure.core.run import Op
@@ -49,7 +50,7 @@ class AsyncExecution(answers.Answering):
         loop.now = self.run.now
         self._timer_ops: dict[str, Op] = {}
         self._cut = False
-        self._late: deque[tuple[Op, tuple[Outcome, bytes | None, str | None]]] = deque()
+        self._late: deque[Callable[[], Record | None]] = deque()  # what came while a burst was cut
         args, kwargs = self.definition.args.decode(self.input)
         self.main = loop.start(self.definition.fn(*args, **kwargs))
         self.arm_deadline()
@@ -213,7 +214,7 @@ class AsyncExecution(answers.Answering):
 
     def settle(self, op: Op, outcome: Outcome, data: bytes | None, name: str | None = None) -> Record | None:
         if (self._cut or self._late) and not self.gone:
-            self._late.append((op, (outcome, data, name)))
+            self._late.append(partial(self._settle_now, op, outcome, data, name))
             return None
         return self._settle_now(op, outcome, data, name)
 
@@ -222,12 +223,20 @@ class AsyncExecution(answers.Answering):
             self._timer_ops.pop(op.path, None)
         return super().settle(op, outcome, data, name)
 
+    def attempt_failed(self, op: Op, data: bytes | None, error: Exception) -> None:
+        # As an outcome: if the rest of the burst gives the step up, a replay has no place for the record.
+        if (self._cut or self._late) and not self.gone:
+            self._late.append(partial(self._attempt_failed_late, op, data, error))
+        else:
+            super().attempt_failed(op, data, error)
+
+    def _attempt_failed_late(self, op: Op, data: bytes | None, error: Exception) -> None:
+        if op.is_open:
+            super().attempt_failed(op, data, error)
+
     def _settle_late(self) -> None:
-        """One of the outcomes that came while a burst was cut. A turn for each: delivering one may cut another."""
-        if self.gone or self._cut or not self._late:
-            return
-        op, args = self._late.popleft()
-        if self._settle_now(op, *args) is None:
+        """One of what came while a burst was cut. A turn for each: delivering one may cut another."""
+        if not (self.gone or self._cut or not self._late) and self._late.popleft()() is None:
             self.pump()
 
     # -- calls of the body. Each returns a coroutine; its path is given now, in the order of the calls.

@@ -379,17 +379,21 @@ class Execution:
         self.host.on_change()
         if self.gone or not op.is_open:
             return
+        if error is not None and op.what.wants_retry(error, op.attempt):
+            self.attempt_failed(op, data, error)
+        else:
+            self.settle(op, outcome, data)
+
+    def attempt_failed(self, op: Op, data: bytes | None, error: Exception) -> None:
+        """An attempt of a step has failed, and another is to follow: record it."""
         call: StepCall = op.what
-        if error is not None and call.wants_retry(error, op.attempt):
-            call.remember(op.attempt, error)
-            self.run.fail_attempt(op, self.line.clock.now(), data or b"", call.wait(op.attempt))
-            self.dirty()
-            if self.cancelling is None:
-                self._blocked += (op,)
-            else:
-                self.pump()  # the cancel was waiting for this step
-            return
-        self.settle(op, outcome, data)
+        call.remember(op.attempt, error)
+        self.run.fail_attempt(op, self.line.clock.now(), data or b"", call.wait(op.attempt))
+        self.dirty()
+        if self.cancelling is None:
+            self._blocked += (op,)
+        else:
+            self.pump()  # the cancel was waiting for this step
 
     # -- messages
 
