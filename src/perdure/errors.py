@@ -118,7 +118,7 @@ class WrongFace(Misuse):
 
 
 class NotDurable(Misuse):
-    """A workflow body awaited something that no history can replay: real I/O belongs in a step."""
+    """A workflow body awaits something that no history can replay, or was woken by it: real I/O belongs in a step."""
 
 
 class NotAwaited(Misuse):

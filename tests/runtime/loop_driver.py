@@ -7,7 +7,7 @@ from asyncio import events
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from perdure.errors import Evicted
+from perdure.errors import Evicted, NotDurable
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 
 START = 1_800_000_000_123_457  # microseconds, an odd one
@@ -25,6 +25,7 @@ class Driver:
         self.timers: list[LoopTimer] = []
         self.disarmed: list[str] = []
         self.refused: list[str] = []
+        self.spoilt: list[NotDurable] = []
         self.bursts = 0
 
     def timer_armed(self, timer: LoopTimer) -> None:
@@ -33,6 +34,9 @@ class Driver:
     def timer_disarmed(self, timer: LoopTimer) -> None:
         self.timers.remove(timer)
         self.disarmed.append(timer.path)
+
+    def touched(self, error: NotDurable) -> None:
+        self.spoilt.append(error)
 
     def call(self, name: str, value: Any) -> asyncio.Future[Any]:
         if self.loop.gone:
@@ -55,10 +59,11 @@ class Driver:
     def deliver(self, *, last: bool = False) -> None:
         _, value, future = self.waiting.pop(-1 if last else 0)
         if not future.done():
-            if isinstance(value, Exception):
-                future.set_exception(value)
-            else:
-                future.set_result(value)
+            with self.loop.deliver():
+                if isinstance(value, Exception):
+                    future.set_exception(value)
+                else:
+                    future.set_result(value)
         self.burst()
 
     def fire(self) -> None:

@@ -218,8 +218,9 @@ def test_a_timer_fires_once_and_not_after_it_was_cancelled() -> None:
     driver = Driver()
     driver.start(body)
     log: list[str] = []
-    timer = driver.loop.call_later(1, log.append, "rang")
-    late = driver.loop.call_later(1, log.append, "cancelled between firing and turn")
+    with driver.loop.deliver():
+        timer = driver.loop.call_later(1, log.append, "rang")
+        late = driver.loop.call_later(1, log.append, "cancelled between firing and turn")
     for one in (timer, timer, late):
         driver.loop.fire(one)  # type: ignore[arg-type]
     late.cancel()

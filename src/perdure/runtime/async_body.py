@@ -21,6 +21,7 @@ from perdure.model.records import Kind, Outcome, Record
 from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.cancelling import Kept
+from perdure.runtime.context import STEP
 from perdure.runtime.loop import LoopTimer, WorkflowLoop
 from perdure.runtime.steps import StepCall, cancellation
 from perdure.runtime.unawaited import Unawaited
@@ -77,7 +78,8 @@ class AsyncExecution(answers.Answering):
             delivery = run.next_delivery()
             if delivery is None:
                 break
-            self._replay(*delivery)
+            with loop.deliver():
+                self._replay(*delivery)
         else:
             self.line.loop.call_soon(self.pump)
             return
@@ -117,6 +119,33 @@ class AsyncExecution(answers.Answering):
         else:
             self.end_wait(op.path)
             op.deliver(record)
+
+    def hand_over(self, op: Op, record: Record) -> None:
+        if self.will_be_cancelled:
+            super().hand_over(op, record)  # it is kept
+            return
+        loop = self.loop
+        loop.delivering = True
+        try:
+            op.deliver(record)
+        finally:
+            loop.delivering = False
+
+    def touched(self, error: NotDurable) -> None:
+        """Somebody else has woken the body, in any thread: it is no longer what a replay makes of it."""
+        step = STEP.get()
+        by = f"step {step.op.name} (path {step.path}) of workflow {step.key.id!r}" if step is not None else "no step"
+        error.add_note(f"the body is that of workflow {self.id!r}; touched by {by}")
+        with suppress(RuntimeError):  # the host's loop is closed: nothing goes on in it
+            self.line.loop.call_soon_threadsafe(self._spoilt, error)
+
+    def _spoilt(self, error: NotDurable) -> None:
+        """As for a body that awaits what is not durable: so it would end after a restart."""
+        if not self.gone and self.final is None:
+            self.put_away()
+            if self.unawaited is not None:
+                self.unawaited.error()  # closes what the body had made and not come to
+            self.finish(None, error)
 
     def _go_on(self) -> None:
         self.idle_since = self.line.loop.time()
@@ -178,7 +207,8 @@ class AsyncExecution(answers.Answering):
         self.loop.now = self.run.now
         self.loop.cancel_main()  # first: so it reaches all that main waits for at the calls where they are
         for op, record in kept:
-            with suppress(asyncio.InvalidStateError):  # main waited for this one itself, and is cancelled there
+            # Main waited for this one itself, and is cancelled there.
+            with suppress(asyncio.InvalidStateError), self.loop.deliver():
                 op.deliver(record)
 
     def compensate(self, because: str) -> None:

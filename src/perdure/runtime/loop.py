@@ -20,11 +20,13 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
+from threading import get_ident
 from typing import Any, NamedTuple, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
-from perdure.errors import Evicted
+from perdure.errors import Evicted, NotDurable
 from perdure.runtime import ordered, refused, unwind
 from perdure.runtime.aio import (
     Lineage,
@@ -65,7 +67,7 @@ _EAGER_FACTORY: object = getattr(asyncio, "eager_task_factory", None)  # since P
 
 
 class TimerSink(Protocol):
-    """Who keeps the timers of a run."""
+    """Who drives a run: keeps its timers, and is told if it is spoilt."""
 
     def timer_armed(self, timer: LoopTimer) -> None:
         """``call_at`` or ``call_later`` was called with a time to come."""
@@ -73,6 +75,10 @@ class TimerSink(Protocol):
 
     def timer_disarmed(self, timer: LoopTimer) -> None:
         """It was cancelled before it was fired."""
+        ...
+
+    def touched(self, error: NotDurable) -> None:
+        """The body is spoilt: somebody else has woken it, in any thread; ``error`` is what he is told."""
         ...
 
 
@@ -101,7 +107,9 @@ class WorkflowLoop(refused.RefusingLoop):
         "_sink",
         "_strays",
         "_tasks",
+        "_thread",
         "_timers",
+        "delivering",
         "errors",
         "gone",
         "main",
@@ -130,8 +138,10 @@ class WorkflowLoop(refused.RefusingLoop):
         self._prune_generators_at = PRUNE_FROM
         self._root: Any = None  # lineage of main, and of callbacks outside any task
         self._strays: dict[asyncio.Task[Any], Lineage] | None = None
-        self._bursting = False
+        self._bursting = 0  # in a burst: the thread it runs in
+        self._thread = get_ident()
         self._eager = False
+        self.delivering = False  # set by the driver for just so long as it wakes the body: see ``_refuse_outside``
 
     # -- for the engine: start, burst, fire, end
 
@@ -140,7 +150,11 @@ class WorkflowLoop(refused.RefusingLoop):
         if self.main is not None:
             raise RuntimeError("this loop has its main task already")
         task = blank_task(Context(), "", mixed(self._seed, 0))
-        begin_task(task, coro, self, "main")
+        self.delivering = True
+        try:
+            begin_task(task, coro, self, "main")
+        finally:
+            self.delivering = False
         self.main = self._root = task
         self._tasks.append(task)
         return task
@@ -164,7 +178,7 @@ class WorkflowLoop(refused.RefusingLoop):
         left = CHECK_EVERY
         callbacks = self.burst_callbacks_max
         until = time.monotonic() + self.burst_seconds_max
-        self._bursting = True
+        self._bursting = self._thread
         _set_hooks(_generator_started, None)
         set_running_loop(self)
         try:
@@ -188,7 +202,7 @@ class WorkflowLoop(refused.RefusingLoop):
                         return not ready and more is None
             return True
         finally:
-            self._bursting = False
+            self._bursting = 0
             set_running_loop(host)
             _set_hooks(*hooks)
 
@@ -215,10 +229,20 @@ class WorkflowLoop(refused.RefusingLoop):
         lineage.calls = calls = lineage.calls + 1
         return f"{lineage.prefix}{calls}"
 
+    @contextmanager
+    def deliver(self) -> Iterator[None]:
+        """Here the driver wakes the body. Where each outcome passes it sets ``delivering`` itself, which costs less."""
+        before, self.delivering = self.delivering, True
+        try:
+            yield
+        finally:
+            self.delivering = before
+
     def cancel_main(self) -> None:
         """Raise ``CancelledError`` where the main task stands; the next burst delivers it."""
         if self.main is not None:
-            self.main.cancel()
+            with self.deliver():
+                self.main.cancel()
 
     def throw_into_main(self, error: BaseException) -> None:
         """Raise ``error`` where the main task stands; the next burst delivers it."""
@@ -226,7 +250,8 @@ class WorkflowLoop(refused.RefusingLoop):
         while isinstance(waits_for, asyncio.Task):  # where that one stands: it is what main stands in
             waits_for = unwind.awaited(waits_for)
         if waits_for is not None and not waits_for.done():
-            waits_for.set_exception(error)
+            with self.deliver():
+                waits_for.set_exception(error)
 
     def cancel_leftovers(self) -> list[asyncio.Task[Any]]:
         """When main has ended: cancel what still lives, in order of creation, and close abandoned async generators.
@@ -235,6 +260,14 @@ class WorkflowLoop(refused.RefusingLoop):
         (and hand over what their cleanup asks for) until they are done. An empty list: nothing is left.
         """
         live = self.live_tasks()
+        if live or self._generators:
+            with self.deliver():
+                self._cancel_leftovers(live)
+        if not live:
+            self.report_unretrieved()
+        return live
+
+    def _cancel_leftovers(self, live: list[asyncio.Task[Any]]) -> None:
         for task in live:
             if isinstance(task, LoopTask):
                 if task.called_off:
@@ -247,9 +280,6 @@ class WorkflowLoop(refused.RefusingLoop):
             closer = self._create(_close_generators(generators, live, self.errors), None, Context(), eager=False)
             closer.called_off = True  # it is the cleanup
             live.append(closer)
-        if not live:
-            self.report_unretrieved()
-        return live
 
     def report_unretrieved(self) -> None:
         """Note now, in order, what asyncio would say whenever the collector finds the task; each once."""
@@ -299,6 +329,8 @@ class WorkflowLoop(refused.RefusingLoop):
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
+        if not self.delivering and get_ident() != self._bursting:
+            self._refuse_outside()
         if context is None:
             # Outside a burst the current context is the host's, and none of the body's business.
             context = copy_context() if self._bursting else Context()
@@ -374,8 +406,25 @@ class WorkflowLoop(refused.RefusingLoop):
 
     # -- below: how it is done
 
+    def _refuse_outside(self) -> None:
+        """Somebody who is not the body wakes, cancels or schedules what is its own: a replay would not see it.
+
+        Told by burst and thread: the running loop costs more to ask for (before Python 3.12 a system call), and context
+        variables tell nothing, since an outcome may be handed over in the context of a step. The body is not what a
+        replay makes of it any more (asyncio marks a future before it asks for its callbacks to be called, and forgets
+        them if that fails), so the driver is told as well: whoever did it may catch the exception.
+        """
+        if self.gone or refused.being_collected():
+            return
+        error = refused.from_outside()
+        if self._sink is not None:
+            self._sink.touched(error)
+        raise error
+
     def drop_timer(self, timer: LoopTimer) -> None:
         """An armed timer was cancelled (called by the timer)."""
+        if not self.delivering and get_ident() != self._bursting:
+            self._refuse_outside()
         self._timers.pop(timer.path, None)
         if self._sink is not None and not self.gone:
             self._sink.timer_disarmed(timer)
@@ -395,6 +444,8 @@ class WorkflowLoop(refused.RefusingLoop):
     def _arm(
         self, delay: int, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
     ) -> LoopTimer:
+        if not self.delivering and get_ident() != self._bursting:
+            self._refuse_outside()
         if context is None:
             context = copy_context() if self._bursting else Context()
         if delay <= 0 or self.gone:
@@ -436,6 +487,8 @@ class WorkflowLoop(refused.RefusingLoop):
             if hasattr(coro, "close"):
                 coro.close()  # else Python would warn that it was never awaited
             raise Evicted("this workflow body is being put away: it can make no tasks")
+        if not self.delivering and get_ident() != self._bursting:
+            self._refuse_outside()
         path = self.next_path()
         self._numbered = number = self._numbered + 1
         if context is None:

@@ -7,6 +7,7 @@ Promise: every public method of ``asyncio.AbstractEventLoop`` that the workflow 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any, cast
 
 from perdure.errors import NotDurable
@@ -34,6 +35,27 @@ def not_durable(name: str, what: str) -> NotDurable:
         f"loop.{name}() was called in a workflow body ({what}). A workflow body cannot do I/O: on replay it would "
         "happen again, with another answer. Put it in a step."
     )
+
+
+def from_outside() -> NotDurable:
+    """The error for who touches a body from a step, a thread or the program around it."""
+    return NotDurable(
+        "An object of a workflow body (an Event, Future, Queue, Lock, Condition, task or timer of asyncio) was set, "
+        "woken or cancelled from outside of the body, by a step or by the program around it. No history has that: "
+        "on replay nobody would wake the body. Let the step return a value and do it in the body; from elsewhere send "
+        "a message (handle.send, perdure.recv), set an event (perdure.set_event) or write to a stream."
+    )
+
+
+def being_collected() -> bool:
+    """Whether a coroutine is being closed here, as the collector does with those of a loop that was dropped.
+
+    What its cleanup does is nobody's act, and an exception would only be printed.
+    """
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, GeneratorExit):
+        error = error.__context__
+    return error is not None
 
 
 def refusal(name: str, what: str) -> Any:

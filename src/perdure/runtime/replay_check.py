@@ -252,6 +252,9 @@ class _CheckedAsync(_Checked, AsyncExecution):
             self.final = (None, NotDurable(NEVER_WAKES))
             self.try_finish()
 
+    def touched(self, error: NotDurable) -> None:
+        """By somebody outside of the check, who is told; nothing of this body is kept."""
+
 
 class _CheckedSync(_Checked, SyncExecution):
     """A blocking body, in the thread of whoever checks."""
