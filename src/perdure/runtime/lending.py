@@ -75,9 +75,13 @@ class Lending(Cancelling):
         later, self._later, self._lent = self._later, None, False
         for callback in later or ():
             self.line.loop.call_soon(callback)
-        if self.unwritten and not self.gone:
-            self.dirty()
+        self._write_rest()
         self._changed()
+
+    def _write_rest(self) -> None:
+        """What could not be written while it was lent; the end too, if it has come meanwhile."""
+        if self.unwritten and (not self.gone or self.closing is not None):
+            self.dirty()
 
     def record_written(self, op: Op, record: Record) -> None:
         """The caller has: the record is durable. Hand it to the body, and go on."""
@@ -92,8 +96,9 @@ class Lending(Cancelling):
                 self.line.loop.call_soon(callback)
             self.hand_over(op, record)
             self.pump()
-            if self.unwritten and not self.gone:
-                self.dirty()
+        elif self.closing is not None:
+            self.run.settled(op, record)  # its end stands behind this record
+        self._write_rest()
         self._changed()
 
     def refused(self) -> None:
