@@ -73,7 +73,8 @@ class Counted:
 
 def prepare(app: App | blocking.App, url: str, name: str, lease: float, lines: Lines) -> None:
     home = app._home
-    home.arguments |= {"database": url, "executor_id": name, "lease": lease}
+    bodies = "greenlets" if int(name[-1]) % 2 else "threads"  # of blocking ones, which go on in either
+    home.arguments |= {"database": url, "executor_id": name, "lease": lease, "bodies": bodies}
     make = home.make_store
     home.make_store = lambda *given: Counted(make(*given), lines)  # type: ignore[assignment,return-value]
 

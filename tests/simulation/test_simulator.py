@@ -57,6 +57,15 @@ def test_worlds_of_pauses_are_good() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_worlds_of_blocking_bodies_are_good() -> None:
+    """In greenlets: threads no virtual loop can hold."""
+    for seed in range(1, PAUSE_SEEDS + 1):
+        result = simulate(seed, kinds=("blocking",))
+        assert result.good, str(result)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_worlds_of_transactions_are_good() -> None:
     """Sixty is the world in which a former holder applied what the next had recorded as a timeout."""
     for seed in range(1, PAUSE_SEEDS + 1):
@@ -72,12 +81,12 @@ def test_worlds_of_moves_are_good() -> None:
         assert result.good, str(result)
 
 
-@pytest.mark.parametrize("seed", [3, 8, 97])
-def test_a_seed_is_the_same_world_again(seed: int) -> None:
-    first, second = simulate(seed, trace=True), simulate(seed, trace=True)
+@pytest.mark.parametrize(("seed", "kinds"), [(3, ()), (8, ()), (97, ()), (3, ("blocking",))])
+def test_a_seed_is_the_same_world_again(seed: int, kinds: tuple[str, ...]) -> None:
+    first, second = (simulate(seed, kinds=kinds, trace=True) for _ in range(2))
     assert first.lines == second.lines
     assert first.trace == second.trace
-    assert simulate(seed + 1).trace != first.trace
+    assert simulate(seed + 1, kinds=kinds).trace != first.trace
 
 
 def test_a_seed_is_the_same_world_in_every_process() -> None:

@@ -1,6 +1,6 @@
 """The simulated app: one workflow of each kind of thing that a body can do, and clients that ask for them.
 
-Bodies are async; blocking bodies run in threads, which no virtual loop can hold, and are left to the crash tests.
+Its bodies are async; those of blocking code are in ``blocking``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from perdure.model.info import from_datetime
 from perdure.recovery import Compensating, Incident
 from perdure.runtime.face import Home
 from perdure.testing.histcheck.streams import ClientHistory, Ledger
+from perdure.testing.simulation import blocking
 from perdure.testing.simulation.bank import declare
 from perdure.testing.simulation.judgement import decide
 from perdure.testing.simulation.loop import PROCESS
@@ -240,6 +241,7 @@ class Simulated:
             return 1
 
         self.payer = declare(self)
+        blocking.declare(self)
         self.queued, self.fired = queued, fired
         self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
         self.judged = judged
@@ -340,9 +342,9 @@ class Client:
                 call.value = "ended" if done else str(await handle.move("unset"))
                 done = True
 
-    async def send(self, handle: Any, value: int, key: str | None = None) -> None:
+    async def send(self, handle: Any, value: int, key: str | None = None, topic: Topic[int] = NOTE) -> None:
         with contextlib.suppress(Exception), self.history.call("send", handle.id, args=value, key=key):
-            await handle.send(value, NOTE, key=key)
+            await handle.send(value, topic, key=key)
 
     async def read_stream(self, handle: Any, offset: int) -> None:
         """To its end."""

@@ -240,6 +240,7 @@ class World:
             version=version(edition) if self.mix.rollout and works else "", recovery=self.mix.recovery,
             executor_id="x" if self.mix.namesakes else name,
             lease=self.lease, grace=self.chance.choice((0.1, 0.5, 2.0)),
+            bodies="greenlets" if "blocking" in self.kinds else "threads",
         )  # fmt: skip
         process = Process(self, self.apps[edition - 1], name, host, self.pids, settings, works=works, mortal=mortal)
         self.processes.append(process)
