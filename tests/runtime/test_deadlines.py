@@ -12,7 +12,9 @@ import pytest
 
 import perdure.sync
 from perdure import App, Client, recv
+from perdure.api.process import Process
 from perdure.errors import Cancelled, WorkflowCancelled, WorkflowTimedOut
+from perdure.schemes.grammar import State
 from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, until
 from tests.runtime.test_queues import Gate
 
@@ -81,6 +83,74 @@ async def test_an_inherited_deadline_outlives_a_death(app: App) -> None:
         with pytest.raises(WorkflowTimedOut):
             await app.client.handle("t").result(timeout=20)
         assert await until(lambda: ended_as(app, "c")) in ("timed_out", "cancelled")
+
+
+@pytest.mark.parametrize("own", [None, 3600.0, 1.5], ids=["inherited alone", "longer own time", "shorter own time"])
+async def test_an_inherited_deadline_bounds_the_whole_chain_of_a_child(app: App, own: float | None) -> None:
+    """Its runs end by what the parent gave it, also after a death and a replay; a time of its own begins anew."""
+
+    @app.step
+    async def act(n: int) -> int:
+        return n
+
+    @app.workflow(name="leaf", timeout=own)
+    async def leaf(n: int) -> None:
+        await act(n)
+        await recv(timeout=0.01)
+        if n < 3:
+            leaf.continue_as_new(n + 1)
+        await recv()
+
+    @app.workflow(name="top")
+    async def top() -> None:
+        await leaf.options(id="c", on_parent_close="wait").start(1)
+        await recv()
+
+    async with app:
+        await top.options(id="t", timeout=4.0).start()
+        await until(partial(at_run, app, "c", 3))
+        await until(partial(has_recorded, app, "c", 2))
+        found, bound = await row(app, "c"), (await row(app, "t")).deadline
+        assert bound is not None
+        assert found.started is not None
+        assert found.deadline == (min(bound, found.started + 1_500_000) if own == 1.5 else bound)
+        await crash(app)
+    async with app:
+        with pytest.raises(WorkflowTimedOut):
+            await app.client.handle("c").result(timeout=20)
+        assert (await row(app, "c")).run == 3
+
+
+async def test_a_process_at_rest_ends_by_the_deadline_of_its_parent(app: App) -> None:
+    """Also where nothing else would wake it, in a later run than the one that it began with."""
+
+    @app.process(name="desk")
+    class Desk(Process):
+        here = State(initial=True)
+        left = State(final=True)
+        go = here.to(left)
+
+    @app.workflow(name="top")
+    async def top() -> None:
+        await Desk.options(id="d", on_parent_close="wait").start()
+        await recv()
+
+    async with app:
+        await top.options(id="t", timeout=1.5).start()
+        await until(partial(at_run, app, "d", 2))
+        assert (await row(app, "d")).deadline == (await row(app, "t")).deadline
+        with pytest.raises(WorkflowTimedOut):
+            await app.client.handle("d").result(timeout=20)
+        assert (await row(app, "d")).run < 20
+
+
+async def at_run(app: App, id: str, run: int) -> bool:
+    found = (await app._home.engine().line.store.rows([id])).get(id)
+    return found is not None and found.run == run
+
+
+async def has_recorded(app: App, id: str, count: int) -> bool:
+    return len(await history(app, id)) >= count
 
 
 async def test_what_was_in_flight_at_the_cancel_is_not_repeated_after_a_resume(app: App, ledger: Ledger) -> None:

@@ -172,6 +172,12 @@ class Continue(msgspec.Struct, frozen=True, gc=False):
     wake: bytes
     rest: Rest | None = None
 
+    @property
+    def asks_parent(self) -> bool:
+        """Whether its parent bounds it, or may, beside a timeout of its own; ``next`` cannot say how."""
+        start = self.next
+        return start.parent is not None and start.timeout is not None and start.on_parent_close != "abandon"
+
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
     """Forget the workflow: every run's row, payload, history, events, messages and wakes. Travels with a decision.

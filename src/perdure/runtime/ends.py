@@ -102,6 +102,14 @@ def going_on(of: Ending, signal: ContinueAsNew) -> Continue:
     return Continue(start, of.line.new_token(), stands.rest)
 
 
+def bound_of_next(row: WorkflowRow) -> int | None:
+    """The deadline of the next run, before its first claim: what its parent gave, in which the whole chain has to end.
+
+    Beside a timeout, which begins anew, the row holds the lesser of the two: the commit asks the parent's row again.
+    """
+    return row.deadline if row.timeout is None else None
+
+
 def next_start(of: Ending, order: StartOrder) -> Start:
     """The run that begins when this one continues as new: queued, for whoever claims it first."""
     row = of.row
@@ -117,6 +125,7 @@ def next_start(of: Ending, order: StartOrder) -> Start:
         fingerprint=order.fingerprint,
         nonce=of.line.new_token(),
         timeout=row.timeout,
+        deadline=bound_of_next(row),
         parent=row.parent,
         parent_run=row.parent_run,
         parent_path=row.parent_path,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from perdure.client.questions import ResultOf, StartOrder, outcome_of
 from perdure.client.timers import Timer
@@ -38,6 +38,7 @@ from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
 
 EMPTY: Mapping[Any, Any] = MappingProxyType({})
+OUT_OF_TIME: Final = "its time ran out"
 
 
 class Execution:
@@ -473,11 +474,14 @@ class Execution:
         raise NotImplementedError
 
     def arm_deadline(self) -> None:
-        """The workflow's own time, by the database's clock."""
-        if self.row.deadline is not None and self._deadline is None:
-            self._deadline = self.line.timers.at(
-                self.row.deadline, lambda: self.cancel("its time ran out", Status.TIMED_OUT)
-            )
+        """The workflow's own time, by the database's clock. What is past counts before the body comes to a rest."""
+        deadline = self.row.deadline
+        if deadline is None or self._deadline is not None:
+            return
+        if deadline <= self.line.clock.now():
+            self.cancel(OUT_OF_TIME, Status.TIMED_OUT)
+        else:
+            self._deadline = self.line.timers.at(deadline, lambda: self.cancel(OUT_OF_TIME, Status.TIMED_OUT))
 
     def body_ended(self, value: Any, error: BaseException | None) -> None:
         """The body has ended: wait for the children that the end is to wait for, as for any other outcome."""

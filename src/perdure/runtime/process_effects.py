@@ -12,6 +12,7 @@ from perdure.model.processes import AT, HISTORY, ORDERS, At, Entry
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Cause
 from perdure.model.writes import Append, Continue, Rest, Start
+from perdure.runtime.ends import bound_of_next
 from perdure.runtime.process_body import ENTRY, attributes_of, standing
 from perdure.runtime.process_facts import Facts, Settled
 from perdure.serde.codec import seal
@@ -33,10 +34,10 @@ def next_run(host: Host, row: WorkflowRow, facts: Facts, settled: Settled, cause
     start = Start(
         id=row.id, run=row.run + 1, lineage=line.new_token(), name=row.name, version=version,
         input=encoded(host, facts, settled.values, at), fingerprint=row.fingerprint, nonce=line.new_token(),
-        status=stands.status, timeout=row.timeout, parent=row.parent, parent_run=row.parent_run,
-        parent_path=row.parent_path, on_parent_close=row.on_parent_close, queue=row.queue, priority=row.priority,
-        partition=row.partition, through=True, attributes=stands.attributes, versioning=row.versioning,
-        override=row.override,
+        status=stands.status, timeout=row.timeout, deadline=bound_of_next(row), parent=row.parent,
+        parent_run=row.parent_run, parent_path=row.parent_path, on_parent_close=row.on_parent_close, queue=row.queue,
+        priority=row.priority, partition=row.partition, through=True, attributes=stands.attributes,
+        versioning=row.versioning, override=row.override,
     )  # fmt: skip
     return Continue(start, line.new_token(), stands.rest)
 

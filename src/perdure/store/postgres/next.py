@@ -53,6 +53,7 @@ async def go_on(tx: Transaction, place: Place, continued: Sequence[tuple[RunKey,
     ended = [(app, *key, CODE[Status.CONTINUED], now) for key, _ in continued]
     begun = [_next(place, key.id, c.next.run, c.next, now, c.rest) for key, c in continued]
     inputs = [(app, key.id, c.next.run, c.next.input.decode()) for key, c in continued]
+    bounded = [(app, key.id, now) for key, c in continued if c.asks_parent]
     rests = [
         (app, key.id, c.rest.until, c.rest.detail, c.rest.attempts, c.rest.problem and c.rest.problem.value)
         for key, c in continued
@@ -72,7 +73,8 @@ async def go_on(tx: Transaction, place: Place, continued: Sequence[tuple[RunKey,
         if c.rest is not None and c.rest.told
     ]  # fmt: skip
     for query, bindings in (
-        ("past_run_insert", ended), ("workflow_continue", begun), ("payload_insert", inputs),
+        ("past_run_insert", ended), ("workflow_continue", begun), ("workflow_bounded", bounded),
+        ("payload_insert", inputs),
         ("stream_continue", [(app, *key) for key, _ in continued]), ("workflow_stand", rests), ("wake_of_mail", mail),
         ("problem_put", told),
     ):  # fmt: skip

@@ -360,6 +360,8 @@ class _Batch:
                     begun = change.next
                     self.conn.execute(Q["past_run_insert"], (app, id, run, CONTINUED, now, now))
                     begin_next(self.conn, app, id, begun.run, begun, now, change.rest)
+                    if change.asks_parent:
+                        self.conn.execute(Q["workflow_bounded"], (app, id, now))
                     self.conn.execute(Q["stream_continue"], (app, id, run))
                     if change.rest is not None:
                         stand(self.conn, app, id, change, change.rest, now)

@@ -110,13 +110,24 @@ update perdure.workflow set run = $3, lineage = $4, name = $5, version = $6, sta
     reason = $31, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = $1 and id = $2
 
+-- The next run of a child with a timeout of its own: what bounds its parent bounds it too, unless that is past at `$3`.
+-- name: workflow_bounded
+update perdure.workflow w set deadline = (
+    select b.deadline from (
+        select p.deadline from perdure.workflow p where p.app = $1 and p.id = w.parent and p.run = w.parent_run
+        union all
+        select p.deadline from perdure.past_run p where p.app = $1 and p.id = w.parent and p.run = w.parent_run) b
+    where b.deadline > $3::bigint)
+where w.app = $1 and w.id = $2
+
 -- What a workflow can be searched by from now on.
 -- name: workflow_attributes
 update perdure.workflow set attributes = $3 where app = $1 and id = $2
 
--- How a process stands after its burst: until `$3`, in the words `$4`, with `$5` deaths that count.
+-- How a process stands after its burst: until `$3` or its deadline, in the words `$4`, with `$5` deaths that count.
 -- name: workflow_stand
-update perdure.workflow set until = case when status = 1 then until else $3::bigint end, detail = $4,
+update perdure.workflow set
+    until = case status when 1 then until when 3 then least($3::bigint, deadline) else $3::bigint end, detail = $4,
     attempts = $5, problem = $6
 where app = $1 and id = $2
 

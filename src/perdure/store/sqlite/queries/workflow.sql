@@ -60,13 +60,24 @@ update workflow set run = ?3, lineage = ?4, name = ?5, version = ?6, status = ?7
     reason = ?32, detail = '', attempts = 0, closed = null, cancel = null, pause = case when closed is null then pause end
 where app = ?1 and id = ?2
 
+-- The next run of a child with a timeout of its own: what bounds its parent bounds it too, unless that is past at ?3.
+-- name: workflow_bounded
+update workflow set deadline = (
+    select b.deadline from (
+        select p.deadline from workflow p where p.app = ?1 and p.id = workflow.parent and p.run = workflow.parent_run
+        union all
+        select p.deadline from past_run p where p.app = ?1 and p.id = workflow.parent and p.run = workflow.parent_run) b
+    where b.deadline > ?3)
+where app = ?1 and id = ?2
+
 -- What a workflow can be searched by from now on.
 -- name: workflow_attributes
 update workflow set attributes = ?3 where app = ?1 and id = ?2
 
--- How a process stands after its burst: until ?3, in the words ?4, with ?5 deaths that count.
+-- How a process stands after its burst: until ?3 or its deadline, in the words ?4, with ?5 deaths that count.
 -- name: workflow_stand
-update workflow set until = case when status = 1 then until else ?3 end, detail = ?4, attempts = ?5, problem = ?6
+update workflow set until = case status when 1 then until when 3 then coalesce(min(?3, deadline), ?3, deadline) else ?3 end,
+    detail = ?4, attempts = ?5, problem = ?6
 where app = ?1 and id = ?2
 
 -- Notes the reason of a cancel command that the holder has acted on, so that it outlives the wake row.
