@@ -308,6 +308,38 @@ def advice_of(story: Story) -> list[str]:
     return []
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """A cancel that was asked for: whether the workflow has seen it, and what is to be expected."""
+
+    reason: str
+    delivered: bool
+    expect: str
+
+
+def cancel_of(story: Story) -> Told | None:
+    """None: nobody has asked, or it has ended."""
+    row = story.row
+    reason = row.told if row.cancel is None else row.cancel
+    if reason is None or not row.status.open:
+        return None
+    if any(record.kind is Kind.CANCEL for record in story.records):
+        return Told(reason=reason, delivered=True, expect="it cleans up, and ends as cancelled")
+    if not story.roll.live:
+        expect = f"{nobody(story.app)}; it is delivered then"
+    elif story.stranded is not None:
+        expect = (
+            f"no live executor runs version {row.version}: it waits for one; what holds nothing an executor of the "
+            "current version ends, without its cleanup"
+        )
+    elif row.status is not Status.RUNNING:
+        expect = "an executor takes it up for that at its next look"
+    elif not story.held_by_the_living:
+        expect = "whoever takes it over delivers it before it runs on"
+    else:
+        expect = "its executor delivers it when the step under way has ended"
+    return Told(reason=reason, delivered=False, expect=expect)
+
+
 # -- for programs
 
 
@@ -351,6 +383,7 @@ def story_fields(story: Story) -> dict[str, Any]:
     return {
         **workflow_fields(story.row),
         "records": len(story.records),
+        "cancel": cancel_of(story),
         "executor": None if story.holder is None else story.holder.executor,
         "executor_alive": story.held_by_the_living,
         "input": plain(story.input),

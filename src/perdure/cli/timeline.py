@@ -16,6 +16,7 @@ from perdure.cli.story import (
     Span,
     Story,
     advice_of,
+    cancel_of,
     failure_of,
     origin_of_failure,
     outcome_text,
@@ -73,8 +74,9 @@ def _header(story: Story) -> Iterator[str]:
         yield _field("queue", row.queue)
     if row.deadline is not None and row.status.open:
         yield _field("deadline", instant(row.deadline))
-    if row.cancel is not None and row.status.open:
-        yield _field("cancel", f"asked for{': ' + row.cancel if row.cancel else ''}")
+    if (told := cancel_of(story)) is not None:
+        yield _field("cancel", f"asked for{': ' + told.reason if told.reason else ''}")
+        yield "            " + clean(f"{'delivered' if told.delivered else 'not delivered yet'}: {told.expect}")
     if row.attributes is not None:
         yield _field("attributes", show_stored(row.attributes, width() - 14))
     if story.input is not None:

@@ -95,6 +95,7 @@ async def _list(given: Given, asked: Asked, limit: int) -> None:
     async with opened(given) as store:
         query = asked.query(store.app, "list")
         rows, more = await _page(store, query, limit)
+        rows = await _with_commands(store, rows)
         roll = await call_roll(store)
         stranded = await stranded_of(store, roll, rows)
     cells = [
@@ -130,11 +131,24 @@ async def _page(store: Store, query: Query, limit: int) -> tuple[list[WorkflowRo
     return rows, cursor is not None
 
 
+async def _with_commands(store: Store, rows: list[WorkflowRow]) -> list[WorkflowRow]:
+    """The same with the cancels that are on their way, which stand beside the rows."""
+    told = await store.rows([row.id for row in rows if row.status.open])
+    return [
+        msgspec.structs.replace(row, told=told[row.id].told) if row.id in told and told[row.id].run == row.run else row
+        for row in rows
+    ]
+
+
 def _remark(row: WorkflowRow, stranded: Stranded | None) -> str:
     if row.status is Status.HELD:
         return f"{row.reason}: {row.detail}"
     if row.pause is not None and row.status.open:
         return f"about to pause: {row.pause}"
+    if row.status.open and (row.told is not None or row.cancel is not None):
+        reason = row.told if row.cancel is None else row.cancel
+        asked = f"cancel asked for{': ' + reason if reason else ''}"
+        return asked if stranded is None else f"{asked}; stranded: {stranded.reason}"
     if stranded is not None:
         return f"stranded: {stranded.reason}: {stranded.detail}"
     due = f" until {instant(row.until)}" if row.until is not None else ""

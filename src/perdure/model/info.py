@@ -44,6 +44,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
     started: datetime | None = None
     closed: datetime | None = None
     cancel_requested: bool = False
+    """Whether somebody has told it to cancel, which it may not have seen yet: a step under way ends first."""
     parent: str | None = None
     queue: str | None = None
     partition: str = ""
@@ -104,7 +105,7 @@ def info_of(row: WorkflowRow) -> WorkflowInfo:
         deadline=when(row.deadline),
         started=when(row.started),
         closed=when(row.closed),
-        cancel_requested=row.cancel is not None,
+        cancel_requested=row.cancel is not None or row.told is not None,
         parent=row.parent,
         queue=row.queue,
         partition=row.partition,

@@ -124,6 +124,7 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     started: int | None = None
     closed: int | None = None
     cancel: str | None = None  # a cancel was requested, with this reason
+    told: str | None = None  # … by a command that is still on its way, as far as whoever read the row asked for that
     parent: str | None = None
     parent_run: int = 0
     parent_path: str = ""

@@ -248,7 +248,7 @@ class Store(ProblemStore, SchemeStore, Protocol):
         ...
 
     async def rows(self, ids: Collection[str]) -> dict[str, WorkflowRow]:
-        """The latest run of each id that exists."""
+        """The latest run of each id that exists, with what is ``told`` it."""
         ...
 
     async def run(self, key: RunKey) -> WorkflowRow | None:

@@ -34,7 +34,7 @@ async def inbox(link: Link, place: Place, ids: Collection[str]) -> list[Message]
 async def workflows(link: Link, place: Place, ids: Collection[str]) -> dict[str, WorkflowRow]:
     if not ids:
         return {}
-    return {row[0]: rows.workflow(row) for row in await link.fetch(place.sql["rows"], place.app, sorted(set(ids)))}
+    return {row[0]: rows.told(row) for row in await link.fetch(place.sql["rows"], place.app, sorted(set(ids)))}
 
 
 async def run(link: Link, place: Place, key: RunKey) -> WorkflowRow | None:

@@ -99,6 +99,12 @@ def workflow(r: Row) -> WorkflowRow:
     )
 
 
+def told(r: Row) -> WorkflowRow:
+    """With a command to cancel that is on its way, which follows in the row."""
+    row = workflow(r)
+    return row if r[38] is None else msgspec.structs.replace(row, told=r[38])
+
+
 def claimed(r: Row) -> Claimed:
     return Claimed(row=workflow(r), input=(r[38] or "").encode(), mail=r[39])
 

@@ -29,6 +29,11 @@ def workflows(conn: Connection, app: str, ids: Collection[str]) -> dict[str, Wor
     return {r[0]: rows.workflow(r) for r in _many(conn, "workflow_get", ((app, id) for id in ids))}
 
 
+def told(conn: Connection, app: str, ids: Collection[str]) -> dict[str, WorkflowRow]:
+    """The same with commands to cancel that are on their way."""
+    return {r[0]: rows.told(r) for r in _many(conn, "workflow_get", ((app, id) for id in ids))}
+
+
 def run(conn: Connection, app: str, key: RunKey) -> WorkflowRow | None:
     row = conn.execute(Q["workflow_get"], (app, key.id)).fetchone()
     if row is None or row[1] != key.run:

@@ -243,7 +243,7 @@ class SQLiteStore:
         return await self._read(lambda conn: reads.inbox(conn, self.app, ids))
 
     async def rows(self, ids: Collection[str]) -> dict[str, WorkflowRow]:
-        return await self._read(lambda conn: reads.workflows(conn, self.app, ids))
+        return await self._read(lambda conn: reads.told(conn, self.app, ids))
 
     async def run(self, key: RunKey) -> WorkflowRow | None:
         return await self._read(lambda conn: reads.run(conn, self.app, key))

@@ -18,7 +18,8 @@ cross join lateral (
 
 -- The latest runs of ids.
 -- name: rows
-select @row
+select @row,
+    (select min(k.cancel) from perdure.wake k where k.app = $1 and k.dest = c.id)
 from unnest($2::text[]) u (id)
 cross join lateral (select * from perdure.workflow where app = $1 and id = u.id offset 0) c
 

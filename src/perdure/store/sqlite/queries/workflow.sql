@@ -28,7 +28,8 @@ select id, run, lineage, name, status, version, created, updated, reason, detail
         where h.app = workflow.app and h.id = workflow.id and h.run = workflow.run order by h.seq desc limit 1), 0)),
     until, deadline, timeout, started, closed, cancel, parent, parent_run, parent_path, on_parent_close,
     queue, priority, fingerprint, attributes, intents, cause, versioning, partition, lane, expires, pause, problem,
-    override
+    override,
+    (select min(k.cancel) from wake k where k.app = workflow.app and k.dest = workflow.id)
 from workflow where app = ?1 and id = ?2
 
 -- Gives the claim up (park, hold, release) or closes; the token stays, so that a repeated write is recognised. A pause
