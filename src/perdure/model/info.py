@@ -35,6 +35,7 @@ class WorkflowInfo(msgspec.Struct, frozen=True, kw_only=True):
     created: datetime
     updated: datetime
     reason: Reason | None = None
+    """Why it is held. None for what is stranded: that is no fact of its row; ``handle.problems()`` tells it."""
     detail: str = ""
     attempts: int = 0
     steps: int = 0
