@@ -164,6 +164,24 @@ def test_an_empty_file_is_not_written_to(perdure: Cli, here: Path) -> None:
     assert not (here / "e.db").stat().st_size
 
 
+@pytest.mark.parametrize("command", [("db", "status"), ("doctor",), ("workflow", "list"), ("executor", "list")])
+@pytest.mark.parametrize("state", ["missing", "folder missing", "empty", "migrated"])
+def test_who_only_looks_writes_nothing(perdure: Cli, here: Path, command: tuple[str, ...], state: str) -> None:
+    """No header, no log, no shared memory is left, and no folder is made; also where all is well."""
+    path = here / "in" / "e.db" if state == "folder missing" else here / "e.db"
+    if state == "empty":
+        path.touch()
+    elif state == "migrated":
+        perdure("db", "migrate", "-d", path)
+    before = contents(here)
+    perdure(*command, "-d", path, code=None)
+    assert contents(here) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
 def test_what_is_no_database(perdure: Cli, here: Path) -> None:
     (here / "text.db").write_text("not a database, but long enough to be looked at by SQLite" * 10)
     for command in (("workflow", "list"), ("db", "status"), ("doctor",)):

@@ -6,7 +6,7 @@ import click
 
 from perdure.cli.exits import Code
 from perdure.cli.output import emit_one
-from perdure.cli.target import Given, common, find_database, opened, run
+from perdure.cli.target import Given, common, find_database, known_to_sqlite, must_exist, opened, run
 from perdure.errors import ConfigError
 from perdure.operations.copy import refuse_moved
 from perdure.store.open import open_store
@@ -46,17 +46,23 @@ def status(given: Given) -> None:
 
 
 async def _status(given: Given) -> None:
-    async with opened(given, needs_app=False, migrated=False) as store:
-        have, known = await store.schema_version()
-        apps = await store.apps() if have == known else []
-        moved = await _moved(given, apps)
-    lines = [f"{store.url}: schema version {have}, this Perdure wants {known}"]
+    place = find_database(given)
+    url, have, apps, moved = place.url, 0, list[str](), dict[str, str]()
+    if must_exist(place, migrated=False):
+        known = known_to_sqlite()  # to open the file would write to it
+        url = open_store(place.url, "", place.schema).url
+    else:
+        async with opened(given, needs_app=False, migrated=False) as store:
+            url, (have, known) = store.url, await store.schema_version()
+            apps = await store.apps() if have == known else []
+            moved = await _moved(given, apps)
+    lines = [f"{url}: schema version {have}, this Perdure wants {known}"]
     if have == known:
         lines.append(f"apps: {', '.join(apps) or 'none yet'}")
         lines += moved.values()
     else:
         lines.append("apply what is missing: perdure db migrate" if have < known else "upgrade Perdure here")
-    fields = {"database": store.url, "version": have, "known": known, "current": have == known, "apps": apps,
+    fields = {"database": url, "version": have, "known": known, "current": have == known, "apps": apps,
               "moved": moved}  # fmt: skip
     emit_one(given.output, "schema", fields, lines, id="version")
     if have != known:

@@ -15,7 +15,17 @@ from perdure.cli.exits import Code, Exit, code_of
 from perdure.cli.output import clean, emit_many, glyphs, redacted, took
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
 from perdure.cli.stranded import stranded_of, strands
-from perdure.cli.target import Given, Place, common, find_database, opened, run, shown_place
+from perdure.cli.target import (
+    Given,
+    Place,
+    common,
+    find_database,
+    known_to_sqlite,
+    must_exist,
+    opened,
+    run,
+    shown_place,
+)
 from perdure.errors import DatabaseTrouble, PerdureError, RightsMissing
 from perdure.model.records import WorkflowRow
 from perdure.model.states import OPEN, Status
@@ -87,6 +97,9 @@ async def _examine(given: Given) -> tuple[list[Fact], Code]:
     place = find_database(given)
     facts = [Fact("database", shown_place(place))]
     try:
+        if must_exist(place, migrated=False):  # to open the file would write to it
+            value = f"0 (known: {known_to_sqlite()}), the file is empty"
+            return [*facts, Fact("schema version", value, False, _ADVICE["schema version"])], Code.NO
         async with opened(given, needs_app=False, migrated=False) as store:
             facts += _of_store(await store.health(), store)
             have, known = await store.schema_version()

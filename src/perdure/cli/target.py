@@ -96,6 +96,13 @@ def find_database(given: Given, folder: Path | None = None) -> Place:
     raise ConfigError(f"there are several databases in {folder / FOLDER}; say which one:{listed}")
 
 
+def known_to_sqlite() -> int:
+    """The schema version that a file should have: what is asked of one that is not to be opened."""
+    from perdure.store.sqlite import migrate  # noqa: PLC0415 - needs its driver
+
+    return migrate.known()
+
+
 @contextlib.asynccontextmanager
 async def opened(
     given: Given, *, needs_app: bool = True, may_be_new: bool = False, migrated: bool = True
@@ -123,16 +130,16 @@ async def opened(
         await store.close()
 
 
-def must_exist(place: Place, *, migrated: bool = True) -> None:
+def must_exist(place: Place, *, migrated: bool = True) -> bool:
     """A file that is not there is a mistake of the caller's, not a new database.
 
-    ``migrated``: nor is an empty one, to open which would write its header.
+    ``migrated``: nor is an empty one, to open which would write its header; else the answer is whether it is one.
     """
     path = sqlite_path(place.url)
     if path is None:
-        return
+        return False
     try:
-        there, empty = Path(path).exists(), migrated and Path(path).is_file() and not Path(path).stat().st_size
+        there, empty = Path(path).exists(), Path(path).is_file() and not Path(path).stat().st_size
     except OSError as error:
         raise Exit(Code.DATABASE, f"cannot look at {path} (from {place.origin}): {error.strerror}") from None
     if not there:
@@ -141,9 +148,9 @@ def must_exist(place: Place, *, migrated: bool = True) -> None:
             f"there is no database file {path} (from {place.origin}). An app makes it when it first runs; "
             f"to make an empty one: perdure db migrate --database {shlex.quote(place.url)}",
         )
-
-    if empty:
+    if empty and migrated:
         raise SchemaMismatch(_without_tables(place))
+    return empty
 
 
 async def check_schema(store: Store, place: Place) -> None:
