@@ -16,8 +16,10 @@ from perdure.model.states import Reason
 from perdure.runtime.leases import new_incarnation, provably_gone
 from perdure.store.asks import Health
 from perdure.store.sqlite import SQLiteStore
+from perdure.store.sqlite.locks import locks_on
 from tests.cli.conftest import Cli, Running, play, until
 from tests.cli.test_workflows import a_day, hold, nothing, store_of
+from tests.system import LOCKS_ARE_TOLD
 
 
 def faults(document: Any) -> list[str]:
@@ -106,6 +108,24 @@ def test_every_fact_of_a_store_has_advice() -> None:
                     found.add(node.elts[0].value)
     assert found | set(DURABLE) == set(_ADVICE)
     assert not set(PLANS) & set(_ADVICE)
+
+
+@pytest.mark.skipif(not LOCKS_ARE_TOLD, reason="the kernel does not say who has a file open")
+def test_a_log_that_was_removed_under_an_executor(perdure: Cli, here: Path) -> None:
+    """Said without the file being opened, which would begin another log."""
+    perdure("db", "migrate", "-d", "x.db")
+    program = "import apsw, sys; c = apsw.Connection(sys.argv[1]); c.execute('select * from meta').fetchall(); input()"
+    with subprocess.Popen([sys.executable, "-c", program, "x.db"], stdin=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        log = here / "x.db-wal"
+        until(log.exists)
+        until(lambda: (here / "x.db-shm").exists() and any(locks_on(here / "x.db-shm")))
+        log.unlink()
+        said = perdure("doctor", "-d", "x.db", code=1).stdout
+        assert f"x.db-wal was removed while in use by process {other.pid}" in said
+        assert "SIGTERM" in said
+        assert not log.exists()
+        other.stdin.close()
 
 
 def test_a_database_that_cannot_be_reached(perdure: Cli) -> None:

@@ -100,6 +100,8 @@ async def _examine(given: Given) -> tuple[list[Fact], Code]:
         if must_exist(place, migrated=False):  # to open the file would write to it
             value = f"0 (known: {known_to_sqlite()}), the file is empty"
             return [*facts, Fact("schema version", value, False, _ADVICE["schema version"])], Code.NO
+        if (removed := _removed_log(place)) is not None:
+            return [*facts, removed], Code.NO
         async with opened(given, needs_app=False, migrated=False) as store:
             facts += _of_store(await store.health(), store)
             have, known = await store.schema_version()
@@ -114,6 +116,19 @@ async def _examine(given: Given) -> tuple[list[Fact], Code]:
         facts += _unreached(place, error)
         return facts, error_code(error)
     return facts, Code.OK if all(fact.good for fact in facts) else Code.NO
+
+
+def _removed_log(place: Place) -> Fact | None:
+    """A fault with which the file is not to be opened: what is in the removed log would be mixed with another."""
+    path = sqlite_path(place.url)
+    if path is None:
+        return None
+    from perdure.store.sqlite.health import log_removed  # noqa: PLC0415 - needs its driver
+
+    words = log_removed(Path(path))
+    advice = "its executors save what is in it within a second or so: look at their logs, then run this again; if they "
+    advice += "do not, stop them in order (SIGTERM, never kill -9), which saves it too"
+    return Fact("log", words, False, advice) if words else None
 
 
 def _unreached(place: Place, error: PerdureError | Exit) -> list[Fact]:

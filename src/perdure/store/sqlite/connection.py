@@ -35,6 +35,7 @@ from perdure.store.sqlite import driver, file
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.headroom import Headroom
 from perdure.store.sqlite.health import lock_holder, room
+from perdure.store.sqlite.log import Identity, Log, identity
 from perdure.store.sqlite.pace import Pace
 from perdure.store.sqlite.turn import Turn
 from perdure.store.sqlite.unheard import unheard_of
@@ -88,7 +89,8 @@ class Lane:
         self.conn: Connection | None = None
         self._answers = answers
         self._jobs: queue.SimpleQueue[tuple[asyncio.Future[Any], Job | None, float]] = queue.SimpleQueue()
-        self._inode = 0
+        self._file: Identity | None = None  # that was opened last
+        self._log = Log(path)
         self._closed = False
         self._forked = False
         self._opened = False
@@ -135,7 +137,7 @@ class Lane:
         try:
             conn.set_busy_timeout(_millis(deadline))
             file.check_ours(conn, self.path)
-            self._inode = os.stat(self.path).st_ino
+            self._file = identity(self.path)
             conn.pragma("synchronous", "full")
             conn.pragma("fullfsync", True)  # on macOS a sync ends in the drive's cache without it; elsewhere it is void
             conn.pragma("foreign_keys", False)
@@ -149,6 +151,7 @@ class Lane:
     def disconnect(self) -> None:
         conn, self.conn = self.conn, None
         if conn is not None:
+            self._log.let_go()
             with contextlib.suppress(apsw.Error):
                 conn.close()
 
@@ -183,7 +186,10 @@ class Lane:
             if self.conn is not None and self._moved():
                 self.disconnect()
             if self.conn is None:
+                if self._file is not None and identity(self.path) not in (None, self._file):
+                    self._log.refuse_behind()
                 self.conn = self.connect(deadline)
+                self._log.opened()
                 self._opened = True
             return perform(self.conn, job, deadline)
         except (apsw.Error, OSError) as e:
@@ -200,16 +206,21 @@ class Lane:
 
     def _moved(self) -> bool:
         """Whether the file was removed or replaced: what is written to the old one would be lost without a word."""
-        try:
-            return os.stat(self.path).st_ino != self._inode
-        except OSError:
-            return True
+        return identity(self.path) != self._file
 
 
 class Reader(Lane):
     """Runs reads, each job seeing one snapshot: all that was committed before it began."""
 
     name = "reader"
+
+    def _moved(self) -> bool:
+        """Also whether its log was, and is another by now; while there is none, whoever writes next saves it."""
+        if super()._moved():
+            return True
+        if self._log.lost and self._log.missing:
+            raise DatabaseTrouble(self._log.trouble())
+        return self._log.lost
 
     def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
         conn.execute("begin")
@@ -304,6 +315,7 @@ class Writer(Lane):
         assert headroom is not None, "connect made it"
         try:
             conn.set_busy_timeout(_millis(deadline))
+            self._keep_log(conn)
             conn.execute("begin immediate")
             try:
                 headroom.provide()
@@ -323,6 +335,13 @@ class Writer(Lane):
         if self._hint is not None:
             self.idle()
         return value
+
+    def _keep_log(self, conn: Connection) -> None:
+        """With the turn: let no commit go to a log that nobody else will find. Raises ``DatabaseTrouble``."""
+        if self._log.lost:
+            words = self._log.save(conn)
+            self.disconnect()
+            raise DatabaseTrouble(words)
 
     def _commit(self, conn: Connection) -> None:
         try:
@@ -348,6 +367,9 @@ class Writer(Lane):
         if self._hint is None or self.conn is None or now - self._looked < HINT_EVERY * 0.9:
             return
         self._looked = now
+        if self._log.lost:
+            self._save_log()
+            return
         done = self._unheard.done
         try:
             seen = self.conn.execute("pragma data_version").get
@@ -356,6 +378,16 @@ class Writer(Lane):
         if self._seen not in (None, seen) and not self._unheard.since(self._unheard_seen):
             self._answers.ring(self._hint)
         self._seen, self._unheard_seen = seen, done
+
+    def _save_log(self) -> None:
+        """Between jobs: the sooner, the less likely is it that somebody else begins another."""
+        if self.conn is None or self._turn is None or not self._turn.try_take():
+            return
+        try:
+            with contextlib.suppress(DatabaseTrouble, apsw.Error):  # said, or the next job meets the same
+                self._keep_log(self.conn)
+        finally:
+            self._turn.release()
 
     def disconnect(self) -> None:
         super().disconnect()

@@ -65,6 +65,22 @@ def lock_holder(path: Path, locks: str | None = None) -> str:
     return "free"
 
 
+def log_removed(path: Path, locks: str | None = None) -> str:
+    """That processes use the file while its log is not there, in words; "" if not so, or if the kernel does not say.
+
+    Asked before the file is opened, which would make another log.
+    """
+    if not path.exists() or path.with_name(path.name + "-wal").exists():
+        return ""
+    try:
+        pids = {int(lock[4]) for lock in locks_on(path.with_name(path.name + "-shm"), locks)} - {os.getpid()}
+    except OSError:
+        return ""
+    if not pids or path.with_name(path.name + "-wal").exists():
+        return ""
+    return f"{path}-wal was removed while in use by process {', '.join(map(str, sorted(pids)))}"
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size

@@ -1,0 +1,109 @@
+"""The write-ahead log as a file that somebody may remove, or leave behind, under the connections that use it.
+
+A log without a name takes commits as before, and whoever opens the database later sees none of them. Promises: no
+commit is answered that went to such a log; what went there before its name was gone is saved into the database file,
+as long as nobody has begun another log in its place; and a file that took the place of ours is not read with our log.
+
+All writers of Perdure look under the turn, so that none appends while another saves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import apsw
+
+from perdure.errors import DatabaseTrouble
+from perdure.store.sqlite.driver import Connection
+
+log = logging.getLogger("perdure")
+
+HEADER = 32  # bytes
+Identity = tuple[int, int]
+
+
+def identity(path: Path) -> Identity | None:
+    """Which file has this name now; None: none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Log:
+    """The log that one connection uses."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._path = database.with_name(f"{database.name}-wal")
+        self._used: Identity | None = None
+        self._left = b""  # the header of the log when it was last let go of: an inode is soon used again
+
+    def opened(self) -> None:
+        """The connection was made just now."""
+        self._used = identity(self._path)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the log in use has this name no more."""
+        now = identity(self._path)
+        if self._used is None:
+            self._used = now
+        return now != self._used
+
+    @property
+    def missing(self) -> bool:
+        return not self._path.exists()
+
+    def let_go(self) -> None:
+        """The connection is about to be closed."""
+        self._left = self._header() if self._used is not None and identity(self._path) == self._used else b""
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether the one that was used lies there still, with something in it."""
+        return self._left != b"" and self._header() == self._left
+
+    def _header(self) -> bytes:
+        """With its salts, which no two logs have in common; empty if there is no log, or nothing in it."""
+        try:
+            with self._path.open("rb") as file:  # SQLite holds no lock on a log that this could drop
+                return file.read(HEADER)
+        except OSError:
+            return b""
+
+    def save(self, conn: Connection) -> str:
+        """For who holds the turn: bring what is in the lost log into the database file; what has happened, in words.
+
+        Afterwards the connection is not to be used. Raises ``DatabaseTrouble`` if that is to be tried again.
+        """
+        if not self.missing and self._path.stat().st_size:
+            words = f"{self.trouble()} Another log is in its place: work goes on with that"
+            log.error("%s", words)
+            return words
+        try:
+            conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError as busy:
+            raise DatabaseTrouble(f"{self.trouble()} Somebody reads it just now ({busy}); tried again") from busy
+        words = f"{self.trouble()} What it held has been saved into the database file, and work goes on with a new log"
+        log.error("%s", words)
+        return words
+
+    def trouble(self) -> str:
+        """What has happened, and what not to do."""
+        return (
+            f"the write-ahead log {self._path} was removed or replaced while it was in use: it is part of the "
+            "database. Remove neither it nor the -shm file while an executor runs."
+        )
+
+    def refuse_behind(self) -> None:
+        """The database file is another: not to be read with the log of the one before. Raises ``DatabaseTrouble``."""
+        if self.left_behind:
+            raise DatabaseTrouble(
+                f"{self._database} was replaced while it was in use, and {self._path} is the log of the file before: "
+                f"nothing is read or written. Stop what uses it, and remove {self._path} (or put the file back that it "
+                "belongs to)."
+            )
