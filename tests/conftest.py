@@ -20,10 +20,14 @@ from tests.roles import Role, a_role
 
 LONG = {
     "some": ", a twelfth of the long tests (make drill has its own), a third of the cases where there are four or "
-    "more, and each test on one of the two databases",
-    "ci": ", a sixth of the long tests, and half of the cases where there are eight or more",
+    "more, and each test on one of the two databases, with blocking bodies in threads or in greenlets",
+    "ci": ", a sixth of the long tests, half of the cases where there are eight or more, and blocking bodies in "
+    "threads or in greenlets",
 }
-EITHER = re.compile(r"\b(sqlite|postgres|threads|greenlets)\b")
+EITHER = {  # what a test is there for, one of which is enough
+    "some": re.compile(r"\b(sqlite|postgres|threads|greenlets)\b"),
+    "ci": re.compile(r"\b(threads|greenlets)\b"),
+}
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
 CASES = by_effort(4, 8, 0)
 DRILL = "tests/examples/test_bad_rollout.py"  # two minutes of the command line
@@ -42,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if EFFORT not in {"some", "ci"} or len({item.nodeid.partition("::")[0] for item in items}) < MANY:
         return
-    left = not_sampled(items) | not_this_time(items) | on_the_other_database(items)
+    left = not_sampled(items) | not_this_time(items) | one_of_both(items)
     left |= more_of_the_same([item for item in items if item not in left])
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
@@ -81,19 +85,17 @@ def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
     return left | set(drill[by_effort(0, 1, len(drill)) :])
 
 
-def on_the_other_database(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Where five minutes are all, a test that is there for both databases runs on one of them, by chance.
+def one_of_both(items: list[pytest.Item]) -> set[pytest.Item]:
+    """A test that is there for blocking bodies in threads and in greenlets runs with one of them, by chance.
 
-    And so does one that is there for blocking bodies in threads and in greenlets.
+    And where five minutes are all, one that is there for both databases runs on one.
     """
-    if EFFORT != "some":
-        return set()
     twins: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         name, _, parameters = item.nodeid.partition("[")
         if parameters:
-            twins[name + EITHER.sub("either", parameters)].append(item)
-    chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} databases")
+            twins[name + EITHER[EFFORT].sub("either", parameters)].append(item)
+    chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} both")
     return {left for _, some in sorted(twins.items()) for left in chance.sample(some, len(some) - 1)}
 
 

@@ -3,11 +3,12 @@
 =============  ===========================  ====================================================================
 ``some``       ``make test`` (the default)  a part, by chance, of the crash points and of what is tried in many kinds; a
                                             twelfth of the tests that kill, wait and simulate for long; on one of the
-                                            two databases, by chance, what is there for both; a third of the cases of
-                                            a test that has four or more
-``ci``         ``.ci/run``                  on both; a sixth of the long ones, all that promise a number; 1,000 crash
-                                            points for each database; half of the cases of a test that has eight or
-                                            more; and beside them a whole chaos run
+                                            two databases, by chance, what is there for both, and so with blocking
+                                            bodies in threads or in greenlets; a third of the cases of a test that
+                                            has four or more
+``ci``         ``.ci/run``                  on both databases; a sixth of the long ones, all that promise a number; 1,000
+                                            crash points for each database; half of the cases of a test that has
+                                            eight or more; and beside them a whole chaos run
 ``all``        ``make crashes``             everything, but pairs: an hour
 ``pairs``      ``make pairs``               two crashes at all pairs of writes
 =============  ===========================  ====================================================================
