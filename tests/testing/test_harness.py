@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+import perdure
 import perdure.sync
 from perdure import App, Event, Retry, Topic, now, recv, set_event, sleep
 from perdure.testing import Harness, harness
@@ -180,6 +181,54 @@ async def test_replacing_a_step_and_a_resource(h: Harness) -> None:
     assert await handle.result() == "fake pack 1"
     assert await asks_gateway() == "fake"
     assert ran == []
+
+
+def with_resources(app: Any, heard: list[str], *, broken: str) -> Any:
+    """Three resources, of which the second cannot be opened, or not be closed."""
+
+    def resource(name: str, *, fails: bool) -> None:
+        async def awaited() -> AsyncIterator[str]:
+            assert not (fails and broken == "opened"), f"{name} cannot be opened"
+            yield name
+            heard.append(f"{name} closed")
+            assert not (fails and broken == "closed"), f"{name} cannot be closed"
+
+        def blocks() -> Iterator[str]:
+            assert not (fails and broken == "opened"), f"{name} cannot be opened"
+            yield name
+            heard.append(f"{name} closed")
+            assert not (fails and broken == "closed"), f"{name} cannot be closed"
+
+        fn: Any = blocks if isinstance(app, perdure.sync.App) else awaited
+        fn.__name__ = fn.__qualname__ = name
+        app.resource(fn)
+
+    for name in ("first", "second", "third"):
+        resource(name, fails=name == "second")
+    return app
+
+
+@pytest.mark.parametrize("face", [perdure, perdure.sync], ids=lambda face: str(face.__name__))
+async def test_a_resource_that_cannot_close_keeps_nothing_else_open(face: Any) -> None:
+    heard: list[str] = []
+    h = Harness(with_resources(face.App("broken"), heard, broken="closed"), direct=True)
+    for _ in range(2):
+        await h.open()
+        with pytest.raises(AssertionError, match="second cannot be closed"):
+            await h.close()
+        assert h._folder is None  # it is removed with the store
+    assert heard == ["third closed", "second closed", "first closed"] * 2
+
+
+@pytest.mark.parametrize("face", [perdure, perdure.sync], ids=lambda face: str(face.__name__))
+async def test_a_resource_that_cannot_be_opened_leaves_none_open(face: Any) -> None:
+    heard: list[str] = []
+    h = Harness(with_resources(face.App("broken"), heard, broken="opened"), direct=True)
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="second cannot be opened"):
+            await h.open()
+        assert h._folder is None
+    assert heard == ["first closed"] * 2
 
 
 async def test_a_delayed_start(h: Harness) -> None:

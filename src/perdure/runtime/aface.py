@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -269,7 +269,7 @@ async def open_home(home: Home, *, works: bool) -> None:
         await engine.open(before_work=resources)
     except BaseException:
         home.opened(None)
-        await close_resources(home)
+        await close_resources(home.registry.resources.values())
         raise
     home.opened(engine)
 
@@ -283,7 +283,7 @@ async def close_home(home: Home) -> None:
         await on_engine(engine, engine.close)
     finally:
         home.opened(None)
-        await close_resources(home)
+        await close_resources(home.registry.resources.values())
 
 
 async def open_resource(definition: ResourceDef) -> None:
@@ -291,12 +291,15 @@ async def open_resource(definition: ResourceDef) -> None:
     definition.value.append(await anext(iterator))
 
 
-async def close_resources(home: Home) -> None:
-    """All of them, even if one raises."""
+async def close_resources(opened: Iterable[ResourceDef]) -> None:
+    """All of them, even if one raises. A harness has also such as block."""
     async with AsyncExitStack() as last_first:
-        for definition in home.registry.resources.values():
+        for definition in opened:
             for iterator in definition.opened:
-                last_first.push_async_callback(anext, iterator, None)
+                if definition.is_async:
+                    last_first.push_async_callback(anext, iterator, None)
+                else:
+                    last_first.callback(next, iterator, None)
                 last_first.callback(definition.value.clear)
             definition.opened.clear()
 

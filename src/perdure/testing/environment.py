@@ -214,7 +214,8 @@ class Harness:
             await self._work.engine.open(clock=self.clock, polling=False, before_work=self._open_resources_now)
             self._at_work()
         except BaseException:
-            await self._close_store()
+            self._home.opened(None)
+            await self._let_go()
             raise
         self.plan.counting = True
         self._driver = asyncio.create_task(self._drive(), name="perdure-harness")
@@ -234,9 +235,14 @@ class Harness:
         await self._work.over()
         self._client.crash()
         await self._client_seat.empty()
-        await self._close_resources()
-        await self._close_store()
+        await self._let_go()
         self._changed()
+
+    async def _let_go(self) -> None:
+        try:
+            await self._close_resources()
+        finally:
+            await self._close_store()
 
     async def _open_store(self) -> None:
         home = self._home
@@ -333,14 +339,8 @@ class Harness:
         for definition in self._replaced:
             definition.value.clear()
         self._replaced.clear()
-        for definition in reversed(self._opened):
-            iterator = definition.opened.pop()
-            definition.value.clear()
-            if definition.is_async:
-                await anext(iterator, None)
-            else:
-                next(iterator, None)
-        self._opened.clear()
+        opened, self._opened = self._opened, []
+        await aface.close_resources(opened)
 
     # -- quiet
 
