@@ -55,6 +55,7 @@ class Portal:
     _stop: asyncio.Event
 
     def __init__(self, name: str) -> None:
+        self.at_exit: Callable[[], None] | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"perdure-{name}", daemon=True)
         self._thread.start()
@@ -397,7 +398,8 @@ def open_home(home: Home, *, works: bool) -> None:
             _portals.pop(id(engine)).close()
             close_resources(home)
         raise
-    atexit.register(close_home, home)
+    portal.at_exit = partial(close_home, home)  # an object of its own: an app that is closed leaves the others theirs
+    atexit.register(portal.at_exit)
 
 
 def _open_for(home: Home, engine: Engine) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -413,7 +415,8 @@ def close_home(home: Home) -> None:
         return
     engine = home.engine()
     portal = _portals.pop(id(engine), None)
-    atexit.unregister(close_home)
+    if portal is not None and portal.at_exit is not None:
+        atexit.unregister(portal.at_exit)
     try:
         if portal is not None:
             portal.carry_out(engine.close)
