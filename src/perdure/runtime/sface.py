@@ -10,7 +10,7 @@ import atexit
 import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from perdure.model.records import Ended, WorkflowRow
 from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.births import Newcomer
+from perdure.runtime.call_off import CallOff, in_thread
 from perdure.runtime.callers import CALLER, Caller
 from perdure.runtime.context import outside, refuse_own_end, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
@@ -74,8 +75,10 @@ class Portal:
         """Run a coroutine on the loop and wait. Interrupting the wait does not interrupt what was asked for."""
         return asyncio.run_coroutine_threadsafe(make(), self.loop).result()
 
-    def carry_out(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Run it and wait; interrupting the wait cancels it, and waits until it has let go."""
+    def carry_out(self, make: Callable[[], Coroutine[Any, Any, Any]], off: CallOff | None = None) -> None:
+        """Run it and wait; interrupting the wait, or calling it off, cancels it, and waits until it has let go."""
+        if off is not None:
+            off.check()
         tasks: list[asyncio.Task[Any]] = []
         over = threading.Event()
 
@@ -89,7 +92,8 @@ class Portal:
 
         self.loop.call_soon_threadsafe(begin)
         try:
-            over.wait()
+            with nullcontext() if off is None else off.by(lambda: self.loop.call_soon_threadsafe(cancel)):
+                over.wait()
         except BaseException:
             self.loop.call_soon_threadsafe(cancel)
             over.wait(JOIN_SECONDS)
@@ -374,7 +378,8 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
 # -- opening
 
 
-def open_home(home: Home, *, works: bool) -> None:
+def open_home(home: Home, off: CallOff | None = None, *, works: bool) -> None:
+    off = off or CallOff()
     portal = Portal(home.name or "client")
     try:
         home.name = home.name or portal.run(home.find_name)
@@ -386,13 +391,15 @@ def open_home(home: Home, *, works: bool) -> None:
     try:
         if works:
             for definition in home.registry.resources.values():
+                off.check()
                 open_resource(definition)
-        portal.carry_out(lambda: engine.open(before_work=_open_for(home, engine)))
+        portal.carry_out(lambda: engine.open(before_work=_open_for(home, engine)), off)
         home.opened(engine)
+        off.finish()
     except BaseException:
         home.opened(None)
         try:
-            if engine.is_open:  # interrupted when it was
+            if engine.is_open:  # interrupted, or called off, when it was
                 portal.carry_out(engine.cut_short)
         finally:
             _portals.pop(id(engine)).close()
@@ -409,7 +416,7 @@ def _open_for(home: Home, engine: Engine) -> Callable[[], Coroutine[Any, Any, No
     return before_work
 
 
-def close_home(home: Home) -> None:
+def close_home(home: Home, off: CallOff | None = None) -> None:
     """Closing what is closed does nothing."""
     if not home.is_open:
         return
@@ -419,7 +426,7 @@ def close_home(home: Home) -> None:
         atexit.unregister(portal.at_exit)
     try:
         if portal is not None:
-            portal.carry_out(engine.close)
+            portal.carry_out(engine.close, off)
     finally:
         home.opened(None)
         if portal is not None:
@@ -445,11 +452,13 @@ def close_resources(home: Home) -> None:
 @asynccontextmanager
 async def lifespan(home: Home) -> AsyncGenerator[None, None]:
     """Open while an ASGI application is: its event loop is not blocked meanwhile."""
-    await asyncio.to_thread(open_home, home, works=True)
+    opening = CallOff()
     try:
+        await in_thread(partial(open_home, home, works=True), opening)
         yield
     finally:
-        await asyncio.to_thread(close_home, home)
+        if opening.done:
+            await in_thread(partial(close_home, home), CallOff())
 
 
 def run_blocking(home: Home) -> None:
