@@ -62,6 +62,7 @@ class Engine:
         self.lease: Lease | None = None
         self._code: Code
         self.is_open = self._crashed = False
+        self._perhaps: Incarnation | None = None  # registered or not: who asked for it was cancelled
         self._parting: asyncio.Task[None] | None = None  # held: a loop forgets a task that nobody holds
         self._calm = Calm()
         beat = settings.lease / BEATS
@@ -135,7 +136,11 @@ class Engine:
             self._make_store, me, settings.lease, self._declared_dead, self._told_time, watch.look,
             watch.lateness, self._guards.saw, settings.max_stall, watch,
         )  # fmt: skip
-        await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
+        try:
+            await line.store.register(me, int(settings.lease * 1e6), now=line.clock.stamp())
+        except asyncio.CancelledError:
+            self._perhaps = me
+            raise
         return me, lease
 
     def _calm_collector(self) -> None:
@@ -266,6 +271,9 @@ class Engine:
                     store.hint()
                     executor.stop()
                     await store.leave(executor.me.id)
+            elif self._perhaps is not None:
+                async with asyncio.timeout(PART_SECONDS):
+                    await store.leave(self._perhaps.id)
         except Exception as trouble:
             said = str(trouble) or f"no answer within {PART_SECONDS:g} s"
             log.warning("leaving could not be recorded, others will notice by the lease: %s", said)

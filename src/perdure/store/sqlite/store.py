@@ -95,10 +95,11 @@ class SQLiteStore:
             raise
 
     async def close(self) -> None:
-        lanes, self._writer, self._reader = (self._reader, self._writer), None, None
-        for lane in lanes:
-            if lane is not None and not lane.closed:
-                await lane.submit(None)
+        reader, writer, self._reader, self._writer = self._reader, self._writer, None, None
+        try:
+            await _end(reader)
+        finally:  # cancelled, too: nobody else would end it
+            await _end(writer)
 
     async def _write(self, job: Callable[[Connection], T]) -> T:
         return await self._send(self._writer, job)
@@ -498,3 +499,8 @@ class SQLiteStore:
 def _clock(now: int | None) -> int:
     """The database's time, or the one that was given."""
     return time.time_ns() // 1000 if now is None else now
+
+
+async def _end(lane: Lane | None) -> None:
+    if lane is not None and not lane.closed:
+        await lane.submit(None)
