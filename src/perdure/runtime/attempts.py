@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Literal, NamedTuple, Protocol
 
+from perdure.errors import Misuse
 from perdure.model.records import Outcome, Record
 from perdure.model.writes import Unit, Verdict
 from perdure.sessions import foreign
@@ -24,12 +25,17 @@ from perdure.sessions.trouble import UNDECIDED, Meaning, meaning, sqlstate
 from perdure.store.within import Job, Request, Statement, Within
 
 _FORBIDDEN = "42501"
+_ENDED = (
+    "the transaction that the body was given had ended before the body returned, so what it wrote and its record are "
+    "not one commit: what was committed by then stays. Do not commit or roll back in a transaction's body; it commits "
+    "when the body returns, and is rolled back if the body raises"
+)
 
 
 class Act(NamedTuple):
     """Do this to the session."""
 
-    what: Literal["begin", "restart", "flush", "commit", "rollback"]
+    what: Literal["begin", "restart", "mark", "kept", "flush", "commit", "rollback"]
 
 
 class Body(NamedTuple):
@@ -188,9 +194,12 @@ def _abroad(desk: Desk, session: Session | AsyncSession, here: str) -> Attempt:
 
 def _body(desk: Desk) -> Generator[Do, Any, Concluded]:
     """Run it; its failure is rolled back, unless the database asks for another try."""
+    yield Act("mark")
     try:
         value = yield Body()
         yield Act("flush")
+        if not (yield Act("kept")):
+            raise Misuse(_ENDED)  # its record would be in another transaction than what it has written
     except Exception as error:
         if meaning(error) in (Meaning.CONFLICT, Meaning.TROUBLE):
             raise
@@ -239,8 +248,11 @@ def asked_again(desk: Desk, session: Session | AsyncSession) -> Generator[Do, An
 def outside() -> Generator[Do, Any, Any]:
     """A call outside any workflow: nothing is recorded."""
     yield Act("begin")
+    yield Act("mark")
     value = yield Body()
     yield Act("flush")
+    if not (yield Act("kept")):
+        raise Misuse(_ENDED)
     yield Act("commit")
     return value
 
@@ -267,7 +279,7 @@ def perform(
                 case Job():
                     answer = session.job(request.run)
                 case Act():
-                    getattr(session, request.what)()
+                    answer = getattr(session, request.what)()
                 case Body():
                     answer = body(session.given)
                 case OnLoop():
@@ -293,7 +305,7 @@ async def aperform(flow: Generator[Do, Any, Any], session: AsyncSession, body: C
                 case Job():
                     answer = await session.job(request.run)
                 case Act():
-                    await getattr(session, request.what)()
+                    answer = await getattr(session, request.what)()
                 case Body():
                     answer = await body(session.given)
                 case OnLoop():

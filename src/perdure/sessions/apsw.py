@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from perdure.sessions.base import Dialect, Rows, rendered
+from perdure.sessions.base import MARK, Dialect, Rows, rendered, still_marked
 
 
 class Apsw:
@@ -44,6 +44,12 @@ class Apsw:
     def restart(self) -> None:
         if not self._begun:
             self.rollback()
+
+    def mark(self) -> None:
+        self.execute(MARK, ())
+
+    def kept(self) -> bool:
+        return bool(self.given.in_transaction) and still_marked(lambda sql: self.execute(sql, ()))
 
     def flush(self) -> None:
         pass

@@ -32,6 +32,13 @@ class Asyncpg:
     async def restart(self) -> None:
         await self.rollback()  # of a transaction begun here: a question alone begins none
 
+    async def mark(self) -> None:
+        pass
+
+    async def kept(self) -> bool:
+        """What follows a COMMIT of the body's is committed by itself: no transaction is open then."""
+        return bool(self.given.is_closed() or self.given.is_in_transaction())
+
     async def flush(self) -> None:
         pass
 

@@ -39,6 +39,17 @@ class Session(Protocol):
         """End the transaction that a question has begun, unless the source had begun it: the body's is a new one."""
         ...
 
+    def mark(self) -> None:
+        """Before the body: remember which transaction it is."""
+        ...
+
+    def kept(self) -> bool:
+        """After the body: whether that transaction is still the one that is open, as far as can be seen here for free.
+
+        A connection that broke is left to whoever uses it next.
+        """
+        ...
+
     def flush(self) -> None:
         """Send what the toolkit holds back."""
         ...
@@ -61,6 +72,8 @@ class AsyncSession(Protocol):
     async def job(self, run: Callable[[Any], Any]) -> Any: ...
     async def begin(self) -> None: ...
     async def restart(self) -> None: ...
+    async def mark(self) -> None: ...
+    async def kept(self) -> bool: ...
     async def flush(self) -> None: ...
     async def commit(self) -> None: ...
     async def rollback(self) -> None: ...
@@ -106,6 +119,23 @@ def rendered(sql: str, parameters: Sequence[Any], style: str) -> tuple[str, Any]
             return _NUMBER.sub(mark, text), tuple(parameters[n] for n in order)
         case _:
             raise ValueError(f"a driver with parameters in the style {style!r} is not known here")
+
+
+# On SQLite a savepoint tells one transaction from another, and costs nothing: no other has it.
+MARK = "savepoint perdure_body"
+UNMARK = "release perdure_body"
+_NO_MARK = "no such savepoint"
+
+
+def still_marked(execute: Callable[[str], object]) -> bool:
+    """Whether the transaction that was marked is open; the mark is taken off."""
+    try:
+        execute(UNMARK)
+    except Exception as error:
+        if _NO_MARK in str(error):
+            return False
+        raise
+    return True
 
 
 def ask(sql: str, *parameters: Any) -> Within[Rows]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.errors import Misuse
-from perdure.sessions.base import Dialect, Rows, rendered
+from perdure.sessions.base import MARK, Dialect, Rows, rendered, still_marked
 
 _DIALECTS: dict[str, Dialect] = {"postgresql": "postgres", "sqlite": "sqlite"}
 
@@ -18,6 +18,7 @@ class SqlAlchemy:
         self.given = given
         self._orm = orm
         self._begun = given.in_transaction()
+        self._transaction: Any = None
         self.kind = f"sqlalchemy {type(given).__name__}"
         name = (given.get_bind() if orm else given).dialect.name
         if name not in _DIALECTS:
@@ -51,6 +52,23 @@ class SqlAlchemy:
     def restart(self) -> None:
         if not self._begun:
             self.given.rollback()
+
+    def mark(self) -> None:
+        self._transaction = self.given.get_transaction()
+        if self.dialect == "sqlite":
+            self._connection.exec_driver_sql(MARK)
+
+    def kept(self) -> bool:
+        if self.given.get_transaction() is not self._transaction:
+            return False
+        if self.dialect != "sqlite":
+            if getattr(self._connection.connection.dbapi_connection, "autocommit", False):
+                raise Misuse(
+                    f"this {self.kind} is in AUTOCOMMIT: each statement is committed by itself, so what the body has "
+                    "written and its record are not one commit. Give the transaction another isolation level"
+                )
+            return True
+        return bool(self._driver.in_transaction) and still_marked(self._connection.exec_driver_sql)
 
     def flush(self) -> None:
         if self._orm:
@@ -98,6 +116,12 @@ class AsyncSqlAlchemy:
 
     async def restart(self) -> None:
         await self._call(self._made.restart)
+
+    async def mark(self) -> None:
+        await self._call(self._made.mark)
+
+    async def kept(self) -> bool:
+        return bool(await self._call(self._made.kept))
 
     async def flush(self) -> None:
         await self._call(self._made.flush)

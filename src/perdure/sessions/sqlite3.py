@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from perdure.sessions.base import Dialect, Rows, rendered
+from perdure.sessions.base import MARK, Dialect, Rows, rendered, still_marked
 
 
 class Sqlite3:
@@ -36,6 +36,12 @@ class Sqlite3:
     def restart(self) -> None:
         if not self._begun:
             self.rollback()
+
+    def mark(self) -> None:
+        self.given.execute(MARK)
+
+    def kept(self) -> bool:
+        return bool(self.given.in_transaction) and still_marked(self.given.execute)
 
     def flush(self) -> None:
         pass

@@ -276,6 +276,11 @@ class SimulatedSession:
     async def restart(self) -> None:
         self.given.end()
 
+    async def mark(self) -> None: ...
+
+    async def kept(self) -> bool:
+        return self.given.begun or self.given.broken
+
     async def flush(self) -> None: ...
 
     async def commit(self) -> None:
