@@ -12,13 +12,14 @@ import pytest
 
 import perdure
 import perdure.sync
-from perdure import App, Event, Retry, Topic, now, recv, set_event, sleep
+from perdure import App, Event, Rate, Retry, Topic, now, recv, set_event, sleep
 from perdure.testing import Harness, harness
 
 shop = App("shop")
 ran: list[str] = []
 paid = Topic[bool]("paid")
 receipt = Event[str]("receipt")
+REAL_SECONDS = 60  # after which a test that hangs has failed
 
 
 @shop.resource
@@ -333,3 +334,23 @@ async def test_time_stands_still_while_a_blocking_caller_is_at_work(direct: bool
             assert await h.in_thread(call) == ["now", "again", None]
     finally:
         await h.close()
+
+
+async def test_who_stands_in_line_lets_time_pass() -> None:
+    """Looks at a line that lets nobody through find nothing, and so all is at rest; time is what is waited for."""
+    mailing = App("mailing")
+    one_at_a_time = mailing.queue("one", concurrency=1)
+    seldom = mailing.queue("seldom", rate=Rate(1, per=60))
+
+    @mailing.workflow
+    async def mail(to: str) -> str:
+        return f"{to} {await recv('answer', timeout=3600)}"
+
+    async with harness(mailing) as h, asyncio.timeout(REAL_SECONDS):
+        for queue, begun in ((one_at_a_time, [1, 1, 2]), (seldom, [1, 3, 3])):
+            handles = await mail.options(queue=queue).start_many(["a", "b", "c"])
+            for expected in begun:
+                await h.advance(59)
+                assert [(await handle.info()).started is not None for handle in handles].count(True) == expected
+                await h.advance(timedelta(minutes=30))
+            assert [await handle.result() for handle in handles] == ["a None", "b None", "c None"]

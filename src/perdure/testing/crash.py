@@ -51,7 +51,7 @@ class Plan:
         self.after_steps: set[str] = set()  # crash once the outcome of such a step is durable; each once
         self.points: list[str] = []  # what each numbered call was
         self.struck: list[tuple[int, Mode]] = []
-        self.writes = 0  # so many calls that change workflows, whether they are numbered or not
+        self.writes = 0  # so many calls that changed workflows, whether they are numbered or not
         self.counting = False  # what is written before the test begins is not numbered
 
     def number(self, what: str) -> Mode | None:
@@ -66,6 +66,10 @@ class Plan:
         if mode is not None:
             self.struck.append((len(self.points), mode))
         return mode
+
+    def nothing_changed(self) -> None:
+        """A claim from a line that lets nobody through: it is made at every look, and no work comes of it."""
+        self.writes -= self.counting
 
     def ends_step(self, batch: Iterable[Any]) -> bool:
         """Whether a batch holds the outcome of a step that a crash was ordered after."""
@@ -110,6 +114,8 @@ class CrashStore:
             self.on_trouble()
             raise DatabaseTrouble(f"the database is in trouble (ordered at {name})")
         answer = await method(*args, **kwargs)
+        if name == "claim_line" and not answer.claimed:
+            self.plan.nothing_changed()
         if mode is Mode.LOST:
             self.on_trouble()
             raise LostAnswer(f"the connection broke (ordered at {name}): whether it happened is unknown")
