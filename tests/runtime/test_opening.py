@@ -200,6 +200,22 @@ async def test_a_router_within_a_router_comes_along(app: App) -> None:
         assert await late() == 1
 
 
+async def test_a_router_that_an_unused_router_takes_in_stays_with_its_app(app: App) -> None:
+    common = Router()
+
+    @common.workflow(name="child")
+    async def child(x: int) -> int:
+        return x + 1
+
+    app.include(common)
+    unused = Router()
+    unused.include(common)
+    async with app:
+        assert await child(1) == 2
+    with pytest.raises(NotOpen, match="app 'shop' is not open"):
+        await child(1)
+
+
 async def test_modules_are_imported_at_launch(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop_reports.py").write_text("imported = True\n")
     monkeypatch.syspath_prepend(tmp_path)

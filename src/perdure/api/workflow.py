@@ -44,6 +44,8 @@ class Homes:
         self.included: list[Homes] = []  # of the routers that this one's router includes
 
     def settle(self, home: Home | None) -> None:
+        if home is None:  # it was included in a router that no app includes yet
+            return
         self.home = home
         for homes in self.included:
             homes.settle(home)
