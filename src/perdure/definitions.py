@@ -166,6 +166,7 @@ class Registry(msgspec.Struct, eq=False):
     schedules: dict[str, ScheduleDef] = {}
     included_in: list[Registry] = []  # these also get what is added later
     policies: list[Policy] = []  # as declared
+    app: str = ""  # whose definitions they are; "": a router's, or a client's
     codec: Codec | None = None  # how values of the app are stored; None: as they are
     retention: Retention = Retention({})  # how long what has no rule of its own is kept
 

@@ -21,7 +21,7 @@ from perdure.query.conditions import Query
 from perdure.runtime import streaming
 from perdure.runtime.context import async_body, outside, refuse_own_end, refuse_session_in_body
 from perdure.runtime.engine import Engine
-from perdure.runtime.face import Home, outside_line, refuse_other
+from perdure.runtime.face import Home, outside_line, refuse_foreign, refuse_other
 from perdure.runtime.reading import decoder
 from perdure.runtime.steps import value_outside
 from perdure.runtime.transactions import acall_outside, call_outside
@@ -90,6 +90,7 @@ async def ask(home: Home, question: Any) -> Any:
     """Ask inside a workflow (recorded) or outside (answered from the database)."""
     execution = body("this call")
     if execution is not None:
+        refuse_foreign(home, execution)
         return await execution.ask(question)
     engine = home.engine()
     refuse_own_end(question, engine.line.app)
@@ -110,6 +111,7 @@ async def start(home: Home, order: StartOrder) -> verbs.Begun:
     execution = body("a workflow")
     if execution is None:
         return await ask(home, order)  # type: ignore[no-any-return]
+    refuse_foreign(home, execution)
     return verbs.Begun(await start_child(execution, execution.next_path(), order))
 
 
@@ -156,6 +158,7 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Coroutine[Any, Any, Any
     execution = body("a workflow")
     if execution is None:
         return _call_outside(home, order, shape)
+    refuse_foreign(home, execution)
     path: str = execution.next_path()
     child = _call_child(execution, path, order, shape)
     execution.call_made(child, order.name, path)

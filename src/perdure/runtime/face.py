@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from perdure.client.bounded import Bounded
 from perdure.client.line import Line
 from perdure.config import read_settings
 from perdure.definitions import Registry
-from perdure.errors import ConfigError, NotOpen, WrongFace
+from perdure.errors import ConfigError, Misuse, NotOpen, WrongFace
 from perdure.runtime import forks
-from perdure.runtime.context import STEP, async_body, sync_body
+from perdure.runtime.context import STEP, async_body, body, sync_body
 from perdure.runtime.engine import Engine
 from perdure.store.base import Store
 
@@ -127,6 +127,28 @@ def main_name(module: str) -> str:
         return module
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec.name if spec is not None else "__main__"
+
+
+def home_of_body(homes: Iterable[Home]) -> Home | None:
+    """Which of these is the home of the body that is calling, if one is."""
+    execution = body()
+    registry = None if execution is None else execution.host.registry
+    return next((home for home in homes if home.registry is registry), None)
+
+
+def refuse_foreign(home: Home, execution: Any) -> None:
+    """Raise ``Misuse`` if a body speaks through another app.
+
+    What it asks for is recorded and done in its own, where the same id or name is another workflow's, or nobody's.
+    """
+    registry = execution.host.registry
+    if home.registry is registry or home.name in ("", registry.app) or not registry.app:
+        return
+    raise Misuse(
+        f"a call of app {home.name!r} was made in the body of {execution.row.name!r}, a workflow of app "
+        f"{registry.app!r}. What a body does is done in its own app, where that name or id is another workflow's or "
+        f"nobody's: do it in a step, through a client of app {home.name!r} (Client(…, app={home.name!r}))"
+    )
 
 
 def refuse_other(face: str, what: str) -> None:

@@ -29,7 +29,7 @@ from perdure.runtime.call_off import CallOff, in_thread
 from perdure.runtime.callers import CALLER, Caller
 from perdure.runtime.context import outside, refuse_own_end, refuse_session_in_body, sync_body
 from perdure.runtime.engine import Engine
-from perdure.runtime.face import Home, outside_line, refuse_other
+from perdure.runtime.face import Home, outside_line, refuse_foreign, refuse_other
 from perdure.runtime.process_calls import plain
 from perdure.runtime.reading import decoder
 from perdure.runtime.steps import value_outside
@@ -165,6 +165,7 @@ def ask(home: Home, question: Any) -> Any:
     """Ask inside a workflow (recorded) or outside (answered from the database)."""
     execution = body("this call")
     if execution is not None:
+        refuse_foreign(home, execution)
         return execution.ask(question)
     engine = engine_of(home)
     refuse_own_end(question, engine.line.app)
@@ -234,6 +235,7 @@ def start(home: Home, order: StartOrder) -> verbs.Begun:
         if here is not None and here[1] is None:
             return here[0]
         return ask(home, order)  # type: ignore[no-any-return]
+    refuse_foreign(home, execution)
     return verbs.Begun(start_child(execution, execution.next_path(), order))
 
 
@@ -285,6 +287,7 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
         if here is not None and here[1] is None:  # it goes on elsewhere
             return on_engine(engine, lambda: verbs.result(line, ResultOf(here[0].id, shape)))
         return on_engine(engine, lambda: verbs.call(line, order, shape))
+    refuse_foreign(home, execution)
     path = execution.next_path()
     id = start_child(execution, path, order)
     try:

@@ -67,6 +67,7 @@ class App(Router):
         if not name:
             raise ConfigError(f"app name {name!r} cannot be used: it is part of every key; give one: App('shop')")
         super().__init__()
+        self._registry.app = name
         self._registry.codec = codec
         if retain is not None:
             self._registry.retention = read_retention(retain)

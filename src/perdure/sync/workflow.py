@@ -16,7 +16,7 @@ from perdure.model.processes import AT
 from perdure.model.states import Versioning
 from perdure.runtime import sface
 from perdure.runtime.context import refuse_in_step
-from perdure.runtime.face import Home
+from perdure.runtime.face import Home, home_of_body, refuse_foreign
 from perdure.serde.codec import seal
 from perdure.serde.fingerprint import fingerprint_data
 from perdure.serde.show import show_none
@@ -42,11 +42,14 @@ class Homes:
 
     def __init__(self) -> None:
         self.home: Home | None = None
+        self.before: list[Home] = []  # other apps, that include the same router, too
         self.included: list[Homes] = []  # of the routers that this one's router includes
 
     def settle(self, home: Home | None) -> None:
         if home is None:  # it was included in a router that no app includes yet
             return
+        if self.home is not None and self.home is not home:
+            self.before = [*(one for one in self.before if one is not home), self.home]
         self.home = home
         for homes in self.included:
             homes.settle(home)
@@ -54,6 +57,8 @@ class Homes:
     def need(self, name: str) -> Home:
         if self.home is None:
             raise NotOpen(f"workflow {name!r} belongs to a Router that no app includes; call app.include(router)")
+        if self.before and (own := home_of_body((self.home, *self.before))) is not None:
+            return own
         return self.home
 
 
@@ -152,6 +157,7 @@ class Workflow(Generic[P, R]):
         has a meaning: what the workflow can be searched by from then on. Raises ``Misuse`` for any other.
         """
         execution = sface.need_body(f"{self.name}.continue_as_new")
+        refuse_foreign(self._home, execution)
         if refused := ", ".join(f"{name}=" for name in sorted(self._given - {"attributes"})):
             raise Misuse(
                 f"{self.name}.continue_as_new was called with {refused}: the next run is the same workflow, which "
