@@ -232,6 +232,21 @@ async def test_a_resource_that_cannot_be_opened_leaves_none_open(face: Any) -> N
     assert heard == ["first closed"] * 2
 
 
+async def test_what_cannot_be_replaced_is_refused(h: Harness) -> None:
+    """A fake that nobody runs would leave a test green that tests the real thing."""
+    takes = "replace takes a step or a resource of the app, not"
+    with pytest.raises(TypeError, match=f"{takes} <workflow checkout>; replace the steps that it calls"):
+        h.replace(checkout, charge)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=f"{takes} 'charge'$"):
+        h.replace("charge", pack)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=f"{takes} <function sleep"):
+        h.replace(asyncio.sleep, pack)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="<step charge> is replaced by a function, not by 'fake'"):
+        h.replace(charge, "fake")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="crash_after takes a step of the app, not <workflow checkout>; crash_after"):
+        h.crash_after(checkout)  # type: ignore[arg-type]
+
+
 async def test_a_delayed_start(h: Harness) -> None:
     handle = await naps.options(delay=600).start(0)
     await h.settle()

@@ -26,7 +26,7 @@ from perdure.api.resource import Resource
 from perdure.api.step import Step
 from perdure.api.workflow import Workflow
 from perdure.config import Settings, read_settings
-from perdure.definitions import ResourceDef
+from perdure.definitions import ResourceDef, StepDef, WorkflowDef
 from perdure.errors import ConfigError
 from perdure.model.durations import Duration, to_us
 from perdure.model.states import Status
@@ -160,7 +160,7 @@ class Harness:
 
     def crash_after(self, step: Step[..., Any] | str, /) -> None:
         """Crash as soon as the next outcome of this step is durable, before anything was done with it."""
-        self.plan.after_steps.add(step if isinstance(step, str) else step.definition.name)
+        self.plan.after_steps.add(step if isinstance(step, str) else _step(step, "crash_after").name)
 
     @overload
     def replace(self, target: Step[P, R], fake: Callable[P, R | Awaitable[R]], /) -> None: ...
@@ -168,13 +168,14 @@ class Harness:
     def replace(self, target: Resource[T], fake: T, /) -> None: ...
     def replace(self, target: Any, fake: Any, /) -> None:
         """Run ``fake`` in place of a step's body, or give it out as a resource, until the harness closes."""
-        if hasattr(target, "replace"):
+        if isinstance(target, Resource):
             target.replace(fake)
             self._replaced.append(target.definition)
-        elif callable(fake):
-            self._fakes[target.definition.name] = fake
-        else:
+            return
+        step = _step(target, "replace")
+        if not callable(fake):
             raise TypeError(f"{target!r} is replaced by a function, not by {fake!r}")
+        self._fakes[step.name] = fake
 
     @contextlib.contextmanager
     def waiting(self) -> Generator[None, None, None]:
@@ -495,6 +496,16 @@ class Harness:
 
 def _store(seat: Seat) -> Store:
     return cast(Store, seat)  # what it does not do itself, it passes on
+
+
+def _step(given: object, what: str) -> StepDef:
+    """What was declared of a step or transaction. Raises ``TypeError`` for anything else."""
+    definition = getattr(given, "definition", None)
+    if isinstance(definition, StepDef):
+        return definition
+    also = " or a resource" if what == "replace" else ""
+    instead = f"; {what} the steps that it calls" if isinstance(definition, WorkflowDef) else ""
+    raise TypeError(f"{what} takes a step{also} of the app, not {given!r}{instead}")
 
 
 @asynccontextmanager
