@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
+import perdure.sync
 from perdure.api.app import App
 from perdure.api.resource import Resource
 from perdure.api.step import Step
@@ -85,7 +86,7 @@ class Work:
 class Harness:
     """An app under test; made by ``harness(app)``. See the head of this file."""
 
-    def __init__(self, app: App, *, database: str | None = None, direct: bool = False) -> None:
+    def __init__(self, app: App | perdure.sync.App, *, database: str | None = None, direct: bool = False) -> None:
         self.clock = VirtualClock()
         self.plan = Plan()
         self.crashes = 0
@@ -112,12 +113,13 @@ class Harness:
 
     # -- what tests use
 
-    async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run(
+        self, workflow: Workflow[P, R] | perdure.sync.Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
         """Start a workflow and wait for its result; time skips to the next timer when nothing else is left to do."""
         with self.waiting():
-            if workflow.definition is not None and not workflow.definition.is_async:
-                blocking = cast("Callable[..., Any]", workflow)  # of perdure.sync: its calls block
-                return cast("R", await self.in_thread(partial(blocking, *args, **kwargs)))
+            if isinstance(workflow, perdure.sync.Workflow):  # its calls block
+                return await self.in_thread(partial(workflow, *args, **kwargs))
             return await workflow(*args, **kwargs)
 
     async def in_thread(self, call: Callable[[], T], /) -> T:
@@ -158,12 +160,12 @@ class Harness:
         if self._restart is not None:
             await asyncio.shield(self._restart)
 
-    def crash_after(self, step: Step[..., Any] | str, /) -> None:
+    def crash_after(self, step: Step[..., Any] | perdure.sync.Step[..., Any] | str, /) -> None:
         """Crash as soon as the next outcome of this step is durable, before anything was done with it."""
         self.plan.after_steps.add(step if isinstance(step, str) else _step(step, "crash_after").name)
 
     @overload
-    def replace(self, target: Step[P, R], fake: Callable[P, R | Awaitable[R]], /) -> None: ...
+    def replace(self, target: Step[P, R] | perdure.sync.Step[P, R], fake: Callable[P, R | Awaitable[R]], /) -> None: ...
     @overload
     def replace(self, target: Resource[T], fake: T, /) -> None: ...
     def replace(self, target: Any, fake: Any, /) -> None:
@@ -509,7 +511,7 @@ def _step(given: object, what: str) -> StepDef:
 
 
 @asynccontextmanager
-async def harness(app: App, /, *, database: str | None = None) -> AsyncGenerator[Harness, None]:
+async def harness(app: App | perdure.sync.App, /, *, database: str | None = None) -> AsyncGenerator[Harness, None]:
     """Put an app to work on a fresh store with a clock of its own; see ``Harness``.
 
     The store is an embedded one in a temporary folder, or a fresh app in the database of that URL.
