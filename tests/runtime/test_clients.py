@@ -12,7 +12,7 @@ import pytest
 import perdure.sync
 from perdure import App, Client, Event, Rate, Stream, Topic, close_stream, recv, set_event, write_stream
 from perdure.batches import Cancel
-from perdure.errors import ConfigError, DatabaseTrouble, WorkflowConflict, WorkflowNotFound
+from perdure.errors import ConfigError, DatabaseTrouble, NotOpen, WorkflowConflict, WorkflowNotFound
 from tests.runtime.support import until, until_sync
 
 go, stage, words = Topic[str]("go"), Event[str]("stage"), Stream[str]("words")
@@ -144,3 +144,21 @@ async def test_it_says_that_nobody_is_there(tmp_path: Any) -> None:
         async with Client("postgresql://nobody@127.0.0.1:1/none", app="shop"):
             pass
     assert "127.0.0.1:1" in str(caught.value)
+
+
+async def test_a_client_that_is_not_open_says_how_to_open_one(app: App, database: str) -> None:
+    """Of an app there is nothing here that could be opened."""
+    async with app:
+        pass
+    client = Client(database)
+    with pytest.raises(
+        NotOpen, match=r"^the client is not open, or closed already: async with Client\(…\) as client: "
+    ):
+        await client.handle("a").status()
+    async with client:
+        with pytest.raises(ConfigError, match=r"^the client of app 'shop' is open already; close it first"):
+            await client.open()
+    with pytest.raises(NotOpen, match=r"^the client of app 'shop' is not open, or closed already: async with Client"):
+        await client.handle("a").status()
+    with pytest.raises(NotOpen, match=r"^the client of app 'shop' .*: with Client\(…\) as client: "):
+        perdure.sync.Client(database, app="shop").handle("a").status()

@@ -57,11 +57,23 @@ class Home:
                     f"app {self.name!r} was open when process {os.getppid()} forked this one ({os.getpid()}): the "
                     f"connections and the executor are the parent's. Open it here: {self._with} app: …"
                 )
+            if not self.registry.app:
+                raise NotOpen(
+                    f"{self._whose} is not open, or closed already: {self._with} Client(…) as client: …, or "
+                    "client.open() … client.close()"
+                )
             raise NotOpen(
                 f"app {self.name!r} is not open. To work and call: {self._with} app: … (app.run(), "
                 f"perdure run module:app, FastAPI(lifespan=app.lifespan)); only to call: {self._with} app.connect(): …"
             )
         return self._engine
+
+    @property
+    def _whose(self) -> str:
+        """For messages: no app's where no app is declared, but that of a client alone."""
+        if self.registry.app:
+            return f"app {self.name!r}"
+        return f"the client of app {self.name!r}" if self.name else "the client"
 
     def opened(self, engine: Engine | None) -> None:
         self._engine = engine
@@ -102,7 +114,7 @@ class Home:
     def new_engine(self, *, works: bool) -> Engine:
         """Import the app's modules, read the settings, and make the engine that is to be opened."""
         if self._engine is not None:
-            raise ConfigError(f"app {self.name!r} is open already; close it first, or share the open one")
+            raise ConfigError(f"{self._whose} is open already; close it first, or share the open one")
         settings = read_settings(self.name, self.arguments)
         return Engine(
             settings,
