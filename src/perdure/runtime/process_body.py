@@ -68,6 +68,36 @@ def body_of(declaration: Declaration, args: ArgsShape, *, is_async: bool) -> Cal
     return interpret_blocking
 
 
+class Input(ArgsShape):
+    """The stored input of runs, read by code whose class may have other parameters than the code that wrote it."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, signature: inspect.Signature, process: str) -> None:
+        super().__init__(signature, {})
+        self._process = process
+
+    def decode(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Leave out what the class has no more, as models do; ``Unserializable`` for what it needs and is not there.
+
+        A process that has not begun holds what its caller gave: there an unknown one is a mistake.
+        """
+        args, given = super().decode(data)
+        declared = self.signature.parameters
+        unknown = [name for name in given if name not in declared]
+        if unknown and given.get(AT) is None:
+            has = ", ".join(name for name in declared if name != AT) or "none"
+            raise Unserializable(f"{unknown[0]}: {self._process} has no such parameter; it has: {has}.", unknown[0])
+        for name, parameter in declared.items():
+            if parameter.default is parameter.empty and name not in given:
+                raise Unserializable(
+                    f"{name}: {self._process} needs it, and it was not stored; give it a default in the class.", name
+                )
+        for name in unknown:
+            del given[name]
+        return args, given
+
+
 def args_of(scheme: Scheme) -> ArgsShape:
     """How the input of a run is stored: persistent parameters by name, and where the process stands."""
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -77,7 +107,7 @@ def args_of(scheme: Scheme) -> ArgsShape:
         if not p.temporary
     ]
     at = inspect.Parameter(AT, kind, annotation=At, default=None)
-    return ArgsShape.of(inspect.Signature([*fields, at]))
+    return Input(inspect.Signature([*fields, at]), scheme.name)
 
 
 def attributes_of(before: bytes | None, at: At, status: str = "") -> bytes:
