@@ -20,7 +20,7 @@ READ = Event[int]("read")
 Script = Callable[[Any], Awaitable[None]]
 
 
-def declare(code: Any) -> None:
+def declare(code: Any) -> None:  # long: one declaration after the other
     """Beside the awaited ones, of the same app."""
     app = blocking.App("sim")
     app._registry.included_in.append(code.home.registry)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  an app has one face; a world has both
