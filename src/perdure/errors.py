@@ -45,6 +45,7 @@
             ├── DatabaseUnavailable  a call from outside has waited for as long as its `patience` allows
             ├── LostAnswer           the connection broke: whether the write happened is unknown
             ├── Overloaded           a bound was hit (connections, disk, lock wait)
+            │   └── RowLocked        another transaction has kept a row, an id or a key for too long
             ├── RightsMissing        the database lets this role do less than is needed      (grant it)
             └── SchemaMismatch       the database's schema is newer or older than this library can use
 
@@ -289,6 +290,10 @@ class LostAnswer(DatabaseTrouble):
 
 class Overloaded(DatabaseTrouble):
     """The database refused for lack of room: connections, disk, or a lock held too long."""
+
+
+class RowLocked(Overloaded):
+    """Another transaction has kept a row, or an id or key that it is about to take: others can be written meanwhile."""
 
 
 class RightsMissing(DatabaseTrouble):

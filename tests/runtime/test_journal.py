@@ -11,7 +11,7 @@ import pytest
 from perdure.client import aside, parts
 from perdure.client.journal import BYTES_MAX, Journal
 from perdure.clock import SystemClock
-from perdure.errors import LostAnswer
+from perdure.errors import LostAnswer, RowLocked
 from perdure.model.ids import RunKey
 from perdure.model.problems import Failing, ProblemKind, Trouble
 from perdure.model.records import Kind, Outcome, Record
@@ -213,10 +213,11 @@ class Busy(Writer):
 
 
 class Quick:
-    """A store that answers at once, but loses the answer to every batch with one of ``bad`` in it."""
+    """A store that answers at once, but loses the answer to every batch with one of ``bad``; or finds it locked."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
+        self.locked: set[str] = set()
         self.batches: list[list[str]] = []
         self.lost = 0
 
@@ -225,6 +226,9 @@ class Quick:
         if self.bad.intersection(ids):
             self.lost += 1
             raise LostAnswer("the connection broke")
+        if self.locked.intersection(ids):
+            self.lost += 1
+            raise RowLocked("another transaction has it")
         self.batches.append(ids)
         return Receipt(0, [Verdict(applied=True) for _ in batch])
 
@@ -425,6 +429,31 @@ async def test_what_is_set_aside_is_tried_again_though_its_timer_rings_early(
     ring()
     await turns()
     assert bad.future.done()
+
+
+async def test_who_waits_for_a_lock_of_another_transaction_is_told_from_an_outage_at_once(
+    quick: Quick, over_quick: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try costs as long as the lock may be waited for: the batch is parted at the first."""
+    monkeypatch.setattr(parts, "TRIES_WHOLE", 8)
+    quick.locked = {"3"}
+    offers = {str(nth): over_quick.offer(unit_of(str(nth))) for nth in range(8)}
+    locked = offers.pop("3").future
+    await asyncio.gather(*(offer.future for offer in offers.values()))
+    assert quick.lost < parts.TRIES_WHOLE
+    assert not locked.done()
+    quick.locked.clear()
+    await locked
+
+
+async def test_who_all_wait_for_locks_let_others_be_written(quick: Quick, over_quick: Journal) -> None:
+    quick.locked = {"a", "b"}
+    locked = [over_quick.offer(unit_of(id)).future for id in sorted(quick.locked)]
+    await turns(1)
+    await over_quick.write(unit_of("c"))
+    assert not any(future.done() for future in locked)
+    quick.locked.clear()
+    await asyncio.gather(*locked)
 
 
 async def test_in_an_outage_nothing_is_set_aside_and_everything_is_written_after_it(

@@ -17,6 +17,7 @@ from perdure.errors import (
     Overloaded,
     PerdureError,
     RightsMissing,
+    RowLocked,
     SchemaMismatch,
 )
 from perdure.model.records import Incarnation
@@ -85,14 +86,14 @@ async def test_a_write_cut_off_is_a_lost_answer_and_may_be_repeated(cluster: Clu
 async def test_a_lock_held_too_long_is_an_overload(
     cluster: Cluster, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(connection.SETTINGS, "lock_timeout", "100")
+    monkeypatch.setitem(connection.WRITING, "lock_timeout", "100")
     await store._writing.close()
     store._writing.open()
     claim = await running(store, "w")
     other = await driver().connect(store._writing.url)
     await other.execute("begin")
     await other.fetch("select 1 from perdure.workflow where id = 'w' for update")
-    with pytest.raises(Overloaded):
+    with pytest.raises(RowLocked):
         await one(store, unit("w", claim, records=[record(1)]))
     await other.execute("rollback")
     await other.close()
@@ -153,7 +154,8 @@ WHAT = {
     DatabaseTrouble: "0A000 25000 25006 26000 28000 28P01 3D000 40001 42P05 55000 55006 57000 57P03 58030 58P01 72000 "
     "F0000",
     LostAnswer: "08000 08006 25P03 40003 57P01 57P02",
-    Overloaded: "53100 53200 53300 55P03 57014",
+    Overloaded: "53100 53200 53300 57014",
+    RowLocked: "55P03",
     RightsMissing: "0P000 42501",
     SchemaMismatch: "3F000 42P01 42703 42704 42883",
     Said: "21000 22001 22P05 23505 42601 44000 54000 P0001 XX000 XX001",

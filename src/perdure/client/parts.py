@@ -2,7 +2,8 @@
 
 - The database fails (``failed``): the whole batch some times, since most trouble is soon over; then in ever smaller
   parts, in turn, so that none keeps the others waiting. A unit that fails alone while others are written has no
-  verdict: it is set aside. If nothing tells it from an outage, it is tried for ever.
+  verdict: it is set aside. If nothing tells it from an outage, it is tried for ever. A lock of another transaction is
+  no outage, and each try has waited for it: then the batch is parted at once.
 - Any other error (``refused``) is a unit's own: the part is halved, at once, until that unit stands alone.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from perdure.errors import DatabaseTrouble, LostAnswer
+from perdure.errors import DatabaseTrouble, LostAnswer, RowLocked
 from perdure.model.writes import Unit, Verdict, size_of
 
 TRIES_WHOLE = 8  # of a batch in trouble, over a second or so: what is no outage may be of one part
@@ -50,15 +51,16 @@ class Parts:
     def failed(self, part: Sequence[Unit], trouble: DatabaseTrouble, *, others_wait: bool) -> bool:
         """It was not written; whether the trouble is its own, since others were."""
         self._failures += 1
+        locked = isinstance(trouble, RowLocked)  # no outage
         if (error := overlong(part, trouble)) is not None:
             self.verdicts[id(part[0])] = error
-        elif self._failures < TRIES_WHOLE:
+        elif self._failures < TRIES_WHOLE and not locked:
             self._parts.appendleft(part)
         elif len(part) > 1:
             self._parts.extend(_halves(part))
         elif self._wrote:
             return True
-        elif not (self._lone and others_wait):  # else the others show whether it is an outage
+        elif not (others_wait and (self._lone or locked)):  # else the others show whether it is an outage
             self._parts.append(part)
         return False
 

@@ -49,7 +49,7 @@ from perdure.store.postgres import (
 from perdure.store.postgres import orders as by_order
 from perdure.store.postgres.batches import PostgresBatches
 from perdure.store.postgres.commit import Place
-from perdure.store.postgres.connection import Link, driver, refuse_garbled
+from perdure.store.postgres.connection import WRITING, Link, driver, refuse_garbled
 from perdure.store.postgres.hints import Hints
 from perdure.store.postgres.search import Searching
 from perdure.store.postgres.text import statements
@@ -68,7 +68,7 @@ class PostgresStore:
         self.schema = schema
         self.url = masked(url)
         self._place = Place(app, schema, statements(schema))
-        self._writing = Link(url)
+        self._writing = Link(url, WRITING)
         self._reading = Link(url)
         self._writer = Writer(self._writing, self._place)
         self._hints = Hints(url, schema, app)

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import asyncio
 
-from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded, PerdureError, RightsMissing, SchemaMismatch
+from perdure.errors import (
+    DatabaseTrouble,
+    LostAnswer,
+    Overloaded,
+    PerdureError,
+    RightsMissing,
+    RowLocked,
+    SchemaMismatch,
+)
 
 FENCE = "moved_"  # how the checks are named that keep an app out that was moved to another database
 AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the whole batch again
 # Said of a statement or login that certainly did nothing.
-_OVERLOADED = frozenset({"53000", "53100", "53200", "53300", "53400", "55P03", "57014"})
+_OVERLOADED = frozenset({"53000", "53100", "53200", "53300", "53400", "57014"})
+LOCKED = "55P03"  # it waited for a lock until its time was over
 # Statements are fixed: whatever they name wrongly, or means something else by now, the schema has changed.
 _SCHEMA = frozenset({
     "3F000", "42P01", "42P10", "42702", "42703", "42704", "42725", "42804", "42809", "42883",
@@ -42,8 +51,9 @@ def translate(error: BaseException, where: str, *, writing: bool, closed: bool, 
         return error
     code = sqlstate(error)
     said = f"{type(error).__name__}: {error}".strip()
-    if code in _OVERLOADED:
-        return Overloaded(f"Postgres at {where} refused for now ({code}): {said}")
+    if code in _OVERLOADED or code == LOCKED:
+        refused = RowLocked if code == LOCKED else Overloaded
+        return refused(f"Postgres at {where} refused for now ({code}): {said}")
     if code == "23514" and str(getattr(error, "constraint_name", "")).startswith(FENCE):
         return DatabaseTrouble(
             f"this app was moved from Postgres at {where} to another database; perdure db status tells to which"
