@@ -16,7 +16,7 @@ from perdure.errors import ConfigError
 from perdure.model.info import to_datetime
 from perdure.model.states import Cause, Status, Versioning
 from perdure.model.trials import Trial
-from perdure.model.writes import Unit
+from perdure.model.writes import Park, Unit
 from perdure.runtime import adoption
 from perdure.runtime.pasts import Past
 from perdure.store.base import without_cleanup
@@ -265,7 +265,7 @@ async def test_nothing_is_adopted_while_an_executor_of_its_version_lives(databas
         await begun(old, "a")
         async with build(database, ledger, first, "v2") as new:
             execution = executor(old).executions["a"]
-            execution.park(None, "waits", ())
+            execution.park(Park(None, "waits"))
             await until(lambda: _status(old, "waiting"))
             await executor(new).adopter.round()
             assert await version_of(new) == "v1"
@@ -427,7 +427,7 @@ async def test_a_parked_sleeper_goes_on_with_what_the_new_code_does_there(databa
 
     async with build(database, ledger, sleeps, "v1") as app:
         await begun(app, "a")
-        executor(app).executions["a"].park(app._home.engine().line.clock.now() + 3_600_000_000, "waits", ())
+        executor(app).executions["a"].park(Park(app._home.engine().line.clock.now() + 3_600_000_000, "waits"))
         await until(lambda: _status(app, "waiting"))
     async with build(database, ledger, wakes, "v2") as app:
         assert await app.client.handle("a").result(timeout=20) == ["ship"]
@@ -453,7 +453,7 @@ async def test_a_cancel_of_stranded_work_is_answered(
 ) -> None:
     async with build(database, ledger, first, "v1") as app:
         await begun(app, "a")
-        executor(app).executions["a"].park(None, "waits", ())
+        executor(app).executions["a"].park(Park(None, "waits"))
         await until(lambda: _status(app, "waiting"))
     async with build(database, ledger, argument, "v2", adopt=adopt) as app:
         await executor(app).adopter.round()
@@ -478,7 +478,7 @@ async def test_a_cancel_of_what_can_be_adopted_runs_its_cleanup(database: str, l
 
     async with build(database, ledger, body_of("v1"), "v1") as app:
         await begun(app, "a")
-        executor(app).executions["a"].park(None, "waits", ())
+        executor(app).executions["a"].park(Park(None, "waits"))
         await until(lambda: _status(app, "waiting"))
     async with build(database, ledger, body_of("v2"), "v2") as app:
         assert await app.client.handle("a").cancel() is Status.CANCELLED

@@ -213,7 +213,7 @@ class Busy(Writer):
 
 
 class Quick:
-    """A store that answers at once, but loses the answer to every batch with one of ``bad``; or finds it locked."""
+    """A store that answers at once, but of a batch with one of ``bad`` in it loses the answer; or finds it locked."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()

@@ -14,6 +14,7 @@ from perdure.model.ids import RunKey
 from perdure.model.queues import Limits, QueueChange
 from perdure.model.records import Incarnation
 from perdure.model.states import Status
+from perdure.model.streams import StreamAsk
 from perdure.model.writes import Park, SetEvent, Unit
 from perdure.store.lines import Deduplicated, LineClaim
 from perdure.store.postgres import PostgresStore
@@ -24,6 +25,7 @@ from tests.store.build import (
     ME,
     SECOND,
     T,
+    append,
     close,
     commit,
     letin,
@@ -292,7 +294,7 @@ async def test_parking_on_a_workflow_that_closes_meanwhile_wakes_the_waiter(
         return theirs.commit([unit("target", target, records=[record(1)], **more)])
 
     def park() -> Awaitable[Any]:
-        return ours.commit([unit("waiter", claim, change=Park(None, "", ("target",)))])
+        return ours.commit([unit("waiter", claim, change=Park(None, "", ("target",), (("target", "e"),)))])
 
     order = [end, park] if closer_first else [park, end]
     tasks: list[asyncio.Task[Any]] = []
@@ -303,6 +305,28 @@ async def test_parking_on_a_workflow_that_closes_meanwhile_wakes_the_waiter(
     await asyncio.gather(*tasks)
     claimed = await ours.claim(want())
     assert [c.row.id for c in claimed] == ["waiter"]
+
+
+@pytest.mark.parametrize("what", ["event", "append"])
+async def test_who_is_claimed_and_parks_while_what_it_waits_for_is_being_written_is_woken(
+    make: Make, third: Third, what: str
+) -> None:
+    """The statement that sets the event has locked its row, and waits for another row of its batch."""
+    ours, theirs = await make(), await make()
+    target = await running(theirs, "target", "wall", now=None)
+    await third.hold("wall")
+    more: dict[str, Any] = {"events": [SetEvent("e", b"1")]} if what == "event" else {"appends": [append(1)]}
+    said = unit("target", target, records=[record(1)], **more)
+    setting = asyncio.create_task(theirs.commit([said, unit("wall", target, records=[record(1)])]))
+    await third.waiting()
+    claim = await running(ours, "waiter", now=None)
+    assert await ours.events([("target", "e")]) == {}
+    park = Park(None, "", ("target",), (("target", "e"),), (StreamAsk("target", "s", 0),))
+    parking = asyncio.create_task(ours.commit([unit("waiter", claim, change=park)]))
+    await third.waiting(2)
+    await third.let_go()
+    await asyncio.gather(setting, parking)
+    assert [c.row.id for c in await ours.claim(want())] == ["waiter"]
 
 
 @pytest.mark.slow

@@ -234,8 +234,12 @@ async def test_who_is_parked_beside_a_stream_is_woken_by_what_is_appended(store:
 async def test_who_parks_just_after_an_append_is_woken_at_once(store: Store) -> None:
     claim = await running(store, "a", "reader")
     await one(store, unit("a", claim, appends=[append(1)]), T + 1)
-    await one(store, unit("reader", claim, change=Park(None, "waits", ("a",))), T + 2)
-    assert [c.row.id for c in await store.claim(want(), now=T + 3)] == ["reader"]
+    await one(store, unit("reader", claim, change=Park(None, "waits", ("a",), reads=(StreamAsk("a", "s", 0),))), T + 2)
+    [taken] = await store.claim(want(), now=T + 3)
+    assert taken.row.id == "reader"
+    after = Park(None, "waits", ("a",), reads=(StreamAsk("a", "s", 1, chain=1),))
+    await one(store, unit("reader", taken.row.claim or b"", change=after), T + 4)
+    assert await store.claim(want(), now=T + 5) == []
 
 
 async def test_a_deleted_workflow_leaves_no_value(store: Store) -> None:

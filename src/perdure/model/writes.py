@@ -23,6 +23,7 @@ from perdure.model.problems import ProblemKind, Trouble
 from perdure.model.queues import DELAYED, lane_of
 from perdure.model.records import Intent, Outcome, Override, Record, WorkflowRow
 from perdure.model.states import Cause, Reason, Status, Versioning
+from perdure.model.streams import StreamAsk
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -121,11 +122,17 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 
 class Park(msgspec.Struct, frozen=True, gc=False):
-    """Give the claim up and wait for ``until``, for wakes, for the workflows in ``watching`` to close or set events."""
+    """Give the claim up and wait for ``until``, for wakes, for the workflows in ``watching`` to close or set events.
+
+    ``events`` (of whom, name) and ``reads`` are what was looked for in vain: the store looks once more when the watch
+    is written, by when it may be there. No time tells that: what is written late was stamped when its statement began.
+    """
 
     until: int | None
     detail: str
     watching: tuple[str, ...] = ()
+    events: tuple[tuple[str, str], ...] = ()
+    reads: tuple[StreamAsk, ...] = ()
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):

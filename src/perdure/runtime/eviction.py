@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from perdure.client.questions import EventOf, ResultOf
+from perdure.model.streams import StreamAsk
+from perdure.model.writes import Park
 from perdure.runtime.execution import Execution
 from perdure.runtime.steps import StepCall
 from perdure.runtime.waits import RecvWait, StreamWait
@@ -29,6 +31,8 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
         return
     times: list[int] = []
     watching: list[str] = []
+    events: list[tuple[str, str]] = []
+    reads: list[StreamAsk] = []
     words: list[str] = []
     for op in execution.waiting.values():
         match op.what:
@@ -47,9 +51,11 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
             case EventOf() as question:
                 times += [] if question.until is None else [question.until]
                 watching.append(question.id)
+                events.append((question.id, question.name))
                 words.append(f"event {question.name!r} of {question.id}")
             case StreamWait(ask=ask):
                 watching.append(ask.id)
+                reads.append(ask)
                 words.append(f"stream {ask.name!r} of {ask.id}")
             case StepCall() as call:
                 times.append(execution.retry_time(op))
@@ -62,7 +68,8 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
     if until is not None and until <= execution.line.clock.now():
         return  # about to go on: parked, it would be claimed at once, only to be evicted here again
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    execution.park(until, "waits for " + ", ".join(words[:3]) + more, tuple(watching))
+    detail = "waits for " + ", ".join(words[:3]) + more
+    execution.park(Park(until, detail, tuple(watching), tuple(events), tuple(reads)))
 
 
 def evict_longest(executions: Iterable[Execution], count: int, now: float) -> bool:

@@ -520,10 +520,10 @@ class Execution:
         """Park with a reason; nothing of the body is executed."""
         self._end_with(Hold(reason, detail), unwind=True)
 
-    def park(self, until: int | None, detail: str, watching: tuple[str, ...]) -> None:
+    def park(self, park: Park) -> None:
         """Evict: the body goes, the wake condition stays in the row."""
         self.run.ease()
-        self._end_with(Park(until, detail, watching), unwind=True)
+        self._end_with(park, unwind=True)
 
     def release(self) -> None:
         """Hand back, for another executor."""

@@ -26,7 +26,7 @@ import msgspec
 from perdure.model.ids import RunKey
 from perdure.model.states import CLOSED, CODE, FIRST_CLOSED, Status
 from perdure.model.writes import Close, Continue, Delete, Onward, Park, Receipt, Release, Rewind, Unit, Verdict
-from perdure.store.postgres import decisions, problems, streams
+from perdure.store.postgres import decisions, problems, reads, streams
 from perdure.store.postgres.columns import Columns
 from perdure.store.postgres.commit import Place, fenced_in, finish, read_rows, write
 from perdure.store.postgres.connection import Link, Transaction
@@ -254,20 +254,32 @@ class Longer:
 
     async def _watch(self, tx: Transaction, batch: Sequence[Unit]) -> None:
         """Write down who waits for whom, now that the rows watched are locked, and wake who would wait in vain."""
-        pairs: list[tuple[str, str, int, bytes]] = []
+        pairs: list[tuple[str, str, bytes]] = []
+        parked: list[tuple[Unit, Park]] = []
         for n, unit in enumerate(batch):
             if isinstance(unit.change, Park) and self.verdicts[n].applied:
                 row = self.locked.get(unit.key.id)
-                since = self.stamp if row is None else row["updated"]
                 if row is None or row["status"] not in PARKED:  # else a first try did all this
-                    pairs += [(target, unit.key.id, since, unit.nonce) for target in unit.change.watching]
+                    pairs += [(target, unit.key.id, unit.nonce) for target in unit.change.watching]
+                    parked.append((unit, unit.change))
         if pairs:
             sql, app = self.place.sql, self.place.app
-            targets, waiters, since_, nonces = zip(*sorted(pairs), strict=True)
+            targets, waiters, nonces = zip(*sorted(pairs), strict=True)
             await tx.fetch(sql["watch_insert"], app, targets, waiters)
             for target in sorted(set(targets)):
                 await tx.fetch(sql["watch_mark"], app, target)
-            await tx.fetch(sql["watch_missed"], app, targets, waiters, since_, nonces)
+            await tx.fetch(sql["watch_missed"], app, targets, waiters, nonces)
+            await self._look_again(tx, parked)
+
+    async def _look_again(self, tx: Transaction, parked: Sequence[tuple[Unit, Park]]) -> None:
+        """Wake those for whom there is by now what they have looked for in vain."""
+        there = await reads.events(tx, self.place, {event for _, park in parked for event in park.events})
+        asks = list(dict.fromkeys(ask for _, park in parked for ask in park.reads))
+        pages = dict(zip(asks, await streams.streams(tx, self.place, asks), strict=True))
+        for unit, park in parked:
+            found = (pages[ask] for ask in park.reads)
+            if not there.keys().isdisjoint(park.events) or any(page is not None and page.news for page in found):
+                await tx.fetch(self.place.sql["wake_one"], self.place.app, unit.key.id, unit.nonce, None)
 
     async def _decide(self, tx: Transaction, units: Sequence[Unit]) -> None:
         """Write down decisions, and what of their effects the one statement cannot do."""

@@ -8,7 +8,7 @@ from perdure.model.ids import RunKey
 from perdure.model.records import Ended, Incarnation, Message, Record, WorkflowRow
 from perdure.store.asks import Fates
 from perdure.store.postgres import lifeline, rows
-from perdure.store.postgres.commit import Place
+from perdure.store.postgres.commit import Place, Ways
 from perdure.store.postgres.connection import Link
 from perdure.store.rollcall import RollCall
 
@@ -66,7 +66,7 @@ async def fates(link: Link, place: Place, ids: Collection[str]) -> Fates:
     return Fates({r[0]: rows.ended(r) for r in found if r[0] is not None}, [r[-1] for r in found if r[0] is None])
 
 
-async def events(link: Link, place: Place, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+async def events(link: Ways, place: Place, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
     if not wanted:
         return {}
     ids, names = [id for id, _ in wanted], [name for _, name in wanted]

@@ -10,11 +10,11 @@ from perdure.model.states import FIRST_CLOSED
 from perdure.model.streams import StreamAsk, StreamPage, StreamState, gone
 from perdure.model.writes import Start, Unit
 from perdure.store.postgres import rows
-from perdure.store.postgres.commit import Place
+from perdure.store.postgres.commit import Place, Ways
 from perdure.store.postgres.connection import Link, Transaction
 
 
-async def streams(link: Link, place: Place, asks: Sequence[StreamAsk]) -> list[StreamPage | None]:
+async def streams(link: Ways, place: Place, asks: Sequence[StreamAsk]) -> list[StreamPage | None]:
     """All readers in one query."""
     found: list[StreamPage | None] = [None] * len(asks)
     if not asks:

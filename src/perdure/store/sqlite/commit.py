@@ -60,7 +60,6 @@ class Head(msgspec.Struct, gc=False):
     status: int
     claim: bytes | None
     nonce: bytes
-    updated: int
     parent: str | None
 
 
@@ -220,9 +219,7 @@ class _Batch:
     def _start(self, start: Start, last_seq: int) -> None:
         """Queue the insert of a workflow, and let the rest of the batch see it."""
         at = placed(start, self.now)
-        self.heads[start.id] = Head(
-            start.run, CODE[start.status], start.claim, start.nonce, self.now, start.parent
-        )  # fmt: skip
+        self.heads[start.id] = Head(start.run, CODE[start.status], start.claim, start.nonce, start.parent)
         self.inserts.append((
             self.app, start.id, start.run, start.lineage, start.name, start.version, CODE[start.status], start.claim,
             start.owner, at.epoch, last_seq, at.until, start.timeout, at.deadline, self.now, at.started, start.parent,
@@ -365,12 +362,12 @@ class _Batch:
                     self.conn.execute(Q["stream_continue"], (app, id, run))
                     if change.rest is not None:
                         stand(self.conn, app, id, change, change.rest, now)
-                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
+                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, begun.parent)
                     watched.append((app, id, change.wake))
                 case Rewind():
                     begun = change.next
                     rewind(self.conn, app, unit.key, change, now, now)
-                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, now, begun.parent)
+                    self.heads[id] = Head(begun.run, CODE[begun.status], begun.claim, begun.nonce, begun.parent)
                     watched.append((app, id, change.wake))
         self._many("workflow_rest", rests)
         self._many("workflow_moved", moved)
@@ -399,21 +396,14 @@ class _Batch:
                 self.wakes.append((self.app, child, change.wake, ""))
 
     def _wake_at_once(self, unit: Unit, change: Park) -> None:
-        """Wake the waiter here if a watched workflow closed, went or set an event before the watch was written.
-
-        The waiter may have looked just before that, but not before it was claimed: since then its row did not change.
-        """
-        since = self.heads[unit.key.id].updated
-        for target in change.watching:
-            head = self.heads.get(target)
-            said = (Q["event_since"], Q["stream_since"])
-            if (
-                head is None
-                or head.status >= FIRST_CLOSED
-                or any(self.conn.execute(q, (self.app, target, since)).get for q in said)
-            ):
-                self.wakes.append((self.app, unit.key.id, unit.nonce, None))
-                return
+        """Wake the waiter here if what it waits for has happened before the watch was written."""
+        heads = (self.heads.get(target) for target in change.watching)
+        if (
+            any(head is None or head.status >= FIRST_CLOSED for head in heads)
+            or any(self.conn.execute(Q["event_get"], (self.app, *event)).get for event in change.events)
+            or any(page is not None and page.news for page in streams.streams(self.conn, self.app, change.reads))
+        ):
+            self.wakes.append((self.app, unit.key.id, unit.nonce, None))
 
 
 def past_nonce(conn: Connection, app: str, id: str, run: int) -> bytes | None:

@@ -6,7 +6,7 @@
 select w.*
 from unnest($2::text[]) u (id)
 cross join lateral (
-    select id, run, claim, status, nonce, updated from perdure.workflow
+    select id, run, claim, status, nonce from perdure.workflow
     where app = $1 and id = u.id for no key update) w
 
 -- Marks a row as watched, so that whoever closes it or sets its events looks for the watchers.
@@ -33,18 +33,13 @@ cross join lateral (
 insert into perdure.watch (app, target, waiter)
 select $1, u.target, u.waiter from unnest($2::text[], $3::text[]) u (target, waiter) on conflict do nothing
 
--- Wakes those of the waiters `$3` whose target is closed or gone already, or set an event or wrote to a stream since
--- `$4`, just before they parked.
+-- Wakes those of the waiters `$3` whose target is closed or gone already.
 -- name: watch_missed
 insert into perdure.wake (app, dest, nonce)
 select distinct $1, u.waiter, u.nonce
-from unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) u (target, waiter, since, nonce)
-left join lateral (select run, status from perdure.workflow where app = $1 and id = u.target offset 0) w on true
-left join lateral (
-    select max(at) as at from perdure.event where app = $1 and id = u.target and run = w.run offset 0) e on true
-left join lateral (
-    select max(at) as at from perdure.stream where app = $1 and id = u.target and run = w.run offset 0) s on true
-where w.status is null or w.status >= 5 or e.at >= u.since or s.at >= u.since
+from unnest($2::text[], $3::text[], $4::bytea[]) u (target, waiter, nonce)
+left join lateral (select status from perdure.workflow where app = $1 and id = u.target offset 0) w on true
+where w.status is null or w.status >= 5
 on conflict do nothing
 
 -- Wakes the watchers of `$2`.

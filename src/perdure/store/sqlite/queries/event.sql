@@ -7,12 +7,6 @@ on conflict (app, id, run, name) do update set data = excluded.data, at = exclud
     where event.data <> excluded.data
 returning id
 
--- Whether the latest run has set an event at ?3 or later.
--- name: event_since
-select exists (
-    select 1 from workflow f join event e on e.app = f.app and e.id = f.id and e.run = f.run
-    where f.app = ?1 and f.id = ?2 and e.at >= ?3)
-
 -- The value of an event that the latest run has set.
 -- name: event_get
 select e.id, e.name, e.data

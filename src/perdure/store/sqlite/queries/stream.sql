@@ -35,12 +35,6 @@ where app = ?1 and id = ?2 and name = ?3 and chain > ?4 and run = chain
 -- name: stream_values
 select data from stream_value where app = ?1 and id = ?2 and chain = ?3 and name = ?4 and place >= ?5 order by place limit ?6
 
--- Whether a stream of the latest run was written to at ?3 or later.
--- name: stream_since
-select exists (
-    select 1 from workflow f join stream s on s.app = f.app and s.id = f.id and s.run = f.run
-    where f.app = ?1 and f.id = ?2 and s.at >= ?3)
-
 -- The streams of a run go on in the next.
 -- name: stream_continue
 insert into stream (app, id, run, name, chain, next, closed, nonce, at)

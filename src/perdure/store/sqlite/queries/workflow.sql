@@ -2,11 +2,11 @@
 
 -- What a batch must know of a workflow before it writes: the fence, and whether it is open.
 -- name: workflow_head
-select id, run, status, claim, nonce, updated, parent from workflow where app = ?1 and id = ?2
+select id, run, status, claim, nonce, parent from workflow where app = ?1 and id = ?2
 
 -- The same of many: ?2 is a JSON array of ids. For a thousand rows eight times faster than one by one, for one slower.
 -- name: workflow_heads
-select f.id, f.run, f.status, f.claim, f.nonce, f.updated, f.parent
+select f.id, f.run, f.status, f.claim, f.nonce, f.parent
 from json_each(?2) j cross join workflow f on f.app = ?1 and f.id = j.value
 
 -- Inserts a workflow; that the id is free was seen in the same transaction.
