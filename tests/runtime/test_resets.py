@@ -11,6 +11,7 @@ from perdure.errors import WorkflowNotFound, WorkflowRefused, WorkflowTimedOut
 from perdure.model.ids import RunKey
 from perdure.model.records import Kind
 from perdure.model.states import Reason, Status
+from perdure.runtime import eviction
 from perdure.runtime import executor as runtime_executor
 from perdure.store.asks import ClaimRequest
 from tests.runtime.moving import at_rest, go, names, run_of, store_of, trip
@@ -50,6 +51,31 @@ async def test_a_closed_workflow_runs_again_from_before_a_step_with_the_same_key
         assert await handle.reset("3", reason="a bad hotel") == "completed"
         assert (await row(app, "a"), await history(app, "a")) == before, "done once"
         assert await handle.reset("3", reason="a bad hotel", again=True) == "queued"
+
+
+@pytest.mark.usefixtures("quick_eviction")
+async def test_a_rewound_run_that_waits_is_claimed_once_more_when_nothing_of_before_is_under_way(
+    app: App, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a child or a message that was being written while it began has found nobody to wake."""
+
+    async def parked_until() -> int | None:
+        await until(lambda: not in_memory(app, "a"))
+        await is_(app, "a", "waiting")
+        return (await row(app, "a")).until
+
+    async with app:
+        handle = await trip(app, ledger).options(id="a").start("ann")
+        assert await parked_until() is None
+        await handle.send("first", go)
+        await handle.result(timeout=15)
+        await handle.reset("first", exclude="all")
+        assert await parked_until() == (await row(app, "a")).created + eviction.LATE_US
+        monkeypatch.setattr(eviction, "LATE_US", 0)
+        await handle.reset("first", exclude="all", again=True)
+        assert await parked_until() is None
+        await handle.send("second", go)
+        assert (await handle.result(timeout=15))[3] == "second"
 
 
 @pytest.mark.parametrize(("exclude", "word"), [("none", "first"), ("messages", "second"), ("all", "second")])

@@ -11,6 +11,9 @@ from perdure.runtime.execution import Execution
 from perdure.runtime.steps import StepCall
 from perdure.runtime.waits import RecvWait, StreamWait
 
+LATE_US = 60_000_000
+"""How long a statement may be under way that saw an ended workflow as it was before it was rewound: longer than any."""
+
 
 def is_waiting(execution: Execution) -> bool:
     """Whether nothing is under way but waits that a row can hold."""
@@ -64,8 +67,11 @@ def evict_if_idle(execution: Execution, threshold: float) -> None:
                 return
     if execution.row.deadline is not None:
         times.append(execution.row.deadline)
+    now = execution.line.clock.now()
+    if execution.run.origin != execution.run.key.run and (late := execution.row.created + LATE_US) > now:
+        times.append(late)  # a child that ended, or relative that wrote, just then has woken nobody
     until = min(times, default=None)
-    if until is not None and until <= execution.line.clock.now():
+    if until is not None and until <= now:
         return  # about to go on: parked, it would be claimed at once, only to be evicted here again
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
     detail = "waits for " + ", ".join(words[:3]) + more
