@@ -13,6 +13,8 @@ import pytest
 from perdure.model.ids import RunKey, TokenMaker
 from perdure.model.schedules import KEEP, Firing, Reschedule, Schedule, Spec, State, Which
 from perdure.model.writes import Start, Unit
+from perdure.operations import schedules
+from perdure.schedules.judge import workflow_id
 from perdure.store.base import Store
 from perdure.store.sqlite import SQLiteStore
 from tests.store.conftest import make_postgres
@@ -59,6 +61,18 @@ async def test_only_the_revision_that_was_seen_is_changed(store: Store) -> None:
     assert await store.rows(["a"]) == {}
     assert await put(store, None, before=2)
     assert await store.schedules() == []
+
+
+async def test_one_made_anew_is_not_taken_for_the_one_that_was_deleted(store: Store) -> None:
+    """An executor has seen one that is due; by the time it writes, another has its name."""
+    hourly, daily = Spec(workflow="old", every=3_600_000_000), Spec(workflow="new", every=86_400_000_000)
+    seen = await schedules.create(store, "s", hourly)
+    await schedules.delete(store, "s")
+    await schedules.create(store, "s", daily)
+    assert seen.next is not None
+    assert not await schedules.fire(store, seen, seen.next, schedules.Hand(token, lambda _: "v1"))
+    assert (await schedules.one(store, "s")).spec == daily
+    assert await store.rows([workflow_id("s", seen.next)]) == {}
 
 
 async def test_of_many_at_once_one_wins(store: Store) -> None:

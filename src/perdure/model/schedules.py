@@ -56,7 +56,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0  # firings that wait for the one before them to end
     created: int = 0
     changed: int = 0
-    revision: int = 1  # counts writes: compared and set by each
+    revision: int = 1  # counts writes, from when it was made: compared and set by each
     busy: bool = False  # read only: ``last`` is open
 
     @property

@@ -84,7 +84,8 @@ async def _write(
 ) -> bool:
     """One compare-and-set, with the starts of what is started in it."""
     firings = tuple(firings)
-    after = msgspec.structs.replace(after, revision=1 if seen is None else seen.revision + 1, changed=now)
+    # Counted from the time: who has seen one that was deleted since does not take the next of its name for that.
+    after = msgspec.structs.replace(after, revision=now if seen is None else seen.revision + 1, changed=now)
     starts = [one for one in firings if one.state is State.STARTED]
     assert hand is not None or not starts, "only who has a hand starts"
     span = after.spec.catch_up_span or 0
