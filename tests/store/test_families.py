@@ -6,10 +6,12 @@ import pytest
 
 from perdure.model.acts import CancelIt, TerminateIt
 from perdure.model.batches import NewBatch
+from perdure.model.ids import RunKey
 from perdure.model.states import Cause, Reason, Status
 from perdure.model.writes import Decided, Delete, Hold, Park
 from perdure.query.read import read_query
 from perdure.store.base import Store
+from perdure.store.lines import Deduplicated
 from tests.store.build import (
     ME,
     SECOND,
@@ -21,6 +23,7 @@ from tests.store.build import (
     outside,
     own,
     queued,
+    record,
     row,
     running,
     start,
@@ -127,3 +130,28 @@ async def test_a_child_that_is_held_is_named_to_be_ended_and_no_other_held_one(s
     await one(store, outside(children=[start("child", parent="w", parent_run=1)]))
     await one(store, unit("w", claim, change=close(children=("broken", "at a fork", "child"))))
     assert (await store.poll(ME, [], "v1", now=T)).told == [("broken", "")]
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["ended", "deleted"])
+@pytest.mark.parametrize("policy", ["cancel", "abandon"])
+async def test_a_child_with_a_key_whose_parent_ends_just_before_it_is_begun_is_cancelled(
+    store: Store, policy: str, gone: bool
+) -> None:
+    """It does not travel with a unit of its parent's, which would be refused."""
+    claim = await running(store, "w")
+    await store.terminate("w", "enough", tok("n"), now=T)
+    if gone:
+        assert await store.upkeep.purge([RunKey("w", 1)]) == ["w"]
+    child = start("child", parent="w", parent_run=1, on_parent_close=policy, queue="q")
+    assert await store.start_once(child, Deduplicated(key="k"), now=T) is None
+    assert await commands(store) == (["child"] if policy == "cancel" else [])
+    assert not (await one(store, unit("w", claim, records=[record(1)]))).applied
+
+
+async def test_so_is_one_that_replaces_what_had_its_id(store: Store) -> None:
+    claim = await running(store, "w", "child")
+    await one(store, unit("child", claim, change=close()))
+    await store.terminate("w", "enough", tok("n"), now=T)
+    begun = start("child", run=2, parent="w", parent_run=1)
+    assert await store.replace(RunKey("child", 1), begun, tok("n"), now=T)
+    assert await commands(store) == ["child"]

@@ -329,6 +329,27 @@ async def test_who_is_claimed_and_parks_while_what_it_waits_for_is_being_written
     assert [c.row.id for c in await ours.claim(want())] == ["waiter"]
 
 
+@pytest.mark.parametrize("ended_first", [True, False])
+async def test_a_parent_that_is_ended_while_a_child_with_a_key_is_begun_leaves_no_child(
+    make: Make, third: Third, ended_first: bool
+) -> None:
+    ours, theirs = await make(), await make()
+    await running(ours, "parent", now=None)
+    await third.hold("parent")
+    child = start("child", parent="parent", parent_run=1, queue="q")
+    acts: list[Callable[[], Awaitable[Any]]] = [
+        lambda: theirs.terminate("parent", "enough", tok("n")),
+        lambda: ours.start_once(child, Deduplicated(key="k")),
+    ]
+    tasks: list[asyncio.Task[Any]] = []
+    for count, act in enumerate(acts if ended_first else reversed(acts), start=1):
+        tasks.append(asyncio.ensure_future(act()))
+        await third.waiting(count)
+    await third.let_go()
+    await asyncio.gather(*tasks)
+    assert await third.value("select string_agg(dest, ' ') from perdure.wake where cancel is not null") == "child"
+
+
 @pytest.mark.slow
 async def test_executors_that_exchange_messages_do_not_deadlock(make: Make, third: Third, refusals: list[str]) -> None:
     stores = {name: await make() for name in "ab"}

@@ -5,7 +5,7 @@ Each locks the row, then reads and writes by statements begun after the lock: wa
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from perdure.model.ids import RunKey
@@ -162,8 +162,29 @@ async def replace(link: Link, place: Place, old: RunKey, start: Start, nonce: by
     """
     async with link.transaction() as tx:
         await keys.lock_of(tx, place, old.id)
-        locked = await tx.fetch(place.sql["lock"], place.app, [old.id])
-        return bool(locked) and await follow(tx, place, old, locked[0], start, nonce, now)
+        locked = await lock_with_parent(tx, place, {old.id}, start)
+        if old.id not in locked or not await follow(tx, place, old, locked[old.id], start, nonce, now):
+            return False
+        await tell_if_late(tx, place, start, locked)
+        return True
+
+
+async def lock_with_parent(tx: Transaction, place: Place, ids: set[str], start: Start) -> dict[str, Any]:
+    """Lock the rows, and that of a start's parent: who ends it meanwhile comes before, or waits and sees the child."""
+    asked = ids if start.parent is None else ids | {start.parent}
+    return {row["id"]: row for row in await tx.fetch(place.sql["lock"], place.app, sorted(asked))}
+
+
+async def tell_if_late(tx: Transaction, place: Place, start: Start, locked: Mapping[str, Any]) -> None:
+    """Cancel a child whose parent has ended just before it was begun: who ended that could not see it.
+
+    For children that do not travel with a unit of their parent's, which would have been refused.
+    """
+    if start.parent is None or start.on_parent_close != "cancel":
+        return
+    parent = locked.get(start.parent)
+    if parent is None or parent["status"] >= FIRST_CLOSED:
+        await tx.fetch(place.sql["wake_one"], place.app, start.id, start.nonce, "")
 
 
 async def follow(

@@ -249,7 +249,7 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
             has = await commands.get(tx, place, holder)
             if has is not None and has.status.open and has.queue == start.queue:
                 return has
-        locked = {row["id"]: row for row in await tx.fetch(sql["lock"], app, sorted({holder, start.id}))}
+        locked = await commands.lock_with_parent(tx, place, {holder, start.id}, start)
         head = locked.get(start.id)
         over = how.over if head is not None and _may_follow(head, how.over) else None
         if head is not None and over is None:  # by a first try, or another's
@@ -277,6 +277,7 @@ async def start_once(link: Link, place: Place, start: Start, how: Deduplicated, 
         elif not await _begin(tx, place, start, now):  # the id went to another just now
             await tx.fetch(sql["dedup_drop"], app, start.queue, how.key)
             return await commands.get(tx, place, start.id)
+        await commands.tell_if_late(tx, place, start, locked)
         old = await tx.fetch(sql["dedup_next"], app, start.queue, how.key, PRUNED)
         if old:
             await tx.fetch(sql["dedup_prune"], app, start.queue, [row[0] for row in old])

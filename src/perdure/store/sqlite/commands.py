@@ -70,7 +70,20 @@ def replace(conn: Connection, app: str, old: RunKey, start: Start, nonce: bytes,
     begin_next(conn, app, old.id, following, start, now)
     conn.execute(Q["wake_clear"], (app, old.id))  # a late command was for the run before
     conn.execute(Q["wake_watchers"], (app, old.id, nonce))
+    tell_if_late(conn, app, start)
     return True
+
+
+def tell_if_late(conn: Connection, app: str, start: Start) -> None:
+    """Cancel a child whose parent has ended just before it was begun: who ended that could not see it.
+
+    For children that do not travel with a unit of their parent's, which would have been refused.
+    """
+    if start.parent is None or start.on_parent_close != "cancel":
+        return
+    parent = conn.execute(Q["workflow_head"], (app, start.parent)).fetchone()
+    if parent is None or parent[2] >= FIRST_CLOSED:
+        conn.execute(Q["wake_insert"], (app, start.id, start.nonce, ""))
 
 
 def followed(conn: Connection, app: str, old: RunKey, start: Start, head: Row) -> bool:

@@ -275,6 +275,7 @@ def start_once(conn: Connection, app: str, start: Start, how: Deduplicated, now:
         commands.replace(conn, app, how.over, start, start.nonce, now)
     else:
         commit(conn, app, [Unit(key=RunKey("", 0), children=[start])], now)
+        commands.tell_if_late(conn, app, start)
     conn.execute(Q["dedup_put"], (app, start.queue, how.key, start.id))
     conn.execute(Q["dedup_prune"], (app, start.queue, how.key, PRUNED))
     return None
