@@ -350,6 +350,30 @@ async def test_a_parent_that_is_ended_while_a_child_with_a_key_is_begun_leaves_n
     assert await third.value("select string_agg(dest, ' ') from perdure.wake where cancel is not null") == "child"
 
 
+@pytest.mark.parametrize("verb", ["start_once", "cancel"])
+async def test_who_waits_for_a_lock_of_a_users_transaction_keeps_no_claim_waiting(
+    make: Make, third: Third, verb: str
+) -> None:
+    """As long as a start with ``session=`` is not committed it has its key; one that it debounced is locked, too."""
+    store = await make()
+    await queued(store, "a", "b", now=None)
+    await store.start_once(start("has", queue="q"), Deduplicated(key="k"))
+    await third.hold("a")
+    await third.conn.fetch("select 1 from perdure.dedup where key = 'k' for update")
+    waits: Awaitable[Any] = (
+        store.cancel("a", "enough", tok("n"))
+        if verb == "cancel"
+        else store.start_once(start("wants", queue="q"), Deduplicated(key="k"))
+    )
+    waiting = asyncio.ensure_future(waits)
+    await third.waiting()
+    assert [c.row.id for c in await store.claim(want())] == ["b"]
+    assert not waiting.done()
+    await third.let_go()
+    found = await waiting
+    assert found.status is Status.CANCELLED if verb == "cancel" else found.id == "has"
+
+
 @pytest.mark.slow
 async def test_executors_that_exchange_messages_do_not_deadlock(make: Make, third: Third, refusals: list[str]) -> None:
     stores = {name: await make() for name in "ab"}

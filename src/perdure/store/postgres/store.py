@@ -51,6 +51,7 @@ from perdure.store.postgres.batches import PostgresBatches
 from perdure.store.postgres.commit import Place
 from perdure.store.postgres.connection import WRITING, Link, driver, refuse_garbled
 from perdure.store.postgres.hints import Hints
+from perdure.store.postgres.occasional import Occasional
 from perdure.store.postgres.search import Searching
 from perdure.store.postgres.text import statements
 from perdure.store.postgres.upkeep import PostgresUpkeep
@@ -70,6 +71,7 @@ class PostgresStore:
         self._place = Place(app, schema, statements(schema))
         self._writing = Link(url, WRITING)
         self._reading = Link(url)
+        self._waiting = Occasional(url, WRITING)  # for what may wait for a lock: no claim and no look waits with it
         self._writer = Writer(self._writing, self._place)
         self._hints = Hints(url, schema, app)
         self._searching = Searching(url)
@@ -83,6 +85,7 @@ class PostgresStore:
         for link in (self._reading, self._writing, self.upkeep.link):
             link.open()
         self._searching.open()
+        self._waiting.open()
         self.batches.open()
         try:
             await self._reading.check()
@@ -100,6 +103,7 @@ class PostgresStore:
         await self._hints.close()
         await self.upkeep.link.close()
         await self._searching.close()
+        await self._waiting.close()
         await self.batches.close()
         await self._writing.close()
         await self._reading.close()
@@ -124,7 +128,8 @@ class PostgresStore:
         return within.once(self._place, start, how, now)
 
     async def wrote(self, key: RunKey, seq: int, nonce: bytes) -> bool:
-        return await within.wrote(self._reading, self._place, key, seq, nonce)
+        async with self._waiting.link() as link:
+            return await within.wrote(link, self._place, key, seq, nonce)
 
     async def turn(self) -> Callable[[], None]:
         return _nothing  # writers wait for rows here, not for each other
@@ -160,7 +165,8 @@ class PostgresStore:
         return await claim.reclaim(self._reading, self._place, keys, want, now)
 
     async def replace(self, old: RunKey, next: Start, nonce: bytes, *, now: int | None = None) -> bool:
-        return await commands.replace(self._reading, self._place, old, next, nonce, now)
+        async with self._waiting.link() as link:
+            return await commands.replace(link, self._place, old, next, nonce, now)
 
     async def release_held(
         self, reasons: Collection[Reason], version: str, *, since: int | None = None, now: int | None = None
@@ -188,35 +194,44 @@ class PostgresStore:
         return await problems.held_elsewhere(self._reading, self._place, reasons, version, limit, now)
 
     async def rewind(self, seen: WorkflowRow, change: Rewind, *, now: int | None = None) -> bool:
-        return await commands.rewind(self._reading, self._place, seen, change, now)
+        async with self._waiting.link() as link:
+            return await commands.rewind(link, self._place, seen, change, now)
 
     async def pause(self, id: str, order: Pause | None, *, now: int | None = None) -> WorkflowRow | None:
-        return await commands.pause(self._reading, self._place, id, order, now)
+        async with self._waiting.link() as link:
+            return await commands.pause(link, self._place, id, order, now)
 
     async def reopen(self, seen: WorkflowRow, order: Reopen, *, now: int | None = None) -> bool:
-        return await commands.reopen(self._reading, self._place, seen, order, now)
+        async with self._waiting.link() as link:
+            return await commands.reopen(link, self._place, seen, order, now)
 
     async def move(self, orders: Sequence[MoveOrder], *, now: int | None = None) -> builtins.list[Answered]:
-        return await by_order.move(self._reading, self._place, orders, now)
+        async with self._waiting.link() as link:
+            return await by_order.move(link, self._place, orders, now)
 
     async def reset(self, orders: Sequence[ResetOrder], *, now: int | None = None) -> builtins.list[Answered]:
-        return await by_order.reset(self._reading, self._place, orders, now)
+        async with self._waiting.link() as link:
+            return await by_order.reset(link, self._place, orders, now)
 
     async def skip(self, order: SkipOrder, *, now: int | None = None) -> Answered:
-        return await by_order.skip(self._reading, self._place, order, now)
+        async with self._waiting.link() as link:
+            return await by_order.skip(link, self._place, order, now)
 
     async def fork(
         self, source: RunKey, start: Start, mark: Record, *, end: str | None = None, now: int | None = None
     ) -> WorkflowRow | None:
-        return await commands.fork(self._reading, self._place, source, start, mark, end, now)
+        async with self._waiting.link() as link:
+            return await commands.fork(link, self._place, source, start, mark, end, now)
 
     async def cancel(
         self, id: str, reason: str, nonce: bytes, *, unserved: str | None = None, now: int | None = None
     ) -> WorkflowRow | None:
-        return await commands.cancel(self._reading, self._place, id, reason, nonce, now, unserved)
+        async with self._waiting.link() as link:
+            return await commands.cancel(link, self._place, id, reason, nonce, now, unserved)
 
     async def terminate(self, id: str, reason: str, nonce: bytes, *, now: int | None = None) -> WorkflowRow | None:
-        return await commands.terminate(self._reading, self._place, id, reason, nonce, now)
+        async with self._waiting.link() as link:
+            return await commands.terminate(link, self._place, id, reason, nonce, now)
 
     # -- reading
 
@@ -400,10 +415,12 @@ class PostgresStore:
         return await queues.line_up_declared(self._reading, self._place, found, claim, now)
 
     async def expire(self, limit: int, nonce: bytes, *, now: int | None = None) -> builtins.list[str]:
-        return await queues.expire(self._reading, self._place, limit, nonce, now)
+        async with self._waiting.link() as link:
+            return await queues.expire(link, self._place, limit, nonce, now)
 
     async def start_once(self, start: Start, how: Deduplicated, *, now: int | None = None) -> WorkflowRow | None:
-        return await queues.start_once(self._reading, self._place, start, how, now)
+        async with self._waiting.link() as link:
+            return await queues.start_once(link, self._place, start, how, now)
 
     # -- questions to executors
 
