@@ -31,6 +31,32 @@ async def test_cancel_before_anybody_works(app: App, ledger: Ledger) -> None:
     assert ledger == []
 
 
+async def test_cancel_of_what_a_drained_executor_handed_back_lets_it_clean_up(app: App, ledger: Ledger) -> None:
+    @app.step
+    async def step(what: str) -> None:
+        ledger.note(what)
+
+    @app.workflow
+    async def body() -> None:
+        try:
+            await step("done")
+            await sleep(3600)
+        finally:
+            await step("undone")
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: ledger == ["done"])
+    async with app.connect():
+        assert await status(app, "a") == "queued"
+        line = app._home.engine().line
+        await line.store.cancel("a", "enough", line.new_token())
+    async with app:
+        with pytest.raises(WorkflowCancelled):
+            await app.client.handle("a").result(timeout=20)
+    assert ledger == ["done", "undone"]
+
+
 async def test_cancel_while_scheduled(app: App, ledger: Ledger) -> None:
     @app.workflow
     async def body() -> None:

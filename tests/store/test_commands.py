@@ -7,7 +7,7 @@ import pytest
 from perdure.model.ids import RunKey
 from perdure.model.records import Outcome
 from perdure.model.states import Reason, Status
-from perdure.model.writes import Hold, Park
+from perdure.model.writes import Hold, Park, Release
 from perdure.store.base import Store
 from tests.store.build import (
     ME,
@@ -68,6 +68,25 @@ async def test_cancel_ends_what_nobody_holds(store: Store, status: Status) -> No
     ended = (await store.ended(["w"]))["w"]
     assert (ended.outcome, ended.data) == (Outcome.NONE, None)
     assert await store.claim(want(), now=T + 2 * SECOND) == []
+
+
+async def test_cancel_of_what_was_handed_back_is_heard_by_whoever_takes_it(store: Store) -> None:
+    """It has begun, so it may have something to clean up."""
+    claim = await put(store, Status.RUNNING)
+    await one(store, unit("w", claim, records=[record(1)], change=Release()))
+    got = await store.cancel("w", "enough", tok("n"), now=T)
+    assert got is not None
+    assert got.status is Status.QUEUED
+    [taken] = await store.claim(want(), now=T + 1)
+    assert (taken.row.status, taken.row.cancel) == (Status.RUNNING, "enough")
+
+
+async def test_cancel_of_what_was_handed_back_and_nobody_serves_ends_it(store: Store) -> None:
+    claim = await put(store, Status.RUNNING)
+    await one(store, unit("w", claim, records=[record(1)], change=Release()))
+    got = await store.cancel("w", "enough", tok("n"), unserved="v1", now=T)
+    assert got is not None
+    assert got.status is Status.CANCELLED
 
 
 async def test_cancel_asks_the_holder_of_running_work(store: Store) -> None:

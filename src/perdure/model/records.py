@@ -150,7 +150,8 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def parked(self) -> bool:
         """Whether nobody holds it and it has begun, so that its code must hear of a command to cancel."""
-        return self.status is Status.WAITING or (self.reason is Reason.PAUSED and self.lane is None)
+        handed_back = self.status is Status.QUEUED and self.started is not None
+        return self.status is Status.WAITING or (self.lane is None and (handed_back or self.reason is Reason.PAUSED))
 
 
 PAUSE, UNPAUSE, MOVE, SKIP = "pause", "unpause", "move", "skip"  # ``DECISION`` records that tell nothing to the body
