@@ -96,7 +96,20 @@ async def test_a_try_that_takes_long_leaves_the_others_most_of_the_time(aside: A
     add(aside)
     clock.ring()
     aside.put_off(aside.pop_due(), 60.0)
-    assert clock.waits() == pytest.approx([SHARE * 60.0])
+    assert clock.waits() == pytest.approx([SHARE * 60.0] * 2)
+
+
+async def test_after_a_try_that_failed_all_rest(aside: Aside, clock: Clockwork, woken: list[int]) -> None:
+    add(aside)
+    second = add(aside)
+    clock.ring()
+    clock.ring()
+    aside.put_off(aside.pop_due(), 0.5)
+    assert not aside.ready, "the other is due, and rests too"
+    clock.ring()
+    assert aside.ready
+    assert woken == [1, 2, 1]
+    assert aside.pop_due() is second
 
 
 async def test_who_is_due_for_longest_is_tried_first(aside: Aside, clock: Clockwork) -> None:
@@ -131,7 +144,7 @@ async def test_what_is_withdrawn_during_a_try_that_fails_is_not_put_off(aside: A
     aside.pop_due()
     aside.withdraw(of)
     aside.put_off(one, 60.0)
-    assert clock.timers == []
+    assert clock.waits() == pytest.approx([SHARE * 60.0]), "that of the rest"
     assert aside.pop_due() is one
     assert not aside.due
 

@@ -456,6 +456,25 @@ async def test_who_all_wait_for_locks_let_others_be_written(quick: Quick, over_q
     await asyncio.gather(*locked)
 
 
+async def test_however_many_are_set_aside_the_others_have_most_of_the_time(
+    quick: Quick, over_quick: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each try that failed all of them rest, the longer the longer it took."""
+    monkeypatch.setattr(aside, "SHARE", 10**9)
+    quick.locked = {str(nth) for nth in range(12)}
+    locked = [over_quick.offer(unit_of(id)).future for id in sorted(quick.locked)]
+    await turns(1)
+    await over_quick.write(unit_of("first"))
+    lost = quick.lost
+    await until(lambda: quick.lost > lost)
+    lost = quick.lost
+    for nth in range(20):
+        await over_quick.write(unit_of(f"other{nth}"))
+        await turns()
+    assert quick.lost == lost
+    assert not any(future.done() for future in locked)
+
+
 async def test_in_an_outage_nothing_is_set_aside_and_everything_is_written_after_it(
     quick: Quick, over_quick: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,7 +70,7 @@ def test_an_error_of_a_unit_is_halved_down_to_it_at_once() -> None:
     batch = units(5)
     parts = Parts(batch, set())
     tried, _ = run(parts, refused="3")
-    assert tried == ["0 1 2 3 4", "0 1", "2 3 4", "2", "3 4", "3", "4"]
+    assert tried == ["0 1 2 3 4", "0 1 2", "3 4", "3", "4"]
     assert parts.verdicts == {id(unit): BUG if unit.key.id == "3" else YES for unit in batch}
 
 

@@ -2,7 +2,8 @@
 
 Each has a timer of its own; when that rings, it is due, and the journal tries it once more between the batches of the
 others. It is the timer that says so and no look at the clock, for a loop may ring a moment before the time. A unit that
-fails again is put off for longer, up to half a minute, and always for so long that the others have most of the time.
+fails again is put off for longer, up to half a minute. And after a try that failed all of them rest for so long that
+the others have most of the time, however many are set aside: each may have waited for a lock.
 
 It knows nothing of the store: the journal asks which is due, and says how the try went.
 """
@@ -41,22 +42,32 @@ class Aside:
         self._wake = wake
         self.units: dict[int, Unwritten] = {}  # by source, which has no other under way
         self.due: dict[int, Unwritten] = {}  # of these, longest due first
+        self._rests = False
 
     def add(self, source: Source, unit: Unit, *, withdrawn: bool = False) -> None:
         """Set this aside; it is due after a moment."""
         one = self.units[id(source)] = Unwritten(source, unit, self._loop.create_future(), withdrawn)
         self._loop.call_at(self._loop.time() + one.delay, self._ring, one)
 
+    @property
+    def ready(self) -> bool:
+        """Whether one is to be tried now."""
+        return bool(self.due) and not self._rests
+
     def pop_due(self) -> Unwritten:
-        """The one that is to be tried now, if any is due. Then say what it came to: ``put_off`` or ``drop``."""
+        """That one. Then say what it came to: ``put_off`` or ``drop``."""
         return self.due.pop(next(iter(self.due)))
 
     def put_off(self, one: Unwritten, seconds: float) -> None:
         """It failed again, in a try of so many seconds."""
+        now, rest = self._loop.time(), SHARE * seconds
+        if rest:
+            self._rests = True
+            self._loop.call_at(now + rest, self._rested)
         if one.withdrawn:
             self._ring(one)
             return
-        self._loop.call_at(self._loop.time() + max(one.delay, SHARE * seconds), self._ring, one)
+        self._loop.call_at(now + max(one.delay, rest), self._ring, one)
         one.delay = min(2 * one.delay, SECONDS_MAX)
 
     def drop(self, one: Unwritten) -> None:
@@ -72,7 +83,7 @@ class Aside:
         return True
 
     def withdraw(self, source: Source) -> bool:
-        """Whether something of this source is here; it is then told at once that it is not tried again."""
+        """Whether something of this source is here; it is then told that it is not tried again, once that is asked for."""
         if (one := self.units.get(id(source))) is None:
             return False
         one.withdrawn = True
@@ -89,6 +100,11 @@ class Aside:
         units, self.units, self.due = self.units, {}, {}
         for one in units.values():
             one.told.set_result(None)
+
+    def _rested(self) -> None:
+        self._rests = False
+        if self.due:
+            self._wake()
 
     def _ring(self, one: Unwritten) -> None:
         if self.units.get(id(one.source)) is one:  # else it was withdrawn and told before its time

@@ -117,7 +117,7 @@ class Journal:
         self._scheduled = False
         if self._flight is not None or self._closed:
             return
-        if self._aside.due:
+        if self._aside.ready:
             self._try_aside(self._aside.pop_due())
             return
         sources, units = self._gather()

@@ -16,6 +16,7 @@ from perdure.errors import DatabaseTrouble, LostAnswer, RowLocked
 from perdure.model.writes import Unit, Verdict, size_of
 
 TRIES_WHOLE = 8  # of a batch in trouble, over a second or so: what is no outage may be of one part
+LOCKED_PARTS = 16  # into which a batch is parted that has waited for a lock: each wait holds up all
 RETRY_SECONDS, RETRY_SECONDS_MAX = 0.01, 1.0
 MESSAGE_BYTES_MAX = 1_000_000_000  # Postgres takes no message of 1 GiB; a unit of more than this has no other way
 WITHDRAWN = RuntimeError("withdrawn: nobody waits for it any more")
@@ -31,6 +32,7 @@ class Parts:
         self._withdrawn = withdrawn
         self._failures = 0
         self._wrote = False
+        self._pause_max = RETRY_SECONDS_MAX
         self._pause = 0.0  # the first retry at once: a broken connection is replaced by a new one
 
     def pop(self) -> Sequence[Unit]:
@@ -51,13 +53,14 @@ class Parts:
     def failed(self, part: Sequence[Unit], trouble: DatabaseTrouble, *, others_wait: bool) -> bool:
         """It was not written; whether the trouble is its own, since others were."""
         self._failures += 1
-        locked = isinstance(trouble, RowLocked)  # no outage
+        locked = isinstance(trouble, RowLocked)  # no outage, and it has waited for that
+        self._pause_max = RETRY_SECONDS if locked else RETRY_SECONDS_MAX
         if (error := overlong(part, trouble)) is not None:
             self.verdicts[id(part[0])] = error
         elif self._failures < TRIES_WHOLE and not locked:
             self._parts.appendleft(part)
         elif len(part) > 1:
-            self._parts.extend(_halves(part))
+            self._parts.extend(_split(part, LOCKED_PARTS if locked else 2))
         elif self._wrote:
             return True
         elif not (others_wait and (self._lone or locked)):  # else the others show whether it is an outage
@@ -67,20 +70,20 @@ class Parts:
     def refused(self, part: Sequence[Unit], error: Exception) -> bool:
         """The store cannot write it; whether that is known of a unit now."""
         if len(part) > 1:
-            self._parts.extendleft(reversed(_halves(part)))
+            self._parts.extendleft(reversed(_split(part, 2)))
             return False
         self.verdicts[id(part[0])] = error
         return True
 
     def pause(self) -> float:
         """Seconds until the next try, after trouble: longer each time, until something is written."""
-        pause, self._pause = self._pause, min(max(self._pause * 2, RETRY_SECONDS), RETRY_SECONDS_MAX)
+        pause, self._pause = self._pause, min(max(self._pause * 2, RETRY_SECONDS), self._pause_max)
         return pause
 
 
-def _halves(part: Sequence[Unit]) -> tuple[Sequence[Unit], Sequence[Unit]]:
-    middle = len(part) // 2
-    return part[:middle], part[middle:]
+def _split(part: Sequence[Unit], many: int) -> list[Sequence[Unit]]:
+    size = -(-len(part) // many)
+    return [part[at : at + size] for at in range(0, len(part), size)]
 
 
 def overlong(part: Sequence[Unit], trouble: DatabaseTrouble) -> Exception | None:

@@ -40,8 +40,8 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "10000",  # a stopped process must not keep its locks
 }
 # One connection writes for all runs of a process: who waits there lets all wait, and a user's transaction may keep an
-# id or a key for as long as it likes. (More than the server takes to find a deadlock, which is told otherwise.)
-WRITING = {**SETTINGS, "lock_timeout": "2000"}
+# id or a key for as long as it likes.
+WRITING = {**SETTINGS, "lock_timeout": "500"}
 _WRONG_URL = {
     "28000": "Correct user and password, or let the user in (pg_hba.conf).",
     "28P01": "The password is wrong, or the user. In a URL / # ? @ % of a password must be percent-encoded.",
