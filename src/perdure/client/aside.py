@@ -83,7 +83,7 @@ class Aside:
         return True
 
     def withdraw(self, source: Source) -> bool:
-        """Whether something of this source is here; it is then told that it is not tried again, once that is asked for."""
+        """Whether something of this source is here; the next look at it then tells it, without another try."""
         if (one := self.units.get(id(source))) is None:
             return False
         one.withdrawn = True
