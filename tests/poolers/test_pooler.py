@@ -9,7 +9,7 @@ import pytest
 
 from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.store.postgres import PostgresStore
-from perdure.store.postgres.connection import SETTINGS
+from perdure.store.postgres.connection import SETTINGS, WRITING
 from perdure.store.postgres.pooler import way_of
 from tests.pgbouncer import NoPooler, Pooler, find_pgbouncer
 from tests.store.build import commit, one, outside, own, queued, record, row, running, send, tok, unit, want
@@ -59,12 +59,12 @@ async def test_doctor_names_it_and_what_is_lost(pooled_url: str, pooler: Pooler)
 async def test_every_transaction_has_the_settings(make_store: MakeStore) -> None:
     store: PostgresStore = await make_store("app")  # type: ignore[assignment]
     names = [name for name in SETTINGS if name != "application_name"]
-    for link in (store._reading, store._writing):
+    for link, settings in ((store._reading, SETTINGS), (store._writing, WRITING)):
         found = await link.fetch("select name, setting from pg_settings where name = any($1)", names)
-        assert dict(found) == {name: SETTINGS[name] for name in names}
+        assert dict(found) == {name: settings[name] for name in names}
         async with link.transaction() as tx:
             found = await tx.fetch("select name, setting from pg_settings where name = any($1)", names)
-            assert dict(found) == {name: SETTINGS[name] for name in names}
+            assert dict(found) == {name: settings[name] for name in names}
 
 
 async def test_more_clients_than_connections_meet_no_statement_of_each_other(make_store: MakeStore) -> None:
