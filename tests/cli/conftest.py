@@ -79,7 +79,12 @@ def play(url: str, scene: Scene, name: str = "shop") -> Any:
         async with app:
             return await scene(app, shop)
 
-    return asyncio.run(go())
+    homes = shop.app._homes
+    before, homes.home = homes.home, app._home  # whose bodies call each other in this app
+    try:
+        return asyncio.run(go())
+    finally:
+        homes.home = before
 
 
 class Running:

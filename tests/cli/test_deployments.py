@@ -109,7 +109,7 @@ def test_a_rollout_from_the_first_share_to_the_deletion(deployed: Cli) -> None:
     assert "open work: 1 pinned" in text
     assert "an operator took traffic from it" in text
     assert "1 open workflows stay with it (1 pinned)" in deployed("deployment", "delete-version", "v1", code=1).stderr
-    deployed("workflow", "cancel", "w")
+    deployed("workflow", "terminate", "w")  # whom nobody could tell of a cancel
     assert deployed.json("deployment", "describe-version", "v1")["deployment_version"]["state"] == "drained"
     assert "version v1 of shop is deleted" in both("delete-version", "v1", "--reason", "done with")
     described = deployed.json("deployment", "describe")["deployment"]

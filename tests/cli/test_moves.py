@@ -51,11 +51,11 @@ def test_held_work_is_queued_again_and_show_tells_who_and_why(perdure: Cli, day:
 
 
 def test_a_cancelled_workflow_goes_on(perdure: Cli, day: str, run_shop: Callable[..., Running]) -> None:
+    run_shop("shop:app", "--database", day)
     perdure("workflow", "cancel", "p-1")
     assert perdure.json("workflow", "resume", "p-1")["answers"] == [
         {"id": "p-1", "status": "queued", "new": "p-1", "answer": "it is queued and goes on"}
     ]
-    run_shop("shop:app", "--database", day)
     perdure("workflow", "send", "p-1", "true", "--topic", "shipped")
     assert json.loads(perdure("workflow", "result", "p-1", "--timeout", 20).stdout) is True
     shown = perdure("workflow", "show", "p-1").stdout
