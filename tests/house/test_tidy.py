@@ -23,6 +23,9 @@ TYPE_CHECKING_ALLOWED: dict[str, str] = {
     "src/perdure/api/keys.py": "type parameters with defaults: in typing only since 3.13; names no module of ours",
     "src/perdure/api/messages.py": "the same",
     "src/perdure/sync/messages.py": "produced from perdure/api/messages.py",
+    "src/perdure/runtime/face.py": "Engine, a type here: loaded where an app opens",
+    "src/perdure/runtime/aface.py": "the same",
+    "src/perdure/runtime/sface.py": "the same",
 }
 
 # Written so that this file does not contain them itself.

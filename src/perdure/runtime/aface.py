@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from perdure.client import outbox, verbs
 from perdure.client.line import Line
@@ -18,9 +18,8 @@ from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import NotDurable
 from perdure.model.records import WorkflowRow
 from perdure.query.conditions import Query
-from perdure.runtime import streaming
+from perdure.runtime import appends
 from perdure.runtime.context import async_body, outside, refuse_own_end, refuse_session_in_body
-from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, outside_line, refuse_foreign, refuse_other
 from perdure.runtime.reading import decoder
 from perdure.runtime.steps import value_outside
@@ -30,6 +29,9 @@ from perdure.serde.values import Shape
 from perdure.sessions.base import AsyncSession, Session, arun, run
 from perdure.sessions.find import awaited, blocking, session_of
 from perdure.store.within import Within
+
+if TYPE_CHECKING:  # loaded where an app opens, not where it is declared
+    from perdure.runtime.engine import Engine
 
 FACE: str = "perdure"
 P = ParamSpec("P")
@@ -210,13 +212,13 @@ async def recv(topic: str, shape: Shape, timeout: int | None) -> Any:
 
 async def write_stream(name: str, shape: Shape, value: Any) -> None:
     """In a body a note; in a step it waits for room, if too much waits to be written."""
-    room = streaming.append(*streaming.speaker(f"write_stream({name!r})"), name, shape, value)
+    room = appends.append(*appends.speaker(f"write_stream({name!r})"), name, shape, value)
     if room is not None:
         await asyncio.wrap_future(room)
 
 
 async def close_stream(name: str) -> None:
-    streaming.close(body("close_stream"), name)
+    appends.close(body("close_stream"), name)
 
 
 class StreamReader:

@@ -16,12 +16,15 @@ from typing import Any, TypeVar
 
 from perdure.client import bounded, verbs
 from perdure.client.line import Line
+from perdure.client.questions import StartOrder
+from perdure.client.verbs import Begun
 from perdure.clock import Clock
 from perdure.config import Settings, masked
 from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.operations.copy import refuse_moved
+from perdure.runtime.births import Newcomer
 from perdure.runtime.bodies import bodies_in
 from perdure.runtime.collector import Calm
 from perdure.runtime.executor import Executor
@@ -153,6 +156,24 @@ class Engine:
             level, "app %s: database %s (from %s)%s", settings.app, masked(settings.database), settings.database_from,
             "" if settings.chosen else "; set PERDURE_DATABASE_URL=postgresql://… for more than one machine",
         )  # fmt: skip
+
+    # -- from a blocking caller's thread
+
+    def begin_here(self, order: StartOrder, *, until_end: bool) -> tuple[Begun, Any] | None:
+        """The way of most starts: run in this process, with no task and one wake-up of the caller's thread.
+
+        What the awaited moment gave, beside who was started; None if it cannot run here.
+        """
+        host = self.executor
+        if (
+            host is None
+            or not host.bodies.threads
+            or host.body_pool.crowded
+            or not host.can_run(order)
+            or self.settings.patience is not None
+        ):
+            return None
+        return Newcomer(host, order, until_end=until_end).begin()
 
     # -- from the lease's thread
 

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.client.bounded import Bounded
 from perdure.client.line import Line
@@ -15,8 +15,10 @@ from perdure.definitions import Registry
 from perdure.errors import ConfigError, Misuse, NotOpen, WrongFace
 from perdure.runtime import forks
 from perdure.runtime.context import STEP, async_body, body, sync_body
-from perdure.runtime.engine import Engine
 from perdure.store.base import Store
+
+if TYPE_CHECKING:  # a type here; ``new_engine`` loads it
+    from perdure.runtime.engine import Engine
 
 
 class MakeStoreOf(Protocol):
@@ -113,6 +115,8 @@ class Home:
 
     def new_engine(self, *, works: bool) -> Engine:
         """Import the app's modules, read the settings, and make the engine that is to be opened."""
+        from perdure.runtime.engine import Engine  # noqa: PLC0415  a third of the house, which who only declares can spare
+
         if self._engine is not None:
             raise ConfigError(f"{self._whose} is open already; close it first, or share the open one")
         settings = read_settings(self.name, self.arguments)

@@ -25,7 +25,8 @@ from perdure.model.records import Kind, Outcome, Record
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Rest
 from perdure.runtime.context import body, parameters_of
-from perdure.runtime.process_calls import Instance, either, plain
+from perdure.runtime.plain import plain
+from perdure.runtime.process_calls import Instance, either
 from perdure.runtime.process_children import awaited, carried, inherit, only_open, too_many
 from perdure.runtime.process_facts import Facts
 from perdure.runtime.waits import ContinueAsNew, Standing

@@ -1,16 +1,16 @@
 """One process in memory: an instance of its class, and calls of what its scheme names.
 
 Functions of either colour: what they give is awaited where it must be. In a sync body nothing is, so that the
-coroutines here run to their end at once (``plain``).
+coroutines here run to their end at once (``plain.py``).
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from perdure.model.processes import Order
 from perdure.schemes import expressions, times
@@ -19,19 +19,7 @@ from perdure.schemes.expressions import Evaluation
 from perdure.schemes.form import Command, Timer, Transition
 from perdure.serde.values import Shape
 
-T = TypeVar("T")
 Offered = Mapping[str, Any]
-
-
-def plain(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run what never waits; its value."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    coroutine.close()
-    raise RuntimeError("a process of perdure.sync awaited something; its functions must be 'def'")
 
 
 async def either(answer: Any) -> Any:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.client import outbox, verbs
 from perdure.client.line import Line
@@ -23,14 +23,12 @@ from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled, NotDurable, WrongFace
 from perdure.model.records import Ended, WorkflowRow
 from perdure.query.conditions import Query
-from perdure.runtime import streaming
-from perdure.runtime.births import Newcomer
+from perdure.runtime import appends
 from perdure.runtime.call_off import CallOff, in_thread
 from perdure.runtime.callers import CALLER, Caller
 from perdure.runtime.context import outside, refuse_own_end, refuse_session_in_body, sync_body
-from perdure.runtime.engine import Engine
 from perdure.runtime.face import Home, outside_line, refuse_foreign, refuse_other
-from perdure.runtime.process_calls import plain
+from perdure.runtime.plain import plain
 from perdure.runtime.reading import decoder
 from perdure.runtime.steps import value_outside
 from perdure.runtime.transactions import acall_outside, call_outside
@@ -38,6 +36,9 @@ from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import Session, run
 from perdure.sessions.find import blocking, session_of
+
+if TYPE_CHECKING:  # loaded where an app opens, not where it is declared
+    from perdure.runtime.engine import Engine
 
 FACE: str = "perdure.sync"
 _ON_LOOP = (
@@ -210,28 +211,11 @@ def start_many(home: Home, orders: Sequence[StartOrder]) -> list[verbs.Begun]:
     return begun
 
 
-def _start_here(engine: Engine, order: StartOrder, *, until_end: bool) -> tuple[verbs.Begun, Any] | None:
-    """The way of most starts: run in this process, with no task and one wake-up of this thread.
-
-    What the awaited moment gave, beside who was started; None if it cannot run here.
-    """
-    host = engine.executor
-    if (
-        host is None
-        or not host.bodies.threads
-        or host.body_pool.crowded
-        or not host.can_run(order)
-        or engine.settings.patience is not None
-    ):
-        return None
-    return Newcomer(host, order, until_end=until_end).begin()
-
-
 def start(home: Home, order: StartOrder) -> verbs.Begun:
     """Start one: a child inside a workflow."""
     execution = body("a workflow")
     if execution is None:
-        here = _start_here(engine_of(home), order, until_end=False)
+        here = engine_of(home).begin_here(order, until_end=False)
         if here is not None and here[1] is None:
             return here[0]
         return ask(home, order)  # type: ignore[no-any-return]
@@ -281,7 +265,7 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
     if execution is None:
         engine = engine_of(home)
         line = outside_line(engine)
-        here = _start_here(engine, order, until_end=True)
+        here = engine.begin_here(order, until_end=True)
         if here is not None and isinstance(here[1], Ended):
             return decode_outcome(*outcome_of(here[1]), shape)
         if here is not None and here[1] is None:  # it goes on elsewhere
@@ -331,14 +315,14 @@ def recv(topic: str, shape: Shape, timeout: int | None) -> Any:
 def write_stream(name: str, shape: Shape, value: Any) -> None:
     """In a body a note; in a step it waits for room, if too much waits to be written."""
     refuse_other(FACE, "write_stream")
-    execution, step = streaming.speaker(f"write_stream({name!r})")
-    room = streaming.append(execution, step, name, shape, value)
+    execution, step = appends.speaker(f"write_stream({name!r})")
+    room = appends.append(execution, step, name, shape, value)
     if room is not None and threading.current_thread() is not execution.host.thread:  # which is the one to make room
         room.result()
 
 
 def close_stream(name: str) -> None:
-    streaming.close(body("close_stream"), name)
+    appends.close(body("close_stream"), name)
 
 
 class StreamReader:
