@@ -45,6 +45,7 @@ class StepDef(msgspec.Struct, frozen=True, eq=False):
     is_method: bool = False
     hidden: frozenset[str | int] = frozenset()  # arguments never shown
     source: Callable[[], Any] | None = None  # of a transaction: what opens the session that is its first argument
+    calls: Any = None  # of a transaction: the class of its calls, of a floor above; no other step need load it
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` naming the step if a call does not fit it: now, not when the body runs."""

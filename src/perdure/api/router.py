@@ -15,7 +15,6 @@ from perdure.api.registered import Registered, register
 from perdure.api.resource import Resource
 from perdure.api.schedule import W, declared
 from perdure.api.step import Step, StepDecorator, check_retry, check_step
-from perdure.api.transaction import check_source, transaction_of
 from perdure.api.workflow import Homes, Workflow
 from perdure.client.questions import StartOptions
 from perdure.definitions import (
@@ -155,6 +154,8 @@ class Router:
         >>> # @shop.transaction(Session)
         >>> # async def reserve(db: AsyncSession, sku: str) -> None: ...
         """
+        from perdure.api.transaction import check_source, transaction_of  # noqa: PLC0415  for sessions: few need it
+
         check_source(source)
 
         def declare(fn: Any) -> Step[Any, Any]:

@@ -14,7 +14,6 @@ from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
 from perdure.runtime.steps import StepCall, shown
-from perdure.runtime.transactions import TransactionCall
 from perdure.serde.fingerprint import fingerprint
 
 P = ParamSpec("P")
@@ -46,7 +45,7 @@ class Step(Generic[P, R]):
             outside: Coroutine[Any, Any, R] = aface.step_outside(definition, bound, kwargs)
             return outside
         definition.check(bound, kwargs)
-        made = StepCall if definition.source is None else TransactionCall
+        made = StepCall if definition.calls is None else definition.calls
         call = made(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])

@@ -11,6 +11,7 @@ from perdure.definitions import StepDef, gives_coroutine, place_of, plain_args
 from perdure.errors import DefinitionError
 from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
+from perdure.runtime.transactions import TransactionCall
 from perdure.serde.hints import call_hints
 from perdure.serde.values import ArgsShape, Shape
 
@@ -68,4 +69,5 @@ def transaction_of(
         plain_args=plain_args(signature),
         hidden=hidden,
         source=source,
+        calls=TransactionCall,
     )

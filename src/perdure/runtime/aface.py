@@ -23,7 +23,6 @@ from perdure.runtime.context import async_body, outside, refuse_own_end, refuse_
 from perdure.runtime.face import Home, outside_line, refuse_foreign, refuse_other
 from perdure.runtime.reading import decoder
 from perdure.runtime.steps import value_outside
-from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import AsyncSession, Session, arun, run
@@ -186,10 +185,10 @@ async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape
 
 def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
     """Outside a workflow a step is the plain function; a ``def`` one runs in a thread, since here it is awaited."""
-    if definition.source is not None:
+    if (calls := definition.calls) is not None:
         if definition.is_async:
-            return acall_outside(definition, args, kwargs)
-        return asyncio.to_thread(call_outside, definition, args, kwargs)
+            return calls.aoutside(definition, args, kwargs)  # type: ignore[no-any-return]
+        return asyncio.to_thread(calls.outside, definition, args, kwargs)
     if definition.is_async:
         return definition.fn(*args, **kwargs)  # type: ignore[no-any-return]
     return _in_thread(definition, args, kwargs)

@@ -31,7 +31,6 @@ from perdure.runtime.face import Home, outside_line, refuse_foreign, refuse_othe
 from perdure.runtime.plain import plain
 from perdure.runtime.reading import decoder
 from perdure.runtime.steps import value_outside
-from perdure.runtime.transactions import acall_outside, call_outside
 from perdure.runtime.unread import value_of
 from perdure.serde.values import Shape
 from perdure.sessions.base import Session, run
@@ -285,10 +284,10 @@ def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, 
     """Outside a workflow a step is the plain function; an ``async def`` one runs on a loop, since here it blocks."""
     if definition.is_async:
         _refuse_running(f"step {definition.name!r}, an 'async def',")
-    if definition.source is not None:
+    if (calls := definition.calls) is not None:
         if definition.is_async:
-            return asyncio.run(acall_outside(definition, args, kwargs))
-        return call_outside(definition, args, kwargs)
+            return asyncio.run(calls.aoutside(definition, args, kwargs))
+        return calls.outside(definition, args, kwargs)
     if definition.is_async:
         return asyncio.run(definition.fn(*args, **kwargs))
     return value_outside(definition, definition.fn(*args, **kwargs))

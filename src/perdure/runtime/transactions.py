@@ -107,6 +107,16 @@ class TransactionCall(StepCall):
         self._timed_out = timed_out
         return self._stopped(error)
 
+    @staticmethod
+    def outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Outside a workflow, one that blocks."""
+        return call_outside(definition, args, kwargs)
+
+    @staticmethod
+    def aoutside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+        """The same of one that is awaited."""
+        return acall_outside(definition, args, kwargs)
+
 
 class Transaction:
     """A call under way, from its first attempt to its one outcome."""

@@ -40,7 +40,6 @@ from perdure.serde.values import ArgsShape, Shape
 from perdure.sync.registered import Registered, register
 from perdure.sync.schedule import W, declared
 from perdure.sync.step import Step, StepDecorator, check_retry, check_step
-from perdure.sync.transaction import check_source, transaction_of
 from perdure.sync.workflow import Homes, Workflow
 
 P = ParamSpec("P")
@@ -132,6 +131,8 @@ class Router:
         >>> # @shop.transaction(Session)
         >>> # async def reserve(db: AsyncSession, sku: str) -> None: ...
         """
+        from perdure.sync.transaction import check_source, transaction_of  # noqa: PLC0415  for sessions: few need it
+
         check_source(source)
 
         def declare(fn: Any) -> Step[Any, Any]:

@@ -15,7 +15,6 @@ from perdure.model.durations import Duration, to_us
 from perdure.policy.retry import Retry
 from perdure.runtime import sface
 from perdure.runtime.steps import StepCall, shown
-from perdure.runtime.transactions import TransactionCall
 from perdure.serde.fingerprint import fingerprint
 
 P = ParamSpec("P")
@@ -47,7 +46,7 @@ class Step(Generic[P, R]):
             outside: R = sface.step_outside(definition, bound, kwargs)
             return outside
         definition.check(bound, kwargs)
-        made = StepCall if definition.source is None else TransactionCall
+        made = StepCall if definition.calls is None else definition.calls
         call = made(definition, bound, kwargs, definition.retry, definition.timeout, definition.name)
         if definition.is_method and self._self is None:
             args = cast("Any", args[1:])
