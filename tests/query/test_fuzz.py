@@ -6,8 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perdure.errors import QueryError
-from perdure.query.check import Use
-from perdure.query.conditions import Query
+from perdure.query.conditions import Query, Use
 from perdure.query.fields import FIELDS
 from perdure.query.read import read_query
 

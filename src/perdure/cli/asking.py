@@ -10,8 +10,7 @@ import click
 import msgspec
 
 from perdure.errors import ConfigError
-from perdure.query.check import Use
-from perdure.query.conditions import Condition, Fact, OneOf, Query, narrowed
+from perdure.query.conditions import Condition, Fact, OneOf, Query, Use, narrowed
 from perdure.query.read import read_query
 
 F = TypeVar("F", bound=Callable[..., Any])

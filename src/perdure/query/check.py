@@ -6,7 +6,7 @@ Promise: what comes out has one meaning for every store; what cannot have one is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 from perdure.model.states import Status
 from perdure.query import tree
@@ -25,6 +25,7 @@ from perdure.query.conditions import (
     Sign,
     StartsWith,
     Subject,
+    Use,
     Value,
 )
 from perdure.query.fields import SIGNS, Field, find_field
@@ -33,10 +34,6 @@ from perdure.query.tree import Comparison, Negation, Node, Statement
 from perdure.query.values import values_of
 
 GROUPS_MAX = 8  # fields to group by
-
-
-Use = Literal["list", "count", "set"]
-"""What a query is for: only a list has an order, only a count has groups."""
 
 
 def check(statement: Statement, app: str, use: Use, *, all_runs: bool) -> Query:

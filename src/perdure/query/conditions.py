@@ -95,6 +95,8 @@ class Now(msgspec.Struct, frozen=True):
 Subject = Fact | Attribute
 Value = str | int | float | bool | Now
 Sign = Literal["<", "<=", ">", ">="]
+Use = Literal["list", "count", "set"]
+"""What a query is for: only a list has an order, only a count has groups."""
 
 
 class OneOf(msgspec.Struct, frozen=True):

@@ -1,9 +1,8 @@
-"""The way in for texts: ``read_query``. The parser is loaded when the first text that says something is read."""
+"""The way in for texts: ``read_query``. What reads them is loaded when the first one says something."""
 
 from __future__ import annotations
 
-from perdure.query.check import Use, check
-from perdure.query.conditions import Query
+from perdure.query.conditions import Query, Use
 from perdure.query.marks import Unfit, error_at
 
 
@@ -15,6 +14,7 @@ def read_query(text: str, app: str = "", *, use: Use = "list", all_runs: bool = 
     """
     if not text.strip():
         return Query(all_runs=all_runs)
+    from perdure.query.check import check  # noqa: PLC0415 - as below
     from perdure.query.parse import parse  # noqa: PLC0415 - brings a parser generator, which few processes need
 
     try:
