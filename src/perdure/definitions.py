@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -21,9 +21,11 @@ from perdure.model.schedules import Spec
 from perdure.model.states import Versioning
 from perdure.policy.retry import Retry
 from perdure.policy.rules import Policy
-from perdure.schemes.declaration import Declaration
 from perdure.serde.codec import Codec
 from perdure.serde.values import ArgsShape, Shape
+
+if TYPE_CHECKING:  # loaded by who declares a process
+    from perdure.schemes.declaration import Declaration
 
 Colour = Literal["async", "sync"]
 

@@ -26,6 +26,11 @@ TYPE_CHECKING_ALLOWED: dict[str, str] = {
     "src/perdure/runtime/face.py": "Engine, a type here: loaded where an app opens",
     "src/perdure/runtime/aface.py": "the same",
     "src/perdure/runtime/sface.py": "the same",
+    "src/perdure/api/client.py": "ProcessHandle, a type here: loaded where an app opens",
+    "src/perdure/sync/client.py": "produced from perdure/api/client.py",
+    "src/perdure/api/router.py": "Declared, a type here: loaded by @app.process",
+    "src/perdure/sync/router.py": "produced from perdure/api/router.py",
+    "src/perdure/definitions.py": "Declaration, a type here: loaded by @app.process",
 }
 
 # Written so that this file does not contain them itself.

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager  # as-is
 from typing import Literal, Self
 
-from perdure.api.client import Client
+from perdure.api.client import LATE, Client
 from perdure.api.router import Router
 from perdure.api.store import maker
 from perdure.errors import ConfigError, DefinitionError
@@ -81,8 +81,7 @@ class App(Router):
             "patience": patience,
             # sync-only: "bodies": bodies,
         }  # fmt: skip
-        self._home = Home(name, arguments, self._registry, maker(codec), aface.FACE)
-        self._home.modules = tuple(modules)
+        self._home = Home(name, arguments, self._registry, maker(codec), (*LATE, *modules), aface.FACE)
         self._homes.home = self._home
         self.client = Client(home=self._home)
 

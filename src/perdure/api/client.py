@@ -5,13 +5,12 @@ from __future__ import annotations
 import builtins  # `list` is a method here
 from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
-from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from perdure.api.batch import Batch, BatchHandle
 from perdure.api.deployment import DeploymentHandle
 from perdure.api.handle import Handle
 from perdure.api.options import check_id
-from perdure.api.process import ProcessHandle
 from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
 from perdure.api.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.api.store import maker
@@ -36,7 +35,11 @@ from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
 from perdure.serde.values import Shape
 
+if TYPE_CHECKING:  # see LATE
+    from perdure.api.process import ProcessHandle
+
 R = TypeVar("R")
+LATE = (f"{__package__}.process",)  # what a call may need, and importing this can spare: loaded where it opens
 
 
 class QueueLimits(TypedDict, total=False):
@@ -71,7 +74,7 @@ class Client:
     ) -> None:
         if home is None:
             arguments = {"database": database, "patience": patience}
-            home = Home(app or "", arguments, Registry(codec=codec), maker(codec), aface.FACE)
+            home = Home(app or "", arguments, Registry(codec=codec), maker(codec), LATE, aface.FACE)
         self._home = home
 
     async def open(self) -> None:
@@ -106,6 +109,8 @@ class Client:
 
         >>> # await client.process("vac-7").execute("approve", actor="bob", comment="ok")
         """
+        from perdure.api.process import ProcessHandle  # noqa: PLC0415  see LATE
+
         return ProcessHandle(self._home, check_id(id), None)
 
     async def list(

@@ -1,12 +1,20 @@
-"""What an app knows of a process' class: apart from the class itself, which few programs use."""
+"""What an app knows of a process' class: apart from the class itself, and loaded by ``@app.process`` first."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 from perdure.api.workflow import Workflow
+from perdure.definitions import WorkflowDef
+from perdure.errors import DefinitionError
+from perdure.model.retention import Retention
+from perdure.model.states import Versioning
+from perdure.runtime import aface
+from perdure.runtime.process_body import args_of, body_of
 from perdure.schemes.declaration import Declaration
-from perdure.serde.values import ArgsShape
+from perdure.schemes.declared import declaration_of
+from perdure.serde.values import ArgsShape, Shape
 
 
 class Registered:
@@ -19,6 +27,41 @@ class Registered:
         self.name = workflow.name
 
 
-def register(cls: Any, registered: Registered) -> None:
+def define(
+    cls: Any,
+    name: Callable[[Any], str],
+    on_crash: Literal["status", "resume"] | None,
+    *,
+    max_deaths: int,
+    versioning: Versioning,
+    queue: str | None,
+    retention: Retention | None,
+) -> WorkflowDef:
+    """The workflow that interprets the scheme of a class. Raises ``DefinitionError``."""
+    declaration = declaration_of(cls).named(name=name(cls), on_crash=on_crash)
+    is_async = aface.FACE == "perdure"
+    blocking = [fn for fn in declaration.functions if declaration.is_async(fn)]
+    if blocking and not is_async:
+        raise DefinitionError(
+            f"{blocking[0]} of process {declaration.scheme.name} ({declaration.place}) must be 'def' in perdure.sync"
+        )
+    args = args_of(declaration.scheme)
+    return WorkflowDef(
+        name=declaration.scheme.name,
+        fn=body_of(declaration, args, is_async=is_async),
+        is_async=is_async,
+        args=args,
+        result=Shape.of(dict[str, Any]),
+        place=declaration.place,
+        max_deaths=max_deaths,
+        versioning=versioning,
+        queue=queue,
+        retention=retention,
+        process=declaration,
+    )
+
+
+def register(cls: Any, definition: WorkflowDef, workflow: Workflow[..., Any]) -> None:
     """Let a class know its workflow."""
-    cls.__registered__ = registered
+    assert definition.process is not None, "made by define()"
+    cls.__registered__ = Registered(definition.process, workflow, definition.args)

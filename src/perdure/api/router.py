@@ -6,12 +6,11 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from perdure.api.keys import check_name
 from perdure.api.policies import Asked, declare
 from perdure.api.queue import Queue, check_queue, limits_of
-from perdure.api.registered import Registered, register
 from perdure.api.resource import Resource
 from perdure.api.schedule import W, declared
 from perdure.api.step import Step, StepDecorator, check_retry, check_step
@@ -36,16 +35,17 @@ from perdure.model.states import Versioning
 from perdure.policy.rate import Rate
 from perdure.policy.retry import Retry
 from perdure.runtime import aface
-from perdure.runtime.process_body import args_of, body_of
-from perdure.schemes.declared import Declared, declaration_of
 from perdure.serde.hints import call_hints
 from perdure.serde.values import ArgsShape, Shape
+
+if TYPE_CHECKING:  # loaded by who declares one
+    from perdure.schemes.declared import Declared
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S")
-D = TypeVar("D", bound=Declared)
+D = TypeVar("D", bound="Declared")
 
 
 class Router:
@@ -309,33 +309,22 @@ class Router:
                 self.process, name=name, on_crash=on_crash, versioning=versioning, queue=queue, max_deaths=max_deaths,
                 retain=retain,
             )  # fmt: skip
-        declaration = declaration_of(cls).named(name=self._named(name, cls), on_crash=on_crash)
-        is_async = aface.FACE == "perdure"
-        blocking = [fn for fn in declaration.functions if declaration.is_async(fn)]
-        if blocking and not is_async:
-            raise DefinitionError(
-                f"{blocking[0]} of process {declaration.scheme.name} ({declaration.place}) must be 'def' in "
-                "perdure.sync"
-            )
-        args = args_of(declaration.scheme)
-        definition = WorkflowDef(
-            name=declaration.scheme.name,
-            fn=body_of(declaration, args, is_async=is_async),
-            is_async=is_async,
-            args=args,
-            result=Shape.of(dict[str, Any]),
-            place=declaration.place,
+        from perdure.api.registered import define, register  # noqa: PLC0415  brings all of schemes, which few apps need
+
+        definition = define(
+            cls,
+            partial(self._named, name),
+            on_crash,
             max_deaths=max_deaths,
             versioning=Versioning(versioning or "undeclared"),
             queue=None if queue is None else check_queue(queue.name if isinstance(queue, Queue) else queue),
             retention=None if retain is None else read_retention(retain),
-            process=declaration,
         )
         self._registry.add(definition)
         options = StartOptions(versioning=definition.versioning, queue=definition.queue)
         shape = definition.result
         workflow = Workflow[Any, Any](definition.name, self._homes, definition, shape, options, definition.fn)
-        register(cls, Registered(declaration, workflow, args))
+        register(cls, definition, workflow)
         return cls
 
     # -- schedules

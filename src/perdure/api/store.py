@@ -6,7 +6,6 @@ from perdure.errors import ConfigError
 from perdure.runtime.face import MakeStoreOf
 from perdure.serde.codec import Codec
 from perdure.store.base import Store
-from perdure.store.coded import coded
 from perdure.store.open import open_store
 
 
@@ -16,6 +15,8 @@ def maker(codec: Codec | None) -> MakeStoreOf:
         return open_store
     if not isinstance(codec, Codec):  # pyright: ignore[reportUnnecessaryIsInstance]  what the user gave
         raise ConfigError(f"codec={codec!r} is no Codec; write codec=Codec(encode=…, decode=…)")
+
+    from perdure.store.coded import coded  # noqa: PLC0415  few apps have a codec
 
     def make_store(url: str, app: str, schema: str) -> Store:
         return coded(open_store(url, app, schema), codec)

@@ -36,6 +36,7 @@ class Home:
         arguments: Mapping[str, Any],
         registry: Registry,
         make_store: MakeStoreOf,
+        modules: tuple[str, ...] = (),
         face: str = "perdure",
     ) -> None:
         self.name = name
@@ -43,7 +44,7 @@ class Home:
         self.registry = registry
         self.make_store = make_store
         self._with = "with" if face == "perdure.sync" else "async with"  # for messages
-        self.modules: tuple[str, ...] = ()
+        self.modules = modules  # loaded where it opens
         self._engine: Engine | None = None
         self._forked = False
 

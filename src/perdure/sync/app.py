@@ -14,7 +14,7 @@ from perdure.model.retention import Retain, read_retention
 from perdure.runtime import sface
 from perdure.runtime.face import Home
 from perdure.serde.codec import Codec
-from perdure.sync.client import Client
+from perdure.sync.client import LATE, Client
 from perdure.sync.router import Router
 
 
@@ -82,8 +82,7 @@ class App(Router):
             "patience": patience,
             "bodies": bodies,
         }  # fmt: skip
-        self._home = Home(name, arguments, self._registry, maker(codec), sface.FACE)
-        self._home.modules = tuple(modules)
+        self._home = Home(name, arguments, self._registry, maker(codec), (*LATE, *modules), sface.FACE)
         self._homes.home = self._home
         self.client = Client(home=self._home)
 

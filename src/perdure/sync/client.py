@@ -6,7 +6,7 @@ from __future__ import annotations
 import builtins  # `list` is a method here
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from perdure.api.options import check_id
 from perdure.api.queue import Limit, QueueInfo, change_of, check_queue, queue_info
@@ -33,11 +33,14 @@ from perdure.serde.values import Shape
 from perdure.sync.batch import Batch, BatchHandle
 from perdure.sync.deployment import DeploymentHandle
 from perdure.sync.handle import Handle
-from perdure.sync.process import ProcessHandle
 from perdure.sync.schedule import ScheduleHandle, create_schedule, list_schedules
 from perdure.sync.workflow import Homes, Workflow
 
+if TYPE_CHECKING:  # see LATE
+    from perdure.sync.process import ProcessHandle
+
 R = TypeVar("R")
+LATE = (f"{__package__}.process",)  # what a call may need, and importing this can spare: loaded where it opens
 
 
 class QueueLimits(TypedDict, total=False):
@@ -72,7 +75,7 @@ class Client:
     ) -> None:
         if home is None:
             arguments = {"database": database, "patience": patience}
-            home = Home(app or "", arguments, Registry(codec=codec), maker(codec), sface.FACE)
+            home = Home(app or "", arguments, Registry(codec=codec), maker(codec), LATE, sface.FACE)
         self._home = home
 
     def open(self) -> None:
@@ -107,6 +110,8 @@ class Client:
 
         >>> # await client.process("vac-7").execute("approve", actor="bob", comment="ok")
         """
+        from perdure.sync.process import ProcessHandle  # noqa: PLC0415  see LATE
+
         return ProcessHandle(self._home, check_id(id), None)
 
     def list(self, query: str = "", *, limit: int | None = None, all_runs: bool = False) -> Iterator[WorkflowInfo]:
