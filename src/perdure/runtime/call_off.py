@@ -63,7 +63,7 @@ async def in_thread(work: Callable[[CallOff], None], off: CallOff) -> None:
     """
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     # A future: who ends a loop cancels all its tasks, and what the thread undoes must be waited for then, too.
-    future = loop.run_in_executor(None, context.run, work, off)
+    future = loop.run_in_executor(None, lambda: context.run(work, off))
     try:
         await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -20,7 +20,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from threading import get_ident
@@ -230,7 +230,7 @@ class WorkflowLoop(refused.RefusingLoop):
         return f"{lineage.prefix}{calls}"
 
     @contextmanager
-    def deliver(self) -> Iterator[None]:
+    def deliver(self) -> Generator[None]:
         """Here the driver wakes the body. Where each outcome passes it sets ``delivering`` itself, which costs less."""
         before, self.delivering = self.delivering, True
         try:
