@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 import msgspec
 
 from perdure.client.questions import ResultOf, StartOrder
-from perdure.errors import ProcessError, StepFailed, Unserializable
+from perdure.errors import ProcessError, SchemeError, StepFailed, Unserializable
 from perdure.model.problems import ProblemKind
 from perdure.model.processes import AT, HISTORY, ORDERS, START, Answer, At, Entry, Go, Order
 from perdure.model.records import Kind, Outcome, Record
@@ -35,12 +35,14 @@ from perdure.schemes.declaration import Declaration
 from perdure.schemes.form import Handler, Scheme, Transition
 from perdure.serde.codec import seal
 from perdure.serde.failures import encode_failure
+from perdure.serde.names import hint_text
 from perdure.serde.values import ArgsShape, Shape
 
 ENTRY = Shape.of(Entry)
 ANYTHING = Shape.of(Any)
 RESUME = "resume"  # the record of a person's order to a workflow that is held
 MOVES_MAX = 10_000  # of one burst: more are automatic exits that go round
+CONTAINERS = (list, dict, set)
 _order = msgspec.json.Decoder(Order)
 _encode = msgspec.json.encode
 
@@ -109,6 +111,32 @@ def args_of(scheme: Scheme) -> ArgsShape:
     ]
     at = inspect.Parameter(AT, kind, annotation=At, default=None)
     return Input(inspect.Signature([*fields, at]), scheme.name)
+
+
+def storable(declaration: Declaration) -> Declaration:
+    """The same; raises ``SchemeError`` for a default that its hint does not take: no burst that ends with it is stored.
+
+    What a ``default_factory`` makes is seen of the builtin containers alone: any other is code, not run at import.
+    """
+    for parameter in declaration.scheme.parameters:
+        makes = parameter.default if parameter.fresh and callable(parameter.default) else None
+        if parameter.required or parameter.temporary or parameter.hint is Any or makes not in (None, *CONTAINERS):
+            continue
+        value, name = parameter.value(), parameter.name
+        shape = Shape.of(parameter.hint)
+        try:
+            shape.decode(shape.encode(value, name), name)
+        except Unserializable as error:
+            hint = hint_text(parameter.hint).replace(f"{declaration.cls.__module__}.", "")
+            container = get_origin(parameter.hint) or parameter.hint
+            fresh = f"{name}: {hint} = dataclasses.field(default_factory={container.__name__})"
+            advice = [f"{name}: {hint} | None = None"] if value is None else []
+            advice += [fresh] if container in CONTAINERS else []
+            raise SchemeError(
+                f"{declaration.place}: the default of {name} does not fit its own type ({str(error).rstrip('.')}); "
+                f"write {' or '.join(advice) or f'a default that is a {hint}, or the type that it is to have'}"
+            ) from None
+    return declaration
 
 
 def attributes_of(before: bytes | None, at: At, status: str = "") -> bytes:

@@ -11,7 +11,7 @@ from perdure.errors import DefinitionError
 from perdure.model.retention import Retention
 from perdure.model.states import Versioning
 from perdure.runtime import sface
-from perdure.runtime.process_body import args_of, body_of
+from perdure.runtime.process_body import args_of, body_of, storable
 from perdure.schemes.declaration import Declaration
 from perdure.schemes.declared import declaration_of
 from perdure.serde.values import ArgsShape, Shape
@@ -39,7 +39,7 @@ def define(
     retention: Retention | None,
 ) -> WorkflowDef:
     """The workflow that interprets the scheme of a class. Raises ``DefinitionError``."""
-    declaration = declaration_of(cls).named(name=name(cls), on_crash=on_crash)
+    declaration = storable(declaration_of(cls)).named(name=name(cls), on_crash=on_crash)
     is_async = sface.FACE == "perdure"
     blocking = [fn for fn in declaration.functions if declaration.is_async(fn)]
     if blocking and not is_async:
