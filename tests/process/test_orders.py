@@ -10,7 +10,15 @@ import pytest
 
 from perdure import App, Client, recv
 from perdure.api.process import Process
-from perdure.errors import Busy, NotAllowed, NotAvailable, ProcessError, StateNotFound, WorkflowNotFound
+from perdure.errors import (
+    Busy,
+    NotAllowed,
+    NotAvailable,
+    ProcessError,
+    StateNotFound,
+    WorkflowConflict,
+    WorkflowNotFound,
+)
 from perdure.schemes.grammar import State
 from perdure.testing import Harness, harness
 from tests.process.world import World, moves, names
@@ -318,3 +326,26 @@ async def test_a_workflow_starts_a_process_and_orders_it_about(app: App, databas
 
     async with harness(app, database=database) as h:
         assert await h.run(clerk) == ["Idled", "Review", "DCRBD"]
+
+
+async def test_a_conflict_shows_the_parameters_that_each_call_has_given(app: App, database: str) -> None:
+    @app.process(name="Trip")
+    class Trip(Process):
+        author: str
+        days: int = 0
+        draft = State(initial=True)
+        gone = State(final=True)
+        longer = draft.to(draft)
+        go = draft.to(gone)
+
+        async def on_longer(self) -> None:
+            self.days += 10
+
+    said = 'workflow id \'t\' is taken by Trip(author="ann", days=3); this call is Trip(author="ann", days=4). One id'
+    async with harness(app, database=database):
+        p = await Trip.options(id="t").start(author="ann", days=3)
+        for command in ("longer", "go"):
+            await p.execute(command)
+            with pytest.raises(WorkflowConflict) as conflict:
+                await Trip.options(id="t").start(author="ann", days=4)
+            assert str(conflict.value).startswith(said)

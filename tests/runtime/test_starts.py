@@ -104,6 +104,33 @@ async def test_another_input_is_a_conflict_with_both_shown(app: App, open_still:
     )
 
 
+async def test_a_conflict_shows_what_was_given_by_name_as_a_call(app: App) -> None:
+    @app.workflow(name="checkout")
+    async def checkout(order: str, *, cents: int, express: bool = False) -> None: ...
+
+    async with app:
+        await checkout.options(id="a")("42", cents=1999)
+        with pytest.raises(WorkflowConflict) as caught:
+            await checkout.options(id="a").start("42", cents=1999, express=True)
+    assert str(caught.value).startswith(
+        "workflow id 'a' is taken by checkout(\"42\", cents=1999); "
+        'this call is checkout("42", cents=1999, express=true). '
+    )
+
+
+async def test_a_conflict_with_a_chain_of_runs_shows_what_it_was_started_with(app: App) -> None:
+    @app.workflow(name="countdown")
+    async def countdown(n: int) -> int:
+        if n > 0:
+            countdown.continue_as_new(n - 1)
+        return n
+
+    async with app:
+        assert await countdown.options(id="a")(3) == 0
+        with pytest.raises(WorkflowConflict, match=r"is taken by countdown\[3\]; this call is countdown\[7\]"):
+            await countdown.options(id="a").start(7)
+
+
 async def test_another_name_is_a_conflict_with_both_shown(app: App) -> None:
     @app.workflow(name="checkout")
     async def checkout(x: int) -> None: ...

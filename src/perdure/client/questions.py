@@ -19,6 +19,7 @@ from perdure.errors import (
     WorkflowTimedOut,
 )
 from perdure.model.orders import Goal
+from perdure.model.processes import AT
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.resets import Point
 from perdure.model.states import Status, Versioning
@@ -26,7 +27,7 @@ from perdure.model.streams import StreamAsk
 from perdure.operations.look import Order
 from perdure.operations.reset import Options as Resets
 from perdure.serde.failures import decode_for_caller, encode_failure
-from perdure.serde.show import show_stored
+from perdure.serde.show import shortened, show_stored
 from perdure.serde.values import Shape
 
 OnConflict = Literal["attach", "fail", "replace"]
@@ -279,4 +280,12 @@ def check_same(row: WorkflowRow, order: StartOrder, stored: bytes | None, spelli
 
 
 def _text(data: bytes | None) -> str:
-    return show_stored(data or b"", 200)
+    """Stored arguments: those by name, as of every process, as a call; where a process stands is none of a caller's."""
+    data = data or b""
+    if not data.startswith(b'{"$args":'):
+        return show_stored(data, 200)
+    tree: dict[str, msgspec.Raw] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    args = msgspec.json.decode(tree.pop("$args"), type=list[msgspec.Raw])
+    given = [show_stored(bytes(arg)) for arg in args]
+    given += [f"{name}={show_stored(bytes(value))}" for name, value in tree.items() if name != AT]
+    return shortened(f"({', '.join(given)})", 200)

@@ -292,14 +292,15 @@ async def make_way(line: Line, row: WorkflowRow) -> RunKey:
 
 async def attach(line: Line, order: StartOrder, row: WorkflowRow) -> None:
     """Attach to the workflow that has the id. Raises ``WorkflowConflict`` if it is another, or none is wanted."""
-    stored = (await patiently(line, line.store.inputs, [row.key])).get(row.key)
     if order.options.on_conflict == "fail":
         raise WorkflowConflict(
             f"workflow id {row.id!r} exists already ({row.name}, {row.status}); "
             f"{line.spelling.of('on_conflict', 'fail')} asked for this error. Choose another id, or leave that out to "
             "attach to it"
         )
-    check_same(await _first_run(line, row, order), order, stored, line.spelling)
+    first = await _first_run(line, row, order)
+    stored = (await patiently(line, line.store.inputs, [first.key])).get(first.key)
+    check_same(first, order, stored, line.spelling)
     if row.closed is not None:
         # A script shows warnings only, and whoever runs it twice must be told once why nothing ran.
         level, line.told_attached = logging.INFO if line.told_attached else logging.WARNING, True

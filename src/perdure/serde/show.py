@@ -116,6 +116,11 @@ def show_stored(data: bytes, limit: int = SHOWN_MAX) -> str:
             text = msgspec.json.encode(_hide(msgspec.json.decode(data))).decode()
     except Exception:  # no JSON: nothing of it is for people
         text = f"<{len(data)} bytes>"
+    return shortened(text, limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Text of at most so many characters."""
     return text if len(text) <= limit else text[: max(limit - 1, 0)] + _MORE[:limit]
 
 
