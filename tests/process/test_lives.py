@@ -191,9 +191,32 @@ async def test_other_code_goes_on_if_it_has_the_state_else_it_is_held(
             NotAvailable, match=r"takes no orders: it is held \(no_code: .*perdure workflow resume review"
         ):
             await new.handle("review").execute("submit")
+        p = new.handle("review")
+        assert (await p.status(), await p.state(), list(await p.commands())) == ("Idled", "review", [])
+        for order in (p.set_state("draft"), p.resume()):  # what one that is Terminated takes
+            with pytest.raises(NotAvailable, match=r"it is held \(no_code: .*perdure workflow resume review"):
+                await order
     app, old = build(database, review=True, version="v3")
     async with app:
         await stands(old.handle("review"), "Idled", "review")
+
+
+async def test_one_that_is_held_where_it_rests_keeps_its_status_and_offers_nothing(database: str) -> None:
+    world = World(App("hr", database=database))
+    async with world.app.connect():
+        p = await world.S.options(id="a").start()
+        await p.pause()
+        assert (await p.status(), await names(p)) == ("Initialized", [])
+        await p.unpause()
+    world = World(App("hr", database=database))
+    async with world.app:
+        p = world.S.handle("a")
+        await stands(p, "Idled", "Draft")
+        await p.pause()
+        assert (await p.status(), await p.state(), await names(p)) == ("Idled", "Draft", [])
+        assert (await p.info()).reason == "paused"
+        await p.unpause()
+        assert await names(p) == ["submit"]
 
 
 async def test_a_policy_may_move_what_has_lost_its_state(database: str) -> None:

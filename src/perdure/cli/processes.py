@@ -26,7 +26,8 @@ from perdure.cli.target import Given, common, find_database, opened, run
 from perdure.client.questions import ProcessOf
 from perdure.errors import ConfigError
 from perdure.model.info import WorkflowInfo
-from perdure.model.processes import At, ProcessStep, Seen, status_of
+from perdure.model.processes import START, At, ProcessStep, Seen, status_of
+from perdure.model.states import Reason
 from perdure.runtime import aface
 from perdure.schemes.stored import Offer, offers
 
@@ -101,7 +102,9 @@ async def _list(given: Given, query: str, limit: int) -> None:
 def _stands(info: WorkflowInfo) -> tuple[str, str]:
     """Status and state, as the row tells them."""
     state, said = str(info.attributes.get("state", "")), info.attributes.get("status")
-    at = At(state=state, status="Error" if said == "Error" else "Idled")  # of those at rest; the row tells the others
+    # Of those at rest; the row tells the others. What has records was held in an action, but a pause is a record, too.
+    go = START.go if info.steps and info.reason is not Reason.PAUSED else None
+    at = At(state=state, status="Error" if said == "Error" else "Idled", go=go)
     return str(status_of(info.status, info.reason, info.run, at)), state
 
 
@@ -121,6 +124,7 @@ async def _show(given: Given, id: str) -> None:
         "id": id, "type": seen.name, "status": str(seen.process_status), "state": at.state, "previous": at.previous,
         "because": at.because, "parameters": parameters, "timers": {k: instant(v) for k, v in at.timers.items()},
         "moving": None if seen.go is None else seen.go.target,
+        "held": f"{seen.reason}: {seen.detail}" if seen.held else None,
     }  # fmt: skip
     lines = [f"{name:10}  {clean(str(value))}" for name, value in fields.items() if value not in ("", None, {})]
     emit_one(given.output, "process", fields, lines)

@@ -211,12 +211,20 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         """How it is."""
         if self.status is Status.WAITING and self._recorded:
             return ProcessStatus.RUNNING  # its action waits for something, and nobody holds it meanwhile
+        if self.status is Status.HELD and self._recorded:
+            return ProcessStatus.TERMINATED
         return status_of(self.status, self.reason, self.run, self.at)
 
     @property
     def orderable(self) -> bool:
         """Whether it stands where commands are offered: not in an action, about to go on, not begun, or ended."""
-        return not (self.acting or self.at.go is not None or not self.at.state) and self.status.open
+        at_rest = not (self.acting or self.at.go is not None or not self.at.state)
+        return at_rest and self.status.open and not self.held
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody takes up an order until it is released: one without an exit is held, too, but takes them."""
+        return self.status is Status.HELD and self.reason is not Reason.NO_EXIT
 
     @property
     def acting(self) -> bool:
@@ -243,12 +251,12 @@ def status_of(status: Status, reason: Reason | None, run: int, at: At) -> Proces
     match status:
         case Status.COMPLETED:
             return ProcessStatus.FINALIZED
-        case Status.SCHEDULED | Status.QUEUED if run == 1 and not at.state:
+        case Status.SCHEDULED | Status.QUEUED | Status.HELD if run == 1 and not at.state:
             return ProcessStatus.INITIALIZED
         case Status.WAITING:
             return ProcessStatus(at.status)
-        case Status.HELD if reason is Reason.NO_EXIT:
-            return ProcessStatus.TERMINATED
+        case Status.HELD if reason is not Reason.NO_EXIT and at.go is None:
+            return ProcessStatus(at.status)  # it still stands there as it did, but takes no orders until it is released
         case _ if status.open and status is not Status.HELD:
             return ProcessStatus.RUNNING
         case _:

@@ -279,7 +279,11 @@ class ProcessHandle(Handle[T]):
 
     @sface.at_the_call
     def status(self) -> ProcessStatus:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  a process has statuses of its own
-        """Initialized, Running, Idled, Finalized, Error or Terminated. Raises ``WorkflowNotFound``."""
+        """Initialized, Running, Idled, Finalized, Error or Terminated. Raises ``WorkflowNotFound``.
+
+        One that is held where it rests (paused, no code for it) keeps its status, and takes no orders:
+        ``(p.info()).reason`` says why.
+        """
         return self._seen().process_status
 
     @sface.at_the_call
@@ -298,9 +302,9 @@ class ProcessHandle(Handle[T]):
 
     @sface.at_the_call
     def commands(self, *, actor: str | None = None) -> Sequence[Command[...]]:
-        """The commands that an actor can give it now; without an actor: that anybody could. None while it is Running.
+        """The commands that an actor can give it now; without an actor: that anybody could.
 
-        Conditions and actors are asked here, with its parameters as they are.
+        None while it is Running or held. Conditions and actors are asked here, with its parameters as they are.
         """
         registered = self._code("commands")
         seen = self._seen()
@@ -356,11 +360,8 @@ def _running(id: str, seen: Seen, waited: int) -> str:
 
 
 def _held(id: str, seen: Seen) -> str | None:
-    """Why nobody takes up an order now, and what to do; None: somebody does.
-
-    A process that is Terminated is held, too, but so that orders reach it.
-    """
-    if seen.status is not Status.HELD or seen.reason is Reason.NO_EXIT:
+    """Why nobody takes up an order now, and what to do; None: somebody does."""
+    if not seen.held:
         return None
     what = "unpause" if seen.reason is Reason.PAUSED else "resume"
     return (
