@@ -171,9 +171,8 @@ async def test_held_again_it_waits_longer_each_time(database: str, ledger: Ledge
             await until(partial(seen, bad, attempt))
             await until(partial(is_, bad, "held", "x"))
             [problem] = await bad.client.handle("x").problems()
-            assert problem.next is not None
-            waits = (problem.next - problem.last).total_seconds()
-            assert waits == (0 if attempt == 1 else 5 * 2 ** (attempt - 2))
+            waits = None if problem.next is None else (problem.next - problem.last).total_seconds()
+            assert waits == (None if attempt == 1 else 5 * 2 ** (attempt - 2))
             for _ in range(3 if attempt == 1 else 0):
                 await time_passes(bad)
                 await retry_held(executor(bad))

@@ -79,7 +79,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     first: datetime
     last: datetime
     next: datetime | None = None
-    """When the step is tried again; of held work: not before this time, and once other code is there."""
+    """When the step is tried again. Of held work: not before this time, and once other code is there.
+
+    None where no time is waited for: work held for the first time is tried as soon as other code is there."""
     cleared: datetime | None = None
     """When it was over; None while it lasts."""
 

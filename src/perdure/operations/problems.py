@@ -5,7 +5,7 @@ from __future__ import annotations
 from perdure.errors import Unserializable
 from perdure.model.ids import RunKey
 from perdure.model.info import Problem, to_datetime
-from perdure.model.problems import ProblemKind, ProblemRow
+from perdure.model.problems import OF_HOLD, ProblemKind, ProblemRow
 from perdure.model.records import WorkflowRow
 from perdure.model.states import Status
 from perdure.operations.look import row_of, served
@@ -55,7 +55,8 @@ async def _stranded(store: Store, row: WorkflowRow) -> list[Problem]:
 
 def _shown(one: ProblemRow, cleared: int | None) -> Problem:
     """``cleared``: or the end of its run, which nobody noted there."""
-    waits = cleared is None and one.next is not None
+    # The first time that work is held there is nothing to wait out: the time of the hold is stored, which says no more.
+    waits = cleared is None and one.next is not None and not (one.kind in OF_HOLD.values() and one.next <= one.last)
     return Problem(
         kind=one.kind, text=text_of(one), run=one.run, version=one.version, step=one.name, path=one.path,
         attempt=one.attempt, first=to_datetime(one.first), last=to_datetime(one.last),
