@@ -9,7 +9,7 @@ import pytest
 
 import perdure.sync
 from perdure import App, Client, Router, recv
-from perdure.errors import Misuse
+from perdure.errors import Misuse, NotOpen
 from perdure.testing import harness
 
 REFUSED = (
@@ -122,6 +122,67 @@ async def test_a_router_of_two_apps_is_that_of_the_app_whose_body_speaks(app: Ap
         assert (await order(), await transfer()) == (4, 6)
         for each in (app, bank):
             assert await each.client.handle("c").status() == "completed"
+
+
+def shared(*apps: App) -> Any:
+    """A workflow of a router that all of them include."""
+    common = Router()
+
+    @common.workflow(name="child")
+    async def child(x: int) -> int:
+        return x + int(await recv("go", timeout=0.01) or 0)
+
+    for each in apps:
+        each.include(common)
+    return child
+
+
+BOTH = r"workflow 'child' is of a Router that several open apps include, 'shop' and 'bank'; .*client\.workflow\('child'"
+
+
+@pytest.mark.parametrize("how", ["call", "start", "start_many", "handle"])
+async def test_what_two_open_apps_include_is_called_through_one_of_them(app: App, bank: App, how: str) -> None:
+    """It went to the app that was the last to include it, without a word."""
+    child = shared(app, bank)
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "call": lambda: child(1),
+        "start": lambda: child.start(1),
+        "start_many": lambda: child.start_many([1]),
+        "handle": lambda: child.handle("c").status(),
+    }
+    async with app, bank:
+        with pytest.raises(Misuse, match=BOTH):
+            await calls[how]()
+        for each in (app, bank):
+            assert await each.client.count("id IS NOT NULL") == 0
+            assert await each.client.workflow("child", returns=int)(1) == 1
+
+
+async def test_what_two_apps_include_is_that_of_the_only_one_that_is_open(app: App, bank: App) -> None:
+    child = shared(app, bank)
+    with pytest.raises(NotOpen, match=r"several apps include, 'shop' and 'bank', and none of them is open: open one"):
+        await child(1)
+    for each in (app, bank):
+        async with each:
+            handle = await child.options(id="c").start(1)
+            assert (await handle.result(), await child.handle("c").status()) == (1, "completed")
+            assert [info.id async for info in each.client.list()] == ["c"]
+
+
+async def test_a_step_speaks_to_its_own_app_of_the_two(app: App, bank: App) -> None:
+    child = shared(app, bank)
+
+    @app.step
+    async def look() -> str:
+        return str(await child.handle("c").status())
+
+    @app.workflow(name="order")
+    async def order() -> str:
+        await child.options(id="c")(1)
+        return await look()
+
+    async with app, bank:
+        assert await order() == "completed"
 
 
 async def test_a_client_of_the_same_app_speaks_in_its_bodies(app: App, database: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.client.bounded import Bounded
@@ -146,11 +146,26 @@ def main_name(module: str) -> str:
     return spec.name if spec is not None else "__main__"
 
 
-def home_of_body(homes: Iterable[Home]) -> Home | None:
-    """Which of these is the home of the body that is calling, if one is."""
-    execution = body()
-    registry = None if execution is None else execution.host.registry
-    return next((home for home in homes if home.registry is registry), None)
+def home_among(homes: Sequence[Home], name: str) -> Home:
+    """Whose a call is of what several apps include: that of the workflow which is calling, else the only one open.
+
+    Raises ``Misuse`` where several are, ``NotOpen`` where none is, naming them.
+    """
+    step = STEP.get()
+    execution = body() or (None if step is None else step.execution)
+    if execution is not None:
+        return next((home for home in homes if home.registry is execution.host.registry), homes[-1])
+    found = [home for home in homes if home.is_open]
+    if len(found) == 1:
+        return found[0]
+    names = " and ".join(repr(home.name) for home in found or homes)
+    through = f"call it through the one that is meant: app.client.workflow({name!r}, returns=…), app.client.handle(id)"
+    if found:
+        raise Misuse(f"workflow {name!r} is of a Router that several open apps include, {names}; {through}")
+    raise NotOpen(
+        f"workflow {name!r} is of a Router that several apps include, {names}, and none of them is open: open one, or "
+        f"{through}"
+    )
 
 
 def refuse_foreign(home: Home, execution: Any) -> None:

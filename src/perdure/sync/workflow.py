@@ -16,7 +16,7 @@ from perdure.model.processes import AT
 from perdure.model.states import Versioning
 from perdure.runtime import sface
 from perdure.runtime.context import refuse_in_step
-from perdure.runtime.face import Home, home_of_body, refuse_foreign
+from perdure.runtime.face import Home, home_among, refuse_foreign
 from perdure.serde.codec import seal
 from perdure.serde.fingerprint import fingerprint_data
 from perdure.serde.show import show_none
@@ -57,9 +57,7 @@ class Homes:
     def need(self, name: str) -> Home:
         if self.home is None:
             raise NotOpen(f"workflow {name!r} belongs to a Router that no app includes; call app.include(router)")
-        if self.before and (own := home_of_body((self.home, *self.before))) is not None:
-            return own
-        return self.home
+        return home_among((*self.before, self.home), name) if self.before else self.home
 
 
 class Workflow(Generic[P, R]):
