@@ -50,7 +50,10 @@ D = TypeVar("D", bound="Declared")
 
 
 class Router:
-    """Holds definitions without an app: ``billing = Router(prefix="billing.")``, later ``app.include(billing)``."""
+    """Holds definitions without an app: ``billing = Router(prefix="billing.")``, later ``app.include(billing)``.
+
+    ``prefix`` is put before each name as it stands, and so brings its own separator: that of ``billing.invoice``.
+    """
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
