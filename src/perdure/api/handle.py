@@ -91,6 +91,8 @@ class Handle(Generic[R]):
         """Cancel: it stops before its next step, wakes from waits, cleans up once.
 
         Answers with the status it ended with, once that is definite: ``cancelled``, or the one it already had.
+        ``superseded``: another run has taken its place that was not told: it was reset without commands, or had ended
+        and was resumed, reset or replaced at once. Any other run that follows is told, too, and awaited.
         """
         return cast("Status", await aface.ask(self._home, CancelOf(self.id, reason)))
 

@@ -55,6 +55,7 @@ from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
+from perdure.operations.end import replaced
 from perdure.operations.look import not_found
 from perdure.query.conditions import Order, Query, where
 from perdure.serde import ArgsShape, Shape, fingerprint_data, is_coded
@@ -400,13 +401,24 @@ async def _answer(store: Store, id: str, row: WorkflowRow | None, until: float) 
         try:
             roll = await call_roll(store)
             left = max(until - asyncio.get_running_loop().time(), 0) if roll.live else 0
-            row = (await wait_end(store, id, left, tell=_nothing)).row
+            latest = (await wait_end(store, id, left, tell=_nothing)).row
+            if await replaced(store, row, latest):
+                return _replaced(row, latest)
+            row = latest
         except NotYet as yet:
+            now = (await store.rows([id])).get(id)
+            if now is not None and await replaced(store, row, now):
+                return _replaced(row, now)
             why = yet.why or "its executor stops it when the step under way has ended"
             return id, str(row.status), f"the cancel is recorded, not done yet: {why}", Code.NOT_YET
     if row.status is Status.CANCELLED:
         return id, str(row.status), "cancelled", Code.OK
     return id, str(row.status), f"not cancelled: it is {row.status} since {instant(row.closed)}", Code.NO
+
+
+def _replaced(told: WorkflowRow, latest: WorkflowRow) -> tuple[str, str | None, str, Code]:
+    words = f"run {told.run} was replaced meanwhile, by run {latest.run}, which was not told to cancel"
+    return told.id, str(latest.status), f"not cancelled: {words}; it is {latest.status}", Code.NO
 
 
 def _nothing(_text: str) -> None:

@@ -42,6 +42,7 @@ from perdure.model.info import WorkflowInfo, info_of, to_datetime
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Start, Unit, size_of_start
+from perdure.operations.end import replaced
 from perdure.operations.look import gone, not_found
 from perdure.operations.problems import problems_of
 from perdure.serde.values import Shape
@@ -349,7 +350,7 @@ async def result(line: Line, question: ResultOf) -> Any:
     """Wait for the end; the result, or the exception."""
     told = question.ended
     known = told.result() if told is not None and told.done() and not told.cancelled() else None
-    ended = known if isinstance(known, Ended) else await _end(line, question.id, question.timeout)
+    ended: Ended = known if isinstance(known, Ended) else await _end(line, question.id, question.timeout)
     outcome, data = outcome_of(ended)
     return decode_outcome(outcome, data, question.shape)
 
@@ -359,8 +360,9 @@ def too_late(id: str, timeout: int) -> ResultTimeout:
     return ResultTimeout(f"workflow {id} did not end within {timeout / 1e6:g} s; it goes on")
 
 
-async def _end(line: Line, id: str, timeout: int | None) -> Ended:
-    future: asyncio.Future[Ended | Gone] = line.loop.create_future()
+async def _end(line: Line, id: str, timeout: int | None, told: int | None = None) -> Any:
+    """``Ended``; or the row of another run than the one that was ``told`` to cancel, which nobody has told."""
+    future: asyncio.Future[Ended | Gone | WorkflowRow] = line.loop.create_future()
     until = None if timeout is None else line.clock.now() + timeout
     if line.work is None or not line.work.has(id):
         try:
@@ -370,10 +372,10 @@ async def _end(line: Line, id: str, timeout: int | None) -> Ended:
                 raise
             raise ResultTimeout(f"workflow {id}: the database could not be asked in time: {trouble}") from trouble
         if id in fates.ended:
-            return fates.ended[id]  # type: ignore[no-any-return]
+            return fates.ended[id]
         if fates.gone:
             raise await patiently(line, gone, line.store, id)
-    watch = line.watcher.end(id, lambda ended: settle(future, ended))
+    watch = line.watcher.end(id, lambda ended: settle(future, ended), told)
     timer = None if until is None else line.timers.at(until, lambda: _give_up(future))
     try:
         ended = await (future if timeout is not None else heard(line, future))
@@ -437,11 +439,23 @@ async def cancel(line: Line, question: CancelOf) -> Status:
             line.work.cancel(question.id, question.reason, nonce)
         else:
             _announce(line)
-        return (await _end(line, question.id, None)).row.status
+        return await _stopped(line, row)
     if row.status is Status.CANCELLED:
         line.watcher.look()
         line.store.hint()
     return row.status  # type: ignore[no-any-return]
+
+
+async def _stopped(line: Line, told: WorkflowRow) -> Status:
+    """The status that who was told to cancel ends with; ``superseded`` if a run goes on in its place that was not."""
+    while True:
+        found = await _end(line, told.id, None, told.run)
+        row = found.row if isinstance(found, Ended) else found
+        if await patiently(line, replaced, line.store, told, row):
+            return Status.SUPERSEDED
+        if isinstance(found, Ended):
+            return row.status
+        told = row  # it has gone on as new: what it was told, it has heard
 
 
 async def send(line: Line, question: SendTo) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from perdure.client.waits import StreamWaits
 from perdure.clock import Clock
@@ -38,11 +38,12 @@ GONE: Final = Gone()
 class Watch:
     """One wait; ``cancel`` forgets it."""
 
-    __slots__ = ("_callback", "_forget")
+    __slots__ = ("_callback", "_forget", "run")
 
-    def __init__(self, callback: Callable[..., None], forget: Callable[[Watch], None]) -> None:
+    def __init__(self, callback: Callable[..., None], forget: Callable[[Watch], None], run: int | None = None) -> None:
         self._callback = callback
         self._forget = forget
+        self.run = run
 
     def cancel(self) -> None:
         self._forget(self)
@@ -72,8 +73,11 @@ class Watcher:
         self.silent_since: float | None = None  # the first look that got no answer; None: the last one got one
         self.is_local: Callable[[str], bool] = lambda _id: False
 
-    def end(self, id: str, callback: Callable[[Ended | Gone], None]) -> Watch:
-        """Call back once when the workflow is closed, or is there no more."""
+    def end(self, id: str, callback: Callable[[Any], None], run: int | None = None) -> Watch:
+        """Call back once when the workflow is closed (``Ended``), or is there no more (``Gone``).
+
+        ``run``: one that was told to cancel; also when a later one is open that was not told, with its row.
+        """
 
         def forget(watch: Watch) -> None:
             if watch in self._ends.get(id, ()):
@@ -81,9 +85,11 @@ class Watcher:
                 if not self._ends[id]:
                     del self._ends[id]
 
-        watch = Watch(callback, forget)
+        watch = Watch(callback, forget, run)
         self._ends.setdefault(id, []).append(watch)
         self._begin(id)
+        if run is not None and self._look is None:
+            self._look_later()
         return watch
 
     def event(self, id: str, name: str, callback: Callable[[bytes | Gone | None], None]) -> Watch:
@@ -160,15 +166,26 @@ class Watcher:
     def _look_later(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        if self._foreign() or self._events or self._streams:
+        if self._foreign() or self._told() or self._events or self._streams:
             self._handle = self._loop.call_later(self._interval, self.look)
             self._interval = min(self._interval * 1.5, POLL_SECONDS_MAX)
 
     def _foreign(self) -> list[str]:
         return [id for id in self._ends if not self.is_local(id)]
 
+    def _told(self) -> list[str]:
+        """Those that were told to cancel: of what runs here, too, nobody says that its run was replaced."""
+        return [id for id, watches in self._ends.items() if any(watch.run is not None for watch in watches)]
+
+    def _tell_replaced(self, row: WorkflowRow) -> None:
+        if not row.status.open or row.cancel is not None or row.told is not None:
+            return  # its end is told, or comes as it was told to
+        for watch in [one for one in self._ends.get(row.id, ()) if one.run is not None and one.run < row.run]:
+            watch.cancel()
+            watch.tell(row)
+
     async def _look_once(self) -> None:
-        ids = self._foreign()
+        ids, told = self._foreign(), self._told()
         wanted = list(self._events)
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
         if self.silent_since is None:
@@ -177,6 +194,7 @@ class Watcher:
             fates = await self._store.fates(asked) if asked else NOTHING
             # Events are read after the ends: one that was set before the end is then never missed.
             values = await self._store.events(wanted) if wanted else {}
+            latest = await self._store.rows(told) if told else {}
             if self._streams:
                 await self._streams.look(self._store)
             self._looks += 1
@@ -194,6 +212,8 @@ class Watcher:
         for id, end in ends.items():
             for watch in self._ends.pop(id, ()):
                 watch.tell(end)
+        for row in latest.values():
+            self._tell_replaced(row)
         for key in wanted:
             if key[0] in ends:
                 for watch in self._events.pop(key, ()):
