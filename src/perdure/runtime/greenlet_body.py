@@ -100,20 +100,12 @@ class GreenletExecution(SyncExecution):
     def _stand(self, op: Op, begin: Callable[[Op], None]) -> None:
         self._ask_host(self._begin_parked, op, begin)
 
-    def on_host(self, call: Callable[[], Any]) -> Any:
-        answer: list[Any] = [None, None]
-
-        def run() -> None:
-            try:
-                answer[0] = call()
-            except BaseException as error:
-                answer[1] = error
+    def _have_done(self, work: Callable[[], None]) -> None:
+        def then_let_go() -> None:
+            work()
             self._due = True
 
-        self._ask_host(run)
-        if answer[1] is not None:
-            raise answer[1]
-        return answer[0]
+        self._ask_host(then_let_go)
 
     def _let_go(self) -> None:
         """The body goes on in the turn of the loop that settled what it waited for: in ``pump``, which comes next.

@@ -32,7 +32,7 @@ from perdure.client.questions import StartOrder
 from perdure.core.run import Op, Run
 from perdure.definitions import Registry
 from perdure.errors import Evicted, NotDurable, Unserializable
-from perdure.model.records import Kind, Outcome, Record, WorkflowRow
+from perdure.model.records import Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.runtime.async_body import NEVER_WAKES, AsyncExecution
 from perdure.runtime.context import THREAD
@@ -285,16 +285,8 @@ class _CheckedSync(_Checked, SyncExecution):
         else:
             self.try_finish()
 
-    def _outcome(self, path: str, kind: Kind, name: str, fingerprint: bytes, what: Any, shown: str = "") -> Record:
-        self.check_alive()
-        op = Op(path, kind, name, fingerprint, lambda _record: None, what)
-        op.shown = shown
-        self.run.ask(op)
-        delivery = self.run.next_delivery()
-        if delivery is not None:
-            return self._replayed(op, *delivery)
-        if self.run.refusal is None:
-            self.conclude(SAFE)
+    def _live(self, op: Op) -> Record:
+        self.conclude(SAFE)
         raise Evicted
 
     def on_host(self, call: Callable[[], Any]) -> Any:

@@ -42,8 +42,8 @@ class SyncExecution(answers.Answering):
 
     # -- where the body stands: what its kinds differ in
 
-    def on_host(self, call: Callable[[], Any]) -> Any:
-        """From the body: have the host do something; its value, or its exception."""
+    def _have_done(self, work: Callable[[], None]) -> None:
+        """In the body: have the host do something that does not raise, and come back once it is done."""
         raise NotImplementedError
 
     def _stand(self, op: Op, begin: Callable[[Op], None]) -> None:
@@ -211,6 +211,21 @@ class SyncExecution(answers.Answering):
             return super().note_child(path, order, fingerprint)
         parent_note = super().note_child
         return self.on_host(lambda: parent_note(path, order, fingerprint))  # type: ignore[no-any-return]
+
+    def on_host(self, call: Callable[[], Any]) -> Any:
+        """Have the host do something; its value, or its exception."""
+        answer: list[Any] = [None, None]
+
+        def work() -> None:
+            try:
+                answer[0] = call()
+            except BaseException as error:
+                answer[1] = error
+
+        self._have_done(work)
+        if answer[1] is not None:
+            raise answer[1]
+        return answer[0]
 
     def continue_as_new(self, order: Any) -> None:
         self.check_alive()

@@ -126,24 +126,17 @@ class ThreadExecution(SyncExecution):
         if not self.gone:
             self._look_soon()
 
-    def on_host(self, call: Callable[[], Any]) -> Any:
+    def _have_done(self, work: Callable[[], None]) -> None:
         done = threading.Lock()
         done.acquire()
-        answer: list[Any] = [None, None]
 
-        def run() -> None:
-            try:
-                answer[0] = call()
-            except BaseException as error:
-                answer[1] = error
+        def then_let_go() -> None:
+            work()
             self._look_soon()
             done.release()
 
-        self._to_host(run)
+        self._to_host(then_let_go)
         done.acquire()
-        if answer[1] is not None:
-            raise answer[1]
-        return answer[0]
 
     # -- what the thread has written
 
