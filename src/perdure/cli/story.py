@@ -319,7 +319,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 def cancel_of(story: Story) -> Told | None:
     """None: nobody has asked, or it has ended."""
     row = story.row
-    reason = row.told if row.cancel is None else row.cancel
+    reason = row.told_to_cancel
     if reason is None or not row.status.open:
         return None
     if any(record.kind is Kind.CANCEL for record in story.records):

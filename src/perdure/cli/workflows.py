@@ -146,8 +146,7 @@ def _remark(row: WorkflowRow, stranded: Stranded | None) -> str:
         return f"{row.reason}: {row.detail}"
     if row.pause is not None and row.status.open:
         return f"about to pause: {row.pause}"
-    if row.status.open and (row.told is not None or row.cancel is not None):
-        reason = row.told if row.cancel is None else row.cancel
+    if row.status.open and (reason := row.told_to_cancel) is not None:
         asked = f"cancel asked for{': ' + reason if reason else ''}"
         return asked if stranded is None else f"{asked}; stranded: {stranded.reason}"
     if stranded is not None:

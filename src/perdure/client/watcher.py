@@ -178,7 +178,7 @@ class Watcher:
         return [id for id, watches in self._ends.items() if any(watch.run is not None for watch in watches)]
 
     def _tell_replaced(self, row: WorkflowRow) -> None:
-        if not row.status.open or row.cancel is not None or row.told is not None:
+        if not row.status.open or row.told_to_cancel is not None:
             return  # its end is told, or comes as it was told to
         for watch in [one for one in self._ends.get(row.id, ()) if one.run is not None and one.run < row.run]:
             watch.cancel()

@@ -108,7 +108,7 @@ def info_of(row: WorkflowRow) -> WorkflowInfo:
         deadline=when(row.deadline),
         started=when(row.started),
         closed=when(row.closed),
-        cancel_requested=row.cancel is not None or row.told is not None,
+        cancel_requested=row.told_to_cancel is not None,
         parent=row.parent,
         queue=row.queue,
         partition=row.partition,

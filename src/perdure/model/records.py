@@ -148,6 +148,11 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return RunKey(self.id, self.run)
 
     @property
+    def told_to_cancel(self) -> str | None:
+        """Why a cancel was asked for, whether it has seen that or not; None: nobody has asked."""
+        return self.told if self.cancel is None else self.cancel
+
+    @property
     def parked(self) -> bool:
         """Whether nobody holds it and it has begun, so that its code must hear of a command to cancel."""
         handed_back = self.status is Status.QUEUED and self.started is not None

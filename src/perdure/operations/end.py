@@ -29,7 +29,7 @@ async def replaced(store: Store, told: WorkflowRow, latest: WorkflowRow) -> bool
 
     It was reset and the command taken back; or had ended, and was resumed, reset or replaced before anybody saw that.
     """
-    if latest.run == told.run or latest.status is Status.CANCELLED or (latest.cancel, latest.told) != (None, None):
+    if latest.run == told.run or latest.status is Status.CANCELLED or latest.told_to_cancel is not None:
         return False
     for run in range(told.run, latest.run):
         past = await store.run(RunKey(told.id, run))
