@@ -13,7 +13,7 @@ from perdure.model.streams import StreamAsk
 from perdure.model.writes import Park, SetEvent
 from perdure.store.lines import Deduplicated
 from tests.store.build import append, queued, record, running, start, tok, unit, want
-from tests.store.test_postgres_races import Make, Third, make, third  # noqa: F401  fixtures
+from tests.store.test_postgres_races import DEADLOCK, Make, Third, make, refusals, third  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.postgres
 
@@ -89,3 +89,20 @@ async def test_who_waits_for_a_lock_of_a_users_transaction_keeps_no_claim_waitin
     await third.let_go()
     found = await waiting
     assert found.status is Status.CANCELLED if verb == "cancel" else found.id == "has"
+
+
+async def test_a_fence_and_a_commit_that_wait_for_each_other_both_come_through(
+    make: Make,  # noqa: F811
+    third: Third,  # noqa: F811
+    refusals: list[str],  # noqa: F811
+) -> None:
+    store = await make()
+    await third.conn.execute("begin")
+    await third.value("select count(*) from perdure.wake")
+    fencing = asyncio.create_task(store.upkeep.fence(("workflow", "wake"), {}, "moved"))
+    await third.waiting()
+    assert await third.value("select count(*) from perdure.workflow") == 0
+    await third.let_go()
+    assert await fencing == []
+    assert refusals == [DEADLOCK]
+    await store.upkeep.unfence({})

@@ -7,18 +7,21 @@ none is inserted or changed any more, whoever tries, under whatever lease. Other
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
+from perdure.errors import DatabaseTrouble
 from perdure.model.ids import RunKey
 from perdure.model.records import Incarnation
 from perdure.store.postgres import rows as rows_of
 from perdure.store.postgres.commit import Place, Ways
 from perdure.store.postgres.connection import Link, Transaction
 from perdure.store.postgres.text import placed, quoted
-from perdure.store.postgres.trouble import FENCE
+from perdure.store.postgres.trouble import FENCE, TRIES, rolled_back
 from perdure.store.tables import Table
 from perdure.store.upkeep import Key, Rows
+
+T = TypeVar("T")
 
 
 class Carry:
@@ -84,6 +87,9 @@ class Carry:
         return await _serving(self.link, self.place)
 
     async def fence(self, tables: Sequence[str], marks: Mapping[str, str], said: str) -> list[Incarnation]:
+        return await _until_it_stands(lambda: self._fence(tables, marks))
+
+    async def _fence(self, tables: Sequence[str], marks: Mapping[str, str]) -> list[Incarnation]:
         app = self.place.app.replace("'", "''")
         try:
             async with self.link.transaction() as tx:
@@ -98,6 +104,9 @@ class Carry:
         return []
 
     async def unfence(self, marks: Mapping[str, str | None]) -> None:
+        await _until_it_stands(lambda: self._unfence(marks))
+
+    async def _unfence(self, marks: Mapping[str, str | None]) -> None:
         sql = """select c.relname from pg_constraint k join pg_class c on c.oid = k.conrelid
             where k.conname = $1 and c.relnamespace = $2::text::regnamespace"""
         async with self.link.transaction() as tx:
@@ -121,6 +130,17 @@ class Carry:
                 await tx.fetch(self.place.sql["mark_forget"], self.place.app, name)
             else:
                 await tx.fetch(self.place.sql["mark_put"], self.place.app, name, note)
+
+
+async def _until_it_stands(change: Callable[[], Awaitable[T]]) -> T:
+    """Its locks of tables and those of a commit under way may wait for each other: then it is made again."""
+    for tries in range(TRIES):
+        try:
+            return await change()
+        except DatabaseTrouble as trouble:
+            if not await rolled_back(trouble, tries):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 class _Served(ValueError):

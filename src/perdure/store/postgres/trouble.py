@@ -9,6 +9,7 @@ no unit is to blame, and each is good once a person has mended the database.
 from __future__ import annotations
 
 import asyncio
+import random
 
 from perdure.errors import (
     DatabaseTrouble,
@@ -21,7 +22,8 @@ from perdure.errors import (
 )
 
 FENCE = "moved_"  # how the checks are named that keep an app out that was moved to another database
-AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the whole batch again
+AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock: all of it again
+TRIES = 6
 # Said of a statement or login that certainly did nothing.
 _OVERLOADED = frozenset({"53000", "53100", "53200", "53300", "53400", "57014"})
 LOCKED = "55P03"  # it waited for a lock until its time was over
@@ -43,6 +45,14 @@ _FOR_NOW = ("40", "53", "55", "72")
 def sqlstate(error: BaseException) -> str:
     code = getattr(error, "sqlstate", None)
     return code if isinstance(code, str) else ""
+
+
+async def rolled_back(error: Exception, tries: int) -> bool:
+    """Whether a transaction is to be made again, after a pause: it lost to others, for less than so many times."""
+    if sqlstate(error.__cause__ or error) not in AGAIN or tries + 1 >= TRIES:
+        return False
+    await asyncio.sleep(random.uniform(0.001, 0.01) * (tries + 1))
+    return True
 
 
 def translate(error: BaseException, where: str, *, writing: bool, closed: bool, role: str = "") -> BaseException:

@@ -7,8 +7,6 @@ What a caller or a run waits for alone has statements of its own (``lone.py``). 
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +17,7 @@ from perdure.store.postgres.commit import Place, Watched, fenced_in, finish, wri
 from perdure.store.postgres.connection import Link
 from perdure.store.postgres.longer import Longer, record_is_taken
 from perdure.store.postgres.timeline import Timeline
-from perdure.store.postgres.trouble import AGAIN, sqlstate
-
-TRIES = 6
+from perdure.store.postgres.trouble import TRIES, rolled_back
 
 
 class Writer:
@@ -50,13 +46,11 @@ class Writer:
                         pass
                 return await self._longer(batch, now, doubtful=doubtful)
             except Exception as e:
-                cause = e.__cause__ or e
-                if sqlstate(cause) in AGAIN and tries + 1 < TRIES:
-                    await asyncio.sleep(random.uniform(0.001, 0.01) * (tries + 1))
-                elif record_is_taken(cause) and not doubtful:
-                    doubtful = True
-                else:
+                if await rolled_back(e, tries):
+                    continue
+                if doubtful or not record_is_taken(e.__cause__ or e):
                     raise
+                doubtful = True
         raise AssertionError("the last try returns or raises")
 
     async def _lone(self, batch: Sequence[Unit], now: int | None) -> Receipt | None:
