@@ -14,6 +14,7 @@ from tests.runtime.interrupted import Shop, always
 from tests.runtime.support import Ledger, crash, executor, row, until
 
 
+@pytest.mark.usefixtures("stay_in_memory")  # put away while it waits, it would no longer tell of the death
 @pytest.mark.parametrize("recovery", ["fleet", "single"])
 async def test_what_a_forgotten_owner_left_goes_on_on_other_code(database: str, ledger: Ledger, recovery: Any) -> None:
     """It started something before it learned that it was dead, or a failover lost its row; then it was gone."""
