@@ -270,20 +270,7 @@ class _CheckedSync(_Checked, SyncExecution):
             error = raised
         finally:
             THREAD.execution = before
-        if self.verdict is None:
-            self._over_here(value, error)
-
-    def _over_here(self, value: Any, error: BaseException | None) -> None:
-        if self.run.refusal is None:
-            self.body_ended(value, error)
-            while (delivery := self.run.next_delivery()) is not None:
-                op, record = delivery
-                if op is None:
-                    self.replay_cancel(record)
-        if self.run.refusal is not None:
-            self.hold(*self.run.refusal)
-        else:
-            self.try_finish()
+        self._body_ended(value, error)
 
     def _live(self, op: Op) -> Record:
         self.conclude(SAFE)
