@@ -7,7 +7,7 @@ blocks keeps the loop from its other work. Steps have threads, as those that asy
 
 States: begun -> in the body | parked (the host sees to what it waits for) | due (the answer is there) -> ended.
 ``_enter`` is the only way into the body; whatever the body asks of the host, it asks by leaving (``_ask_host``), so the
-host's work is never done on the body's stack.
+host's work is never done on the body's stack. What it only notes (an event, a value of a stream) stays with the run.
 """
 
 from __future__ import annotations
