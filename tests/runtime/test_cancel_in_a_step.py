@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pytest
@@ -258,10 +259,12 @@ def test_a_blocking_body_is_cancelled_at_the_step_too(
     until_sync(lambda: "cleanup" in ledger and execution.waiting)
     until_sync(lambda: len(asyncio.run_coroutine_threadsafe(kinds(sync_app), loop).result(10)) == 3)
     asyncio.run_coroutine_threadsafe(crash(sync_app), loop).result(10)
-    with sync_app:
+    with sync_app, ThreadPoolExecutor(1) as caller:
+        result = caller.submit(body.handle("a").result)  # before the end: no command of the database has the reason
+        until_sync(lambda: executor(sync_app).line.watcher.awaited("a"))
         body.handle("a").send(True, "more")
         with pytest.raises(WorkflowCancelled, match="out of stock"):
-            body.handle("a").result()
+            result.result(20)
     assert ledger == ["charged", "undone seat", "cleanup", "cleanup", "undone room"]
 
 
