@@ -168,19 +168,18 @@ async def test_a_source_with_more_to_write_is_known_by_it(aside: Aside) -> None:
     assert one.has_more
 
 
-async def test_who_waits_is_told_when_it_is_dropped_or_all_is_aborted(aside: Aside, clock: Clockwork) -> None:
+async def test_what_is_dropped_is_here_no_more_and_who_waits_for_it_is_let_go_by_the_end(
+    aside: Aside, clock: Clockwork
+) -> None:
     of, other = source(), source()
-    one = add(aside, of)
-    add(aside, other)
-    waiting = [asyncio.ensure_future(aside.told(each)) for each in (of, other)]
-    await asyncio.sleep(0)
+    one, another = add(aside, of), add(aside, other)
+    assert aside.of(of) is one
     aside.drop(one)
-    one.told.set_result(None)
-    await waiting[0]
-    assert not waiting[1].done()
+    assert aside.of(of) is None
+    assert not another.told.done()
     aside.abort()
-    await waiting[1]
-    await aside.told(other)
+    await another.told
+    assert aside.of(other) is None
     while clock.timers:
         clock.ring()
     assert not aside.due

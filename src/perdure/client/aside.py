@@ -90,10 +90,9 @@ class Aside:
         self._ring(one)
         return True
 
-    async def told(self, source: Source) -> None:
-        """Returns when nothing of this source is here."""
-        while (one := self.units.get(id(source))) is not None:
-            await asyncio.shield(one.told)
+    def of(self, source: Source) -> Unwritten | None:
+        """What is here of this source."""
+        return self.units.get(id(source))
 
     def abort(self) -> None:
         """Drop everything, and keep nobody waiting for it."""

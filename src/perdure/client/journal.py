@@ -422,14 +422,19 @@ class Journal:
     async def caught_up(self, source: Source | None = None) -> None:
         """Returns when all that was put before this call has been told, whatever is put after it.
 
-        But for what is set aside: for that it waits only if it is of ``source``.
+        But for what is set aside, and what waits for that: of this all that is of ``source``, and nothing else.
         """
+        await self._passed()
+        while source is not None and (one := self._aside.of(source)) is not None:
+            await asyncio.shield(one.told)
+            await self._passed()  # what the source had put since is written after it
+
+    async def _passed(self) -> None:
+        """Returns when what stands in the queue has been taken, and told or set aside."""
         if self.busy and not self._closed:
             mark = Mark(self._loop.create_future())
             self.put(mark)
             await mark.future
-        if source is not None:
-            await self._aside.told(source)
 
     def abandon(self) -> None:
         """In a forked child: what waits is the parent's to write."""
