@@ -480,6 +480,39 @@ def test_what_is_not_committed_yet_is_not_passed_over(day: Lines) -> None:
     assert check(Evidence(too_early.audit), only={"I39"}).broken == {"I39"}
 
 
+def stopped_in_its_commit(day: Lines) -> tuple[Streams, Lines]:
+    """A holder of two runs was stopped in the commit that ended the suspect of them; others declared it dead.
+
+    Who takes the other one does not count the death for it. Gives that commit's lines, too: the last record, the end.
+    """
+    s = Streams(*copy.deepcopy(day))  # type: ignore[arg-type]
+    s.append(s.changes("incarnation")[0], "insert", id=ANOTHER, state="alive")
+    running = CODE[Status.RUNNING]
+    for id, deaths in (("suspect", 2), ("beside it", 0)):
+        s.append(
+            s.changes("workflow", id="order-1")[0], "insert",
+            id=id, run=1, status=running, owner=ANOTHER, attempts=deaths, last_seq=0, closed=None, lane=None,
+        )  # fmt: skip
+    s.append(s.changes("history", kind=Kind.STEP)[0], "insert", id="suspect", run=1, seq=1)
+    s.append(s.changes("workflow", id="suspect")[0], "update", status=CODE[Status.COMPLETED], owner=None, last_seq=1)
+    ended = s.audit[-2:]
+    s.append(s.changes("incarnation", id=ANOTHER)[0], "update", state="dead")
+    s.append(s.changes("workflow", id="beside it")[0], "update", owner="e" * 32)
+    return s, ended
+
+
+def test_a_suspect_is_in_its_holders_hands_until_that_ones_commit_is_seen(day: Lines) -> None:
+    late, ended = stopped_in_its_commit(day)
+    for line in ended:
+        line |= {"tx": 1_000_001, "committed": late.audit[-1]["at"] + 10_000_000}
+    assert check(Evidence(late.audit), only={"I9"}).good
+    for committed in (None, late.audit[-1]["at"] - 1):
+        in_time, ended = stopped_in_its_commit(day)
+        for line in ended:
+            line |= {"tx": 1_000_001, "committed": committed}
+        assert check(Evidence(in_time.audit), only={"I9"}).broken == {"I9"}, committed
+
+
 @pytest.mark.postgres
 async def test_the_audit_knows_when_a_change_was_committed() -> None:
     with Cluster(settings={"track_commit_timestamp": "on"}) as cluster:

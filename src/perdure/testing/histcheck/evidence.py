@@ -246,6 +246,19 @@ class Evidence:
             row = change.new
         return row
 
+    def row_seen_by(self, who: Change, id: str) -> Row | None:
+        """A workflow's row as whoever made that change saw it."""
+        row: Row | None = None
+        for change in self.workflows.get(id, ()):
+            if not self.sees(who, change):
+                break
+            row = change.new
+        return row
+
+    def sees(self, who: Change, change: Change) -> bool:
+        """Whether a change was there for whoever made that other one: what is committed later is not there yet."""
+        return change.n < who.n and change.seen <= who.at
+
     # -- effects
 
     @cached_property

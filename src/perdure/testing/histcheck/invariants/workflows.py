@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -241,28 +242,39 @@ def attempts_count_deaths(of: Evidence, found: Findings) -> None:
             if more > int(died):
                 found.violated(f"{id} counts {more} more deaths", *_pair(changes, change))
             elif former is not None and new["owner"] is not None and state == "dead":
-                tries = _deaths_in_a_row(of, old, change.n)
-                if new["attempts"] <= tries and not _held_a_suspect(of, former, change.n):
+                tries = _deaths_in_a_row(of, old, _before(change.n))
+                if new["attempts"] <= tries and not _held_a_suspect(of, former, change):
                     found.violated(f"the death of its holder is not counted for {id}", *_pair(changes, change))
 
 
-def _deaths_in_a_row(of: Evidence, row: Row, before: int) -> int:
+def _before(n: int) -> Callable[[Change], bool]:
+    return lambda change: change.n < n
+
+
+def _deaths_in_a_row(of: Evidence, row: Row, seen: Callable[[Change], bool]) -> int:
     """The deaths that a run has been through without getting anywhere, as its holder's row and records tell."""
     for change in of.records.get((row["id"], row["run"]), ()):
         record = change.new
-        came = record is not None and change.n < before and record["seq"] > row["last_seq"]
+        came = record is not None and seen(change) and record["seq"] > row["last_seq"]
         if came and kind_of(change.row) not in NOWHERE:
             return 0
     return int(row["attempts"])
 
 
-def _held_a_suspect(of: Evidence, owner: str, before: int) -> bool:
-    """Whether an executor died with a run in its hands that had been through two deaths in a row already."""
+def _held_a_suspect(of: Evidence, owner: str, taken: Change) -> bool:
+    """Whether an executor died with a run in its hands that had been through two deaths in a row already.
+
+    It may have been cut off, or stopped, in the commit with which that run got somewhere: until this goes on, the run
+    is in its hands for all others.
+    """
     deaths = [c.n for c in of.of("incarnation") if c.row["id"] == owner and c.row["state"] == "dead"]
     for id in of.workflows:
-        for n in (*deaths[:1], before - 1):
-            row = of.row_at(id, n)
-            if row is not None and row["owner"] == owner and _deaths_in_a_row(of, row, n + 1) >= SUSPECT_DEATHS:
+        views: list[tuple[Row | None, Callable[[Change], bool]]] = [
+            (of.row_seen_by(taken, id), partial(of.sees, taken))
+        ]
+        views += ((of.row_at(id, n), _before(n + 1)) for n in (*deaths[:1], taken.n - 1))
+        for row, seen in views:
+            if row is not None and row["owner"] == owner and _deaths_in_a_row(of, row, seen) >= SUSPECT_DEATHS:
                 return True
     return False
 
