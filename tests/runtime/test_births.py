@@ -1,4 +1,4 @@
-"""Starts of blocking callers: begun in the caller's thread, told to the loop with the body's first call."""
+"""Starts of blocking callers: begun in the caller's thread, told to the loop once, with all that it needs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def go_on() -> threading.Event:
     return threading.Event()
 
 
-@IN_THREADS
 def test_a_start_rings_once_and_so_does_the_end(sync_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_body, "PATIENCE_SECONDS", 30.0)  # however slow this machine is
 
@@ -114,7 +113,6 @@ def test_events_do_not_wait_for_a_body_that_computes(sync_app: Any, go_on: threa
         assert handle.result()
 
 
-@IN_THREADS
 def test_who_may_not_run_here_any_more_leaves_no_trace(
     sync_app: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +148,6 @@ def test_who_may_not_run_here_any_more_leaves_no_trace(
         assert len(list(sync_app.client.list())) == 1
 
 
-@IN_THREADS
 def test_one_of_two_identities_is_not_begun_under_the_other(sync_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Declared dead and reborn between the caller's thread and the loop: nothing goes out in the dead one's name."""
 

@@ -24,7 +24,7 @@ from perdure.definitions import Registry
 from perdure.errors import DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.operations.copy import refuse_moved
-from perdure.runtime.births import Newcomer
+from perdure.runtime.births import newcomer
 from perdure.runtime.bodies import bodies_in
 from perdure.runtime.collector import Calm
 from perdure.runtime.executor import Executor
@@ -165,15 +165,10 @@ class Engine:
         What the awaited moment gave, beside who was started; None if it cannot run here.
         """
         host = self.executor
-        if (
-            host is None
-            or not host.bodies.threads
-            or host.body_pool.crowded
-            or not host.can_run(order)
-            or self.settings.patience is not None
-        ):
+        if host is None or self.settings.patience is not None:
             return None
-        return Newcomer(host, order, until_end=until_end).begin()
+        begun = newcomer(host, order, until_end=until_end)
+        return None if begun is None else begun.begin()
 
     # -- from the lease's thread
 

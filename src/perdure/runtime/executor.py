@@ -283,11 +283,11 @@ class Executor:
     def _begin_some(self) -> None:
         """So many bodies in one turn of the loop that the journal's turn comes while thousands begin."""
         for _ in range(min(len(self.to_begin), BEGIN_BATCH)):
-            self._begin(self.to_begin.popleft())
+            self.begin(self.to_begin.popleft())
         if self.to_begin:
             self.line.loop.call_soon(self._begin_some)
 
-    def _begin(self, execution: Execution) -> None:
+    def begin(self, execution: Execution) -> None:
         """A plain callback of the host loop: the body's first burst (replaying what history holds)."""
         if execution.gone:
             return
