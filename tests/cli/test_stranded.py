@@ -99,6 +99,7 @@ def test_what_is_stranded_says_so_wherever_it_is_met(perdure: Cli, database: str
     assert shown.count(sides) == 1
     assert "\n  do        start an executor of version v1 until it is done, or deploy code that fits" in shown
     assert "perdure workflow restart a --terminate" in shown
+    assert "to give it up, without its cleanup: perdure workflow cancel a" in shown
     document = said["json"]["workflow"]
     assert document["stranded"]["reason"] == "nondeterminism"
     assert document["advice"][0].startswith("start an executor of version v1")

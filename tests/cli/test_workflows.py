@@ -182,12 +182,21 @@ def test_show_held(perdure: Cli, url: str) -> None:
     assert "held      nondeterminism since" in text
     assert "            the code has step b" in text
     assert "deploy code that asks for the same ones" in text
-    assert "perdure workflow cancel h-1" in text
+    assert "to give it up, without its cleanup: perdure workflow cancel h-1" in text
     assert perdure.json("workflow", "show", "h-1")["workflow"]["reason"] == "nondeterminism"
     assert "nondeterminism: at 2" in perdure("workflow", "list").stdout
     said = perdure("workflow", "result", "h-1", "--timeout", 0.1, code=5).stderr
     assert "workflow h-1 is held (nondeterminism)" in said
-    assert perdure("workflow", "cancel", "h-1").stdout == "h-1: cancelled\n"
+    said = "cancelled without cleanup: it was held (nondeterminism): at 2: history has step a"
+    assert perdure("workflow", "cancel", "h-1", "--reason", "enough").stdout.startswith(f"h-1: {said}")
+    assert f"because   {said}" in perdure("workflow", "show", "h-1").stdout
+
+
+def test_show_what_nobody_can_read_names_the_way_to_drop_it(perdure: Cli, url: str) -> None:
+    play(url, nothing)
+    perdure("workflow", "start", "checkout", '"x"', "--id", "h-1", "--app", "shop")
+    hold(url, "h-1", Reason.UNDECODABLE, "at 2: what history has of recv paid: value: expected int")
+    assert "perdure workflow reset h-1 --to N --exclude messages" in perdure("workflow", "show", "h-1").stdout
 
 
 async def nothing(app: Any, shop: Any) -> None:

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from perdure import App, patched, recv, sleep
 from perdure.errors import ConfigError
 from perdure.model.info import to_datetime
+from perdure.model.records import without_cleanup
 from perdure.model.states import Cause, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.writes import Park, Unit
 from perdure.runtime import adoption
 from perdure.runtime.pasts import Past
-from perdure.store.base import without_cleanup
 from perdure.store.rollcall import RollCall
 from perdure.testing.crash import CrashStore, Mode, Plan
 from tests.runtime.deploys import Body, Fleet, Round, begun, build, comment, finish, first, is_of, version_of

@@ -343,11 +343,11 @@ async def test_what_is_said_of_each(store: Store) -> None:
     assert await fates(store) == {
         "done": "skipped: no workflow has this id any more",
         **dict.fromkeys(("child", "child2", "paused", "running"), "done: told to cancel"),
-        **dict.fromkeys(("parent", "waiting", "watcher"), "done: told to cancel"),
-        **dict.fromkeys(("delayed", "held", "line", "offspring", "queued"), "done: cancelled"),
+        **dict.fromkeys(("held", "parent", "waiting", "watcher"), "done: told to cancel"),
+        **dict.fromkeys(("delayed", "line", "offspring", "queued"), "done: cancelled"),
     }
     [line] = await store.batches.audits(KEY, ["held"])
-    assert (line.before, line.after, line.verb) == ("held, run 1, version v1", "cancelled", "cancel")
+    assert (line.before, line.after, line.verb) == ("held, run 1, version v1", "told to cancel", "cancel")
     assert (line.by, line.reason, line.run, line.at) == ("ann@host", "why", 1, T + 1)
     assert (await store.batches.get(KEY)).state is BatchState.DONE  # type: ignore[union-attr]
 

@@ -45,7 +45,7 @@ async def put(store: Store, status: Status, id: str = "w") -> bytes:
         if status is Status.WAITING:
             await one(store, unit(id, claim, change=Park(None, "mail")))
         elif status is Status.HELD:
-            await one(store, unit(id, claim, change=Hold(Reason.POLICY, "by hand")))
+            await one(store, unit(id, claim, change=Hold(Reason.NO_CODE, "by hand")))
         elif status is not Status.RUNNING:
             await one(store, unit(id, claim, change=close(status)))
         return claim
@@ -79,6 +79,33 @@ async def test_cancel_of_what_was_handed_back_is_heard_by_whoever_takes_it(store
     assert got.status is Status.QUEUED
     [taken] = await store.claim(want(), now=T + 1)
     assert (taken.row.status, taken.row.cancel) == (Status.RUNNING, "enough")
+
+
+WITH_CODE = [Reason.RECOVERY_LIMIT, Reason.CRASHED, Reason.POLICY]
+
+
+@pytest.mark.parametrize("reason", WITH_CODE)
+async def test_cancel_of_what_is_held_though_its_code_is_there_is_heard_by_whoever_takes_it(
+    store: Store, reason: Reason
+) -> None:
+    """The same cancel again is the same; its deaths are forgotten, so that it is let undo what it has done."""
+    claim = await running(store, "w")
+    await one(store, unit("w", claim, records=[record(1)], change=Hold(reason, "died")))
+    for _ in range(2):
+        got = await store.cancel("w", "enough", tok("n"), now=T + 3)
+        assert got is not None
+        assert (got.status, got.reason, got.lane, got.attempts, got.last_seq) == (Status.QUEUED, None, None, 0, 1)
+    [taken] = await store.claim(want(), now=T + 4)
+    assert (taken.row.status, taken.row.cancel) == (Status.RUNNING, "enough")
+
+
+@pytest.mark.parametrize("reason", WITH_CODE)
+async def test_cancel_of_what_is_held_and_nobody_serves_ends_it(store: Store, reason: Reason) -> None:
+    claim = await running(store, "w")
+    await one(store, unit("w", claim, change=Hold(reason, "died")))
+    got = await store.cancel("w", "enough", tok("n"), unserved="v1", now=T)
+    assert got is not None
+    assert got.status is Status.CANCELLED
 
 
 async def test_cancel_of_what_was_handed_back_and_nobody_serves_ends_it(store: Store) -> None:

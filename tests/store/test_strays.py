@@ -6,11 +6,11 @@ import pytest
 
 from perdure.model.ids import RunKey
 from perdure.model.orders import BY_CODE
-from perdure.model.records import Cause
+from perdure.model.records import Cause, without_cleanup
 from perdure.model.states import Reason, Status, Versioning
 from perdure.model.trials import Trial
 from perdure.model.writes import Hold, Park
-from perdure.store.base import Store, without_cleanup
+from perdure.store.base import Store
 from tests.store.build import (
     ME,
     OTHER,

@@ -13,7 +13,7 @@ import msgspec
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import plain, workflow_fields
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
-from perdure.cli.stranded import Stranded, stranded_of
+from perdure.cli.stranded import NO_CLEANUP, Stranded, stranded_of
 from perdure.errors import Unserializable
 from perdure.model.cuts import cut_of, read_cut
 from perdure.model.ids import RunKey
@@ -280,7 +280,8 @@ _ADVICE = {
     "code) before it runs again",
     Reason.NO_CODE: "run an executor that has this workflow: perdure run MODULE:APP with its module imported",
     Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it; the "
-    "next launch tries again",
+    "next launch tries again. A message that no code is to accept, received at N, is dropped by perdure workflow reset "
+    "{id} --to N --exclude messages",
     Reason.CRASHED: "its code raised what ends a process (see above): let the step raise an ordinary exception, or "
     "give it less to hold in memory; the next launch tries again",
     Reason.POLICY: "a recovery policy asked for a person",
@@ -289,13 +290,17 @@ _ADVICE = {
 }
 
 
+_NO_CODE_FITS = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})
+
+
 def advice_of(story: Story) -> list[str]:
     """Why it does not go on, and what to do; nothing if all is well."""
     row = story.row
     verb = "unpause" if row.reason is Reason.PAUSED else "resume"
-    give_up = f"to let it go on: perdure workflow {verb} {row.id}; to give it up: perdure workflow cancel {row.id}"
     if row.status is Status.HELD and row.reason is not None:
-        return [_ADVICE[row.reason], give_up]
+        bare = row.reason in _NO_CODE_FITS and row.started is not None
+        give_up = f"to give it up{NO_CLEANUP if bare else ''}: perdure workflow cancel {row.id}"
+        return [_ADVICE[row.reason].format(id=row.id), f"to let it go on: perdure workflow {verb} {row.id}; {give_up}"]
     if story.stranded is not None:
         return [*([] if story.roll.live else [nobody(story.app)]), *story.stranded.advice]
     if row.status is Status.RUNNING and not story.held_by_the_living:

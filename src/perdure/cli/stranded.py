@@ -22,6 +22,7 @@ from perdure.store.base import Store
 from perdure.store.pages import pages
 
 PAGE = 500
+NO_CLEANUP = ", without its cleanup"  # what a cancel is where no code can hear of it
 NO_EXECUTOR = "no_executor"
 ADVICE = "they go on with an executor of their version, or with code that fits: perdure replay MODULE:APP tells which"
 
@@ -47,8 +48,10 @@ class Stranded(msgspec.Struct, frozen=True):
     def advice(self) -> list[str]:
         """What to do about it."""
         id, version = self.row.id, self.row.version
+        bare = "" if self.row.started is None else NO_CLEANUP
         give_up = (
-            f"to begin anew: perdure workflow restart {id} --terminate; to give it up: perdure workflow cancel {id}"
+            f"to begin anew: perdure workflow restart {id} --terminate; to give it up{bare}: perdure workflow "
+            f"cancel {id}"
         )
         if self.tried:
             fits = "deploy code that fits: perdure replay MODULE:APP tells whether it does, and what helps"

@@ -53,7 +53,7 @@ from perdure.client.questions import SendTo, StartOrder, outcome_of
 from perdure.config import read_settings
 from perdure.errors import ConfigError
 from perdure.model.ids import TokenMaker
-from perdure.model.records import Ended, Outcome, WorkflowRow
+from perdure.model.records import WITHOUT_CLEANUP, Ended, Outcome, WorkflowRow
 from perdure.model.states import Status
 from perdure.operations.end import replaced
 from perdure.operations.look import not_found
@@ -411,7 +411,7 @@ async def _answer(store: Store, id: str, row: WorkflowRow | None, until: float) 
             why = yet.why or "its executor stops it when the step under way has ended"
             return id, str(row.status), f"the cancel is recorded, not done yet: {why}", Code.NOT_YET
     if row.status is Status.CANCELLED:
-        return id, str(row.status), "cancelled", Code.OK
+        return id, str(row.status), row.detail if row.detail.startswith(WITHOUT_CLEANUP) else "cancelled", Code.OK
     return id, str(row.status), f"not cancelled: it is {row.status} since {instant(row.closed)}", Code.NO
 
 

@@ -94,6 +94,8 @@ class Override(msgspec.Struct, frozen=True, gc=False):
 
 ONCE = 10
 
+_CODE_IS_THERE = frozenset({Reason.RECOVERY_LIMIT, Reason.CRASHED, Reason.POLICY})  # of those that are held
+
 
 def read_override(code: int | None) -> Override | None:
     """What a row says; None: nothing is overridden."""
@@ -157,6 +159,28 @@ class WorkflowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Whether nobody holds it and it has begun, so that its code must hear of a command to cancel."""
         handed_back = self.status is Status.QUEUED and self.started is not None
         return self.status is Status.WAITING or (self.lane is None and (handed_back or self.reason is Reason.PAUSED))
+
+    @property
+    def held_with_code(self) -> bool:
+        """Whether it has begun, and is held for another reason than that its code does not fit: it can undo things."""
+        return self.status is Status.HELD and self.started is not None and self.reason in _CODE_IS_THERE
+
+
+WITHOUT_CLEANUP = "cancelled without cleanup"
+
+
+def without_cleanup(version: str) -> str:
+    """What the row of a workflow says that was cancelled where no code could act on it."""
+    return f"{WITHOUT_CLEANUP}: no executor of its version {version} was there, and no other could take it"
+
+
+def unheard(row: WorkflowRow, unserved: str | None = None) -> str:
+    """What the row of a workflow says that is cancelled and hears nothing of it: that nothing was undone, and why."""
+    if row.version == unserved:
+        return without_cleanup(unserved)
+    if row.status is Status.HELD and row.started is not None and row.reason is not Reason.NO_EXIT:
+        return f"{WITHOUT_CLEANUP}: it was held ({row.reason}): {row.detail}"
+    return row.detail
 
 
 PAUSE, UNPAUSE, MOVE, SKIP = "pause", "unpause", "move", "skip"  # ``DECISION`` records that tell nothing to the body

@@ -45,11 +45,6 @@ from perdure.store.upkeep import Upkeep
 from perdure.store.within import Within
 
 
-def without_cleanup(version: str) -> str:
-    """What the row of a workflow says that was cancelled where no code could act on it."""
-    return f"cancelled without cleanup: no executor of its version {version} was there, and no other could take it"
-
-
 class Store(ProblemStore, SchemeStore, Protocol):
     """One app's view of one database."""
 
@@ -228,9 +223,10 @@ class Store(ProblemStore, SchemeStore, Protocol):
         """Ask a workflow to cancel; the row after it, None if unknown.
 
         Queued, scheduled and held ones become cancelled here, in one compare-and-set (parent and watchers woken).
-        Running and waiting ones get a cancel wake: their holder acts on it. Closed ones are left.
+        Running and waiting ones get a cancel wake: their holder acts on it. So do those that are held although their
+        code fits (``held_with_code``), which are queued for that. Closed ones are left.
         ``unserved``: a version that nobody runs any more; a waiting one of it becomes cancelled here, too
-        (``without_cleanup``).
+        (``unheard``).
         """
         ...
 

@@ -153,7 +153,7 @@ def _summed(row: BatchRow, now: int) -> BatchRow:
 
 def hears(row: WorkflowRow) -> bool:
     """Whether its code must hear of a command to cancel: somebody holds it, or it has begun."""
-    return row.status is Status.RUNNING or row.parked
+    return row.status is Status.RUNNING or row.parked or row.held_with_code
 
 
 def hindrance(act: Act, row: WorkflowRow | None) -> Settled | None:

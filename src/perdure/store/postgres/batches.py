@@ -26,7 +26,7 @@ from perdure.model.acts import (
     TerminateIt,
 )
 from perdure.model.batches import FATE, TARGETS_MAX, Applied, Ask, AuditRow, BatchRow, Fate, NewBatch, TargetRow
-from perdure.model.records import Kind, Record, WorkflowRow
+from perdure.model.records import Kind, Record, WorkflowRow, unheard
 from perdure.model.states import CODE, Status
 from perdure.query.conditions import Query
 from perdure.store import batched
@@ -208,6 +208,7 @@ async def _end(tx: Transaction, place: Place, doing: Sequence[Doing], before: Ro
     """Cancel and terminate, as ``commands.end`` does for one; tell those who hold theirs."""
     sql, app = place.sql, place.app
     told: list[tuple[Any, ...]] = []
+    queued: list[tuple[Any, ...]] = []
     ends: list[tuple[Any, ...]] = []
     ended: list[Doing] = []
     came: dict[str, Settled] = {}
@@ -216,15 +217,19 @@ async def _end(tx: Transaction, place: Place, doing: Sequence[Doing], before: Ro
         match act:
             case CancelIt() if batched.hears(row):
                 told.append((app, act.id, act.nonce, act.reason))
+                if row.held_with_code:
+                    queued.append((app, act.id, act.nonce, now, None, True, row.last_seq, False))
             case CancelIt():
                 ended.append(one)
-                ends.append((app, act.id, CODE[Status.CANCELLED], row.claim, act.reason, row.detail, now))
+                ends.append((app, act.id, CODE[Status.CANCELLED], row.claim, act.reason, unheard(row), now))
             case TerminateIt():
                 ended.append(one)
                 ends.append((app, act.id, CODE[Status.TERMINATED], act.nonce, row.cancel, act.reason, now))
             case _:
                 continue
         came[act.id] = batched.done(act, row)
+    if queued:
+        await tx.fetch_many(sql["workflow_reopen"], queued)
     if told:
         await tx.fetch_many(sql["wake_one"], told)
     if ended:

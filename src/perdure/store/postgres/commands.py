@@ -9,10 +9,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from perdure.model.ids import RunKey
-from perdure.model.records import PAUSE, Kind, Record, WorkflowRow
+from perdure.model.records import PAUSE, Kind, Record, WorkflowRow, unheard
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Pause, Reopen, Rewind, Start, Unit
-from perdure.store.base import without_cleanup
 from perdure.store.postgres import keys, rows
 from perdure.store.postgres import next as onward
 from perdure.store.postgres.columns import Columns
@@ -31,8 +30,13 @@ async def cancel(
         if row.status is Status.RUNNING or (row.parked and row.version != unserved):
             await tx.fetch(place.sql["wake_one"], place.app, id, nonce, reason)
             return row
-        detail = row.detail if row.version != unserved else without_cleanup(row.version)
-        return await end(tx, place, row, (CODE[Status.CANCELLED], row.claim, reason, detail), nonce, now)
+        if row.held_with_code and row.version != unserved:  # it is told, and queued to hear it, outside its line
+            how = (await _time(tx, place, now), None, True, row.last_seq, False)
+            await tx.fetch(place.sql["workflow_reopen"], place.app, id, nonce, *how)
+            await tx.fetch(place.sql["wake_one"], place.app, id, nonce, reason)
+            return await get(tx, place, id)
+        ending = (CODE[Status.CANCELLED], row.claim, reason, unheard(row, unserved))
+        return await end(tx, place, row, ending, nonce, now)
 
 
 async def terminate(

@@ -9,10 +9,9 @@ import json
 from collections.abc import Collection
 
 from perdure.model.ids import RunKey
-from perdure.model.records import PAUSE, Kind, Outcome, Record, WorkflowRow
+from perdure.model.records import PAUSE, Kind, Outcome, Record, WorkflowRow, unheard
 from perdure.model.states import CODE, FIRST_CLOSED, Reason, Status
 from perdure.model.writes import Pause, Reopen, Rewind, Start, Unit
-from perdure.store.base import without_cleanup
 from perdure.store.sql import queries
 from perdure.store.sqlite import next as onward
 from perdure.store.sqlite import rows
@@ -39,8 +38,11 @@ def cancel(
     if row.status is Status.RUNNING or (row.parked and row.version != unserved):
         conn.execute(Q["wake_insert"], (app, id, nonce, reason))
         return row
-    detail = row.detail if row.version != unserved else without_cleanup(row.version)
-    return end(conn, app, row, (CODE[Status.CANCELLED], row.claim, reason, detail, now), nonce)
+    if row.held_with_code and row.version != unserved:  # it is told, and queued to hear it, outside its line
+        conn.execute(Q["workflow_reopen"], (app, id, nonce, now, None, True, False))
+        conn.execute(Q["wake_insert"], (app, id, nonce, reason))
+        return get(conn, app, id)
+    return end(conn, app, row, (CODE[Status.CANCELLED], row.claim, reason, unheard(row, unserved), now), nonce)
 
 
 def terminate(conn: Connection, app: str, id: str, reason: str, nonce: bytes, now: int) -> WorkflowRow | None:
