@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 import perdure
+import perdure.process
 import perdure.sync
+import perdure.sync.process
 from perdure import App, current
 from perdure.errors import DefinitionError, Misuse, OutsideWorkflow, PerdureError, WrongFace
+from perdure.process import State
 from tests.runtime.support import Ledger, kinds
 
 # -- the colour of a body
@@ -25,6 +28,22 @@ def test_an_async_workflow_is_refused_by_the_sync_face() -> None:
 
     with pytest.raises(DefinitionError, match=r"must be 'def' in perdure\.sync.*import App from perdure:"):
         app.workflow(body)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_process_is_refused_by_an_app_of_the_other_face(sync: bool) -> None:
+    """At the decorator: it would run, and each call of the class say that it belongs to no app."""
+    app: Any = perdure.sync.App("shop") if sync else App("shop")
+    ours = "perdure.sync" if sync else "perdure"
+    other: Any = perdure.process.Process if sync else perdure.sync.process.Process
+
+    class Parcel(other):
+        new = State(initial=True)
+        done = State(final=True)
+        go = new.to(done)
+
+    with pytest.raises(DefinitionError, match=rf"Parcel .*: write from {ours}\.process import Process, State"):
+        app.process(Parcel)
 
 
 def test_a_sync_workflow_is_refused_by_the_async_face() -> None:

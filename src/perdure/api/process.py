@@ -411,6 +411,8 @@ class Process(Declared):
     An instance is the ``self`` of its actions; a process is started by the class and reached by its id.
     """
 
+    __face__ = aface.FACE  # whose apps may declare it
+
     @classmethod
     def options(cls: Callable[P, T], **options: Unpack[Options]) -> ProcessStarter[P, T]:
         """The process with options for the next start: ``Vacation.options(id="vac-7").start(author="ann")``."""

@@ -39,7 +39,13 @@ def define(
 ) -> WorkflowDef:
     """The workflow that interprets the scheme of a class. Raises ``DefinitionError``."""
     declaration = storable(declaration_of(cls)).named(name=name(cls), on_crash=on_crash)
-    is_async = aface.FACE == "perdure"
+    face = aface.FACE
+    if (other := getattr(cls, "__face__", face)) != face:
+        raise DefinitionError(
+            f"process {declaration.scheme.name} ({declaration.place}) is a class of {other}.process, and its app is "
+            f"one of {face}: write from {face}.process import Process, State; the face decides how you call"
+        )
+    is_async = face == "perdure"
     blocking = [fn for fn in declaration.functions if declaration.is_async(fn)]
     if blocking and not is_async:
         raise DefinitionError(
