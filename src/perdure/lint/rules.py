@@ -25,7 +25,9 @@ RANDOM = Rule(
 )
 IO = Rule("io", "is an effect that a replay would repeat, or an answer that it would not get again", "put it in a step")
 THREAD = Rule(
-    "thread", "runs beside the workflow, in no recorded order", "put it in a step; run steps side by side with gather"
+    "thread",
+    "runs beside the workflow: nothing of it is recorded, and a step that it calls is a plain call",
+    "put it in a step; run steps side by side with gather, in perdure.sync as children: start all, then ask results",
 )
 ORDER = Rule("order", "differs from process to process", "sort first: sorted(…)")
 GLOBAL = Rule(
