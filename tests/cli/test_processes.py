@@ -76,6 +76,8 @@ async def test_a_process_by_the_command_line(
         drawn = (await cli("diagram", "v", "--code", name)).stdout
         assert "stateDiagram-v2" in drawn
         assert "review" in drawn
+        said = (await cli("execute", "v", "approve", "comment=55", code=1)).stderr
+        assert "as text it has quotes of its own: comment='\"55\"'" in said
         await cli("execute", "v", "approve", "comment=fine")
         [ended] = (await told("list", "--state", "gone"))["processes"]
         assert ended["status"] == "Finalized"

@@ -234,6 +234,11 @@ async def test_an_unknown_url_is_shown_with_the_forms(url: str) -> None:
         await App("shop", database=url).open()
 
 
+async def test_a_url_of_sqlalchemy_is_answered_with_what_to_leave_out() -> None:
+    with pytest.raises(ConfigError, match=r"postgresql\+psycopg://h/d'. The driver after the \+ is SQLAlchemy's"):
+        await App("shop", database="postgresql+psycopg://h/d").open()
+
+
 async def test_the_password_of_an_unknown_url_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         await App("shop", database="mysql://ann:s3cret@host/db").open()

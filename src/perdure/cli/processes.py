@@ -247,7 +247,7 @@ def execute(given: Given, id: str, command: str, parameters: Sequence[str], acto
     async def order(p: ProcessHandle[Any]) -> None:
         await p.execute(command, actor=actor, **_named(parameters))
 
-    run(_order(given, id, wait, order))
+    run(_order(given, id, wait, order, parameters))
 
 
 @process.command("set-state")
@@ -268,7 +268,7 @@ def set_state(
     async def order(p: ProcessHandle[Any]) -> None:
         await p.set_state(state, run=not without_actions, set=_named(parameters), actor=actor, reason=reason)
 
-    run(_order(given, id, wait, order))
+    run(_order(given, id, wait, order, parameters))
 
 
 @process.command()
@@ -286,9 +286,14 @@ def resume(given: Given, id: str, wait: str, reason: str) -> None:
     run(_order(given, id, wait, order))
 
 
-async def _order(given: Given, id: str, wait: str, order: Any) -> None:
+async def _order(given: Given, id: str, wait: str, order: Any, parameters: Sequence[str] = ()) -> None:
     async with _handle(given, id, wait) as p:
-        await order(p)
+        try:
+            await order(p)
+        except Exception as error:
+            if "expected str" in str(error):
+                _tell_what_is_no_text(parameters)
+            raise
         seen = await _seen(p)
     fields = {"id": id, "status": str(seen.process_status), "state": seen.at.state}
     emit_one(given.output, "process", fields, [f"{id} is {fields['status']} in state {fields['state']}"])
@@ -310,6 +315,13 @@ async def _delete(given: Given, id: str, *, yes: bool) -> None:
             raise Exit(Code.USAGE, f"{id} is {seen.process_status} in state {seen.at.state}; to delete it: --yes")
         await p.delete()
     emit_one(given.output, "process", {"id": id}, [f"deleted {id}"])
+
+
+def _tell_what_is_no_text(parameters: Sequence[str]) -> None:
+    for name, value in _named(parameters).items():
+        if not isinstance(value, str):
+            text = json.dumps({name: value})[1:-1]
+            note(f"{name} was read as JSON ({text}); as text it has quotes of its own: {name}='\"{value}\"'")
 
 
 def _named(parameters: Sequence[str]) -> dict[str, Any]:

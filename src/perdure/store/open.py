@@ -19,7 +19,9 @@ def open_store(url: str, app: str, schema: str = "perdure") -> Store:
         return PostgresStore(url, app, schema)
     path = sqlite_path(url)
     if path is None:
-        raise ConfigError(f"not a database that Perdure knows: {masked(url)!r}. Give {FORMS}.")
+        theirs = url.startswith(("postgresql+", "postgres+"))
+        advice = " The driver after the + is SQLAlchemy's: leave it out." if theirs else ""
+        raise ConfigError(f"not a database that Perdure knows: {masked(url)!r}.{advice} Give {FORMS}.")
     from perdure.store.sqlite import SQLiteStore  # noqa: PLC0415 - see above
 
     return SQLiteStore(path, app)

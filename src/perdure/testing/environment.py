@@ -119,19 +119,20 @@ class Harness:
         """Start a workflow and wait for its result; time skips to the next timer when nothing else is left to do."""
         with self.waiting():
             if isinstance(workflow, perdure.sync.Workflow):  # its calls block
-                return await self.in_thread(partial(workflow, *args, **kwargs))
+                return await self.in_thread(workflow, *args, **kwargs)
             return await workflow(*args, **kwargs)
 
-    async def in_thread(self, call: Callable[[], T], /) -> T:
+    async def in_thread(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a blocking call of ``perdure.sync`` in a thread of its own; time never moves while that is at work.
 
+        As ``asyncio.to_thread``: ``await h.in_thread(handle.send, True, paid, key="p-1")``.
         It skips ahead while the thread waits, if that stands within ``with h.waiting():``; as in
         ``with h.waiting(): assert await h.in_thread(handle.result) == "paid"``. Raises what the call raises.
         """
         caller = Caller(self._changed)
         self._callers.add(caller)
         try:
-            return await asyncio.to_thread(caller.make, call)
+            return await asyncio.to_thread(caller.make, partial(call, *args, **kwargs))
         finally:
             self._callers.discard(caller)
             self._changed()
