@@ -57,8 +57,10 @@ class Drive(Generic[T]):
                 waits_for._asyncio_future_blocking = False  # noqa: SLF001 - asyncio's protocol has no public name
                 waits_for.add_done_callback(self._wake)
 
-    def _wake(self, _future: asyncio.Future[Any]) -> None:
+    def _wake(self, future: asyncio.Future[Any]) -> None:
         # The coroutine's own await takes the result, or raises the exception, out of the future.
+        if self._dropped and not future.cancelled():
+            future.exception()  # it was thrown out of that await: asyncio would tell of an error that nobody took
         self._step(None)
 
     def _tell(self, value: T | None, error: BaseException | None) -> None:
