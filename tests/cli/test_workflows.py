@@ -196,7 +196,10 @@ def test_show_what_nobody_can_read_names_the_way_to_drop_it(perdure: Cli, url: s
     play(url, nothing)
     perdure("workflow", "start", "checkout", '"x"', "--id", "h-1", "--app", "shop")
     hold(url, "h-1", Reason.UNDECODABLE, "at 2: what history has of recv paid: value: expected int")
-    assert "perdure workflow reset h-1 --to N --exclude messages" in perdure("workflow", "show", "h-1").stdout
+    perdure("workflow", "start", "checkout", '"x"', "--id", "h-2", "--app", "shop")
+    hold(url, "h-2", Reason.UNDECODABLE, "args[0]: expected int")
+    assert "perdure workflow reset h-1 --to 2 --exclude messages" in perdure("workflow", "show", "h-1").stdout
+    assert "to drop that message" not in perdure("workflow", "show", "h-2").stdout
 
 
 async def nothing(app: Any, shop: Any) -> None:

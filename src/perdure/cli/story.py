@@ -6,6 +6,7 @@ of the record that the call follows in its own branch, which is when the body co
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -280,8 +281,7 @@ _ADVICE = {
     "code) before it runs again",
     Reason.NO_CODE: "run an executor that has this workflow: perdure run MODULE:APP with its module imported",
     Reason.UNDECODABLE: "what is stored does not fit the code, or its codec (see above): deploy what accepts it; the "
-    "next launch tries again. A message that no code is to accept, received at N, is dropped by perdure workflow reset "
-    "{id} --to N --exclude messages",
+    "next launch tries again",
     Reason.CRASHED: "its code raised what ends a process (see above): let the step raise an ordinary exception, or "
     "give it less to hold in memory; the next launch tries again",
     Reason.POLICY: "a recovery policy asked for a person",
@@ -290,6 +290,15 @@ _ADVICE = {
 }
 
 
+def _drop(row: WorkflowRow) -> list[str]:
+    """How a message goes that no code takes, if that is what holds it."""
+    found = _RECEIVED.match(row.detail) if row.reason is Reason.UNDECODABLE else None
+    if found is None:
+        return []
+    return [f"to drop that message: perdure workflow reset {row.id} --to {found[1]} --exclude messages"]
+
+
+_RECEIVED = re.compile(r"at (\S+): what history has of recv ")
 _NO_CODE_FITS = frozenset({Reason.NONDETERMINISM, Reason.NO_CODE, Reason.UNDECODABLE})
 
 
@@ -300,7 +309,7 @@ def advice_of(story: Story) -> list[str]:
     if row.status is Status.HELD and row.reason is not None:
         bare = row.reason in _NO_CODE_FITS and row.started is not None
         give_up = f"to give it up{NO_CLEANUP if bare else ''}: perdure workflow cancel {row.id}"
-        return [_ADVICE[row.reason].format(id=row.id), f"to let it go on: perdure workflow {verb} {row.id}; {give_up}"]
+        return [_ADVICE[row.reason], *_drop(row), f"to let it go on: perdure workflow {verb} {row.id}; {give_up}"]
     if story.stranded is not None:
         return [*([] if story.roll.live else [nobody(story.app)]), *story.stranded.advice]
     if row.status is Status.RUNNING and not story.held_by_the_living:
