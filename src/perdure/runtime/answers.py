@@ -45,7 +45,7 @@ from perdure.model.records import Ended, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Status
 from perdure.model.writes import Send, Verdict
 from perdure.operations.look import gone, not_found
-from perdure.runtime.durable import all_durable
+from perdure.runtime.durable import all_durable, may_act
 from perdure.runtime.ends import child_start, routed_child
 from perdure.runtime.execution import Execution
 from perdure.runtime.reading import page_of, watch_stream
@@ -165,7 +165,7 @@ def begin(execution: Execution, op: Op) -> None:
         case OpenOf():
             _read(execution, op, _read_open(execution, question))
         case CancelOf():
-            _read(execution, op, _cancel_other(execution, question))
+            _read(execution, op, _cancel_other(execution, op, question))
         case SendTo():
             _send(execution, op, question)
         case StartOrder():
@@ -302,7 +302,7 @@ def _read(execution: Execution, op: Op, coroutine: Any, only_failure: bool = Fal
         error = task.exception()
         if isinstance(error, Exception):
             execution.settle(op, Outcome.ERROR, encode_failure(error))
-        elif not only_failure:
+        elif error is None and not only_failure:  # else it was not to be done any more
             execution.settle(op, Outcome.VALUE, task.result())
 
     task.add_done_callback(done)
@@ -338,8 +338,8 @@ async def _read_open(execution: Execution, question: OpenOf) -> bytes:
     return _encode([id for id in question.ids if id in rows and rows[id].status.open])
 
 
-async def _cancel_other(execution: Execution, question: CancelOf) -> bytes:
-    await all_durable(execution)
+async def _cancel_other(execution: Execution, op: Op, question: CancelOf) -> bytes:
+    await may_act(execution, op)
     return str(await verbs.cancel(execution.line, question)).encode()
 
 
@@ -434,7 +434,7 @@ def _is_mine(execution: Execution, op: Op, row: WorkflowRow) -> bool:
 async def _start_once(execution: Execution, op: Op, order: StartOrder) -> bytes:
     """Start a child unless its deduplication key is another's; a first try, before a crash, is known by its id."""
     line = execution.line
-    await all_durable(execution)  # what this rests on is durable before anything happens outside
+    await may_act(execution, op)
     id = order.options.id or child_id(RunKey(execution.id, execution.run.origin), op.path)
     start = child_start(execution, routed_child(execution, order, id), id, op.path)
     over: RunKey | None = None

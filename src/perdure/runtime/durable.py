@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from perdure.errors import Evicted
+
 
 async def all_durable(execution: Any) -> None:
     """All that the run has written so far is durable, or the run is over here."""
@@ -18,6 +20,16 @@ async def all_durable(execution: Any) -> None:
         await journal.caught_up(carrier)
         await asyncio.sleep(0)
     await journal.caught_up(execution)
+
+
+async def may_act(execution: Any, op: Any) -> None:
+    """The same, before an effect outside of the call ``op``. Raises ``Evicted`` if it is not to happen any more.
+
+    What was written may have been refused, and then nothing led here; or nobody waits for the call by now.
+    """
+    await all_durable(execution)
+    if execution.gone or not op.is_open:
+        raise Evicted
 
 
 def _carrier(execution: Any) -> Any:

@@ -63,6 +63,7 @@ class Execution:
     last_attributes: bytes | None = None  # what the row can be searched by once it has ended; None: as now
     cancel_wake: bytes | None = None  # the wake row of the cancel command
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
+    lost = False  # put away by others' doing: what is not durable never happened
     started: asyncio.Future[WorkflowRow | None] | None = None
     ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
     _deadline: Timer | None = None
@@ -234,6 +235,7 @@ class Execution:
 
     def drop(self) -> None:
         """Put the body away and forget the run: what is not durable never happened."""
+        self.lost = True
         if not self.gone:
             self.gone = True
             self._stop_all()

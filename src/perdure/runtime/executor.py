@@ -536,10 +536,11 @@ class Executor:
 
         async def command() -> None:
             await all_durable(parent)  # its start may be among what waits
-            nonce = self.line.new_token()
-            await verbs.patiently(self.line, self.line.store.cancel, id, reason, nonce)
-            self.cancel(id, reason, nonce)
-            self.look()
+            if not parent.lost:  # else what led here is, too
+                nonce = self.line.new_token()
+                await verbs.patiently(self.line, self.line.store.cancel, id, reason, nonce)
+                self.cancel(id, reason, nonce)
+                self.look()
 
         self.keep(asyncio.Task(command(), loop=self.line.loop))
 

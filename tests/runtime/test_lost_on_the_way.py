@@ -1,0 +1,119 @@
+"""A run that is lost, or a start, while what was written of it is on its way: who is told what, and what still happens.
+
+``Held`` keeps the units of some workflows from being written; what becomes of the rows meanwhile is another's doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from perdure import App, Topic, recv
+from perdure.errors import LostAnswer, RowLocked
+from perdure.model.writes import Receipt, Unit
+from perdure.query.conditions import Fact, OneOf, Query
+from tests.runtime.support import executor, status, until
+
+GO = Topic[str]("go")
+
+
+class Held:
+    """While ``ids`` names a workflow, its units wait; ``records``: only those that have some."""
+
+    def __init__(self, app: App, monkeypatch: pytest.MonkeyPatch, *, records: bool = False) -> None:
+        self.engine: Any = app._home.engine()
+        self.store: Any = self.engine.line.store
+        self.ids: set[str] = set()
+        self.tried = asyncio.Event()
+        self.loses = False  # the first try is written, and its answer lost
+        self._records = records
+        self._commit = self.store.commit
+        monkeypatch.setattr(self.store, "commit", self.commit)
+
+    async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
+        if any(unit.key.id in self.ids and (unit.records or not self._records) for unit in batch):
+            self.tried.set()
+            if self.loses:
+                self.loses = False
+                await self._commit(batch, now=now)
+                raise LostAnswer("broken off")
+            raise RowLocked("another transaction has it")
+        receipt: Receipt = await self._commit(batch, now=now)
+        return receipt
+
+    async def terminate(self, id: str) -> None:
+        """By somebody elsewhere: whoever holds it writes nothing more."""
+        await self.store.terminate(id, "terminated", b"t" * 16)
+
+    def let_go(self) -> None:
+        self.ids = set()
+
+
+async def nothing_is_under_way(app: App) -> None:
+    await until(lambda: not executor(app)._tasks)
+
+
+@pytest.mark.parametrize("what", ["cancels another", "starts one with a key", "gives a child up", "replaces another"])
+async def test_a_run_that_was_lost_has_no_more_effects_outside(
+    app: App, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It waits until what it rests on is written; and then that it may have been refused is looked at."""
+    app.queue("later", concurrency=5)
+    go_on = asyncio.Event()
+
+    @app.step
+    async def first() -> None: ...
+
+    @app.step
+    async def second() -> None:
+        await go_on.wait()
+
+    @app.workflow
+    async def waiting() -> str:
+        return await recv(GO)
+
+    async def cancels() -> None:
+        await waiting.handle("other").cancel()
+
+    async def starts() -> None:
+        await waiting.options(queue="later", dedup="k").start()
+
+    async def replaces() -> None:
+        await waiting.options(queue="later", dedup="o", on_conflict="replace").start()
+
+    does: dict[str, Callable[[], Awaitable[None]]] = {
+        "cancels another": cancels, "starts one with a key": starts, "replaces another": replaces,
+    }  # fmt: skip
+
+    @app.workflow
+    async def parent() -> None:
+        calling = asyncio.ensure_future(waiting.options(on_parent_close="abandon")())
+        await asyncio.gather(first(), second())
+        if what in does:
+            await does[what]()
+        else:
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+
+    async with app:
+        held = Held(app, monkeypatch, records=True)
+        await waiting.options(id="other", queue="later", dedup="o").start()
+        await until(lambda: executor(app).has("other"))
+        await parent.options(id="p").start()
+        await until(lambda: executor(app).has("p:1"))
+        await nothing_is_under_way(app)
+        held.ids = {"p"}
+        go_on.set()
+        await held.tried.wait()
+        await until(lambda: held.engine.line.journal._aside.units)
+        await until(lambda: executor(app)._tasks)
+        await held.terminate("p")
+        held.let_go()
+        await until(lambda: not executor(app).has("p"))
+        await nothing_is_under_way(app)
+        assert (await status(app, "other"), await status(app, "p:1")) == ("running", "running")
+        children = (await held.store.list(Query(condition=OneOf(Fact.PARENT, ("p",))), limit=9)).rows
+        assert [row.id for row in children] == ["p:1"]
