@@ -15,6 +15,7 @@ from perdure import App, Topic, recv
 from perdure.errors import LostAnswer, RowLocked
 from perdure.model.writes import Receipt, Unit
 from perdure.query.conditions import Fact, OneOf, Query
+from perdure.recovery import Default, Incident
 from tests.runtime.support import executor, status, until
 
 GO = Topic[str]("go")
@@ -117,3 +118,36 @@ async def test_a_run_that_was_lost_has_no_more_effects_outside(
         assert (await status(app, "other"), await status(app, "p:1")) == ("running", "running")
         children = (await held.store.list(Query(condition=OneOf(Fact.PARENT, ("p",))), limit=9)).rows
         assert [row.id for row in children] == ["p:1"]
+
+
+async def test_whom_a_policy_would_decide_about_is_let_go_when_its_start_never_comes(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for its own writes, of which there were to be none, in a loop without end."""
+
+    @app.step
+    async def first() -> None: ...
+
+    @app.workflow
+    async def child() -> None:
+        raise ValueError("at once")
+
+    @app.on_error(child)
+    def decide(_incident: Incident) -> Default:
+        raise AssertionError("nobody asks about what never was")
+
+    @app.workflow
+    async def parent() -> None:
+        await first()
+        await child()
+
+    async with app:
+        held = Held(app, monkeypatch, records=True)
+        held.ids = {"p"}
+        await parent.options(id="p").start()
+        await held.tried.wait()
+        await until(lambda: any(one._asking for one in executor(app).executions.values()))
+        await held.terminate("p")
+        held.let_go()
+        await until(lambda: not executor(app).executions)
+        await nothing_is_under_way(app)

@@ -157,7 +157,7 @@ class Deciding(Turning):
         error: BaseException | str | None,
         otherwise: Callable[[], None],
     ) -> None:
-        while self.newborn or self.in_flight or self.unwritten:
+        while (self.newborn or self.in_flight or self.unwritten) and self._is_here():
             self.dirty()
             await all_durable(self)
             await asyncio.sleep(0)
