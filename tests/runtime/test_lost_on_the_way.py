@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from perdure import App, Topic, recv
-from perdure.errors import LostAnswer, RowLocked
+from perdure.errors import LostAnswer, RowLocked, WorkflowTerminated
 from perdure.model.writes import Receipt, Unit
 from perdure.query.conditions import Fact, OneOf, Query
 from perdure.recovery import Default, Incident
+from perdure.runtime import engine as engines
 from tests.runtime.support import executor, status, until
 
 GO = Topic[str]("go")
@@ -151,3 +152,59 @@ async def test_whom_a_policy_would_decide_about_is_let_go_when_its_start_never_c
         held.let_go()
         await until(lambda: not executor(app).executions)
         await nothing_is_under_way(app)
+
+
+@pytest.mark.parametrize("on_conflict", ["fail", "replace"])
+async def test_who_started_what_another_has_taken_over_before_the_answer_came_is_told_that_it_is_started(
+    app: App, monkeypatch: pytest.MonkeyPatch, on_conflict: Any
+) -> None:
+    """Its own first try has the id: that is no conflict, and nothing to be replaced."""
+
+    @app.workflow
+    async def body() -> str:
+        return await recv(GO)
+
+    async with app:
+        held = Held(app, monkeypatch)
+        held.ids, held.loses = {"p"}, True
+        starting = asyncio.create_task(body.options(id="p", on_conflict=on_conflict).start())
+        await until(lambda: held.tried.is_set() and not held.loses and held.engine.line.journal.trouble)
+        await held.terminate("p")
+        held.let_go()
+        handle = await starting
+        with pytest.raises(WorkflowTerminated):
+            await handle.result()
+        assert (await held.store.rows(["p"]))["p"].run == 1
+
+
+async def test_who_calls_is_not_told_that_there_is_none_while_the_start_is_on_its_way(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its executor is declared dead meanwhile, and begins anew."""
+    monkeypatch.setattr(engines, "SETTLE_SECONDS", 0.01)
+    app = App("shop", database=database, lease=1)
+
+    @app.step
+    async def first() -> str:
+        return "done"
+
+    @app.workflow
+    async def body() -> str:
+        return await first()
+
+    async with app:
+        held = Held(app, monkeypatch)
+        held.ids = {"p"}
+        calling = asyncio.create_task(body.options(id="p")())
+        await held.tried.wait()
+        await body.options(id="other").start()
+        await until(lambda: held.engine.line.journal._aside.units)
+        was = executor(app).me.id
+        await held.store.bury([was], expired_only=False)
+        held.engine._declared_dead()
+        await until(lambda: executor(app).alive and executor(app).me.id != was)
+        assert not executor(app).has("p")
+        early = calling.done()
+        held.let_go()
+        assert not early
+        assert await asyncio.wait_for(calling, 15) == "done"

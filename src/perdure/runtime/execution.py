@@ -31,7 +31,7 @@ from perdure.runtime.context import Current
 from perdure.runtime.ends import conclude, going_on
 from perdure.runtime.inbox import Inbox
 from perdure.runtime.steps import CRASHES, StepCall, crashed
-from perdure.runtime.told import not_started, taken_and_gone, tell
+from perdure.runtime.told import is_there, not_started, taken_and_gone, tell, unborn
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
@@ -64,6 +64,7 @@ class Execution:
     cancel_wake: bytes | None = None  # the wake row of the cancel command
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
     lost = False  # put away by others' doing: what is not durable never happened
+    starting = False  # its own start is in flight
     started: asyncio.Future[WorkflowRow | None] | None = None
     ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
     _deadline: Timer | None = None
@@ -154,6 +155,8 @@ class Execution:
         unit = self.run.take()
         if unit.start is None:
             unit.claim = self.claim
+        else:
+            self.starting = True
         unit.nonce = self.line.new_token()
         self.in_flight = True
         self._launch_blocked()
@@ -187,7 +190,7 @@ class Execution:
             self._refused(unit, verdict)
             return
         if unit.start is not None:
-            self._tell_started(None)
+            is_there(self)
         self.host.after_commit(self, unit, verdict)
         if unit.change is not None:
             self._ended(unit)
@@ -212,25 +215,31 @@ class Execution:
         unborn = unit.start is not None or self.run.start is not None  # … or it could not be taken
         self.drop()
         if unborn:
-            self._tell_started(not_started(self.id, error))
+            self.tell_started(not_started(self.id, error))
         else:
             self.host.hold_broken(self, unit, error)
 
-    def _tell_started(self, exists: WorkflowRow | Exception | None) -> None:
+    def tell_started(self, exists: WorkflowRow | Exception | None) -> None:
         tell(self.started, exists)
         if exists is not None:
             tell(self.ended, exists)
 
     def tell_ended(self, how: Ended | None) -> None:
-        """Who waits here for the end is told it, or (None) must ask the database."""
-        tell(self.ended, how)
+        """Who waits here for the end is told it, or (None) must ask the database: not before it is there."""
+        if how is not None or self.host.over or not unborn(self):
+            tell(self.ended, how)
 
     def _refused(self, unit: Unit, verdict: Verdict) -> None:
         """Another holds the workflow now (or has its id): stop at once, adopt nothing."""
-        if unit.start is not None:
-            self._tell_started(verdict.exists.get(self.id) or taken_and_gone(self.id))
-        else:
+        exists = verdict.exists.get(self.id)
+        if unit.start is None:
             self.host.stale_write(self)
+        elif exists is None or exists.lineage != self.run.lineage:
+            self.tell_started(exists or taken_and_gone(self.id))
+        else:  # written by a first try, and another's by now
+            self.host.stale_write(self)
+            self.lost = True
+            is_there(self)
         self.drop()
 
     def drop(self) -> None:

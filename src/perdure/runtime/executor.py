@@ -57,6 +57,7 @@ from perdure.runtime.rounds import first_round, whole_round
 from perdure.runtime.schedules import Scheduler
 from perdure.runtime.suspects import Suspects, among, request_of
 from perdure.runtime.sweeper import Sweeper
+from perdure.runtime.told import disown
 from perdure.runtime.unread import in_words
 from perdure.runtime.upgrades import Following, declare_anew
 from perdure.runtime.wakes import Window, take_wakes
@@ -134,14 +135,13 @@ class Executor:
         self.to_begin: deque[Execution] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._looking: asyncio.Task[None] | None = None
-        self._again = False
+        self._again = self._closed = False
         self.looks = 0
         self.window = Window()
         self.taking = asyncio.Lock()  # one at a time, or a look takes what the reaper adopts for rows that nobody runs
         self._interval = POLL_SECONDS_MIN
         self._poll: asyncio.TimerHandle | None = None
         self._due: Any = None
-        self._closed = False
         self.draining, self.alive = False, True  # alive: as far as others have said
         self._hint_after = 0.0
         self.recovered = 0
@@ -583,7 +583,7 @@ class Executor:
     def drop_all(self) -> None:
         """Declared dead: what runs here belongs to others now, and stops. Nothing more of it is written."""
         for execution in list(self.executions.values()):
-            execution.drop()
+            disown(execution)
         for task in list(self.deciding.values()):
             task.cancel()
 

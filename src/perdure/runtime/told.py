@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from perdure.errors import PerdureError, WorkflowConflict
+from perdure.model.writes import Close
 
 
 def tell(waiting: asyncio.Future[Any] | None, what: object) -> None:
@@ -17,6 +18,26 @@ def tell(waiting: asyncio.Future[Any] | None, what: object) -> None:
         waiting.exception()  # the loop shall not complain if nobody waits for it any more
     else:
         waiting.set_result(what)
+
+
+def unborn(execution: Any) -> bool:
+    """Whether a run's own start, which no parent's unit takes along, is still to be written."""
+    return not execution.newborn and (execution.starting or execution.run.start is not None)
+
+
+def is_there(execution: Any) -> None:
+    """Its start is durable."""
+    execution.starting = False
+    execution.tell_started(None)
+    if execution.lost and not isinstance(execution.closing, Close):
+        execution.tell_ended(None)
+
+
+def disown(execution: Any) -> None:
+    """Put a run away that is others' by now. Its caller waits for its start: that they take over like all else."""
+    execution.drop()
+    if unborn(execution):
+        execution.dirty()
 
 
 def not_started(id: str, refusal: Exception) -> PerdureError:
