@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from perdure import App, Topic, recv
+from perdure import App, Client, Topic, recv
 from perdure.errors import LostAnswer, RowLocked, WorkflowTerminated
 from perdure.model.writes import Receipt, Unit
 from perdure.query.conditions import Fact, OneOf, Query
 from perdure.recovery import Default, Incident
 from perdure.runtime import engine as engines
+from perdure.store.asks import Fates
 from tests.runtime.support import executor, status, until
 
 GO = Topic[str]("go")
@@ -175,6 +176,45 @@ async def test_who_started_what_another_has_taken_over_before_the_answer_came_is
         with pytest.raises(WorkflowTerminated):
             await handle.result()
         assert (await held.store.rows(["p"]))["p"].run == 1
+
+
+async def test_who_waits_for_the_next_run_is_not_told_what_was_read_before_it_began(
+    app: App, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the run before it was read for somebody else, and its answer came late."""
+
+    @app.workflow
+    async def body() -> str:
+        return await recv(GO)
+
+    line: Any = app._home.engine().line
+    fates, holds = line.store.fates, False
+    was_read, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(ids: Sequence[str]) -> Fates:
+        found: Fates = await fates(ids)
+        if holds and found.ended:
+            was_read.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(line.store, "fates", slow)
+    first = await body.options(id="a").start()
+    one = asyncio.create_task(first.result())
+    await until(lambda: line.watcher.awaited("a"))
+    holds = True
+    await line.store.terminate("a", "the first", b"t" * 16)
+    await was_read.wait()
+    second = await body.options(id="a", on_conflict="replace").start()
+    holds = False
+    another = asyncio.create_task(second.result())
+    await until(lambda: len(line.watcher._ends["a"]) == 2)
+    go_on.set()
+    with pytest.raises(WorkflowTerminated, match="the first"):
+        await one
+    await line.store.terminate("a", "the second", b"u" * 16)
+    with pytest.raises(WorkflowTerminated, match="the second"):
+        await another
 
 
 async def test_who_calls_is_not_told_that_there_is_none_while_the_start_is_on_its_way(

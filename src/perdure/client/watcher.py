@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from perdure.client.waits import StreamWaits
@@ -38,18 +38,29 @@ GONE: Final = Gone()
 class Watch:
     """One wait; ``cancel`` forgets it."""
 
-    __slots__ = ("_callback", "_forget", "run")
+    __slots__ = ("_callback", "_forget", "run", "told")
 
     def __init__(self, callback: Callable[..., None], forget: Callable[[Watch], None], run: int | None = None) -> None:
         self._callback = callback
         self._forget = forget
         self.run = run
+        self.told = False  # or cancelled
 
     def cancel(self) -> None:
+        self.told = True
         self._forget(self)
 
     def tell(self, value: object) -> None:
+        self.told = True
         self._callback(value)
+
+
+def _tell(watches: Iterable[Watch], value: object) -> None:
+    """Tell those of them who still wait."""
+    for watch in watches:
+        if not watch.told:
+            watch.cancel()
+            watch.tell(value)
 
 
 class Watcher:
@@ -187,6 +198,9 @@ class Watcher:
     async def _look_once(self) -> None:
         ids, told = self._foreign(), self._told()
         wanted = list(self._events)
+        # Those who are told. Who comes while the database answers, it may be for the next run, is of the next look.
+        ends_by = {id: tuple(watches) for id, watches in self._ends.items()}
+        events_by = {key: tuple(watches) for key, watches in self._events.items()}
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
         if self.silent_since is None:
             self.silent_since = self._loop.time()
@@ -206,18 +220,15 @@ class Watcher:
             return
         self.silent_since = None
         for key, data in values.items():
-            for watch in self._events.pop(key, ()):
-                watch.tell(data)
+            _tell(events_by[key], data)
         ends: dict[str, Ended | Gone] = {**fates.ended, **dict.fromkeys(fates.gone, GONE)}
         for id, end in ends.items():
-            for watch in self._ends.pop(id, ()):
-                watch.tell(end)
+            _tell(ends_by.get(id, ()), end)
         for row in latest.values():
             self._tell_replaced(row)
         for key in wanted:
             if key[0] in ends:
-                for watch in self._events.pop(key, ()):
-                    watch.tell(GONE if ends[key[0]] is GONE else None)
+                _tell(events_by[key], GONE if ends[key[0]] is GONE else None)
 
     def _warn_held(self, rows: dict[str, WorkflowRow]) -> None:
         for row in rows.values():
