@@ -248,3 +248,35 @@ async def test_who_calls_is_not_told_that_there_is_none_while_the_start_is_on_it
         held.let_go()
         assert not early
         assert await asyncio.wait_for(calling, 15) == "done"
+
+
+async def test_the_end_does_not_wait_for_a_child_whose_start_was_given_up(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start was on its way, and its id is another's; nor would a replay know of it."""
+
+    @app.step
+    async def first() -> None: ...
+
+    @app.workflow
+    async def waiting() -> str:
+        return await recv(GO)
+
+    @app.workflow
+    async def parent() -> str:
+        await first()
+        try:
+            async with asyncio.timeout(0.001):
+                await waiting.options(id="other", on_parent_close="wait").start()
+        except TimeoutError:
+            return "given up"
+        return "started"
+
+    async with app:
+        await waiting.options(id="other").start()
+        held = Held(app, monkeypatch, records=True)
+        held.ids = {"p"}
+        handle = await parent.options(id="p").start()
+        await until(lambda: executor(app).executions["p"].final)
+        held.let_go()
+        assert await handle.result(timeout=10) == "given up"

@@ -144,6 +144,14 @@ class Answering(Streaming):
     def begin_question(self, op: Op) -> None:
         begin(self, op)
 
+    def abandon(self, op: Op) -> None:
+        order = op.what
+        id = order.options.id if op.is_open and isinstance(order, StartOrder) else None
+        if id is not None and self.children.get(id) == "wait" and id not in self.inherited:
+            # Whether it is this run's is not known, and no record of this call will tell a replay to wait for it.
+            del self.own("children")[id]
+        super().abandon(op)
+
     def settle_verdicts(self, asked: Mapping[str, Op], verdict: Verdict) -> None:
         settle_verdicts(self, asked, verdict)
 
