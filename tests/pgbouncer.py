@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode before the tests' Postgres: started on loopback, and always stopped.
+"""A real PgBouncer before the tests' Postgres: started on loopback, and always stopped.
 
 Promises: a free port, its configuration in a temporary directory; it never outlives who started it (Linux); few
 connections to the server, so that clients really share them. None on the machine is an error: these tests are
@@ -29,7 +29,7 @@ listen_addr = 127.0.0.1
 listen_port = {listen}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 max_client_conn = 500
 default_pool_size = {pool}
 reserve_pool_size = 0
@@ -54,9 +54,10 @@ def find_pgbouncer() -> str:
 class Pooler:
     """PgBouncer before the server at ``url``, from ``start`` to ``stop``."""
 
-    def __init__(self, url: str, pool: int = 4) -> None:
+    def __init__(self, url: str, pool: int = 4, mode: str = "transaction") -> None:
         self._server = urlsplit(url)
         self._pool = pool
+        self._mode = mode
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._home = Path()
@@ -80,7 +81,7 @@ class Pooler:
         settings.write_text(
             CONFIGURATION.format(
                 host=self._server.hostname, port=self._server.port, user=self._server.username or "postgres",
-                listen=self.port, pool=self._pool,
+                listen=self.port, pool=self._pool, mode=self._mode,
             )
         )  # fmt: skip
         options: dict[str, Any] = {}

@@ -9,9 +9,10 @@ import pytest
 
 from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.store.postgres import PostgresStore
-from perdure.store.postgres.connection import SETTINGS, WRITING
-from perdure.store.postgres.pooler import way_of
+from perdure.store.postgres.connection import SETTINGS, WRITING, Link
+from perdure.store.postgres.pooler import OF_SESSION, way_of
 from tests.pgbouncer import NoPooler, Pooler, find_pgbouncer
+from tests.postgres import Server
 from tests.store.build import commit, one, outside, own, queued, record, row, running, send, tok, unit, want
 from tests.store.conftest import MakeStore
 
@@ -56,15 +57,30 @@ async def test_doctor_names_it_and_what_is_lost(pooled_url: str, pooler: Pooler)
     assert session["connection"][0] == "through a session pooler"
 
 
-async def test_every_transaction_has_the_settings(make_store: MakeStore) -> None:
+async def test_every_transaction_has_the_settings(
+    make_store: MakeStore, postgres_server: Server, postgres_url: str
+) -> None:
+    database = postgres_url.rpartition("/")[2]
+    postgres_server.sql(f"alter database \"{database}\" set default_transaction_isolation = 'serializable'")
     store: PostgresStore = await make_store("app")  # type: ignore[assignment]
-    names = [name for name in SETTINGS if name != "application_name"]
     for link, settings in ((store._reading, SETTINGS), (store._writing, WRITING)):
-        found = await link.fetch("select name, setting from pg_settings where name = any($1)", names)
-        assert dict(found) == {name: settings[name] for name in names}
+        wanted = {name: value for name, value in settings.items() if name not in OF_SESSION}
+        wanted["transaction_isolation"] = "read committed"
+        asked = "select name, setting from pg_settings where name = any($1)"
+        assert dict(await link.fetch(asked, list(wanted))) == wanted
         async with link.transaction() as tx:
-            found = await tx.fetch("select name, setting from pg_settings where name = any($1)", names)
-            assert dict(found) == {name: settings[name] for name in names}
+            assert dict(await tx.fetch(asked, list(wanted))) == wanted
+    postgres_server.sql(f'alter database "{database}" reset all')
+
+
+async def test_a_session_has_the_settings_that_its_pooler_refused_at_the_login(postgres_url: str) -> None:
+    """PgBouncer refuses most of them; where it pools by session, no transaction of ours brings them."""
+    with Pooler(postgres_url, mode="session") as pooler:
+        link = Link(pooler.url(postgres_url.rpartition("/")[2]) + "?pooler=session")
+        link.open()
+        found = await link.fetch("select name, setting from pg_settings where name = any($1)", list(SETTINGS))
+        await link.close()
+    assert dict(found) == SETTINGS
 
 
 async def test_more_clients_than_connections_meet_no_statement_of_each_other(make_store: MakeStore) -> None:

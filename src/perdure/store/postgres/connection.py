@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from perdure.config import masked
 from perdure.errors import ConfigError, DatabaseTrouble, DatabaseUnusable, NotOpen
-from perdure.store.postgres.pooler import begin_with, is_between, way_of
+from perdure.store.postgres.pooler import BEGIN, begin_with, is_between, way_of
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate, unreached
 from perdure.store.postgres.types import connection_class
 
@@ -38,6 +38,11 @@ SETTINGS = {
     "statement_timeout": "30000",
     "lock_timeout": "10000",
     "idle_in_transaction_session_timeout": "10000",  # a stopped process must not keep its locks
+    # What an administrator may have set otherwise for a role, a database or the server. A transaction locks, then reads
+    # what is so by now: on an older snapshot it would miss what was committed while it waited.
+    "default_transaction_isolation": "read committed",
+    "idle_session_timeout": "0",  # a connection that listens is idle
+    "standard_conforming_strings": "on",
 }
 # One connection writes for all runs of a process: who waits there lets all wait, and a user's transaction may keep an
 # id or a key for as long as it likes.
@@ -210,7 +215,7 @@ class Link:
     async def _transaction(self) -> AsyncGenerator[Transaction]:
         """The same; the lock is held."""
         tx = Transaction(self, await self.connection())
-        await tx.execute(self._begin if self.pooled else "begin")
+        await tx.execute(self._begin if self.pooled else BEGIN)
         try:
             yield tx
             await tx.execute("commit")
@@ -339,6 +344,8 @@ class Link:
             if "unsupported startup parameter" not in str(e):
                 raise
             conn = await connect()  # a pooler that takes no settings: transactions have them
+            if self.way.pooler == "session":
+                await conn.execute("; ".join(f"set {name} = '{value}'" for name, value in self._settings.items()))
         return conn
 
     async def check(self) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 
 from perdure.store.postgres.connection import Connection
+from perdure.store.postgres.pooler import BEGIN
 from perdure.store.postgres.text import placed, quoted
 
 _LOCK = 0x7065726475726500  # "perdure\0": one lock for all schemas; migrations are rare
@@ -41,7 +42,7 @@ async def version(conn: Connection, schema: str) -> int:
 async def migrate(conn: Connection, schema: str) -> list[str]:
     """Apply what is missing; the names applied."""
     applied: list[str] = []
-    await conn.execute("begin")
+    await conn.execute(BEGIN)
     try:
         await conn.execute("set local lock_timeout = 0; set local statement_timeout = 0")
         await conn.execute(f"select pg_advisory_xact_lock({_LOCK})")

@@ -15,7 +15,10 @@ import msgspec
 from perdure.errors import ConfigError
 
 POOLERS = ("transaction", "session")
-OF_SESSION = frozenset({"application_name"})  # settings that no statement needs
+OF_SESSION = frozenset({  # settings that no statement needs, and the one that its transaction is begun with
+    "application_name", "default_transaction_isolation", "idle_session_timeout",
+})  # fmt: skip
+BEGIN = "begin isolation level read committed"  # whatever a transaction has by default
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -63,7 +66,7 @@ async def is_between(conn: Any) -> bool:
 def begin_with(settings: Mapping[str, str]) -> str:
     """What begins a transaction in which these settings hold, whichever session it meets."""
     # Names and values are our own constants.
-    return "; ".join(["begin", *(f"set local {n} = '{v}'" for n, v in settings.items() if n not in OF_SESSION)])
+    return "; ".join([BEGIN, *(f"set local {n} = '{v}'" for n, v in settings.items() if n not in OF_SESSION)])
 
 
 async def name_of(driver: Any, url: str) -> str:
