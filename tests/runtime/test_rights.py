@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from perdure import App
-from perdure.errors import RightsMissing
+from perdure.errors import DatabaseTrouble, RightsMissing
+from perdure.store.postgres import PostgresStore
 from tests.roles import Role
 from tests.runtime.support import Ledger, executor, status, until
 
@@ -31,6 +32,17 @@ def an_app(url: str, ledger: Ledger, free: asyncio.Event) -> tuple[App, Any]:
     return app, order
 
 
+REFUSES = [
+    "create function perdure.audit() returns trigger language plpgsql as $$ begin {does}; return new; end $$",
+    "create trigger audit before insert or update on perdure.{table} for each row execute function perdure.audit()",
+]
+NO_AUDIT = "drop function perdure.audit() cascade"
+
+
+def a_trigger(table: str, does: str) -> list[str]:
+    return [each.replace("{does}", does).replace("{table}", table) for each in REFUSES]
+
+
 CUT = "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{role}'"
 
 
@@ -43,8 +55,21 @@ CUT = "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{
         (["alter schema perdure rename to elsewhere"], "alter schema elsewhere rename to perdure"),
         (["alter role {role} set default_transaction_read_only = on", CUT], "alter role {role} reset all"),
         (["alter role {role} nologin", CUT], "alter role {role} login"),
+        (a_trigger("history", "raise exception 'says no'"), NO_AUDIT),
+        (
+            [
+                "create table perdure.notes (n int check (n < 0))",
+                *a_trigger("workflow", "insert into perdure.notes values (1)"),
+                "grant insert on perdure.notes to {role}",
+            ],
+            NO_AUDIT,
+        ),
+        (
+            ["alter table perdure.workflow enable row level security"],
+            "alter table perdure.workflow disable row level security",
+        ),
     ],
-    ids=["rights", "usage", "table", "schema", "read-only", "login"],
+    ids=["rights", "usage", "table", "schema", "read-only", "login", "trigger", "audit", "row security"],
 )
 async def test_outcomes_are_kept_while_the_database_refuses_them(
     role: Role, ledger: Ledger, away: list[str], back: str
@@ -69,6 +94,26 @@ async def test_what_is_refused_says_to_whom_and_what_to_grant(role: Role) -> Non
     app = App("shop", database=role.url)
     with pytest.raises(RightsMissing, match=f"the role {role.name} .*Grant it usage on .*insert, update, delete"):
         await app.open()
+
+
+async def test_rows_that_a_policy_hides_are_not_taken_for_gone(role: Role) -> None:
+    role.grant_all()
+    role.sql("alter table perdure.workflow enable row level security")
+    store = PostgresStore(role.url, "shop")
+    await store.open()
+    try:
+        with pytest.raises(RightsMissing, match=f"would hide rows from the role {role.name} .*bypassrls"):
+            await store.rows(["o"])
+    finally:
+        role.sql("alter table perdure.workflow disable row level security")
+        await store.close()
+
+
+async def test_what_a_trigger_refuses_says_which(role: Role) -> None:
+    role.grant_all()
+    role.sql(*a_trigger("incarnation", "raise exception 'says no'"))
+    with pytest.raises(DatabaseTrouble, match=r"says no.* comes from PL/pgSQL function .*audit\(\).*drop the trigger"):
+        await App("shop", database=role.url).open()
 
 
 async def test_who_is_declared_dead_without_rights_begins_anew_when_they_are_back(

@@ -65,7 +65,7 @@ _ADVICE = {
     "full_page_writes": "a crash of the server may corrupt its pages: set full_page_writes = on",
     "encoding": "make a database with encoding UTF8 and move there: perdure cannot store all text in this one",
     "rights": "as the owner of the tables: grant usage on schema SCHEMA to ROLE; grant select, insert, update, delete "
-    "on all tables in schema SCHEMA to ROLE",
+    "on all tables in schema SCHEMA to ROLE. Where row level security is on: disable it, or alter role ROLE bypassrls",
     "takes writes": "a standby: give the URL of the primary. Read-only transactions: find out who set that (a host may "
     "when its disk is nearly full), then set default_transaction_read_only = off for the server, database or user",
     "room": "free some space, or give the file a larger disk: without room nothing is recorded, and all work waits",

@@ -3,7 +3,8 @@
 Promise: an error goes up as it is, so that the journal can find the unit that causes it, only if it speaks of values
 (SQLSTATE classes 21 to 23, 44, 54), of a bug (42601 …, no SQLSTATE at all) or of something that may be no more than one
 row (XX: an internal error, a corrupt page). What speaks of the server, the session, the role or the schema is trouble:
-no unit is to blame, and each is good once a person has mended the database.
+no unit is to blame, and each is good once a person has mended the database. So is all that a trigger says which a user
+has put on our tables, whatever its code: one that audits, and misses a partition, refuses everything.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _RIGHTS = ("42501", "0L", "0P")  # insufficient privilege; a role that cannot gr
 # stale (0A, 26, 42P05), a login that is refused (28), a database that is gone (3D), a failover or a pooler that gave up
 # (57), the server's own disk (58) and settings (F0).
 _ELSEWHERE = ("0A", "25", "26", "28", "3D", "42P05", "57", "58", "F0")
+_ROW_SECURITY = "check_enable_rls"  # the server's function that refuses; its words may be in any language
 # The same connection may be used again: a rollback (40), no room (53), what is in use or not ready (55), too old (72).
 _FOR_NOW = ("40", "53", "55", "72")
 
@@ -70,24 +72,46 @@ def translate(error: BaseException, where: str, *, writing: bool, closed: bool, 
         )
     if code in AGAIN:
         return DatabaseTrouble(f"Postgres at {where} rolled back, again and again ({code}): {said}")
+    broken = isinstance(error, OSError | asyncio.TimeoutError | EOFError) or code in _ENDED or code.startswith("08")
+    if not broken and (whose := _others_code(error, code)):
+        return DatabaseTrouble(
+            f"Postgres at {where} refuses this ({code}): {said}. That comes from {whose}, which is not Perdure's: "
+            "mend or drop the trigger that calls it. Work goes on by itself then."
+        )
     if code in _SCHEMA:
         return SchemaMismatch(
             f"the schema at {where} is not what this Perdure needs ({said}). Run perdure db migrate for this database."
         )
     if code.startswith(_RIGHTS):
+        if getattr(error, "server_source_function", "") == _ROW_SECURITY:
+            return RightsMissing(
+                f"Postgres at {where} would hide rows from the role {role or 'that is connected'} ({said}), "
+                "and work would look as if it were gone. Disable row level security for Perdure's tables, or let the "
+                "role pass it by: alter role … bypassrls."
+            )
         return RightsMissing(
             f"Postgres at {where} refuses this to the role {role or 'that is connected'} ({said}). Grant it usage on "
             "Perdure's schema, and select, insert, update, delete on all tables in it. Only perdure db migrate needs "
             "more: the role must own the tables, and a new schema needs create on the database."
         )
-    broken = isinstance(error, OSError | asyncio.TimeoutError | EOFError) or code in _ENDED or code.startswith("08")
     if broken or (closed and not code):
         if writing:
             return LostAnswer(f"the connection to Postgres at {where} broke during a write: {said}")
         return DatabaseTrouble(f"the connection to Postgres at {where} broke: {said}")
+    if code == "25006":
+        return DatabaseTrouble(
+            f"Postgres at {where} takes no writes ({code}): {said}. It is a standby (then give the URL of the "
+            "primary), or default_transaction_read_only is on."
+        )
     if code.startswith((*_ELSEWHERE, *_FOR_NOW)):
         return DatabaseTrouble(f"Postgres at {where} cannot do this now ({code}): {said}")
     return error
+
+
+def _others_code(error: Exception, code: str) -> str:
+    """The function of a user's that an error comes from, in the server's words; "" if from none. None is ours."""
+    lines = str(getattr(error, "context", None) or "").splitlines()
+    return next((line for line in lines if "PL/" in line), "a function" if code.startswith("P0") else "")
 
 
 def unreached(error: BaseException, where: str) -> str:
