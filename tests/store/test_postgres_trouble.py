@@ -27,7 +27,7 @@ from perdure.store.postgres.hints import NAMED_MAX
 from perdure.store.postgres.trouble import loses_connection, translate
 from tests.postgres import Cluster, free_port
 from tests.runtime.support import until
-from tests.store.build import one, record, running, unit
+from tests.store.build import one, own, record, running, tok, unit
 
 pytestmark = pytest.mark.postgres
 
@@ -253,6 +253,47 @@ async def test_health_of_a_database_that_is_read_only(cluster: Cluster) -> None:
     facts = {what: (value, good) for what, value, good in (await store.health()).facts}
     await store.close()
     assert facts["takes writes"] == ("no: default_transaction_read_only is on", False)
+
+
+async def test_health_of_a_standby(cluster: Cluster, store: PostgresStore) -> None:
+    """It takes neither writes nor LISTEN: the fault is told, not stumbled over."""
+    following = cluster.standby()
+    try:
+        there = PostgresStore(following.url(store._writing.url.rpartition("/")[2]), "app")
+        await there.open()
+        facts = {what: (value, good) for what, value, good in (await there.health()).facts}
+        with pytest.raises(DatabaseTrouble, match=r"takes no writes .*give the URL of the primary"):
+            await one(there, own("w", tok("claim")))
+        await there.close()
+    finally:
+        following.destroy()
+    assert [(what, *fact) for what, fact in facts.items() if not fact[1]] == [("takes writes", "no: a standby", False)]
+
+
+async def test_a_database_that_cannot_hold_all_text_gets_no_schema(cluster: Cluster) -> None:
+    name = f"latin_{cluster.create_database()}"
+    cluster.sql(f"create database {name} encoding 'LATIN1' locale 'C' template template0")
+    store = PostgresStore(cluster.url(name), "app")
+    await store.open()
+    with pytest.raises(DatabaseUnusable, match=r"the encoding LATIN1.* --encoding UTF8 "):
+        await store.migrate()
+    await store.close()
+    cluster.drop_database(name)
+
+
+@pytest.mark.parametrize("more", ["connect_timeout=5", "keepalives=1&keepalives_idle=30", "channel_binding=prefer"])
+async def test_what_c_programs_read_in_a_url_is_no_setting_of_the_server(cluster: Cluster, more: str) -> None:
+    store = PostgresStore(f"{cluster.url(cluster.create_database())}?{more}&sslmode=prefer", "app")
+    await store.open()
+    await store.close()
+
+
+async def test_what_cannot_be_done_of_a_url_is_said_at_the_opening(cluster: Cluster) -> None:
+    url = cluster.url(cluster.create_database())
+    with pytest.raises(ConfigError, match=r"channel_binding=require .* leave it out"):
+        PostgresStore(f"{url}?channel_binding=require", "app")
+    with pytest.raises(DatabaseUnusable, match=r'parameter "odd".* Leave out of the URL'):
+        await PostgresStore(f"{url}?odd=1", "app").open()
 
 
 async def test_health_of_a_sound_database(cluster: Cluster, store: PostgresStore) -> None:

@@ -109,6 +109,8 @@ async def _between(link: Link) -> Fact:
 
 async def _notifications(link: Link) -> Fact:
     """Whether a notification that is sent arrives: behind a transaction pooler none does, and polling is all."""
+    if await link.raw(lambda conn: conn.fetchval("select pg_is_in_recovery()")):
+        return "notifications", "none: a standby", True  # which takes no writes: that is the fault
     if not link.pooled:
         return "notifications", *await link.raw(_arrive, transacts=True)
     if link.way.direct is None:

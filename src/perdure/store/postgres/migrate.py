@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
+from perdure.errors import DatabaseUnusable
 from perdure.store.postgres.connection import Connection
 from perdure.store.postgres.pooler import BEGIN
 from perdure.store.postgres.text import placed, quoted
@@ -47,6 +48,8 @@ async def migrate(conn: Connection, schema: str) -> list[str]:
         await conn.execute("set local lock_timeout = 0; set local statement_timeout = 0")
         await conn.execute(f"select pg_advisory_xact_lock({_LOCK})")
         have = await version(conn, schema)
+        if not have:
+            _refuse_encoding(str(conn.get_settings().server_encoding))
         if have < known():
             await conn.execute(f"create schema if not exists {quoted(schema)}")
         for number, name, text in migrations():
@@ -66,3 +69,12 @@ async def migrate(conn: Connection, schema: str) -> list[str]:
             await conn.execute("rollback")
         raise
     return applied
+
+
+def _refuse_encoding(encoding: str) -> None:
+    """Make no schema where a name or a value may be one character too rich to be stored."""
+    if encoding not in ("UTF8", "SQL_ASCII"):  # the latter takes all, as it is
+        raise DatabaseUnusable(
+            f"the database has the encoding {encoding}, which cannot hold all text. Make one for Perdure: "
+            "createdb --encoding UTF8 --template template0 NAME."
+        )

@@ -20,6 +20,12 @@ OF_SESSION = frozenset({  # settings that no statement needs, and the one that i
 })  # fmt: skip
 BEGIN = "begin isolation level read committed"  # whatever a transaction has by default
 
+# What C programs understand in a URL, and hosts put there; the driver would pass it to the server as a setting.
+OF_LIBPQ = frozenset({
+    "channel_binding", "connect_timeout", "fallback_application_name", "gssencmode", "keepalives", "keepalives_count",
+    "keepalives_idle", "keepalives_interval", "load_balance_hosts", "sslcompression", "sslsni", "tcp_user_timeout",
+})  # fmt: skip
+
 
 class Way(msgspec.Struct, frozen=True):
     """How a URL says that the server is reached."""
@@ -36,12 +42,18 @@ def way_of(url: str) -> Way:
         given = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError:  # no URL at all: the driver says it better
         return Way(url, None, None)
-    ours = {key: value for key, value in given if key in ("pooler", "direct")}
+    ours = {key: value for key, value in given if key in ("pooler", "direct") or key in OF_LIBPQ}
     if not ours:
         return Way(url, None, None)
     pooler, direct = ours.get("pooler"), ours.get("direct")
     if pooler is not None and pooler not in POOLERS:
         raise ConfigError(f"pooler={pooler!r} in the database URL is none of {', '.join(POOLERS)}")
+    for key in ("channel_binding", "gssencmode"):
+        if ours.get(key) == "require":
+            raise ConfigError(
+                f"{key}=require in the database URL is more than the driver can do: leave it out. "
+                "sslmode=verify-full with sslrootcert=… makes sure who the server is"
+            )
     rest = [(key, value) for key, value in given if key not in ours]
     plain = urlunsplit(parts._replace(query=urlencode(rest)))
     if direct is None:
