@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from perdure.store.sqlite.connection import turn_path
+from perdure.store.sqlite.file import turn_path
 from perdure.store.sqlite.turn import Turn
 
 

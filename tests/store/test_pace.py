@@ -12,8 +12,9 @@ import pytest
 
 from perdure.model.records import Message
 from perdure.store.sqlite import SQLiteStore, headroom
-from perdure.store.sqlite.connection import Writer, turn_path
+from perdure.store.sqlite.connection import Writer
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.file import turn_path
 from perdure.store.sqlite.headroom import Headroom
 from perdure.store.sqlite.pace import PAID_BACK, QUICK_SECONDS, Pace
 from perdure.store.sqlite.turn import Turn

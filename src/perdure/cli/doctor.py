@@ -69,6 +69,8 @@ _ADVICE = {
     "takes writes": "a standby: give the URL of the primary. Read-only transactions: find out who set that (a host may "
     "when its disk is nearly full), then set default_transaction_read_only = off for the server, database or user",
     "room": "free some space, or give the file a larger disk: without room nothing is recorded, and all work waits",
+    "log size": "the log is emptied once nobody reads an older state from it: end the process that keeps a transaction "
+    "open (a shell, a report, a backup that hangs)",
     "clock against this host": "set this host's clock (NTP): what people read will be wrong; timers go by the database",
     "notifications": "a pooler swallows them: work is found by polling, up to a second later. If that will do, say "
     "so in the URL (?pooler=transaction); else name the server itself there (&direct=HOST:PORT)",

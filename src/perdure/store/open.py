@@ -10,6 +10,8 @@ from perdure.store.base import Store
 
 FORMS = "sqlite:///relative.db, sqlite:////absolute.db, a path ending in .db, or postgresql://user@host/database"
 
+_FILE = "sqlite:///"
+
 
 def open_store(url: str, app: str, schema: str = "perdure") -> Store:
     """The store that ``url`` names, for ``app``; nothing is connected yet. Raises ``ConfigError`` for another form."""
@@ -19,18 +21,26 @@ def open_store(url: str, app: str, schema: str = "perdure") -> Store:
         return PostgresStore(url, app, schema)
     path = sqlite_path(url)
     if path is None:
-        theirs = url.startswith(("postgresql+", "postgres+"))
-        advice = " The driver after the + is SQLAlchemy's: leave it out." if theirs else ""
-        raise ConfigError(f"not a database that Perdure knows: {masked(url)!r}.{advice} Give {FORMS}.")
+        raise ConfigError(f"not a database that Perdure knows: {masked(url)!r}.{_hint(url)} Give {FORMS}.")
     from perdure.store.sqlite import SQLiteStore  # noqa: PLC0415 - see above
 
     return SQLiteStore(path, app)
 
 
+def _hint(url: str) -> str:
+    """What its writer may have meant."""
+    if url.startswith(("postgresql+", "postgres+")):
+        return " The driver after the + is SQLAlchemy's: leave it out."
+    if url.startswith(_FILE):
+        return " A file's URL has no options; in its name write %3F for ? and %25 for %."
+    return ""
+
+
 def sqlite_path(url: str) -> str | None:
-    """The file that ``url`` names, None if it names none."""
-    if url.startswith("sqlite:///"):
-        return unquote(url.removeprefix("sqlite:///")) or None
-    if url.endswith(".db") and "://" not in url:
+    """The file that ``url`` names, None if it names none, or perhaps another one than its writer thought."""
+    if url.startswith(_FILE):
+        path = unquote(url.removeprefix(_FILE))
+        return None if "?" in url or "\ufffd" in path else path or None
+    if url.endswith(".db") and "://" not in url and not url.startswith(("sqlite:", "file:")):
         return url
     return None

@@ -280,7 +280,7 @@ class Writer(Lane):
     def connect(self, deadline: float) -> Connection:
         """Also makes the file a WAL database, under the turn: two processes may start at once."""
         if self._turn is None:
-            self._turn = Turn(turn_path(self.path))
+            self._turn = Turn(file.turn_path(self.path))
         conn = super().connect(deadline)
         try:
             self._turn.take(max(0.0, deadline - time.monotonic()))
@@ -401,10 +401,6 @@ class Writer(Lane):
         super().forget()
         if self._turn is not None:
             self._turn.forget()
-
-
-def turn_path(path: Path) -> Path:
-    return path.with_name(path.name + "-turn")
 
 
 def breaks(e: BaseException) -> bool:

@@ -54,6 +54,18 @@ def prepare(path: Path) -> None:
         raise DatabaseUnusable(
             f"cannot read and write {path} as this user. Change its owner or mode, or give another path."
         )
+    turn = turn_path(path)
+    beside = turn if turn.exists() else folder
+    if not (os.access(folder, os.W_OK | os.X_OK) and os.access(beside, os.R_OK | os.W_OK)):
+        raise DatabaseUnusable(
+            f"cannot write {beside} as this user: a database has files beside it ({path.name}-wal, -shm, -turn). Let "
+            "all that use it write the folder and these files, as one user or by a group."
+        )
+
+
+def turn_path(path: Path) -> Path:
+    """The file that writers lock in turn."""
+    return path.with_name(path.name + "-turn")
 
 
 def to_mend(path: Path) -> str:

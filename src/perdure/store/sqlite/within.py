@@ -11,8 +11,9 @@ from perdure.model.writes import Start, Unit, Verdict
 from perdure.store.lines import Deduplicated
 from perdure.store.sql import queries
 from perdure.store.sqlite.commit import commit
-from perdure.store.sqlite.connection import PATIENCE, turn_path
+from perdure.store.sqlite.connection import PATIENCE
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.file import turn_path
 from perdure.store.sqlite.queues import start_once
 from perdure.store.sqlite.turn import Turn
 from perdure.store.within import Job, Within
