@@ -73,6 +73,25 @@ async def test_the_log_is_checkpointed_and_begun_anew(tmp_path: Path, monkeypatc
     await store.close()
 
 
+async def test_a_log_that_a_reader_keeps_from_being_emptied_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(headroom, "FRAMES_MAX", 200)
+    monkeypatch.setattr(headroom, "LOG_MAX", 500 * 4120)
+    path = tmp_path / "a.db"
+    store = await opened(path)
+    for n in range(200):
+        await write(store, n)
+    assert not caplog.messages
+    reader = apsw.Connection(str(path))
+    reader.execute("begin; select * from meta").fetchall()
+    for n in range(200, 500):
+        await write(store, n)
+    assert [said.partition(" has grown ")[0] for said in caplog.messages] == [f"the write-ahead log {log_of(path)}"]
+    reader.close()
+    await store.close()
+
+
 async def test_a_kill_leaves_all_of_it_before_the_zeros(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     store = await opened(path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,9 @@ from typing import Final
 import apsw
 
 from perdure.store.sqlite.driver import Connection
+from perdure.store.sqlite.health import LOG_MAX
+
+log = logging.getLogger("perdure")
 
 FRAMES_MAX: Final = 4000  # of the log, before it is checkpointed and begun anew
 HEADER, FRAME_HEADER = 32, 24
@@ -36,14 +40,24 @@ class Headroom:
         self._log = path.with_name(f"{path.name}-wal")
         self._fd = -1  # until there is a log that is worth it
         self._possible = True
+        self._told = False
         conn.set_wal_hook(self._committed)
 
     def _committed(self, conn: Connection, _database: str, frames: int) -> int:
         self._used = HEADER + frames * self._frame
         if frames >= FRAMES_MAX:
             with contextlib.suppress(apsw.Error):  # what is wrong with the file is said by the next commit
-                conn.wal_checkpoint()
+                there, done = conn.wal_checkpoint()
+                if done < there and self._used >= LOG_MAX and not self._told:
+                    self._tell()
         return apsw.SQLITE_OK
+
+    def _tell(self) -> None:
+        self._told = True
+        log.warning(
+            "the write-ahead log %s has grown to %d MiB and cannot be emptied: a process keeps an older state of it to "
+            "read; perdure doctor tells which", self._log, self._used >> 20,
+        )  # fmt: skip
 
     @property
     def ample(self) -> bool:
