@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from perdure.model.writes import Park, SetEvent
 from perdure.query.read import read_query
 from perdure.store.postgres import PostgresStore
 from perdure.store.postgres.migrate import migrations
-from tests.postgres import Server
+from tests.postgres import Cluster, Server, candidates
 from tests.store.build import one, outside, record, running, start, unit, want
 from tests.store.test_postgres_races import Make, Third, make, third
 
@@ -84,6 +86,34 @@ async def test_no_connection_of_ours_is_ended_for_being_idle(make: Make, adminis
     store = await make()
     for link in (store._reading, store._writing, store._hints._link, store.upkeep.link):
         assert (await link.fetchrow("select current_setting('idle_session_timeout')"))[0] == "0"
+
+
+@pytest.fixture(scope="module")
+def recent_server() -> Iterator[Cluster]:
+    """A server of 17 or newer: only those end a transaction for its age."""
+    for place in candidates():
+        if (place / "postgres").exists():
+            said = subprocess.run([place / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+            if int(re.findall(r"\d+", said)[0]) >= 17:
+                break
+    else:
+        pytest.skip("no server of 17 or newer on this machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERDURE_TEST_PG_BIN", str(place))
+        with Cluster() as cluster:
+            yield cluster
+
+
+@pytest.mark.parametrize("pooled", ["", "?pooler=transaction"], ids=["direct", "pooled"])
+async def test_no_transaction_of_ours_is_ended_for_its_age(recent_server: Cluster, pooled: str) -> None:
+    administrator = Administrator(recent_server, recent_server.create_database())
+    administrator.sets("transaction_timeout", "300ms")
+    store = PostgresStore(recent_server.url(administrator.database) + pooled, "app")
+    await store.open()
+    assert await store.migrate()
+    async with store._writing.transaction() as tx:
+        await tx.fetch("select pg_sleep(0.5)")
+    await store.close()
 
 
 async def test_what_is_asked_of_attributes_is_read_the_same(make: Make, administrator: Administrator) -> None:

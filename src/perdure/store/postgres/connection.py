@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from perdure.config import masked
 from perdure.errors import ConfigError, DatabaseTrouble, DatabaseUnusable, NotOpen
-from perdure.store.postgres.pooler import BEGIN, begin_with, is_between, way_of
+from perdure.store.postgres.pooler import BEGIN, begin_with, is_between, settings_of, way_of
 from perdure.store.postgres.trouble import loses_connection, sqlstate, translate, unreached
 from perdure.store.postgres.types import connection_class
 
@@ -139,7 +139,7 @@ class Link:
 
     def __init__(self, url: str, settings: Mapping[str, str] = SETTINGS) -> None:
         self._settings = settings
-        self._begin = begin_with(settings)  # behind a transaction pooler
+        self._begin = begin_with(settings)  # behind a transaction pooler; more of it where the server knows more
         self.way = way_of(url)
         self.url = self.way.url
         self.where = place(self.url)
@@ -325,6 +325,9 @@ class Link:
     async def _make_ready(self, conn: Connection) -> None:
         if self.way.pooler is None:
             self.pooled = await is_between(conn)
+        if (more := settings_of(conn.get_server_version().major)) and not self.pooled:
+            await conn.execute("; ".join(f"set {name} = '{value}'" for name, value in more.items()))
+        self._begin = begin_with({**self._settings, **more})
         for prepare in self._made:
             if self.pooled:
                 await conn.execute("begin")

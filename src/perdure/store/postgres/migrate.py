@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from perdure.errors import DatabaseUnusable
 from perdure.store.postgres.connection import Connection
-from perdure.store.postgres.pooler import BEGIN
+from perdure.store.postgres.pooler import BEGIN, settings_of
 from perdure.store.postgres.text import placed, quoted
 
 _LOCK = 0x7065726475726500  # "perdure\0": one lock for all schemas; migrations are rare
@@ -45,7 +45,8 @@ async def migrate(conn: Connection, schema: str) -> list[str]:
     applied: list[str] = []
     await conn.execute(BEGIN)
     try:
-        await conn.execute("set local lock_timeout = 0; set local statement_timeout = 0")
+        unbound = {"lock_timeout": "0", "statement_timeout": "0", **settings_of(conn.get_server_version().major)}
+        await conn.execute("; ".join(f"set local {name} = {value}" for name, value in unbound.items()))
         await conn.execute(f"select pg_advisory_xact_lock({_LOCK})")
         have = await version(conn, schema)
         if not have:

@@ -75,6 +75,11 @@ async def is_between(conn: Any) -> bool:
     return bool(found != conn.get_server_pid())
 
 
+def settings_of(major: int) -> Mapping[str, str]:
+    """What only later servers know: at the login of others, a name that is unknown is a refusal."""
+    return {"transaction_timeout": "0"} if major >= 17 else {}  # each statement has a bound of its own
+
+
 def begin_with(settings: Mapping[str, str]) -> str:
     """What begins a transaction in which these settings hold, whichever session it meets."""
     # Names and values are our own constants.
