@@ -10,8 +10,17 @@ from perdure import App, recv
 from tests.runtime.support import Ledger, crash, history, until
 
 
+@pytest.mark.parametrize(
+    ("removed", "told"),
+    [
+        (["-wal"], "has been saved into the database file"),
+        (["-wal", "-shm"], "has been saved into the database file"),
+        (["-shm"], "nothing is written by the old one"),
+    ],
+    ids=["log", "log and index", "index"],
+)
 async def test_work_goes_on_and_nothing_that_was_answered_is_lost(
-    tmp_path: Path, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, ledger: Ledger, caplog: pytest.LogCaptureFixture, removed: list[str], told: str
 ) -> None:
     """No step runs again, the executor keeps its identity, and after a kill without a word all is there."""
     path = tmp_path / "perdure.db"
@@ -32,8 +41,9 @@ async def test_work_goes_on_and_nothing_that_was_answered_is_lost(
         for n in range(3):
             await handle.send(0, "go")
             await until(lambda n=n: len(ledger) == n + 1)
-        path.with_name("perdure.db-wal").unlink()
-        await until(lambda: "has been saved into the database file" in caplog.text)
+        for end in removed:
+            path.with_name(f"perdure.db{end}").unlink()
+        await until(lambda: told in caplog.text)
         await handle.send(0, "go")
         await until(lambda: len(ledger) == 4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from perdure.errors import DatabaseTrouble
 from perdure.store.sqlite import SQLiteStore
 from tests.runtime.support import until
 from tests.store.build import queued
+from tests.store.test_sqlite import child, end, said
 
 
 @pytest.fixture
@@ -81,3 +83,52 @@ def alone(path: Path, copy: Path) -> list[str]:
         return [id for (id,) in conn.execute("select id from workflow order by id")] if found else []
     finally:
         conn.close()
+
+
+STRANGER = """
+import asyncio, sys
+from pathlib import Path
+from perdure.store.sqlite import SQLiteStore
+from tests.store.build import queued
+from tests.store.test_sqlite import child, end, said
+
+async def main():
+    store = SQLiteStore(Path(sys.argv[1]), "app")
+    await store.open()
+    for n in range(20):
+        await queued(store, f"theirs{n}")
+    await store.close()
+
+asyncio.run(main())
+print("written", flush=True)
+"""
+
+
+async def test_nothing_is_written_by_an_index_that_was_removed(store: SQLiteStore) -> None:
+    """Another process makes another, and would have its commits overwritten."""
+    await queued(store, "before")
+    assert set(await store.rows(["before"])) == {"before"}, "both connections have it"
+    store.path.with_name(f"{store.path.name}-shm").unlink()
+    other = await asyncio.to_thread(child, STRANGER, str(store.path))
+    assert await asyncio.to_thread(said, other) == "written"
+    end(other)
+    refused = []
+
+    async def written() -> bool:
+        try:
+            await queued(store, "after")
+        except DatabaseTrouble as trouble:
+            refused.append(str(trouble))
+            with contextlib.suppress(DatabaseTrouble):
+                await store.rows(["before"])
+            return False
+        return True
+
+    await until(written)
+    assert all("-shm of the write-ahead log was removed" in each for each in refused)
+    assert refused
+    wanted = {"before", "after", *(f"theirs{n}" for n in range(20))}
+    assert set(await store.rows(sorted(wanted))) == wanted
+    conn = apsw.Connection(str(store.path))
+    assert conn.pragma("integrity_check") == "ok"
+    conn.close()

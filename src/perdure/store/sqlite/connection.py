@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -39,6 +40,8 @@ from perdure.store.sqlite.log import Identity, Log, identity
 from perdure.store.sqlite.pace import Pace
 from perdure.store.sqlite.turn import Turn
 from perdure.store.sqlite.unheard import unheard_of
+
+log = logging.getLogger("perdure")
 
 PATIENCE: Final = 4.5  # seconds that a call waits for locks
 MOVED: Final = "this app was moved"  # what the fence says of an app that lives in another database by now
@@ -83,6 +86,7 @@ class Lane:
     """A thread that owns a connection and runs the jobs it is sent, in order."""
 
     name = "lane"
+    _saves_log = False
 
     def __init__(self, path: Path, answers: Answers) -> None:
         self.path = path
@@ -153,6 +157,10 @@ class Lane:
         if conn is not None:
             self._log.let_go()
             with contextlib.suppress(apsw.Error):
+                if self._log.index_lost:  # by an old index its end would empty the log of what others have written
+                    driver.leave_log(conn)
+                    if self._saves_log:
+                        log.error("%s", self._log.trouble_with_index())
                 conn.close()
 
     def forget(self) -> None:
@@ -186,6 +194,7 @@ class Lane:
             if self.conn is not None and self._moved():
                 self.disconnect()
             if self.conn is None:
+                self._refuse_old_index()
                 if self._file is not None and identity(self.path) not in (None, self._file):
                     self._log.refuse_behind()
                 self.conn = self.connect(deadline)
@@ -204,6 +213,30 @@ class Lane:
                 raise
             raise DatabaseTrouble(str(e)) from e  # the file was replaced under us: wait until it is back
 
+    def _let_go_of_index(self) -> None:
+        """If it has its name no more: others use another by now. Raises ``DatabaseTrouble``."""
+        if self._log.index_lost:
+            self.disconnect()
+            raise self._log.trouble_with_index()
+
+    def _refuse_old_index(self) -> None:
+        """A new connection would share the index of those of this process that are open: none must have an old one."""
+        for lane in list(_lanes):
+            if lane is not self and not lane._leaves_index(self.path):  # noqa: SLF001
+                raise lane._log.trouble_with_index()  # noqa: SLF001
+
+    def _leaves_index(self, path: Path) -> bool:
+        """For another lane of the process: disconnect from an old index; whether that, or nothing, was to be done."""
+        if self.path != path or self._forked or self.conn is None or not self._log.index_lost:
+            return True
+        if (self._saves_log and self._log.lost) or not self.within.acquire(blocking=False):
+            return False  # it does that itself, when it has saved what is in the log, or is done with its job
+        try:
+            self.disconnect()
+        finally:
+            self.within.release()
+        return True
+
     def _moved(self) -> bool:
         """Whether the file was removed or replaced: what is written to the old one would be lost without a word."""
         return identity(self.path) != self._file
@@ -220,6 +253,7 @@ class Reader(Lane):
             return True
         if self._log.lost and self._log.missing:
             raise DatabaseTrouble(self._log.trouble())
+        self._let_go_of_index()
         return self._log.lost
 
     def perform(self, conn: Connection, job: Job, deadline: float) -> Any:
@@ -235,6 +269,7 @@ class Writer(Lane):
     """Runs writes, each job in one ``BEGIN IMMEDIATE`` … ``COMMIT`` under the turnstile; and looks out for others'."""
 
     name = "writer"
+    _saves_log = True
 
     def __init__(self, path: Path, answers: Answers, *, unheard: bool = False) -> None:
         self._turn: Turn | None = None
@@ -342,6 +377,7 @@ class Writer(Lane):
             words = self._log.save(conn)
             self.disconnect()
             raise DatabaseTrouble(words)
+        self._let_go_of_index()
 
     def _commit(self, conn: Connection) -> None:
         try:
@@ -357,6 +393,9 @@ class Writer(Lane):
                 f"{self.path}: the commit failed midway ({e}); whether it holds is unknown, and is found out before "
                 f"anything is written again. {todo}; work goes on by itself then."
             ) from e
+        if self._log.index_lost:  # who made another meanwhile may not have seen this commit, and writes over it
+            self.disconnect()
+            raise LostAnswer(str(self._log.trouble_with_index()))
 
     def idle(self) -> None:
         """Tell of others' commits. On the connection that writes, ``data_version`` never counts its own.
@@ -369,6 +408,9 @@ class Writer(Lane):
         self._looked = now
         if self._log.lost:
             self._save_log()
+            return
+        if self._log.index_lost:
+            self.disconnect()
             return
         done = self._unheard.done
         try:

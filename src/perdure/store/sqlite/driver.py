@@ -55,6 +55,11 @@ def steady(conn: Any) -> Connection:
     return cast("Connection", conn)
 
 
+def leave_log(conn: Any) -> None:
+    """Let the end of the connection leave the log as it is: nothing of it is written to the file, nor is it removed."""
+    conn.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+
 def _ramp_point(text: str) -> bytes:
     """Where a ramp sees a workflow, of its app and id: see ``versions.routing.share``."""
     return hashlib.sha256(text.encode()).digest()[:8]

@@ -4,6 +4,10 @@ A log without a name takes commits as before, and whoever opens the database lat
 commit is answered that went to such a log; what went there before its name was gone is saved into the database file,
 as long as nobody has begun another log in its place; and a file that took the place of ours is not read with our log.
 
+The index of the log (``-shm``) holds the locks and says where the log ends. With two of one log, writers overwrite each
+other's commits. Promise: nothing is written by an index without a name, nor by the end of a connection that has it. The
+connections of a process share it, so none is made anew before all have let go of it.
+
 All writers of Perdure look under the turn, so that none appends while another saves.
 """
 
@@ -39,12 +43,23 @@ class Log:
     def __init__(self, database: Path) -> None:
         self._database = database
         self._path = database.with_name(f"{database.name}-wal")
+        self._index = database.with_name(f"{database.name}-shm")
         self._used: Identity | None = None
+        self._indexed: Identity | None = None
         self._left = b""  # the header of the log when it was last let go of: an inode is soon used again
 
     def opened(self) -> None:
         """The connection was made just now."""
         self._used = identity(self._path)
+        self._indexed = identity(self._index)
+
+    @property
+    def index_lost(self) -> bool:
+        """Whether the index of the log in use has this name no more: who opens the database makes another."""
+        now = identity(self._index)
+        if self._indexed is None:
+            self._indexed = now
+        return now != self._indexed
 
     @property
     def lost(self) -> bool:
@@ -97,6 +112,14 @@ class Log:
         return (
             f"the write-ahead log {self._path} was removed or replaced while it was in use: it is part of the "
             "database. Remove neither it nor the -shm file while an executor runs."
+        )
+
+    def trouble_with_index(self) -> DatabaseTrouble:
+        """What has happened, and what is done about it."""
+        return DatabaseTrouble(
+            f"the index {self._index} of the write-ahead log was removed or replaced while it was in use: nothing is "
+            "written by the old one. Work goes on with a new one once all connections of this process have let go of "
+            "it. Remove neither it nor the -wal file while an executor runs."
         )
 
     def refuse_behind(self) -> None:
