@@ -160,7 +160,7 @@ def test_nobody_works_beside_a_single_one() -> None:
 
 def lost_from(n: int, *rows: tuple[str, dict[str, Any]]) -> Failover:
     """A failover between the moments 100 and 200, that has lost the audit's rows from the n-th on."""
-    audit = [{"table": table, "row": row} for table, row in rows]
+    audit = [{"table": table, "op": "insert", "row": row} for table, row in rows]
     world = SimpleNamespace(
         loop=SimpleNamespace(later=lambda *_: None), healed=False, over=False, now=lambda: 200,
         faults=SimpleNamespace(note=lambda *_, **__: None),
@@ -198,6 +198,12 @@ def test_an_end_that_is_lost_may_have_been_told_to_whoever_needs_not_ask() -> No
         *call(4, "result", "w", 250, 260), *call(5, "result", "v", 250, 250), *call(6, "send", "w", 250, 250),
     ]  # fmt: skip
     assert {line["i"] for line in failover.calls(calls) if line["type"] == "unknown"} == {2, 3}
+
+
+def test_mail_that_is_lost_may_have_been_received() -> None:
+    kept, lost = ({"dest": "w", "data": data, "mid": data} for data in "12")
+    failover = lost_from(1, ("message", kept), ("message", lost), ("wake", {"dest": "w"}))
+    assert failover.lost_mail == {("w", "2")}
 
 
 def test_a_claim_that_is_lost_itself_never_proves_itself() -> None:

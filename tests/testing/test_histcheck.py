@@ -458,6 +458,25 @@ def test_spoiled_evidence_is_noticed(day: Lines, spoil: str) -> None:
     assert shown.what, "it is said what is wrong"
 
 
+def test_a_child_with_a_key_may_be_there_before_its_parents_record_of_it(day: Lines) -> None:
+    """It is begun by a transaction of its own."""
+    s = Streams(*copy.deepcopy(day))  # type: ignore[arg-type]
+    record = s.changes("history", kind=Kind.CHILD)[0]
+    s.audit.remove(record)
+    assert "I20" in check(Evidence(s.audit)).broken
+    s.append(s.changes("dedup", op="insert")[0], id=record["row"]["data"])
+    assert "I20" not in check(Evidence(s.audit)).broken
+
+
+def test_mail_that_a_failover_lost_may_have_been_received_before(day: Lines) -> None:
+    s = Streams(*copy.deepcopy(day))  # type: ignore[arg-type]
+    taken = next(line for line in s.changes("message", op="update") if line["row"]["taken_seq"])
+    s.audit[:] = [line for line in s.audit if line["row"].get("mid") != taken["row"]["mid"]]
+    assert "I26" in check(Evidence(s.audit)).broken
+    lost = (taken["row"]["dest"], taken["row"]["data"])
+    assert "I26" not in check(Evidence(s.audit, lost_mail=[lost])).broken
+
+
 def passed_over(day: Lines) -> tuple[Streams, dict[str, Any]]:
     """The spoiled day, and the line by which the one that is passed over was put in line."""
     s = Streams(*copy.deepcopy(day))  # type: ignore[arg-type]

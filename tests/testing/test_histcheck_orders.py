@@ -194,3 +194,15 @@ def test_spoiled_evidence_is_found(worlds: list[Lines], spoil: Callable[[Lines],
             continue  # nothing of the kind happened there
         broken |= check(Evidence(spoiled), only=NUMBERS).broken
     assert number in broken
+
+
+def test_an_order_is_another_one_for_an_id_that_was_started_anew(worlds: list[Lines]) -> None:
+    """One who replaces a workflow by a new start of its id knows nothing of the orders that were given before."""
+    world = next(world for world in worlds if any(line["row"].get("name") == "reset" for line in world))
+    again = copy.deepcopy(world)
+    reset_again(again)
+    mark = again[-1]["row"]
+    assert "I54b" in check(Evidence(again), only=NUMBERS).broken
+    last = [line for line in again if line["table"] == "workflow" and line["row"]["id"] == mark["id"]][-1]
+    append(again, last, "update", run=mark["run"], lineage="ab" * 8)
+    assert "I54b" not in check(Evidence(again), only=NUMBERS).broken

@@ -117,12 +117,17 @@ class Evidence:
         *,
         app: str | None = None,
         transactions: Collection[str] = (),
+        lost_mail: Collection[tuple[str, str]] = (),
     ) -> None:
-        """``transactions``: names of steps whose outcome may be in a commit of the user's own."""
+        """``transactions``: names of steps whose outcome may be in a commit of the user's own.
+
+        ``lost_mail``: (to whom, what) of messages that a failover has lost; somebody may have received them before.
+        """
         apps = {line["row"].get("app") for line in audit} - {None}
         if app is None and len(apps) > 1:
             raise ValueError(f"the audit tells of several apps ({', '.join(sorted(apps))}); say which one: app=")
         self.transactions = frozenset(transactions)
+        self.lost_mail = frozenset(lost_mail)
         self.ledger = list(ledger)
         self.calls = list(history)
         self.faults = list(faults)

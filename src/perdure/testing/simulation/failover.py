@@ -29,6 +29,7 @@ class Failover:
         self._losers: set[str] = set()  # workflows of which something is lost
         self._unended: set[str] = set()  # workflows whose end is lost
         self._before: set[tuple[str, str]] = set()  # (workflow, claim) as they were given before it
+        self.lost_mail: set[tuple[str, str]] = set()  # (to whom, what)
         self._proven: dict[tuple[str, str], int] = {}  # when a run of these wrote again
         world.loop.later(chance.uniform(0.2, 3.5), self._fall_behind)
 
@@ -42,6 +43,11 @@ class Failover:
             return
         lines = world.database.audit()
         gone = [line for line in lines[copy[1] :] if line["table"] in ("workflow", "history")]
+        self.lost_mail = {
+            (line["row"]["dest"], line["row"]["data"])
+            for line in lines[copy[1] :]
+            if (line["table"], line["op"]) == ("message", "insert")
+        }
         self._losers = {line["row"]["id"] for line in gone}
         self._unended = {line["row"]["id"] for line in gone if line["row"].get("closed")}
         self._before = {(line["row"]["id"], line["row"]["claim"]) for line in lines if line["table"] == "workflow"}

@@ -416,9 +416,11 @@ class World:
         audit = self.database.audit()
         calls = sorted((line for history in self.histories for line in history.lines), key=lambda line: line["at"])
         effects = self.ledger.lines
+        lost_mail: set[tuple[str, str]] = set()
         if self.failover is not None and self.failover.lost:
             effects, calls = self.failover.effects(effects), self.failover.calls(calls)
-        evidence = Evidence(audit, effects, calls, self.faults.lines, transactions=STEPS)
+            lost_mail = self.failover.lost_mail
+        evidence = Evidence(audit, effects, calls, self.faults.lines, transactions=STEPS, lost_mail=lost_mail)
         for line in audit:
             self._trace.update(repr((line["n"], line["at"], line["table"], line["op"])).encode())
         verdict = check(evidence)

@@ -13,13 +13,14 @@ from perdure.testing.histcheck.judge import Findings, invariant
 
 @invariant("I20")
 def one_child_per_call(of: Evidence, found: Findings) -> None:
-    """A call makes one child; one of a derived id and the parent's record of it are one commit."""
+    """A call makes one child; one of a derived id and without a key, and the parent's record of it, are one commit."""
     calls: dict[tuple[Any, ...], Change] = {}
     for (id, run), changes in of.records.items():
         for change in changes:
             if kind_of(change.row) is Kind.CHILD:
                 calls[id, run, change.row["path"]] = change
     children: dict[tuple[Any, ...], Change] = {}
+    keyed = {change.row["id"] for change in of.of("dedup")}  # begun by transactions of their own
     for change in of.of("workflow"):
         row = change.row
         if change.op != "insert" or row["parent"] is None:
@@ -29,7 +30,8 @@ def one_child_per_call(of: Evidence, found: Findings) -> None:
         if call in children and children[call].row["id"] != row["id"]:
             found.violated("one call made two children", children[call], change)
         children[call] = change
-        if row["id"] == child_id(RunKey(row["parent"], row["parent_run"]), row["parent_path"]):
+        derived = row["id"] == child_id(RunKey(row["parent"], row["parent_run"]), row["parent_path"])
+        if derived and row["id"] not in keyed:
             record = calls.get(call)
             if record is None:
                 found.violated(f"child {row['id']} is there, its parent's record of it is not", change)

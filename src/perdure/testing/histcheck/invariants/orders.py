@@ -54,7 +54,7 @@ def a_reset_keeps_the_same_records(of: Evidence, found: Findings) -> None:
 
 @invariant("I54b")
 def an_order_is_done_once(of: Evidence, found: Findings) -> None:
-    """The same order, given again, begins no other run, unless another order came between; and no other fork."""
+    """The same order, again, begins no other run, unless another order or a start came between; and no other fork."""
     seen: dict[tuple[str, str], Cutting] = {}
     latest: dict[str, Cutting] = {}  # by which a workflow has begun anew
     for cutting in of.cuts:
@@ -66,13 +66,19 @@ def an_order_is_done_once(of: Evidence, found: Findings) -> None:
         if not cut.key:
             continue
         found.look()
-        if before is not None and before.cut.key == cut.key:
+        if before is not None and before.cut.key == cut.key and (not own or _of_one_life(of, before, cutting)):
             found.violated(f"the order {cut.key!r} about {cut.id} was done twice", before.change, cutting.change)
     for asked, answer in of.answers:
         if asked["op"] == "reset" and answer["type"] == "ok" and asked.get("key"):
             found.look()
             if (asked["w"], asked["key"]) not in seen and not _nothing_to_drop(of, asked, answer):
                 found.violated(f"a reset of {asked['w']} was acknowledged, and no run began by it", asked, answer)
+
+
+def _of_one_life(of: Evidence, first: Cutting, second: Cutting) -> bool:
+    """Whether the id was not started anew between two of its runs."""
+    one, other = (of.lineages.get((cutting.row["id"], cutting.row["run"])) for cutting in (first, second))
+    return one == other or None in (one, other)
 
 
 def _nothing_to_drop(of: Evidence, asked: Row, answer: Row) -> bool:
