@@ -15,12 +15,24 @@ import pytest
 from perdure.testing.simulation import simulate
 from perdure.testing.simulation.faults import Mix
 from tests.effort import by_effort
-from tests.mutants import commits, fence, fleet, order, orders, queues, recovery, schedules, streams, transactions
+from tests.mutants import (
+    aside,
+    commits,
+    fence,
+    fleet,
+    order,
+    orders,
+    queues,
+    recovery,
+    schedules,
+    streams,
+    transactions,
+)  # fmt: skip
 from tests.mutants.base import Mutant
 
 MUTANTS: list[type[Mutant]] = [
     one
-    for module in (fence, commits, recovery, order, fleet, streams, queues, schedules, orders, transactions)
+    for module in (fence, commits, aside, recovery, order, fleet, streams, queues, schedules, orders, transactions)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, Mutant) and one.apply is not Mutant.apply
 ]

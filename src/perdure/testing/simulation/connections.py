@@ -12,12 +12,13 @@ Promises: a connection that broke is never used again; a transaction whose COMMI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Self
 
 import apsw
 
 from perdure.errors import DatabaseTrouble, Overloaded
+from perdure.runtime.context import STEP
 from perdure.sessions.base import Dialect, Rows, rendered
 from perdure.sessions.foreign import TABLE
 from perdure.sessions.places import POSTGRES
@@ -82,12 +83,12 @@ class SimulatedConnection:
         """Do this, too; nobody needs an answer: it goes with what is said next."""
         self.said.append((job, UNASKED))
 
-    async def say(self, job: Job, *, locking: bool = False) -> Any:
-        """Do this in the transaction; the answer."""
+    async def say(self, job: Job, *, locking: bool = False, row: str = "") -> Any:
+        """Do this in the transaction; the answer. ``row``: of this workflow, which it locks."""
         if not self.begun:
             await self.begin()
         said = [*self.said, (job, UNASKED)]
-        answer = await self._sent(Question(self, said, locking=locking))
+        answer = await self._sent(Question(self, said, locking=locking, row=row))
         self.said.append((job, answer))
         return answer
 
@@ -172,14 +173,20 @@ class Begin(_OfConnection):
 
 
 class Question(_OfConnection):
-    """A statement and its answer. ``locking``: it waits for whoever is about to commit."""
+    """A statement and its answer. ``locking``: it waits for whoever is about to commit; ``row``: for who has that."""
 
-    def __init__(self, connection: SimulatedConnection, said: list[tuple[Job, Any]], *, locking: bool) -> None:
+    def __init__(
+        self, connection: SimulatedConnection, said: list[tuple[Job, Any]], *, locking: bool, row: str
+    ) -> None:
         self._locking = locking and not connection.locks
+        self._row = row
         super().__init__(connection, "a statement", lambda conn: _play(conn, said), writes=False, fate=None)
 
     def _ready(self) -> Callable[[], bool]:
         return self._server.gate.is_quiet if self._locking else super()._ready()
+
+    def _needed(self, kept: Collection[str]) -> Collection[str]:
+        return [self._row] if self._row in kept else []
 
     def _perform(self) -> tuple[Any, Exception | None]:
         way = self._way
@@ -265,7 +272,8 @@ class SimulatedSession:
         return rows
 
     async def job(self, run: Callable[[Any], Any]) -> Any:
-        answer = await self.given.say(run)
+        step = STEP.get()
+        answer = await self.given.say(run, row="" if step is None else step.key.id)
         sometimes("a transaction was refused by the fence", not getattr(answer, "applied", True))
         return answer
 

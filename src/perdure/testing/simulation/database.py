@@ -70,6 +70,11 @@ class Database(Memory):
         """Those that are open and not held."""
         return [Open(*row) for row in self.conn.execute(UNFINISHED)]
 
+    def open_ids(self, name: str = "") -> list[str]:
+        """Of those that have not ended; ``name``: of this kind only."""
+        found = self.conn.execute("select id, name from workflow where status < 5 order by id")
+        return [id for id, kind in found.fetchall() if name in ("", kind)]
+
     def unended(self) -> int:
         """How many have not ended, the held among them."""
         return cast("int", self.conn.execute("select count(*) from workflow where status < 5").get)

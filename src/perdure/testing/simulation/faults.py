@@ -15,6 +15,7 @@ from perdure.testing.simulation.wire import Cut, Fate
 HOUR_US = 3_600_000_000
 ORDERED = 0.12  # of the worlds
 TRANSACTING = 0.08  # of the worlds
+KEEPING = 0.15  # of the worlds
 CUTS = (Cut.REFUSED, Cut.REFUSED, Cut.MUTE, Cut.DEAF, Cut.BEATS, Cut.BEATLESS)
 
 
@@ -45,6 +46,8 @@ class Mix(NamedTuple):
     transacts: bool = False  # its work is transactions, in two databases
     commits: float = 0.0  # chance that one of their COMMITs meets trouble
     orders: bool = False  # an operator resets, forks, moves …, and orders batches, from a process that dies
+    keeps: float = 0.0  # rate at which another transaction keeps a workflow's row for a while
+    drops: float = 0.0  # rate at which a workflow gets in the way of every commit with it, some times in a row
 
     @staticmethod
     def draw(chance: random.Random) -> Mix:
@@ -80,6 +83,13 @@ class Mix(NamedTuple):
         return self._replace(
             transacts=True, commits=0.4 * chance.random(), orders=self.orders or chance.random() < 0.3, failover=False
         )
+
+    def keeping(self, chance: random.Random) -> Mix:
+        """The same, and in one of seven worlds one workflow is not written while the others are: the same way."""
+        if chance.random() >= KEEPING:
+            return self
+        keeps, drops = chance.choice(((1, 0), (1, 0), (0, 1), (1, 1)))
+        return self._replace(keeps=keeps * chance.uniform(0.5, 1.5), drops=drops * chance.uniform(0.5, 1.5))
 
     @staticmethod
     def calm(recovery: str = "fleet", **faults: float) -> Mix:

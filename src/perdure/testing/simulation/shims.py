@@ -34,8 +34,11 @@ import perdure.sessions.find
 import perdure.sessions.places
 import perdure.store.sqlite.batches
 import perdure.store.sqlite.store
+from perdure.client.aside import Aside, Unwritten
+from perdure.client.sources import Source
 from perdure.definitions import Registry
 from perdure.model.records import Incarnation
+from perdure.model.writes import Unit
 from perdure.runtime.launch import Code, code_of
 from perdure.runtime.leases import Lease
 from perdure.runtime.pasts import Past
@@ -132,6 +135,37 @@ class SimulatedLease(Lease):
         self._renewing = asyncio.get_running_loop().create_task(self._renew())
 
 
+class SimulatedAside(Aside):
+    """Tells what it met."""
+
+    def add(self, source: Source, unit: Unit, *, withdrawn: bool = False) -> None:
+        sometimes("a unit was set aside")
+        sometimes("two units were set aside at once", self.units)
+        super().add(source, unit, withdrawn=withdrawn)
+
+    def put_off(self, one: Unwritten, seconds: float) -> None:
+        sometimes("what was set aside failed again")
+        super().put_off(one, seconds)
+
+    def drop(self, one: Unwritten) -> None:
+        sometimes("what was set aside was written later", not one.withdrawn)
+        super().drop(one)
+
+    def holds_up(self, source: Source) -> bool:
+        held_up = super().holds_up(source)
+        sometimes("a source had more to write behind what was set aside", held_up)
+        return held_up
+
+    def of(self, source: Source) -> Unwritten | None:
+        one = super().of(source)
+        sometimes("a run waited for what was set aside of it", one)
+        return one
+
+    def abort(self) -> None:
+        sometimes("a process ended while a unit was set aside", self.units and not PROCESS.get().world.over)
+        super().abort()
+
+
 class SimulatedWatch(StallWatch):
     """All processes have one loop, and it never stands still."""
 
@@ -198,6 +232,7 @@ def installed(world: World) -> Generator[None, None, None]:
     replaced: list[tuple[Any, str, Any]] = [
         (perdure.clock, "time", here),
         (perdure.client.journal, "monotonic", here.monotonic),
+        (perdure.client.journal, "Aside", SimulatedAside),
         (perdure.client.routes, "monotonic", here.monotonic),
         (perdure.runtime.loop, "time", here),
         (perdure.runtime.leases, "elapsed", here.monotonic),

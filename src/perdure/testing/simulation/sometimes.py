@@ -37,6 +37,7 @@ ANSWERS = (
     "default", "resume", "rerun", "skip", "hold", "compensate", "run_from", "terminate", "nonsense", "hang", "raise",
 )  # fmt: skip
 ORDERS = ("reset", "fork", "restart", "skip", "move", "resume", "cancel", "terminate", "batch", "route")
+ASKED = ("here", "line", "late", "named", "keyed")  # for a child that begins there
 POINTS = (
     *(f"the answer of {op} was lost" for op in WRITES),
     *(f"{op} came through after its caller was told that it was lost" for op in ("commit", "claim", "adopt")),
@@ -118,4 +119,16 @@ POINTS = (
     "a transfer was made again after a reset",
     "an operator gave a transaction its result",
     *(f"a nominal time was {what}" for what in ("started", "skipped", "waiting")),
+    "another transaction kept a row",
+    "a row was given back to who waited for it",
+    *(f"a row was kept for too long: {op}" for op in ("commit", "cancel")),
+    *(f"a unit was in the way of its commit: {how}" for how in ("aborted", "dropped", "lost")),
+    "a unit was set aside",
+    "two units were set aside at once",
+    "a source had more to write behind what was set aside",
+    "a run waited for what was set aside of it",
+    "what was set aside failed again",
+    "what was set aside was written later",
+    "a process ended while a unit was set aside",
+    *(f"a body asked for a child that it had begun: {where}" for where in ASKED),
 )

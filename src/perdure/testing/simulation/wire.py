@@ -6,16 +6,17 @@ A call that is on its way when its process dies still arrives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded
+from perdure.errors import DatabaseTrouble, LostAnswer, Overloaded, RowLocked
 from perdure.model.writes import Receipt
 from perdure.store.sqlite.driver import Connection
 from perdure.testing.simulation.failover import Timeline
 from perdure.testing.simulation.loop import VirtualLoop
 from perdure.testing.simulation.memory import Memory
+from perdure.testing.simulation.rows import needed, patience_of
 from perdure.testing.simulation.sometimes import sometimes
 
 HOME = "the app's own"  # where the store says that it leads
@@ -32,6 +33,7 @@ class Fate(Enum):
     WELL = auto()
     ABORTED = auto()  # nothing happened, and the caller is told
     LOST = auto()  # it happened, the answer is lost
+    DROPPED = auto()  # it never arrives, and the caller is told that the answer is lost
     LATE = auto()  # the caller is told that the answer is lost; it happens after that
     DIES_BEFORE = auto()  # the process dies before the call arrives
     DIES_UNANSWERED = auto()  # … when it has happened
@@ -80,6 +82,10 @@ class Way(Protocol):
 
     def cut(self, process: Any, op: str) -> Cut | None:
         """What keeps this call of the process from the database, or its answer from the process."""
+        ...
+
+    def dropped(self, op: str, args: tuple[Any, ...]) -> Fate | None:
+        """What becomes of it for the sake of what it holds."""
         ...
 
     def cut_for(self, process: Any) -> float:
@@ -138,6 +144,8 @@ class Call:
             self._back(None, DatabaseTrouble(f"the database failed over ({op})"))
         elif (cut := self._cut()) is not None:
             self._cut_off(cut)
+        elif (dropped := way.dropped(op, self._args)) is not None:
+            self._drop(dropped)
         elif fate is Fate.ABORTED:
             sometimes(f"{op} was aborted")
             self._back(None, Overloaded(f"the database is busy ({op})"))
@@ -155,9 +163,45 @@ class Call:
     def _cut(self) -> Cut | None:
         return self._way.cut(self._process, self._op)
 
+    def _drop(self, fate: Fate) -> None:
+        sometimes(f"a unit was in the way of its commit: {fate.name.lower()}")
+        self._way.note(self._process, self._op, "is dropped")
+        self._fate = fate
+        if fate is Fate.LOST:
+            self._through(self._happen)
+        elif fate is Fate.DROPPED:
+            self._lost(self._op)
+        else:
+            self._back(None, DatabaseTrouble(f"the database cannot do this now ({self._op})"))
+
     def _through(self, go: Callable[[], object]) -> None:
         """Go on when nobody keeps it from writing."""
-        self._server.gate.when(self._ready(), go, self._give_up, self._way.loop)
+        gate, ready, loop = self._server.gate, self._ready(), self._way.loop
+        if gate.kept and (rows := self._needed(gate.kept)):
+            patience = patience_of(self._op)
+            gate.when(
+                lambda: ready() and not gate.are_kept(rows), lambda: self._unless_gone(go), self._locked_out, loop,
+                patience,
+            )  # fmt: skip
+        else:
+            gate.when(ready, go, self._give_up, loop)
+
+    def _needed(self, kept: Collection[str]) -> Collection[str]:
+        """Those of the rows that another transaction has without which it cannot go on."""
+        return needed(self._op, self._args, kept)
+
+    def _unless_gone(self, go: Callable[[], object]) -> None:
+        """Whether the server has failed over while this waited."""
+        sometimes("a row was given back to who waited for it")
+        if self._server.timeline == self._timeline:
+            go()
+        else:
+            self._lost(self._op)
+
+    def _locked_out(self) -> None:
+        sometimes(f"a row was kept for too long: {self._op}")
+        self._way.note(self._process, self._op, "is locked out")
+        self._back(None, RowLocked(f"another transaction has kept a row for too long ({self._op})"))
 
     def _ready(self) -> Callable[[], bool]:
         gate = self._server.gate

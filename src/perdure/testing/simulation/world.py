@@ -20,11 +20,12 @@ from perdure.config import Settings
 from perdure.testing.histcheck.evidence import Evidence
 from perdure.testing.histcheck.judge import Verdict, check
 from perdure.testing.histcheck.streams import ClientHistory, FaultLog, Ledger
-from perdure.testing.simulation import modes, seen, transfers
+from perdure.testing.simulation import asking, modes, seen, transfers
 from perdure.testing.simulation.bank import STEPS, Away, Bank
 from perdure.testing.simulation.database import Database
 from perdure.testing.simulation.failover import Failover
 from perdure.testing.simulation.faults import Mix, Nemesis
+from perdure.testing.simulation.keeping import Keeper
 from perdure.testing.simulation.leased import unleased
 from perdure.testing.simulation.loop import NOBODY, PROCESS, Stuck, VirtualLoop
 from perdure.testing.simulation.operator import Operator
@@ -34,7 +35,7 @@ from perdure.testing.simulation.rollout import NEW, OLD, Rollout, version
 from perdure.testing.simulation.scripts import more, scripts
 from perdure.testing.simulation.shims import START_US, installed
 from perdure.testing.simulation.sometimes import sometimes
-from perdure.testing.simulation.wire import Cut, Fate
+from perdure.testing.simulation.wire import HOME, Cut, Fate
 from perdure.testing.simulation.workload import Client, Simulated
 
 LEASE_SECONDS = 2.0
@@ -113,7 +114,10 @@ class World:
         drawn = Mix.draw(self.chance)
         wide = random.Random(f"wide {seed}")
         self.mix = mix or drawn.widened(wide).ordered(random.Random(f"orders {seed}"))
-        self.mix = self.mix.transacting(random.Random(f"transacts {seed}")) if mix is None else mix
+        if mix is None:
+            self.mix = self.mix.transacting(random.Random(f"transacts {seed}"))
+            self.mix = self.mix.keeping(random.Random(f"keeps {seed}"))
+        self.keeper = Keeper(self, random.Random(f"kept {seed}"))
         self.rollout = Rollout(self, wide)
         self._wide = wide
         self.failover: Failover | None = None
@@ -174,6 +178,14 @@ class World:
 
     def cut_for(self, process: Process) -> float:
         return max(0.0, (process.cut_until - self.loop.us) / 1e6)
+
+    @property
+    def dialect(self) -> str:
+        """What the app's database is like."""
+        return "postgres" if self.bank is None else self.bank.dialects[HOME]
+
+    def dropped(self, op: str, args: tuple[Any, ...]) -> Fate | None:
+        return self.keeper.fate(args[0]) if op == "commit" else None
 
     def fate(self, process: Process, *, writes: bool) -> Fate:
         if self.healed:
@@ -310,6 +322,7 @@ class World:
         await asyncio.sleep(0.05)
         nemesis = Nemesis(self, self.mix)
         self.loop.call_soon(nemesis.begin, context=NOBODY)
+        self.keeper.begin()
         if self.mix.rollout:
             self.rollout.begin(names)
         if self.mix.failover:
@@ -346,6 +359,8 @@ class World:
         asked = scripts(self.chance, kinds, judged=self.mix.judged)
         if not kinds:
             asked += more(random.Random(f"more {self.seed}"))
+            if self.mix.keeps or self.mix.drops:
+                asked += asking.more(random.Random(f"asks {self.seed}"))
         for n, (script, delay) in enumerate(asked):
             made.append(self._run_script(client, script, self.caller(f"c{n}"), delay))
         return made
@@ -390,6 +405,7 @@ class World:
         for process in self.processes:
             process.cut_until = 0
             self.resume(process)
+        self.keeper.end()
         self.faults.heal()
 
     async def _come_to_an_end(self, tasks: list[asyncio.Task[Any]]) -> str:
@@ -431,7 +447,7 @@ class World:
             self._trace.update(repr([(line["n"], line["at"], line["table"], line["op"]) for line in away]).encode())
             stuck = stuck or transfers.wrong(evidence, audit, away)
         if not (self.failover is not None and self.failover.lost):  # else a renewal may be lost
-            stuck = stuck or unleased(evidence, self.lease)
+            stuck = stuck or unleased(evidence, self.lease) or asking.wrong(evidence)
         if not stuck and self.loop.trouble:
             stuck = "; ".join(f"{one.get('message')}: {one['exception']!r}" for one in self.loop.trouble[:3])
         return Result(
