@@ -10,7 +10,7 @@ import pytest
 
 from perdure.model.ids import Holding, RunKey
 from perdure.model.records import Incarnation, Kind
-from perdure.model.states import Cause, Reason, Status
+from perdure.model.states import Cause, Reason, Status, Versioning
 from perdure.model.writes import Continue, Hold, Park, Release
 from perdure.store import asks
 from perdure.store.asks import ClaimRequest
@@ -490,6 +490,17 @@ async def test_reclaim_takes_only_the_askers_own_running_runs(store: Store) -> N
     await queued(store, "queued")
     keys = [RunKey(id, 1) for id in ("closed", "next", "others", "queued", "unknown")]
     assert await store.reclaim(keys, want(), now=T) == []
+
+
+async def test_reclaim_leaves_what_was_moved_to_another_version_since(store: Store) -> None:
+    """Whoever is taken for dead, lives, and has not heard of it would run it with the code of the old one."""
+    claim = await running(store, "w", versioning=Versioning.AUTO_UPGRADE)
+    assert await store.bury([ME], expired_only=False, now=T) == [ME]
+    assert await store.upgrade("v2", ["flow"], 10, gone=[ME], now=T) == 1
+    poll = await store.poll(ME, [Holding("w", 1, claim)], "v1", now=T)
+    assert await store.reclaim([RunKey("w", 1)], want(), now=T) == []
+    assert [one.row.version for one in await store.adopt([ME], want(owner=OTHER, version="v2"), now=T)] == ["v2"]
+    assert [one.id for one in poll.lost] == ["w"], "it does not have it by this token"
 
 
 async def test_poll_of_nothing(store: Store) -> None:

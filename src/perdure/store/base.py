@@ -147,7 +147,7 @@ class Store(ProblemStore, SchemeStore, Protocol):
     async def reclaim(self, keys: Sequence[RunKey], want: ClaimRequest, *, now: int | None = None) -> list[Claimed]:
         """Take again, under a new token, running workflows that ``want.owner`` itself owns (a lost claim answer).
 
-        Nothing if a series was begun after that of ``want``, as with any claim.
+        Not what was moved to a version other than its own, and nothing if a series was begun after that of ``want``.
         """
         ...
 

@@ -138,10 +138,10 @@ def owners(conn: Connection, app: str) -> list[bytes]:
 
 
 def reclaim(conn: Connection, app: str, keys: Sequence[RunKey], want: ClaimRequest, now: int) -> list[Claimed]:
-    """Those of ``keys`` that the asker itself owns, under a new token."""
+    """Those of ``keys`` that the asker itself owns, under a new token; not what was moved to another version since."""
     if not still_counts(conn, want.owner, want.series):
         return []
-    owned = {RunKey(id, run) for id, run, _claim in conn.execute(Q["workflow_owned"], (app, want.owner))}
+    owned = {RunKey(id, run) for id, run in conn.execute(Q["workflow_held"], (app, want.owner, want.version))}
     return take(conn, app, sorted(key.id for key in set(keys) if key in owned), want, now)
 
 

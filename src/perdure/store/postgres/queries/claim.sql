@@ -130,7 +130,8 @@ cross join lateral (
     select id from perdure.workflow where app = $1 and owner = u.owner and status = 2 order by version, lane, until offset 0) w
 order by 1
 
--- Named runs (`$7`, `$8`) that the owner itself holds: the answer to their claim was lost.
+-- Named runs (`$7`, `$8`) that the owner itself holds, not moved to another version since: the answer to their claim was
+-- lost.
 -- name: claim_again
 with t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -138,7 +139,8 @@ picked as materialized (
     select w.id
     from unnest($7::text[], $8::int[]) u (id, run)
     cross join lateral (
-        select id, run from perdure.workflow where app = $1 and id = u.id and owner = $4 and status + 0 = 2
+        select id, run from perdure.workflow
+        where app = $1 and id = u.id and owner = $4 and status + 0 = 2 and version || '' = $6
         for no key update) w
     where w.run = u.run and (@counts $9) limit $3),
 @take

@@ -124,6 +124,10 @@ select
 -- name: workflow_owned
 select id, run, claim from workflow indexed by workflow_open where app = ?1 and owner = ?2 and status < 5
 
+-- The same of one version, running.
+-- name: workflow_held
+select id, run from workflow indexed by workflow_open where app = ?1 and owner = ?2 and version = ?3 and status < 5 and status = 2
+
 -- The same of one version, of fewer than ?6 deaths (?5 = 0) or of so many (?5 = 1): how many deaths in a row each was in
 -- flight at, none if it got anywhere under its claim, that is, if a record came after it that is more than an attempt, a
 -- cancel, an intent or a decision.
