@@ -20,7 +20,7 @@ class BehindIsTakenForWritten(Mutant):
     number = "x33"
     faults: ClassVar[dict[str, Any]] = NOT_WRITTEN
     kinds = ("asker",)
-    known = 8
+    known = 7
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         async def caught_up(journal: Any, source: Any = None) -> None:
@@ -37,7 +37,7 @@ class Overtaken(Mutant):
     number = "x34"
     faults: ClassVar[dict[str, Any]] = NOT_WRITTEN
     kinds = ("asker", "family", "chain")
-    known = 7
+    known = 3
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(Aside, "holds_up", lambda _aside, _source: False)
@@ -49,7 +49,7 @@ class BehindIsForgotten(Mutant):
     number = "x35"
     faults: ClassVar[dict[str, Any]] = NOT_WRITTEN
     kinds = ("asker",)
-    known = 13
+    known = 10
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(Aside, "holds_up", lambda aside, source: id(source) in aside.units)

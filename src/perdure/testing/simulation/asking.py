@@ -17,6 +17,7 @@ from perdure.testing.simulation.sometimes import ASKED, sometimes
 
 NAME = "declare.asker"
 LINGERS = (0.02, 0.1, 0.6, 1.2)  # seconds: some long enough for a unit to be set aside meanwhile
+BESIDE = 3  # scripts of other kinds; a world with many more would cost more
 QUESTIONS = ("status", "result", "event", "cancel", "send")
 
 Script = Callable[[Any], Awaitable[None]]
@@ -81,7 +82,7 @@ def declare(code: Any, topic: Any, event: Any) -> tuple[Any, Any]:
 def scripts(id: str, chance: Any) -> Script:
     """One that asks at two or three places at once: what one place writes is set aside while another goes on."""
     plans = [
-        [(chance.choice(ASKED), chance.choice(QUESTIONS)) for _ in range(chance.randint(1, 3))]
+        [(chance.choice(ASKED), chance.choice(QUESTIONS)) for _ in range(chance.randint(1, 2))]
         for _ in range(chance.randint(2, 3))
     ]
 
@@ -93,7 +94,7 @@ def scripts(id: str, chance: Any) -> Script:
 
 
 def more(chance: Any) -> list[tuple[Script, float]]:
-    """Some of them, beside the rest of a world."""
+    """Some of them, in a world of few others."""
     return [(scripts(f"a{n}", chance), chance.uniform(0.0, 2.0)) for n in range(chance.randint(2, 3))]
 
 

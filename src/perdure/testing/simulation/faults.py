@@ -15,7 +15,7 @@ from perdure.testing.simulation.wire import Cut, Fate
 HOUR_US = 3_600_000_000
 ORDERED = 0.12  # of the worlds
 TRANSACTING = 0.08  # of the worlds
-KEEPING = 0.15  # of the worlds
+KEEPING = 0.2  # of the worlds
 CUTS = (Cut.REFUSED, Cut.REFUSED, Cut.MUTE, Cut.DEAF, Cut.BEATS, Cut.BEATLESS)
 
 
@@ -85,7 +85,7 @@ class Mix(NamedTuple):
         )
 
     def keeping(self, chance: random.Random) -> Mix:
-        """The same, and in one of seven worlds one workflow is not written while the others are: the same way."""
+        """The same, and in one of five worlds one workflow is not written while the others are: the same way."""
         if chance.random() >= KEEPING:
             return self
         keeps, drops = chance.choice(((1, 0), (1, 0), (0, 1), (1, 1)))

@@ -358,9 +358,10 @@ class World:
         kinds = ("transfers",) if self.mix.transacts else self.kinds
         asked = scripts(self.chance, kinds, judged=self.mix.judged)
         if not kinds:
-            asked += more(random.Random(f"more {self.seed}"))
             if self.mix.keeps or self.mix.drops:
+                asked = asked if self.mix.orders else asked[: asking.BESIDE]
                 asked += asking.more(random.Random(f"asks {self.seed}"))
+            asked += more(random.Random(f"more {self.seed}"))
         for n, (script, delay) in enumerate(asked):
             made.append(self._run_script(client, script, self.caller(f"c{n}"), delay))
         return made
