@@ -103,12 +103,42 @@ async def test_a_thread_that_the_system_refuses_is_done_without(
     pool.close()
 
 
-async def test_without_any_thread_the_refusal_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_any_thread_work_waits_until_one_is_granted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A step that could not begin has no outcome: a limit of the system fails no workflow."""
+    monkeypatch.setattr("perdure.runtime.pool.AGAIN_SECONDS", 0.001)
+    pool, done, start, refusals = pool_of(2), threading.Semaphore(0), threading.Thread.start, 3
+
     def refuse(thread: threading.Thread) -> None:
+        nonlocal refusals
+        if thread.name == "perdure-test" and (refusals := refusals - 1) >= 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(3):
+        pool.submit(done.release)
+    assert (pool.backlog, pool.used) == (3, False)
+    for _ in range(3):
+        assert await asyncio.to_thread(done.acquire, timeout=SECONDS)
+    assert caplog.text.count("the test pool has no thread, and tries again: can't start new thread") == 1
+    pool.close()
+
+
+async def test_a_pool_that_is_closed_asks_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.runtime.pool.AGAIN_SECONDS", 0.001)
+    asked: list[threading.Thread] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        asked.append(thread)
         raise RuntimeError("can't start new thread")
 
-    pool = pool_of(2)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
-        pool.submit(lambda: None)
-    assert (pool.backlog, pool.used) == (0, False)
+    pool = pool_of(2)
+    pool.submit(lambda: None)
+    pool.close()
+    again = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, again.set)
+    await again.wait()
+    assert len(asked) == 1

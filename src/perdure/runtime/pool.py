@@ -1,8 +1,8 @@
 """Bounded pools of threads for blocking bodies: one for steps called from async bodies, one for sync workflow bodies.
 
 Threads are made when first needed and kept; work beyond the bound waits in order, and so does what the system grants no
-thread for, if there is another. A thread cannot be cancelled: what is cancelled before it began is never run, what runs
-is left to end and its outcome dropped.
+thread for: until another has done its work or, where there is none yet, until one is granted. A thread cannot be
+cancelled: what is cancelled before it began is never run, what runs is left to end and its outcome dropped.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from perdure.runtime.bell import Bell
 
 log = logging.getLogger("perdure")
 
+AGAIN_SECONDS = 1.0  # until a pool without any thread asks for one again
+
 
 class ThreadPool:
     """At most ``bound`` threads, named after what they serve. Belongs to one event loop, called by its ``bell``."""
@@ -33,6 +35,7 @@ class ThreadPool:
         self._idle = 0  # threads that nothing is meant for; counted when work is given out, not when it is begun
         self._unserved = 0  # work that no thread is meant for yet
         self._lock = threading.Lock()
+        self._asking = False  # for the first thread, again and again
         self._closed = False
 
     @property
@@ -60,18 +63,34 @@ class ThreadPool:
             self._work.put(work)
 
     def _one_more(self) -> bool:
-        """Whether there is a new thread. Raises ``RuntimeError`` if none is granted, and there is none to wait for."""
+        """Whether there is a new thread."""
         thread = threading.Thread(target=self._serve, name=f"perdure-{self.name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as refused:  # a limit of processes, of the machine or of a container
             if not self._threads:
-                raise
+                self._ask_later(refused)
+                return False
             self.bound = len(self._threads)
             log.warning("the %s pool stays at %d threads: %s", self.name, self.bound, refused)
             return False
         self._threads.append(thread)
         return True
+
+    def _ask_later(self, refused: RuntimeError) -> None:
+        """No thread at all: what waits is no workflow's fault, and goes on once there is one."""
+        if not self._asking:
+            log.warning("the %s pool has no thread, and tries again: %s", self.name, refused)
+            self._asking = True
+        self.call(self._loop.call_later, AGAIN_SECONDS, self._ask_again)
+
+    def _ask_again(self) -> None:
+        with self._lock:
+            if self._closed or self._threads:
+                return
+            while self._unserved and len(self._threads) < self.bound and self._one_more():
+                self._unserved -= 1
+            self._asking = not self._threads
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
