@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure.errors import Overloaded
 from perdure.model.records import Message
 from perdure.store.sqlite import SQLiteStore, headroom
 from perdure.store.sqlite.connection import Writer
@@ -102,6 +103,29 @@ async def test_a_lock_is_waited_for_by_the_thread(store: SQLiteStore, places: li
     other.release()
     assert (await write).applied
     assert places[-1] is False, "it was tried on the loop, without waiting, and then made by the thread"
+    other.close()
+
+
+async def test_a_thread_that_the_system_refuses_is_asked_for_again_with_the_next_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who could not begin to wait must not stand in the way of the next for good."""
+    mine, other, start = Turn(tmp_path / "turn"), Turn(tmp_path / "turn"), threading.Thread.start
+    other.take(1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):
+        with pytest.raises(Overloaded, match=r"no thread to wait for the turn .*can't start new thread"):
+            mine.take(5)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(Overloaded, match="has kept the turn to write"):
+        mine.take(0.01)
+    other.release()
+    mine.take(5)
+    mine.close()
     other.close()
 
 

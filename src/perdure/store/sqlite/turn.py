@@ -92,10 +92,14 @@ class Turn:
         self._fd = -1
 
     def _ask(self) -> None:
-        self._wait = _Wait.WANTED
         if self._helper is None:
-            self._helper = threading.Thread(target=self._help, name="perdure-turn", daemon=True)
-            self._helper.start()
+            helper = threading.Thread(target=self._help, name="perdure-turn", daemon=True)
+            try:
+                helper.start()
+            except RuntimeError as refused:  # a limit of processes or of memory: the next try may be luckier
+                raise Overloaded(f"no thread to wait for the turn to write with ({self._path}): {refused}") from None
+            self._helper = helper
+        self._wait = _Wait.WANTED
         self._asked.release()
 
     def _help(self) -> None:
