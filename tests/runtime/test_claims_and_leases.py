@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -191,6 +192,55 @@ async def test_a_renewal_that_is_not_answered_is_tried_again(
     lease.end()
     assert tries[:2] == [500_000, 500_000]
     assert lease.allowed
+
+
+async def test_the_thread_that_renews_outlives_a_loop_that_cannot_be_made_or_closed(
+    monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
+) -> None:
+    """No file is left to open, or no thread to be had: the lease would run out, and no step begin ever again."""
+    monkeypatch.setattr(leases, "AGAIN_SECONDS", 0.001)
+    loop, renewed = asyncio.get_running_loop(), asyncio.Event()
+    closed: list[int] = []
+
+    class Troubled:
+        async def open(self) -> None: ...
+
+        async def close(self) -> None:
+            closed.append(1)
+            raise RuntimeError("can't start new thread")
+
+        def lifeline(self, _id: bytes, _lost: object) -> None: ...
+
+        async def heartbeat(self, _id: bytes, _lease: int, *, lag: int) -> int:
+            return 7
+
+    nothing: Any = None
+    make_loop, refusals = asyncio.new_event_loop, 3
+
+    def refuse() -> asyncio.AbstractEventLoop:
+        nonlocal refusals
+        if threading.current_thread().name == "perdure-lease" and (refusals := refusals - 1) >= 0:
+            raise OSError("too many open files")
+        return make_loop()
+
+    def made() -> Any:
+        if not closed:  # within a loop that was made, at first
+            closed.append(0)
+            raise RuntimeError("can't start new thread")
+        return Troubled()
+
+    monkeypatch.setattr(asyncio, "new_event_loop", refuse)
+    monkeypatch.setattr(asyncio.events, "new_event_loop", refuse)
+    told = lambda _now: loop.call_soon_threadsafe(renewed.set)  # noqa: E731
+    lease = Lease(made, new_incarnation(b"i", "e", ""), 0.3, nothing, told, lambda: None)
+    lease.begin()
+    await asyncio.wait_for(renewed.wait(), 10)
+    assert lease.allowed
+    lease.end()
+    await asyncio.to_thread(lease._thread.join, 10)
+    assert not lease._thread.is_alive()
+    assert "the lease cannot be renewed now, which is tried again: too many open files" in said.text
+    assert "can't start new thread" in said.text
 
 
 @pytest.mark.parametrize("max_stall", [0.0, 5.0])

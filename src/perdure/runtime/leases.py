@@ -10,6 +10,7 @@ Promises:
 - each heartbeat tells how late the host's event loop is (``lag``), and what time the database has (``saw``);
 - a renewal that failed is tried again within a second, and so is one made whose connection then closes: who looks for
   the dead may see that it has;
+- nothing that fails ends the thread: without it no step would begin any more, and nobody would be told;
 - with ``max_stall`` a loop that has stood still for so long is renewed no more, until it answers: the lease runs out,
   others take its work over, and it goes on as somebody new.
 """
@@ -22,6 +23,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from perdure.model.records import Incarnation
@@ -34,6 +36,7 @@ log = logging.getLogger("perdure")
 BEATS = 3  # renewals within one lease
 ANSWER_SECONDS = 2.0  # that a renewal may take at least
 LOOK_SECONDS = 1.0  # between two looks at the host's loop
+AGAIN_SECONDS = 1.0  # until a loop is tried again that could not be made
 
 
 def new_incarnation(token: bytes, executor: str, version: str) -> Incarnation:
@@ -126,7 +129,14 @@ class Lease:
                 self._loop.call_soon_threadsafe(self._ending.set)
 
     def _serve(self) -> None:
-        asyncio.run(self._renew())
+        """Whatever happens to its loop: one that ends for lack of files, threads or memory is made anew."""
+        while not (self._ended or self.dead):
+            try:
+                with asyncio.Runner() as runner:
+                    runner.run(self._renew())
+            except Exception as trouble:
+                log.warning("the lease cannot be renewed now, which is tried again: %s", trouble)
+                time.sleep(AGAIN_SECONDS)
 
     def _stands_still(self) -> bool:
         """Whether the host's loop is not worth a lease just now; says so once."""
@@ -163,6 +173,7 @@ class Lease:
         return self._ended
 
     async def _renew(self) -> None:
+        self._ending = asyncio.Event()  # an event belongs to the first loop that waits for it
         self._loop = asyncio.get_running_loop()
         if self._ended:
             return
