@@ -57,10 +57,13 @@ class Portal:
 
     def __init__(self, name: str) -> None:
         self.at_exit: Callable[[], None] | None = None
+        self._failed: BaseException | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"perdure-{name}", daemon=True)
         self._thread.start()
         self._ready.wait()
+        if self._failed is not None:
+            raise self._failed
 
     def _serve(self) -> None:
         async def main() -> None:
@@ -69,7 +72,14 @@ class Portal:
             self._ready.set()
             await self._stop.wait()
 
-        asyncio.run(main())
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(main())
+        except BaseException as error:  # no loop can be made where no file may be opened
+            if self._ready.is_set():
+                raise
+            self._failed = error
+            self._ready.set()
 
     def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run a coroutine on the loop and wait. Interrupting the wait does not interrupt what was asked for."""
