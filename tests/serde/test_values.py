@@ -20,8 +20,9 @@ import msgspec
 import pytest
 
 from perdure.errors import Unserializable
-from perdure.serde import PAYLOAD_BYTES_MAX, Opaque, Secret, Shape
+from perdure.serde import PAYLOAD_BYTES_MAX, Opaque, Secret, Shape, scalars
 from perdure.serde.difference import difference
+from perdure.serde.fingerprint import fingerprint
 from tests.serde import kinds as k
 
 UTC = dt.UTC
@@ -475,3 +476,43 @@ def test_pydantic_and_attrs_are_not_imported_for_anyone() -> None:
         "assert not {'pydantic', 'attr', 'attrs'} & set(sys.modules), 'imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class FakeDatetime(dt.datetime):
+    """As freezegun's."""
+
+    __module__ = "freezegun.api"
+
+
+class FakeDate(dt.date):
+    __module__ = "freezegun.api"
+
+
+@pytest.mark.parametrize("hint", [Any, None])
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [
+        (FakeDatetime(2030, 1, 1, tzinfo=UTC), dt.datetime(2030, 1, 1, tzinfo=UTC)),
+        (FakeDatetime(2030, 1, 1), dt.datetime(2030, 1, 1)),
+        (FakeDate(2030, 1, 1), dt.date(2030, 1, 1)),
+    ],
+)
+def test_what_stands_in_for_a_date_in_tests_is_stored_as_one(hint: Any, fake: Any, real: Any) -> None:
+    """``datetime.now()`` under freezegun, given to a workflow or a step: it comes back equal."""
+    shape = Shape.of(hint or type(real))
+    data = shape.encode(fake)
+    assert data == shape.encode(real)
+    assert type(shape.decode(data)) is type(real)
+    assert fingerprint("step", (fake,), {}) == fingerprint("step", (real,), {})
+
+
+def test_datetimes_are_read_as_such_while_freezegun_has_put_others_into_modules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zoned = dt.datetime(2030, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))
+    monkeypatch.setattr(scalars, "datetime", FakeDatetime)
+    monkeypatch.setattr(scalars, "date", FakeDate)
+    for shape in (Shape.of(dt.datetime), Shape.of(Any)):
+        assert type(shape.decode(shape.encode(zoned))) is dt.datetime
+    with pytest.raises(Unserializable):
+        Shape.of(dt.date).encode(zoned)

@@ -16,7 +16,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -52,6 +52,13 @@ class Text(msgspec.Struct, frozen=True):
             raise Mismatch(f"{show(tree, 80)} is not a {type_text(self.cls)}: {error}") from None
 
 
+class _Real:
+    """The classes themselves: freezegun puts others in the place of what a module holds."""
+
+    date: ClassVar = date
+    datetime: ClassVar = datetime
+
+
 def _datetime_to(value: datetime) -> str:
     if value.tzinfo is timezone.utc:  # noqa: UP017  (the same object as datetime.UTC)
         return value.replace(tzinfo=None).isoformat() + "Z"
@@ -62,7 +69,7 @@ def _datetime_to(value: datetime) -> str:
 
 def _datetime_of(text: str) -> datetime:
     stamp, zone = cast("re.Match[str]", _ZONE.match(text)).groups()
-    value = datetime.fromisoformat(stamp)
+    value: datetime = _Real.datetime.fromisoformat(stamp)
     if zone is None:
         return value
     local = value.replace(tzinfo=ZoneInfo(zone))
@@ -71,7 +78,7 @@ def _datetime_of(text: str) -> datetime:
 
 
 def _utc_or_naive(value: Any) -> bool:
-    return type(value) is datetime and (value.tzinfo is None or value.tzinfo is timezone.utc)  # noqa: UP017
+    return type(value) is _Real.datetime and (value.tzinfo is None or value.tzinfo is timezone.utc)  # noqa: UP017
 
 
 def _naive_time(value: Any) -> bool:
@@ -124,6 +131,15 @@ _ALL: tuple[Text, ...] = (
 # A type added here gets another fingerprint as an argument of steps than it had (see fingerprint.py).
 TEXTS: dict[type, Text] = {text.cls: text for text in _ALL}
 TEXTS_BY_TAG: dict[str, Text] = {text.tag: text for text in _ALL}
+
+
+def stood_in(cls: type) -> Text | None:
+    """Of freezegun's classes, which stand in for those of ``datetime`` in tests: as what they come back, and equal."""
+    if cls.__module__.partition(".")[0] != "freezegun":
+        return None
+    return next((TEXTS[base] for base in cls.__mro__ if base in TEXTS), None)
+
+
 TEXT_BASES: dict[type, Text] = {**TEXTS, Path: TEXTS[type(Path())], PurePath: TEXTS[type(PurePath())]}
 
 
@@ -148,8 +164,10 @@ class TextNode(Node):
         if type(value) is self.exact:
             return check_text(self.text.to(value))
         # Python calls a datetime a date; a reader of the hint does not.
-        if not isinstance(value, self.cls) or (self.cls is date and isinstance(value, datetime)):
+        if not isinstance(value, self.cls) or (self.cls is _Real.date and isinstance(value, _Real.datetime)):
             raise self.expected(value)
+        if stood_in(type(value)) is self.text:
+            return check_text(self.text.to(value))
         return self._to_tree(value, depth)
 
     def of(self, tree: Any) -> Any:

@@ -28,7 +28,7 @@ from perdure.serde.node import (
     tag_of,
     unescape,
 )
-from perdure.serde.scalars import TEXTS, TEXTS_BY_TAG, float_of, float_to, int_of, int_to
+from perdure.serde.scalars import TEXTS, TEXTS_BY_TAG, float_of, float_to, int_of, int_to, stood_in
 from perdure.serde.secret import Secret
 
 PLAIN_LEAF = frozenset({str, int, bool, type(None)})
@@ -158,6 +158,8 @@ def _other_to(value: Any, cls: type, depth: int) -> Any:
     for extension in _extensions:
         if isinstance(value, extension.base):
             return {extension.tag: extension.to(value, depth)}
+    if (text := stood_in(cls)) is not None:
+        return {text.tag: check_text(text.to(value))}
     node = _class_node[0](cls)
     if node is None:
         raise Mismatch(_advice(value, cls))
