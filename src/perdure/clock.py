@@ -7,8 +7,9 @@ gives its own.
 
 from __future__ import annotations
 
-import time
 from typing import Protocol
+
+from perdure.model.real import time
 
 
 class Clock(Protocol):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import perdure.sync
+from perdure.runtime.stalls import STALL_SECONDS, StallWatch
+from tests.runtime.support import until_sync
 
 
 def test_a_blocking_app_that_can_make_no_loop_says_so(
@@ -21,9 +27,85 @@ def test_a_blocking_app_that_can_make_no_loop_says_so(
             raise OSError(24, "Too many open files")
         return make()
 
-    monkeypatch.setattr(asyncio.events, "new_event_loop", refuse)
+    monkeypatch.setattr(asyncio, "new_event_loop", refuse)
     with pytest.raises(OSError, match="Too many open files"):
         sync_app.open()
     monkeypatch.undo()
     with sync_app:
         assert sync_app._home.is_open
+
+
+class Frozen:
+    """What freezegun does: other functions in the module ``time``, and wherever a module holds one of its own."""
+
+    NAMES = ("monotonic", "monotonic_ns", "time", "time_ns")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = {id(getattr(time, name)): name for name in self.NAMES}
+        fakes = {name: (lambda: 10**18) if name.endswith("ns") else (lambda: 1e9) for name in self.NAMES}
+        for module in list(sys.modules.values()):
+            for name, value in list(vars(module).items()):
+                if id(value) in real:
+                    monkeypatch.setattr(module, name, fakes[real[id(value)]])
+
+
+def test_a_blocking_app_works_on_while_time_is_frozen_around_it(
+    sync_app: perdure.sync.App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @sync_app.step
+    def step() -> int:
+        return 1
+
+    @sync_app.workflow
+    def child() -> int:
+        perdure.sync.sleep(0.001)
+        return step()
+
+    @sync_app.workflow
+    def body() -> int:
+        return child() + step()
+
+    with monkeypatch.context() as patch:
+        Frozen(patch)
+        with sync_app:
+            assert body.start().result(timeout=30) == 2
+    with sync_app, monkeypatch.context() as patch:
+        Frozen(patch)
+        assert body.start().result(timeout=30) == 2
+        acknowledged = sync_app._home.engine().lease._acknowledged  # type: ignore[union-attr]
+        until_sync(lambda: sync_app._home.engine().lease._acknowledged > acknowledged)  # type: ignore[union-attr]
+
+
+async def test_an_app_works_on_while_time_is_frozen_around_it_but_for_asyncio(
+    app: perdure.App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.workflow
+    async def body() -> int:
+        await asyncio.sleep(0.001)
+        return 2
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", time.monotonic)
+    Frozen(monkeypatch)
+    async with app:
+        assert await body() == 2
+
+
+def test_a_loop_whose_clock_stands_still_is_told_of_once_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    now, its = 0.0, 7.0
+    loop: Any = SimpleNamespace(time=lambda: its, call_soon_threadsafe=lambda call: call())
+    watch = StallWatch(loop, lambda: now)
+
+    def said() -> int:
+        return caplog.text.count("real_asyncio=True")
+
+    for _ in range(9):
+        watch.look()
+        now += STALL_SECONDS / 4
+    assert said() == 1
+    its += 1
+    watch.look()
+    assert said() == 1
+    for _ in range(9):
+        now += STALL_SECONDS / 4
+        watch.look()
+    assert said() == 2

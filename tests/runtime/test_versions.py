@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -334,10 +335,10 @@ async def test_under_manual_what_was_seen_of_routing_is_believed_for_a_second(
 
     executor(app).line.store.routing = noted
     at = routes._believed_until
-    monkeypatch.setattr("perdure.client.routes.monotonic", lambda: at - 0.01)
+    monkeypatch.setattr("perdure.client.routes.time", SimpleNamespace(monotonic=lambda: at - 0.01))
     assert await app.quick() == "v1"  # type: ignore[attr-defined]
     assert seen == []
-    monkeypatch.setattr("perdure.client.routes.monotonic", lambda: at)
+    monkeypatch.setattr("perdure.client.routes.time", SimpleNamespace(monotonic=lambda: at))
     assert [await app.quick() for _ in range(3)] == ["v1"] * 3  # type: ignore[attr-defined]
     assert len(seen) == 1
 

@@ -20,7 +20,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import Any
 
 import msgspec
@@ -31,6 +30,7 @@ from perdure.client.parts import WITHDRAWN, Parts, overlong
 from perdure.client.sources import NOTHING, Mark, Outside, Source
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble, LostAnswer
+from perdure.model.real import time
 from perdure.model.writes import Receipt, Start, Unit, Verdict, size_of
 from perdure.store.base import Store
 from perdure.store.drive import Drive
@@ -180,7 +180,7 @@ class Journal:
 
     def _send(self, sources: list[Source], units: list[Unit]) -> None:
         """Begin the commit now, within this very turn of the loop: the database works while others get theirs."""
-        self._began = monotonic()
+        self._began = time.monotonic()
         self._aboard = len(units)
         self._lost = False
         if self._withdrawn:
@@ -293,7 +293,7 @@ class Journal:
 
     def _succeeded(self, receipt: Receipt) -> None:
         self._clock.observe(receipt.now)
-        self._adapt(monotonic() - self._began)
+        self._adapt(time.monotonic() - self._began)
 
     def _failed(self, error: BaseException | None) -> None:
         """Note whether a try that failed may have been written."""
@@ -302,7 +302,7 @@ class Journal:
     async def _commit(self, parts: Parts) -> Verdicts:
         """One part after another, until each unit has its verdict or is to be set aside."""
         while part := parts.pop():
-            self._began = monotonic()
+            self._began = time.monotonic()
             self._asking = True
             try:
                 receipt = await self._store.commit(part, now=self._clock.stamp())

@@ -9,11 +9,11 @@ follows it anyway, does not ask until then.
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 
 import msgspec
 
 from perdure.client.questions import StartOrder
+from perdure.model.real import time
 from perdure.model.versions import Routing
 from perdure.versions.routing import leads, version_for
 
@@ -35,7 +35,7 @@ class Routes:
     def saw(self, routing: Routing | None) -> None:
         """What the database says now."""
         self.routing = routing
-        self._believed_until = monotonic() + (BELIEVED_SECONDS if self.leads else QUIET_SECONDS)
+        self._believed_until = time.monotonic() + (BELIEVED_SECONDS if self.leads else QUIET_SECONDS)
 
     @property
     def leads(self) -> bool:
@@ -44,7 +44,7 @@ class Routes:
 
     def stale(self, *, told: bool) -> bool:
         """Whether the database is to be asked before a start. ``told``: an executor here sees it in its rounds."""
-        return (self.leads or not told) and monotonic() >= self._believed_until
+        return (self.leads or not told) and time.monotonic() >= self._believed_until
 
     def version(self, id: str, pinned_parent: str | None = None) -> str:
         """The version that a start of this id takes, if nobody asked for one; "" for that of whoever claims it."""

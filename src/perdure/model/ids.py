@@ -10,9 +10,10 @@ import hashlib
 import itertools
 import os
 import threading
-import time
 import uuid
 from typing import NamedTuple
+
+from perdure.model.real import time
 
 ID_BYTES_MAX = 512
 

@@ -23,9 +23,9 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 
+from perdure.model.real import own_runner, time
 from perdure.model.records import Incarnation
 from perdure.runtime.machine import boot_id, elapsed, pid_space, process_started
 from perdure.runtime.stalls import StallWatch, Stuck
@@ -132,7 +132,7 @@ class Lease:
         """Whatever happens to its loop: one that ends for lack of files, threads or memory is made anew."""
         while not (self._ended or self.dead):
             try:
-                with asyncio.Runner() as runner:
+                with own_runner() as runner:
                     runner.run(self._renew())
             except Exception as trouble:
                 log.warning("the lease cannot be renewed now, which is tried again: %s", trouble)

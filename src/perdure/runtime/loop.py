@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from threading import get_ident
 from typing import Any, NamedTuple, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
 from perdure.errors import Evicted, NotDurable
+from perdure.model.real import time
 from perdure.runtime import ordered, refused, unwind
 from perdure.runtime.aio import (
     Lineage,

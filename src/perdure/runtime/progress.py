@@ -7,11 +7,11 @@ a body replays, nor where there is no workflow. What it costs is bounded by how 
 from __future__ import annotations
 
 import secrets
-import time
 from typing import Any
 
 import msgspec
 
+from perdure.model.real import time
 from perdure.runtime.context import STEP, StepContext, body
 
 SECONDS_MIN = 1.0  # between two that are told

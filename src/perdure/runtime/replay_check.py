@@ -22,7 +22,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
-from time import monotonic
 from types import CodeType, FrameType
 from typing import Any
 
@@ -32,6 +31,7 @@ from perdure.client.questions import StartOrder
 from perdure.core.run import Op, Run
 from perdure.definitions import Registry
 from perdure.errors import Evicted, NotDurable, Unserializable
+from perdure.model.real import time
 from perdure.model.records import Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
 from perdure.runtime.async_body import NEVER_WAKES, AsyncExecution
@@ -325,7 +325,7 @@ class _Trial:
 
     def drive(self) -> Verdict:
         """The body over its history; every call that it makes here is made under this frame."""
-        row, until = self._row, monotonic() + self._seconds
+        row, until = self._row, time.monotonic() + self._seconds
         definition = self._registry.workflows[row.name]
         run = _Run.of(row, self._version, self._history, again=True)
         host = _Host(self._registry, self._executor_id)
@@ -335,7 +335,7 @@ class _Trial:
         try:
             execution.begin_body()
             while execution.verdict is None:
-                if monotonic() > until or not ready:
+                if time.monotonic() > until or not ready:
                     execution.conclude(_late(self._seconds, None))
                     break
                 callback, args = ready.popleft()

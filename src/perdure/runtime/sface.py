@@ -21,6 +21,7 @@ from perdure.client.questions import ResultOf, SendTo, StartOrder, decode_outcom
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
 from perdure.errors import Cancelled, NotDurable, WrongFace
+from perdure.model.real import own_runner
 from perdure.model.records import Ended, WorkflowRow
 from perdure.query.conditions import Query
 from perdure.runtime import appends
@@ -73,7 +74,7 @@ class Portal:
             await self._stop.wait()
 
         try:
-            with asyncio.Runner() as runner:
+            with own_runner() as runner:
                 runner.run(main())
         except BaseException as error:  # no loop can be made where no file may be opened
             if self._ready.is_set():

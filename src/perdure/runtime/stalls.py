@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from time import monotonic
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from perdure.model.real import time
 from perdure.runtime.loop import WorkflowLoop
 
 log = logging.getLogger("perdure")
@@ -62,13 +63,14 @@ def _whose_body(frame: FrameType | None) -> Any:
 class StallWatch:
     """Watches one loop, that of the thread which makes it. ``lag``: seconds that the loop took to answer last."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._clock = clock
         self._thread = threading.get_ident()
         self._asked: float | None = None
         self._told = False
         self._stuck: Stuck | None = None
+        self._times: tuple[float, float] | None = None  # ours, and that of the loop, when it last moved
         self.lag = 0.0
 
     def look(self) -> None:
@@ -89,8 +91,23 @@ class StallWatch:
 
     def _answer(self) -> None:
         if self._asked is not None:
-            self.lag = self._clock() - self._asked
+            now = self._clock()
+            self.lag = now - self._asked
             self._asked = None
+            self._look_at_its_clock(now)
+
+    def _look_at_its_clock(self, now: float) -> None:
+        """A loop may turn, and no time pass for it: then nothing that waits for a time goes on, whoever waits."""
+        its = self._loop.time()
+        if self._times is None or self._times[1] != its:
+            self._times = (now, its)
+        elif STALL_SECONDS <= now - self._times[0] < math.inf:
+            log.warning(
+                "the event loop's clock has stood still for %.0f s: no sleep and no timeout of this loop ends. If "
+                "freezegun has stopped it, leave asyncio its clock: freeze_time(…, real_asyncio=True)",
+                now - self._times[0],
+            )
+            self._times = (-math.inf, its)  # once, until it moves
 
     def stuck(self) -> Stuck | None:
         """The workflow whose body has not let the loop go on, once that is told. From any other thread."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from perdure.client.verbs import patiently
 from perdure.core.run import Op
 from perdure.definitions import StepDef
 from perdure.errors import DatabaseTrouble
+from perdure.model.real import time
 from perdure.model.records import Outcome
 from perdure.model.states import Reason
 from perdure.model.writes import Unit, Verdict

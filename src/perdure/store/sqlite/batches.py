@@ -5,7 +5,6 @@ Each act goes through the very functions that a command by hand goes through.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from perdure.model.acts import (
     TerminateIt,
 )
 from perdure.model.batches import FATE, TARGETS_MAX, Applied, Ask, AuditRow, BatchRow, Fate, NewBatch, TargetRow
+from perdure.model.real import time
 from perdure.model.records import WorkflowRow
 from perdure.query.conditions import Query
 from perdure.store import batched

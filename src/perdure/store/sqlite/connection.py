@@ -22,7 +22,6 @@ import logging
 import os
 import queue
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from typing import Any, Final, TypeVar, cast
 import apsw
 
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
+from perdure.model.real import time
 from perdure.store.sqlite import driver, file
 from perdure.store.sqlite.driver import Connection
 from perdure.store.sqlite.headroom import Headroom

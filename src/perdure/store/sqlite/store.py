@@ -9,7 +9,6 @@ import asyncio
 import builtins  # `list` is a method here
 import json
 import os
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +20,7 @@ from perdure.model.ids import Holding, RunKey
 from perdure.model.orders import Answered, MoveOrder, SkipOrder
 from perdure.model.problems import ProblemRow
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
+from perdure.model.real import time
 from perdure.model.records import Claimed, DecisionRow, Ended, Incarnation, Message, Record, Request, WorkflowRow
 from perdure.model.resets import ResetOrder
 from perdure.model.schedules import Firing, Reschedule, Schedule, Which

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from perdure.model.ids import RunKey
+from perdure.model.real import time
 from perdure.model.states import CODES, FIRST_CLOSED
 from perdure.store.sql import queries
 from perdure.store.sqlite import driver

@@ -231,9 +231,9 @@ def installed(world: World) -> Generator[None, None, None]:
 
     replaced: list[tuple[Any, str, Any]] = [
         (perdure.clock, "time", here),
-        (perdure.client.journal, "monotonic", here.monotonic),
+        (perdure.client.journal, "time", here),
         (perdure.client.journal, "Aside", SimulatedAside),
-        (perdure.client.routes, "monotonic", here.monotonic),
+        (perdure.client.routes, "time", here),
         (perdure.runtime.loop, "time", here),
         (perdure.runtime.leases, "elapsed", here.monotonic),
         (perdure.runtime.leases, "asyncio", _Asyncio()),
