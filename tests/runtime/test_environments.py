@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import perdure.sync
+from perdure.errors import ConfigError, Misuse
 from perdure.runtime.stalls import STALL_SECONDS, StallWatch
 from tests.runtime.support import until_sync
 
@@ -109,3 +111,84 @@ def test_a_loop_whose_clock_stands_still_is_told_of_once_each_time(caplog: pytes
         now += STALL_SECONDS / 4
         watch.look()
     assert said() == 2
+
+
+def test_threads_that_are_greenlets_are_refused(sync_app: perdure.sync.App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As gevent and eventlet make them: the lease could not be renewed beside a loop that never leaves its thread."""
+
+    def start_new_thread() -> None: ...
+
+    start_new_thread.__module__ = "gevent.thread"
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", start_new_thread)
+        with pytest.raises(ConfigError, match=r"gevent has put its own .*patch_all\(thread=False, queue=False\)"):
+            sync_app.open()
+        with pytest.raises(ConfigError, match="gevent"):
+            sync_app.client.open()
+    with sync_app:
+        pass
+
+
+def test_an_app_whose_loop_is_closed_says_so_and_can_be_closed_and_opened_anew(
+    app: perdure.App, said: pytest.LogCaptureFixture
+) -> None:
+    """As after asyncio.run(app.open())."""
+
+    @app.workflow
+    async def body() -> int:
+        return 1
+
+    async def whole() -> int:
+        async with app:
+            return await body()
+
+    asyncio.run(app.open())
+    lease = app._home.engine().lease
+    with pytest.raises(Misuse, match=r"that one is closed: asyncio.run\(\) ends the loop that it makes"):
+        asyncio.run(body.start())  # type: ignore[arg-type]
+    asyncio.run(app.close())
+    assert "was not closed before its event loop was" in said.text
+    assert lease is not None
+    lease._thread.join(20)
+    assert not lease._thread.is_alive(), "nobody renews it for ever"
+    assert asyncio.run(whole()) == 1
+
+
+def test_an_app_whose_loop_does_not_run_meanwhile_says_so_and_stays_open(app: perdure.App) -> None:
+    """As one that is opened by a fixture of a session, and used by a test with a loop of its own."""
+
+    @app.workflow
+    async def body() -> int:
+        return 1
+
+    async def call() -> int:
+        return await body()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(app.open())
+    for use in (call, body.start, app.close):
+        with pytest.raises(Misuse, match=r"that one does not run while this one does.*loop_scope="):
+            asyncio.run(use())  # type: ignore[arg-type]
+    assert loop.run_until_complete(call()) == 1
+    loop.run_until_complete(app.close())
+    assert not app._home.is_open
+    loop.close()
+
+
+async def test_a_loop_that_takes_the_place_of_every_other_is_refused(
+    app: perdure.App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of trio-asyncio: what a body asks of its own loop would come to the host's."""
+    loop = asyncio.get_running_loop()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "get_running_loop", lambda: loop)
+        with pytest.raises(ConfigError, match=r"takes the place of every other .*use perdure\.sync"):
+            await app.open()
+    async with app:
+        pass
+
+
+def test_without_a_loop_of_asyncio_the_error_says_what_to_use(app: perdure.App) -> None:
+    """As under trio.run."""
+    with pytest.raises(ConfigError, match=r"an event loop of asyncio \(uvloop, too\), and none runs here\. In trio"):
+        app.open().send(None)

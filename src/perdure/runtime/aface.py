@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
@@ -15,7 +16,7 @@ from perdure.client.operate import PAGE, page
 from perdure.client.questions import ResultOf, SendTo, StartOrder
 from perdure.client.streams import Reading
 from perdure.definitions import ResourceDef, StepDef
-from perdure.errors import NotDurable
+from perdure.errors import Misuse, NotDurable
 from perdure.model.records import WorkflowRow
 from perdure.query.conditions import Query
 from perdure.runtime import appends
@@ -84,7 +85,23 @@ async def on_engine(engine: Engine, make: Callable[[], Coroutine[Any, Any, Any]]
     if loop is engine.loop:
         return await make()
     assert engine.loop is not None
+    refuse_still(engine.loop, engine.thread)
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), engine.loop))
+
+
+def refuse_still(loop: asyncio.AbstractEventLoop, thread: int) -> None:
+    """Raise ``Misuse`` if an app's loop turns no more, or not while the caller's does, which would wait for ever."""
+    if loop.is_closed():
+        what = "is closed: asyncio.run() ends the loop that it makes, and all that was opened on it"
+    elif thread == threading.get_ident() and not loop.is_running():
+        what = "does not run while this one does"
+    else:
+        return
+    raise Misuse(
+        f"this call was made on another event loop than the app was opened on, and that one {what}. Open and use an "
+        "app within one asyncio.run(); in tests, give the fixture that opens it the loop of the tests that use it "
+        "(pytest-asyncio: loop_scope=); where loops come and go, use perdure.sync, which has a loop of its own"
+    )
 
 
 async def ask(home: Home, question: Any) -> Any:
@@ -283,8 +300,14 @@ async def close_home(home: Home) -> None:
     if not home.is_open:
         return
     engine = home.engine()
+    assert engine.loop is not None
+    if not (ended := engine.loop.is_closed()):
+        refuse_still(engine.loop, engine.thread)
     try:
-        await on_engine(engine, engine.close)
+        if ended:
+            engine.abandon()
+        else:
+            await on_engine(engine, engine.close)
     finally:
         home.opened(None)
         await close_resources(home.registry.resources.values())

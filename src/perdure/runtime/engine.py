@@ -21,9 +21,10 @@ from perdure.client.verbs import Begun
 from perdure.clock import Clock
 from perdure.config import Settings, masked
 from perdure.definitions import Registry
-from perdure.errors import DatabaseTrouble
+from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.records import Incarnation
 from perdure.operations.copy import refuse_moved
+from perdure.runtime import aio
 from perdure.runtime.births import newcomer
 from perdure.runtime.bodies import bodies_in
 from perdure.runtime.collector import Calm
@@ -79,7 +80,7 @@ class Engine:
         polling: bool = True,
     ) -> None:
         """Connect; with ``works`` also register, recover and begin to claim. Nothing stays open if it fails."""
-        self.loop = asyncio.get_running_loop()
+        self.loop = running_loop()
         self.thread = threading.get_ident()
         store = self._make_store()
         await store.open()
@@ -314,6 +315,14 @@ class Engine:
         finally:
             self.line.drop()
 
+    def abandon(self) -> None:
+        """Its loop has been closed under it: nothing can be handed back."""
+        log.warning(
+            "app %s was not closed before its event loop was: what was under way is taken over when its lease has run "
+            "out", self.settings.app,
+        )  # fmt: skip
+        self._stop_now()
+
     def hurry(self) -> None:
         """A drain that is under way, or begins, waits for no step any more. From any thread."""
         if self.executor is not None:
@@ -340,6 +349,30 @@ class Engine:
         """Stop as SIGKILL would: nothing more is written, nothing handed back. For tests."""
         self._crashed = True
         self._stop_now()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The loop of the caller. Raises ``ConfigError`` for one that is not asyncio's, or lets no body have its own."""
+    instead = "In trio, use perdure.sync, by way of trio.to_thread.run_sync"
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigError(
+            f"Perdure works on an event loop of asyncio (uvloop, too), and none runs here. {instead}"
+        ) from None
+    probe: Any = object()
+    before = aio.get_running_loop()
+    aio.set_running_loop(probe)
+    try:
+        found: Any = asyncio.get_running_loop()
+    finally:
+        aio.set_running_loop(before)
+    if found is not probe:
+        raise ConfigError(
+            f"this event loop ({type(loop).__module__}) takes the place of every other in its thread, where each "
+            f"workflow body needs one of its own. {instead}"
+        )
+    return loop
 
 
 async def _briefly(asked: Awaitable[T]) -> T:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perdure.client.bounded import Bounded
@@ -120,12 +122,25 @@ class Home:
 
         if self._engine is not None:
             raise ConfigError(f"{self._whose} is open already; close it first, or share the open one")
+        refuse_green_threads()
         settings = read_settings(self.name, self.arguments)
         return Engine(
             settings,
             self.definitions(),
             lambda: self.make_store(settings.database, settings.app, settings.schema),
             works=works,
+        )
+
+
+def refuse_green_threads() -> None:
+    """Raise ``ConfigError`` where threads are greenlets: the lease would not be renewed beside a loop of theirs."""
+    if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+        maker = getattr(_thread.start_new_thread, "__module__", "") or "a library"
+        raise ConfigError(
+            f"threads are no threads of the system here: {maker.partition('.')[0]} has put its own in their place, and "
+            "Perdure's event loops would stand in each other's way. Leave threads alone (gevent: "
+            "monkey.patch_all(thread=False, queue=False); eventlet: monkey_patch(thread=False)), or use Perdure in a "
+            "process of its own: perdure run module:app"
         )
 
 
