@@ -24,7 +24,7 @@ from perdure.model.records import Incarnation
 from perdure.store.postgres import PostgresStore, connection
 from perdure.store.postgres.connection import driver
 from perdure.store.postgres.hints import NAMED_MAX
-from perdure.store.postgres.trouble import loses_connection, translate
+from perdure.store.postgres.trouble import loses_connection, translate, unreached
 from tests.postgres import Cluster, free_port
 from tests.runtime.support import until
 from tests.store.build import one, own, record, running, tok, unit
@@ -107,6 +107,13 @@ async def test_a_cancelled_call_leaves_a_usable_store(cluster: Cluster, store: P
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await store.rows(["w"]) == {}
+
+
+def test_a_process_whose_user_has_no_name_is_told_to_give_one() -> None:
+    """As where a container runs under a number of its own."""
+    said = unreached(KeyError("getpwuid(): uid not found: 1000660000"), "db:5432/shop")
+    assert "Name one: postgresql://USER@host/db, or PGUSER" in said
+    assert "Check that the server runs" not in said
 
 
 async def test_an_unreachable_server_is_named_and_the_password_is_not() -> None:

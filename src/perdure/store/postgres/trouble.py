@@ -124,6 +124,11 @@ def unreached(error: BaseException, where: str) -> str:
         )
     if sqlstate(error) == "57P03":
         return f"Postgres at {where} starts, stops or recovers {said}. Wait until it accepts connections."
+    if isinstance(error, KeyError) and "getpwuid" in str(error):  # a container's user of a number alone
+        return (
+            f"who logs in to Postgres at {where} is not said, and this process's user has no name {said}. "
+            "Name one: postgresql://USER@host/db, or PGUSER."
+        )
     return (
         f"Postgres cannot be reached at {where} {said}. "
         "Check that the server runs and that host, port and database are right."
