@@ -77,9 +77,9 @@ def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None
     """Gather the settings of a launch. Raises ``ConfigError`` showing the value and where it came from."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", app):
         raise ConfigError(f"app name {app!r} cannot be used: 1 to 100 letters, digits, '_', '.', '-'")
-    folder = folder or Path.cwd()
+    folder = folder or _here()
     _refuse_unknown(os.environ)
-    table = _tool_table(folder)
+    table = _tool_table(folder) if folder is not None else {}
     found: dict[str, tuple[Any, str]] = {}
     for key, variables in KEYS.items():
         if arguments.get(key) is not None:
@@ -91,11 +91,25 @@ def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None
         elif key in table:
             found[key] = (table[key], "[tool.perdure] in pyproject.toml")
     values = {key: _checked(key, value, where) for key, (value, where) in found.items()}
-    database, where = found.get("database", (file_url(folder / ".perdure" / f"{app}.db"), "default"))
+    if "database" not in found and folder is None:
+        raise ConfigError(
+            "the working directory has been removed, which would have held the embedded database: change to another, "
+            "or set PERDURE_DATABASE_URL"
+        )
+    default = "" if folder is None else file_url(folder / ".perdure" / f"{app}.db")
+    database, where = found.get("database", (default, "default"))
     values |= {"database": str(database), "database_from": where}
     values.setdefault("executor_id", socket.gethostname())
     values.setdefault("version", "")
     return Settings(app=app, **values)
+
+
+def _here() -> Path | None:
+    """The working directory; None if it has been removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
@@ -109,7 +123,11 @@ def _tool_table(folder: Path) -> Mapping[str, Any]:
     path = folder / "pyproject.toml"
     if not path.is_file():
         return {}
-    table = _parsed(path, path.read_text())
+    try:
+        text = path.read_text("utf-8")  # as TOML is, whatever the locale says
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read for [tool.perdure]: {error}") from None
+    table = _parsed(path, text)
     for key in table:
         if key not in KEYS:
             raise ConfigError(f"unknown setting {key!r} in [tool.perdure] of {path}{did_you_mean(key, KEYS)}")

@@ -112,3 +112,29 @@ def test_a_masked_url_shows_no_password() -> None:
 def test_a_masked_url_shows_no_part_of_a_password_that_is_not_encoded(mark: str) -> None:
     for scheme in ("postgresql://", "mysql://", ""):
         assert masked(f"{scheme}ann:s3c{mark}ret@host:5/shop") == f"{scheme}ann:********@host:5/shop"
+
+
+def test_pyproject_is_read_as_utf_8_and_what_cannot_be_read_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under LC_ALL=C, too."""
+    file = tmp_path / "pyproject.toml"
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding=None: read(path, encoding or "ascii"))
+    file.write_bytes("# Jürgen\n[tool.perdure]\nlease = 7\n".encode())
+    assert read_settings("shop", {}, folder=tmp_path).lease == 7
+    file.write_bytes("# Jürgen\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"pyproject\.toml cannot be read for \[tool\.perdure\]: 'utf-8' codec"):
+        read_settings("shop", {}, folder=tmp_path)
+
+
+def test_a_working_directory_that_was_removed_matters_only_to_the_embedded_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("os.getcwd", gone)
+    assert read_settings("shop", {"database": "sqlite:////x.db"}).database == "sqlite:////x.db"
+    with pytest.raises(ConfigError, match=r"the working directory has been removed.*PERDURE_DATABASE_URL"):
+        read_settings("shop", {})
