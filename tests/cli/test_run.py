@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +88,26 @@ def test_an_app_of_the_sync_face(perdure: Cli, run_shop: Callable[..., Running])
     assert perdure("workflow", "result", "t-1").stdout == "3\n"
     assert running.stop() == 0
     assert "perdure: drained" in running.errors()
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to print to")
+def test_it_serves_whatever_becomes_of_what_it_prints(here: Path, perdure: Cli, streams: str) -> None:
+    """Closed streams, as some supervisors leave them, and a log on a full disk: neither is what is served."""
+    shutil.copy(Path(__file__).parent / "shop.py", here / "shop.py")
+    command = f"exec {shlex.quote(sys.executable)} -m perdure run shop:app {streams}"
+    process = subprocess.Popen(["/bin/sh", "-c", command], cwd=here)
+    try:
+        until((here / ".perdure" / "shop.db").exists)
+        until(lambda: '"state": "alive"' in perdure("executor", "list", "-o", "json", code=None).stdout)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_command_whose_output_is_closed_ends_as_ever(here: Path, perdure: Cli) -> None:
+    perdure("db", "migrate", "-d", "sqlite:///x.db")
+    command = f"exec {shlex.quote(sys.executable)} -m perdure executor list -d sqlite:///x.db -a shop >&- 2>&-"
+    assert subprocess.run(["/bin/sh", "-c", command], cwd=here, check=False, timeout=60).returncode == 3

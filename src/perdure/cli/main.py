@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -91,6 +94,14 @@ for verb in (cancel, pause, unpause, resume, restart, fork, move, reset):
     by_query(verb)
 
 
+def _have_streams() -> None:
+    """Standard streams that were closed (``>&-``, some supervisors) lead nowhere: that ends no command."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+
+
 def main() -> None:
     """The console script."""
+    _have_streams()
     cli(prog_name="perdure")

@@ -9,6 +9,7 @@ Promises:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -91,8 +92,9 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def note(text: str) -> None:
-    """A remark for people, beside the answer: on standard error."""
-    say(redacted(f"perdure: {text}"), err=True)
+    """A remark for people, beside the answer: on standard error. Nothing fails for it."""
+    with contextlib.suppress(OSError):  # a full disk, a terminal that is gone
+        say(redacted(f"perdure: {text}"), err=True)
 
 
 # -- time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import importlib
 import logging
@@ -144,11 +145,12 @@ def _announce(app: AnyApp) -> None:
     settings: Settings = home.engine().settings
     names = sorted(home.registry.workflows)
     served = shortened(", ".join(names), 200) if names else "no workflows"
-    say(
-        f"perdure: serving app {app.name!r} ({served}) from {masked(settings.database)} as executor "
-        f"{settings.executor_id} (pid {os.getpid()}); Ctrl-C or SIGTERM drains"
-    )
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # a full disk: what is printed is not what is served
+        say(
+            f"perdure: serving app {app.name!r} ({served}) from {masked(settings.database)} as executor "
+            f"{settings.executor_id} (pid {os.getpid()}); Ctrl-C or SIGTERM drains"
+        )
+        sys.stdout.flush()
 
 
 class Drain:
