@@ -149,12 +149,22 @@ def plain_args(signature: inspect.Signature) -> tuple[int, int] | None:
 D = TypeVar("D", WorkflowDef, StepDef, ResourceDef, QueueDef, ScheduleDef)
 
 
+def _reloaded(before: object, after: object) -> str:
+    """A hint, where the same function of the same module was declared again."""
+    one, other = getattr(before, "fn", None), getattr(after, "fn", None)
+    if getattr(one, "__globals__", None) is None or one is None or other is None:
+        return ""
+    same = one.__globals__ is getattr(other, "__globals__", None) and one.__qualname__ == other.__qualname__
+    return ", or, if its module or cell ran again, make the App anew in there, too, or a new process" if same else ""
+
+
 def _put(known: dict[str, D], definition: D, what: str) -> None:
     other = known.get(definition.name)
     if other is not None and other.place != definition.place:
         raise DefinitionError(
             f"two {what}s are named {definition.name!r}: {other.place} and {definition.place}; "
             f"give one of them another name: {'app.queue(…)' if what == 'queue' else f'@app.{what}(name=…)'}"
+            f"{_reloaded(other, definition)}"
         )
     known[definition.name] = definition
 

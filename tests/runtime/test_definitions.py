@@ -44,6 +44,17 @@ def test_a_duplicate_step_shows_both_places(app: App) -> None:
         def second() -> None: ...
 
 
+def test_a_module_that_was_loaded_again_after_an_edit_is_told_from_a_duplicate(app: App) -> None:
+    """importlib.reload, and the cell of a notebook: the same name in the same namespace."""
+    space: dict[str, object] = {"app": app}
+    code = "@app.step\nasync def charge() -> None: ...\n"
+    exec(compile(code, "cell-1", "exec"), space)
+    with pytest.raises(DefinitionError, match=r"cell-1:1 and cell-2:1; .* make the App anew in there, too"):
+        exec(compile(code, "cell-2", "exec"), space)
+    with pytest.raises(DefinitionError, match=r"cell-1:1 and cell-3:1; give one .*name=…\)$"):
+        exec(compile(code, "cell-3", "exec"), {"app": app})
+
+
 def test_a_duplicate_queue_shows_both_calls(app: App) -> None:
     app.queue("emails")
     first = lines_here() - 1
