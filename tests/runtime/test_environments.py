@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import gc
 import sys
 import threading
 import time
@@ -129,6 +130,8 @@ def test_threads_that_are_greenlets_are_refused(sync_app: perdure.sync.App, monk
         pass
 
 
+# What a loop left open when it was closed, connections for one, nobody can close any more: Python says so.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_app_whose_loop_is_closed_says_so_and_can_be_closed_and_opened_anew(
     app: perdure.App, said: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +155,8 @@ def test_an_app_whose_loop_is_closed_says_so_and_can_be_closed_and_opened_anew(
     lease._thread.join(20)
     assert not lease._thread.is_alive(), "nobody renews it for ever"
     assert asyncio.run(whole()) == 1
+    del lease
+    gc.collect()  # it is said here, and not in a later test
 
 
 def test_an_app_whose_loop_does_not_run_meanwhile_says_so_and_stays_open(app: perdure.App) -> None:
