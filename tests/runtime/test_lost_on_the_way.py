@@ -240,8 +240,7 @@ async def test_who_calls_is_not_told_that_there_is_none_while_the_start_is_on_it
         await body.options(id="other").start()
         await until(lambda: held.engine.line.journal._aside.units)
         was = executor(app).me.id
-        await held.store.bury([was], expired_only=False)
-        held.engine._declared_dead()
+        await held.store.bury([was], expired_only=False)  # its next renewal tells it so
         await until(lambda: executor(app).alive and executor(app).me.id != was)
         assert not executor(app).has("p")
         early = calling.done()

@@ -368,7 +368,7 @@ async def test_watchers_are_woken(store: Store, what: str) -> None:
     elif what == "terminate":
         await store.terminate("target", "", tok("n"), now=T + 2)
     else:
-        await one(store, unit("target", claim, change=Hold(Reason.POLICY, "")), T + 2)
+        await one(store, unit("target", claim, change=Hold(Reason.NO_CODE, "")), T + 2)
         await store.cancel("target", "", tok("n"), now=T + 2)
     assert [c.row.id for c in await store.claim(want(), now=T + 2)] == ["watcher"]
     assert (await dump(store))["watch"] == []
