@@ -51,7 +51,7 @@ WRITING = {**SETTINGS, "lock_timeout": "500"}
 _WRONG_URL = {
     "28000": "Correct user and password, or let the user in (pg_hba.conf).",
     "28P01": "The password is wrong, or the user. In a URL / # ? @ % of a password must be percent-encoded.",
-    "42704": "Leave out of the URL what neither the driver nor the server knows.",
+    "42704": "Leave out of the URL what neither the driver nor the server knows, which must be Postgres 14 or newer.",
     "3D000": "Correct its name, or make it: createdb NAME.",
 }
 
