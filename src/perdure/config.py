@@ -79,7 +79,7 @@ def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None
         raise ConfigError(f"app name {app!r} cannot be used: 1 to 100 letters, digits, '_', '.', '-'")
     folder = folder or _here()
     _refuse_unknown(os.environ)
-    table = _tool_table(folder) if folder is not None else {}
+    table: Mapping[str, Any] = _tool_table(folder) if folder is not None else {}
     found: dict[str, tuple[Any, str]] = {}
     for key, variables in KEYS.items():
         if arguments.get(key) is not None:

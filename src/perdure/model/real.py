@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time as _time
-from typing import ClassVar
 
 
 class time:  # noqa: N801 - in place of a module
     """Those functions of it that we use. Who replaces them looks into modules, not into classes."""
 
-    monotonic: ClassVar = _time.monotonic
-    monotonic_ns: ClassVar = _time.monotonic_ns
-    time_ns: ClassVar = _time.time_ns
-    sleep: ClassVar = _time.sleep
+    monotonic = staticmethod(_time.monotonic)
+    monotonic_ns = staticmethod(_time.monotonic_ns)
+    time_ns = staticmethod(_time.time_ns)
+    sleep = staticmethod(_time.sleep)
 
 
 def own_runner() -> asyncio.Runner:

@@ -177,7 +177,7 @@ def without_cleanup(version: str) -> str:
 def unheard(row: WorkflowRow, unserved: str | None = None) -> str:
     """What the row of a workflow says that is cancelled and hears nothing of it: that nothing was undone, and why."""
     if row.version == unserved:
-        return without_cleanup(unserved)
+        return without_cleanup(row.version)
     if row.status is Status.HELD and row.started is not None and row.reason is not Reason.NO_EXIT:
         return f"{WITHOUT_CLEANUP}: it was held ({row.reason}): {row.detail}"
     return row.detail

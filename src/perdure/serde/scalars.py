@@ -166,7 +166,8 @@ class TextNode(Node):
         # Python calls a datetime a date; a reader of the hint does not.
         if not isinstance(value, self.cls) or (self.cls is _Real.date and isinstance(value, _Real.datetime)):
             raise self.expected(value)
-        if stood_in(type(value)) is self.text:
+        cls: type = type(value)
+        if stood_in(cls) is self.text:
             return check_text(self.text.to(value))
         return self._to_tree(value, depth)
 
