@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from perdure.errors import DatabaseTrouble
 from perdure.store.sqlite import SQLiteStore
-from tests.runtime.support import until
+from tests.runtime.support import until, until_sync
 from tests.store.build import queued
 from tests.store.test_sqlite import child, end, said
 
@@ -52,6 +53,25 @@ async def test_a_removed_log_is_saved_also_while_nobody_writes(store: SQLiteStor
     store.on_hint(lambda _queues: None)  # as an executor does
     store.path.with_name(f"{store.path.name}-wal").unlink()
     await until(lambda: alone(store.path, tmp_path / "copy.db") == ["w"])
+
+
+async def test_who_closes_while_it_is_saved_is_answered(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer's thread had lost its turn to the close that was asked for, and died of that."""
+    loop, closing = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+    writer: Any = store._writer
+    save = writer._log.save
+
+    def saves(conn: Any) -> Any:
+        loop.call_soon_threadsafe(lambda: closing.append(asyncio.create_task(store.close())))
+        until_sync(lambda: writer.closed)
+        return save(conn)
+
+    monkeypatch.setattr(writer._log, "save", saves)
+    store.on_hint(lambda _queues: None)
+    await queued(store, "w")
+    store.path.with_name(f"{store.path.name}-wal").unlink()
+    await until(lambda: closing)
+    await asyncio.wait_for(closing[0], 20)
 
 
 async def test_a_file_that_replaced_ours_is_not_read_with_our_log(store: SQLiteStore, tmp_path: Path) -> None:

@@ -163,6 +163,10 @@ class Lane:
                         log.error("%s", self._log.trouble_with_index())
                 conn.close()
 
+    def end(self) -> None:
+        """After the last job."""
+        self.disconnect()
+
     def forget(self) -> None:
         """In a forked child: neither use nor close what is the parent's."""
         self._forked = True
@@ -178,7 +182,7 @@ class Lane:
                 continue
             if job is None:
                 with self.within:
-                    self.disconnect()
+                    self.end()
                 self._answers.put(self, future, None, None)
                 return
             try:
@@ -436,7 +440,10 @@ class Writer(Lane):
         if self._headroom is not None:
             self._headroom.close()
             self._headroom = None
-        if self._closed and self._turn is not None:
+
+    def end(self) -> None:
+        super().end()
+        if self._turn is not None:
             self._turn.close()
 
     def forget(self) -> None:
