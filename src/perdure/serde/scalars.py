@@ -133,8 +133,9 @@ TEXTS: dict[type, Text] = {text.cls: text for text in _ALL}
 TEXTS_BY_TAG: dict[str, Text] = {text.tag: text for text in _ALL}
 
 
-def stood_in(cls: type) -> Text | None:
+def stood_in(value: object) -> Text | None:
     """Of freezegun's classes, which stand in for those of ``datetime`` in tests: as what they come back, and equal."""
+    cls = type(value)
     if cls.__module__.partition(".")[0] != "freezegun":
         return None
     return next((TEXTS[base] for base in cls.__mro__ if base in TEXTS), None)
@@ -166,8 +167,7 @@ class TextNode(Node):
         # Python calls a datetime a date; a reader of the hint does not.
         if not isinstance(value, self.cls) or (self.cls is _Real.date and isinstance(value, _Real.datetime)):
             raise self.expected(value)
-        cls: type = type(value)
-        if stood_in(cls) is self.text:
+        if stood_in(value) is self.text:
             return check_text(self.text.to(value))
         return self._to_tree(value, depth)
 

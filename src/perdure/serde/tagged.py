@@ -158,7 +158,7 @@ def _other_to(value: Any, cls: type, depth: int) -> Any:
     for extension in _extensions:
         if isinstance(value, extension.base):
             return {extension.tag: extension.to(value, depth)}
-    if (text := stood_in(cls)) is not None:
+    if (text := stood_in(value)) is not None:
         return {text.tag: check_text(text.to(value))}
     node = _class_node[0](cls)
     if node is None:
