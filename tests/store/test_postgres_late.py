@@ -96,6 +96,9 @@ async def test_a_fence_and_a_commit_that_wait_for_each_other_both_come_through(
     third: Third,  # noqa: F811
     refusals: list[str],  # noqa: F811
 ) -> None:
+    # Who looks for deadlocks, and so is the one that is refused, is the fence; and only once this one waits, too.
+    name = await third.value("select current_database()")
+    await third.conn.execute(f"alter database {name} set deadlock_timeout = '3s'; set deadlock_timeout = '1min'")
     store = await make()
     await third.conn.execute("begin")
     await third.value("select count(*) from perdure.wake")
