@@ -37,37 +37,55 @@ def identity(path: Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
+class Used:
+    """A file beside the database that a connection uses, and that may lose its name meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is: Identity | None = None
+
+    def opened(self) -> None:
+        """The connection was made just now; it may make the file later."""
+        self._is = identity(self.path)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the one in use has this name no more."""
+        now = identity(self.path)
+        if self._is is None:
+            self._is = now
+        return now != self._is
+
+    @property
+    def there(self) -> bool:
+        """Whether one is in use, and has its name."""
+        return self._is is not None and identity(self.path) == self._is
+
+
 class Log:
     """The log that one connection uses."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._path = database.with_name(f"{database.name}-wal")
-        self._index = database.with_name(f"{database.name}-shm")
-        self._used: Identity | None = None
-        self._indexed: Identity | None = None
+        self._log = Used(database.with_name(f"{database.name}-wal"))
+        self._index = Used(database.with_name(f"{database.name}-shm"))
+        self._path = self._log.path
         self._left = b""  # the header of the log when it was last let go of: an inode is soon used again
 
     def opened(self) -> None:
         """The connection was made just now."""
-        self._used = identity(self._path)
-        self._indexed = identity(self._index)
+        self._log.opened()
+        self._index.opened()
 
     @property
     def index_lost(self) -> bool:
-        """Whether the index of the log in use has this name no more: who opens the database makes another."""
-        now = identity(self._index)
-        if self._indexed is None:
-            self._indexed = now
-        return now != self._indexed
+        """Whether the index of the log in use has its name no more: who opens the database makes another."""
+        return self._index.lost
 
     @property
     def lost(self) -> bool:
-        """Whether the log in use has this name no more."""
-        now = identity(self._path)
-        if self._used is None:
-            self._used = now
-        return now != self._used
+        """Whether the log in use has its name no more."""
+        return self._log.lost
 
     @property
     def missing(self) -> bool:
@@ -75,7 +93,7 @@ class Log:
 
     def let_go(self) -> None:
         """The connection is about to be closed."""
-        self._left = self._header() if self._used is not None and identity(self._path) == self._used else b""
+        self._left = self._header() if self._log.there else b""
 
     @property
     def left_behind(self) -> bool:
@@ -117,9 +135,9 @@ class Log:
     def trouble_with_index(self) -> DatabaseTrouble:
         """What has happened, and what is done about it."""
         return DatabaseTrouble(
-            f"the index {self._index} of the write-ahead log was removed or replaced while it was in use: nothing is "
-            "written by the old one. Work goes on with a new one once all connections of this process have let go of "
-            "it. Remove neither it nor the -wal file while an executor runs."
+            f"the index {self._index.path} of the write-ahead log was removed or replaced while it was in use: nothing "
+            "is written by the old one. Work goes on with a new one once all connections of this process have let go "
+            "of it. Remove neither it nor the -wal file while an executor runs."
         )
 
     def refuse_behind(self) -> None:
