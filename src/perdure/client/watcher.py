@@ -191,17 +191,15 @@ class Watcher:
     def _tell_replaced(self, row: WorkflowRow) -> None:
         if not row.status.open or row.told_to_cancel is not None:
             return  # its end is told, or comes as it was told to
-        for watch in [one for one in self._ends.get(row.id, ()) if one.run is not None and one.run < row.run]:
-            watch.cancel()
-            watch.tell(row)
+        _tell([one for one in self._ends.get(row.id, ()) if one.run is not None and one.run < row.run], row)
 
     async def _look_once(self) -> None:
         ids, told = self._foreign(), self._told()
         wanted = list(self._events)
-        # Those who are told. Who comes while the database answers, it may be for the next run, is of the next look.
-        ends_by = {id: tuple(watches) for id, watches in self._ends.items()}
-        events_by = {key: tuple(watches) for key, watches in self._events.items()}
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
+        # Those who are told. Who comes while the database answers, it may be for the next run, is of the next look.
+        for_ends = {id: tuple(self._ends.get(id, ())) for id in asked}
+        for_events = {key: tuple(self._events[key]) for key in wanted}
         if self.silent_since is None:
             self.silent_since = self._loop.time()
         try:
@@ -220,15 +218,15 @@ class Watcher:
             return
         self.silent_since = None
         for key, data in values.items():
-            _tell(events_by[key], data)
+            _tell(for_events[key], data)
         ends: dict[str, Ended | Gone] = {**fates.ended, **dict.fromkeys(fates.gone, GONE)}
         for id, end in ends.items():
-            _tell(ends_by.get(id, ()), end)
+            _tell(for_ends[id], end)
         for row in latest.values():
             self._tell_replaced(row)
         for key in wanted:
             if key[0] in ends:
-                _tell(events_by[key], GONE if ends[key[0]] is GONE else None)
+                _tell(for_events[key], GONE if ends[key[0]] is GONE else None)
 
     def _warn_held(self, rows: dict[str, WorkflowRow]) -> None:
         for row in rows.values():
