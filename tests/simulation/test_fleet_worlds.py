@@ -15,16 +15,9 @@ from perdure.testing.simulation.faults import Mix
 from perdure.testing.simulation.judgement import ALL
 from perdure.testing.simulation.leased import unleased
 from perdure.testing.simulation.modes import wrong
-from perdure.testing.simulation.sometimes import ANSWERS, take_hits
+from perdure.testing.simulation.sometimes import ANSWERS
 from perdure.testing.simulation.wire import Cut
-
-
-def hits(mix: Mix, *kinds: str, seeds: int = 6) -> set[str]:
-    take_hits()
-    for seed in range(1, seeds + 1):
-        result = simulate(seed, mode="liveness", mix=mix, kinds=kinds)
-        assert result.good, str(result)
-    return set(take_hits())
+from tests.simulation.hits import hits
 
 
 def test_a_rollout_adopts_upgrades_strands_and_drains() -> None:

@@ -14,15 +14,7 @@ from perdure.testing.simulation.faults import Mix
 from perdure.testing.simulation.gate import Gate
 from perdure.testing.simulation.loop import VirtualLoop
 from perdure.testing.simulation.rows import LOCKED_SECONDS, needed, patience_of
-from perdure.testing.simulation.sometimes import take_hits
-
-
-def hits(mix: Mix, *kinds: str, seeds: int = 12) -> set[str]:
-    take_hits()
-    for seed in range(1, seeds + 1):
-        result = simulate(seed, mode="liveness", mix=mix, kinds=kinds)
-        assert result.good, str(result)
-    return set(take_hits())
+from tests.simulation.hits import hits
 
 
 @pytest.mark.parametrize(
@@ -33,7 +25,7 @@ def hits(mix: Mix, *kinds: str, seeds: int = 12) -> set[str]:
     ],
 )
 def test_a_unit_is_set_aside_and_written_later(faults: dict[str, Any], met: set[str]) -> None:
-    found = hits(Mix.calm(**faults), "asker", "chain")
+    found = hits(Mix.calm(**faults), "asker", "chain", seeds=12)
     assert found >= {*met, "a unit was set aside", "a source had more to write behind what was set aside",
                      "a run waited for what was set aside of it", "what was set aside was written later"}  # fmt: skip
 

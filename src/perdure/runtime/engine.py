@@ -213,9 +213,7 @@ class Engine:
                 bug = None if isinstance(error, DatabaseTrouble) else error
                 if self.line.loop.time() - told >= TELL_SECONDS:
                     told = self.line.loop.time()
-                    level = (
-                        logging.WARNING if bug is None else logging.ERROR
-                    )  # trouble is waited out, here as elsewhere
+                    level = logging.WARNING if bug is None else logging.ERROR  # trouble is waited out
                     log.log(level, "this executor cannot begin anew yet, and tries again: %s", error, exc_info=bug)
             await self.line.wait_out(pause)
             pause = min(pause * 2, bounded.MOST_SECONDS)
