@@ -11,7 +11,7 @@ import pytest
 from perdure.model import records
 from perdure.model.ids import RunKey
 from perdure.model.states import Reason, Status
-from perdure.model.writes import Continue, Hold, Park, Release, SetEvent, Unit
+from perdure.model.writes import Continue, GiveUp, Hold, Park, Release, SetEvent, Unit
 from perdure.store.base import Store
 from tests.store.build import (
     ME,
@@ -74,6 +74,10 @@ def _child(u: Unit) -> None:
 
 def _mail_to_child(u: Unit) -> None:
     u.sends = [*u.sends, send("child", topic="child", known=True)]
+
+
+def _give_up(u: Unit) -> None:
+    u.given_up = [GiveUp("kid", tok("wake"), "pair")]
 
 
 def _taken(u: Unit) -> None:
@@ -172,6 +176,10 @@ async def _mail_taken(store: Store) -> bool:
     return all(m.mid != MAIL.mid for m in await store.inbox(["w"]))
 
 
+async def _kid_told(store: Store) -> bool:
+    return [(w["dest"], w["cancel"]) for w in (await _mine(store))["wake"] if w["cancel"]] == [("kid", "pair")]
+
+
 KINDS: dict[str, Kind] = {
     "record": Kind(_record, _has_record),
     "event": Kind(_event, _has_event),
@@ -181,6 +189,7 @@ KINDS: dict[str, Kind] = {
     "to self": Kind(_to_self, lambda s: _mailed(s, "w", "self")),
     "child": Kind(_child, _child_there),
     "mail to child": Kind(_mail_to_child, lambda s: _mailed(s, "child", "child")),
+    "give up": Kind(_give_up, _kid_told),
     "taken": Kind(_taken, _mail_taken),
     "woken": Kind(_woken, _wake_gone),
     "close": Kind(_close, _closed),
@@ -204,6 +213,7 @@ async def test_pairs_of_writes_of_one_workflow_in_one_batch(
             continue  # a run that begins here can have taken nothing yet
         store = await make_store(f"app{n}")
         await running(store, "friend")
+        await one(store, outside(children=[start("kid", parent="w"), start("other")]))
         if begun:
             claim = await running(store, "w")
             await one(store, outside(sends=[MAIL]))

@@ -28,7 +28,7 @@ from perdure.model.ids import RunKey
 from perdure.model.problems import OF_HOLD, Failing, ProblemKind, Trouble
 from perdure.model.records import Intent, Kind, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.writes import Change, Close, Decided, Hold, Onward, Send, SetEvent, Start, Unit
+from perdure.model.writes import Change, Close, Decided, GiveUp, Hold, Onward, Send, SetEvent, Start, Unit
 from perdure.policy.decisions import COMPENSATE, RUN_FROM
 
 SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
@@ -75,7 +75,7 @@ class Run:
     __slots__ = (
         "_begun_before", "_by_path", "_foreign", "_fresh", "_intended", "_later", "_live", "_noted", "_others_burst",
         "_pending_intents", "_position", "_recorded_intents", "_records", "asked", "change", "children", "decision",
-        "events", "gone", "history", "kept_back", "key", "lineage", "mismatch", "now", "observed", "origin",
+        "events", "given_up", "gone", "history", "kept_back", "key", "lineage", "mismatch", "now", "observed", "origin",
         "parameters", "patches", "sends", "seq", "start", "taken", "troubles", "unreadable", "version", "woken",
     )  # fmt: skip
 
@@ -104,6 +104,7 @@ class Run:
         self.events: list[SetEvent] | None = None
         self.sends: list[Send] | None = None
         self.children: list[Start] | None = None
+        self.given_up: list[GiveUp] | None = None
         self.taken: list[tuple[bytes, int]] | None = None
         self.woken: list[bytes] | None = None
         self.troubles: Troubles | None = None  # of the run that has one
@@ -237,6 +238,17 @@ class Run:
             self._refuse(path, self._describe_at(self._position), describe(kind, name, shown))
         outcome = Outcome.NONE if data is None else Outcome.VALUE
         return self._append(path, kind, name, at, fingerprint, outcome, data, shown=shown), True
+
+    def give_up(self, path: str, child: str, wake: bytes, at: int) -> GiveUp | None:
+        """The body waits for a child no longer: it is told, with the note of it, so once; None on a replay."""
+        if self.replaying and path not in self._by_path and not self._about_to_compensate:
+            return None  # told by code that made no note of it
+        # What outlives the body makes no notes: it tells beside the end.
+        if not self.gone and not self.note(path, Kind.CANCEL_OTHER, child, b"", None, at)[1]:
+            return None
+        told = GiveUp(child, wake, f"its parent {self.key.id} no longer waits for it")
+        self.given_up = [*(self.given_up or ()), told]
+        return told
 
     @property
     def _about_to_compensate(self) -> bool:
@@ -488,6 +500,7 @@ class Run:
             or self.events
             or self.sends
             or self.children
+            or self.given_up
             or self.taken
             or self.woken
             or (self.troubles is not None and self.troubles.unwritten)
@@ -533,13 +546,13 @@ class Run:
                 self._ride(self.start)
         unit = Unit(
             key=self.key, version=self.version, after=self.seq - len(self._records), start=self.start,
-            records=self._records, events=self.events or (),
-            sends=self.sends or (), children=self.children or (), taken=self.taken or (), woken=self.woken or (),
-            change=self.change, decision=self.decision, trouble=self._trouble(),
+            records=self._records, events=self.events or (), sends=self.sends or (), children=self.children or (),
+            given_up=self.given_up or (), taken=self.taken or (), woken=self.woken or (), change=self.change,
+            decision=self.decision, trouble=self._trouble(),
         )  # fmt: skip
         self._records = []
         self.start = self.change = self.decision = None
-        self.events = self.sends = self.children = self.taken = self.woken = None
+        self.events = self.sends = self.children = self.given_up = self.taken = self.woken = None
         return unit
 
     # -- problems

@@ -102,6 +102,14 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     known: bool = False
 
 
+class GiveUp(msgspec.Struct, frozen=True, gc=False):
+    """Tell a child of this run to cancel if it is open: the body waits for it no longer."""
+
+    child: str
+    wake: bytes  # nonce of the wake row
+    reason: str
+
+
 class Close(msgspec.Struct, frozen=True, gc=False):
     """End the run. The claim token stays in the row, so that a repeated write is recognised.
 
@@ -270,6 +278,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
     appends: Sequence[Append] = ()
     sends: Sequence[Send] = ()
     children: Sequence[Start] = ()
+    given_up: Sequence[GiveUp] = ()
     taken: Sequence[tuple[bytes, int]] = ()  # (message id, seq of the record)
     woken: Sequence[bytes] = ()  # nonces of wake rows that were acted on
     change: Change | None = None
@@ -285,6 +294,7 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
             or self.appends
             or self.sends
             or self.children
+            or self.given_up
             or self.taken
             or self.woken
             or self.change
@@ -311,6 +321,7 @@ def size_of(unit: Unit) -> int:
         size += ROW_BYTES + len(send.data)
     for event in unit.events:
         size += ROW_BYTES + len(event.data)
+    size += ROW_BYTES * len(unit.given_up)
     if unit.change is not None:
         size += _size_of_change(unit.change)
     if unit.decision is not None:

@@ -196,7 +196,7 @@ async def _call_child(execution: Any, path: str, order: StartOrder, shape: Shape
     try:
         return await execution.ask(ResultOf(id, shape), path=f"{path}.r")
     except asyncio.CancelledError:
-        execution.cancel_child(id)
+        execution.cancel_child(path, id)
         raise
 
 

@@ -466,10 +466,12 @@ class Execution:
             self.dirty()
         return id
 
-    def cancel_child(self, id: str) -> None:
-        """The body was cancelled while it waited for this child: so is the child. Repeating it changes nothing."""
-        if not self.gone and not self.run.replaying and id in self.children:
-            self.host.cancel_elsewhere(self, id, f"its parent {self.id} no longer waits for it")
+    def cancel_child(self, path: str, id: str) -> None:
+        """The body was cancelled at ``path``, where it waited for this child: so is the child, once."""
+        if self.gone or id not in self.children:
+            return
+        if told := self.run.give_up(f"{path}.c", id, self.line.new_token(), self.line.clock.now()):
+            self.host.cancel_elsewhere(self, told)  # at once, too: who stands in line hears of no wake
 
     # -- ends
 

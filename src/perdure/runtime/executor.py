@@ -28,7 +28,7 @@ from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import Holding
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.writes import Close, Park, Send, Start, Unit, Verdict
+from perdure.model.writes import Close, GiveUp, Park, Send, Start, Unit, Verdict
 from perdure.runtime.adoption import Adopter, Target
 from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.bell import Bell
@@ -531,15 +531,15 @@ class Executor:
             execution.run.add_woken(nonce)  # goes with the next unit, which keeps the reason
             execution.cancel(reason)
 
-    def cancel_elsewhere(self, parent: Execution, id: str, reason: str) -> None:
-        """Cancel a child without waiting for it."""
+    def cancel_elsewhere(self, parent: Execution, told: GiveUp) -> None:
+        """Cancel a child without waiting for it, once its parent's unit has told it."""
+        parent.dirty()
 
         async def command() -> None:
-            await all_durable(parent)  # its start may be among what waits
+            await all_durable(parent)
             if not parent.lost:  # else what led here is, too
-                nonce = self.line.new_token()
-                await verbs.patiently(self.line, self.line.store.cancel, id, reason, nonce)
-                self.cancel(id, reason, nonce)
+                await verbs.patiently(self.line, self.line.store.cancel, told.child, told.reason, told.wake)
+                self.cancel(told.child, told.reason, told.wake)
                 self.look()
 
         self.keep(asyncio.Task(command(), loop=self.line.loop))

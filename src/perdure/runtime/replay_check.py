@@ -34,6 +34,7 @@ from perdure.errors import Evicted, NotDurable, Unserializable
 from perdure.model.real import time
 from perdure.model.records import Outcome, Record, WorkflowRow
 from perdure.model.states import Reason
+from perdure.model.writes import GiveUp
 from perdure.runtime.async_body import NEVER_WAKES, AsyncExecution
 from perdure.runtime.context import THREAD
 from perdure.runtime.execution import Execution
@@ -139,7 +140,7 @@ class _Host:
     def start_child(self, parent: Execution, order: StartOrder, id: str, path: str) -> None:
         """A child that the body starts past the end of its history."""
 
-    def cancel_elsewhere(self, parent: Execution, id: str, reason: str) -> None:
+    def cancel_elsewhere(self, parent: Execution, told: GiveUp) -> None:
         """A child that the body cancels there."""
 
 

@@ -287,7 +287,7 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
     try:
         return execution.ask(ResultOf(id, shape), path=f"{path}.r")
     except Cancelled:
-        execution.on_host(lambda: execution.cancel_child(id))
+        execution.on_host(lambda: execution.cancel_child(path, id))
         raise
 
 

@@ -73,6 +73,7 @@ class Columns:
         for unit in units:
             key, start = unit.key, unit.start
             self.unsound |= unit.decision is not None or unit.trouble is not None or _more_than_ends(unit)
+            self.unsound |= bool(unit.given_up)
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):

@@ -117,7 +117,7 @@ async def write(ways: Ways, place: Place, batch: Sequence[Unit], lone: Lone, now
 
 def _kind(unit: Unit) -> str | None:
     """What a unit is if it may go alone: one thing of everything (records: two), and nobody else to be told."""
-    if unit.decision is not None or unit.appends or unit.trouble is not None:
+    if unit.decision is not None or unit.appends or unit.given_up or unit.trouble is not None:
         return None
     if unit.start is not None or unit.claim is None:
         return _newcomer(unit)

@@ -9,7 +9,8 @@
   starts more;
 - a run that continues as the next, or goes on from records of its own as the next: two rows of the same id;
 - what a recovery policy decided, with its effect;
-- what a run tells of its problems.
+- what a run tells of its problems;
+- children that a run gives up on, which the same unit may have begun.
 
 All rows are locked by the first statement in id order. Equally fenced, equally safe to repeat. The waves do not show:
 mail reaches whom it would have reached before the first of them, or who was begun since; and of taken ids the rows are
@@ -181,6 +182,9 @@ class Longer:
                 await tx.fetch(self.place.sql["workflow_anew"], self.place.app, unit.key.id)
             if unit.start is not None and unit.children:
                 await self._children(tx, unit, self.verdicts[n])
+            for child in unit.given_up:
+                given = (self.place.app, child.child, child.wake, child.reason, unit.key.id)
+                await tx.fetch(self.place.sql["wake_child"], *given)
 
     def _has_continued(self, unit: Unit) -> bool:
         """Whether a first try of this unit has begun the next run."""

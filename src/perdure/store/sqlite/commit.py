@@ -131,6 +131,8 @@ class _Batch:
                 ids[child.id] = None
             for send in unit.sends:
                 ids[send.dest] = None
+            for told in unit.given_up:
+                ids[told.child] = None
             change = unit.change
             if isinstance(change, Close):
                 if change.parent is not None:
@@ -290,6 +292,8 @@ class _Batch:
                 setters.append((app, id, unit.nonce))
             if unit.woken:
                 self._woken(id, unit.woken)
+            for given_up in unit.given_up:
+                self._cancel_child(id, given_up.child, given_up.wake, given_up.reason)
             if unit.decision is not None:
                 decisions.put(self.conn, app, unit.key, unit.claim, unit.decision, now)
             if unit.change is not None and _moves(self.heads[id].status, unit.change):
@@ -390,10 +394,13 @@ class _Batch:
         if parent is not None and hears(parent.status):
             self.wakes.append((self.app, change.parent, change.wake, None))
         for child in change.children:
-            head = self.heads.get(child)
-            # Not a run that somebody else has begun in the place of a child.
-            if head is not None and head.status < FIRST_CLOSED and head.parent == id:
-                self.wakes.append((self.app, child, change.wake, ""))
+            self._cancel_child(id, child, change.wake, "")
+
+    def _cancel_child(self, id: str, child: str, wake: bytes, reason: str) -> None:
+        """Tell it if it is open; not a run that somebody else has begun in the place of a child."""
+        head = self.heads.get(child)
+        if head is not None and head.status < FIRST_CLOSED and head.parent == id:
+            self.wakes.append((self.app, child, wake, reason))
 
     def _wake_at_once(self, unit: Unit, change: Park) -> None:
         """Wake the waiter here if what it waits for has happened before the watch was written."""

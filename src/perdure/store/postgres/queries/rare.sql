@@ -69,6 +69,13 @@ select $1, $2, $3, $4
 where (select w.status from perdure.workflow w where w.app = $1 and w.id = $2) < 5
 on conflict do nothing
 
+-- Tells one workflow to cancel if it is open, and a child of `$5`: not who was begun in the place of one.
+-- name: wake_child
+insert into perdure.wake (app, dest, nonce, cancel)
+select $1, $2, $3, $4
+from perdure.workflow w where w.app = $1 and w.id = $2 and w.parent = $5 and w.status < 5
+on conflict do nothing
+
 -- Deletes all wakes of a workflow that has closed.
 -- name: wake_clear
 delete from perdure.wake where app = $1 and dest = $2

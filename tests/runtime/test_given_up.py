@@ -1,0 +1,192 @@
+"""Children that their parent gives up on: told to cancel once, whatever happens to the process meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import perdure.sync
+from perdure import App, recv
+from perdure.errors import Cancelled, DatabaseTrouble
+from perdure.model.ids import RunKey, child_id
+from perdure.model.records import Kind
+from perdure.model.writes import Receipt, Unit
+from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, until, until_sync
+
+CHILD = child_id(RunKey("p", 1), "1")
+
+
+async def ended(app: App, id: str) -> bool:
+    return not (await row(app, id)).status.open
+
+
+async def recorded(app: App, kind: Kind) -> bool:
+    return any(record.kind is kind for record in await history(app, "p"))
+
+
+async def test_a_child_that_was_given_up_is_cancelled_though_the_process_dies(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command itself does not arrive, for as long as the process lives; the parent goes on."""
+
+    @app.workflow(name="child")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await child.options(on_parent_close="abandon")()
+        except TimeoutError:
+            await recv("first")
+            await recv("second")
+
+    asked: list[str] = []
+
+    async def none(id: str, *_args: Any, **_kwargs: Any) -> Any:
+        asked.append(id)
+        raise DatabaseTrouble("not now")
+
+    await app.open()
+    monkeypatch.setattr(app._home.engine().line.store, "cancel", none)
+    monkeypatch.setattr("perdure.runtime.executor.take_wakes", _no_wakes)
+    await parent.options(id="p").start()
+    await until(lambda: asked)
+    await parent.handle("p").send(True, "first")
+    await until(lambda: recorded(app, Kind.RECV))
+    assert asked == [CHILD] * len(asked)
+    assert not await ended(app, CHILD)
+    await crash(app)
+    monkeypatch.undo()
+    async with app:
+        await until(lambda: ended(app, CHILD))
+        assert (await row(app, CHILD)).cancel == "its parent p no longer waits for it"
+        assert not await ended(app, "p")
+
+
+async def _no_wakes(*_args: object) -> None: ...
+
+
+async def test_what_was_given_up_and_resumed_is_not_cancelled_again(app: App) -> None:
+    """By a replay of its parent, which has got no further."""
+
+    @app.workflow(name="child")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await child()
+        except TimeoutError:
+            await recv("on")
+            await recv("end")
+
+    async with app:
+        await parent.options(id="p").start()
+        await until(lambda: recorded(app, Kind.CANCEL_OTHER))
+        await until(lambda: ended(app, CHILD))
+    async with app:
+        await child.handle(CHILD).resume(reason="it is wanted")
+        await until(lambda: in_memory(app, CHILD))
+    async with app:
+        await parent.handle("p").send(True, "on")
+        await until(lambda: recorded(app, Kind.RECV))
+        assert (await row(app, CHILD)).cancel is None
+        assert not await ended(app, CHILD)
+
+
+def test_a_blocking_parent_gives_up_once(sync_app: perdure.sync.App, ledger: Ledger) -> None:
+    app = sync_app
+
+    @app.workflow(name="child")
+    def child() -> None:
+        try:
+            perdure.sync.recv()
+        except Cancelled:
+            ledger.note("cancelled")
+            raise
+
+    @app.workflow(name="parent")
+    def parent() -> None:
+        child.options(id="c", on_parent_close="abandon")()
+
+    with app:
+        handle = parent.options(id="p").start()
+        until_sync(lambda: in_memory(app, "c"))
+        assert handle.cancel() == "cancelled"
+        until_sync(lambda: child.handle("c").status() == "cancelled")
+    assert ledger == ["cancelled"]
+
+
+@pytest.mark.parametrize("key", [None, "k"], ids=["id", "dedup"])
+async def test_a_child_whose_start_was_given_up_ends_with_its_parent_after_a_crash(
+    app: App, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """The start is on its way when the parent stops waiting for it."""
+    app.queue("q")
+
+    @app.workflow(name="child", queue="q")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await (child.options(id="c") if key is None else child.options(id="c", dedup=key)).start()
+        except TimeoutError:
+            await recv("end")
+
+    await app.open()
+    store = app._home.engine().line.store
+    commit, once = store.commit, store.start_once
+
+    async def late(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
+        receipt = await commit(batch, **kwargs)
+        if any(start.id == "c" for unit in batch for start in unit.children):
+            await until(gave_up)
+        return receipt
+
+    async def once_late(*args: Any, **kwargs: Any) -> Any:
+        found = await once(*args, **kwargs)
+        await until(gave_up)
+        return found
+
+    def gave_up() -> bool:
+        return bool(executor(app).executions["p"].run.seq)
+
+    monkeypatch.setattr(store, "commit", late)
+    monkeypatch.setattr(store, "start_once", once_late)
+    await parent.options(id="p").start()
+    await until(lambda: recorded(app, Kind.TIMER))
+    await until(lambda: store.rows(["c"]))
+    assert not await recorded(app, Kind.CHILD)
+    await crash(app)
+    async with app:
+        assert not await ended(app, "c")
+        await parent.handle("p").send(True, "end")
+        await parent.handle("p").result()
+        await until(lambda: ended(app, "c"))
+
+
+async def test_a_child_that_is_started_twice_ends_with_its_parent(app: App) -> None:
+    """The second start finds the first: it is the parent's all the same."""
+
+    @app.workflow(name="child")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        await child.options(id="c").start()
+        await child.options(id="c").start()
+
+    async with app:
+        await parent.options(id="p")()
+        await until(lambda: ended(app, "c"), 4)
