@@ -145,11 +145,8 @@ class Answering(Streaming):
         begin(self, op)
 
     def abandon(self, op: Op) -> None:
-        order = op.what
-        id = order.options.id if op.is_open and isinstance(order, StartOrder) else None
-        if id is not None and self.children.get(id) == "wait" and id not in self.inherited:
-            # Whether it is this run's is not known, and no record of this call will tell a replay to wait for it.
-            del self.own("children")[id]
+        if op.is_open:
+            _give_start_up(self, op)
         super().abandon(op)
 
     def settle_verdicts(self, asked: Mapping[str, Op], verdict: Verdict) -> None:
@@ -377,12 +374,34 @@ def _send(execution: Execution, op: Op, question: SendTo) -> None:
     execution.dirty()
 
 
+def _give_start_up(execution: Execution, op: Op) -> None:
+    """The body waits for the verdict no longer: whether the child is this run's no record will tell a replay."""
+    match op.what:
+        case (StartOrder(options=options), before) if options.on_parent_close == "wait":
+            _put_back(execution, options.id or "", before)
+        case StartOrder(options=options) if options.on_parent_close == "cancel":
+            # On a replay: what an earlier life has begun by this call is its child, and is named at its end.
+            id = options.id or child_id(RunKey(execution.id, execution.run.origin), op.path)
+            execution.own("children").setdefault(id, options.on_parent_close)
+        case _:
+            pass
+
+
+def _put_back(execution: Execution, id: str, before: str | None) -> None:
+    """A start of this id has begun nothing: what the run knew of it before holds."""
+    if before is None:
+        execution.own("children").pop(id, None)
+    else:
+        execution.own("children")[id] = before
+
+
 def _start(execution: Execution, op: Op, order: StartOrder) -> None:
     id = order.options.id
     if order.options.dedup is not None:
         _read(execution, op, _start_once(execution, op, order))
         return
     assert id is not None, "a start without a chosen id is a note"
+    op.what = (order, execution.children.get(id))
     execution.own("children")[id] = order.options.on_parent_close
     execution.host.start_child(execution, order, id, op.path)
     execution.own("asked_there")[op.path] = op
@@ -402,20 +421,20 @@ def settle_verdicts(execution: Execution, asked: Mapping[str, Op], verdict: Verd
                 else:
                     execution.host.mail([question.id])
                     execution.settle(op, Outcome.NONE, None)
-            case StartOrder() as order:
-                _settle_start(execution, op, order, verdict.exists.get(order.options.id or ""))
+            case (StartOrder() as order, before):
+                _settle_start(execution, op, order, before, verdict.exists.get(order.options.id or ""))
             case _:
                 raise TypeError(f"no verdict awaited by {op.what!r}")
 
 
-def _settle_start(execution: Execution, op: Op, order: StartOrder, exists: WorkflowRow | None) -> None:
+def _settle_start(
+    execution: Execution, op: Op, order: StartOrder, before: str | None, exists: WorkflowRow | None
+) -> None:
     id = order.options.id or ""
     if exists is None:
         execution.settle(op, Outcome.VALUE, id.encode())
         return
-    execution.own("children").pop(id, None)  # somebody else's: its end is not this run's business
-    if id in execution.inherited:
-        execution.own("children")[id] = execution.inherited[id]  # … unless a burst before this has begun it
+    _put_back(execution, id, before)  # somebody else's, unless an earlier call has begun it
     mine = _is_mine(execution, op, exists)
     if mine:
         execution.own("children")[id] = order.options.on_parent_close
