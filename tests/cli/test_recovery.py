@@ -134,6 +134,7 @@ def test_show_tells_what_was_decided_and_by_whom(perdure: Cli, url: str) -> None
     said = perdure("workflow", "show", "hold", "--database", url).stdout
     assert "after crash: hold, by policy" in said
     assert "after_crash: poison" in said
+    assert "was in flight; runs again if resumed, not if cancelled" in said
     [row] = perdure.json("workflow", "show", "hold", "--database", url)["workflow"]["decisions"]
     assert (row["cause"], row["decision"], row["because"]) == ("crash", "hold", "poison")
     assert (row["evidence"]["executor"], row["evidence"]["attempt"]) == ("host-1", 1)

@@ -24,7 +24,7 @@ from perdure.cli.story import (
 )
 from perdure.model.cuts import cut_of
 from perdure.model.records import DecisionRow, Outcome, Record, WorkflowRow
-from perdure.model.states import Cause, Status, Versioning
+from perdure.model.states import Cause, Reason, Status, Versioning
 from perdure.operations.problems import STRANDED
 from perdure.serde import Failure, show_stored
 
@@ -280,7 +280,11 @@ def _rest(story: Story, span: Span, limit: int) -> str:
         return "in flight" if span.attempt == 1 else "in flight, or waits for its next try"
     if span.once:
         return "was in flight; not run again: raises StepOutcomeUnknown"
-    return "was in flight; it runs again when the workflow goes on"
+    if story.row.status is not Status.HELD:
+        return "was in flight; it runs again when the workflow goes on"
+    if story.row.reason is Reason.PAUSED:  # before it began, unless its executor died
+        return "runs when the workflow is unpaused"
+    return "was in flight; runs again if resumed, not if cancelled"
 
 
 def _took(story: Story, span: Span) -> str:
