@@ -111,3 +111,12 @@ def test_a_command_whose_output_is_closed_ends_as_ever(here: Path, perdure: Cli)
     perdure("db", "migrate", "-d", "sqlite:///x.db")
     command = f"exec {shlex.quote(sys.executable)} -m perdure executor list -d sqlite:///x.db -a shop >&- 2>&-"
     assert subprocess.run(["/bin/sh", "-c", command], cwd=here, check=False, timeout=60).returncode == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to print to")
+def test_a_command_whose_output_cannot_be_written_says_so(here: Path, perdure: Cli) -> None:
+    perdure("db", "migrate", "-d", "sqlite:///x.db")
+    command = f"exec {shlex.quote(sys.executable)} -m perdure db status -d sqlite:///x.db >/dev/full"
+    ended = subprocess.run(["/bin/sh", "-c", command], cwd=here, check=False, timeout=60, stderr=subprocess.PIPE)
+    assert ended.stderr == b"perdure: the output could not be written whole: No space left on device\n"
+    assert ended.returncode == 1

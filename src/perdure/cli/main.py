@@ -22,6 +22,7 @@ from perdure.cli.executors import executor
 from perdure.cli.exits import MEANINGS, Code, Exit, exit_of
 from perdure.cli.moves import fork, pause, restart, resume, unpause
 from perdure.cli.orders import delete, move, reset, skip, terminate
+from perdure.cli.output import Unwritable, drop_output
 from perdure.cli.processes import process
 from perdure.cli.queues import queue
 from perdure.cli.recovery import recovery
@@ -45,6 +46,9 @@ class Root(click.Group):
             return super().invoke(ctx)
         except PerdureError as error:
             raise exit_of(error) from error
+        except Unwritable as error:
+            drop_output()
+            raise Exit(Code.NO, f"the output could not be written whole: {error.strerror}") from error
         except KeyboardInterrupt:
             raise Exit(Code.INTERRUPTED, "interrupted") from None
 

@@ -86,9 +86,24 @@ def width() -> int:
     return max(60, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH_PLAIN
 
 
+class Unwritable(OSError):
+    """The output cannot be written: its disk is full."""
+
+
 def say(text: str = "", *, err: bool = False) -> None:
-    """Print a line. Colour is taken out where nobody would see it."""
-    click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+    """Print a line. Colour is taken out where nobody would see it. Raises ``Unwritable``; a closed pipe is click's."""
+    try:
+        click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable(*error.args) from error
+
+
+def drop_output() -> None:
+    """What could not be written is not tried again when the process ends."""
+    with contextlib.suppress(OSError, ValueError):  # no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:
