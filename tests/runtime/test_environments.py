@@ -16,6 +16,7 @@ import pytest
 import perdure.sync
 from perdure.errors import ConfigError, Misuse
 from perdure.runtime.stalls import STALL_SECONDS, StallWatch
+from perdure.testing import harness
 from tests.runtime.support import until_sync
 
 
@@ -91,6 +92,17 @@ async def test_an_app_works_on_while_time_is_frozen_around_it_but_for_asyncio(
     Frozen(monkeypatch)
     async with app:
         assert await body() == 2
+
+
+async def test_a_harness_is_refused_where_time_is_frozen_for_asyncio_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = perdure.App("shop")
+    with monkeypatch.context() as patch:
+        Frozen(patch)
+        with pytest.raises(Misuse, match=r"freeze_time\(…, real_asyncio=True\)"):
+            async with harness(app):
+                pass
+    async with harness(app):
+        pass
 
 
 def test_a_loop_whose_clock_stands_still_is_told_of_once_each_time(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from perdure.errors import Misuse
 from perdure.model.info import from_datetime
+from perdure.model.real import time
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -39,3 +42,16 @@ class VirtualClock:
         self._now = max(self._now, when)
         for tell in list(self.on_move):
             tell()
+
+
+async def refuse_stopped_time() -> None:
+    """Raise ``Misuse`` if no time passes for the event loop that runs: nothing that a harness waits for would come."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    time.sleep(0.002)  # the real one
+    await asyncio.sleep(0)  # some loops look at their clock once in each turn
+    if loop.time() == before:
+        raise Misuse(
+            "the event loop's clock stands still, so no wait of a harness would end. If freezegun has stopped it, "
+            "leave asyncio its clock: freeze_time(…, real_asyncio=True); what workflows see moves by h.advance(…)"
+        )

@@ -39,7 +39,7 @@ from perdure.runtime.face import Home
 from perdure.runtime.recovery import reap
 from perdure.store.base import Store
 from perdure.testing.caller import Caller
-from perdure.testing.clock import VirtualClock
+from perdure.testing.clock import VirtualClock, refuse_stopped_time
 from perdure.testing.crash import CrashStore, Plan
 from perdure.testing.seat import Seat
 
@@ -208,6 +208,7 @@ class Harness:
     async def open(self) -> None:
         if self._home.is_open:
             raise ConfigError(f"app {self._home.name!r} is open; a harness opens it by itself, on a store of its own")
+        await refuse_stopped_time()
         await self._open_store()
         try:
             self.clock.on_move.append(self._moved)
