@@ -59,6 +59,10 @@ async def test_a_process_by_the_command_line(
 
     async with app:
         assert (await told("start", "Vacation", "author=ann", "days=3", "--id", "v"))["process"]["id"] == "v"
+        said = (await cli("start", "Vacation", "author=ann", "dys=3", code=2)).stderr
+        assert said == "perdure: Vacation has no parameter 'dys'; it has: author, days, note\n"
+        said = (await cli("start", "Vacation", "days=3", code=2)).stderr
+        assert said == "perdure: Vacation needs the parameter 'author'; give author=…\n"
         while (await told("show", "v"))["process"]["status"] != "Idled":
             pass
         shown = (await told("show", "v"))["process"]

@@ -21,7 +21,7 @@ from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, n
 from perdure.cli.process_diagram import diagram
 from perdure.cli.run import home_of, load_app
 from perdure.cli.starting import how_to_start, start_options
-from perdure.cli.stored_schemes import must_be_plain, stored_scheme
+from perdure.cli.stored_schemes import must_be_plain, refuse_unfit, stored_scheme
 from perdure.cli.target import Given, common, find_database, opened, run
 from perdure.client.questions import ProcessOf
 from perdure.errors import ConfigError
@@ -229,6 +229,8 @@ def start(given: Given, name: str, parameters: Sequence[str], **options: Any) ->
 async def _start(given: Given, name: str, values: dict[str, Any], options: dict[str, Any]) -> None:
     start_options(name, options)  # checked before anything is opened
     said = {key: value for key, value in options.items() if value is not None}
+    async with opened(given) as store:
+        await refuse_unfit(store, name, values)
     async with _client(given) as client:
         handle = await client.workflow(name, returns=object).options(**said).start(**values)
     emit_one(given.output, "process", {"id": handle.id, "type": name}, [f"started {handle.id}"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from perdure.cli.exits import Code, Exit
 from perdure.schemes import stored
 from perdure.schemes.form import Scheme
@@ -21,6 +23,30 @@ async def stored_scheme(store: Store, name: str, version: str) -> Scheme:
         return stored.read(text)
     except ValueError as error:
         raise Exit(Code.NO, f"the scheme of {name!r} was told by another Perdure ({error}); give --code") from None
+
+
+async def refuse_unfit(store: Store, name: str, values: Collection[str]) -> None:
+    """Raise ``Exit`` for parameters that no version of a process takes whose scheme was told to the database.
+
+    Whether their values fit their types is for the code to say.
+    """
+    told = [of[name] for of in (await store.schemes()).values() if name in of]
+    try:
+        refusals = [_refusal(stored.read(text), values) for text in told]
+    except ValueError:  # told by another Perdure
+        return
+    if refusals and "" not in refusals:
+        raise Exit(Code.USAGE, refusals[0])
+
+
+def _refusal(scheme: Scheme, values: Collection[str]) -> str:
+    """Why it takes no such parameters; empty if it does."""
+    known = [parameter.name for parameter in scheme.parameters]
+    for given in values:
+        if given not in known:
+            return f"{scheme.name} has no parameter {given!r}; it has: {', '.join(sorted(known)) or 'none'}"
+    needs = [one.name for one in scheme.parameters if one.required and one.name not in values]
+    return f"{scheme.name} needs the parameter {needs[0]!r}; give {needs[0]}=…" if needs else ""
 
 
 def must_be_plain(data: bytes) -> None:
