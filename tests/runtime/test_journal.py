@@ -221,10 +221,17 @@ class Quick:
         self.batches: list[list[str]] = []
         self.lost = 0
         self.turns = 0  # of the loop, until it answers
+        self.away = False
+        self.asked = 0  # whether it answers at all
 
     async def commit(self, batch: Sequence[Unit], *, now: int | None = None) -> Receipt:
         ids = [unit.key.id for unit in batch]
         await turns(self.turns)
+        if self.away:
+            self.asked += not batch
+            raise LostAnswer("nobody there")
+        if not batch:
+            return Receipt(0, [])
         if self.bad.intersection(ids):
             self.lost += 1
             raise LostAnswer("the connection broke")
@@ -391,6 +398,28 @@ async def test_two_parts_that_always_fail_are_both_set_aside(quick: Quick, over_
     assert not any(future.done() for future in bad)
     quick.bad.clear()
     await asyncio.gather(*bad)
+
+
+async def test_two_that_fail_with_nothing_else_in_their_batch_let_others_try(quick: Quick, over_quick: Journal) -> None:
+    """The database answers who writes nothing, so it is no outage."""
+    quick.bad = {"a", "b"}
+    bad = [over_quick.offer(unit_of(id)) for id in sorted(quick.bad)]
+    await turns(1)
+    await asyncio.wait_for(over_quick.write(unit_of("c")), 10)
+    assert not any(one.future.done() for one in bad)
+    quick.bad.clear()
+    await asyncio.gather(*(one.future for one in bad))
+
+
+async def test_in_an_outage_nothing_is_set_aside(quick: Quick, over_quick: Journal) -> None:
+    quick.away = True
+    first = [over_quick.offer(unit_of(id)) for id in "ab"]
+    await turns(1)
+    last = over_quick.offer(unit_of("c"))
+    await until(lambda: quick.asked >= 3)
+    quick.away = False
+    await asyncio.gather(*(one.future for one in (*first, last)))
+    assert sorted(quick.batches[:2]) == [["a"], ["b"]]
 
 
 async def test_a_lone_unit_that_fails_lets_others_try(quick: Quick, over_quick: Journal) -> None:

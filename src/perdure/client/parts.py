@@ -2,8 +2,9 @@
 
 - The database fails (``failed``): the whole batch some times, since most trouble is soon over; then in ever smaller
   parts, in turn, so that none keeps the others waiting. A unit that fails alone while others are written has no
-  verdict: it is set aside. If nothing tells it from an outage, it is tried for ever. A lock of another transaction is
-  no outage, and each try has waited for it: then the batch is parted at once.
+  verdict: it is set aside. If nothing tells it from an outage, it is tried for ever; but where each has failed alone
+  (``stuck``) the database is asked whether it answers at all, and if it does the rest may be set aside (``leave``).
+  A lock of another transaction is no outage, and each try has waited for it: then the batch is parted at once.
 - Any other error (``refused``) is a unit's own: the part is halved, at once, until that unit stands alone.
 """
 
@@ -31,6 +32,7 @@ class Parts:
         self._lone = len(units) == 1
         self._withdrawn = withdrawn
         self._failures = 0
+        self._failed_alone: set[int] = set()
         self._wrote = False
         self._pause_max = RETRY_SECONDS_MAX
         self._pause = 0.0  # the first retry at once: a broken connection is replaced by a new one
@@ -55,6 +57,8 @@ class Parts:
         self._failures += 1
         locked = isinstance(trouble, RowLocked)  # no outage, and it has waited for that
         self._pause_max = RETRY_SECONDS if locked else RETRY_SECONDS_MAX
+        if len(part) == 1:
+            self._failed_alone.add(id(part[0]))
         if (error := overlong(part, trouble)) is not None:
             self.verdicts[id(part[0])] = error
         elif self._failures < TRIES_WHOLE and not locked:
@@ -66,6 +70,17 @@ class Parts:
         elif not (others_wait and (self._lone or locked)):  # else the others show whether it is an outage
             self._parts.append(part)
         return False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether each unit that is left has failed alone, and none was written: none tells whose the trouble is."""
+        left = [unit for part in self._parts for unit in part]
+        alone = len(left) == len(self._parts) and not self._lone and self._failures >= TRIES_WHOLE
+        return alone and bool(left) and not self._wrote and all(id(unit) in self._failed_alone for unit in left)
+
+    def leave(self) -> None:
+        """Set aside what is left: others show whether anything can be written."""
+        self._parts.clear()
 
     def refused(self, part: Sequence[Unit], error: Exception) -> bool:
         """The store cannot write it; whether that is known of a unit now."""
