@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import shutil
@@ -10,9 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import perdure.sync
+from perdure import App
+from perdure.cli import run
 from tests.cli.conftest import Cli, Running, until
 
 
@@ -79,6 +84,42 @@ def test_a_second_signal_stops_at_once(perdure: Cli, here: Path, run_shop: Calla
     until(lambda: "draining" in running.errors())
     assert running.stop(signal.SIGINT) == 130
     assert "stopped at once" in running.errors()
+
+
+@pytest.mark.parametrize("face", ["async", "sync"])
+def test_a_signal_that_comes_twice_at_once_is_one(face: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process gets it from its supervisor and from its group."""
+    seen: list[str] = []
+    asleep = asyncio.sleep
+
+    def again(_seconds: float) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        seen.append("again")
+
+    async def again_async(seconds: float) -> None:
+        if seconds == run.TOGETHER_SECONDS:
+            again(seconds)
+        await asleep(0)
+
+    def drain(_app: object) -> SimpleNamespace:
+        seen.append("drain")
+        return SimpleNamespace(over=lambda: None)
+
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(run, "TOGETHER_SECONDS", 0.123)
+    monkeypatch.setattr(run, "Drain", drain)
+    monkeypatch.setattr(run, "_announce", lambda _app: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(run, "time", SimpleNamespace(sleep=again))
+    try:
+        if face == "sync":
+            run._serve_sync(perdure.sync.App("a", database="sqlite:///a.db"), exit_when_drained=False)
+        else:
+            monkeypatch.setattr(asyncio, "sleep", again_async)
+            asyncio.run(run._serve(App("a", database="sqlite:///a.db"), exit_when_drained=False))
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+    assert seen == ["again", "drain"]
 
 
 def test_an_app_of_the_sync_face(perdure: Cli, run_shop: Callable[..., Running]) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -181,6 +182,9 @@ class Drain:
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# What comes so soon after the first signal is no second: a terminal, ``timeout`` and supervisors send theirs to the
+# process and to its group, or pass on what the process got itself.
+TOGETHER_SECONDS = 0.1
 
 
 async def _serve(app: perdure.App, *, exit_when_drained: bool) -> None:
@@ -192,6 +196,7 @@ async def _serve(app: perdure.App, *, exit_when_drained: bool) -> None:
         _announce(app)
         watch = _watch(app, lambda: loop.call_soon_threadsafe(stop.set)) if exit_when_drained else None
         await stop.wait()
+        await asyncio.sleep(TOGETHER_SECONDS)
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
         _no_longer(watch)
@@ -207,6 +212,7 @@ def _serve_sync(app: perdure.sync.App, *, exit_when_drained: bool) -> None:
         _announce(app)
         watch = _watch(app, stop.set) if exit_when_drained else None
         stop.wait()
+        time.sleep(TOGETHER_SECONDS)
         _no_longer(watch)
         drain = Drain(app)
     drain.over()
