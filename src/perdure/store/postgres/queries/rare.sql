@@ -73,7 +73,8 @@ on conflict do nothing
 -- name: wake_child
 insert into perdure.wake (app, dest, nonce, cancel)
 select $1, $2, $3, $4
-from perdure.workflow w where w.app = $1 and w.id = $2 and w.parent = $5 and w.status < 5
+from (select status, parent from perdure.workflow where app = $1 and id = $2 offset 0) w
+where w.parent = $5 and w.status < 5
 on conflict do nothing
 
 -- Deletes all wakes of a workflow that has closed.
