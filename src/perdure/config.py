@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -37,6 +37,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "listen": ("PERDURE_LISTEN",),
     "patience": ("PERDURE_PATIENCE",),
 }
+SECONDS_MIN: Mapping[str, float] = {"lease": 1.0, "grace": 0.0, "max_stall": 1.0, "patience": 0.1}
+SECONDS_MAX = 86400 * 365
 OTHER_VARIABLES = frozenset({"PERDURE_SEED", "PERDURE_APP"})
 OF_TESTS = "PERDURE_TEST_"  # read by this project's own tests
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -73,9 +75,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_from != "default"
 
 
-def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None = None) -> Settings:
-    """Gather the settings of a launch. Raises ``ConfigError`` showing the value and where it came from."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", app):
+def read_settings(
+    app: str, arguments: Mapping[str, Any], *, given_to: str = "App", folder: Path | None = None
+) -> Settings:
+    """Gather the settings of a launch. Raises ``ConfigError`` showing the value and where it came from.
+
+    ``given_to``: whose ``arguments`` they are, ``App`` or ``Client``, as messages name it.
+    """
+    if not isinstance(app, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", app):  # pyright: ignore[reportUnnecessaryIsInstance]  users without a checker
         raise ConfigError(f"app name {app!r} cannot be used: 1 to 100 letters, digits, '_', '.', '-'")
     folder = folder or _here()
     _refuse_unknown(os.environ)
@@ -83,7 +90,7 @@ def read_settings(app: str, arguments: Mapping[str, Any], *, folder: Path | None
     found: dict[str, tuple[Any, str]] = {}
     for key, variables in KEYS.items():
         if arguments.get(key) is not None:
-            found[key] = (arguments[key], f"App({key}=…)")
+            found[key] = (arguments[key], f"{given_to}({key}=…)")
             continue
         named = next((v for v in variables if os.environ.get(v)), None)
         if named is not None:
@@ -139,28 +146,30 @@ def _parsed(path: Path, text: str) -> Mapping[str, Any]:
     import tomllib  # noqa: PLC0415 - a service has no such file
 
     try:
-        return tomllib.loads(text).get("tool", {}).get("perdure", {})  # type: ignore[no-any-return]
+        table = tomllib.loads(text).get("tool", {}).get("perdure", {})
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    if not isinstance(table, dict):
+        raise ConfigError(f"tool.perdure = {table!r} in {path} is no table of settings: write [tool.perdure]")
+    return cast("dict[str, Any]", table)
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value not in CHOICES[key]:
         raise ConfigError(f"{key}={value!r} (from {where}) is none of {', '.join(CHOICES[key])}")
-    if key == "version" and value != "" and not is_version(value):
+    computed = key == "version" and value == ""
+    if key in ("executor_id", "version") and not is_version(value) and not computed:
         raise ConfigError(
-            f"version {value!r} (from {where}) cannot be used: give text of 1 to {VERSION_MAX} printable characters"
+            f"{key}={value!r} (from {where}) cannot be used: give text of 1 to {VERSION_MAX} printable characters"
         )
-    if key == "max_stall":
-        return 0.0 if value in (0, "0") else _number(key, value, where, least=1.0)
-    if key in ("lease", "grace"):
-        return _number(key, value, where, least=1.0 if key == "lease" else 0.0)
-    if key == "patience":
-        return _number(key, value, where, least=0.1)
+    if key == "max_stall" and value in (0, "0"):
+        return 0.0
+    if key in SECONDS_MIN:
+        return _seconds(key, value, where)
     if key == "listen":
         return _names(key, value, where)
     if key == "threads":
-        return int(_number(key, value, where, least=1))
+        return _threads(value, where)
     if key == "schema" and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(value)):
         raise ConfigError(
             f"schema {value!r} (from {where}) cannot be used: lower-case letters, digits and '_', not a digit first"
@@ -168,20 +177,36 @@ def _checked(key: str, value: Any, where: str) -> Any:
     return value
 
 
-def _number(key: str, value: Any, where: str, least: float) -> float:
-    seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
+def _seconds(key: str, value: Any, where: str) -> float:
+    given = value.total_seconds() if hasattr(value, "total_seconds") else value
     try:
-        number = float(seconds)
+        seconds = float(given)
     except (TypeError, ValueError):
-        number = -1.0
-    if not least <= number <= 86400 * 365:
-        raise ConfigError(f"{key}={value!r} (from {where}) must be a number of at least {least:g}")
+        seconds = -1.0
+    if not SECONDS_MIN[key] <= seconds <= SECONDS_MAX:
+        raise ConfigError(
+            f"{key}={value!r} (from {where}) must be a number of seconds, from {SECONDS_MIN[key]:g} to a year"
+        )
+    return seconds
+
+
+def _threads(value: Any, where: str) -> int:
+    try:
+        number = int(value)  # of an environment variable it is text
+    except (OverflowError, TypeError, ValueError):
+        number = 0
+    if number < 1 or (isinstance(value, float) and not value.is_integer()):
+        raise ConfigError(f"threads={value!r} (from {where}) must be a whole number of at least 1")
     return number
 
 
 def _names(key: str, value: Any, where: str) -> tuple[str, ...]:
     """Names in a list, or in one text with commas."""
-    names = value.split(",") if isinstance(value, str) else list(value)
+    names: tuple[Any, ...]
+    try:
+        names = tuple(value.split(",") if isinstance(value, str) else value)
+    except TypeError:
+        names = (value,)
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{key}={value!r} (from {where}) is no list of names: give such as emails,reports")
     return tuple(name.strip() for name in names if name.strip())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure import App
+from perdure import App, Client
 from perdure.config import masked, read_settings
 from perdure.errors import ConfigError
 
@@ -59,16 +59,28 @@ def test_an_unknown_key_of_pyproject_is_an_error_with_a_guess(tmp_path: Path) ->
         read_settings("shop", {}, folder=tmp_path)
 
 
+def test_a_table_of_pyproject_that_is_none_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool.perdure = 3\n")
+    with pytest.raises(ConfigError, match=r"tool.perdure = 3 in .* is no table of settings"):
+        read_settings("shop", {}, folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"recovery": "later"}, r"recovery='later' \(from App\(recovery=…\)\) is none of fleet, own, single, manual"),
         ({"recovery": "all"}, "none of fleet, own, single, manual"),
-        ({"lease": "soon"}, r"lease='soon' \(from App\(lease=…\)\) must be a number of at least 1"),
-        ({"lease": 0.5}, "at least 1"),
+        ({"lease": "soon"}, r"lease='soon' \(from App\(lease=…\)\) must be a number of seconds, from 1 to a year"),
+        ({"lease": 0.5}, "from 1 to"),
+        ({"lease": timedelta(days=1000)}, "to a year"),
+        ({"listen": 5}, r"listen=5 \(from App\(listen=…\)\) is no list of names"),
+        ({"executor_id": 5}, r"executor_id=5 \(from App\(executor_id=…\)\) cannot be used: .* 1 to 200 printable"),
+        ({"executor_id": "pod\0"}, "printable characters"),
+        ({"executor_id": ""}, "printable characters"),
         ({"schema": "Shop; drop"}, "cannot be used"),
-        ({"threads": 0}, "at least 1"),
-        ({"patience": 0}, r"patience=0 \(from App\(patience=…\)\) must be a number of at least 0.1"),
+        ({"threads": 0}, "a whole number of at least 1"),
+        ({"threads": 2.5}, "a whole number"),
+        ({"patience": 0}, r"patience=0 \(from App\(patience=…\)\) must be a number of seconds, from 0.1"),
     ],
 )
 def test_a_value_that_cannot_be_is_shown_with_where_it_came_from(
@@ -83,6 +95,13 @@ def test_a_duration_is_a_timedelta_or_seconds(tmp_path: Path) -> None:
     assert read_settings("shop", {"lease": 7}, folder=tmp_path).lease == 7.0
     assert read_settings("shop", {"patience": timedelta(seconds=2)}, folder=tmp_path).patience == 2.0
     assert read_settings("shop", {}, folder=tmp_path).patience is None
+
+
+async def test_what_a_client_was_given_is_not_called_an_apps() -> None:
+    with pytest.raises(ConfigError, match=r"patience=0 \(from Client\(patience=…\)\)"):
+        await Client("sqlite:///x.db", app="shop", patience=0).open()
+    with pytest.raises(ConfigError, match=r"patience=0 \(from Client\(patience=…\)\)"):
+        await Client("sqlite:///x.db", patience=0).open()
 
 
 async def test_settings_are_read_at_launch_never_at_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class Home:
 
     async def find_name(self) -> str:
         """The only app of the database, for a client that was given none. Raises ``ConfigError``: none, or several."""
-        settings = read_settings("client", self.arguments)
+        settings = read_settings("client", self.arguments, given_to="Client")
         if not settings.chosen:
             raise ConfigError(
                 "a client needs a database or an app: Client(url), Client(app=…), or PERDURE_DATABASE_URL"
@@ -123,7 +123,7 @@ class Home:
         if self._engine is not None:
             raise ConfigError(f"{self._whose} is open already; close it first, or share the open one")
         refuse_green_threads()
-        settings = read_settings(self.name, self.arguments)
+        settings = read_settings(self.name, self.arguments, given_to="App" if self.registry.app else "Client")
         return Engine(
             settings,
             self.definitions(),
