@@ -2,7 +2,8 @@
 
     Exception
     └── PerdureError                 anything that Perdure itself says
-        ├── ConfigError              a setting, URL or file that cannot work            (fix it, start again)
+        ├── ConfigError              a setting, URL or file that cannot work             (fix it, start again)
+        │   ├── DatabaseUnusable     the database is missing, refuses this user, or is no file of use
         │   └── QueryError           a query that cannot be read, with the place in it
         ├── DefinitionError          a workflow or step declared wrongly                 (fix the code)
         │   └── SchemeError          a process' scheme that cannot be run, with all that is wrong

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from perdure import errors
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "perdure"
 STUBS = sorted((ROOT / "tests" / "typing" / "face" / "perdure").glob("*.pyi"))
@@ -39,3 +41,17 @@ def test_what_the_agreed_face_has_is_there(stub: Path) -> None:
     agreed = set(re.findall(r"^(?:class|def|async def) ([A-Za-z]\w*)", stub.read_text(), re.MULTILINE))
     assert agreed, "the stub was not read"
     assert {name for name in agreed - FOR_CHECKERS if not hasattr(module, name)} == set()
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn: dict[str, str] = {}
+    above: list[str] = []  # the errors that the line stands under, from the root
+    for branch, name in re.findall(r"^    ([ │├└─]*)(\w+)(?:  .*)?$", errors.__doc__ or "", re.MULTILINE):
+        above = [*above[: len(branch) // 4], name]
+        drawn[name] = above[-2] if len(above) > 1 else ""
+    there = {
+        name: found.__bases__[0].__name__
+        for name, found in vars(errors).items()
+        if isinstance(found, type) and issubclass(found, BaseException)
+    }
+    assert {name: parent for name, parent in drawn.items() if parent} == there
