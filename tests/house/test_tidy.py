@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -100,6 +101,15 @@ def test_no_type_checking_knots() -> None:
     assert not knots, "move the module to the floor it belongs on, or add it to the list with a reason:\n" + "\n".join(
         knots
     )
+
+
+def test_an_archive_has_all_that_its_tests_import() -> None:
+    packed = tomllib.loads(text("pyproject.toml"))["tool"]["hatch"]["build"]["targets"].get("sdist", {}).get("include")
+    needed = {
+        folder for folder in CODE for name in python("tests") if re.search(rf"(from|import) {folder}\b", text(name))
+    }
+    assert {"chaos", "examples", "tests"} <= needed, "the imports were not found"
+    assert packed is None or {f"/{folder}" for folder in needed} <= set(packed)
 
 
 def durable(function: ast.AST) -> bool:
