@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -26,8 +26,6 @@ from perdure.serde.values import ArgsShape, Shape
 
 if TYPE_CHECKING:  # loaded by who declares a process
     from perdure.schemes.declaration import Declaration
-
-Colour = Literal["async", "sync"]
 
 
 class StepDef(msgspec.Struct, frozen=True, eq=False):

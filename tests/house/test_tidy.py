@@ -34,6 +34,8 @@ TYPE_CHECKING_ALLOWED: dict[str, str] = {
     "src/perdure/definitions.py": "Declaration, a type here: loaded by @app.process",
 }
 
+CALLED_BY_OTHERS = {"pytest_configure", "pytest_itemcollected"}  # hooks of pytest
+
 # Written so that this file does not contain them itself.
 FORBIDDEN = tuple(
     "".join(parts) for parts in (("py", "pi.org"), ("files.python", "hosted"), ("/ro", "ot/"), ("/wo", "rk/"))
@@ -135,6 +137,32 @@ def test_tests_do_not_wait() -> None:
         lines = text(name).splitlines()
         found += [f"{name}:{at}" for at in waits(tree(name)) if not re.search(r"# waits: \S", lines[at - 1])]
     assert not found, "pass the clock or wait for the event; or say why not (`# waits: reason`):\n" + "\n".join(found)
+
+
+def defined(name: str) -> Iterator[tuple[int, str]]:
+    """What a module defines at its top, but for what a decorator takes up and what Python itself looks for."""
+    for node in tree(name).body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if not node.decorator_list:
+                yield node.lineno, node.name
+            case ast.Assign(targets=[ast.Name(id=named)]) | ast.AnnAssign(target=ast.Name(id=named)):
+                if not named.startswith("__"):
+                    yield node.lineno, named
+            case _:
+                pass
+
+
+def test_nothing_is_defined_that_nobody_uses() -> None:
+    used = set(CALLED_BY_OTHERS)  # names, wherever they are: what shares its name with something else is missed
+    for name in python(*CODE):
+        for node in ast.walk(tree(name)):
+            match node:
+                case ast.Attribute(attr=named) | ast.Name(id=named, ctx=ast.Load()) | ast.alias(name=named):
+                    used.add(named)
+                case _:
+                    pass
+    dead = [f"{name}:{at} {named}" for name in python("src") for at, named in defined(name) if named not in used]
+    assert not dead, "nobody uses:\n" + "\n".join(dead)
 
 
 @pytest.mark.parametrize("word", FORBIDDEN)

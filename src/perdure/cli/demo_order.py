@@ -105,9 +105,6 @@ async def place_order(order: str, item: str, count: int) -> str:
     return parcel
 
 
-STEPS = (check_stock, reserve, charge, write_invoice, book_courier, pack, hand_over, thank_customer)
-
-
 async def serve(order: str) -> None:
     """Run the app until the parent closes our standard input; start the order unless it is there."""
     async with shop:

@@ -6,7 +6,7 @@ database's clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
@@ -34,11 +34,6 @@ class ProcessStatus(StrEnum):
 
 
 Rests = Literal["Idled", "Error", "Terminated"]
-RESTS: Mapping[ProcessStatus, Rests] = {
-    ProcessStatus.IDLED: "Idled",
-    ProcessStatus.ERROR: "Error",
-    ProcessStatus.TERMINATED: "Terminated",
-}
 
 Trigger = Literal["start", "command", "timer", "auto", "set", "resume", "recovery", "error"]
 

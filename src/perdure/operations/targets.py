@@ -8,7 +8,7 @@ of write, that is an act (``model/acts.py``), which each dialect carries out (``
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -67,7 +67,6 @@ class Chunk(msgspec.Struct):
     """By target: the orders to reset it and what goes with it, once they were asked for."""
 
 
-V = TypeVar("V", bound=Verb)
 How = Callable[[Chunk, Any, WorkflowRow], Awaitable[Act | str | None]]
 """An act; or words: why there is nothing to do; or None: what was drafted, if anything was."""
 

@@ -190,11 +190,6 @@ def all_of(*parts: Condition) -> Condition:
     return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
-def any_of(*parts: Condition) -> Condition:
-    """One of them, without a needless level."""
-    return parts[0] if len(parts) == 1 else AnyOf(parts)
-
-
 def narrowed(query: Query, *parts: Condition) -> Query:
     """The same query of fewer workflows."""
     there = () if query.condition == ALL else (query.condition,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import importlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -151,14 +150,6 @@ def outside_line(engine: Engine) -> Line:
     """
     seconds = engine.settings.patience
     return engine.line if seconds is None or STEP.get() is not None else Bounded(engine.line, seconds)
-
-
-def main_name(module: str) -> str:
-    """The importable name of a module: ``__main__`` is recorded under its real one."""
-    if module != "__main__":
-        return module
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec.name if spec is not None else "__main__"
 
 
 def home_among(homes: Sequence[Home], name: str) -> Home:

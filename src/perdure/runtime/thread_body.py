@@ -7,7 +7,6 @@ def`` step on the loop.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -23,8 +22,6 @@ from perdure.runtime.context import THREAD
 from perdure.runtime.eviction import evict_if_idle
 from perdure.runtime.steps import CRASHES, Stage, StepCall, crashed
 from perdure.runtime.sync_body import CANCELLED, SyncExecution
-
-log = logging.getLogger("perdure")
 
 PATIENCE_SECONDS = 0.002  # what a body has written waits so long for what it does next, to go in one commit with it
 

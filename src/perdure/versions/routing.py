@@ -7,13 +7,11 @@ it, each in one transaction.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
 
 import msgspec
 
 from perdure.model.versions import Routing
 
-Rollout = Literal["auto", "manual"]
 FIRST_EVER = "the first version launched"
 FIRST_LAUNCH = "launched for the first time"
 RELAUNCH = "launched again, and no executor of the current version is alive"

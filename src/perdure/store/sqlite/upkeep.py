@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +24,6 @@ from perdure.store.tables import OF_RUNS, OWNED, TABLES, Table
 from perdure.store.upkeep import Candidate, Kindred, Sizes, TableSize, Turn, Weight
 
 T = TypeVar("T")
-Do = Callable[[Callable[[Connection], T]], Awaitable[T]]
 
 Q = queries("perdure.store.sqlite")
 INTEGER_BYTES = 4  # of a number as it is stored, about

@@ -126,7 +126,6 @@ class Nemesis:
 
     def __init__(self, world: Any, mix: Mix) -> None:
         self._world = world
-        self._mix = mix
         self._chance: random.Random = world.chance
         self._over = False
         self._kinds: list[tuple[float, Callable[[], None]]] = [

@@ -135,9 +135,6 @@ class Orders:
         return self.settled and not held and not database.running_batches()
 
 
-Made = Callable[[random.Random, str, str, str, str], Words]
-
-
 def _about(verb: str, about: str, key: str, /, *given: Any, **options: Any) -> Words:
     """A verb of the workflow's handle."""
 

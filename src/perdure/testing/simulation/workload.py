@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -259,9 +259,6 @@ async def _or_zero(result: Awaitable[int]) -> int:
         return await result
     except Exception:  # it was cancelled, or failed
         return 0
-
-
-Script = Callable[["Client"], Awaitable[None]]
 
 
 class Client:
