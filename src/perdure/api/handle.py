@@ -92,7 +92,8 @@ class Handle(Generic[R]):
 
         Answers with the status it ended with, once that is definite: ``cancelled``, or the one it already had.
         ``superseded``: another run has taken its place that was not told: it was reset without commands, or had ended
-        and was resumed, reset or replaced at once. Any other run that follows is told, too, and awaited.
+        and was resumed, reset or replaced at once. Any other run that follows is told, too, and awaited. Raises
+        ``WorkflowNotFound``.
         """
         return cast("Status", await aface.ask(self._home, CancelOf(self.id, reason)))
 
@@ -119,7 +120,7 @@ class Handle(Generic[R]):
     async def get_event(self, event: Event[T] | str, *, timeout: Duration | None = None) -> T | None:
         """Wait for an event of the workflow: its latest value.
 
-        None when ``timeout`` has passed, or when the workflow closed without setting it.
+        None when ``timeout`` has passed, or when the workflow closed without setting it. Raises ``WorkflowNotFound``.
         """
         name, shape = name_and_shape(event, "event")
         wait = None if timeout is None else to_us(timeout, "timeout")

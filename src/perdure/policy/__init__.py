@@ -1,1 +1,1 @@
-"""Policies: pure decisions about retries (and, beside it, recovery), without I/O and without a clock."""
+"""Policies: pure decisions about retries, rates and recovery, without I/O and without a clock."""

@@ -27,8 +27,8 @@ class App(Router):
 
     ``database``: a URL (``postgresql://…``, ``sqlite:///…``), else ``PERDURE_DATABASE_URL``, else the embedded file.
     ``executor_id``: a label, default the host name. ``version``: of the code, default computed from it. ``lease``: how
-    long this process may be silent before others take its work over. ``modules``: imported at launch, for the
-    definitions in them. ``rollout``: whether a version that is launched for the first time gets new work at once
+    long this process may be silent before others take its work over, default 15 s. ``modules``: imported at launch, for
+    the definitions in them. ``rollout``: whether a version that is launched for the first time gets new work at once
     (``auto``, the default), or only when an operator says so (``manual``).
     ``recovery``: whose unfinished work this process takes over: of every executor that is gone (``fleet``, the
     default), only of those with its own executor id (``own``), of all at launch and refusing to start beside a live
@@ -44,6 +44,9 @@ class App(Router):
     not answer, else ``PERDURE_PATIENCE``, default for ever. Then it raises ``DatabaseUnavailable``, which says whether
     it may have taken effect (``unknown``): a start in the executor's own process is still written once the database is
     back, one from elsewhere only if it was on its way. Workflows and their steps wait for as long as it takes.
+
+    Durations are timedeltas or seconds. What is left out here may come from the environment or ``[tool.perdure]`` in
+    pyproject.toml, read when the app opens; what cannot be is a ``ConfigError`` then.
     """
 
     def __init__(
