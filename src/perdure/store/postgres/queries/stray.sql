@@ -54,6 +54,7 @@ set version = $7, status = case w.status when 4 then 1 else w.status end, reason
 returning w.id
 
 -- Queues what the incarnations in `$2` were running, up to `$4`, of versions other than those in `$3`: a death each.
+-- Of none are those from before there were versions.
 -- name: stray_release
 with t as materialized (
     select coalesce($5::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -65,7 +66,7 @@ picked as materialized (
             where r.id = x.owner and r.app = $1 and r.state = 'released' and r.heir is not null)) u
     cross join lateral (
         select id from perdure.workflow
-        where app = $1 and owner = u.owner and status = 2 and version > '' and version <> all($3::text[])
+        where app = $1 and owner = u.owner and status = 2 and version <> all($3::text[])
         order by version, lane, until limit $4 for no key update skip locked) w
     limit $4),
 c as (

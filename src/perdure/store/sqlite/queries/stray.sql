@@ -36,10 +36,11 @@ where app = ?1 and id = ?2 and run = ?3 and version = ?4 and owner is null and s
     and claim is ?5 and last_seq = ?6
 returning id
 
--- Running workflows of owner ?2, of versions that are not in ?3 (a JSON array).
+-- Running workflows of owner ?2, of versions that are not in ?3 (a JSON array). Of none are those from before there were
+-- versions.
 -- name: stray_orphans
 select id from workflow
-where app = ?1 and owner = ?2 and status < 5 and version > '' and version not in (select value from json_each(?3))
+where app = ?1 and owner = ?2 and status < 5 and version not in (select value from json_each(?3))
 order by id limit ?4
 
 -- Queues one whose owner died.
