@@ -10,7 +10,8 @@ import pytest
 from perdure import App
 from perdure.errors import DatabaseTrouble, RightsMissing
 from perdure.store.postgres import PostgresStore
-from tests.roles import Role
+from tests.postgres import Server
+from tests.roles import Role, a_role
 from tests.runtime.support import Ledger, executor, status, until
 
 pytestmark = pytest.mark.postgres
@@ -94,6 +95,27 @@ async def test_what_is_refused_says_to_whom_and_what_to_grant(role: Role) -> Non
     app = App("shop", database=role.url)
     with pytest.raises(RightsMissing, match=f"the role {role.name} .*Grant it usage on .*insert, update, delete"):
         await app.open()
+
+
+async def test_who_owns_the_schema_needs_no_right_on_the_database(
+    postgres_server: Server, bare_postgres_url: str
+) -> None:
+    """As an administrator makes it for a role: an upgrade later wants no more than the first migration."""
+    with a_role(postgres_server, bare_postgres_url) as role:
+        role.sql("create schema perdure authorization {role}")
+        store = PostgresStore(role.url, "shop")
+        await store.open()
+        assert await store.migrate()
+        await store.close()
+
+
+async def test_an_upgrade_that_the_role_may_not_make_says_who_may(role: Role) -> None:
+    role.grant_all()
+    role.sql("update perdure.meta set value = '15' where name = 'schema'")
+    with pytest.raises(
+        RightsMissing, match=f"has version 15, .* wants .*, and the role {role.name} .*run perdure db mig"
+    ):
+        await App("shop", database=role.url).open()
 
 
 async def test_rows_that_a_policy_hides_are_not_taken_for_gone(role: Role) -> None:

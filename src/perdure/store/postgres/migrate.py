@@ -9,11 +9,13 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from perdure.errors import DatabaseUnusable
-from perdure.store.postgres.connection import Connection
+from perdure.errors import DatabaseUnusable, RightsMissing
+from perdure.store.postgres.connection import Connection, role_of
 from perdure.store.postgres.pooler import BEGIN, settings_of
 from perdure.store.postgres.text import placed, quoted
+from perdure.store.postgres.trouble import sqlstate
 
+FORBIDDEN = "42501"  # insufficient_privilege
 _LOCK = 0x7065726475726500  # "perdure\0": one lock for all schemas; migrations are rare
 
 
@@ -43,6 +45,7 @@ async def version(conn: Connection, schema: str) -> int:
 async def migrate(conn: Connection, schema: str) -> list[str]:
     """Apply what is missing; the names applied."""
     applied: list[str] = []
+    have = 0
     await conn.execute(BEGIN)
     try:
         unbound = {"lock_timeout": "0", "statement_timeout": "0", **settings_of(conn.get_server_version().major)}
@@ -51,8 +54,9 @@ async def migrate(conn: Connection, schema: str) -> list[str]:
         have = await version(conn, schema)
         if not have:
             _refuse_encoding(str(conn.get_settings().server_encoding))
-        if have < known():
-            await conn.execute(f"create schema if not exists {quoted(schema)}")
+        if not have and await conn.fetchval("select to_regnamespace($1) is null", quoted(schema)):
+            # Not `if not exists`: that wants create on the database also where an administrator has made the schema.
+            await conn.execute(f"create schema {quoted(schema)}")
         for number, name, text in migrations():
             if number > have:
                 await conn.execute(placed(text, schema))
@@ -65,9 +69,15 @@ async def migrate(conn: Connection, schema: str) -> list[str]:
                 )
                 applied.append(name)
         await conn.execute("commit")
-    except Exception:
+    except Exception as error:
         if not conn.is_closed():
             await conn.execute("rollback")
+        if have and sqlstate(error) == FORBIDDEN:
+            raise RightsMissing(
+                f"the schema {schema} has version {have}, this Perdure wants {known()}, and the role {role_of(conn)} "
+                f"may not change it ({error}). Let the role that owns its tables run perdure db migrate, and grant "
+                "this one select, insert, update, delete on the tables that are new."
+            ) from error
         raise
     return applied
 
