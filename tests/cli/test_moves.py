@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,13 @@ def test_fork_from_a_step(perdure: Cli, day: str, run_shop: Callable[..., Runnin
 
 
 def test_a_running_one_is_left_alone(perdure: Cli, url: str, run_shop: Callable[..., Running], here: Path) -> None:
-    run_shop("shop:app", "--database", url)
+    shop = run_shop("shop:app", "--database", url)
     perdure("workflow", "start", "parcel", "--id", "p-9")
     until(lambda: status(url, "p-9") is Status.RUNNING)
-    assert perdure("workflow", "resume", "p-9").stdout == "p-9: it goes on already: running\n"
+    said = perdure("workflow", "resume", "p-9")
+    assert (said.stdout, said.stderr) == ("p-9: it goes on already: running\n", "")
+    shop.stop(signal.SIGKILL)
+    assert "no executor of app 'shop' is alive" in perdure("workflow", "resume", "p-9").stderr
 
 
 def test_a_pause_is_shown_with_who_and_why(perdure: Cli, day: str, run_shop: Callable[..., Running]) -> None:

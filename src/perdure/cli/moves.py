@@ -226,7 +226,7 @@ async def each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str,
         else:
             answers = [await _answer(store, id, do) for id in ids]
             store.hint()
-            if any(answer.status == "queued" for answer in answers) and not (await call_roll(store)).live:
+            if any(answer.status in _GOES_ON for answer in answers) and not (await call_roll(store)).live:
                 note(nobody(store.app))
     fields = [{"id": a.id, "status": a.status, "new": a.new, "answer": a.answer} for a in answers]
     lines = [f"{clean(a.id)}: {clean(redacted(a.answer))}" for a in answers]
@@ -236,6 +236,7 @@ async def each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str,
         raise click.exceptions.Exit(int(worst))
 
 
+_GOES_ON = ("queued", "running", "waiting")  # if anybody is there
 _RANK = (Code.OK, Code.NO, Code.NOT_YET, Code.USAGE, Code.NOT_FOUND)
 
 
