@@ -18,6 +18,8 @@ from tests.cli.conftest import Cli
 from tests.runtime.support import history, until
 
 MODULE = """
+import asyncio
+
 from perdure import App, patched, recv
 
 app = App("shop"{arguments})
@@ -37,6 +39,9 @@ async def checkout(sku: str) -> str:
     {body}
     return await recv("go")
 
+@app.workflow(name="post")
+async def post(sku: str) -> None: ...
+
 @app.workflow(name="parcel")
 async def parcel() -> None:
     await reserve("box")
@@ -46,6 +51,8 @@ FIRST = "await reserve(sku)"
 SAFE = "await reserve(sku); await check(sku)"
 BROKEN = "await check(sku)"
 OTHERWISE = "await reserve(sku + '!')"
+AT_ONCE = "await asyncio.gather(reserve(sku), reserve(sku)); await post(sku)"
+IN_TURN = "await reserve(sku); await reserve(sku); await post(sku)"
 PATCHED = "await check(sku) if patched('check') else None; await reserve(sku)"
 ADVICE = "To let them go on as they began: if patched(…); or keep their version running until they are done"
 numbers = itertools.count()
@@ -103,6 +110,13 @@ def test_code_that_fits_passes(perdure: Cli, shop: Shop, database: str) -> None:
     assert (shop.folder / "effects").read_text() == "reserve reserve ", "as many as before the gate"
 
 
+def test_the_same_call_in_another_place_is_told_from_other_arguments(perdure: Cli, shop: Shop, database: str) -> None:
+    shop.begin(database, shop.module(AT_ONCE))
+    said = perdure("replay", f"{shop.module(IN_TURN)}:app", "--database", database, code=1).stdout
+    assert "  history  child post('shoe') at 5\n  code     child post('shoe') at 3\n" in said
+    assert said.rstrip().endswith(ADVICE)
+
+
 def test_code_that_does_not_fit_is_named_with_both_sides_and_the_line(perdure: Cli, shop: Shop, database: str) -> None:
     shop.begin(database, shop.module(FIRST))
     before = perdure.json("workflow", "history", "c-1", "-d", database)
@@ -112,7 +126,7 @@ def test_code_that_does_not_fit_is_named_with_both_sides_and_the_line(perdure: C
         "c-1  checkout, queued, version V: nondeterminism",
         "  history  step reserve('shoe')",
         "  code     step check('shoe')",
-        f"           {module}.py:18: await check(sku)",
+        f"           {module}.py:20: await check(sku)",
         "",
         f"2 open workflows replayed on {module}:app: 1 would break: 1 nondeterminism. " + ADVICE,
     ]
@@ -120,7 +134,7 @@ def test_code_that_does_not_fit_is_named_with_both_sides_and_the_line(perdure: C
     (broken,) = document["breaks"]
     assert (broken["id"], broken["finding"], broken["line"]) == ("c-1", "nondeterminism", "await check(sku)")
     assert (broken["recorded"], broken["called"]) == ("step reserve('shoe')", "step check('shoe')")
-    assert broken["where"] == f"{shop.folder / module}.py:18"
+    assert broken["where"] == f"{shop.folder / module}.py:20"
     assert perdure("replay", module, "-d", database, "-o", "ids", code=1).stdout == "c-1\n"
     (line,) = perdure("replay", module, "-d", database, "-o", "jsonl", code=1).stdout.splitlines()
     assert json.loads(line)["break"]["id"] == "c-1"
@@ -160,7 +174,9 @@ def test_a_codec_of_the_app_is_used(perdure: Cli, shop: Shop, here: Path) -> Non
     shop.begin(url, shop.module(FIRST, arguments))
     assert isinstance(importlib.import_module("turned").codec, Codec)
     assert "all would go on" in perdure("replay", shop.module(SAFE, arguments)).stdout
-    assert "2 undecodable" in perdure("replay", shop.module(SAFE), code=1).stdout
+    said = perdure("replay", shop.module(SAFE), code=1).stdout
+    assert "2 undecodable. Let the code take what is recorded" in said
+    assert "patched" not in said
 
 
 def test_what_cannot_be_looked_at(perdure: Cli, shop: Shop, here: Path) -> None:

@@ -13,6 +13,8 @@ from perdure import App
 from perdure.api.process import Process
 from perdure.errors import ConfigError, Interrupted, NotAvailable
 from perdure.recovery import Decision, Default, Incident, RunFrom
+from perdure.runtime.pasts import read_pasts
+from perdure.runtime.replay_check import Finding, Replayer
 from perdure.schemes.grammar import State
 from perdure.sync.process import Process as SyncProcess
 from tests.effort import by_effort
@@ -169,6 +171,11 @@ async def test_other_code_goes_on_if_it_has_the_state_else_it_is_held(
             return (await row(app, "draft")).version == "v2"
 
         await until(adopted)
+        replayer = Replayer(app._home.registry, version="v2")
+        [past] = await read_pasts(app._home.engine().line.store, [await row(app, "review")])
+        verdict = await replayer.check(past)  # as the gate tells before the deploy
+        replayer.close()
+        assert (verdict.finding, "state 'review'" in verdict.detail) == (Finding.NO_STATE, True)
         await p.execute("submit")
         assert await p.status() == "Finalized"
 

@@ -168,22 +168,30 @@ def _summary(target: str, tally: Tally) -> str:
 
 def _ways_out(broken: Sequence[Verdict]) -> str:
     """What helps: patched() where the code asks for something else, less where a model that is passed has changed."""
-    passed = sum(_differs_in_arguments(verdict) for verdict in broken)
-    keep = "or keep their version running until they are done"
-    if not passed:
-        return f"To let them go on as they began: if patched(…); {keep}"
-    patched = "" if passed == len(broken) else "To let them go on as they began: if patched(…). "
-    return (
-        f"{patched}Where only arguments differ, pass what was passed before. A field that a model has gained is "
-        "compared, too: there patched(…) helps only if the old branch passes the old shape, or ids and plain values; "
-        f"{keep}"
-    )
+    ways: list[str] = []
+    passed = [verdict for verdict in broken if _differs_in_arguments(verdict)]
+    if any(verdict.finding not in _OTHERWISE and verdict not in passed for verdict in broken):
+        ways.append("To let them go on as they began: if patched(…)")
+    if passed:
+        ways.append(
+            "Where only arguments differ, pass what was passed before. A field that a model has gained is compared, "
+            "too: there patched(…) helps only if the old branch passes the old shape, or ids and plain values"
+        )
+    ways += [words for finding, words in _OTHERWISE.items() if any(verdict.finding is finding for verdict in broken)]
+    return f"{'. '.join(ways)}; or keep their version running until they are done"
+
+
+_OTHERWISE = {  # where patched() is no help
+    Finding.NO_CODE: "Keep a workflow under the name that is recorded: name=… in its decorator",
+    Finding.NO_STATE: "Keep a state of a scheme until no process stands in it",
+    Finding.UNDECODABLE: "Let the code take what is recorded: give what is new a default, keep the types there were",
+}
 
 
 def _differs_in_arguments(verdict: Verdict) -> bool:
-    """Whether the code makes the call that was recorded, with other arguments."""
-    was, opens, _ = verdict.recorded.partition("(")
-    return bool(opens) and verdict.called.partition("(")[:2] == (was, opens)
+    """Whether the code makes the call that was recorded, with other arguments; not where it makes it elsewhere."""
+    was, opens, rest = verdict.recorded.partition("(")
+    return rest.endswith(")") and verdict.called.partition("(")[:2] == (was, opens)
 
 
 def _short(where: str) -> str:

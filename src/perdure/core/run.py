@@ -235,7 +235,7 @@ class Run:
             return recorded, False
         self._skip_noted()
         if self.replaying and not self._about_to_compensate:
-            self._refuse(path, self._describe_at(self._position), describe(kind, name, shown))
+            self._refuse(path, self._describe_at(self._position), f"{describe(kind, name, shown)} at {path}")
         outcome = Outcome.NONE if data is None else Outcome.VALUE
         return self._append(path, kind, name, at, fingerprint, outcome, data, shown=shown), True
 

@@ -33,7 +33,7 @@ from perdure.runtime.given import Given
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pasts import read_pasts
 from perdure.runtime.recovery import Former, strays
-from perdure.runtime.replay_check import Replayer
+from perdure.runtime.replay_check import Finding, Replayer
 from perdure.store.rollcall import RollCall
 
 log = logging.getLogger("perdure")
@@ -272,7 +272,7 @@ class Adopter:
         pasts = await read_pasts(store, rows)
         for past, verdict in zip(pasts, await replayer.check_all(pasts), strict=True):
             row = past.row
-            if verdict.safe:
+            if verdict.safe or verdict.finding is Finding.NO_STATE:  # held there, where a policy may move it
                 safe.append(row)
             else:
                 failed.append(

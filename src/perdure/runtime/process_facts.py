@@ -86,7 +86,7 @@ class Facts(NamedTuple):
         names = ", ".join(state.name for state in self.scheme.states)
         return (
             f"it stands in state {self.at.state!r}, which the scheme {self.scheme.name!r} of this code does not have "
-            f"(it has: {names}). Deploy code that has it, or decide with RunFrom(one of these)"
+            f"(it has: {names}). Deploy code that has it"
         )
 
 
@@ -112,7 +112,7 @@ def refusal(definition: WorkflowDef, input: bytes, history: Sequence[Record]) ->
 def default_of(facts: Facts, row: WorkflowRow, max_deaths: int) -> Decision:
     """What happens to a process whose burst was cut off, unless a policy says otherwise."""
     if facts.missing:
-        return Hold(because=facts.missing)
+        return Hold(because=f"{facts.missing}, or decide with RunFrom(one of these)")  # who rests is not asked about
     if row.cause is Cause.CRASH and row.attempts > max_deaths:
         return Hold(because=f"{row.attempts} executors died while it was in flight (limit {max_deaths})")
     if row.cause is Cause.DRAINED or facts.scheme.on_crash == "resume":

@@ -39,6 +39,7 @@ from perdure.runtime.async_body import NEVER_WAKES, AsyncExecution
 from perdure.runtime.context import THREAD
 from perdure.runtime.execution import Execution
 from perdure.runtime.pasts import Past
+from perdure.runtime.process_facts import facts_of
 from perdure.runtime.sync_body import SyncExecution
 from perdure.runtime.unawaited import Unawaited
 from perdure.runtime.unread import in_words, why_unread
@@ -55,6 +56,7 @@ class Finding(StrEnum):
     MISMATCH = "nondeterminism"  # the code makes another call than history has
     UNDECODABLE = "undecodable"  # the input, or a recorded value, does not fit the code
     NO_CODE = "no_code"
+    NO_STATE = "no_state"  # of a process: its scheme has no more the state in which it stands
     ENDED = "ended_early"  # the body is over while history goes on
     RAISED = "raised"  # the body raises what history knows nothing of
     UNKNOWN = "unknown"  # it blocked, or did not come to rest in time
@@ -315,6 +317,10 @@ class _Trial:
         if unread := why_unread(self._input, self._history, registry.codec):
             return _verdict(Finding.UNDECODABLE, unread)
         try:
+            if definition.process is not None:
+                lost = facts_of(definition, self._input, self._history).missing
+                if lost:
+                    return _verdict(Finding.NO_STATE, lost)
             if not (self._history or row.intents or row.started is not None):
                 definition.args.decode(self._input)  # never begun: there is nothing to contradict
                 return SAFE
