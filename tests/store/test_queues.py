@@ -213,6 +213,10 @@ async def test_only_what_was_changed_live_wins_over_the_code(store: Store) -> No
     [queue] = await store.queues()
     assert queue.limits == Limits(concurrency=5, worker_concurrency=2)
     assert queue.live == {"concurrency": 5}
+    await store.declare_queues({"new": Limits(concurrency=3), "q": Limits(worker_concurrency=9)}, over=False, now=T)
+    await store.declare_queues({"new": Limits(concurrency=4)}, over=False, now=T)
+    now = {queue.name: queue.limits for queue in await store.queues()}
+    assert now == {"new": Limits(concurrency=3), "q": Limits(concurrency=5, worker_concurrency=2)}
 
 
 # -- rates

@@ -76,14 +76,14 @@ class Queues:
         self._turn = 0
 
     async def declare(self) -> None:
-        """Say what the code declares."""
+        """Say what the code declares of queues that are new; of others its version does, if it is the current one."""
         code = {name: queue.limits for name, queue in self._host.registry.queues.items()}
         unknown = sorted((self._listen or frozenset()) - code.keys())
         if unknown:
             log.info("listens to queues that this code does not declare: %s", ", ".join(unknown))
         line = self._host.line
         if code:
-            await line.store.declare_queues(code, now=line.clock.stamp())
+            await line.store.declare_queues(code, over=False, now=line.clock.stamp())
         self._revision = None  # read again: that of a database made anew may be the same
 
     # -- what is here

@@ -90,7 +90,7 @@ class Declaring(Protocol):
 
 
 class Declared:
-    """Whether this executor has declared its schedules, since its version became the current one."""
+    """Whether this executor has declared its schedules and queues, since its version became the current one."""
 
     def __init__(self) -> None:
         self._done = False
@@ -104,4 +104,6 @@ class Declared:
             specs = {name: one.spec for name, one in host.registry.schedules.items()}
             now = (await line.store.poll(None, None, now=line.clock.stamp())).now
             await declare(line.store, specs, host.code.version, now, line.clock.stamp())
+            if limits := {name: queue.limits for name, queue in host.registry.queues.items()}:
+                await line.store.declare_queues(limits, now=line.clock.stamp())
             self._done = True

@@ -452,8 +452,11 @@ class Store(ProblemStore, SchemeStore, Protocol):
         """What each queue holds that holds something. No count goes much beyond ``bound``."""
         ...
 
-    async def declare_queues(self, code: Mapping[str, Limits], *, now: int | None = None) -> None:
-        """Note the limits that the code declares; those that an operator has changed stay as they are."""
+    async def declare_queues(self, code: Mapping[str, Limits], *, over: bool = True, now: int | None = None) -> None:
+        """Note the limits that the code declares; those that an operator has changed stay as they are.
+
+        ``over``: also of queues that are declared already, with other limits.
+        """
         ...
 
     async def make_queues(self, names: Collection[str], *, now: int | None = None) -> None:

@@ -48,14 +48,16 @@ async def listing(link: Link, place: Place) -> list[QueueRow]:
     return [_row(r) for r in await link.fetch(place.sql["queue_list"], place.app)]
 
 
-async def declare(link: Link, place: Place, code: Mapping[str, Limits], now: int | None) -> None:
+async def declare(link: Link, place: Place, code: Mapping[str, Limits], now: int | None, *, over: bool) -> None:
     """Note what the code declares. Queues that it declares as before are not touched."""
-    known = {row.name: row for row in await listing(link, place)}
+    known = {row.name: row.declared for row in await listing(link, place)}
     for name, limits in sorted(code.items()):
-        if name not in known or known[name].declared != limits:
+        before = known.get(name)
+        if before is None or (over and before != limits):
             async with link.transaction() as tx:
                 row = await _alone(tx, place, name, now)
-                await _put(tx, place, row, model.declared(row, limits), now)
+                if over or row.declared is None:  # else another was quicker
+                    await _put(tx, place, row, model.declared(row, limits), now)
 
 
 async def make(link: Link, place: Place, names: Collection[str], now: int | None) -> None:

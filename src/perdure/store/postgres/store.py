@@ -394,8 +394,8 @@ class PostgresStore:
     async def queue_counts(self, bound: int = 100_000) -> dict[str, QueueCount]:
         return await queues.counts(self._reading, self._place, bound)
 
-    async def declare_queues(self, code: Mapping[str, Limits], *, now: int | None = None) -> None:
-        await queues.declare(self._reading, self._place, code, now)
+    async def declare_queues(self, code: Mapping[str, Limits], *, over: bool = True, now: int | None = None) -> None:
+        await queues.declare(self._reading, self._place, code, now, over=over)
 
     async def make_queues(self, names: Collection[str], *, now: int | None = None) -> None:
         await queues.make(self._reading, self._place, names, now)

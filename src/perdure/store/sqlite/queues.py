@@ -45,11 +45,12 @@ def listing(conn: Connection, app: str) -> list[QueueRow]:
     return [_row(r) for r in conn.execute(Q["queue_list"], (app,))]
 
 
-def declare(conn: Connection, app: str, code: Mapping[str, Limits], now: int) -> None:
+def declare(conn: Connection, app: str, code: Mapping[str, Limits], now: int, *, over: bool) -> None:
     """Note what the code declares. Queues that it declares as before are not touched."""
-    known = {row.name: row for row in listing(conn, app)}
+    known = {row.name: row.declared for row in listing(conn, app)}
     for name, limits in sorted(code.items()):
-        if name not in known or known[name].declared != limits:
+        before = known.get(name)
+        if before is None or (over and before != limits):
             row = _known(conn, app, name, now)
             _put(conn, app, row, model.declared(row, limits), now)
 

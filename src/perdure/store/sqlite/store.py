@@ -391,8 +391,8 @@ class SQLiteStore:
     async def queue_counts(self, bound: int = 100_000) -> dict[str, QueueCount]:
         return await self._read(lambda conn: queues.counts(conn, self.app, bound))
 
-    async def declare_queues(self, code: Mapping[str, Limits], *, now: int | None = None) -> None:
-        await self._write(lambda conn: queues.declare(conn, self.app, code, _clock(now)))
+    async def declare_queues(self, code: Mapping[str, Limits], *, over: bool = True, now: int | None = None) -> None:
+        await self._write(lambda conn: queues.declare(conn, self.app, code, _clock(now), over=over))
 
     async def make_queues(self, names: Collection[str], *, now: int | None = None) -> None:
         await self._write(lambda conn: queues.make(conn, self.app, names, _clock(now)))
