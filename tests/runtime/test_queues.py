@@ -223,6 +223,9 @@ async def test_a_queue_that_no_code_declares_has_no_limits_until_somebody_sets_s
         handles = await work.options(queue="adhoc").start_many([str(n) for n in range(5)])
         await until(lambda: len(gate.inside) == 5)
         await app.client.set_queue("adhoc", concurrency=5)
+        unknown: dict[str, Any] = {"conc": 0}
+        with pytest.raises(DefinitionError, match="there is no limit 'conc' of a queue; there is: concurrency, worker"):
+            await app.client.set_queue("adhoc", **unknown)
         late = await work.options(queue="adhoc").start("late")
         await executor(app)._look_once()
         assert len(gate.inside) == 5

@@ -81,6 +81,9 @@ def limits_of(limits: dict[str, Limit]) -> dict[str, int | None]:
                 raise DefinitionError(f"{name}={value!r} is no rate: give such as Rate(100, per=60), or None for none")
             stored[name + "_limit"] = None if value is None else value.limit
             stored[name + "_period"] = None if value is None else value.period
+        elif name not in _COUNTS:
+            known = ", ".join((*_COUNTS, *_RATES))
+            raise DefinitionError(f"there is no limit {name!r} of a queue; there is: {known}")
         else:
             if value is not None and (type(value) is not int or value < 1):
                 raise DefinitionError(f"{name}={value!r} is no limit: a whole number of at least 1, or None for none")
