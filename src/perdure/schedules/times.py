@@ -15,7 +15,7 @@ wall-clock time. Zones are resolved here: its own rule for gaps and folds is tha
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 
@@ -35,6 +35,7 @@ TAKES = {
     "second": "0-59", "minute": "0-59", "hour": "0-23", "day-of-month": "1-31, L (the last) or LW (the last weekday)",
     "month": "1-12 or JAN-DEC", "day-of-week": "0-7 or SUN-SAT (0 and 7 are Sunday), 5L (the last), 5#2 (the second)",
 }  # fmt: skip
+NEVER = "cron expression {!r} names a day that never comes; look at its day and month"
 NICKNAMES = {
     "@HOURLY": "0 * * * *", "@DAILY": "0 0 * * *", "@MIDNIGHT": "0 0 * * *", "@WEEKLY": "0 0 * * 0",
     "@MONTHLY": "0 0 1 * *", "@YEARLY": "0 0 1 1 *", "@ANNUALLY": "0 0 1 1 *",
@@ -243,9 +244,19 @@ def _check_cron(cron: str) -> None:
     except CronSimError as error:
         name = str(error).removeprefix("Bad ")
         at = list(TAKES).index(name) - (len(parts) == 5)
+        if name == "day-of-month" and _valid([*parts[: at + 1], "*", *parts[at + 2 :]]):
+            raise DefinitionError(NEVER.format(cron)) from None  # the day is one, but not of that month
         raise DefinitionError(
             f"cron expression {cron!r}: {name} {parts[at]!r} cannot be; it takes {TAKES[name]}, "
             "with * , - and / (such as */15 or 1-5)"
         ) from None
     if first is None:
-        raise DefinitionError(f"cron expression {cron!r} names a day that never comes; look at its day and month")
+        raise DefinitionError(NEVER.format(cron))
+
+
+def _valid(parts: Sequence[str]) -> bool:
+    try:
+        CronSim(" ".join(parts), START)
+    except CronSimError:
+        return False
+    return True
