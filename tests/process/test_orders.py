@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -19,9 +20,11 @@ from perdure.errors import (
     WorkflowConflict,
     WorkflowNotFound,
 )
+from perdure.runtime.eviction import evict_if_idle, is_waiting
 from perdure.schemes.grammar import State
 from perdure.testing import Harness, harness
 from tests.process.world import World, moves, names
+from tests.runtime.support import executor, until
 
 
 async def test_a_running_process_is_busy_at_once(world: World, h: Harness) -> None:
@@ -349,3 +352,43 @@ async def test_a_conflict_shows_the_parameters_that_each_call_has_given(app: App
             with pytest.raises(WorkflowConflict) as conflict:
                 await Trip.options(id="t").start(author="ann", days=4)
             assert str(conflict.value).startswith(said)
+
+
+async def test_an_id_that_is_no_process_of_that_class_is_told_and_ordered_nothing(app: App) -> None:
+    world = World(app)
+
+    @app.workflow(name="clerk")
+    async def clerk() -> object:
+        return await recv("go")
+
+    @app.process(name="Trip")
+    class Trip(Process):
+        draft = State(initial=True)
+        gone = State(final=True)
+        go = draft.to(gone)
+
+    async with app:
+        p: Any = await world.S.options(id="a").start()
+        await p.set_state("Draft")  # it has begun
+        handle = await clerk.options(id="w").start()
+        await until(lambda: is_waiting(executor(app).executions["w"]))
+        evict_if_idle(executor(app).executions["w"], math.inf)
+
+        async def is_a_row() -> bool:
+            return await handle.status() == "waiting"
+
+        await until(is_a_row)
+        by_id = app.client.process("w")
+        for ask in (by_id.status(), by_id.execute("submit"), by_id.set_state("Draft"), by_id.history(), by_id.delete()):
+            with pytest.raises(ProcessError, match="'w' is no process but a workflow, 'clerk'"):
+                await ask
+        other: Any = Trip.handle("a")
+        for ask in (other.execute("go"), other.parameters(), other.commands(), other.state()):
+            with pytest.raises(ProcessError, match="'a' is the id of 'S', and this handle is of process 'Trip'"):
+                await ask
+        with pytest.raises(ProcessError, match="'w' is the id of 'clerk'"):
+            await Trip.handle("w").execute("go")
+        await handle.send(1, "go")
+        assert (await handle.result(), await p.state()) == (1, "Draft")
+        with pytest.raises(ProcessError, match="'w' is no process"):
+            await by_id.state()

@@ -90,6 +90,8 @@ SETTLE = 5_000_000
 class ProcessHandle(Handle[T]):
     """A process, by its id. Making one does no I/O; inside a workflow, what it does or answers is recorded.
 
+    An id of a process of another class, or of a workflow that waits or has completed, is told by ``ProcessError``.
+
     >>> # await Vacation.handle("vac-7").execute(Vacation.approve(comment="ok"), actor="bob")
     """
 
@@ -200,7 +202,7 @@ class ProcessHandle(Handle[T]):
 
     async def _at_rest(self) -> Seen:
         question = ProcessOf(self.id, rest=self._patience, settle=SETTLE)
-        seen = cast("Seen", await aface.ask(self._home, question))
+        seen = self._own(await aface.ask(self._home, question))
         if seen.process_status is ProcessStatus.RUNNING:
             raise Busy(_running(self.id, seen, max(self._patience, SETTLE)))
         return seen
@@ -320,7 +322,7 @@ class ProcessHandle(Handle[T]):
         """What it did, the oldest first: from, to, by which trigger, who, when, how long. Not what was refused."""
         entries: list[Entry] = []
         while True:
-            seen = cast("Seen", await aface.ask(self._home, ProcessOf(self.id, since=len(entries))))
+            seen = self._own(await aface.ask(self._home, ProcessOf(self.id, since=len(entries))))
             if not seen.lines:
                 return steps_of(entries)
             entries += [ENTRY.decode(line) for line in seen.lines]
@@ -332,7 +334,22 @@ class ProcessHandle(Handle[T]):
         return await self.parameters()
 
     async def _seen(self) -> Seen:
-        return cast("Seen", await aface.ask(self._home, ProcessOf(self.id)))
+        return self._own(await aface.ask(self._home, ProcessOf(self.id)))
+
+    def _own(self, answer: object) -> Seen:
+        """What was read, if it is what this handle is of: another's is misread, and nobody would read an order."""
+        seen = cast("Seen", answer)
+        if self._registered is not None and seen.name != self._registered.name:
+            raise ProcessError(
+                f"{self.id!r} is the id of {seen.name!r}, and this handle is of process {self._registered.name!r}; "
+                f"what has that id: perdure workflow show {self.id}"
+            )
+        if seen.schemeless:
+            raise ProcessError(
+                f"{self.id!r} is no process but a workflow, {seen.name!r}, which takes no orders; send it a message: "
+                f"client.handle({self.id!r}).send(…)"
+            )
+        return seen
 
     def _code(self, what: str) -> Registered:
         if self._registered is None:

@@ -227,6 +227,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return self._recorded and self.status in (Status.RUNNING, Status.WAITING)
 
     @property
+    def schemeless(self) -> bool:
+        """Whether no scheme drives it, and nobody would read an order: it has begun, and nothing says where it is."""
+        return self.status in (Status.WAITING, Status.COMPLETED) and not self._recorded and _without_at(self.input)
+
+    @property
     def _recorded(self) -> bool:
         return self.stands is not None or self.moving is not None
 
@@ -263,6 +268,14 @@ def _tree(data: bytes) -> dict[str, Any]:
         return {}
     tree = msgspec.json.decode(data, type=dict[str, Any])
     return {name: value for name, value in tree.items() if name not in (AT, "$args")}
+
+
+def _without_at(data: bytes) -> bool:
+    try:
+        tree = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return False  # encoded, and the codec is not here: nobody can tell
+    return not isinstance(tree, dict) or AT not in tree
 
 
 def at_of(data: bytes) -> At:
