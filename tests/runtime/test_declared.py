@@ -243,3 +243,25 @@ async def test_trouble_as_its_timeout_is_noted_is_waited_out(
 
 async def timed(app: App, id: str) -> bool:
     return (await row(app, id)).deadline is not None
+
+
+async def test_limits_are_those_of_the_current_version(database: str) -> None:
+    def deploy(version: str, concurrency: int) -> App:
+        app = App("shop", database=database, version=version, executor_id=version)
+        app.queue("q", concurrency=concurrency)
+        return app
+
+    async def limits(app: App) -> dict[str, int | None]:
+        return {info.name: info.concurrency for info in await app.client.queues()}
+
+    async with deploy("v1", 1) as app:
+        assert await limits(app) == {"q": 1}
+    async with deploy("v2", 2) as app:
+        assert await limits(app) == {"q": 2}
+        old = deploy("v1", 1)
+        old.queue("own", concurrency=5)
+        async with old:
+            assert await limits(app) == {"q": 2, "own": 5}, "one that is new has the limits of whoever brings it"
+            await app.client.deployment.set_current_version("v1")
+            await executor(old)._round()
+            assert await limits(app) == {"q": 1, "own": 5}
