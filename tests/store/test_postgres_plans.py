@@ -192,6 +192,32 @@ async def test_every_statement_goes_by_key(store: PostgresStore, size: int) -> N
     assert not wrong, "\n".join(wrong)
 
 
+async def test_what_runs_here_is_compared_with_what_it_owns_in_one_pass(store: PostgresStore) -> None:
+    """Also where the statistics are of a time when nobody ran anything, and tell of no owner."""
+    n = 2000
+    finished = "select 'app', 'd' || i, 1, '', 'f', 'v', 5, null, null, i, i, '', '', i from generate_series(1, 5000) i"
+    runs = f"select 'app', 'w' || i, 1, '', 'f', 'v', 2, 'c', 'o', i, i, '', '', null from generate_series(1, {n}) i"
+    ids, ones, claims = (
+        f"'{{{','.join(values)}}}'" for values in ([f"w{i}" for i in range(2, n + 1)], ["1"] * (n - 1), ["c"] * (n - 1))
+    )  # all but the first
+
+    async def look(conn: Connection) -> dict[str, Any]:
+        into = "insert into perdure.workflow (app, id, run, lineage, name, version, status, claim, owner, created, "
+        await conn.execute(f"{into}updated, fingerprint, nonce, closed) {finished}")
+        await conn.execute("analyze perdure.workflow")
+        await conn.execute(f"{into}updated, fingerprint, nonce, closed) {runs}")
+        await conn.execute(f"prepare looked as {statements('perdure')['poll']}")
+        asked = f"'app', 1, 'o', {ids}, {ones}, true, 'v', '', '', 1000, {claims}"
+        text = await conn.fetchval(f"explain (analyze, format json) execute looked({asked})")
+        found: dict[str, Any] = json.loads(text)[0]["Plan"]
+        return found
+
+    plan = await store._reading.raw(look)
+    made = ("Actual Rows", "Rows Removed by Join Filter", "Rows Removed by Filter")
+    rows = sum(node.get(key, 0) * node["Actual Loops"] for node in nodes(plan) for key in made)
+    assert n < rows < 20 * n, rows
+
+
 async def test_the_hot_row_has_four_indexes_one_of_children_and_one_of_what_is_in_trouble(store: PostgresStore) -> None:
     sql = "select indexname from pg_indexes where schemaname = 'perdure' and tablename = 'workflow' order by 1"
     found = await store._reading.raw(lambda conn: conn.fetch(sql))

@@ -151,7 +151,8 @@ from c order by c.id
 -- for by `$6`), and when a schedule fires; `$7` and `$8` are the versions that the asker takes, as above. And of queues,
 -- for who works (`$3`): whose lines are not empty, found by hopping from queue to queue, each with its first and last
 -- lane; when something is to be lined up, or has stood in line for too long; who in line is told to cancel; and what
--- tells whether the limits were changed.
+-- tells whether the limits were changed. What it owns is compared by `except`, which sorts or hashes: a join may compare
+-- each with each, for no statistics tell that an owner has thousands.
 -- name: poll
 with recursive t as materialized (
     select coalesce($2::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
@@ -168,13 +169,13 @@ mine as (
         array_agg(pause) as pauses
     from k where status = 2 and owner = $3),
 stray as (
-    select array_agg(w.id) as ids, array_agg(w.run) as runs, array_agg(w.claim) as claims
+    select array_agg(id) as ids, array_agg(run) as runs, array_agg(claim) as claims
     from (
-        select id, run, claim from perdure.workflow
-        where $6::boolean and app = $1 and owner = $3 and status = 2 order by version, lane, until offset 0) w
-    where not exists (
-        select from unnest($4::text[], $5::int[], $11::bytea[]) h (id, run, claim)
-        where h.id = w.id and h.run = w.run and h.claim is not distinct from w.claim)),
+        select id, run, claim from (
+            select id, run, claim from perdure.workflow
+            where $6::boolean and app = $1 and owner = $3 and status = 2 order by version, lane, until offset 0) w
+        except select h.id, h.run, h.claim from unnest($4::text[], $5::int[], $11::bytea[]) h (id, run, claim)
+        order by 1) x),
 hop (lane) as (
     select (select min(x.lane) from unnest(array[$8::text, $7::text]) v (version) cross join lateral (
         select lane from perdure.workflow
