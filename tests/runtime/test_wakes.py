@@ -12,6 +12,7 @@ import pytest
 from perdure import App, Status, Topic, recv
 from perdure.errors import DatabaseTrouble, WorkflowCancelled
 from perdure.model.records import Wake
+from perdure.runtime import wakes
 from perdure.runtime.wakes import Window
 from perdure.store import asks
 from perdure.store.asks import Poll
@@ -189,3 +190,25 @@ def test_a_window_moves_on_unless_not_all_in_it_was_claimed() -> None:
     assert window.after == "m"
     assert not window.moved(Poll(now=0, wakes=[], claimable=None, lost=[]), stays=False)
     assert window.after == "", "round again"
+
+
+async def test_a_look_goes_once_through_what_is_waited_for_whatever_the_number_of_wakes(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent of thousands is woken by each of their ends."""
+    seen: list[str] = []
+    looks = wakes._looks
+    monkeypatch.setattr(wakes, "_looks", lambda execution: seen.append(execution.id) or looks(execution))
+
+    @app.workflow
+    async def mailbox() -> int:
+        return await recv(word)
+
+    async with app:
+        handle = await mailbox.options(id="w").start()
+        await until(lambda: executor(app).executions["w"].waiting)
+        many = [Wake("w", n.to_bytes(16)) for n in range(100)]
+        await wakes.take_wakes(executor(app), many)
+        assert seen == ["w"]
+        await handle.send(7, word)
+        assert await handle.result() == 7

@@ -55,8 +55,9 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
         else:
             if wake.pause is not None and isinstance(execution, Pausing):
                 execution.pause(wake.pause)
-            if not _looks(execution):
-                acted.setdefault(wake.dest, []).append(wake.nonce)
+            acted.setdefault(wake.dest, []).append(wake.nonce)
+    # Once for each, not for each wake: one who waits for thousands gets thousands.
+    acted = {id: nonces for id, nonces in acted.items() if id in host.executions and not _looks(host.executions[id])}
     if acted:
         await _tell_ends(host, acted)
         await host.post.read(acted)
