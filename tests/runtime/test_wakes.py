@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure import App, Status, Topic, recv
+from perdure import App, Status, Topic, recv, sleep
 from perdure.errors import DatabaseTrouble, WorkflowCancelled
 from perdure.model.records import Wake
 from perdure.runtime import wakes
@@ -212,3 +212,30 @@ async def test_a_look_goes_once_through_what_is_waited_for_whatever_the_number_o
         assert seen == ["w"]
         await handle.send(7, word)
         assert await handle.result() == 7
+
+
+async def test_a_message_is_not_looked_for_among_all_that_is_waited_for(app: App) -> None:
+    class Counted(dict[str, Any]):
+        read = 0
+
+        def values(self) -> Any:
+            Counted.read += len(self)
+            return super().values()
+
+    @app.workflow
+    async def mailbox() -> int:
+        sleeps = [asyncio.ensure_future(sleep(86_400)) for _ in range(50)]
+        got = sum([await recv(word) for _ in range(20)])
+        for one in sleeps:
+            one.cancel()
+        return got
+
+    async with app:
+        handle = await mailbox.options(id="w").start()
+        execution = await until(lambda: executor(app).executions.get("w"))
+        await until(lambda: len(execution.waiting) == 51)
+        execution.waiting = Counted(execution.waiting)
+        for _ in range(20):
+            await handle.send(1, word)
+        assert await handle.result() == 20
+    assert Counted.read < 51 * 10  # of other looks, of which there are few

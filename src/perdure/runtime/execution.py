@@ -51,6 +51,7 @@ class Execution:
     unawaited: Unawaited | None = None
     waits: Mapping[str, list[Timer | Watch]] = EMPTY  # by path: what must be cancelled when the wait ends
     waiting: Mapping[str, Op] = EMPTY  # by path: begun, and neither a step nor in the database's hands
+    receiving: Mapping[str, Op] = EMPTY  # of these, those that wait for a message: others may be thousands
     children: Mapping[str, str] = EMPTY  # id -> on_parent_close, of children started here
     inherited: Mapping[str, str] = EMPTY  # of these, those that earlier bursts of a process have started
     seen_ends: Mapping[str, None] = EMPTY  # children whose end the body has seen
@@ -260,7 +261,7 @@ class Execution:
         self._steps.clear()
         for path in list(self.waits):
             self.end_wait(path)
-        self.waiting = EMPTY
+        self.waiting = self.receiving = EMPTY
         self._blocked = self._flying = ()
         if self._deadline is not None:
             self._deadline.cancel()
@@ -312,6 +313,8 @@ class Execution:
         """Forget the timers and watches of a wait."""
         if self.waits:
             self.own("waiting").pop(path, None)
+            if self.receiving:
+                self.own("receiving").pop(path, None)
             for part in self.own("waits").pop(path, ()):
                 part.cancel()
 
@@ -372,14 +375,13 @@ class Execution:
 
     def _retry_later(self, op: Op) -> None:
         """The next attempt begins after the policy's delay, counted from the failure that history recorded."""
-        when = self.retry_time(op)
 
         def go() -> None:
             self.end_wait(op.path)
             op.failed_at = 0
             self._run_step(op)
 
-        self.begin_wait(op, self.line.timers.at(when, go))
+        self.begin_wait(op, self.line.timers.at(self.retry_time(op), go))
 
     def retry_time(self, op: Op) -> int:
         return op.failed_at + int(op.what.wait(op.attempt - 1))
@@ -414,6 +416,7 @@ class Execution:
             self._match_mail()  # what is there comes first, however late it is
             self.settle(op, Outcome.NONE, None)
 
+        self.own("receiving")[op.path] = op
         self.begin_wait(op, *wait.timers(self.line, out_of_time))
         if self.has_mail(wait.topic):
             self.line.loop.call_soon(self._match_mail)
@@ -424,15 +427,14 @@ class Execution:
 
     def mail(self, messages: list[Message], wake: bytes | None = None) -> None:
         """Messages of this workflow; repeats are recognised. ``wake``: the nonce of the wake row of the one given."""
-        if self.inbox is None:
-            self.inbox = Inbox()
+        self.inbox = self.inbox or Inbox()
         if self.inbox.put(messages, wake) and not self.run.replaying:
             self._match_mail()
 
     def _match_mail(self) -> None:
         """Hand messages to those who wait for them, one delivery at a time."""
-        for op in list(self.waiting.values()):
-            if self.gone or self.inbox is None or op.kind is not Kind.RECV or not op.is_open:
+        for op in list(self.receiving.values()):
+            if self.gone or self.inbox is None or not op.is_open:
                 continue
             if self.in_mid_burst:  # a message goes with the record that receives it, which cannot be made now
                 self.line.loop.call_soon(self._match_mail)
