@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 import perdure.sync
 from perdure import App, Event, recv, set_event, sleep
-from tests.runtime.support import Ledger, history, kinds, until
+from perdure.client import watcher as watching
+from tests.runtime.support import Ledger, executor, history, kinds, until
 
 
 @dataclass
@@ -172,6 +177,39 @@ async def test_an_event_is_of_the_latest_run(app: App) -> None:
         assert await body.handle("a").get_event("n") == 1
         await again(2)
         assert await body.handle("a").get_event("n") is None
+
+
+async def test_an_end_does_not_go_through_all_that_wait_for_events(app: App) -> None:
+    class Counted(dict[Any, Any]):
+        read = 0
+
+        def __iter__(self) -> Any:
+            Counted.read += len(self)
+            return super().__iter__()
+
+    async with app:
+        watcher: Any = executor(app).line.watcher
+        watches = [watcher.event(f"w{n % 50}", f"e{n % 2}", print) for n in range(200)]
+        watcher._events = Counted(watcher._events)
+        for n in range(20):  # of others
+            watcher.tell_end(SimpleNamespace(row=SimpleNamespace(id=f"x{n}")))
+        assert not Counted.read
+        for watch in watches:
+            watch.cancel()
+        assert not watcher._events
+        assert not watcher.waits
+
+
+async def test_what_was_told_to_be_held_is_not_remembered_for_ever(
+    app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "TOLD_MAX", 10)
+    async with app:
+        watcher = executor(app).line.watcher
+        for n in range(100):
+            watcher.warn_held(f"w{n}", "order", "no_code", "")
+        assert list(watcher._told_held) == [f"w{n}" for n in range(90, 100)]
+    assert caplog.text.count("is held") == 100
 
 
 def test_events_of_the_sync_face(sync_app: perdure.sync.App) -> None:

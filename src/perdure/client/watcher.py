@@ -25,6 +25,7 @@ log = logging.getLogger("perdure")
 POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
 NOTHING = Fates({}, [])
+TOLD_MAX = 1000  # workflows of which it is known that they were told to be held: the latest
 HELD_EVERY = 10  # each so many polls also look whether something awaited has become held, or nobody can run it
 
 
@@ -71,7 +72,7 @@ class Watcher:
         self._loop = loop
         self._clock = clock
         self._ends: dict[str, list[Watch]] = {}
-        self._events: dict[tuple[str, str], list[Watch]] = {}
+        self._events: dict[str, dict[str, list[Watch]]] = {}  # by id and name
         self._streams = StreamWaits()
         self._interval = POLL_SECONDS_MIN
         self._handle: asyncio.TimerHandle | None = None
@@ -79,7 +80,7 @@ class Watcher:
         self._again = False
         self._closed = False
         self._looks = 0
-        self._told_held: set[str] = set()
+        self._told_held: dict[str, None] = {}
         self._told_alone = False
         self.silent_since: float | None = None  # the first look that got no answer; None: the last one got one
         self.is_local: Callable[[str], bool] = lambda _id: False
@@ -105,16 +106,16 @@ class Watcher:
 
     def event(self, id: str, name: str, callback: Callable[[bytes | Gone | None], None]) -> Watch:
         """Call back once when the event is set, with None when the workflow closes without it, or when it is gone."""
-        key = (id, name)
 
         def forget(watch: Watch) -> None:
-            if watch in self._events.get(key, ()):
-                self._events[key].remove(watch)
-                if not self._events[key]:
-                    del self._events[key]
+            watches = self._events.get(id, {}).get(name, [])
+            if watch in watches:
+                watches.remove(watch)
+                if not watches:
+                    self._take_event(id, name)
 
         watch = Watch(callback, forget)
-        self._events.setdefault(key, []).append(watch)
+        self._events.setdefault(id, {}).setdefault(name, []).append(watch)
         self.look()  # it may be set already, also when the workflow runs here
         return watch
 
@@ -136,14 +137,22 @@ class Watcher:
         """Known here without asking: a workflow of this process has closed (durably)."""
         for watch in self._ends.pop(ended.row.id, ()):
             watch.tell(ended)
-        if self._events and any(id == ended.row.id for id, _ in self._events):
+        if ended.row.id in self._events:
             self.look()
         self.wrote(ended.row.id)
 
     def tell_event(self, id: str, name: str, data: bytes) -> None:
         """Known here without asking: an event was set (durably)."""
-        for watch in self._events.pop((id, name), ()):
+        for watch in self._take_event(id, name):
             watch.tell(data)
+
+    def _take_event(self, id: str, name: str) -> list[Watch]:
+        """Who waits for it, and does no more."""
+        names = self._events.get(id, {})
+        watches = names.pop(name, [])
+        if not names:
+            self._events.pop(id, None)
+        return watches
 
     def _begin(self, id: str) -> None:
         if not self.is_local(id):
@@ -195,11 +204,11 @@ class Watcher:
 
     async def _look_once(self) -> None:
         ids, told = self._foreign(), self._told()
-        wanted = list(self._events)
+        wanted = [(id, name) for id, names in self._events.items() for name in names]
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
         # Those who are told. Who comes while the database answers, it may be for the next run, is of the next look.
         for_ends = {id: tuple(self._ends.get(id, ())) for id in asked}
-        for_events = {key: tuple(self._events[key]) for key in wanted}
+        for_events = {(id, name): tuple(self._events[id][name]) for id, name in wanted}
         if self.silent_since is None:
             self.silent_since = self._loop.time()
         try:
@@ -248,7 +257,9 @@ class Watcher:
 
     def warn_held(self, id: str, name: str, reason: str, detail: str) -> None:
         """Somebody waits for a workflow that is held: say so, once, with the way to see why."""
-        self._told_held.add(id)
+        self._told_held[id] = None
+        if len(self._told_held) > TOLD_MAX:
+            del self._told_held[next(iter(self._told_held))]
         way = "it waits for a person or a fixed deploy; see: perdure workflow show"
         if reason == Reason.PAUSED:
             way = "it goes on when it is told to: perdure workflow unpause"
