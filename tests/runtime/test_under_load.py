@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from perdure import App, recv
+from perdure.core.run import Op, Run
 from perdure.errors import WorkflowNotFound
 from perdure.model.ids import RunKey
-from perdure.model.writes import Send, Unit, Verdict
+from perdure.model.records import Kind
+from perdure.model.writes import Send, SetEvent, Unit, Verdict
 from tests.runtime.support import executor, until
 
 
@@ -125,3 +127,28 @@ async def test_what_a_child_asks_in_its_first_burst_finds_what_it_has_begun(app:
     async with under_load(app):
         for _ in range(5):
             assert (await asyncio.wait_for(parent(), 30)).count(":") == 2
+
+
+def test_what_a_run_gathers_for_its_next_unit_is_not_copied_with_each_of_them() -> None:
+    """A body may begin thousands of steps in one burst."""
+    run = Run(RunKey("w", 1), b"", "v", 0)
+    ops = iter([Op(str(n), Kind.STEP, "s", b"", print) for n in range(2)])
+
+    def intend() -> None:
+        run.intend(next(ops), once=False)
+
+    def event() -> None:
+        run.add_event(SetEvent("e", b"1"))
+
+    for add, name in (
+        (intend, "_pending_intents"), (event, "events"), (lambda: run.add_taken(b"m"), "taken"),
+        (lambda: run.add_woken(b"n"), "woken"),
+    ):  # fmt: skip
+        add()
+        kept = getattr(run, name)
+        add()
+        assert getattr(run, name) is kept
+        assert len(kept) == 2
+    unit = run.take()
+    assert [intent.path for intent in unit.records[-1].intents] == ["0", "1"]
+    assert run.take().records == []

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ from perdure.policy.decisions import COMPENSATE, RUN_FROM
 SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
 OBSERVED = frozenset({Kind.STEP, Kind.TIMER, Kind.RECV, Kind.RESULT, Kind.READ, Kind.CANCEL})  # always delivered
 NOTHING: Mapping[str, None] = MappingProxyType({})
+T = TypeVar("T")
 # What is asked of each record. Before Python 3.12 to look a member up takes as long as a call.
 _ATTEMPT, _CANCEL, _CUT, _DECISION = Kind.ATTEMPT, Kind.CANCEL, Kind.CUT, Kind.DECISION
 
@@ -67,6 +68,14 @@ class Op:
         self.failed_at = 0  # when the attempt before this one failed
         self.begun = False
         self.is_open = True  # until settled or abandoned
+
+
+def also(kept: list[T] | None, one: T) -> list[T]:
+    """What is kept, and this: in a list that is made when first needed, and never copied, for there may be thousands."""
+    if kept is None:
+        return [one]
+    kept.append(one)
+    return kept
 
 
 class Run:
@@ -119,7 +128,7 @@ class Run:
         self._live = not (history or intents or again)
         self._fresh: list[Op] | None = None
         self._noted: dict[str, None] = {}
-        self._pending_intents: tuple[Intent, ...] = ()
+        self._pending_intents: list[Intent] | None = None
         self._by_path: dict[str, Record] = {}
         self._recorded_intents: dict[str, Intent] = {}
         self._intended: dict[str, None] = {}
@@ -469,7 +478,7 @@ class Run:
         if op.path in self._intended:
             return False
         self._intended[op.path] = None
-        self._pending_intents = (*self._pending_intents, Intent(op.path, op.name, op.fingerprint, once))
+        self._pending_intents = also(self._pending_intents, Intent(op.path, op.name, op.fingerprint, once))
         return True
 
     def _append(
@@ -529,8 +538,8 @@ class Run:
     def _ride(self, carrier: Record | Start) -> None:
         """Intents ride with a record or a start that was given to nobody yet: only the unit being taken holds it."""
         if self._pending_intents:
-            msgspec.structs.force_setattr(carrier, "intents", self._pending_intents)
-            self._pending_intents = ()
+            msgspec.structs.force_setattr(carrier, "intents", tuple(self._pending_intents))
+            self._pending_intents = None
 
     def take(self) -> Unit:
         """All that waits, as one unit.
@@ -582,19 +591,17 @@ class Run:
     # -- what travels with the records
 
     def add_event(self, event: SetEvent) -> None:
-        self.events = [*(self.events or ()), event]
+        self.events = also(self.events, event)
 
     def add_send(self, send: Send) -> None:
-        self.sends = [*(self.sends or ()), send]
+        self.sends = also(self.sends, send)
 
     def add_child(self, start: Start) -> None:
-        if self.children is None:
-            self.children = []
-        self.children.append(start)
+        self.children = also(self.children, start)
 
     def add_taken(self, mid: bytes) -> None:
         """The message is taken by the record that comes next."""
-        self.taken = [*(self.taken or ()), (mid, self.seq + 1)]
+        self.taken = also(self.taken, (mid, self.seq + 1))
 
     def add_woken(self, nonce: bytes) -> None:
-        self.woken = [*(self.woken or ()), nonce]
+        self.woken = also(self.woken, nonce)

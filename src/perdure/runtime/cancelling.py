@@ -76,7 +76,7 @@ class Cancelling(Execution):
         self.cancel_delivered = True
 
     def _deliver(self, kept: Kept) -> None:
-        self._blocked = ()  # steps about to run, which now never will: the body is cancelled at each of them
+        self._blocked = None  # steps about to run, which now never will: the body is cancelled at each of them
         if self.final is None:
             self.deliver_cancel(kept)
             return

@@ -20,7 +20,7 @@ from perdure.client.questions import ResultOf, StartOrder, outcome_of
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
 from perdure.core.chance import Chance
-from perdure.core.run import Op, Run
+from perdure.core.run import Op, Run, also
 from perdure.definitions import WorkflowDef
 from perdure.errors import Evicted
 from perdure.model.ids import RunKey, child_id
@@ -87,8 +87,8 @@ class Execution:
         self.cancelling: tuple[Status, str] | None = None  # asked to stop; set until delivered and after
         self.cancel_delivered = False
         self._steps: dict[str, StepCall] = {}  # by path: bodies under way
-        self._blocked: tuple[Op, ...] = ()  # steps that wait for the barrier
-        self._flying: tuple[Op, ...] = ()  # … whose barrier is in flight
+        self._blocked: list[Op] | None = None  # steps that wait for the barrier
+        self._flying: list[Op] | None = None  # … whose barrier is in flight
         self.newborn = False  # the start travels in the parent's unit and is not durable yet
         self.idle_since = 0.0
 
@@ -145,8 +145,8 @@ class Execution:
     def take(self) -> Unit:
         """For the journal: all that waits, as one unit."""
         if not self.unwritten:  # an earlier flush took it before this one was asked for (by a sync body's thread)
-            blocked, self._blocked = self._blocked, ()
-            for op in blocked:
+            blocked, self._blocked = self._blocked, None
+            for op in blocked or ():
                 self.line.loop.call_soon(self._run_step, op)
             return Unit(key=self.run.key)
         if self.newborns:
@@ -167,7 +167,7 @@ class Execution:
 
     def _launch_blocked(self) -> None:
         if self._blocked:
-            self._flying, self._blocked = self._flying + self._blocked, ()
+            self._flying, self._blocked = (self._flying or []) + self._blocked, None
 
     def take_start(self) -> Start:
         """For the parent: this child's start, with the intents of its first burst."""
@@ -178,8 +178,8 @@ class Execution:
     def start_durable(self) -> None:
         """The parent's unit is durable, and this child's start with it."""
         self.newborn = False
-        flying, self._flying = self._flying, ()
-        for op in flying:
+        flying, self._flying = self._flying, None
+        for op in flying or ():
             self._run_step(op)
         if self.unwritten:
             self.dirty()
@@ -201,9 +201,9 @@ class Execution:
             self.dirty()
         if self.gone:
             return
-        flying, self._flying = self._flying, ()
+        flying, self._flying = self._flying, None
         asked, self.asked_in_flight = self.asked_in_flight, EMPTY
-        for op in flying:
+        for op in flying or ():
             self._run_step(op)
         if asked:
             self.settle_verdicts(asked, verdict)
@@ -262,7 +262,7 @@ class Execution:
         for path in list(self.waits):
             self.end_wait(path)
         self.waiting = self.receiving = EMPTY
-        self._blocked = self._flying = ()
+        self._blocked = self._flying = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -353,10 +353,10 @@ class Execution:
     def _barrier(self, op: Op, has_news: bool) -> None:
         """Run the step as soon as all that it rests on is durable."""
         if has_news or self.unwritten:
-            self._blocked += (op,)
+            self._blocked = also(self._blocked, op)
             self.dirty()
         elif self.in_flight:
-            self._flying += (op,)
+            self._flying = also(self._flying, op)
         else:
             self._run_step(op)
 
@@ -405,7 +405,7 @@ class Execution:
         self.run.fail_attempt(op, self.line.clock.now(), data or b"", call.wait(op.attempt))
         self.dirty()
         if self.cancelling is None:
-            self._blocked += (op,)
+            self._blocked = also(self._blocked, op)
         else:
             self.pump()  # the cancel was waiting for this step
 
