@@ -71,7 +71,7 @@ class Op:
 
 
 def also(kept: list[T] | None, one: T) -> list[T]:
-    """What is kept, and this: in a list that is made when first needed, and never copied, for there may be thousands."""
+    """Kept with what is kept: a list is made when first needed, and never copied, for there may be thousands."""
     if kept is None:
         return [one]
     kept.append(one)
