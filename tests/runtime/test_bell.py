@@ -39,6 +39,18 @@ async def test_one_call_that_raises_keeps_no_other_from_the_loop() -> None:
     assert heard == ["here", "here"]
 
 
+async def test_what_follows_the_calls_is_called_after_them_whatever_they_raise() -> None:
+    heard = list[str]()
+    bell = Bell(asyncio.get_running_loop(), lambda: heard.append("all made"))
+
+    def bad() -> None:
+        raise ValueError("a bug of one caller")
+
+    await rung(bell, bad, lambda: heard.append("here"))
+    await asyncio.sleep(0)
+    assert heard[:2] == ["here", "all made"]
+
+
 async def test_no_call_of_many_threads_is_lost_and_each_threads_order_is_kept() -> None:
     bell = Bell(asyncio.get_running_loop())
     threads, each, here = 8, 2_000, list[tuple[int, int]]()

@@ -104,6 +104,34 @@ def put(journal: Journal, writer: Writer, *seqs: int) -> None:
         journal.put(writer)
 
 
+async def test_once_all_is_said_it_does_not_wait_for_the_next_turn(journal: Journal, store: Slow) -> None:
+    a, b = Writer("a"), Writer("b")
+    journal.all_said()
+    assert store.batches == [], "there is nothing to write"
+    put(journal, a, 1)
+    put(journal, b, 1)
+    journal.all_said()
+    assert [seqs(batch) for batch in store.batches] == [{"a": [1], "b": [1]}]
+    put(journal, a, 2)
+    journal.all_said()
+    assert len(store.batches) == 1, "a commit is under way"
+    store.answer(True, True)
+    await store.called(2)
+    assert seqs(store.batches[1]) == {"a": [2]}
+
+
+async def test_once_all_is_said_company_that_is_back_is_not_waited_for(journal: Journal, store: Slow) -> None:
+    a = Writer("a")
+    journal.company.let_go()
+    put(journal, a, 1)
+    journal.all_said()
+    assert store.batches == [], "who was let go may come back at once"
+    journal.company.back()
+    put(journal, a, 2)
+    journal.all_said()
+    assert [seqs(batch) for batch in store.batches] == [{"a": [1, 2]}]
+
+
 async def test_one_unit_of_a_run_is_in_flight_and_the_next_has_all_that_came_meanwhile(
     journal: Journal, store: Slow
 ) -> None:

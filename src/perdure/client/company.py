@@ -26,6 +26,7 @@ class Company:
         self._penalty = PASSES_MIN
         self._flush: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None  # the flush, as all are back
 
     def let_go(self) -> None:
         """A thread goes on; it may come back at once, late or never."""
@@ -37,7 +38,12 @@ class Company:
             self._out.popleft()
         if not self._out and self._flush is not None:
             self._penalty = PASSES_MIN
-            self._loop.call_soon(self._go)
+            self._soon = self._loop.call_soon(self._go)
+
+    def all_said(self) -> None:
+        """Nothing more comes in this turn of the loop: who waits for its end need not."""
+        if self._soon is not None:
+            self._go()
 
     def hold(self, flush: Callable[[], None]) -> bool:
         """Whether ``flush`` is called a moment later, because somebody is worth it."""
@@ -61,6 +67,9 @@ class Company:
 
     def _go(self) -> None:
         flush, self._flush = self._flush, None
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._timer is not None:
             self._timer.cancel()
         if flush is not None:

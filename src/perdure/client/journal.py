@@ -1,8 +1,8 @@
 """Group commit: gathers units of writes from all runs and callers of this process, one transaction at a time.
 
 Promises:
-- Idle, it flushes in the next turn of the loop, or a millisecond later at most, for one or two threads that were just
-  let go (``company.py``); while a commit is under way it gathers.
+- Idle, it flushes in the next turn of the loop (in this one, once ``all_said``), or a millisecond later at most, for
+  one or two threads that were just let go (``company.py``); while a commit is under way it gathers.
 - A source's writes reach the store in order, gapless, at most one unit of a source in flight.
 - A source is told the verdict only after the commit is durable, from a plain callback of the loop.
 - Trouble with the database is waited out with the same units (same nonces), for ever or until it is closed; but for
@@ -57,6 +57,7 @@ class Journal:
         self._loop = loop
         self._waiting: deque[Source] = deque()
         self._scheduled = False
+        self._soon: asyncio.Handle | None = None  # the flush, in the next turn of the loop
         self._flight: asyncio.Task[Any] | Drive[Receipt] | None = None  # what is with the store
         self._aboard = 0  # units of the commit that was sent last
         self._untold: dict[int, Told] = {}  # durable, not handed over yet
@@ -86,7 +87,7 @@ class Journal:
         self._waiting.append(source)
         if not self._scheduled and self._flight is None:  # as ``_wake`` does; a call less for each write
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._soon = self._loop.call_soon(self._flush)
 
     async def write(self, unit: Unit) -> Verdict:
         """Write for a caller outside; returns when durable. The write goes on if the caller is cancelled."""
@@ -108,8 +109,16 @@ class Journal:
         self._withdrawn.add(id(source.unit))
         return self._asking or self._lost or self._flight is None or id(source) in self._untold
 
+    def all_said(self) -> None:
+        """Nothing more comes in this turn of the loop: flush in it, not in the next."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._flush()
+        self.company.all_said()
+
     def _flush(self) -> None:
         """Commit what waits, now or as soon as those are back who were just let go."""
+        self._soon = None
         if not self.company.hold(self._flush_now):
             self._flush_now()
 
@@ -256,7 +265,7 @@ class Journal:
     def _wake(self) -> None:
         if not self._scheduled and self._flight is None:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._soon = self._loop.call_soon(self._flush)
 
     def _in_turns(self, turns: int, callback: Callable[[], None]) -> None:
         if turns:

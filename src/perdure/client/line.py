@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from perdure.client.journal import Journal
 from perdure.client.patience import Patience
@@ -19,19 +19,27 @@ from perdure.client.timers import Timers
 from perdure.client.watcher import Watcher
 from perdure.clock import Clock, SystemClock
 from perdure.model.ids import MessageIds, TokenMaker, WorkflowIds
-from perdure.model.records import Ended, WorkflowRow
 from perdure.model.writes import Send
 from perdure.operations.resume import Check
 from perdure.store.base import Store
 
 
+class Listener(Protocol):
+    """Who waits in this process, and is told once: a future, or what is called back at once."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: Exception, /) -> None: ...
+    def exception(self) -> object: ...
+
+
 class Local(Protocol):
     """A workflow that runs in this process."""
 
-    started: asyncio.Future[WorkflowRow | None] | None
+    started: Listener | None
     """None when its start is durable, or the row that has the id already."""
 
-    ended: asyncio.Future[Ended | WorkflowRow | None] | None
+    ended: Listener | None
     """Its end, once durable; the row that has the id already; None when it goes on elsewhere. Made by who waits."""
 
 

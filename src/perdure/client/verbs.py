@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from perdure.client import bounded, moves, once, processes, streams
 from perdure.client.bounded import advise, heard, write
 from perdure.client.journal import BYTES_MAX
-from perdure.client.line import Line, Local
+from perdure.client.line import Line
 from perdure.client.questions import (
     CancelOf,
     Command,
@@ -119,19 +119,20 @@ async def start(line: Line, order: StartOrder) -> Begun:
     if order.options.dedup is not None:
         return Begun(await _start_once(line, order, id))
     while True:
-        local: Local | None = None
+        ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
         if line.work is not None and line.work.can_run(order):
             local = line.work.start(order, id)
-            local.started, local.ended = line.loop.create_future(), line.loop.create_future()
+            local.started = started = line.loop.create_future()
+            local.ended = ended = line.loop.create_future()
             if line.patience is not None:
                 line.patience.may_be = True  # it runs here, and is written as soon as the database answers
-            exists = await heard(line, local.started)
+            exists: WorkflowRow | None = await heard(line, started)
         else:
             unit = Unit(key=RunKey("", 0), children=[start_of(line, order, id)])
             exists = (await write(line, unit)).exists.get(id)
             _announce(line, [order])
         if exists is None:
-            return Begun(id, None if local is None else local.ended)
+            return Begun(id, ended)
         if not await _resolve(line, order, exists):
             return Begun(id)
 
@@ -143,8 +144,8 @@ async def call(line: Line, order: StartOrder, shape: Shape) -> Any:
         return await result(line, ResultOf((await start(line, order)).id, shape))
     id = order.options.id or line.new_id()
     local = line.work.start(order, id)
-    local.ended = line.loop.create_future()  # of this caller alone: a cancelled one leaves the workflow as it is
-    ended = await local.ended
+    local.ended = told = line.loop.create_future()  # of this caller alone: a cancelled one leaves the workflow as it is
+    ended: Ended | WorkflowRow | None = await told
     if isinstance(ended, WorkflowRow):  # the id was taken
         while await _resolve(line, order, ended):
             await start(line, order)

@@ -43,8 +43,9 @@ class Bell:
     They are made in the context in which the bell was made, not in that of the caller, or of whoever rang for him.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, answered: Callable[[], None] | None = None) -> None:
         self._loop = loop
+        self._answered = answered
         self._context = contextvars.copy_context()
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._ringing = False
@@ -102,3 +103,5 @@ class Bell:
                 raise
             except BaseException:  # one caller's bug (or its Evicted) must not keep the others waiting
                 log.exception("a call from another thread raised")
+        if self._answered is not None:
+            self._answered()

@@ -27,6 +27,7 @@ from perdure.runtime import thread_body
 from perdure.runtime.callers import CALLER
 from perdure.runtime.execution import Execution
 from perdure.runtime.thread_body import ThreadExecution
+from perdure.runtime.told import AtOnce
 
 
 def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
@@ -59,7 +60,7 @@ def born(host: Any, order: StartOrder, id: str, start: Start) -> Execution:
 class Newcomer:
     """One start by a blocking caller, and the run that it makes. Where its body stands is the kinds' business."""
 
-    _ended: asyncio.Future[Any]
+    _ended: asyncio.Future[Any] | None = None  # for handles
 
     def __init__(self, host: Any, order: StartOrder, *, until_end: bool) -> None:
         self._host = host
@@ -99,17 +100,18 @@ class Newcomer:
             self._let_go()
             return False
         loop: asyncio.AbstractEventLoop = host.line.loop
-        awaited = self._ended = execution.ended = loop.create_future()
-        if not self._until_end:
-            awaited = execution.started = loop.create_future()
-        awaited.add_done_callback(self._done)
+        if self._until_end:
+            execution.ended = AtOnce(self._done)
+        else:
+            execution.started = AtOnce(self._done)
+            self._ended = execution.ended = loop.create_future()
         host.executions[execution.id] = execution
         return True
 
-    def _done(self, awaited: asyncio.Future[Any]) -> None:
-        self._error = awaited.exception()
-        if self._error is None:
-            self._answer = (Begun(self._execution.id, self._ended), awaited.result())
+    def _done(self, answer: Any, error: Exception | None) -> None:
+        self._error = error
+        if error is None:
+            self._answer = (Begun(self._execution.id, self._ended), answer)
         self._host.line.journal.company.let_go()
         self._let_go()
 

@@ -11,11 +11,11 @@ Promises:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from perdure.client.line import Listener
 from perdure.client.questions import ResultOf, StartOrder, outcome_of
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
@@ -66,8 +66,8 @@ class Execution:
     final: tuple[Any, BaseException | None] | None = None  # what the body gave, once it has ended
     lost = False  # put away by others' doing: what is not durable never happened
     starting = False  # its own start is in flight
-    started: asyncio.Future[WorkflowRow | None] | None = None
-    ended: asyncio.Future[Ended | WorkflowRow | None] | None = None
+    started: Listener | None = None
+    ended: Listener | None = None
     _deadline: Timer | None = None
     _chance: Chance | None = None
 

@@ -115,7 +115,7 @@ class Executor:
         self.me = me
         self.context = contextvars.copy_context()
         self.thread = threading.current_thread()  # the line's loop runs here
-        self.bell = Bell(line.loop)
+        self.bell = Bell(line.loop, line.journal.all_said)
         self.step_pool = ThreadPool("step", threads, line.loop, self.bell)
         self.bodies = bodies or Bodies()
         self.body_pool = ThreadPool("workflow", threads, line.loop, self.bell)

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from typing import Any
 
+from perdure.client.line import Listener
 from perdure.errors import PerdureError, WorkflowConflict
 from perdure.model.writes import Close
 
 
-def tell(waiting: asyncio.Future[Any] | None, what: object) -> None:
+class AtOnce:
+    """Somebody in this process who is told at once; the callbacks of a future wait for the next turn of the loop."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[Any, Exception | None], None]) -> None:
+        self._call: Callable[[Any, Exception | None], None] | None = call
+
+    def done(self) -> bool:
+        return self._call is None
+
+    def set_result(self, value: Any) -> None:
+        self._tell(value, None)
+
+    def set_exception(self, error: Exception) -> None:
+        self._tell(None, error)
+
+    def exception(self) -> None:
+        """As of a future: nothing is left to be taken."""
+
+    def _tell(self, value: Any, error: Exception | None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call(value, error)
+
+
+def tell(waiting: Listener | None, what: object) -> None:
     """Settle what somebody waits for, if anybody still does; an exception is raised there."""
     if waiting is None or waiting.done():
         return
