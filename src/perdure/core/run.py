@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self
 
 import msgspec
 
+from perdure.core.growing import also
 from perdure.core.mismatch import Mismatch, describe
 from perdure.core.troubles import Troubles
 from perdure.errors import Evicted
@@ -34,7 +35,6 @@ from perdure.policy.decisions import COMPENSATE, RUN_FROM
 SILENT = frozenset({Kind.INTENT, Kind.DECISION, Kind.CUT})  # records that no call of the body answers to
 OBSERVED = frozenset({Kind.STEP, Kind.TIMER, Kind.RECV, Kind.RESULT, Kind.READ, Kind.CANCEL})  # always delivered
 NOTHING: Mapping[str, None] = MappingProxyType({})
-T = TypeVar("T")
 # What is asked of each record. Before Python 3.12 to look a member up takes as long as a call.
 _ATTEMPT, _CANCEL, _CUT, _DECISION = Kind.ATTEMPT, Kind.CANCEL, Kind.CUT, Kind.DECISION
 
@@ -68,14 +68,6 @@ class Op:
         self.failed_at = 0  # when the attempt before this one failed
         self.begun = False
         self.is_open = True  # until settled or abandoned
-
-
-def also(kept: list[T] | None, one: T) -> list[T]:
-    """Kept with what is kept: a list is made when first needed, and never copied, for there may be thousands."""
-    if kept is None:
-        return [one]
-    kept.append(one)
-    return kept
 
 
 class Run:
@@ -256,7 +248,7 @@ class Run:
         if not self.gone and not self.note(path, Kind.CANCEL_OTHER, child, b"", None, at)[1]:
             return None
         told = GiveUp(child, wake, f"its parent {self.key.id} no longer waits for it")
-        self.given_up = [*(self.given_up or ()), told]
+        self.given_up = also(self.given_up, told)
         return told
 
     @property

@@ -20,7 +20,8 @@ from perdure.client.questions import ResultOf, StartOrder, outcome_of
 from perdure.client.timers import Timer
 from perdure.client.watcher import Watch
 from perdure.core.chance import Chance
-from perdure.core.run import Op, Run, also
+from perdure.core.growing import also
+from perdure.core.run import Op, Run
 from perdure.definitions import WorkflowDef
 from perdure.errors import Evicted
 from perdure.model.ids import RunKey, child_id
@@ -96,9 +97,8 @@ class Execution:
         """A container of this run's own, made now if it is still the shared empty one."""
         found: Any = getattr(self, name)
         if found is EMPTY:
-            fresh: dict[Any, Any] = {}
-            setattr(self, name, fresh)
-            return fresh
+            found = {}
+            setattr(self, name, found)
         return found
 
     # -- the face's part
@@ -449,8 +449,7 @@ class Execution:
     def note_event(self, path: str, name: str, data: bytes) -> None:
         """Publish an event; travels with the next barrier."""
         # With its value: a run that is cut behind this record finds it here.
-        _, new = self.run.note(path, Kind.EVENT, name, b"", data, self.line.clock.now())
-        if new:
+        if self.run.note(path, Kind.EVENT, name, b"", data, self.line.clock.now())[1]:
             self.run.add_event(SetEvent(name, data))
             self.dirty()
 
@@ -562,8 +561,7 @@ class Execution:
     @property
     def chance(self) -> Chance:
         """Random numbers and uuids, the same on every replay."""
-        if self._chance is None:
-            self._chance = Chance(self.run.lineage)
+        self._chance = self._chance or Chance(self.run.lineage)
         return self._chance
 
     def current(self) -> Current:

@@ -72,8 +72,7 @@ class Columns:
         rest: list[Unit] = []
         for unit in units:
             key, start = unit.key, unit.start
-            self.unsound |= unit.decision is not None or unit.trouble is not None or _more_than_ends(unit)
-            self.unsound |= bool(unit.given_up)
+            self.unsound |= _is_rare(unit) or _more_than_ends(unit)
             if start is not None:
                 self.starts.append((start, unit))
                 if isinstance(unit.change, Close):
@@ -289,6 +288,11 @@ class Columns:
                 for name, column in zip(names, zip(*rows, strict=True), strict=True):
                     self.values[prefix + name] = column
         self.values["n_id"] = noting
+
+
+def _is_rare(unit: Unit) -> bool:
+    """Whether it tells what a policy decided, what fails, or a child that is given up."""
+    return unit.decision is not None or unit.trouble is not None or bool(unit.given_up)
 
 
 def _more_than_ends(unit: Unit) -> bool:
