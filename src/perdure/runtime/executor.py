@@ -144,6 +144,7 @@ class Executor:
         self._due: Any = None
         self.draining, self.alive = False, True  # alive: as far as others have said
         self._hint_after = 0.0
+        self.recovered = 0  # runs of executors that are gone; told by the log, counted for tests
         self.refused = 0  # writes of runs whose claim another has by now
         self.former: list[bytes] = []  # what this process was before it was declared dead
         self.handed_back = True  # False once a drain had to leave something to the lease

@@ -50,6 +50,7 @@ class Host(Former, Protocol):
     line: Line
     me: Incarnation
     version: str
+    recovered: int
     executor_id: str
     reaper: Reaper
     taking: asyncio.Lock
@@ -110,6 +111,7 @@ async def reap(host: Host, roll: RollCall | None = None, batches: int = BATCHES_
         log.info("the database is in trouble, recovery looks again later: %s", trouble)
         host.answer_lost()
     if taken:
+        host.recovered += taken
         log.info("recovered %d unfinished workflow%s of executors that are gone", taken, "" if taken == 1 else "s")
     return taken
 

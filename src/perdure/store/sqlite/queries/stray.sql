@@ -40,7 +40,7 @@ returning id
 -- versions.
 -- name: stray_orphans
 select id from workflow
-where app = ?1 and owner = ?2 and status < 5 and version not in (select value from json_each(?3))
+where app = ?1 and owner = ?2 and status < 5 and version >= '' and version not in (select value from json_each(?3))
 order by id limit ?4
 
 -- Queues one whose owner died.
