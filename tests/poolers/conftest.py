@@ -14,11 +14,11 @@ from perdure.store.postgres import PostgresStore
 from tests.crash.fleet import Fleet, fleet_over
 from tests.pgbouncer import Pooler
 from tests.postgres import Server
-from tests.runtime.conftest import quick_eviction, said, sync_app
+from tests.runtime.conftest import bodies, quick_eviction, said, sync_app
 from tests.runtime.support import Ledger
 from tests.store.conftest import MakeStore, serving
 
-__all__ = ["quick_eviction", "said", "serving", "sync_app"]
+__all__ = ["bodies", "quick_eviction", "said", "serving", "sync_app"]
 
 
 @pytest.fixture(scope="session")
