@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -190,3 +191,29 @@ async def test_a_child_that_is_started_twice_ends_with_its_parent(app: App) -> N
     async with app:
         await parent.options(id="p")()
         await until(lambda: ended(app, "c"), 4)
+
+
+async def test_a_fork_behind_a_child_that_was_given_up_goes_on(app: App) -> None:
+    """The child is the other workflow's: it meets the note, and tells nobody."""
+
+    @app.step(name="after")
+    async def after() -> int:
+        return 1
+
+    @app.workflow(name="child")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> int:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await child()
+        return await after()
+
+    async with app:
+        await parent.options(id="p")()
+        assert await recorded(app, Kind.CANCEL_OTHER)
+        fork = await parent.handle("p").fork("after", id="f")
+        await until(lambda: ended(app, "f"), 4)
+        assert await fork.result() == 1

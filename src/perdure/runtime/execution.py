@@ -469,9 +469,9 @@ class Execution:
 
     def cancel_child(self, path: str, id: str) -> None:
         """The body was cancelled at ``path``, where it waited for this child: so is the child, once."""
-        if self.gone or id not in self.children:
-            return
-        if told := self.run.give_up(f"{path}.c", id, self.line.new_token(), self.line.clock.now()):
+        path, token = f"{path}.c", self.line.new_token
+        known = id in self.children or self.run.recorded(path) is not None  # a fork meets the note of another's child
+        if not self.gone and known and (told := self.run.give_up(path, id, token(), self.line.clock.now())):
             self.host.cancel_elsewhere(self, told)  # at once, too: who stands in line hears of no wake
 
     # -- ends
