@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 import perdure.sync
-from perdure import App, recv
+from perdure import App, recv, set_event
 from perdure.errors import Cancelled, DatabaseTrouble
 from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Kind
 from perdure.model.writes import Receipt, Unit
+from perdure.runtime.loop import WorkflowLoop
 from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, until, until_sync
 
 CHILD = child_id(RunKey("p", 1), "1")
@@ -217,3 +218,42 @@ async def test_a_fork_behind_a_child_that_was_given_up_goes_on(app: App) -> None
         fork = await parent.handle("p").fork("after", id="f")
         await until(lambda: ended(app, "f"), 4)
         assert await fork.result() == 1
+
+
+async def test_a_child_is_told_though_its_parent_dies_in_the_burst_that_gives_it_up(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long burst is cut, and its first note is written alone."""
+    monkeypatch.setattr(WorkflowLoop, "burst_callbacks_max", 1)
+
+    @app.workflow(name="child")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        call = asyncio.ensure_future(child.options(on_parent_close="abandon")())
+        await recv("on")
+        await set_event("begun", True)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        call.cancel()
+        await recv("end")
+
+    await app.open()
+    store = app._home.engine().line.store
+    commit = store.commit
+
+    async def but_for_that(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
+        if any(unit.given_up for unit in batch):
+            raise DatabaseTrouble("not now")
+        return await commit(batch, **kwargs)
+
+    monkeypatch.setattr(store, "commit", but_for_that)
+    await parent.options(id="p").start()
+    await parent.handle("p").send(True, "on")
+    await until(lambda: recorded(app, Kind.EVENT))
+    assert not await recorded(app, Kind.CANCEL_OTHER)
+    await crash(app)
+    async with app:
+        await until(lambda: ended(app, CHILD), 4)

@@ -242,6 +242,7 @@ class Run:
 
     def give_up(self, path: str, child: str, wake: bytes, at: int) -> GiveUp | None:
         """The body waits for a child no longer: it is told, with the note of it, so once; None on a replay."""
+        self._skip_noted()
         if self.replaying and path not in self._by_path and not self._about_to_compensate:
             return None  # told by code that made no note of it
         # What outlives the body makes no notes: it tells beside the end.
