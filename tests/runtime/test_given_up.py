@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -16,7 +16,7 @@ from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Kind
 from perdure.model.writes import Receipt, Unit
 from perdure.runtime.loop import WorkflowLoop
-from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, until, until_sync
+from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, status, until, until_sync
 
 CHILD = child_id(RunKey("p", 1), "1")
 
@@ -257,3 +257,115 @@ async def test_a_child_is_told_though_its_parent_dies_in_the_burst_that_gives_it
     await crash(app)
     async with app:
         await until(lambda: ended(app, CHILD), 4)
+
+
+@pytest.mark.parametrize("policy", ["cancel", "wait", "abandon"])
+async def test_a_child_whose_start_was_given_up_is_called_again(
+    app: App, monkeypatch: pytest.MonkeyPatch, policy: Literal["cancel", "wait", "abandon"]
+) -> None:
+    """Its parent finds what it has begun itself, gives it up once more, and replays."""
+    app.queue("q")
+
+    @app.workflow(name="child", queue="q")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await child.options(id="c", on_parent_close=policy)()
+        call = asyncio.ensure_future(child.options(id="c", on_parent_close=policy)())
+        await recv("on")
+        call.cancel()
+        await recv("end")
+
+    await app.open()
+    store = app._home.engine().line.store
+    commit = store.commit
+
+    async def late(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
+        receipt = await commit(batch, **kwargs)
+        if any(start.id == "c" for unit in batch for start in unit.children):
+            await until(lambda: executor(app).executions["p"].run.seq)
+        return receipt
+
+    monkeypatch.setattr(store, "commit", late)
+    await parent.options(id="p").start()
+    await until(lambda: recorded(app, Kind.CHILD))
+    await parent.handle("p").send(True, "on")
+    await until(lambda: recorded(app, Kind.RECV))
+    await crash(app)
+    async with app:
+        await parent.handle("p").send(True, "end")
+        if policy == "wait":
+            await child.handle("c").send(True)
+        await until(lambda: ended(app, "p"), 4)
+
+
+async def test_a_start_that_was_given_up_is_not_waited_for_in_the_end(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key's verdict comes later: a replay would not know of it."""
+    app.queue("q")
+
+    @app.workflow(name="child", queue="q")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await child.options(id="c", dedup="k", on_parent_close="wait").start()
+        await recv("end")
+
+    await app.open()
+    store = app._home.engine().line.store
+    once, told = store.start_once, asyncio.Event()
+
+    async def once_late(*args: Any, **kwargs: Any) -> Any:
+        found = await once(*args, **kwargs)
+        await until(lambda: executor(app).executions["p"].run.seq)
+        asyncio.get_running_loop().call_soon(told.set)
+        return found
+
+    monkeypatch.setattr(store, "start_once", once_late)
+    await parent.options(id="p").start()
+    await told.wait()
+    await parent.handle("p").send(True, "end")
+    await until(lambda: ended(app, "p"), 4)
+
+
+async def test_a_second_start_that_was_given_up_changes_nothing_of_the_first(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the end means to the child is what the first said, with the second's verdict or without."""
+
+    @app.workflow(name="child")
+    async def child() -> None:
+        await recv()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        await child.options(id="c", on_parent_close="wait").start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await child.options(id="c").start()
+
+    await app.open()
+    store = app._home.engine().line.store
+    commit = store.commit
+
+    async def late(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
+        receipt = await commit(batch, **kwargs)
+        if any(start.parent_path == "2" for unit in batch for start in unit.children):
+            await until(lambda: executor(app).executions["p"].final)
+        return receipt
+
+    monkeypatch.setattr(store, "commit", late)
+    await parent.options(id="p").start()
+    await until(lambda: recorded(app, Kind.TIMER))
+    await child.handle("c").send(True)
+    await until(lambda: ended(app, "p"), 4)
+    assert await status(app, "c") == "completed"

@@ -375,16 +375,18 @@ def _send(execution: Execution, op: Op, question: SendTo) -> None:
 
 
 def _give_start_up(execution: Execution, op: Op) -> None:
-    """The body waits for the verdict no longer: whether the child is this run's no record will tell a replay."""
+    """The body waits for the verdict no longer: what it has begun is to it what it will be to a replay, unrecorded."""
     match op.what:
-        case (StartOrder(options=options), before) if options.on_parent_close == "wait":
-            _put_back(execution, options.id or "", before)
-        case StartOrder(options=options) if options.on_parent_close == "cancel":
-            # On a replay: what an earlier life has begun by this call is its child, and is named at its end.
-            id = options.id or child_id(RunKey(execution.id, execution.run.origin), op.path)
-            execution.own("children").setdefault(id, options.on_parent_close)
-        case _:
+        case (StartOrder() as order, before):
+            _put_back(execution, order.options.id or "", before)
+        case StartOrder() as order:
             pass
+        case _:
+            return
+    if order.options.on_parent_close != "wait":
+        # What this life or an earlier one has begun by this call is its child, and is named at its end.
+        id = order.options.id or child_id(RunKey(execution.id, execution.run.origin), op.path)
+        execution.own("children").setdefault(id, order.options.on_parent_close)
 
 
 def _put_back(execution: Execution, id: str, before: str | None) -> None:
@@ -470,7 +472,7 @@ async def _start_once(execution: Execution, op: Op, order: StartOrder) -> bytes:
         execution.host.look()
         line.store.hint()
         if row is None or (row.id == id and _is_mine(execution, op, row)):
-            execution.own("children")[id] = order.options.on_parent_close
+            _begun(execution, op, order, id)
             return id.encode()
         if order.options.on_conflict == "replace":
             _refuse_itself(execution, row)
@@ -512,5 +514,11 @@ async def _replace(execution: Execution, op: Op, order: StartOrder, row: Workflo
             execution.host.look()
             break
         row = (await verbs.patiently(line, line.store.rows, [row.id]))[row.id]
-    execution.own("children")[row.id] = order.options.on_parent_close
+    _begun(execution, op, order, row.id)
     return row.id.encode()
+
+
+def _begun(execution: Execution, op: Op, order: StartOrder, id: str) -> None:
+    """It is this run's child; of a start that was given up meanwhile is known what a replay will know."""
+    if op.is_open:
+        execution.own("children")[id] = order.options.on_parent_close
