@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from perdure import (
     App,
@@ -407,6 +407,15 @@ async def leaver() -> str:
     await long_child.start("derived")
     await act("leaving")
     return "left"
+
+
+@app.workflow
+async def quitter() -> str:
+    """Gives up two children that would outlive it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(long_child.options(on_parent_close="abandon")(name) for name in ("one", "two")))
+    return await act("went on")
 
 
 @app.workflow

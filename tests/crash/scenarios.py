@@ -177,12 +177,17 @@ async def out_of_time_without_code(io: Outside, harness: Harness) -> Any:
         return [str(info.status), (info.deadline - info.started).total_seconds()]
 
 
-async def leaver(io: Outside, harness: Harness) -> Any:
-    handle = await io(lambda: canon.leaver.options(id="main").start())
-    out = [await io.wait(handle.result)]
-    await harness.advance(2000)
-    found = [info async for info in canon.app.client.list("type = long_child")]
-    return [*out, *sorted(f"{info.id} {info.status}" for info in found)]
+def left(workflow: Any) -> Drive:
+    """Start it, wait for its end; what became of its children long after."""
+
+    async def drive(io: Outside, harness: Harness) -> Any:
+        handle = await io(lambda: workflow.options(id="main").start())
+        out = [await io.wait(handle.result)]
+        await harness.advance(2000)
+        found = [info async for info in canon.app.client.list("type = long_child")]
+        return [*out, *sorted(f"{info.id} {info.status}" for info in found)]
+
+    return drive
 
 
 def outlived(workflow: Any) -> Drive:
@@ -536,7 +541,8 @@ SCENARIOS = [
     Scenario("cancelled when evicted", cancel_evicted, "cancelled"),
     Scenario("out of time", out_of_time, "timed_out"),
     Scenario("out of time, without its code", out_of_time_without_code, ["timed_out", 500.0]),
-    Scenario("leaver", leaver, ["left", "abandon completed", "cancel cancelled", "main:3 cancelled"]),
+    Scenario("leaver", left(c.leaver), ["left", "abandon completed", "cancel cancelled", "main:3 cancelled"]),
+    Scenario("quitter", left(c.quitter), ["went on", "main:1 cancelled", "main:2 cancelled"]),
     Scenario("waiter", outlived(c.waiter), ["leaving", "chosen completed before", "main:2 completed before"]),
     Scenario("abandoner", abandoner, ["cancelled", "main:1 completed", "main:2 cancelled"]),
     Scenario("replaced, running", replaced(c, running=True), ["second", "superseded", IN_AND_OUT]),
