@@ -11,6 +11,7 @@ import pytest
 
 from perdure import App, recv
 from perdure.errors import DatabaseTrouble
+from perdure.runtime.eviction import evict_if_idle
 from tests.runtime.support import executor, until
 
 
@@ -63,6 +64,95 @@ async def test_what_was_just_sent_is_not_asked_for(
         assert reads["commit"] <= 42, reads  # no commit for wake rows alone
         poll = await store.poll(executor(app).me.id, None, now=None)
         assert not poll.wakes, "the wake rows went with the records of what they were about"
+
+
+def busy(app: App, count: int, timeout: float | None = None) -> tuple[Any, asyncio.Event]:
+    """The same, once a step has seen the gate open."""
+    gate = asyncio.Event()
+
+    @app.step
+    async def works() -> None:
+        await gate.wait()
+
+    @app.workflow
+    async def body() -> list[Any]:
+        await works()
+        return [await recv("n", timeout=timeout) for _ in range(count)]
+
+    return body, gate
+
+
+async def looked(app: App) -> None:
+    """Returns when no wake is left, since a look has acted on them all."""
+    host = executor(app)
+    while (await host.line.store.poll(host.me.id, None, now=None)).wakes:
+        host.look()
+        await until(lambda: not host._looking)
+        await host.line.journal.drained()
+
+
+async def test_each_message_to_who_is_busy_is_read_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent one after the other, with looks in between: no send and no look reads all that was sent before."""
+    body, gate = busy(app, 60)
+    async with app:
+        handle = await body.start()
+        store: Any = app._home.engine().line.store
+        inbox, rows = store.inbox, 0
+
+        async def counted(ids: Collection[str]) -> Any:
+            nonlocal rows
+            found = await inbox(ids)
+            rows += len(found)
+            return found
+
+        monkeypatch.setattr(store, "inbox", counted)
+        for n in range(60):
+            await handle.send(n, "n", key=str(n) if n % 3 else None)
+            if not n % 20:
+                await looked(app)
+        gate.set()
+        assert await handle.result() == list(range(60))
+        assert rows <= 120, rows
+
+
+async def test_what_was_durable_before_is_received_by_a_mere_look(app: App) -> None:
+    body, gate = busy(app, 2, timeout=0)
+    async with app:
+        handle = await body.start()
+        await handle.send(1, "n", key="first")
+        gate.set()
+        assert await handle.result() == [1, None]
+
+
+async def test_who_is_owed_mail_stays_until_it_is_read_however_often_that_fails(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No wake is left that would find it again: a look has let it go while the run was busy."""
+    body, gate = busy(app, 1)
+    async with app:
+        handle = await body.start()
+        host = executor(app)
+        store: Any = host.line.store
+        inbox, failed, broken = store.inbox, 0, True
+
+        async def fails(ids: Collection[str]) -> Any:
+            nonlocal failed
+            if broken:
+                failed += 1
+                raise DatabaseTrouble("no answer")
+            return await inbox(ids)
+
+        monkeypatch.setattr(store, "inbox", fails)
+        await handle.send(1, "n", key="first")
+        await looked(app)
+        assert not failed
+        gate.set()
+        await until(lambda: failed > 1)
+        await host.line.journal.drained()
+        evict_if_idle(host.executions[handle.id], host.line.loop.time() + 1)
+        assert host.runs(handle.id)
+        broken = False
+        assert await handle.result() == [1]
 
 
 async def test_nothing_is_handed_over_past_a_read_that_is_to_come(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,9 +39,9 @@ class Cancelling(Execution):
         else:
             op.deliver(record)
 
-    def _match_mail(self) -> None:
+    def match_mail(self) -> None:
         if not self.will_be_cancelled:  # what is received now would be lost to a body that is about to be cancelled
-            super()._match_mail()
+            super().match_mail()
 
     def try_cancel(self) -> bool:
         """Between bursts, live: deliver a cancel that waits. True if it was delivered just now."""
@@ -51,8 +51,8 @@ class Cancelling(Execution):
         self.dirty()
         kept, self.kept = self.kept, ()
         self._deliver(kept)
-        if self.inbox is not None:
-            self.line.loop.call_soon(self._match_mail)
+        if self.receiving:
+            self.line.loop.call_soon(self.match_mail)
         return True
 
     def note_cancel(self, kept: int) -> None:

@@ -12,6 +12,7 @@ Promises:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -30,11 +31,10 @@ from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Rewind, SetEvent, Start, Unit, Verdict
 from perdure.runtime.context import Current
 from perdure.runtime.ends import conclude, going_on
-from perdure.runtime.inbox import Inbox
+from perdure.runtime.inbox import Inbox, hand_out
 from perdure.runtime.steps import CRASHES, StepCall, crashed
 from perdure.runtime.told import is_there, not_started, taken_and_gone, tell, unborn
 from perdure.runtime.unawaited import Unawaited
-from perdure.runtime.unread import unread
 from perdure.runtime.waits import ContinueAsNew, RecvWait
 from perdure.serde.values import Shape
 
@@ -412,37 +412,29 @@ class Execution:
     # -- messages
 
     def _begin_recv(self, op: Op, wait: RecvWait) -> None:
-        def out_of_time() -> None:
-            self._match_mail()  # what is there comes first, however late it is
-            self.settle(op, Outcome.NONE, None)
+        def out_of_time(read: bool = False) -> None:
+            self.match_mail()  # what is there comes first, however late it is
+            if read or not self.host.post.first(self.id, partial(out_of_time, True)):
+                self.settle(op, Outcome.NONE, None)
 
         self.own("receiving")[op.path] = op
         self.begin_wait(op, *wait.timers(self.line, out_of_time))
         if self.has_mail(wait.topic):
-            self.line.loop.call_soon(self._match_mail)
+            self.line.loop.call_soon(self.match_mail)
 
     def has_mail(self, topic: str) -> bool:
-        """Whether a message on this topic waits to be received."""
-        return self.inbox is not None and self.inbox.first(topic) is not None
+        """Whether a message on this topic waits to be received, or may."""
+        return self.host.post.owes(self.id) or (self.inbox is not None and self.inbox.first(topic) is not None)
 
     def mail(self, messages: list[Message], wake: bytes | None = None) -> None:
         """Messages of this workflow; repeats are recognised. ``wake``: the nonce of the wake row of the one given."""
         self.inbox = self.inbox or Inbox()
         if self.inbox.put(messages, wake) and not self.run.replaying:
-            self._match_mail()
+            self.match_mail()
 
-    def _match_mail(self) -> None:
-        """Hand messages to those who wait for them, one delivery at a time."""
-        for op in list(self.receiving.values()):
-            if self.gone or self.inbox is None or not op.is_open:
-                continue
-            if self.in_mid_burst:  # a message goes with the record that receives it, which cannot be made now
-                self.line.loop.call_soon(self._match_mail)
-                return
-            message = self.inbox.first(op.what.topic)
-            if message is not None and not unread(self, op, message.data):
-                self.inbox.receive(op.what.topic, self)
-                self.settle(op, Outcome.VALUE, message.data)
+    def match_mail(self) -> None:
+        """Hand messages to those who wait for them, as far as this is a time to."""
+        hand_out(self)
 
     # -- notes: what needs no verdict
 

@@ -363,6 +363,7 @@ class Executor:
             if poll.wakes:
                 self._interval = POLL_SECONDS_MIN
                 await take_wakes(self, poll.wakes)
+            self.post.again()
             if poll.lost:
                 await self._readopt(poll.lost)
             self.queues.unsure = self.queues.unsure and held is None

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from perdure.core.run import Run
-from perdure.model.records import Message
+from perdure.model.records import Message, Outcome
+from perdure.runtime.unread import unread
 
 
 class Receiver(Protocol):
@@ -17,6 +18,26 @@ class Receiver(Protocol):
     woken: Mapping[bytes, None]
 
     def own(self, name: str) -> Any: ...
+
+
+def hand_out(execution: Any) -> None:
+    """Hand messages to those who wait for them, one delivery at a time; what is owed is read once nothing is left."""
+    short = False
+    for op in list(execution.receiving.values()):
+        if execution.gone or not op.is_open:
+            continue
+        if execution.in_mid_burst:  # a message goes with the record that receives it, which cannot be made now
+            execution.line.loop.call_soon(execution.match_mail)
+            return
+        inbox: Inbox | None = execution.inbox
+        message = None if inbox is None else inbox.first(op.what.topic)
+        if inbox is None or message is None:
+            short = True
+        elif not unread(execution, op, message.data):
+            inbox.receive(op.what.topic, execution)
+            execution.settle(op, Outcome.VALUE, message.data)
+    if short:
+        execution.host.post.want([execution.id])
 
 
 class Inbox:

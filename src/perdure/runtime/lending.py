@@ -132,8 +132,8 @@ class Lending(Cancelling):
             return
         super().step_done(op, outcome, data, error)
 
-    def _match_mail(self) -> None:
+    def match_mail(self) -> None:
         if self._later is not None and not self.gone:
-            self._later.append(self._match_mail)
+            self._later.append(self.match_mail)
             return
-        super()._match_mail()
+        super().match_mail()

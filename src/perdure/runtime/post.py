@@ -2,14 +2,17 @@
 
 Most are handed over as they were sent, without asking the database for what it was just given. What it may have judged
 otherwise is read from the inbox: a message with a key (another may have been there first), one sent by a run (a repeat
-may have been received before), one whose commit was tried twice. Promises: messages of one sender arrive in the order
-in which they were sent, so nothing is handed over past a read that is still to come; each counts once, by its id.
+may have been received before), one whose commit was tried twice. An inbox is read whole, so not before its run receives
+and has nothing left of it: thousands sent to one that is busy would each read all before it.
+
+Promises: messages of one sender arrive in the order in which they were sent, so nothing is handed over past a read that
+is still to come; each counts once, by its id; what was durable before a receive ran out of time is received by it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from perdure.client.line import Line
@@ -36,6 +39,9 @@ class Post:
         self._host = host
         self._requests = 0
         self._to_read: dict[str, int] = {}  # runs whose mail must be read, by the latest request to do so
+        self._reading: set[str] = set()  # of these, those whose read is under way
+        self._failed: dict[str, None] = {}  # … and those whose read has failed
+        self._then: dict[str, list[Callable[[], None]]] = {}  # what comes after a read that is yet to begin
 
     def deliver(self, send: Send) -> None:
         """A message from outside is durable, and nobody but this sender can have written it."""
@@ -53,21 +59,64 @@ class Post:
         here = [id for id in ids if id in host.executions]
         if len(here) < len(ids):
             host.look()
-        if here:
-            self._requests += 1
-            self._to_read.update(dict.fromkeys(here, self._requests))
-            host.keep(asyncio.Task(self._read_patiently(here), loop=host.line.loop))
+        self._note(here)
+        self.want(here)
+
+    def _note(self, ids: Iterable[str]) -> None:
+        self._requests += 1
+        self._to_read.update(dict.fromkeys(ids, self._requests))
+
+    def owes(self, id: str) -> bool:
+        """Whether there may be more in its inbox than was handed over."""
+        return id in self._to_read
+
+    def want(self, ids: Iterable[str]) -> None:
+        """Read what is owed to those of these that receive, unless that is under way: its end looks again."""
+        now = [id for id in ids if id in self._to_read and id not in self._reading and self._receives(id)]
+        if now:
+            self._reading.update(now)
+            self._host.keep(asyncio.Task(self._read_patiently(now), loop=self._host.line.loop))
+
+    def first(self, id: str, then: Callable[[], None]) -> bool:
+        """Whether ``then`` is called after a read, since one is owed; it is begun now, or after the one under way."""
+        if id not in self._to_read:
+            return False
+        self._then.setdefault(id, []).append(then)
+        self.want([id])
+        return True
+
+    def _receives(self, id: str) -> bool:
+        execution = self._host.executions.get(id)
+        return execution is not None and bool(execution.receiving)
 
     async def _read_patiently(self, ids: Collection[str]) -> None:
         try:
             await self.read(ids)
         except DatabaseTrouble:
+            self._failed.update(dict.fromkeys(ids))
             self._host.look()
+        else:
+            self._host.line.loop.call_soon(self.want, ids)  # behind what was handed over
+        finally:
+            self._reading.difference_update(ids)
+
+    def again(self) -> None:
+        """The database answers: read what could not be read, of which no wake may be left to tell."""
+        if self._failed:
+            failed, self._failed = self._failed, {}
+            self.want(failed)
+
+    async def woken(self, ids: Collection[str]) -> None:
+        """There may be mail for these executions: read it, or keep in mind that it must be."""
+        self._note(ids)
+        if now := [id for id in ids if self._receives(id)]:
+            await self.read(now)
 
     async def read(self, ids: Collection[str]) -> None:
         """Read the inboxes of these executions and hand over what is new."""
         host = self._host
         asked = {id: self._to_read[id] for id in ids if id in self._to_read}
+        before = {id: len(self._then.get(id, ())) for id in asked}
         by_dest: dict[str, list[Message]] = {}
         for message in await host.line.store.inbox(ids):
             by_dest.setdefault(message.dest, []).append(message)
@@ -78,7 +127,14 @@ class Post:
         for id, request in asked.items():
             if self._to_read.get(id) == request:  # else more was committed since, and its read is to come
                 del self._to_read[id]
+            waiting = self._then.pop(id, [])
+            read = len(waiting) if id not in self._to_read else before[id]
+            for then in waiting[:read]:
+                host.line.loop.call_soon(then)
+            if waiting[read:]:
+                self._then[id] = waiting[read:]
 
     def forget(self, id: str) -> None:
         """It runs here no more: whoever claims it reads its inbox."""
         self._to_read.pop(id, None)
+        self._then.pop(id, None)

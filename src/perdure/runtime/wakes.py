@@ -60,7 +60,7 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
     acted = {id: nonces for id, nonces in acted.items() if id in host.executions and not _looks(host.executions[id])}
     if acted:
         await _tell_ends(host, acted)
-        await host.post.read(acted)
+        await host.post.woken(acted)
         # Only now: trouble with those reads leaves the wakes to the next look.
         _let_go(host, acted)
 
