@@ -118,8 +118,10 @@ def complaint(name: str, node: dict[str, Any]) -> str | None:
     index = node.get("Index Name")
     if index is None or kind not in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}:
         return None
-    if index == "workflow_kind":
+    if index == "workflow_kind" and name != "release_held":
         return "takes the index of queries, which grows with all that ever was"
+    if index == "workflow_open" and name == "release_held":
+        return "goes through all waits without a time"
     if index == "workflow_parent" and name != "wake_children":
         return "takes the index of children"
     if index == "workflow_problem" and name not in {"held_due", "held_elsewhere"}:

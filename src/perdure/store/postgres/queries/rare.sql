@@ -216,17 +216,20 @@ update perdure.workflow set attempts = 0 where app = $1 and id = $2
 insert into perdure.payload (app, id, run, input) values ($1, $2, $3, $4) on conflict do nothing
 
 -- Queues what is of version `$4` and held for one of the reasons since `$5` at the latest, whose back-off has passed, to be claimed and
--- replayed again. Without the token of who held it, so that a late second try of the hold is refused.
+-- replayed again. Without the token of who held it, so that a late second try of the hold is refused. By the index that
+-- knows the status (and without a word of the owner, whom nothing held has): waits without a time, which may be all that
+-- is open, stand beside them in the other.
 -- name: release_held
 with t as materialized (
     select coalesce($3::bigint, (extract(epoch from statement_timestamp()) * 1000000)::bigint) as now),
 h as materialized (
     select id from perdure.workflow w
-    where app = $1 and owner is null and version = $4 and lane is null and until is null and status = 4 and reason = any($2::text[])
+    where app = $1 and version = $4 and status = 4 and parent_run >= 0 and lane is null and until is null
+        and reason = any($2::text[])
         and updated <= coalesce($5::bigint, (select now from t)) and coalesce((
             select p.next from perdure.problem p where p.app = $1 and p.id = w.id and p.run = w.run and p.kind = w.reason
                 and p.path = '' and p.version = $4), 0) <= (select now from t)
-    order by owner, version, lane, until for no key update skip locked)
+    for no key update skip locked)
 insert into perdure.workflow as w (app, id, run, lineage, name, version, status, created, updated, fingerprint, nonce)
 select $1, h.id, 1, '', '', '', 1, 0, 0, '', '' from h
 on conflict (app, id) do update

@@ -177,11 +177,12 @@ update workflow set status = ?3, claim = ?4, cancel = ?5, detail = ?6, closed = 
 where app = ?1 and id = ?2
 
 -- Queues what is of version ?4 and held for one of the reasons (a JSON array) since ?5 at the latest, whose back-off has passed, to be
--- claimed and replayed again. Without the token of who held it, so that a late second try of the hold is refused.
+-- claimed and replayed again. Without the token of who held it, so that a late second try of the hold is refused. By the index
+-- that knows the status: waits without a time, which may be all that is open, stand beside them in the other.
 -- name: workflow_release_held
-update workflow indexed by workflow_open set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3,
+update workflow indexed by workflow_kind set status = 1, reason = null, detail = '', claim = null, until = ?3, updated = ?3,
     lane = queue || char(31) || partition || char(31) || printf('%08x', priority + 2147483648)
-where app = ?1 and owner is null and version = ?4 and lane is null and until is null and status = 4 and status < 5 and reason in (select value from json_each(?2))
+where app = ?1 and owner is null and version = ?4 and lane is null and until is null and status = 4 and parent_run >= 0 and reason in (select value from json_each(?2))
     and updated <= ?5 and coalesce((
         select p.next from problem p where p.app = ?1 and p.id = workflow.id and p.run = workflow.run
             and p.kind = workflow.reason and p.path = '' and p.version = ?4), 0) <= ?3
