@@ -239,3 +239,44 @@ async def test_a_message_is_not_looked_for_among_all_that_is_waited_for(app: App
             await handle.send(1, word)
         assert await handle.result() == 20
     assert Counted.read < 51 * 10  # of other looks, of which there are few
+
+
+async def test_a_look_asks_for_no_ends_that_were_told_here(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of children that end one after the other, each wake made a look ask for all that the parent waited for."""
+    app: Any = App("shop", database=database)
+
+    @app.workflow
+    async def child() -> int:
+        return await recv(word)
+
+    @app.workflow
+    async def parent(count: int) -> int:
+        handles = [await child.options(id=f"c{n}").start() for n in range(count)]
+        return sum(await asyncio.gather(*[handle.result() for handle in handles]))
+
+    async with app:
+        handle = await parent.start(20)
+        host = executor(app)
+        ended, asked = host.line.store.ended, 0
+
+        async def counted(ids: Any) -> Any:
+            nonlocal asked
+            asked += len(ids)
+            return await ended(ids)
+
+        await until(lambda: host.has(handle.id) and len(host.executions[handle.id].waiting) == 20)
+        monkeypatch.setattr(host.line.store, "ended", counted)
+        boss = host.executions[handle.id]
+        host.polling = False
+        host._stop_polling()
+        for n in range(19):
+            await app.client.handle(f"c{n}").send(n, word)
+            await until(lambda n=n: len(boss.waiting) == 19 - n)
+            while (await host.line.store.poll(host.me.id, None, now=None)).wakes:
+                host.look()
+                await until(lambda: not host._looking)
+                await host.line.journal.drained()
+        assert asked <= 40, "at the most what a look asked that came between an end and its being told"
+        assert not boss.heard
+        await app.client.handle("c19").send(19, word)
+        assert await handle.result() == sum(range(20))

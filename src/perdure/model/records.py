@@ -198,11 +198,12 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
-    """How a closed workflow ended."""
+    """How a closed workflow ended. ``wake``: the nonce of its parent's wake, where it is told by who wrote the end."""
 
     row: WorkflowRow
     outcome: Outcome
     data: bytes | None
+    wake: bytes | None = None
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

@@ -57,6 +57,7 @@ class Execution:
     inherited: Mapping[str, str] = EMPTY  # of these, those that earlier bursts of a process have started
     seen_ends: Mapping[str, None] = EMPTY  # children whose end the body has seen
     woken: Mapping[bytes, None] = EMPTY  # wakes that were acted on
+    heard: Mapping[bytes, None] = EMPTY  # those that a look is yet to see, of ends that were told here
     asked_there: Mapping[str, Op] = EMPTY  # by path: verdicts awaited of the next unit
     asked_in_flight: Mapping[str, Op] = EMPTY  # … of the unit that is in flight
     newborns: Sequence[Execution] = ()  # children to go with the next unit
@@ -564,6 +565,8 @@ class Execution:
 
     def end_of_child(self, ended: Ended) -> tuple[Outcome, bytes | None]:
         self.own("seen_ends")[ended.row.id] = None
+        if ended.wake is not None and ended.row.parent == self.id:
+            self.own("heard")[ended.wake] = None
         return outcome_of(ended)
 
     @property

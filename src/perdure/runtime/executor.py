@@ -550,7 +550,7 @@ class Executor:
         row = msgspec.structs.replace(execution.row, status=close.status, last_seq=execution.run.seq)
         if execution.cancelling is not None:
             row = msgspec.structs.replace(row, cancel=execution.cancelling[1])
-        ended = Ended(row, close.outcome, close.data)
+        ended = Ended(row, close.outcome, close.data, close.wake)
         execution.tell_ended(ended)
         self.line.watcher.tell_end(ended)
 
