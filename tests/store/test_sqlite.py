@@ -17,8 +17,6 @@ import pytest
 
 from perdure.errors import ConfigError, DatabaseTrouble, LostAnswer, Misuse, NotOpen, Overloaded, SchemaMismatch
 from perdure.model.ids import Holding
-from perdure.model.states import Reason
-from perdure.model.writes import Hold, Park
 from perdure.store.asks import ClaimRequest
 from perdure.store.sqlite import SQLiteStore, connection, file, health
 from perdure.store.sqlite.connection import translate
@@ -556,32 +554,6 @@ async def test_health_reports_a_schema_that_is_behind(tmp_path: Path) -> None:
     assert facts[0][0] == "schema version"
     assert facts[0][2] is False
     await store.close()
-
-
-async def test_what_is_held_is_found_among_any_number_of_waits(store: SQLiteStore) -> None:
-    """By SQLite's own count of what it does for a statement."""
-
-    async def cost(held: str) -> int:
-        steps = 0
-
-        def count() -> bool:
-            nonlocal steps
-            steps += 1
-            return False
-
-        claim = await running(store, held)
-        await one(store, unit(held, claim, change=Hold(Reason.NO_CODE, "")))
-        conn: Any = await store._write(lambda conn: conn)
-        conn.set_progress_handler(count, 1)
-        assert await store.release_held([Reason.NO_CODE], "v1", now=T + 1) == 1
-        conn.set_progress_handler(None)
-        return steps
-
-    few = await cost("a")
-    ids = [f"w{n}" for n in range(500)]
-    claim = await running(store, *ids)
-    await store.commit([unit(id, claim, change=Park(None, "a message")) for id in ids], now=T)
-    assert await cost("b") <= few + 50, "as without them"
 
 
 async def test_a_million_is_not_needed_to_see_that_a_batch_is_cheap(store: SQLiteStore) -> None:
