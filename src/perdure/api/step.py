@@ -37,12 +37,13 @@ class Step(Generic[P, R]):
         self.__doc__ = fn.__doc__
         self.__module__ = getattr(fn, "__module__", __name__)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    # None, None: of Any, Any what overloads give, as those of asyncio.gather, is Any to mypy  # async-only
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[None, None, R]:
         definition = self.definition
         execution = aface.body(definition.name)
         bound: tuple[Any, ...] = args if self._self is None else (self._self, *args)
         if execution is None:
-            outside: Coroutine[Any, Any, R] = aface.step_outside(definition, bound, kwargs)
+            outside: Coroutine[None, None, R] = aface.step_outside(definition, bound, kwargs)
             return outside
         definition.check(bound, kwargs)
         made = StepCall if definition.calls is None else definition.calls
@@ -51,7 +52,7 @@ class Step(Generic[P, R]):
             args = cast("Any", args[1:])
         path, mark = execution.next_path(), fingerprint(definition.name, args, kwargs)
         text = shown(execution, path, mark, definition, args, kwargs)
-        outcome: Coroutine[Any, Any, R] = execution.step(path, call, mark, text)
+        outcome: Coroutine[None, None, R] = execution.step(path, call, mark, text)
         return outcome
 
     def options(

@@ -88,13 +88,14 @@ class Workflow(Generic[P, R]):
             self.__doc__ = fn.__doc__
             self.__module__ = getattr(fn, "__module__", __name__)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    # None, None: of Any, Any what overloads give, as those of asyncio.gather, is Any to mypy  # async-only
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[None, None, R]:
         if self._options.session is not None:
             raise Misuse(
                 f"workflow {self.name!r} was called with session=, and would wait for an end that cannot come before "
                 "your transaction has committed: use .start(…)"
             )
-        answer: Coroutine[Any, Any, R] = aface.call(self._home, self._order(args, kwargs), self._result)
+        answer: Coroutine[None, None, R] = aface.call(self._home, self._order(args, kwargs), self._result)
         return answer
 
     @aface.at_the_call

@@ -47,7 +47,8 @@ def body(what: str) -> Any | None:
     return execution
 
 
-def at_the_call(fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+# None, None: of Any, Any what overloads give, as those of asyncio.gather, is Any to mypy
+def at_the_call(fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[None, None, R]]:
     """For an ``async def`` of the public face: what must not wait until somebody awaits it.
 
     A sync body is refused, since it never awaits; an async one is held to it.
@@ -55,7 +56,7 @@ def at_the_call(fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
     name = fn.__qualname__
 
     @wraps(fn)
-    def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[None, None, R]:
         refuse_other(FACE, name)
         made = fn(*args, **kwargs)
         execution = async_body()
