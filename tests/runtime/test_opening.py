@@ -6,6 +6,8 @@ import asyncio
 import logging
 import re
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +65,53 @@ async def test_opening_twice_is_refused(app: App) -> None:
             await app.open()
         with pytest.raises(ConfigError, match="app 'shop' is open already"):
             await app.connect().open()
+
+
+async def test_of_two_that_open_at_once_one_does_and_closes_all(app: App) -> None:
+    first, second = await asyncio.gather(app.open(), app.open(), return_exceptions=True)
+    assert first is None
+    assert re.match("app 'shop' is being opened already; open it once", str(second))
+    await app.close()
+    async with app:  # and it may be opened again
+        pass
+
+
+def test_of_threads_that_open_at_once_one_does_and_closes_all(sync_app: perdure.sync.App) -> None:
+    opened, refused = [], []
+    there = threading.Barrier(4)
+
+    @sync_app.resource
+    def line() -> Iterator[str]:
+        opened.append("line")
+        yield "line"
+
+    def open_it() -> None:
+        there.wait()
+        try:
+            sync_app.open()
+        except ConfigError as error:
+            refused.append(str(error))
+
+    before = threading.active_count()
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sync_app.close()
+    assert (len(refused), opened) == (3, ["line"]), refused
+    assert threading.active_count() == before
+
+
+async def test_a_launch_that_is_refused_its_settings_may_be_tried_again(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERDURE_LEASE", "0")
+    with pytest.raises(ConfigError, match="PERDURE_LEASE"):
+        await app.open()
+    monkeypatch.delenv("PERDURE_LEASE")
+    async with app:
+        pass
 
 
 async def test_connect_only_calls(database: str) -> None:

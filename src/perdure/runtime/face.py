@@ -47,6 +47,7 @@ class Home:
         self._with = "with" if face == "perdure.sync" else "async with"  # for messages
         self.modules = modules  # loaded where it opens
         self._engine: Engine | None = None
+        self._opening: dict[int, object] = {}  # by process, since a child of a fork opens for itself: who opens now
         self._forked = False
 
     @property
@@ -81,6 +82,7 @@ class Home:
 
     def opened(self, engine: Engine | None) -> None:
         self._engine = engine
+        self._opening.pop(os.getpid(), None)
         self._forked = False
         if engine is not None:
             forks.mind(self)
@@ -116,19 +118,29 @@ class Home:
         return self.registry
 
     def new_engine(self, *, works: bool) -> Engine:
-        """Import the app's modules, read the settings, and make the engine that is to be opened."""
+        """Import the app's modules, read the settings, and make the engine that is to be opened.
+
+        Nobody else may open until ``opened`` says how that ended. Raises ``ConfigError`` if somebody has, or is at it.
+        """
         from perdure.runtime.engine import Engine  # noqa: PLC0415  a third of the house, which who only declares can spare
 
-        if self._engine is not None:
-            raise ConfigError(f"{self._whose} is open already; close it first, or share the open one")
-        refuse_green_threads()
-        settings = read_settings(self.name, self.arguments, given_to="App" if self.registry.app else "Client")
-        return Engine(
-            settings,
-            self.definitions(),
-            lambda: self.make_store(settings.database, settings.app, settings.schema),
-            works=works,
-        )
+        mine = object()
+        if self._opening.setdefault(os.getpid(), mine) is not mine:  # in one step: threads open, too
+            raise ConfigError(f"{self._whose} is being opened already; open it once, and share the open one")
+        try:
+            if self._engine is not None:
+                raise ConfigError(f"{self._whose} is open already; close it first, or share the open one")
+            refuse_green_threads()
+            settings = read_settings(self.name, self.arguments, given_to="App" if self.registry.app else "Client")
+            return Engine(
+                settings,
+                self.definitions(),
+                lambda: self.make_store(settings.database, settings.app, settings.schema),
+                works=works,
+            )
+        except BaseException:
+            self._opening.pop(os.getpid())
+            raise
 
 
 def refuse_green_threads() -> None:
