@@ -103,6 +103,46 @@ def test_of_threads_that_open_at_once_one_does_and_closes_all(sync_app: perdure.
     assert threading.active_count() == before
 
 
+def test_a_thread_that_closes_while_another_does_waits_for_what_is_under_way(sync_app: perdure.sync.App) -> None:
+    happened: list[str] = []
+    begun, go_on, returned = threading.Event(), threading.Event(), threading.Event()
+    asked = threading.Barrier(3)
+
+    @sync_app.resource
+    def line() -> Iterator[None]:
+        yield
+        happened.append("line closed")
+
+    @sync_app.step
+    def slow() -> None:
+        begun.set()
+        go_on.wait()
+        happened.append("step ended")
+
+    @sync_app.workflow
+    def body() -> None:
+        slow()
+
+    def close() -> None:
+        asked.wait()
+        sync_app.close()
+        happened.append("close returned")
+        returned.set()
+
+    with sync_app:
+        body.start()
+        begun.wait()
+        threads = [threading.Thread(target=close) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        asked.wait()
+        returned.wait(0.3)  # waits: for a close that does not wait for the other; none returns here
+        go_on.set()
+        for thread in threads:
+            thread.join()
+    assert happened == ["step ended", "line closed", "close returned", "close returned"]
+
+
 async def test_a_launch_that_is_refused_its_settings_may_be_tried_again(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

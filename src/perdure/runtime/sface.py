@@ -58,6 +58,7 @@ class Portal:
 
     def __init__(self, name: str) -> None:
         self.at_exit: Callable[[], None] | None = None
+        self.closing = threading.RLock()  # one closes, others wait for it; again in one thread: a signal's handler
         self._failed: BaseException | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"perdure-{name}", daemon=True)
@@ -414,21 +415,25 @@ def _open_for(home: Home, engine: Engine) -> Callable[[], Coroutine[Any, Any, No
 
 
 def close_home(home: Home, off: CallOff | None = None) -> None:
-    """Closing what is closed does nothing."""
+    """Closing what is closed does nothing; who closes while another thread does waits for it."""
     if not home.is_open:
         return
     engine = home.engine()
-    portal = _portals.pop(id(engine), None)
-    if portal is not None and portal.at_exit is not None:
-        atexit.unregister(portal.at_exit)
-    try:
-        if portal is not None:
-            portal.carry_out(engine.close, off)
-    finally:
-        home.opened(None)
-        if portal is not None:
-            portal.close()
-        close_resources(home)
+    portal = _portals.get(id(engine))
+    with nullcontext() if portal is None else portal.closing:
+        if portal is not None and id(engine) not in _portals:
+            return  # another thread was at it, and has closed all
+        if portal is not None and portal.at_exit is not None:
+            atexit.unregister(portal.at_exit)
+        try:
+            if portal is not None:
+                portal.carry_out(engine.close, off)
+        finally:
+            _portals.pop(id(engine), None)
+            home.opened(None)
+            if portal is not None:
+                portal.close()
+            close_resources(home)
 
 
 def open_resource(definition: ResourceDef) -> None:
