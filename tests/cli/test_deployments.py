@@ -75,6 +75,8 @@ def test_versions_are_listed_with_state_and_open_work(deployed: Cli) -> None:
         "metadata",
     }  # fmt: skip
     assert deployed("deployment", "list", "-o", "ids").stdout == "v2\nv1\n"
+    one_a_line = deployed("deployment", "list", "-o", "jsonl").stdout.splitlines()
+    assert [json.loads(line) for line in one_a_line] == [{"version": 1, "deployment_version": one} for one in versions]
     head, v2, v1 = deployed("deployment", "list").stdout.splitlines()
     assert head.lower().split() == [
         "version", "state", "since", "launched", "executors", "pinned", "undeclared", "auto", "metadata",

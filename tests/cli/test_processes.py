@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ async def test_a_process_by_the_command_line(
         assert done == {"id": "v", "status": "Idled", "state": "review"}
         listed = (await told("list", "--state", "review"))["processes"]
         assert [(one["id"], one["type"], one["status"]) for one in listed] == [("v", "Vacation", "Idled")]
+        assert json.loads((await cli("list", "-o", "jsonl")).stdout) == {"version": 1, "process": listed[0]}
         assert "state draft" in (await cli("set-state", "v", "draft", "days=5", "--reason", "wrong")).stdout
         assert (await told("show", "v"))["process"]["parameters"]["days"] == 5
         assert "no automatic exit holds" in (await cli("resume", "v")).stderr

@@ -53,7 +53,8 @@ def list_(given: Given) -> None:
 async def _list(given: Given) -> None:
     info = await _read(given, 0)
     empty = "no versions: launch one with perdure run MODULE:APP"
-    emit_many(given.output, "versions", [fields(one) for one in info.versions], _table(info, empty), id="version")
+    emit_many(given.output, "versions", [fields(one) for one in info.versions], _table(info, empty), id="version",
+              one="deployment_version")  # fmt: skip
 
 
 @deployment.command("describe")

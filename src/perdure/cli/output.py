@@ -175,18 +175,20 @@ def document(**fields: Any) -> str:
 
 
 def emit_many(
-    output: str, kind: str, rows: Sequence[dict[str, Any]], lines: Iterable[str], *, id: str = "id", **extra: Any
-) -> None:
+    output: str, kind: str, rows: Sequence[dict[str, Any]], lines: Iterable[str], *, id: str = "id",
+    one: str | None = None, **extra: Any,
+) -> None:  # fmt: skip
     """Print a list: ``lines`` for people, else the rows; ``kind`` is their plural.
 
-    ``extra`` are further fields of the JSON document.
+    ``one``: what a row is called on a line of its own, where that is not ``kind`` without its last letter. ``extra``
+    are further fields of the JSON document.
     """
     match output:
         case "json":
             say(document(**{kind: list(rows)}, **extra))
         case "jsonl":
             for row in rows:
-                say(msgspec.json.encode({"version": VERSION, kind.removesuffix("s"): row}).decode())
+                say(msgspec.json.encode({"version": VERSION, one or kind.removesuffix("s"): row}).decode())
         case "ids":
             for row in rows:
                 # What was not made has none: it must not become an argument of the next command.

@@ -96,7 +96,7 @@ async def _list(given: Given, query: str, limit: int) -> None:
     head = ("id", "type", "status", "state", "updated")
     rows = [(info.id, info.name, *_stands(info), at_second(info.updated)) for info in found]
     fields: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in rows]
-    emit_many(given.output, "processes", fields, table(head, rows, "no processes match"))
+    emit_many(given.output, "processes", fields, table(head, rows, "no processes match"), one="process")
 
 
 def _stands(info: WorkflowInfo) -> tuple[str, str]:
