@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,15 @@ def test_applied_shown_listed_and_ordered_again(perdure: Cli, parcels: str) -> N
     listed = perdure.json("batch", "list")["batches"]
     assert [one["key"] for one in listed] == ["k-2", "k"]
     assert perdure("batch", "list", "-o", "ids", "--limit", 1).stdout == "k-2\n"
+    one_a_line = perdure("batch", "list", "-o", "jsonl").stdout.splitlines()
+    assert [json.loads(line) for line in one_a_line] == [{"version": 1, "batch": one} for one in listed]
     shown = perdure.json("batch", "show", "k")["batch"]
     assert {one["id"]: (one["state"], one["detail"]) for one in shown["targets"]} == {
         "c-1": ("skipped", "it is completed"), **dict.fromkeys(("p-0", "p-1", "p-2"), ("done", "terminated")),
     }  # fmt: skip
     assert [one["verb"] for one in shown["asked"]] == ["batch terminate"]
+    for one in [*shown["targets"], *shown["asked"]]:
+        assert datetime.fromisoformat(one["at"]) >= datetime.fromisoformat(shown["created"])
     text = perdure("batch", "show", "k", "--state", "done", "--limit", 2).stdout
     assert "(the first 2; for more: --limit 20)" in text
     assert "ordered by " in text
@@ -160,6 +165,7 @@ def test_what_is_over_or_not_there(perdure: Cli, parcels: str) -> None:
         ),
         (("resume", "status = open", "--terminate"), "resume does not take --terminate; it takes --version, --force"),
         (("cancel", "status = open", "--rate", "fast"), "rate='fast' is no rate"),
+        (("cancel", "status = open", "--key", ""), "'' is no key of a batch: give 1 to 200 printable characters"),
         (("cancle", "status = open"), "'cancle' is not one of 'cancel'"),
     ],
 )

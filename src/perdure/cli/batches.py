@@ -34,7 +34,7 @@ from perdure.model.batches import (
     batch_info,
     target_info,
 )
-from perdure.model.info import from_datetime
+from perdure.model.info import from_datetime, to_datetime
 from perdure.model.records import WorkflowRow
 from perdure.model.resets import Point
 from perdure.model.trials import Judged
@@ -99,7 +99,7 @@ def plan(
     Counts by type, version, status and problem. Where the verb names a version, samples are replayed on it, without any
     effect: safe, diverges at a step, unknown. Exits with 1 if one diverges.
     """
-    order = BatchOrder(verb=verb, query=text, order=Order(by=who(), reason=reason), key=key and check_key(key))
+    order = BatchOrder(verb=verb, query=text, order=Order(by=who(), reason=reason), key=_key_of(key))
 
     async def go() -> BatchPlan:
         async with line_of(given) as line:
@@ -190,9 +190,8 @@ def apply_verb(
 ) -> None:
     """``batch apply``, whichever command it was asked by."""
     order = BatchOrder(
-        verb=verb, query=text, order=Order(by=who(), reason=reason), key=key and check_key(key), rate=rate_of(rate),
-        again=again,
-    )  # fmt: skip
+        verb=verb, query=text, order=Order(by=who(), reason=reason), key=_key_of(key), rate=rate_of(rate), again=again
+    )
     if not (yes and reason.strip()):
         run(_only_planned(given, order))
         raise click.exceptions.Exit(int(Code.NO))
@@ -205,6 +204,11 @@ def apply_verb(
         return work
 
     run(_carry_out(given, begin))
+
+
+def _key_of(given: str | None) -> str | None:
+    """A key that was given; an empty one (a variable that is not set) is none, and refused."""
+    return None if given is None else check_key(given)
 
 
 async def _only_planned(given: Given, order: BatchOrder) -> None:
@@ -282,7 +286,7 @@ async def _list(given: Given, limit: int) -> None:
     ]  # fmt: skip
     head = ("key", "verb", "state", "created", "total", "done", "skipped", "failed", "waiting", "query")
     emit_many(given.output, "batches", [msgspec.to_builtins(one) for one in found], table(head, cells, "no batches"),
-              id="key")  # fmt: skip
+              id="key", one="batch")  # fmt: skip
 
 
 @batch.command("show")
@@ -301,9 +305,8 @@ async def _show(given: Given, key: str, fate: Fate | None, limit: int) -> None:
         found = await line.store.batches.targets(key, fate, "", limit + 1)
         asked = await line.store.batches.audits(key, [""])
     info = batch_info(row)
-    targets = [(one.id, one.fate, one.detail, one.at, one.run, one.new, one.tries) for one in found[:limit]]
     head = ("id", "state", "at", "")
-    cells = [(id, str(fate), instant(at), redacted(detail)) for id, fate, detail, at, *_ in targets]
+    cells = [(one.id, str(one.fate), instant(one.at), redacted(one.detail)) for one in found[:limit]]
     options = {name: value for name, value in info.options.items() if value not in (None, False)}
     with_ = "".join(f" {name}={value}" for name, value in options.items())
     lines = [
@@ -316,16 +319,16 @@ async def _show(given: Given, key: str, fate: Fate | None, limit: int) -> None:
     ]
     if len(found) > limit:
         lines.append(f"(the first {limit}; for more: --limit {limit * 10})")
-    names = ("id", "state", "detail", "at", "run", "new", "tries")
     fields = {
-        **msgspec.to_builtins(info), "targets": [dict(zip(names, one, strict=True)) for one in targets],
+        **msgspec.to_builtins(info), "targets": [msgspec.to_builtins(target_info(one)) for one in found[:limit]],
         "more": len(found) > limit, "asked": [_asked(one) for one in asked],
     }  # fmt: skip
     emit_one(given.output, "batch", fields, lines, id="key")
 
 
 def _asked(line: AuditRow) -> dict[str, Any]:
-    return {"verb": line.verb, "by": line.by, "reason": line.reason, "at": line.at, "answer": line.after}
+    at = msgspec.to_builtins(to_datetime(line.at))
+    return {"verb": line.verb, "by": line.by, "reason": line.reason, "at": at, "answer": line.after}
 
 
 @batch.command("watch")
