@@ -222,6 +222,9 @@ def test_what_policies_would_decide_is_evidence(perdure: Cli, where: str, code: 
 
 def test_what_cannot_be_asked(perdure: Cli, where: str) -> None:
     assert "--query goes with --to V" in perdure("recovery", "plan", "--query", "id = a", code=2).stderr
+    assert "a batch takes a query" in perdure("recovery", "plan", "--query", "", "--to", "v1", code=2).stderr
+    alone = perdure("recovery", "plan", "--to", "v1", code=2)
+    assert "--to goes with --query QUERY" in alone.stderr, "it is not taken for the plan of work that is left"
     both = perdure("recovery", "plan", "p-1", *QUERY, code=2)
     assert "workflows, or executors, and --query were given" in both.stderr
     odd = perdure("recovery", "plan", *QUERY, "--replace", "pong", "--samples", 0)

@@ -90,7 +90,9 @@ def test_a_plan_by_code_that_is_here_changes_nothing(perdure: Cli, url: str, cod
     assert (row["executor"], row["cause"], row["policy"].endswith("after_crash")) == ("host-1", "crash", True)
     shown = perdure.json("workflow", "show", "hold", "--database", url)["workflow"]
     assert (shown["status"], shown["decisions"]) == ("running", [])
-    assert perdure.json("recovery", "plan", "--executor", "host-2", "--database", url)["decisions"] == []
+    said = perdure("recovery", "plan", "--executor", "host-2", "--database", url, code=3).stderr
+    assert "no executor is called 'host-2'; known: " in said
+    assert "host-1" in said
 
 
 def test_without_code_and_without_an_executor_it_is_unknown(perdure: Cli, url: str) -> None:

@@ -35,7 +35,7 @@ Decided = Callable[[Store, str | None, Sequence[WorkflowRow], float], Awaitable[
 class Said(msgspec.Struct, frozen=True, kw_only=True):
     """What was said of the set and its groups."""
 
-    query: str
+    query: str | None  # None: it was not given; an empty one is refused as any that names nothing
     to: str | None
     fixed: str | None
     corrupted: tuple[str, ...]
@@ -45,6 +45,15 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     reason: str
 
+    def check_without_query(self) -> None:
+        """Raises ``ConfigError`` for what only a plan over a query takes: without one it would say nothing."""
+        for option, value in {
+            "--to": self.to, "--fixed": self.fixed, "--assume-corrupted": self.corrupted,
+            "--assume-intact": self.intact, "--replace": self.replace,
+        }.items():  # fmt: skip
+            if value:
+                raise ConfigError(f"{option} goes with --query QUERY: what a bad version has left")
+
     def order(self) -> RecoveryOrder:
         """As it is carried out. Raises ``ConfigError``."""
         if self.to is None:
@@ -52,14 +61,14 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
         assumed = Assumed(
             to=self.to, fixed=self.fixed or self.to, corrupted=self.corrupted, intact=self.intact, replace=self.replace
         )
-        return RecoveryOrder(query=self.query, assumed=assumed, order=Order(by=who(), reason=self.reason))
+        return RecoveryOrder(query=self.query or "", assumed=assumed, order=Order(by=who(), reason=self.reason))
 
 
 def over_query(*, needed: bool) -> Callable[[F], F]:
     """The options that name a set and say of its groups; the command gets them as ``said``."""
     group = "TYPE, or TYPE:STATE, TYPE:PROBLEM, TYPE:VERSION."
     options = [
-        click.option("--query", default="", required=needed, metavar="QUERY", help="What a bad version has left."),
+        click.option("--query", required=needed, metavar="QUERY", help="What a bad version has left."),
         click.option("--to", metavar="V", help="With --query: the good version that what begins anew runs on."),
         click.option("--fixed", metavar="V", help="The version that histories replay on (default: as --to)."),
         click.option("--assume-corrupted", "corrupted", multiple=True, metavar="GROUP", help=f"Wrong state: {group}"),

@@ -14,7 +14,7 @@ from perdure.cli.recovering import Said, carry_out, over_query, show
 from perdure.cli.rollcall import Rollcall, call_roll
 from perdure.cli.run import home_of, load_app
 from perdure.cli.target import Given, common, opened, run
-from perdure.errors import ConfigError
+from perdure.errors import ConfigError, ExecutorNotFound
 from perdure.model.ids import TokenMaker
 from perdure.model.records import Request, WorkflowRow
 from perdure.model.states import Cause, Status
@@ -55,7 +55,8 @@ def plan_(
     With --query and --to: what to do about all that it names, by type, version, state and problem: a verb for each
     group, with its evidence, and the command that does it. Exits with 1 if a sample diverges.
     """
-    if not said.query:
+    if said.query is None:
+        said.check_without_query()
         run(_plan(given, ids, executors, code, timeout, limit))
     elif ids or executors:
         raise ConfigError("workflows, or executors, and --query were given; give one of them")
@@ -124,7 +125,13 @@ Chosen = list[tuple[WorkflowRow, str]]
 
 
 async def _choose(store: Store, roll: Rollcall, ids: Sequence[str], executors: Sequence[str], limit: int) -> Chosen:
-    """Which workflows, each with the label of the executor that has it."""
+    """Which workflows, each with the label of the executor that has it. Raises ``ExecutorNotFound``."""
+    known = {who.executor for who in roll.known}
+    if unknown := [label for label in executors if label not in known]:
+        raise ExecutorNotFound(
+            f"no executor is called {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}. One that has left and "
+            "has nothing more to do is forgotten. See: perdure executor list"
+        )
     if ids:
         rows = await store.rows(ids)
         for id in ids:
