@@ -61,6 +61,7 @@ def test_a_plan_changes_nothing_and_a_purge_does_what_it_said(perdure: Cli, day:
     [
         (["--yes"], "give --older-than AGE"),
         (["--older-than", "soon", "--yes"], "is not an age; write 30d"),
+        (["--older-than", "99999999999d", "--yes"], "'99999999999d' is more than a century; write 30d"),
         (["--status", "running", "--plan"], "'running' is no end of a workflow"),
     ],
 )

@@ -299,6 +299,7 @@ def test_start_says_all_that_a_queue_needs(perdure: Cli, day: str) -> None:
     assert "give queue= as well" in perdure("workflow", "start", "x", "--partition", "eu", code=2).stderr
     assert "has no offset" in perdure("workflow", "start", "x", "--delay", "2130-01-01", code=2).stderr
     assert "is no duration" in perdure("workflow", "start", "x", "--timeout", "soon", code=2).stderr
+    assert "'9999999999d' is more" in perdure("workflow", "start", "x", "--delay", "9999999999d", code=2).stderr
 
 
 def test_start_goes_where_the_rollout_says(perdure: Cli, day: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from perdure.cli.output import emit_many, emit_one, instant, note, table
 from perdure.cli.target import Given, check_schema, choose_app, common, must_exist, opened, run
 from perdure.cli.target import Place as Where
 from perdure.config import read_settings
+from perdure.model.durations import DURATION_US_MAX
 from perdure.model.retention import ENDS, Retention, Rules
 from perdure.operations import copy as carry
 from perdure.operations.retention import Purged, sweep
@@ -31,7 +32,10 @@ def read_age(text: str) -> int:
     found = _AGE.fullmatch(text.strip())
     if found is None:
         raise click.BadParameter(f"{text!r} is not an age; write 30d, 12h, 45m or 90s")
-    return round(float(found[1]) * _UNITS[found[2]] * 1_000_000)
+    age = float(found[1]) * _UNITS[found[2]] * 1_000_000
+    if age > DURATION_US_MAX:
+        raise click.BadParameter(f"{text!r} is more than a century; write 30d, 12h, 45m or 90s")
+    return round(age)
 
 
 def readable(size: int) -> str:
