@@ -92,6 +92,14 @@ def test_copy_moves_and_the_source_names_the_target(perdure: Cli, day: str, here
     with pytest.raises(Exception, match=rf"was moved from .* to {target}"):
         play(day, day_of)
     perdure("db", "copy", day, target)  # it is done, and says so again
+    for order in (
+        "db purge --older-than 0s --yes", "workflow delete o-0", "batch apply cancel status=open --reason x --yes",
+        "deployment unset-ramping-version", "schedule delete s", "queue pause q", "batch cancel k",
+        "recovery apply --query status=open --to v1 --reason x --yes",
+    ):  # fmt: skip
+        assert f"to {target}. Set the database" in perdure(*order.split(), "--database", day, code=4).stderr
+    assert len(left(day)) == 5, "nothing is deleted that a move back would miss"
+    assert f"to {target}. Set the database" in perdure("doctor", "--database", day, code=1).stdout
     refused = perdure("db", "copy", "--undo", day, code=2).stderr
     assert "say --force" in refused
     assert "lives in" in perdure("db", "copy", "--undo", "--force", day).stdout

@@ -66,9 +66,9 @@ def rate_of(text: str | None) -> float | None:
 
 
 @contextlib.asynccontextmanager
-async def line_of(given: Given) -> AsyncGenerator[Line]:
-    """A line to the app of this command."""
-    async with opened(given) as store:
+async def line_of(given: Given, *, changes: bool = False) -> AsyncGenerator[Line]:
+    """A line to the app of this command; ``changes``: as of ``opened``."""
+    async with opened(given, changes=changes) as store:
         line = Line(store, asyncio.get_running_loop())
         try:
             yield line
@@ -220,7 +220,7 @@ async def _only_planned(given: Given, order: BatchOrder) -> None:
 
 async def _carry_out(given: Given, begin: Callable[[Line], Awaitable[Work]]) -> None:
     """Carry a batch out to its end, shown as it goes; exits with 1 if anything has failed."""
-    async with line_of(given) as line:
+    async with line_of(given, changes=True) as line:
         info = await to_its_end(given, line, await begin(line))
         failed = await batches.targets(line, key=info.key, fate=Fate.FAILED, after="")
     _tell(given, info, [target_info(one) for one in failed[:SHOWN_MAX]])
@@ -387,7 +387,7 @@ def cancel(given: Given, key: str, reason: str) -> None:
 
 
 async def _cancel(given: Given, key: str, order: Order) -> None:
-    async with line_of(given) as line:
+    async with line_of(given, changes=True) as line:
         info = await batches.cancel(line, key=key, order=order)
     if info.state is not BatchState.CANCELLED:
         note("it was done already: nothing was left to cancel")

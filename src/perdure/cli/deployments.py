@@ -248,7 +248,7 @@ def delete_version(given: Given, version: str, skip_drainage: bool, reason: str,
 
 
 async def _change(given: Given, verb: Verb, reason: str, revision: int | None, **waived: bool) -> None:
-    async with opened(given) as store:
+    async with opened(given, changes=True) as store:
         done = await _ordered(store, verb, reason, revision, waived)
         store.hint()
     shown: dict[str, Any] = msgspec.to_builtins(done)

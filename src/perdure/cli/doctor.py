@@ -26,9 +26,10 @@ from perdure.cli.target import (
     run,
     shown_place,
 )
-from perdure.errors import DatabaseTrouble, PerdureError, RightsMissing
+from perdure.errors import ConfigError, DatabaseTrouble, PerdureError, RightsMissing
 from perdure.model.records import WorkflowRow
 from perdure.model.states import OPEN, Status
+from perdure.operations.copy import refuse_moved
 from perdure.query.conditions import where
 from perdure.query.read import read_query
 from perdure.store.asks import Counted
@@ -178,6 +179,10 @@ def _of_store(health: Any, store: Store) -> list[Fact]:
 
 async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
     async with opened(Given(place.url, app, given.output)) as store:
+        try:
+            await refuse_moved(store)
+        except ConfigError as error:  # what stands here is of before the move, and waits for nobody
+            return [Fact(f"{app}: lives", "elsewhere", False, str(error))]
         roll = await call_roll(store)
         holds = await holdings(store)
         rows, more = await _unfinished(store)

@@ -220,7 +220,7 @@ def _arguments(text: str) -> bytes:
 async def each(given: Given, ids: Sequence[str], reason: str, do: Do, verb: str, *, yes: bool) -> None:
     """One after the other; what one is refused costs the others nothing."""
     ids = list(dict.fromkeys(ids))
-    async with opened(given) as store:
+    async with opened(given, changes=True) as store:
         if len(ids) > 1 and not (yes and reason):
             answers = await _plan(store, ids, verb)
         else:

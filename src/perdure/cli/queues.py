@@ -130,7 +130,7 @@ def resume(given: Given, name: str) -> None:
 
 
 async def _change(given: Given, name: str, change: QueueChange, verb: str) -> None:
-    async with opened(given) as store:
+    async with opened(given, changes=True) as store:
         await _must_be_known(store, name)
         row = await store.change_queue(name, change)
         store.hint()

@@ -111,7 +111,7 @@ async def carry_out(
     """``recovery apply``: first what is unfinished of it, then each group."""
     order, pace = said.order(), rate_of(rate)
     left = False
-    async with line_of(given) as line:
+    async with line_of(given, changes=True) as line:
         found = await _plan(line, order, said, code, timeout, decided)
         for one in await batches.listing(line, limit=BATCHES_MAX):
             if one.key.startswith(found.prefix) and one.state is BatchState.RUNNING:

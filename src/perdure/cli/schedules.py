@@ -251,7 +251,7 @@ def backfill(given: Given, name: str, since: str, until: str, yes: bool) -> None
 
 
 async def _do(given: Given, verb: Callable[[Store, Hand], Awaitable[T]], *, may_be_new: bool = False) -> T:
-    async with opened(given, may_be_new=may_be_new) as store:
+    async with opened(given, may_be_new=may_be_new, changes=True) as store:
         rollout = read_settings("cli", {}).rollout
         route = partial(version_for, rollout, store.app, routing=await store.routing())
         done = await verb(store, Hand(TokenMaker(), route))

@@ -23,6 +23,7 @@ from perdure.cli.exits import Code, Exit
 from perdure.cli.output import FORMATS
 from perdure.config import file_url, masked, read_settings
 from perdure.errors import ConfigError, SchemaMismatch
+from perdure.operations.copy import refuse_moved
 from perdure.store.base import Store
 from perdure.store.open import open_store, sqlite_path
 
@@ -105,10 +106,12 @@ def known_to_sqlite() -> int:
 
 @contextlib.asynccontextmanager
 async def opened(
-    given: Given, *, needs_app: bool = True, may_be_new: bool = False, migrated: bool = True
+    given: Given, *, needs_app: bool = True, may_be_new: bool = False, migrated: bool = True, changes: bool = False
 ) -> AsyncGenerator[Store, None]:
     """The store of this command's app, open. ``may_be_new``: an app that this database has not seen is no mistake.
 
+    ``changes``: refused where the app was moved away from, for what is ordered there nobody carries out any more, and
+    what is deleted there ``db copy --undo`` cannot bring back.
     Raises ``ConfigError``, ``DatabaseTrouble``, ``SchemaMismatch``, ``Exit``.
     """
     place = find_database(given)
@@ -125,6 +128,11 @@ async def opened(
                     await store.close()
                     store = open_store(place.url, name, place.schema)
                     await store.open()
+            if changes:
+                try:
+                    await refuse_moved(store)
+                except ConfigError as error:
+                    raise Exit(Code.DATABASE, str(error)) from None
         yield store
     finally:
         await store.close()

@@ -78,7 +78,7 @@ def purge(
 
 
 async def _purge(given: Given, rules: Rules, *, plan: bool, asked: bool, vacuum: bool) -> None:
-    async with opened(given) as store:
+    async with opened(given, changes=not plan) as store:
         lines = await purge_all(store.upkeep, rules, plan=plan)
         swept = 0 if plan else await sweep(store.upkeep)
         freed = await store.upkeep.vacuum() if vacuum and not plan else 0
