@@ -99,8 +99,7 @@ class Executor:
         guards: Guards | None = None,
         listen: Collection[str] | None = None,
     ) -> None:
-        self.line = line
-        self.registry = registry
+        self.line, self.registry = line, registry
         self.executor_id = executor_id
         self.code = code
         self.following = Following()
