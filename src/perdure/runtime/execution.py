@@ -12,7 +12,6 @@ Promises:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -413,15 +412,15 @@ class Execution:
     # -- messages
 
     def _begin_recv(self, op: Op, wait: RecvWait) -> None:
-        def out_of_time(read: bool = False) -> None:
-            self.match_mail()  # what is there comes first, however late it is
-            if read or not self.host.post.first(self.id, partial(out_of_time, True)):
-                self.settle(op, Outcome.NONE, None)
-
         self.own("receiving")[op.path] = op
-        self.begin_wait(op, *wait.timers(self.line, out_of_time))
+        self.begin_wait(op, *wait.timers(self.line, lambda: self._out_of_time(op)))
         if self.has_mail(wait.topic):
             self.line.loop.call_soon(self.match_mail)
+
+    def _out_of_time(self, op: Op, *, read: bool = False) -> None:
+        self.match_mail()  # what is there comes first, however late it is
+        if read or not self.host.post.first(self.id, lambda: self._out_of_time(op, read=True)):
+            self.settle(op, Outcome.NONE, None)
 
     def has_mail(self, topic: str) -> bool:
         """Whether a message on this topic waits to be received, or may."""
