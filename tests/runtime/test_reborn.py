@@ -68,6 +68,7 @@ async def test_who_begins_anew_takes_on_what_a_look_of_before_has_claimed(
                 await claims.wait()
             return found
 
+        await until(lambda: executor(app)._looking is None)  # or the look of the launch finds what is started next
         monkeypatch.setattr(store, "poll", slow_poll)
         await client.workflow("order", returns=str).options(id="a").start()
         await polled.wait()
