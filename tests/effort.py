@@ -7,7 +7,7 @@
                                             bodies in threads or in greenlets; a third of the cases of a test that
                                             has four or more
 ``ci``         ``.ci/run``                  on both; a sixth of the long ones, all that promise a number; 1,000
-                                            crash points for each database; half of the mutants, and of the cases
+                                            crash points for each database; a third of the mutants, half of the cases
                                             of a test that has eight or more; and beside them a whole chaos run
 ``all``        ``make crashes``             everything, but pairs: an hour
 ``pairs``      ``make pairs``               two crashes at all pairs of writes
