@@ -21,7 +21,7 @@ from tests.roles import Role, a_role
 LONG = {
     "some": ", a twelfth of the long tests (make drill has its own), a third of the cases where there are four or "
     "more, and each test on one of the two databases, with blocking bodies in threads or in greenlets",
-    "ci": ", a sixth of the long tests, half of the cases where there are eight or more, and blocking bodies in "
+    "ci": ", a sixth of the long tests, half of the cases where there are four or more, and blocking bodies in "
     "threads or in greenlets",
 }
 EITHER = {  # what a test is there for, one of which is enough
@@ -29,7 +29,7 @@ EITHER = {  # what a test is there for, one of which is enough
     "ci": re.compile(r"\b(threads|greenlets)\b"),
 }
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
-CASES = by_effort(4, 8, 0)
+CASES = by_effort(4, 4, 0)
 DRILL = "tests/examples/test_bad_rollout.py"  # two minutes of the command line
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
@@ -102,7 +102,7 @@ def one_of_both(items: list[pytest.Item]) -> set[pytest.Item]:
 def more_of_the_same(items: list[pytest.Item]) -> set[pytest.Item]:
     """Where five minutes are all, a test that is there for four cases or more runs for a third of them, by chance.
 
-    In CI, one that is there for eight or more runs for half of them.
+    In CI for half of them.
     """
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
