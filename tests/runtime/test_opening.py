@@ -16,7 +16,7 @@ import pytest
 import perdure.sync
 from perdure import App, Client, Router, recv
 from perdure.errors import ConfigError, DatabaseTrouble, DefinitionError, NotOpen, WorkflowNotFound
-from tests.runtime.support import in_memory, status, until
+from tests.runtime.support import in_memory, status, until, until_sync
 
 NOT_OPEN = r"app 'shop' is not open\. To work and call: async with app: .*app\.run\(\).*lifespan.*app\.connect\(\)"
 
@@ -100,7 +100,7 @@ def test_of_threads_that_open_at_once_one_does_and_closes_all(sync_app: perdure.
         thread.join()
     sync_app.close()
     assert (len(refused), opened) == (3, ["line"]), refused
-    assert threading.active_count() == before
+    until_sync(lambda: threading.active_count() == before)
 
 
 def test_a_thread_that_closes_while_another_does_waits_for_what_is_under_way(sync_app: perdure.sync.App) -> None:

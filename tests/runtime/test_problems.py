@@ -438,7 +438,8 @@ def test_a_body_in_a_thread_that_does_not_come_to_rest(
 
         until_sync(stuck)
         [problem] = handle.problems()
-        assert (problem.attempt, problem.cleared) == (1, None)
+        assert problem.attempt >= 1  # it may have been looked at again by now
+        assert problem.cleared is None
         assert "assert gate.wait(20)" in problem.text
         assert handle.info().problem == "turn_timeout"
         gate.set()
