@@ -32,21 +32,11 @@ async def refuse_unfit(store: Store, name: str, values: Collection[str]) -> None
     """
     told = [of[name] for of in (await store.schemes()).values() if name in of]
     try:
-        refusals = [_refusal(stored.read(text), values) for text in told]
+        refusals = [stored.read(text).refusal(values) for text in told]
     except ValueError:  # told by another Perdure
         return
     if refusals and "" not in refusals:
         raise Exit(Code.USAGE, refusals[0])
-
-
-def _refusal(scheme: Scheme, values: Collection[str]) -> str:
-    """Why it takes no such parameters; empty if it does."""
-    known = [parameter.name for parameter in scheme.parameters]
-    for given in values:
-        if given not in known:
-            return f"{scheme.name} has no parameter {given!r}; it has: {', '.join(sorted(known)) or 'none'}"
-    needs = [one.name for one in scheme.parameters if one.required and one.name not in values]
-    return f"{scheme.name} needs the parameter {needs[0]!r}; give {needs[0]}=…" if needs else ""
 
 
 def must_be_plain(data: bytes) -> None:

@@ -36,19 +36,11 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         Raises ``TypeError`` naming one that is required and not given, or given and not declared.
         """
         instance: Any = object.__new__(self.cls)
-        known = {parameter.name for parameter in self.scheme.parameters}
-        for name in values:
-            if name not in known:
-                raise TypeError(
-                    f"{self.scheme.name} has no parameter {name!r}; it has: {', '.join(sorted(known)) or 'none'}"
-                )
+        if refusal := self.scheme.refusal(values):
+            raise TypeError(refusal)
         for parameter in self.scheme.parameters:
-            if parameter.name in values:
-                setattr(instance, parameter.name, values[parameter.name])
-            elif parameter.required:
-                raise TypeError(f"{self.scheme.name} needs the parameter {parameter.name!r}; give {parameter.name}=…")
-            else:
-                setattr(instance, parameter.name, parameter.value())
+            given = parameter.name in values
+            setattr(instance, parameter.name, values[parameter.name] if given else parameter.value())
         return instance
 
     def values(self, instance: Any) -> dict[str, Any]:

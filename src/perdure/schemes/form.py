@@ -11,7 +11,7 @@ import copy
 import json
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, cast
 
 import msgspec
@@ -152,6 +152,17 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     def initial(self) -> str:
         """The state in which a process begins."""
         return next(state.name for state in self.states if state.initial)
+
+    def refusal(self, given: Collection[str]) -> str:
+        """Why no process can begin with parameters of these names; empty if one can."""
+        known = [parameter.name for parameter in self.parameters]
+        for name in given:
+            if name not in known:
+                return f"{self.name} has no parameter {name!r}; it has: {', '.join(sorted(known)) or 'none'}"
+        for parameter in self.parameters:
+            if parameter.required and parameter.name not in given:
+                return f"{self.name} needs the parameter {parameter.name!r}; give {parameter.name}=…"
+        return ""
 
     def has(self, name: str) -> bool:
         """Whether a process can stand in it."""
