@@ -7,8 +7,9 @@ that is a method) needs the code: ``--code MODULE:APP``.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -30,6 +31,7 @@ from perdure.model.processes import START, At, ProcessStep, Seen, status_of
 from perdure.model.states import Reason
 from perdure.runtime import aface
 from perdure.schemes.stored import Offer, offers
+from perdure.store.base import Store
 
 LIST_MAX = 50
 QUERIES = {  # what a row says of a process, in its status and its attributes
@@ -53,10 +55,14 @@ process.add_command(diagram)
 
 
 @asynccontextmanager
-async def _client(given: Given) -> AsyncGenerator[perdure.Client]:
-    """Of the app and the database that any command would choose."""
+async def _client(
+    given: Given, look: Callable[[Store], Awaitable[None]] | None = None
+) -> AsyncGenerator[perdure.Client]:
+    """Of the app and the database that any command would choose; ``look``: at its store, before anything is done."""
     async with opened(given) as store:
         name = store.app
+        if look is not None:
+            await look(store)
     async with perdure.Client(find_database(given).url, app=name) as client:
         yield client
 
@@ -229,9 +235,7 @@ def start(given: Given, name: str, parameters: Sequence[str], **options: Any) ->
 async def _start(given: Given, name: str, values: dict[str, Any], options: dict[str, Any]) -> None:
     start_options(name, options)  # checked before anything is opened
     said = {key: value for key, value in options.items() if value is not None}
-    async with opened(given) as store:
-        await refuse_unfit(store, name, values)
-    async with _client(given) as client:
+    async with _client(given, partial(refuse_unfit, name=name, values=values)) as client:
         handle = await client.workflow(name, returns=object).options(**said).start(**values)
     emit_one(given.output, "process", {"id": handle.id, "type": name}, [f"started {handle.id}"])
 
