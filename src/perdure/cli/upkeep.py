@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Sequence
 
 import click
 import msgspec
 
+from perdure.cli.durations import is_too_long, seconds_of
 from perdure.cli.exits import Code
 from perdure.cli.output import emit_many, emit_one, instant, note, table
 from perdure.cli.target import Given, check_schema, choose_app, common, must_exist, opened, run
 from perdure.cli.target import Place as Where
 from perdure.config import read_settings
-from perdure.model.durations import DURATION_US_MAX
 from perdure.model.retention import ENDS, Retention, Rules
 from perdure.operations import copy as carry
 from perdure.operations.retention import Purged, sweep
@@ -23,19 +22,17 @@ from perdure.operations.size import DatabaseSize, measure
 from perdure.store.base import Store
 from perdure.store.open import open_store
 
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def read_age(text: str) -> int:
     """An age such as ``30d``, ``12h``, ``90s``, in microseconds."""
-    found = _AGE.fullmatch(text.strip())
-    if found is None:
+    age = seconds_of(text, _UNITS)
+    if age is None:
         raise click.BadParameter(f"{text!r} is not an age; write 30d, 12h, 45m or 90s")
-    age = float(found[1]) * _UNITS[found[2]] * 1_000_000
-    if age > DURATION_US_MAX:
+    if is_too_long(age):
         raise click.BadParameter(f"{text!r} is more than a century; write 30d, 12h, 45m or 90s")
-    return round(age)
+    return round(age * 1_000_000)
 
 
 def readable(size: int) -> str:
