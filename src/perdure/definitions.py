@@ -203,6 +203,11 @@ class Registry(msgspec.Struct, eq=False):
         own = {name: d.retention for name, d in self.workflows.items() if d.retention is not None}
         return Rules(own, self.retention, frozenset(n for n, d in self.workflows.items() if d.process is not None))
 
+    @property
+    def limits(self) -> dict[str, Limits]:
+        """The limits of every queue, by name."""
+        return {name: queue.limits for name, queue in self.queues.items()}
+
     def add_policy(self, policy: Policy) -> None:
         """Take a recovery policy, once however often its router is included."""
         if policy not in self.policies:

@@ -77,7 +77,7 @@ class Queues:
 
     async def declare(self) -> None:
         """Say what the code declares of queues that are new; of others its version does, if it is the current one."""
-        code = {name: queue.limits for name, queue in self._host.registry.queues.items()}
+        code = self._host.registry.limits
         unknown = sorted((self._listen or frozenset()) - code.keys())
         if unknown:
             log.info("listens to queues that this code does not declare: %s", ", ".join(unknown))

@@ -104,6 +104,6 @@ class Declared:
             specs = {name: one.spec for name, one in host.registry.schedules.items()}
             now = (await line.store.poll(None, None, now=line.clock.stamp())).now
             await declare(line.store, specs, host.code.version, now, line.clock.stamp())
-            if limits := {name: queue.limits for name, queue in host.registry.queues.items()}:
+            if limits := host.registry.limits:
                 await line.store.declare_queues(limits, now=line.clock.stamp())
             self._done = True
