@@ -461,9 +461,11 @@ class Execution:
 
     def cancel_child(self, path: str, id: str) -> None:
         """The body was cancelled at ``path``, where it waited for this child: so is the child, once."""
-        path, token = f"{path}.c", self.line.new_token
-        known = id in self.children or self.run.recorded(path) is not None  # a fork meets the note of another's child
-        if not self.gone and known and (told := self.run.give_up(path, id, token(), self.line.clock.now())):
+        note = f"{path}.c"
+        known = id in self.children or self.run.recorded(note) is not None  # a fork meets the note of another's child
+        if self.gone or not known:
+            return
+        if told := self.run.give_up(note, id, self.line.new_token(), self.line.clock.now()):
             self.host.cancel_elsewhere(self, told)  # at once, too: who stands in line hears of no wake
 
     # -- ends
