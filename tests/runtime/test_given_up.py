@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
 
 import perdure.sync
-from perdure import App, recv, set_event
+from perdure import App, Workflow, recv, set_event
 from perdure.errors import Cancelled, DatabaseTrouble
 from perdure.model.ids import RunKey, child_id
 from perdure.model.records import Kind
-from perdure.model.writes import Receipt, Unit
+from perdure.model.writes import Receipt, Start, Unit
 from perdure.runtime.loop import WorkflowLoop
 from tests.runtime.support import Ledger, crash, executor, history, in_memory, row, status, until, until_sync
 
@@ -29,14 +29,40 @@ async def recorded(app: App, kind: Kind) -> bool:
     return any(record.kind is kind for record in await history(app, "p"))
 
 
+def waiting_child(app: App, *, in_line: bool = False) -> Workflow[[], None]:
+    """A workflow that waits for a message; ``in_line``: once its queue has let it in."""
+    if in_line:
+        app.queue("q")
+
+    @app.workflow(name="child", queue="q" if in_line else None)
+    async def child() -> None:
+        await recv()
+
+    return child
+
+
+def answer_late(
+    app: App, monkeypatch: pytest.MonkeyPatch, starts: Callable[[Start], bool], when: Callable[[], Any]
+) -> None:
+    """The answer to a commit with such a start of a child comes only ``when`` that holds."""
+    store = app._home.engine().line.store
+    commit = store.commit
+
+    async def late(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
+        receipt = await commit(batch, **kwargs)
+        if any(starts(start) for unit in batch for start in unit.children):
+            await until(when)
+        return receipt
+
+    monkeypatch.setattr(store, "commit", late)
+
+
 async def test_a_child_that_was_given_up_is_cancelled_though_the_process_dies(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command itself does not arrive, for as long as the process lives; the parent goes on."""
 
-    @app.workflow(name="child")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -76,9 +102,7 @@ async def _no_wakes(*_args: object) -> None: ...
 async def test_what_was_given_up_and_resumed_is_not_cancelled_again(app: App) -> None:
     """By a replay of its parent, which has got no further."""
 
-    @app.workflow(name="child")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -131,11 +155,7 @@ async def test_a_child_whose_start_was_given_up_ends_with_its_parent_after_a_cra
     app: App, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     """The start is on its way when the parent stops waiting for it."""
-    app.queue("q")
-
-    @app.workflow(name="child", queue="q")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app, in_line=True)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -147,13 +167,7 @@ async def test_a_child_whose_start_was_given_up_ends_with_its_parent_after_a_cra
 
     await app.open()
     store = app._home.engine().line.store
-    commit, once = store.commit, store.start_once
-
-    async def late(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
-        receipt = await commit(batch, **kwargs)
-        if any(start.id == "c" for unit in batch for start in unit.children):
-            await until(gave_up)
-        return receipt
+    once = store.start_once
 
     async def once_late(*args: Any, **kwargs: Any) -> Any:
         found = await once(*args, **kwargs)
@@ -163,7 +177,7 @@ async def test_a_child_whose_start_was_given_up_ends_with_its_parent_after_a_cra
     def gave_up() -> bool:
         return bool(executor(app).executions["p"].run.seq)
 
-    monkeypatch.setattr(store, "commit", late)
+    answer_late(app, monkeypatch, lambda start: start.id == "c", gave_up)
     monkeypatch.setattr(store, "start_once", once_late)
     await parent.options(id="p").start()
     await until(lambda: recorded(app, Kind.TIMER))
@@ -180,9 +194,7 @@ async def test_a_child_whose_start_was_given_up_ends_with_its_parent_after_a_cra
 async def test_a_child_that_is_started_twice_ends_with_its_parent(app: App) -> None:
     """The second start finds the first: it is the parent's all the same."""
 
-    @app.workflow(name="child")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -201,9 +213,7 @@ async def test_a_fork_behind_a_child_that_was_given_up_goes_on(app: App) -> None
     async def after() -> int:
         return 1
 
-    @app.workflow(name="child")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app)
 
     @app.workflow(name="parent")
     async def parent() -> int:
@@ -226,9 +236,7 @@ async def test_a_child_is_told_though_its_parent_dies_in_the_burst_that_gives_it
     """A long burst is cut, and its first note is written alone."""
     monkeypatch.setattr(WorkflowLoop, "burst_callbacks_max", 1)
 
-    @app.workflow(name="child")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -264,11 +272,7 @@ async def test_a_child_whose_start_was_given_up_is_called_again(
     app: App, monkeypatch: pytest.MonkeyPatch, policy: Literal["cancel", "wait", "abandon"]
 ) -> None:
     """Its parent finds what it has begun itself, gives it up once more, and replays."""
-    app.queue("q")
-
-    @app.workflow(name="child", queue="q")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app, in_line=True)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -281,16 +285,7 @@ async def test_a_child_whose_start_was_given_up_is_called_again(
         await recv("end")
 
     await app.open()
-    store = app._home.engine().line.store
-    commit = store.commit
-
-    async def late(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
-        receipt = await commit(batch, **kwargs)
-        if any(start.id == "c" for unit in batch for start in unit.children):
-            await until(lambda: executor(app).executions["p"].run.seq)
-        return receipt
-
-    monkeypatch.setattr(store, "commit", late)
+    answer_late(app, monkeypatch, lambda start: start.id == "c", lambda: executor(app).executions["p"].run.seq)
     await parent.options(id="p").start()
     await until(lambda: recorded(app, Kind.CHILD))
     await parent.handle("p").send(True, "on")
@@ -307,11 +302,7 @@ async def test_a_start_that_was_given_up_is_not_waited_for_in_the_end(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its key's verdict comes later: a replay would not know of it."""
-    app.queue("q")
-
-    @app.workflow(name="child", queue="q")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app, in_line=True)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -342,9 +333,7 @@ async def test_a_second_start_that_was_given_up_changes_nothing_of_the_first(
 ) -> None:
     """What the end means to the child is what the first said, with the second's verdict or without."""
 
-    @app.workflow(name="child")
-    async def child() -> None:
-        await recv()
+    child = waiting_child(app)
 
     @app.workflow(name="parent")
     async def parent() -> None:
@@ -354,16 +343,7 @@ async def test_a_second_start_that_was_given_up_changes_nothing_of_the_first(
                 await child.options(id="c").start()
 
     await app.open()
-    store = app._home.engine().line.store
-    commit = store.commit
-
-    async def late(batch: Sequence[Unit], **kwargs: Any) -> Receipt:
-        receipt = await commit(batch, **kwargs)
-        if any(start.parent_path == "2" for unit in batch for start in unit.children):
-            await until(lambda: executor(app).executions["p"].final)
-        return receipt
-
-    monkeypatch.setattr(store, "commit", late)
+    answer_late(app, monkeypatch, lambda start: start.parent_path == "2", lambda: executor(app).executions["p"].final)
     await parent.options(id="p").start()
     await until(lambda: recorded(app, Kind.TIMER))
     await child.handle("c").send(True)
