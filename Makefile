@@ -73,7 +73,7 @@ bench-peers:  ## the peers that `make bench` compares with, each in an environme
 	@tools/setup.sh test
 	@tools/peers.sh
 
-simulate:  ## 2,000 seeds of the simulator; each point must be hit (make simulate S='--seed 42 --trace')
+simulate:  ## 2,000 seeds of the simulator; each point must be hit (make simulate S='--seed 42 --trace', S='--at-least 100')
 	@tools/setup.sh test
 	@.venv/bin/python -m perdure.testing.simulation $(S)
 

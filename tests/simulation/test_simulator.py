@@ -236,3 +236,12 @@ def test_the_command_runs_many() -> None:
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "simulator: 4 seeds, 0 failed" in said
     assert "times real time" in said
+
+
+def test_how_fast_it_was_is_judged_for_who_asks() -> None:
+    command = [sys.executable, "-m", "perdure.testing.simulation", "--seeds", "1..2", "--jobs", "1"]
+    fast = subprocess.run([*command, "--at-least", "0.001"], capture_output=True, text=True, check=False)
+    assert fast.returncode == 0, fast.stdout
+    slow = subprocess.run([*command, "--at-least", "1e9"], capture_output=True, text=True, check=False)
+    assert slow.returncode == 1
+    assert "times real time, and 1e+09 were asked for" in slow.stdout

@@ -15,7 +15,6 @@ from perdure.testing.simulation.world import simulate
 
 JOBS = 2  # real processes
 CHUNK = 25  # seeds that a worker takes at a time
-SPEED = 100  # seconds of a world, at least, in one second of the processes together
 SHOWN = 5  # failures that are told in full
 
 
@@ -41,9 +40,9 @@ class Report(NamedTuple):
         return self.virtual / max(self.busy, 1e-9)
 
     @property
-    def slow(self) -> bool:
-        """Whether the processes together are slower than they have to be, however long they waited for a processor."""
-        return self.speed * self.jobs < SPEED
+    def together(self) -> float:
+        """Virtual seconds for one of the processes together, however long they waited for a processor."""
+        return self.speed * self.jobs
 
     def __str__(self) -> str:
         said = [f"{told}\nagain: {again(seed)}" for seed, told in list(self.failed.items())[:SHOWN]]
