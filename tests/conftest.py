@@ -18,18 +18,9 @@ from tests.roles import Role, a_role
 
 # -- tests that try the same with many kinds of things: a part of each module's, by chance
 
-LONG = {
-    "some": ", a twelfth of the long tests (make drill has its own), a third of the cases where there are four or "
-    "more, and each test on one of the two databases, with blocking bodies in threads or in greenlets",
-    "ci": ", a sixth of the long tests, half of the cases where there are four or more, and blocking bodies in "
-    "threads or in greenlets",
-}
-EITHER = {  # what a test is there for, one of which is enough
-    "some": re.compile(r"\b(sqlite|postgres|threads|greenlets)\b"),
-    "ci": re.compile(r"\b(threads|greenlets)\b"),
-}
+EITHER = re.compile(r"\b(sqlite|postgres|threads|greenlets)\b")  # what a test is there for, one of which is enough
 ALWAYS_IN_CI = {"tests/crash/test_every_write.py", "tests/faults/test_chaos.py", "tests/mutants/test_mutants.py"}
-CASES = by_effort(4, 4, 0)
+CASES = 4  # of one test: that many or more are the same with many kinds of things
 DRILL = "tests/examples/test_bad_rollout.py"  # two minutes of the command line
 MANY = 50  # files: who runs fewer has chosen them, and gets all that is in them
 
@@ -68,7 +59,7 @@ def not_sampled(items: list[pytest.Item]) -> set[pytest.Item]:
 
 
 def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Of the tests that kill, wait and simulate for long: eleven of twelve, where five minutes are all; in CI ten.
+    """Of the tests that kill, wait and simulate for long: eleven of twelve.
 
     Never in CI of those that promise a number: of crash points, of mutants, of faults. And of the drill, which has
     a command of its own, all where five minutes are all, and in CI all but one.
@@ -80,36 +71,30 @@ def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
         and (EFFORT == "some" or item.nodeid.partition("::")[0] not in ALWAYS_IN_CI)
     ]
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} long")
-    left = set(chance.sample(long, len(long) * by_effort(11, 10, 0) // 12))
+    left = set(chance.sample(long, len(long) * 11 // 12))
     drill = [item for item in long if item.nodeid.startswith(DRILL) and item not in left]
     return left | set(drill[by_effort(0, 1, len(drill)) :])
 
 
 def one_of_both(items: list[pytest.Item]) -> set[pytest.Item]:
-    """A test that is there for blocking bodies in threads and in greenlets runs with one of them, by chance.
-
-    And where five minutes are all, one that is there for both databases runs on one.
-    """
+    """A test that is there for both databases runs on one, by chance; so with bodies in threads and in greenlets."""
     twins: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         name, _, parameters = item.nodeid.partition("[")
         if parameters:
-            twins[name + EITHER[EFFORT].sub("either", parameters)].append(item)
+            twins[name + EITHER.sub("either", parameters)].append(item)
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} both")
     return {left for _, some in sorted(twins.items()) for left in chance.sample(some, len(some) - 1)}
 
 
 def more_of_the_same(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Where five minutes are all, a test that is there for four cases or more runs for a third of them, by chance.
-
-    In CI for half of them.
-    """
+    """A test that is there for four cases or more runs for a third of them, by chance."""
     cases: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         cases[item.nodeid.partition("[")[0]].append(item)
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} cases")
     many = [some for _, some in sorted(cases.items()) if len(some) >= CASES]
-    return {item for some in many for item in chance.sample(some, len(some) * by_effort(4, 3, 0) // 6)}
+    return {item for some in many for item in chance.sample(some, len(some) * 2 // 3)}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -117,7 +102,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         seed = os.environ["PERDURE_TEST_SAMPLE"]
         terminalreporter.write_line(
             f"A run of everything takes a part of the tests marked `sampled` (PERDURE_TEST_SAMPLE={seed}) and of the "
-            f"crash points (PERDURE_TEST_CRASHES={EFFORT}){LONG[EFFORT]}; make crashes runs all."
+            f"crash points (PERDURE_TEST_CRASHES={EFFORT}), a twelfth of the long tests, a third of the cases where "
+            "there are four or more, and each test on one of the two databases, with blocking bodies in threads or in "
+            "greenlets; make crashes runs all, make drill the drill."
         )
 
 

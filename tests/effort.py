@@ -6,9 +6,8 @@
                                             two databases, by chance, what is there for both, and so with blocking
                                             bodies in threads or in greenlets; a third of the cases of a test that
                                             has four or more
-``ci``         ``.ci/run``                  on both; a sixth of the long ones, all that promise a number; 1,000
-                                            crash points for each database; a sixth of the mutants, half of the cases
-                                            of a test that has four or more; and beside them a whole chaos run
+``ci``         ``.ci/run``                  the same, and all that promise a number, on both databases: 1,000 crash
+                                            points, mutants, faults; and beside them a whole chaos run
 ``all``        ``make crashes``             everything, but pairs: an hour
 ``pairs``      ``make pairs``               two crashes at all pairs of writes
 =============  ===========================  ====================================================================
