@@ -121,6 +121,7 @@ def test_list_of_nothing_and_errors(perdure: Cli, day: str) -> None:
         perdure("workflow", "list", "--query", "status = failed", "--status", "open").stdout == "no workflows match\n"
     )
     perdure("workflow", "list", "--limit", 0, code=2)
+    assert "the most that can be asked for" in perdure("workflow", "list", "--limit", 2**63, code=2).stderr
 
 
 # -- show, history

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import msgspec
 
+from perdure.cli.amounts import AMOUNT, FROM_ZERO, LIST_MAX
 from perdure.cli.batch_verbs import with_verb
 from perdure.cli.exits import Code
 from perdure.cli.output import clean, emit_many, emit_one, instant, note, redacted, say, table
@@ -48,7 +49,6 @@ from perdure.store.base import Store
 from perdure.store.coded import coded
 
 SHOWN_MAX = 20  # failed targets of an answer; all of them: perdure batch show KEY --state failed
-LIST_MAX = 50
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
 
 
@@ -84,7 +84,7 @@ async def line_of(given: Given, *, changes: bool = False) -> AsyncGenerator[Line
 @with_verb
 @click.option("--reason", "--because", "reason", default="", metavar="TEXT", help="Why; part of the key.")
 @click.option("--key", metavar="KEY", help="The key that it is to be applied under.")
-@click.option("--samples", type=click.IntRange(min=0), default=batch_plans.SAMPLES, show_default=True, metavar="N",
+@click.option("--samples", type=FROM_ZERO, default=batch_plans.SAMPLES, show_default=True, metavar="N",
               help="Workflows of each type and version to replay.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the samples.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=15.0, show_default=True, metavar="SECONDS",
@@ -270,7 +270,7 @@ def summary(info: BatchInfo) -> str:
 
 @batch.command("list")
 @common
-@click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
+@click.option("--limit", type=AMOUNT, default=LIST_MAX, show_default=True)
 def list_(given: Given, limit: int) -> None:
     """Batches, the newest first."""
     run(_list(given, limit))
@@ -293,7 +293,7 @@ async def _list(given: Given, limit: int) -> None:
 @common
 @click.argument("key")
 @click.option("--state", type=click.Choice([str(fate) for fate in Fate]), help="Only targets that came to this.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True, help="Targets to show.")
+@click.option("--limit", type=AMOUNT, default=LIST_MAX, show_default=True, help="Targets to show.")
 def show(given: Given, key: str, state: str | None, limit: int) -> None:
     """A batch: what was ordered, what was asked of it since, and its targets with what came of each."""
     run(_show(given, key, None if state is None else Fate(state), limit))

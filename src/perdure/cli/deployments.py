@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from perdure.api.deployment import check_metadata
+from perdure.cli.amounts import FROM_ZERO
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import clean, emit_many, emit_one, instant, redacted, shortened, table
 from perdure.cli.target import Given, common, opened, run
@@ -59,7 +60,7 @@ async def _list(given: Given) -> None:
 
 @deployment.command("describe")
 @common
-@click.option("--changes", type=click.IntRange(min=0), default=LATEST, help=f"Changes to show (default {LATEST}).")
+@click.option("--changes", type=FROM_ZERO, default=LATEST, help=f"Changes to show (default {LATEST}).")
 def describe(given: Given, changes: int) -> None:
     """Where new work goes, all versions, and who changed that last, and why."""
     run(_describe(given, changes))

@@ -16,6 +16,7 @@ import click
 
 import perdure
 from perdure.api.process import ProcessHandle
+from perdure.cli.amounts import AMOUNT, LIST_MAX
 from perdure.cli.durations import duration
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import at_second, clean, emit_many, emit_one, instant, note, table, took
@@ -33,7 +34,6 @@ from perdure.runtime import aface
 from perdure.schemes.stored import Offer, offers
 from perdure.store.base import Store
 
-LIST_MAX = 50
 QUERIES = {  # what a row says of a process, in its status and its attributes
     "Idled": "attributes.status = 'Idled' AND status = waiting",
     "Error": "attributes.status = 'Error' AND status = waiting",
@@ -86,7 +86,7 @@ async def _seen(p: ProcessHandle[Any]) -> Seen:
 @click.option("--type", "name", metavar="NAME", help="Only of this scheme.")
 @click.option("--state", metavar="STATE", help="Only those that stand in it.")
 @click.option("--status", type=click.Choice(list(QUERIES)), help="Only those that rest, or have ended, so.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
+@click.option("--limit", type=AMOUNT, default=LIST_MAX, show_default=True)
 def list_(given: Given, name: str | None, state: str | None, status: str | None, limit: int) -> None:
     """Processes, newest first, with the state that each stands in."""
     parts = ["attributes.state IS NOT NULL"]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import click
 import msgspec
 
+from perdure.cli.amounts import FROM_ZERO
 from perdure.cli.batch_verbs import options_of
 from perdure.cli.batches import judge_of, line_of, rate_of, sample_lines, summary, to_its_end
 from perdure.cli.exits import Code
@@ -74,7 +75,7 @@ def over_query(*, needed: bool) -> Callable[[F], F]:
         click.option("--assume-corrupted", "corrupted", multiple=True, metavar="GROUP", help=f"Wrong state: {group}"),
         click.option("--assume-intact", "intact", multiple=True, metavar="GROUP", help="Their state is right."),
         click.option("--replace", multiple=True, metavar="GROUP", help="Others with the same input will do."),
-        click.option("--samples", type=click.IntRange(min=0), default=SAMPLES, show_default=True, metavar="N",
+        click.option("--samples", type=FROM_ZERO, default=SAMPLES, show_default=True, metavar="N",
                      help="Workflows of each group to replay."),
         click.option("--seed", type=int, default=0, show_default=True, help="Draws the samples."),
         click.option("--reason", "--because", "reason", default="", metavar="TEXT", help="Why; part of the keys."),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import click
 import msgspec
 
+from perdure.cli.amounts import AMOUNT
 from perdure.cli.exits import Code
 from perdure.cli.output import emit_many, note, table
 from perdure.cli.recovering import Said, carry_out, over_query, show
@@ -41,7 +42,7 @@ def recovery() -> None:
 @click.option("--code", metavar="MODULE:APP", help="Ask the policies of this code, here.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=15.0, show_default=True, metavar="SECONDS",
               help="How long to wait for executors that have the code.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--limit", type=AMOUNT, default=1000, show_default=True)
 @over_query(needed=False)
 def plan_(
     given: Given, ids: Sequence[str], executors: Sequence[str], code: str | None, timeout: float, limit: int,

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import msgspec
 
+from perdure.cli.amounts import AMOUNT
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import clean, emit_many, note
 from perdure.cli.run import AnyApp, home_of, load_app
@@ -39,7 +40,7 @@ class Tally(msgspec.Struct):
 @common
 @click.argument("target", metavar="MODULE:APP")
 @click.option("--workflow", "names", multiple=True, metavar="NAME", help="Only workflows of this name.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N (default: all).")
+@click.option("--limit", type=AMOUNT, metavar="N", help="Only the newest N (default: all).")
 def replay_(given: Given, target: str, names: Sequence[str], limit: int | None) -> None:
     """Would the open workflows go on on this code? Exits with 1 if one would not, and shows who and why.
 

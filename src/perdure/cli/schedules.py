@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from perdure.api.schedule import read_changes, spec_of
+from perdure.cli.amounts import AMOUNT
 from perdure.cli.durations import duration
 from perdure.cli.exits import Code
 from perdure.cli.output import clean, emit_many, emit_one, instant, note, table, took
@@ -68,7 +69,7 @@ async def _list(given: Given) -> None:
 @schedule.command("show")
 @common
 @click.argument("name")
-@click.option("--limit", type=click.IntRange(min=1), default=SHOWN, help=f"Firings to show (default {SHOWN}).")
+@click.option("--limit", type=AMOUNT, default=SHOWN, help=f"Firings to show (default {SHOWN}).")
 def show(given: Given, name: str, limit: int) -> None:
     """One schedule: what holds, what was changed, the next times, and what became of the latest."""
     run(_show(given, name, limit))

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from perdure.api.keys import check_name
+from perdure.cli.amounts import FROM_ZERO
 from perdure.cli.exits import Code
 from perdure.cli.output import clean, glyphs, note, plain, say, shortened, took, width
 from perdure.cli.story import failure_fields, failure_of, record_fields
@@ -69,7 +70,7 @@ class Looks:
 @common
 @click.argument("id")
 @click.argument("name")
-@click.option("--offset", type=click.IntRange(min=0), default=0, show_default=True, help="The first value to print.")
+@click.option("--offset", type=FROM_ZERO, default=0, show_default=True, help="The first value to print.")
 def stream(given: Given, id: str, name: str, offset: int) -> None:
     """Print the values of a stream, one JSON a line, as they are written; ends when it is closed or the workflow ends.
 

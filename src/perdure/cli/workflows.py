@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from perdure.api.keys import check_message_key, check_name, encode_message
+from perdure.cli.amounts import AMOUNT, LIST_MAX
 from perdure.cli.asking import Asked, asking
 from perdure.cli.exits import Code
 from perdure.cli.output import (
@@ -62,7 +63,6 @@ from perdure.serde import ArgsShape, Shape, fingerprint_data, is_coded
 from perdure.store.base import Store
 
 PAGE = 500
-LIST_MAX = 50  # without --limit
 VERSIONS_MAX = 3  # named below a list
 CANCEL_SECONDS = 30.0
 PATIENCE_SECONDS = 10.0  # with a database that does not answer, unless PERDURE_PATIENCE says another
@@ -80,7 +80,7 @@ def workflow() -> None:
 @workflow.command("list")
 @common
 @asking
-@click.option("--limit", type=click.IntRange(min=1), default=LIST_MAX, show_default=True)
+@click.option("--limit", type=AMOUNT, default=LIST_MAX, show_default=True)
 @click.option("--stranded", is_flag=True, help="Only open ones that no live executor can run, with the reason.")
 def list_(given: Given, asked: Asked, limit: int, stranded: bool) -> None:
     """Workflows, newest first, or as a QUERY orders them: "status = failed AND type = checkout ORDER BY closed"."""
@@ -165,7 +165,7 @@ def _remark(row: WorkflowRow, stranded: Stranded | None) -> str:
 @workflow.command()
 @common
 @click.argument("id")
-@click.option("--run", "number", type=click.IntRange(min=1), metavar="N", help="An earlier run (default: the latest).")
+@click.option("--run", "number", type=AMOUNT, metavar="N", help="An earlier run (default: the latest).")
 def show(given: Given, id: str, number: int | None) -> None:
     """One workflow: where it stands and why, and its timeline, a line for each record."""
     run(_show(given, id, number))
@@ -180,7 +180,7 @@ async def _show(given: Given, id: str, number: int | None) -> None:
 @workflow.command()
 @common
 @click.argument("id")
-@click.option("--run", "number", type=click.IntRange(min=1), metavar="N", help="An earlier run (default: the latest).")
+@click.option("--run", "number", type=AMOUNT, metavar="N", help="An earlier run (default: the latest).")
 def history(given: Given, id: str, number: int | None) -> None:
     """The records of a run as they are stored, in the order in which the workflow observed them."""
     run(_history(given, id, number))
