@@ -91,7 +91,7 @@ def test_it_tells_when_a_process_began_and_that_there_is_none(child: subprocess.
     assert machine.process_started(child.pid) == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a process names itself by /proc")
+@pytest.mark.skipif(sys.platform != "linux" or machine.ON_MACOS, reason="a process names itself by /proc")
 def test_a_process_may_call_itself_what_it_likes() -> None:
     """Bytes that are no UTF-8, and what looks like the end of a name."""
     code = "open('/proc/self/comm', 'wb').write(b') Z \\xff\\xfe'); print(flush=True); input()"

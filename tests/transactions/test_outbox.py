@@ -84,6 +84,34 @@ async def test_a_rollback_takes_all_of_it_back(app: App, money: Bank) -> None:
 
 
 @places(*HOME)
+async def test_what_is_sent_after_the_commit_comes_after_it(
+    app: App, money: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is known to this process, and the first not yet: it was committed by the user."""
+
+    @app.workflow
+    async def listener() -> list[str]:
+        return [await recv(word), await recv(word)]
+
+    async with app:
+        handle = await listener.start()
+        store: Any = app._home.engine().line.store
+        poll, look = store.poll, asyncio.Event()
+
+        async def late(*args: Any, **options: Any) -> Any:
+            await look.wait()
+            return await poll(*args, **options)
+
+        monkeypatch.setattr(store, "poll", late)
+        async with transaction(money) as db:
+            await handle.send("first", word, session=db)
+        await handle.send("second", word)
+        await asyncio.sleep(0.05)  # waits: for the second, which must not arrive alone
+        look.set()
+        assert await handle.result() == ["first", "second"]
+
+
+@places(*HOME)
 async def test_messages(app: App, money: Bank) -> None:
     @app.workflow
     async def listener() -> list[str]:

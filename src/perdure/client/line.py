@@ -43,6 +43,22 @@ class Local(Protocol):
     """Its end, once durable; the row that has the id already; None when it goes on elsewhere. Made by who waits."""
 
 
+class Post(Protocol):
+    """Who hands messages that this process has sent to those of its runs that they are for."""
+
+    def deliver(self, send: Send) -> None:
+        """This message was committed by this process, once, and by nobody else; whom it is for may run here."""
+        ...
+
+    def announce(self, ids: Sequence[str]) -> None:
+        """Messages for these, which may run here, were committed by this process."""
+        ...
+
+    def comes_within(self, id: str) -> None:
+        """A message for this one goes with a transaction of the user's, which is committed when he likes."""
+        ...
+
+
 class Work(Protocol):
     """What an executor offers to callers of its own process."""
 
@@ -58,12 +74,9 @@ class Work(Protocol):
         """Whether the workflow is running in this process."""
         ...
 
-    def mail(self, ids: Sequence[str]) -> None:
-        """Messages for these were committed by this process."""
-        ...
-
-    def deliver(self, message: Send) -> None:
-        """This message for a workflow that runs here was committed by this process, once, and by nobody else."""
+    @property
+    def post(self) -> Post:
+        """Of messages from this process."""
         ...
 
     def cancel(self, id: str, reason: str, nonce: bytes) -> None:

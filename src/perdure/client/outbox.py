@@ -42,6 +42,8 @@ async def order_start(line: Line, order: StartOrder) -> Ordered:
 
 
 async def order_send(line: Line, question: SendTo) -> Ordered:
+    if line.work is not None:
+        line.work.post.comes_within(question.id)
     message = Send(question.id, line.new_mid(), question.topic, question.data, line.new_token(), question.key)
     return Ordered(line, Unit(key=RunKey("", 0), sends=[message]), await line.places.home(""))
 

@@ -468,12 +468,12 @@ async def send(line: Line, question: SendTo) -> None:
     verdict = await write(line, Unit(key=RunKey("", 0), sends=[message]))
     if verdict.undelivered:
         raise undelivered(question.id, verdict.undelivered[message.mid], line.app)
-    if line.work is None or not line.work.has(question.id):
+    if line.work is None:
         _announce(line)
     elif question.key is None and line.journal.tried_again == tried_again:
-        line.work.deliver(message)
+        line.work.post.deliver(message)
     else:  # another with this key may have been first; a first try may have been received before
-        line.work.mail([question.id])
+        line.work.post.announce([question.id])
 
 
 def undelivered(id: str, status: Status | None, app: str) -> Exception:

@@ -421,7 +421,7 @@ def settle_verdicts(execution: Execution, asked: Mapping[str, Op], verdict: Verd
                     error = verbs.undelivered(question.id, verdict.undelivered[mid], execution.line.app)
                     execution.settle(op, Outcome.ERROR, encode_failure(error))
                 else:
-                    execution.host.mail([question.id])
+                    execution.host.post.announce([question.id])
                     execution.settle(op, Outcome.NONE, None)
             case (StartOrder() as order, before):
                 _settle_start(execution, op, order, before, verdict.exists.get(order.options.id or ""))

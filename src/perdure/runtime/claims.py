@@ -25,6 +25,7 @@ from perdure.runtime.declared import as_declared, line_up
 from perdure.runtime.execution import Execution
 from perdure.runtime.incidents import is_over_limit, over_limit
 from perdure.runtime.pausing import hold_paused, told_to_pause
+from perdure.runtime.post import Post
 from perdure.runtime.process_facts import refusal as process_refusal
 from perdure.runtime.queues import Queues
 from perdure.runtime.reaper import Reaper
@@ -37,6 +38,7 @@ class Host(decide.Host, Protocol):
     """What taking on needs of an executor, beside what deciding does."""
 
     executions: dict[str, Execution]
+    post: Post
     queues: Queues
     reaper: Reaper
     me: Incarnation
@@ -112,6 +114,7 @@ def _begin(host: Host, claimed: Claimed, mail: list[Message], history: Sequence[
         _hold(host, run, row, *refusal)
         return
     execution = host.host(definition, run, row, claimed.input)
+    host.post.began(row.id)
     if row.cancel is not None and not any(r.kind is Kind.CANCEL for r in history):
         execution.cancel(row.cancel)
     if mail:

@@ -28,7 +28,7 @@ from perdure.errors import DatabaseTrouble, Unserializable
 from perdure.model.ids import Holding
 from perdure.model.records import Claimed, Ended, Incarnation, WorkflowRow
 from perdure.model.states import Reason
-from perdure.model.writes import Close, GiveUp, Park, Send, Start, Unit, Verdict
+from perdure.model.writes import Close, GiveUp, Park, Start, Unit, Verdict
 from perdure.runtime.adoption import Adopter, Target
 from perdure.runtime.asking import LIMIT_SECONDS
 from perdure.runtime.bell import Bell
@@ -49,7 +49,7 @@ from perdure.runtime.machine import elapsed
 from perdure.runtime.parting import written
 from perdure.runtime.permission import Permission
 from perdure.runtime.pool import ThreadPool
-from perdure.runtime.post import Post
+from perdure.runtime.post import Post, Taking
 from perdure.runtime.queues import Queues
 from perdure.runtime.reaper import Reaper
 from perdure.runtime.recovery import CLAIM_BATCH, is_known, meet, refuse_company
@@ -137,7 +137,7 @@ class Executor:
         self._again = self._closed = False
         self.looks = 0
         self.window = Window()
-        self.taking = asyncio.Lock()  # one at a time, or a look takes what the reaper adopts for rows that nobody runs
+        self.taking = Taking(self.post.all_here)  # one at a time, or a look takes what the reaper adopts for lost rows
         self._interval = POLL_SECONDS_MIN
         self._poll: asyncio.TimerHandle | None = None
         self._due: Any = None
@@ -500,7 +500,7 @@ class Executor:
                 abroad = True
         local = [send.dest for send in unit.sends if send.known and send.dest in self.executions]
         if local:
-            self.mail(local)
+            self.post.announce(local)
         abroad = abroad or len(local) < len(unit.sends)
         if abroad:
             self.look()
@@ -516,13 +516,6 @@ class Executor:
         elif self._hint_after - now <= 0.025:
             self.line.loop.call_at(self._hint_after, self.line.store.hint)
             self._hint_after += 0.026
-
-    def mail(self, ids: Sequence[str]) -> None:
-        """Messages for these were committed by this process."""
-        self.post.announce(ids)
-
-    def deliver(self, message: Send) -> None:
-        self.post.deliver(message)
 
     def cancel(self, id: str, reason: str, nonce: bytes) -> None:
         execution = self.executions.get(id)

@@ -2,8 +2,12 @@
 
 Most are handed over as they were sent, without asking the database for what it was just given. What it may have judged
 otherwise is read from the inbox: a message with a key (another may have been there first), one sent by a run (a repeat
-may have been received before), one whose commit was tried twice. An inbox is read whole, so not before its run receives
-and has nothing left of it: thousands sent to one that is busy would each read all before it.
+may have been received before), one whose commit was tried twice, one for whom another went with a transaction of the
+user's. An inbox is read whole, so not before its run receives and has nothing left of it: thousands sent to one that is
+busy would each read all before it.
+
+A run that is being claimed meanwhile is not here yet, and its claim may have looked for mail before: it begins with a
+read to come.
 
 Promises: messages of one sender arrive in the order in which they were sent, so nothing is handed over past a read that
 is still to come; each counts once, by its id; what was durable before a receive ran out of time is received by it.
@@ -21,12 +25,28 @@ from perdure.model.records import Message
 from perdure.model.writes import Send
 from perdure.runtime.execution import Execution
 
+WITHIN_MAX = 10_000  # of whom it is known that mail may come with a transaction; of whom else, a look tells later
+
+
+class Taking(asyncio.Lock):
+    """Held from a claim until what was claimed is here; then it says so."""
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        super().__init__()
+        self._done = done
+
+    def release(self) -> None:
+        self._done()
+        super().release()
+
 
 class Host(Protocol):
     """What post needs of an executor."""
 
     line: Line
     executions: dict[str, Execution]
+    deciding: dict[str, asyncio.Task[None]]
+    taking: Taking
 
     def look(self) -> None: ...
     def keep(self, task: asyncio.Task[Any]) -> None: ...
@@ -42,22 +62,32 @@ class Post:
         self._reading: set[str] = set()  # of these, those whose read is under way
         self._failed: dict[str, None] = {}  # … and those whose read has failed
         self._then: dict[str, list[Callable[[], None]]] = {}  # what comes after a read that is yet to begin
+        self._within: dict[str, None] = {}  # a user's transaction may hold mail for these; the latest last
+        self._missed: set[str] = set()  # not here, and written to while a claim is under way that may be theirs
 
     def deliver(self, send: Send) -> None:
         """A message from outside is durable, and nobody but this sender can have written it."""
         execution = self._host.executions.get(send.dest)
-        if execution is None or execution.gone or send.dest in self._to_read:
+        if execution is None or execution.gone or send.dest in self._to_read or send.dest in self._within:
             self.announce([send.dest])
             return
         line = self._host.line
         message = Message(send.dest, send.mid, send.topic, send.data, line.clock.now(), send.sender)
         line.loop.call_soon(execution.mail, [message], send.wake)
 
+    def comes_within(self, id: str) -> None:
+        """A message for this one goes with a transaction of the user's: when that is committed, nobody here is told."""
+        self._within.pop(id, None)
+        self._within[id] = None
+        if len(self._within) > WITHIN_MAX:
+            del self._within[next(iter(self._within))]
+
     def announce(self, ids: Sequence[str]) -> None:
         """Messages for these are durable: read them."""
         host = self._host
         here = [id for id in ids if id in host.executions]
         if len(here) < len(ids):
+            self._miss(id for id in ids if id not in host.executions)
             host.look()
         self._note(here)
         self.want(here)
@@ -65,6 +95,20 @@ class Post:
     def _note(self, ids: Iterable[str]) -> None:
         self._requests += 1
         self._to_read.update(dict.fromkeys(ids, self._requests))
+
+    def _miss(self, ids: Iterable[str]) -> None:
+        host = self._host
+        self._missed.update(id for id in ids if host.taking.locked() or id in host.deciding)
+
+    def began(self, id: str) -> None:
+        """A run that was claimed is here from now on."""
+        if id in self._missed:
+            self._missed.discard(id)
+            self._note([id])
+
+    def all_here(self) -> None:
+        """What was claimed is here, but for what is still decided upon; the next claim is told of all before it."""
+        self._missed.intersection_update(self._host.deciding)
 
     def owes(self, id: str) -> bool:
         """Whether there may be more in its inbox than was handed over."""
@@ -135,6 +179,7 @@ class Post:
                 self._then[id] = waiting[read:]
 
     def forget(self, id: str) -> None:
-        """It runs here no more: whoever claims it reads its inbox."""
-        self._to_read.pop(id, None)
+        """It runs here no more: whoever claims it reads its inbox, or has done so before this was to be read."""
+        if self._to_read.pop(id, None) is not None:
+            self._miss([id])
         self._then.pop(id, None)

@@ -16,6 +16,7 @@ from perdure.errors import ConfigError, DatabaseTrouble
 from perdure.model.records import Claimed, Incarnation
 from perdure.runtime.leases import provably_gone
 from perdure.runtime.pool import ThreadPool
+from perdure.runtime.post import Taking
 from perdure.runtime.reaper import Reaper
 from perdure.store.asks import ClaimRequest
 from perdure.store.rollcall import RollCall
@@ -53,7 +54,7 @@ class Host(Former, Protocol):
     recovered: int
     executor_id: str
     reaper: Reaper
-    taking: asyncio.Lock
+    taking: Taking
     step_pool: ThreadPool
     body_pool: ThreadPool
     deciding: dict[str, asyncio.Task[None]]
