@@ -103,8 +103,10 @@ class Handle(Generic[R]):
     ) -> None:
         """Send a message; durable when this returns. With ``key`` it is delivered once, however often it is sent.
 
+        What one sender sends, each when the one before is durable, is received in that order, on each topic.
+
         ``key``: at most 1024 bytes. ``session``: send it in this transaction of yours, so that it is delivered if that
-        commits.
+        commits, and before what you send after the commit.
 
         Raises ``WorkflowNotFound`` for an unknown id, ``WorkflowClosed`` for one that has ended, ``Unserializable``.
         """
