@@ -17,6 +17,19 @@ from perdure.model.records import Record, WorkflowRow
 IN_THREADS = pytest.mark.parametrize("bodies", ["threads"], indirect=True)  # of a test that is about just that
 
 
+def hold_looks(app: Any, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """From now on no poll of an open app is made before the event is set: what is not told here is not found."""
+    store, may = app._home.engine().line.store, asyncio.Event()
+    poll = store.poll
+
+    async def late(*args: Any, **options: Any) -> Any:
+        await may.wait()
+        return await poll(*args, **options)
+
+    monkeypatch.setattr(store, "poll", late)
+    return may
+
+
 class Ledger(list[str]):
     """What really happened, in order. Steps and bodies write to it; tests compare it whole."""
 

@@ -13,6 +13,7 @@ import perdure.sync
 from perdure import App, Topic, recv
 from perdure.errors import Misuse, WorkflowClosed, WorkflowConflict, WorkflowNotFound, WrongFace
 from perdure.sessions.find import aopened, opened
+from tests.runtime.support import hold_looks
 from tests.transactions.banks import Bank
 from tests.transactions.conftest import AWAY, HOME, places
 
@@ -95,14 +96,7 @@ async def test_what_is_sent_after_the_commit_comes_after_it(
 
     async with app:
         handle = await listener.start()
-        store: Any = app._home.engine().line.store
-        poll, look = store.poll, asyncio.Event()
-
-        async def late(*args: Any, **options: Any) -> Any:
-            await look.wait()
-            return await poll(*args, **options)
-
-        monkeypatch.setattr(store, "poll", late)
+        look = hold_looks(app, monkeypatch)
         async with transaction(money) as db:
             await handle.send("first", word, session=db)
         await handle.send("second", word)
