@@ -545,6 +545,8 @@ async def test_recovered_work_keeps_its_queue_and_its_slots(app: App) -> None:
     [
         ({"concurrency": 0}, "concurrency=0 is no limit"),
         ({"worker_concurrency": 1.5}, "worker_concurrency=1.5 is no limit"),
+        ({"concurrency": 2**31}, "concurrency=2147483648 is no limit"),
+        ({"concurrency": 10**30}, "concurrency=1000000000000000000000000000000 is no limit"),
         ({"rate": 5}, "rate=5 is no rate: give such as Rate"),
     ],
 )

@@ -18,6 +18,7 @@ from perdure.api.workflow import Homes, Workflow
 from perdure.client import batches, operate
 from perdure.client.questions import StartOptions
 from perdure.definitions import Registry
+from perdure.model.amounts import check_amount
 from perdure.model.batches import BatchInfo
 from perdure.model.durations import Duration
 from perdure.model.info import WorkflowInfo, info_of
@@ -119,12 +120,14 @@ class Client:
         """Workflows that a ``query`` names, newest first or in its order: the latest run of each id.
 
         ``limit``: so many at most. ``all_runs``: earlier runs, too. It is read page by page; what starts meanwhile
-        shifts nothing. Raises ``QueryError``, a ``ConfigError``, for a query that cannot be read, showing where.
+        shifts nothing. Raises ``QueryError``, a ``ConfigError``, for a query that cannot be read, showing where, and
+        ``Misuse`` for a limit that is no whole number from 0 on.
 
         >>> # async for info in client.list("status = failed AND type = 'checkout' ORDER BY closed DESC", limit=10): …
         """
         asked = read_query(query, self._home.name, all_runs=all_runs)
-        async for row in aface.rows(self._home, asked, limit):
+        most = None if limit is None else check_amount(limit, "limit", 0)
+        async for row in aface.rows(self._home, asked, most):
             yield info_of(row)
 
     async def count(self, query: str = "", *, all_runs: bool = False) -> Count:
@@ -239,8 +242,9 @@ class Client:
         return BatchHandle(self._home, check_key(key))
 
     async def batches(self, *, limit: int = 50) -> builtins.list[BatchInfo]:
-        """The latest batches, the newest first."""
-        return await aface.operate(self._home, "client.batches()", partial(batches.listing, limit=limit))
+        """The latest batches, the newest first. Raises ``Misuse`` for a ``limit`` that is no whole number from 1 on."""
+        most = check_amount(limit, "limit")
+        return await aface.operate(self._home, "client.batches()", partial(batches.listing, limit=most))
 
     # -- upkeep
 

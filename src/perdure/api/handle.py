@@ -25,7 +25,7 @@ from perdure.client.questions import (
     TerminateOf,
     UnpauseOf,
 )
-from perdure.errors import Misuse
+from perdure.model.amounts import check_amount
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import Problem, WorkflowInfo
 from perdure.model.orders import Answered, read_goal
@@ -131,14 +131,13 @@ class Handle(Generic[R]):
     def read_stream(self, stream: Stream[T] | str, *, offset: int = 0) -> AsyncIterator[T]:
         """The values of a stream in order, from ``offset`` on, as they are written; the end when it is closed or ended.
 
-        Raises ``WorkflowNotFound`` for an unknown id, when the first value is asked for.
+        Raises ``WorkflowNotFound`` for an unknown id, when the first value is asked for; ``Misuse`` for an ``offset``
+        that is no whole number from 0 on.
 
         >>> # async for token in handle.read_stream(tokens): …
         """
         name, shape = name_and_shape(stream, "stream")
-        if offset < 0:
-            raise Misuse(f"read_stream({name!r}, offset={offset}): offsets are 0, 1, 2 …")
-        return aface.StreamReader(self._home, self.id, name, shape, offset)
+        return aface.StreamReader(self._home, self.id, name, shape, check_amount(offset, "offset", 0))
 
     @aface.at_the_call
     async def resume(self, *, version: str | None = None, force: bool = False, reason: str = "") -> Status:

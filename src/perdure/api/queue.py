@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from perdure.errors import DefinitionError
+from perdure.model.amounts import MOST, is_amount, shown
 from perdure.model.info import to_datetime
 from perdure.model.queues import NAME_MAX, PARTITION_MAX, Limits, QueueChange, QueueCount, QueueRow
 from perdure.policy.rate import Rate
@@ -84,10 +85,10 @@ def limits_of(limits: dict[str, Limit]) -> dict[str, int | None]:
         elif name not in _COUNTS:
             known = ", ".join((*_COUNTS, *_RATES))
             raise DefinitionError(f"there is no limit {name!r} of a queue; there is: {known}")
-        else:
-            if value is not None and (type(value) is not int or value < 1):
-                raise DefinitionError(f"{name}={value!r} is no limit: a whole number of at least 1, or None for none")
+        elif value is None or (isinstance(value, int) and is_amount(value)):
             stored[name] = value
+        else:
+            raise DefinitionError(f"{name}={shown(value)} is no limit: a whole number from 1 to {MOST}, or None")
     return stored
 
 

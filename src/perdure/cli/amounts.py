@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from perdure.model.amounts import MOST
+
 LIST_MAX = 50  # rows that a list shows where nobody says how many
-MOST = 2**31 - 1  # more is no number for a database's ``limit``, and nobody reads it
 
 
 class Amount(click.IntRange):

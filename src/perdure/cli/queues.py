@@ -13,6 +13,7 @@ from perdure.cli.exits import Code, Exit
 from perdure.cli.output import clean, emit_many, emit_one, instant, note, table
 from perdure.cli.rollcall import call_roll, nobody
 from perdure.cli.target import Given, common, opened, run
+from perdure.model.amounts import MOST, is_amount
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.store.base import Store
 
@@ -33,8 +34,8 @@ class _Count(click.ParamType[Any]):
             number = int(value)
         except ValueError:
             number = 0
-        if number < 1:
-            self.fail(f"{value!r} is no limit: a whole number of at least 1, or none", param, ctx)
+        if not is_amount(number):
+            self.fail(f"{value!r} is no limit: a whole number from 1 to {MOST}, or none", param, ctx)
         return number
 
 
@@ -47,7 +48,7 @@ class _Rate(click.ParamType[Any]):
         if value == NONE:
             return NONE
         match = _RATE.fullmatch(value)
-        if match is None or not int(match[1]) or not float(match[2]):
+        if match is None or not is_amount(int(match[1])) or not float(match[2]):
             self.fail(f"{value!r} is no rate: such as 100/60s, 5/1m, 1000/1h, or none", param, ctx)
         return int(match[1]), round(float(match[2]) * UNITS[match[3]] * 1e6)
 

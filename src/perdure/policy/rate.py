@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.errors import DefinitionError
+from perdure.model.amounts import MOST, is_amount, shown
 from perdure.model.durations import Duration, to_us
 
 
@@ -16,8 +17,10 @@ class Rate:
     __slots__ = ("limit", "period")
 
     def __init__(self, limit: int, *, per: Duration) -> None:
-        if type(limit) is not int or limit < 1:
-            raise DefinitionError(f"Rate({limit!r}, per={per!r}) lets nothing through: give a whole number, at least 1")
+        if not is_amount(limit):
+            raise DefinitionError(
+                f"Rate({shown(limit)}, per={per!r}) is no rate: give a whole number from 1 to {MOST} for its starts"
+            )
         self.limit = limit
         self.period = to_us(per, "per")  # microseconds
         if self.period < 1:

@@ -13,6 +13,7 @@ from perdure.client import operate
 from perdure.client.schedules import Verb, do
 from perdure.definitions import ScheduleDef, WorkflowDef
 from perdure.errors import DefinitionError
+from perdure.model.amounts import check_amount
 from perdure.model.durations import Duration, to_us
 from perdure.model.info import from_datetime
 from perdure.model.schedules import (
@@ -167,8 +168,8 @@ class ScheduleHandle:
         return schedule_info(self._do(lambda store, _: operations.one(store, self.name)))
 
     def firings(self, *, limit: int = 100) -> list[FiringInfo]:
-        """What became of its nominal times, the latest first."""
-        which = Which(schedule=self.name, limit=limit)
+        """What became of its nominal times, the latest first. Raises ``Misuse`` for a ``limit`` below 1."""
+        which = Which(schedule=self.name, limit=check_amount(limit, "limit"))
         return [firing_info(one) for one in self._do(lambda store, _: store.firings(which))]
 
     def set(self, **changes: Unpack[Changes]) -> ScheduleInfo:
