@@ -24,6 +24,7 @@ from tests.mutants import (
     orders,
     queues,
     recovery,
+    replay,
     schedules,
     streams,
     transactions,
@@ -32,7 +33,20 @@ from tests.mutants.base import Mutant
 
 MUTANTS: list[type[Mutant]] = [
     one
-    for module in (fence, commits, aside, recovery, order, fleet, streams, queues, schedules, orders, transactions)
+    for module in (
+        fence,
+        commits,
+        aside,
+        recovery,
+        replay,
+        order,
+        fleet,
+        streams,
+        queues,
+        schedules,
+        orders,
+        transactions,
+    )
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, Mutant) and one.apply is not Mutant.apply
 ]

@@ -11,6 +11,7 @@ import os
 import sys
 
 from perdure.testing.simulation.runner import JOBS, run
+from perdure.testing.simulation.scripts import KINDS
 from perdure.testing.simulation.world import simulate
 
 SEEDS = 2000  # from so many on each point must be hit
@@ -23,17 +24,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=JOBS, help="real processes")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--mode", choices=("", "safety", "liveness"), default="", help="with --seed; default: by seed")
+    parser.add_argument("--kinds", default="", help="of scripts: program,blocking …; default: most")
     parser.add_argument("--trace", action="store_true", help="with --seed: all that happened, by virtual microseconds")
     parser.add_argument("--at-least", type=float, default=0, help="times real time by processor time, else it fails")
     given = parser.parse_args(arguments)
+    kinds = tuple(kind for kind in str(given.kinds).split(",") if kind)
+    if unknown := set(kinds) - KINDS:
+        parser.error(f"--kinds: there is no {', '.join(sorted(unknown))}; there is: {', '.join(sorted(KINDS))}")
     if given.seed is not None:
-        result = simulate(given.seed, mode=given.mode, trace=given.trace)
+        result = simulate(given.seed, mode=given.mode, kinds=kinds, trace=given.trace)
         print("\n".join([*result.lines, str(result)]))  # noqa: T201 - a command
         return 0 if result.good else 1
     first, _, last = given.seeds.partition("..")
-    report = run(range(int(first), int(last or first) + 1), given.jobs)
+    report = run(range(int(first), int(last or first) + 1), given.jobs, kinds)
     wrong: list[str] = []
-    if report.seeds >= SEEDS and report.missed:
+    if report.seeds >= SEEDS and report.missed and not kinds:
         wrong.append(f"points that were never hit: {'; '.join(report.missed)}")
     if report.together < given.at_least:
         wrong.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing
 import time
@@ -28,6 +29,7 @@ class Report(NamedTuple):
     wall: float  # seconds that passed here
     busy: float  # seconds of processor time
     jobs: int
+    kinds: Sequence[str] = ()  # of scripts; all, if none is named
 
     @property
     def missed(self) -> list[str]:
@@ -45,7 +47,7 @@ class Report(NamedTuple):
         return self.speed * self.jobs
 
     def __str__(self) -> str:
-        said = [f"{told}\nagain: {again(seed)}" for seed, told in list(self.failed.items())[:SHOWN]]
+        said = [f"{told}\nagain: {again(seed, self.kinds)}" for seed, told in list(self.failed.items())[:SHOWN]]
         if self.failed:
             said.append(f"failed seeds: {' '.join(map(str, list(self.failed)[:50]))}")
         said.append(
@@ -56,26 +58,35 @@ class Report(NamedTuple):
         return "\n".join(said)
 
 
-def again(seed: int) -> str:
+def again(seed: int, kinds: Sequence[str] = ()) -> str:
     """The command that runs a seed again, with all that happens in it."""
-    return f"python -m perdure.testing.simulation --seed {seed} --trace"
+    of = f" --kinds {','.join(kinds)}" if kinds else ""
+    return f"python -m perdure.testing.simulation --seed {seed}{of} --trace"
 
 
-def run(seeds: Sequence[int], jobs: int = JOBS) -> Report:
-    """Run each seed once, in ``jobs`` real processes. What comes of it does not depend on their number."""
+def run(seeds: Sequence[int], jobs: int = JOBS, kinds: Sequence[str] = ()) -> Report:
+    """Run each seed once, in ``jobs`` real processes. What comes of it does not depend on their number.
+
+    ``kinds``: of scripts, instead of all.
+    """
     began = time.monotonic()
+    some = functools.partial(_some, kinds=tuple(kinds))
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     if jobs == 1 or len(chunks) == 1:
-        parts: Iterable[tuple[dict[int, str], Counter[str], float, float]] = map(_some, chunks)
-        return _sum(len(seeds), parts, began, 1)
+        parts: Iterable[tuple[dict[int, str], Counter[str], float, float]] = map(some, chunks)
+        return _sum(len(seeds), parts, began, 1, kinds)
     # Fresh processes: a fork of one with threads (a test's) may inherit locks that nobody will open.
     # What is there from the start is no garbage: the collector need not look at it again and again.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=gc.freeze) as pool:
-        return _sum(len(seeds), pool.map(_some, chunks), began, jobs)
+        return _sum(len(seeds), pool.map(some, chunks), began, jobs, kinds)
 
 
 def _sum(
-    seeds: int, parts: Iterable[tuple[dict[int, str], Counter[str], float, float]], began: float, jobs: int
+    seeds: int,
+    parts: Iterable[tuple[dict[int, str], Counter[str], float, float]],
+    began: float,
+    jobs: int,
+    kinds: Sequence[str],
 ) -> Report:
     failed: dict[int, str] = {}
     hits: Counter[str] = Counter()
@@ -85,16 +96,16 @@ def _sum(
         hits += hit
         virtual += seconds
         busy += used
-    return Report(seeds, failed, hits, virtual, time.monotonic() - began, busy, jobs)
+    return Report(seeds, failed, hits, virtual, time.monotonic() - began, busy, jobs, kinds)
 
 
-def _some(seeds: Sequence[int]) -> tuple[dict[int, str], Counter[str], float, float]:
+def _some(seeds: Sequence[int], *, kinds: Sequence[str]) -> tuple[dict[int, str], Counter[str], float, float]:
     began = time.process_time()
     take_hits()
     failed: dict[int, str] = {}
     virtual = 0.0
     for seed in seeds:
-        result = simulate(seed)
+        result = simulate(seed, kinds=kinds)
         virtual += result.virtual
         if not result.good:
             failed[seed] = str(result)

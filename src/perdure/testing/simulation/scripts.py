@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from perdure.testing.simulation import asking, blocking, queueing
+from perdure.testing.simulation import asking, blocking, programs, queueing
 from perdure.testing.simulation.bank import transfers
 from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.workload import Client
@@ -187,6 +187,10 @@ def _asker(id: str, chance: Any) -> Script:
     return asking.scripts(id, chance)
 
 
+def _program(id: str, chance: Any) -> Script:
+    return programs.scripts(id, chance)
+
+
 def _transfers(id: str, chance: Any) -> Script:
     return transfers(id, chance)
 
@@ -195,4 +199,5 @@ _KINDS: tuple[Callable[[str, Any], Script], ...] = (
     _chain, _delayed, _stubborn, _family, _race, _sleeper, _looper, _group, _hurried, _cancelled, _mailbox, _letters,
 )  # fmt: skip
 # Drawn where they are asked for by name: the worlds of the others stay as they are.
-_NAMED = (_transfers, _teller, _paused, _moved, _blocking, _asker, *queueing.NAMED)
+_NAMED = (_transfers, _teller, _paused, _moved, _blocking, _asker, _program, *queueing.NAMED)
+KINDS = frozenset(make.__name__[1:] for make in (*_KINDS, _judged, *_NAMED))  # by which they are asked for

@@ -16,7 +16,7 @@ from perdure.model.info import from_datetime
 from perdure.recovery import Compensating, Incident
 from perdure.runtime.face import Home
 from perdure.testing.histcheck.streams import ClientHistory, Ledger
-from perdure.testing.simulation import asking, blocking
+from perdure.testing.simulation import asking, blocking, programs
 from perdure.testing.simulation.bank import declare
 from perdure.testing.simulation.judgement import decide
 from perdure.testing.simulation.loop import PROCESS
@@ -243,6 +243,7 @@ class Simulated:
         self.payer = declare(self)
         blocking.declare(self)
         self.asker, self.asked = asking.declare(self, NOTE, PROGRESS)
+        self.program = programs.declare(self)
         self.queued, self.fired = queued, fired
         self.chain, self.family, self.race, self.sleeper, self.mailbox = chain, family, race, sleeper, mailbox
         self.judged = judged
