@@ -29,7 +29,7 @@ from tests.crash.scenarios import SCENARIOS, Outside, Scenario
 from tests.crash.scratch import scratch
 from tests.effort import EFFORT, by_effort
 
-pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(by_effort(900, 900, 3600))]
 
 POINTS_MIN = by_effort(120, 1000, 3000)  # for each store
 STRUCK = by_effort(0.15, 0.575, 1.0)  # of the writes of each scenario, by chance
