@@ -14,6 +14,8 @@ from asyncio import events
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol, Self, cast
 
+from perdure.runtime import pythons
+
 
 class OrderedLoop(Protocol):
     """What this module asks of a workflow's loop."""
@@ -137,3 +139,4 @@ def install(loop_class: type) -> None:
         module.as_completed = as_completed
         module.all_tasks = all_tasks
     _number_gathering_futures(is_ours)
+    pythons.install(is_ours)
