@@ -109,8 +109,8 @@ async def test_what_a_client_starts_with_the_wrong_parameters_is_held(database: 
     async with app, Client(database, app="hr") as client:
         by_name = client.workflow("P", returns=dict[str, int])
         for id, given, said in (
-            ("a", {"dayz": 3, "days": 3}, "dayz: P has no such parameter; it has: days."),
-            ("b", {}, "days: P needs it, and it was not stored; give it a default in the class."),
+            ("a", {"dayz": 3, "days": 3}, "dayz: P has no such parameter; it has: days"),
+            ("b", {}, "days: P needs it, and it was not stored; give it a default in the class"),
         ):
             await by_name.options(id=id).start(**given)
 

@@ -90,11 +90,11 @@ class Input(ArgsShape):
         unknown = [name for name in given if name not in declared]
         if unknown and given.get(AT) is None:
             has = ", ".join(name for name in declared if name != AT) or "none"
-            raise Unserializable(f"{unknown[0]}: {self._process} has no such parameter; it has: {has}.", unknown[0])
+            raise Unserializable(f"{unknown[0]}: {self._process} has no such parameter; it has: {has}", unknown[0])
         for name, parameter in declared.items():
             if parameter.default is parameter.empty and name not in given:
                 raise Unserializable(
-                    f"{name}: {self._process} needs it, and it was not stored; give it a default in the class.", name
+                    f"{name}: {self._process} needs it, and it was not stored; give it a default in the class", name
                 )
         for name in unknown:
             del given[name]
