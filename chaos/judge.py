@@ -219,7 +219,9 @@ def effects(evidence: Evidence) -> Iterator[str]:
             yield from again_only_if_interrupted(evidence, name, lines)
             continue
         plan = evidence.planned.get(name.partition(".")[0].partition(":")[0].partition(" ")[0])
-        if plan is None or not (name in plan.effects or name in plan.maybe or name.endswith(" cleaned")):
+        if plan is None or not (
+            name in plan.effects or name.partition("/")[0] in plan.maybe or name.endswith(" cleaned")
+        ):
             yield f"effect {name} was never planned"
             continue
         if name in plan.at_most_once and len(lines) > 1:

@@ -185,6 +185,13 @@ class Grower:
         tree, result = self.grow(SIMPLE, self.rng.randint(1, 2))
         return ["leaf", tree, self.rng.choice("xyz"), self.rng.choice((0, 0, -1))], result
 
+    def drawn(self) -> tuple[Action, Any]:
+        """A body that nobody wrote: whether each of its effects happens is for its seed and for time to say."""
+        name = self.effect()
+        del self.effects[name]
+        self.maybe.add(name)
+        return ["drawn", name, self.rng.randrange(10**6)], name
+
     def grow(self, kinds: tuple[Any, ...], length: int) -> tuple[list[Action], list[Any]]:
         pairs = [self.rng.choice(kinds)(self) for _ in range(length)]
         return [p[0] for p in pairs], [p[1] for p in pairs]
@@ -196,7 +203,7 @@ SIMPLE = (
     Grower.move,
 )  # fmt: skip
 ALL = (*SIMPLE, Grower.post, Grower.post, Grower.child, Grower.talk, Grower.told, Grower.heard, Grower.gather,
-       Grower.gather, Grower.race, Grower.late, Grower.leaf)  # fmt: skip
+       Grower.gather, Grower.race, Grower.late, Grower.leaf, Grower.drawn)  # fmt: skip
 BLOCKING = (*SIMPLE, Grower.post, Grower.child, Grower.talk, Grower.leaf)
 
 

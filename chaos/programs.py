@@ -6,6 +6,7 @@ Every effect is noted in a ledger outside the database by the step itself, when 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from datetime import datetime, timedelta
@@ -19,6 +20,8 @@ from chaos import bank
 from perdure import App, Event, Rate, Retry, Stream, Topic, close_stream, current, recv, set_event, sleep, write_stream
 from perdure.errors import Cancelled, StepOutcomeUnknown
 from perdure.testing.histcheck import Ledger
+from perdure.testing.simulation.plans import Plan, draw
+from perdure.testing.simulation.play import Play
 
 app = App("chaos")
 sync_app = blocking.App("chaos-sync")
@@ -234,6 +237,34 @@ async def leaf(actions: list[Any], partition: str, priority: int) -> list[Any]:
     return await (await line.start(actions)).result()
 
 
+class Played(Play):
+    """A plan whose steps are effects: each call has a name of its own, by its turn."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.calls = 0
+
+    async def step(self, name: str) -> str:
+        self.calls += 1
+        return await act(f"{self.name}/{self.calls} {name}", len(name))
+
+    async def receive(self, seconds: float) -> str | None:
+        return await recv(never, timeout=seconds)
+
+    async def leaf(self, part: Plan) -> str:
+        return await self.step(part.name)
+
+    _flaky = _chance = _child = _beside = leaf
+
+
+async def drawn(name: str, seed: int) -> str:
+    """What nobody wrote; what becomes of it is for asyncio to say, that it is the same after a crash is for us."""
+    with contextlib.suppress(Exception):
+        await Played(name).do(draw(seed, 3))
+    return name
+
+
 async def late(ms: int) -> str:
     try:
         async with asyncio.timeout(ms / 1000):
@@ -266,7 +297,7 @@ async def fall(name: str) -> None:
 SIMPLE: dict[str, Any] = {
     "step": act, "block": act_in_thread, "retry": at_last, "fail": fail, "once": once, "sleep": nap,
     "nothing": nothing, "mail": mail, "child": child, "talk": talk, "told": told, "late": late, "event": event,
-    "say": say, "heard": heard, "move": move, "leaf": leaf,
+    "say": say, "heard": heard, "move": move, "leaf": leaf, "drawn": drawn,
     "new": new, "for ever": for_ever, "fall": fall,
 }  # fmt: skip
 
