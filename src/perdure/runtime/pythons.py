@@ -3,7 +3,8 @@
 A history outlives the Python that wrote it: the next deploy may bring another, and the body has to make the same calls
 there. So on Python 3.11 and 3.12
 
-- ``wait_for`` runs nothing in a task of its own, which would give other paths to its calls (as from 3.12 on);
+- ``wait_for`` runs nothing in a task of its own, which would give other paths to its calls (as from 3.12 on; here on
+  every Python, and what it was given is closed where its timer is refused);
 - ``gather`` counts what is done already at once, not a turn later (as from 3.12 on);
 - a ``TaskGroup`` whose member failed takes back that it has cancelled its parent, or a ``timeout`` around it would let
   ``CancelledError`` out instead of ``TimeoutError`` (as from 3.13 on).
