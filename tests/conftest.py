@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import pace
 from tests.databases import Databases
 from tests.effort import EFFORT, by_effort
 from tests.postgres import Cluster, Server
@@ -32,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(
         "PERDURE_TEST_SAMPLE", os.environ.get("PERDURE_SEED") or str(random.SystemRandom().randrange(10**9))
     )
+    if config.args_source is not pytest.Config.ArgsSource.ARGS and not hasattr(config, "workerinput"):
+        pace.measure()  # a run of everything
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,6 +42,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     left = not_sampled(items) | not_this_time(items) | one_of_both(items)
     left |= more_of_the_same([item for item in items if item not in left])
+    left |= pace.beyond(
+        [item for item in items if item not in left and not promised(item)], os.environ["PERDURE_TEST_SAMPLE"]
+    )
     if left:
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
@@ -67,13 +73,17 @@ def not_this_time(items: list[pytest.Item]) -> set[pytest.Item]:
     long = [
         item
         for item in items
-        if (item.get_closest_marker("slow") or item.get_closest_marker("crash"))
-        and (EFFORT == "some" or item.nodeid.partition("::")[0] not in ALWAYS_IN_CI)
+        if (item.get_closest_marker("slow") or item.get_closest_marker("crash")) and not promised(item)
     ]
     chance = random.Random(f"{os.environ['PERDURE_TEST_SAMPLE']} long")
     left = set(chance.sample(long, len(long) * 11 // 12))
     drill = [item for item in long if item.nodeid.startswith(DRILL) and item not in left]
     return left | set(drill[by_effort(0, 1, len(drill)) :])
+
+
+def promised(item: pytest.Item) -> bool:
+    """Whether it promises a number, and CI keeps it whatever chance says."""
+    return EFFORT == "ci" and item.nodeid.partition("::")[0] in ALWAYS_IN_CI
 
 
 def one_of_both(items: list[pytest.Item]) -> set[pytest.Item]:
@@ -106,6 +116,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             "there are four or more, and each test on one of the two databases, with blocking bodies in threads or in "
             "greenlets; make crashes runs all, make drill the drill."
         )
+        if pace.share() < 1:
+            terminalreporter.write_line(
+                f"This machine is slow: {pace.share():.0%} of these, by chance, fit into the minutes that are promised "
+                f"({pace.SHARE}={pace.share()}; 1 for all of them)."
+            )
 
 
 @pytest.fixture(scope="session")
