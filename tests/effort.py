@@ -12,8 +12,8 @@
 ``pairs``      ``make pairs``               two crashes at all pairs of writes
 =============  ===========================  ====================================================================
 
-Chance has a seed, which is printed. Whoever runs a few files gets all the tests in them: see ``tests/conftest.py``. On a
-machine that is too slow for the promised minutes a share of all this is run: see ``tests/pace.py``.
+Chance has a seed, which is printed. Whoever runs a few files gets all the tests in them: see ``tests/conftest.py``.
+On a machine that is too slow for the promised minutes a share of all this is run: see ``tests/pace.py``.
 """
 
 from __future__ import annotations
