@@ -28,8 +28,8 @@ LATER = (  # what opens an app, and what few declare
     "perdure.store.sqlite",
 )
 # Of the CPU time of ``import asyncio, msgspec``, which no face can do without: 2.2 in November 2026, 2.8 before that.
-RATIO_MAX = 4.0
-ROUNDS = 9
+RATIO_MAX = 2.6
+ROUNDS = 21
 
 PROBE = """
 import json, resource, sys
