@@ -85,6 +85,13 @@ class Grower:
         self.effects[name] = attempts
         return name
 
+    def perhaps(self) -> str:
+        """An effect that may happen."""
+        name = self.effect()
+        del self.effects[name]
+        self.maybe.add(name)
+        return name
+
     def milliseconds(self) -> int:
         """How long a step takes: most are short, some are long enough to be hit."""
         rng = self.rng
@@ -157,10 +164,7 @@ class Grower:
 
     def race(self) -> tuple[Action, Any]:
         """The first of two steps counts: decided once, and the same after every replay."""
-        names = [self.effect(), self.effect()]
-        for name in names:
-            del self.effects[name]
-        self.maybe.update(names)
+        names = [self.perhaps(), self.perhaps()]
         after = [f"{name} won" for name in names]
         self.maybe.update(after)
         return ["race", names, [self.milliseconds(), self.milliseconds()]], OneOf(tuple(after))
@@ -187,9 +191,7 @@ class Grower:
 
     def drawn(self) -> tuple[Action, Any]:
         """A body that nobody wrote: whether each of its effects happens is for its seed and for time to say."""
-        name = self.effect()
-        del self.effects[name]
-        self.maybe.add(name)
+        name = self.perhaps()
         return ["drawn", name, self.rng.randrange(10**6)], name
 
     def grow(self, kinds: tuple[Any, ...], length: int) -> tuple[list[Action], list[Any]]:

@@ -20,7 +20,7 @@ from chaos import bank
 from perdure import App, Event, Rate, Retry, Stream, Topic, close_stream, current, recv, set_event, sleep, write_stream
 from perdure.errors import Cancelled, StepOutcomeUnknown
 from perdure.testing.histcheck import Ledger
-from perdure.testing.simulation.plans import Plan, draw
+from perdure.testing.simulation.plans import draw
 from perdure.testing.simulation.play import Play
 
 app = App("chaos")
@@ -251,11 +251,6 @@ class Played(Play):
 
     async def receive(self, seconds: float) -> str | None:
         return await recv(never, timeout=seconds)
-
-    async def leaf(self, part: Plan) -> str:
-        return await self.step(part.name)
-
-    _flaky = _chance = _child = _beside = leaf
 
 
 async def drawn(name: str, seed: int) -> str:

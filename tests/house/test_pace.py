@@ -48,7 +48,7 @@ def test_who_asks_for_a_share_is_not_measured(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_machine_that_is_measured_says_so_to_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "EFFORT", "some")
-    monkeypatch.setattr(pace, "BUDGET", Budget(600, 100, 400))
+    monkeypatch.setattr(pace, "BUDGETS", {"some": Budget(600, 100, 400)})
     monkeypatch.setattr(pace, "slowness", lambda: 2.0)
     monkeypatch.setenv(pace.SHARE, "")  # so that what is there now comes back
     monkeypatch.delenv(pace.SHARE)

@@ -26,11 +26,6 @@ class LoopPlay(Play):
     async def receive(self, seconds: float) -> Any:
         return await call(f"receive {seconds}")
 
-    async def _leaf(self, plan: Any) -> str:
-        return await self.step(plan.name)
-
-    _flaky = _child = _beside = _chance = _leaf
-
 
 def lived(seed: int) -> list[Any]:
     """Which calls the body of one plan made and which timers it armed, after each outcome; and its own log.

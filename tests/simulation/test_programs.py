@@ -14,8 +14,9 @@ from perdure.runtime.loop import WorkflowLoop
 from perdure.testing.simulation import __main__ as command
 from perdure.testing.simulation import simulate, world
 from perdure.testing.simulation.plans import BRANCHES, LEAVES, Plan, draw
-from perdure.testing.simulation.programs import CUTS, Program, slow_machine
+from perdure.testing.simulation.programs import Program
 from perdure.testing.simulation.runner import run
+from perdure.testing.simulation.slow import CUTS, slow_machine
 from tests.effort import by_effort
 
 WORLDS = by_effort(40, 60, 600)

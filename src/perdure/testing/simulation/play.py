@@ -19,7 +19,10 @@ class Boom(Exception):
 
 
 class Play:
-    """One run of a plan."""
+    """One run of a plan.
+
+    A subclass says what a step is and how a message is received; any other leaf is a step, unless it says more.
+    """
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -61,6 +64,8 @@ class Play:
 
     async def _step(self, plan: Plan) -> str:
         return await self.step(plan.name)
+
+    _flaky = _chance = _child = _beside = _step
 
     async def _receive(self, plan: Plan) -> Any:
         return await self.receive(plan.seconds)

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Generator
-from random import Random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure import App, Event, Retry, Topic, now, random, recv, set_event
 from perdure.errors import PerdureError
-from perdure.runtime.async_body import AsyncExecution
-from perdure.runtime.loop import WorkflowLoop
 from perdure.testing.simulation.plans import Plan, draw
 from perdure.testing.simulation.play import Play, name_of
 from perdure.testing.simulation.sometimes import sometimes
@@ -23,9 +20,6 @@ from perdure.testing.simulation.sometimes import sometimes
 BOX = Topic[int]("box")
 STAGE = Event[int]("stage")
 CHILDREN_FROM = 3  # depth: plans of less begin no others, so that families end
-CUTS = (1, 2, 5, 13, 30, 10_000)  # callbacks of one burst
-WAIT_FOR_A_BURST = (AsyncExecution.pump, AsyncExecution.match_mail)  # what comes again until it has drained
-RESTS = (0.0, 0.0, 0.001, 0.005, 0.02)  # seconds until a burst that was cut goes on
 
 Script = Callable[[Any], Awaitable[None]]
 
@@ -123,28 +117,3 @@ def scripts(id: str, chance: Any) -> Script:
         sometimes("a program that nobody wrote ended")
 
     return script
-
-
-@contextlib.contextmanager
-def slow_machine(loop: Any, seed: int, kinds: Collection[str]) -> Generator[None]:
-    """Where a world is of programs alone, a burst of a body is cut after few callbacks, and the rest takes its time.
-
-    So something may come in its middle: virtual time stands still otherwise until a burst has drained.
-    """
-    if set(kinds) != {"program"}:
-        yield
-        return
-    chance = Random(f"cut bursts {seed}")
-    usual, call_soon = WorkflowLoop.burst_callbacks_max, loop.call_soon
-
-    def call(callback: Any, *args: Any, context: Any = None) -> Any:
-        if getattr(callback, "__func__", None) in WAIT_FOR_A_BURST:
-            return loop.call_later(chance.choice(RESTS), callback, *args, context=context)
-        return call_soon(callback, *args, context=context)
-
-    WorkflowLoop.burst_callbacks_max, loop.call_soon = chance.choice(CUTS), call
-    try:
-        yield
-    finally:
-        WorkflowLoop.burst_callbacks_max = usual
-        del loop.call_soon

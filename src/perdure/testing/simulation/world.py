@@ -20,7 +20,7 @@ from perdure.config import Settings
 from perdure.testing.histcheck.evidence import Evidence
 from perdure.testing.histcheck.judge import Verdict, check
 from perdure.testing.histcheck.streams import ClientHistory, FaultLog, Ledger
-from perdure.testing.simulation import asking, modes, programs, seen, transfers
+from perdure.testing.simulation import asking, modes, seen, transfers
 from perdure.testing.simulation.bank import STEPS, Away, Bank
 from perdure.testing.simulation.database import Database
 from perdure.testing.simulation.failover import Failover
@@ -34,6 +34,7 @@ from perdure.testing.simulation.process import Process
 from perdure.testing.simulation.rollout import NEW, OLD, Rollout, version
 from perdure.testing.simulation.scripts import more, scripts
 from perdure.testing.simulation.shims import START_US, installed
+from perdure.testing.simulation.slow import slow_machine
 from perdure.testing.simulation.sometimes import sometimes
 from perdure.testing.simulation.wire import HOME, Cut, Fate
 from perdure.testing.simulation.workload import Client, Simulated
@@ -285,7 +286,7 @@ class World:
         gc.disable()  # what it finds depends on real memory
         try:
             homes = [app.home for app in self.apps]
-            with installed(self), _at_home(homes), programs.slow_machine(self.loop, self.seed, self.kinds):
+            with installed(self), _at_home(homes), slow_machine(self.loop, self.seed, self.kinds):
                 for app in self.apps:
                     app.stage = self
                 task = Context().run(self.loop.create_task, self._live())
