@@ -2,7 +2,8 @@
 
 The same commit takes 787 seconds of CI on one machine and 1,815 on another, idle, whose memory is slow. So the machine
 is measured at the start, by what most tests do: the engine, in simulated worlds. Where all of the tests do not fit,
-some are left out by chance, others each time; never those of CI that promise a number. What comes of it is printed.
+some are left out by chance, others each time, two of three at most; never those of CI that promise a number. What comes
+of it is printed.
 ``PERDURE_TEST_SHARE=1`` runs all of them, ``make crashes`` everything.
 """
 
@@ -18,7 +19,7 @@ import pytest
 from tests.effort import EFFORT
 
 SHARE = "PERDURE_TEST_SHARE"
-LEAST = 0.1
+LEAST = 0.33  # fewer would say little: there the promised time is exceeded
 WORLDS = range(1, 13)
 PROMISED_ON = 98.0  # virtual seconds for one of processor time, on the machine on which the minutes were promised
 

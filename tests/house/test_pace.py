@@ -17,7 +17,7 @@ def test_all_of_them_where_they_fit_and_a_part_where_they_do_not() -> None:
     budget = Budget(seconds=600, always=100, chosen=400)
     assert budget.share(0.5) == budget.share(1) == 1
     assert budget.share(2) == 0.5  # 200 for what is always done, and 400 of the others' 800
-    assert budget.share(4) == round(200 / 1600, 2)
+    assert budget.share(2.4) == round(360 / 960, 2)
     assert budget.share(20) == LEAST  # the promise is not kept there
 
 
