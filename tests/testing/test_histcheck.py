@@ -516,16 +516,17 @@ def stopped_in_its_commit(day: Lines) -> tuple[Streams, Lines]:
     s.append(s.changes("workflow", id="suspect")[0], "update", status=CODE[Status.COMPLETED], owner=None, last_seq=1)
     ended = s.audit[-2:]
     s.append(s.changes("incarnation", id=ANOTHER)[0], "update", state="dead")
-    s.append(s.changes("workflow", id="beside it")[0], "update", owner="e" * 32)
+    s.append(s.changes("workflow", id="beside it")[0], "update", owner="e" * 32, at=s.audit[-1]["at"] + 1_000_000)
     return s, ended
 
 
 def test_a_suspect_is_in_its_holders_hands_until_that_ones_commit_is_seen(day: Lines) -> None:
-    late, ended = stopped_in_its_commit(day)
-    for line in ended:
-        line |= {"tx": 1_000_001, "committed": late.audit[-1]["at"] + 10_000_000}
-    assert check(Evidence(late.audit), only={"I9"}).good
-    for committed in (None, late.audit[-1]["at"] - 1):
+    for after_the_takeover in (10_000_000, -1):  # who takes over may have looked before, at any time since the death
+        late, ended = stopped_in_its_commit(day)
+        for line in ended:
+            line |= {"tx": 1_000_001, "committed": late.audit[-1]["at"] + after_the_takeover}
+        assert check(Evidence(late.audit), only={"I9"}).good, after_the_takeover
+    for committed in (None, late.audit[-2]["at"] - 1):
         in_time, ended = stopped_in_its_commit(day)
         for line in ended:
             line |= {"tx": 1_000_001, "committed": committed}

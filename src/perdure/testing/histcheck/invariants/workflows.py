@@ -265,14 +265,14 @@ def _held_a_suspect(of: Evidence, owner: str, taken: Change) -> bool:
     """Whether an executor died with a run in its hands that had been through two deaths in a row already.
 
     It may have been cut off, or stopped, in the commit with which that run got somewhere: until this goes on, the run
-    is in its hands for all others.
+    is in its hands for all others. Who takes over has looked at some moment between the death and its own commit.
     """
-    deaths = [c.n for c in of.of("incarnation") if c.row["id"] == owner and c.row["state"] == "dead"]
+    death = [c for c in of.of("incarnation") if c.row["id"] == owner and c.row["state"] == "dead"][:1]
     for id in of.workflows:
         views: list[tuple[Row | None, Callable[[Change], bool]]] = [
-            (of.row_seen_by(taken, id), partial(of.sees, taken))
+            (of.row_seen_by(who, id), partial(of.sees, who)) for who in (*death, taken)
         ]
-        views += ((of.row_at(id, n), _before(n + 1)) for n in (*deaths[:1], taken.n - 1))
+        views += ((of.row_at(id, n), _before(n + 1)) for n in (*(c.n for c in death), taken.n - 1))
         for row, seen in views:
             if row is not None and row["owner"] == owner and _deaths_in_a_row(of, row, seen) >= SUSPECT_DEATHS:
                 return True
