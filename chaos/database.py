@@ -63,6 +63,7 @@ class PostgresDatabase:
         self.url = self.cluster.url(self.name)
         self._background = background
         self._conn: Any = None
+        self._looks: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._background.do(self._query(sql))]
@@ -77,8 +78,9 @@ class PostgresDatabase:
 
     def look(self, sql: str) -> list[tuple[Any, ...]]:
         """One snapshot, over a connection that nobody else has. Raises what the driver raises."""
-        with psycopg.connect(self.url, connect_timeout=5) as conn:
-            return conn.execute(sql.encode()).fetchall()
+        if self._looks is None or self._looks.closed:
+            self._looks = psycopg.connect(self.url, connect_timeout=5, autocommit=True)
+        return self._looks.execute(sql.encode()).fetchall()
 
     def terminate_backends(self) -> None:
         self.cluster.sql(
@@ -87,6 +89,8 @@ class PostgresDatabase:
         )
 
     def close(self) -> None:
+        if self._looks is not None:
+            self._looks.close()
         if self._conn is not None:
             with contextlib.suppress(Exception):
                 self._background.do(self._conn.close(timeout=2))
