@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -264,6 +264,42 @@ async def test_an_exception_that_nobody_takes_is_logged_once_and_not_on_replay(
     assert [(str(r.args[0]), r.exc_info[0]) for r in told if r.args and r.exc_info] == [("a", ZeroDivisionError)]
     assert "in fails" in caplog.text
     assert caplog.text.count("raise ZeroDivisionError") == 1
+
+
+async def test_generators_that_are_left_unfinished_are_all_closed_and_what_their_cleanup_calls_is_told_of(
+    app: App, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.step
+    async def step(name: str) -> str:
+        ledger.note(name)
+        return name
+
+    @app.workflow
+    async def body() -> str:
+        never = asyncio.create_task(recv("never"))
+
+        async def pages(ends: str) -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield await step("page")
+            finally:
+                ledger.note(f"closes: {ends}")
+                if ends == "by a call":
+                    await step("release")
+                elif ends == "by a wait":
+                    await never
+
+        for ends in ("by a call", "by a wait", "plainly"):
+            async for _ in pages(ends):
+                break
+        return "done"
+
+    async with app:
+        assert await body() == "done"
+    assert ledger == ["page", "page", "page", "closes: by a call", "closes: by a wait", "closes: plainly"]
+    (told,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "contextlib.aclosing(…)" in told
+    assert ".pages at " in told
 
 
 async def two_records(app: App) -> bool:

@@ -53,6 +53,10 @@ Ts = TypeVarTuple("Ts")
 SECOND = 1_000_000
 DELAY_MAX = 1000 * 366 * 86_400 * SECOND  # a thousand years: what sleep(math.inf) becomes, so that it fits a column
 ERRORS_MAX = 100
+LEFT_UNFINISHED = (
+    "the cleanup of an async generator called Perdure and was refused: the body had left it unfinished, and has ended. "
+    "Close it where it is left: async with contextlib.aclosing(…). It is"
+)
 CHECK_EVERY = 4  # callbacks between two looks at the clock
 PRUNE_FROM = 32
 
@@ -566,8 +570,13 @@ async def _close_generators(
     for generator in generators:
         try:
             await generator.aclose()
-        except Exception as error:
-            errors.append(LoopError(f"Error while closing {generator!r}", error))
+        except asyncio.CancelledError:
+            continue  # of what it waited for: nobody cancels this task
+        except (Exception, Evicted) as error:
+            if asyncio.get_running_loop().is_closed():
+                raise  # put away
+            what = LEFT_UNFINISHED if isinstance(error, Evicted) else "Error while closing"
+            errors.append(LoopError(f"{what} {generator!r}", error))
 
 
 refused.refuse_the_rest(WorkflowLoop)
