@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import warnings
 
 import pytest
 
@@ -44,6 +46,27 @@ async def test_a_message_wakes(app: App, ledger: Ledger) -> None:
             await until(lambda n=n: past(app, n))
         assert await handle.result() == ["m0", "m1", "m2"]
     assert ledger == ["0", "1", "2"]
+
+
+async def test_a_call_that_is_awaited_later_goes_without_a_word(app: App) -> None:
+    @app.step
+    async def step(n: int) -> int:
+        return n
+
+    @app.workflow
+    async def body() -> list[object]:
+        later = step(1)
+        return [await recv("t"), await later]
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        async with app:
+            handle = await body.options(id="a").start()
+            await gone(app)
+            await handle.send("m", "t")
+            assert await handle.result() == ["m", 1]
+        gc.collect()
+    assert [warning for warning in warned if "never awaited" in str(warning.message)] == []
 
 
 async def past(app: App, n: int) -> bool:

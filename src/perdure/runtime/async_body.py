@@ -143,8 +143,6 @@ class AsyncExecution(answers.Answering):
         """As for a body that awaits what is not durable: so it would end after a restart."""
         if not self.gone and self.final is None:
             self.put_away()
-            if self.unawaited is not None:
-                self.unawaited.error()  # closes what the body had made and not come to
             self.finish(None, error)
 
     def _go_on(self) -> None:
@@ -152,8 +150,11 @@ class AsyncExecution(answers.Answering):
         for op in self.run.fresh():
             self.begin(op)
         if not self.run.asked and not self.loop.pending() and not self.gone:
+            error: BaseException | None = NotDurable(NEVER_WAKES)
+            if self.unawaited is not None:  # a call that nobody awaits may be why
+                error = self.unawaited.beside(error)
             self.put_away()
-            self.finish(None, NotDurable(NEVER_WAKES))
+            self.finish(None, error)
 
     def _main_ended(self) -> bool:
         """End what outlives the main coroutine, then the body. False: it takes another burst, which is on its way."""
@@ -195,6 +196,8 @@ class AsyncExecution(answers.Answering):
         if not hasattr(self, "loop"):  # it has not begun
             return
         self.loop.unwind()
+        if self.unawaited is not None:
+            self.unawaited.error()  # closes what the body had made and not come to
         for op in self._timer_ops.values():
             op.deliver = _to_nobody  # it holds this, and the run holds the op
         self._timer_ops.clear()
