@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
+import perdure.sync
 from perdure import App, Retry, current, recv, set_event
 from perdure.core.run import Op
 from perdure.model.records import Kind
@@ -300,6 +303,73 @@ async def test_generators_that_are_left_unfinished_are_all_closed_and_what_their
     (told,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert "contextlib.aclosing(…)" in told
     assert ".pages at " in told
+
+
+@pytest.fixture
+def unraised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is raised where Python can only print it."""
+    said: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: said.append(repr(raised.exc_value)))
+    return said
+
+
+def collected_with(clean_up: Callable[[], object]) -> None:
+    """Leave a generator to the collector, which finds it at once."""
+
+    def pages(of: list[object]) -> Iterator[object]:
+        try:
+            yield of
+        finally:
+            clean_up()
+
+    knot: list[object] = []
+    begun = pages(knot)
+    next(begun)
+    knot.append(begun)
+    del knot, begun
+    gc.collect()
+
+
+def test_what_the_collector_calls_is_no_call_of_the_body_that_is_running(
+    sync_app: perdure.sync.App, ledger: Ledger, unraised: list[str]
+) -> None:
+    @sync_app.step
+    def step(name: str) -> None:
+        ledger.note(name)
+
+    @sync_app.workflow
+    def body() -> None:
+        step("before")
+        collected_with(lambda: step("release"))
+        step("after")
+
+    with sync_app:
+        body()
+        assert ledger == ["before", "after"]
+        collected_with(lambda: step("of one that was put away"))
+    assert ledger == ["before", "after"]
+    assert len(unraised) == 2
+    for said in unraised:
+        assert said.startswith("NotDurable('The garbage collector called Perdure")
+        assert "contextlib.closing(…)" in said
+
+
+async def test_nor_in_an_async_body(app: App, ledger: Ledger, unraised: list[str]) -> None:
+    @app.step
+    async def step(name: str) -> None:
+        ledger.note(name)
+
+    @app.workflow
+    async def body() -> None:
+        collected_with(lambda: asyncio.ensure_future(step("release")))
+        await step("after")
+
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: ended(app))
+        assert [record.path for record in await history(app, "a") if record.kind is Kind.STEP] == ["1"]
+    assert ledger == ["after"]
+    assert [said[:10] for said in unraised] == ["NotDurable"]
 
 
 async def two_records(app: App) -> bool:

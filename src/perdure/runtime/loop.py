@@ -44,6 +44,7 @@ from perdure.runtime.aio import (
     unfinished,
     unretrieved,
 )
+from perdure.runtime.collected import COLLECTOR
 
 __all__ = ["LoopError", "LoopFuture", "LoopTask", "LoopTimer", "TimerSink", "WorkflowLoop"]
 
@@ -228,6 +229,8 @@ class WorkflowLoop(refused.RefusingLoop):
 
     def next_path(self) -> str:
         """The lineage path of the next call of the current task; a callback outside any task belongs to main."""
+        if COLLECTOR.thread:
+            COLLECTOR.refuse()
         task = _current_task(self)
         lineage = task if type(task) is LoopTask else self._lineage(task)
         lineage.calls = calls = lineage.calls + 1

@@ -27,6 +27,7 @@ from perdure.query.conditions import Query
 from perdure.runtime import appends
 from perdure.runtime.call_off import CallOff, in_thread
 from perdure.runtime.callers import CALLER, Caller
+from perdure.runtime.collected import COLLECTOR
 from perdure.runtime.context import outside, refuse_own_end, refuse_session_in_body, sync_body
 from perdure.runtime.face import Home, outside_line, refuse_foreign, refuse_other
 from perdure.runtime.plain import plain
@@ -294,6 +295,8 @@ def call(home: Home, order: StartOrder, shape: Shape) -> Any:
 
 def step_outside(definition: StepDef, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Outside a workflow a step is the plain function; an ``async def`` one runs on a loop, since here it blocks."""
+    if COLLECTOR.thread:
+        COLLECTOR.refuse()
     if definition.is_async:
         _refuse_running(f"step {definition.name!r}, an 'async def',")
     if (calls := definition.calls) is not None:

@@ -19,6 +19,7 @@ from perdure.model.records import Kind, Record
 from perdure.model.writes import Unit
 from perdure.runtime import answers
 from perdure.runtime.cancelling import Kept
+from perdure.runtime.collected import COLLECTOR
 from perdure.runtime.steps import StepCall
 from perdure.runtime.unread import value_of
 from perdure.runtime.waits import ContinueAsNew, RecvWait
@@ -139,6 +140,8 @@ class SyncExecution(answers.Answering):
     # -- calls of the body
 
     def next_path(self) -> str:
+        if COLLECTOR.thread:
+            COLLECTOR.refuse()
         self.check_alive()
         self._calls += 1
         return str(self._calls)
