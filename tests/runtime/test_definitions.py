@@ -473,6 +473,16 @@ async def test_an_object_that_is_called_with_await_may_be_a_step(app: App) -> No
         assert await step(2) == 4
 
 
+def test_what_has_no_name_of_its_own_is_refused_as_a_workflow_in_words(app: App) -> None:
+    class Adder:
+        async def __call__(self, to: int) -> int:
+            return to
+
+    for what, name in ((Adder(), r".*\.Adder"), (functools.partial(sorted, key=abs), "partial")):
+        with pytest.raises(DefinitionError, match=rf"^workflow {name} \(.*\) must be 'async def' in perdure"):
+            app.workflow(name="add")(what)
+
+
 def test_a_transaction_without_a_source_is_refused_where_it_is_declared(app: App) -> None:
     def transfer(db: Any, cents: int) -> int:
         return cents

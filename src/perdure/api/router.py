@@ -249,6 +249,7 @@ class Router:
 
     def _check_workflow(self, fn: Any) -> None:
         place = place_of(fn) if callable(fn) else repr(fn)
+        called = getattr(fn, "__qualname__", type(fn).__qualname__)
         if isinstance(fn, (staticmethod, classmethod)) or not callable(fn):
             raise DefinitionError(f"@app.workflow was put on {fn!r}; a workflow is a plain function of a module")
         if inspect.ismethod(fn):
@@ -261,7 +262,7 @@ class Router:
             )
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise DefinitionError(
-                f"workflow {fn.__qualname__} ({place}) is a generator, but a workflow has one result: return it, and "
+                f"workflow {called} ({place}) is a generator, but a workflow has one result: return it, and "
                 "publish what comes before it with set_event"
             )
         face = aface.FACE
@@ -269,7 +270,7 @@ class Router:
         if is_async is not (face == "perdure"):
             here, other = ("async def", "perdure.sync") if face == "perdure" else ("def", "perdure")
             raise DefinitionError(
-                f"workflow {fn.__qualname__} ({place}) must be {here!r} in {face}; "
+                f"workflow {called} ({place}) must be {here!r} in {face}; "
                 f"write it so, or import App from {other}: the body has the colour of its face"
             )
 
