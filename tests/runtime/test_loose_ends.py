@@ -80,6 +80,49 @@ async def test_nothing_that_outlives_the_body_begins_however_long_its_end_takes(
     assert ledger == []
 
 
+async def test_cleanup_that_comes_too_late_is_told_with_its_line_and_what_to_do(
+    app: App, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.step
+    async def effect(n: int) -> None:
+        ledger.note(n)
+
+    @app.workflow
+    async def body() -> str:
+        async def left_over() -> None:
+            try:
+                await recv("never")
+            finally:
+                await effect(1)  # of the task
+
+        async def values(n: int) -> AsyncIterator[int]:
+            try:
+                yield n
+            finally:
+                closed.append(n)
+                await effect(2)  # of the generator
+
+        task = asyncio.create_task(left_over())
+        begun = [values(1), values(2)]
+        return f"{[await anext(one) for one in begun]} and {task.done()}"
+
+    closed: list[int] = []
+    async with app:
+        await body.options(id="a").start()
+        await until(lambda: ended(app))
+    assert (ledger, closed) == ([], [1, 2]), "the first generator's trouble does not leave the second open"
+    said = [record for record in caplog.records if record.levelno == logging.ERROR]
+    where = "test_cleanup_that_comes_too_late_is_told_with_its_line_and_what_to_do.<locals>.body.<locals>."
+    assert [record.getMessage() for record in said] == [
+        f"workflow a: cleanup of {where}{name}, which the body left behind, was cut off"
+        for name in ("values", "values", "left_over")
+    ]
+    assert caplog.text.count("await effect(1)  # of the task") == 1
+    assert caplog.text.count("await effect(2)  # of the generator") == 2
+    assert caplog.text.count("NotDurable: a step or another call of Perdure's was made after") == 3
+    assert "Evicted()" not in caplog.text and "errors.Evicted" not in caplog.text
+
+
 @pytest.mark.usefixtures("short_bursts")
 async def test_the_end_of_what_is_left_over_is_the_same_on_replay(app: App, ledger: Ledger) -> None:
     """The body has ended, and waits for its child; the process is another then."""

@@ -54,10 +54,6 @@ Ts = TypeVarTuple("Ts")
 SECOND = 1_000_000
 DELAY_MAX = 1000 * 366 * 86_400 * SECOND  # a thousand years: what sleep(math.inf) becomes, so that it fits a column
 ERRORS_MAX = 100
-LEFT_UNFINISHED = (
-    "the cleanup of an async generator called Perdure and was refused: the body had left it unfinished, and has ended. "
-    "Close it where it is left: async with contextlib.aclosing(…). It is"
-)
 CHECK_EVERY = 4  # callbacks between two looks at the clock
 PRUNE_FROM = 32
 
@@ -291,9 +287,13 @@ class WorkflowLoop(refused.RefusingLoop):
     def report_unretrieved(self) -> None:
         """Note now, in order, what asyncio would say whenever the collector finds the task; each once."""
         for task in self._tasks:
-            if task is not self.main and unretrieved(task):
-                message = f"Task exception was never retrieved ({task!r})"
-                self.errors.append(LoopError(message, task.exception()))
+            if task is self.main or not unretrieved(task):
+                continue
+            error = task.exception()
+            if isinstance(error, Evicted):
+                self.errors.append(LoopError(*refused.behind_the_end(unwind.named(task.get_coro()), error)))
+            else:
+                self.errors.append(LoopError(f"Task exception was never retrieved ({task!r})", error))
 
     def unwind(self) -> list[str]:
         """Put the body away: end every coroutine where it stands, newest task first, main last; then let go of all.
@@ -578,8 +578,10 @@ async def _close_generators(
         except (Exception, Evicted) as error:
             if asyncio.get_running_loop().is_closed():
                 raise  # put away
-            what = LEFT_UNFINISHED if isinstance(error, Evicted) else "Error while closing"
-            errors.append(LoopError(f"{what} {generator!r}", error))
+            if isinstance(error, Evicted):  # of one: the others are closed all the same
+                errors.append(LoopError(*refused.behind_the_end(generator.__qualname__, error)))
+            else:
+                errors.append(LoopError(f"Error while closing {generator!r}", error))
 
 
 refused.refuse_the_rest(WorkflowLoop)

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from typing import Any, cast
 
-from perdure.errors import NotDurable
+from perdure.errors import Evicted, NotDurable
 
 _SOCKETS = "socket I/O"
 _SERVERS = "a network server"
@@ -45,6 +45,16 @@ def from_outside() -> NotDurable:
         "on replay nobody would wake the body. Let the step return a value and do it in the body; from elsewhere send "
         "a message (handle.send, perdure.recv), set an event (perdure.set_event) or write to a stream."
     )
+
+
+def behind_the_end(name: str, error: Evicted) -> tuple[str, NotDurable]:
+    """What to say of the cleanup of a task or generator that its body has left: the message, and the error with the line."""
+    said = NotDurable(
+        "a step or another call of Perdure's was made after the workflow's body had ended. It did not run. To have it "
+        "run and recorded, the body ends what it began: await the task (task.cancel() first to stop it), use "
+        "asyncio.TaskGroup, or close the generator (contextlib.aclosing)."
+    )
+    return f"cleanup of {name}, which the body left behind, was cut off", said.with_traceback(error.__traceback__)
 
 
 def being_collected() -> bool:
