@@ -134,4 +134,8 @@ def test_mistakes_are_told(perdure: Cli, filled: None) -> None:
     assert "no queue is called 'email'; there are: adhoc, emails" in perdure("queue", "pause", "email", code=3).stderr
     assert "'0' is no limit" in perdure("queue", "set", "emails", "--concurrency", "0", code=2).stderr
     assert "'5' is no rate: such as 100/60s" in perdure("queue", "set", "emails", "--rate", "5", code=2).stderr
+    digits = "9" * 5000  # Python refuses to make a number of it
+    for no_rate in (f"{digits}/1s", f"5/{digits}", "5/40000d", "5/0.0000001s"):
+        told = perdure("queue", "set", "emails", "--rate", no_rate, code=2).stderr
+        assert "is no rate: such as 100/60s" in told and len(told) < 500
     assert "nothing to change" in perdure("queue", "set", "emails", code=2).stderr

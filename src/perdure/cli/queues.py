@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from perdure.cli.durations import UNITS
+from perdure.cli.durations import UNITS, is_too_long
 from perdure.cli.exits import Code, Exit
 from perdure.cli.output import clean, emit_many, emit_one, instant, note, table
 from perdure.cli.rollcall import call_roll, nobody
@@ -19,7 +19,8 @@ from perdure.store.base import Store
 
 NONE = "none"
 BOUND = 100_000  # counted at most
-_RATE = re.compile(r"(\d+)/(\d+(?:\.\d+)?)([smhd]?)")
+_SHOWN = 100  # characters of what is no rate
+_RATE = re.compile(r"(\d{1,10})/(\d{1,10}(?:\.\d{1,20})?)([smhd]?)")  # longer ones are more than can be stored
 
 
 class _Count(click.ParamType[Any]):
@@ -48,9 +49,10 @@ class _Rate(click.ParamType[Any]):
         if value == NONE:
             return NONE
         match = _RATE.fullmatch(value)
-        if match is None or not is_amount(int(match[1])) or not float(match[2]):
-            self.fail(f"{value!r} is no rate: such as 100/60s, 5/1m, 1000/1h, or none", param, ctx)
-        return int(match[1]), round(float(match[2]) * UNITS[match[3]] * 1e6)
+        seconds = float(match[2]) * UNITS[match[3]] if match is not None else 0
+        if match is None or not is_amount(int(match[1])) or round(seconds * 1e6) < 1 or is_too_long(seconds):
+            self.fail(f"{value[:_SHOWN]!r} is no rate: such as 100/60s, 5/1m, 1000/1h, or none", param, ctx)
+        return int(match[1]), round(seconds * 1e6)
 
 
 @click.group()
