@@ -120,7 +120,8 @@ async def test_cleanup_that_comes_too_late_is_told_with_its_line_and_what_to_do(
     assert caplog.text.count("await effect(1)  # of the task") == 1
     assert caplog.text.count("await effect(2)  # of the generator") == 2
     assert caplog.text.count("NotDurable: a step or another call of Perdure's was made after") == 3
-    assert "Evicted()" not in caplog.text and "errors.Evicted" not in caplog.text
+    assert "Evicted()" not in caplog.text
+    assert "errors.Evicted" not in caplog.text
 
 
 @pytest.mark.usefixtures("short_bursts")

@@ -579,7 +579,7 @@ async def _close_generators(
             if asyncio.get_running_loop().is_closed():
                 raise  # put away
             if isinstance(error, Evicted):  # of one: the others are closed all the same
-                errors.append(LoopError(*refused.behind_the_end(generator.__qualname__, error)))
+                errors.append(LoopError(*refused.behind_the_end(unwind.named(generator), error)))
             else:
                 errors.append(LoopError(f"Error while closing {generator!r}", error))
 

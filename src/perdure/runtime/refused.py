@@ -48,7 +48,7 @@ def from_outside() -> NotDurable:
 
 
 def behind_the_end(name: str, error: Evicted) -> tuple[str, NotDurable]:
-    """What to say of the cleanup of a task or generator that its body has left: the message, and the error with the line."""
+    """What to say of cleanup that a body left to a task or generator: the message, and the error with its line."""
     said = NotDurable(
         "a step or another call of Perdure's was made after the workflow's body had ended. It did not run. To have it "
         "run and recorded, the body ends what it began: await the task (task.cancel() first to stop it), use "
