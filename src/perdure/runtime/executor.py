@@ -46,6 +46,7 @@ from perdure.runtime.guards import Guards
 from perdure.runtime.launch import Code, launch, say_unfinished
 from perdure.runtime.leases import Lease
 from perdure.runtime.machine import elapsed
+from perdure.runtime.outage import Outage
 from perdure.runtime.parting import written
 from perdure.runtime.permission import Permission
 from perdure.runtime.pool import ThreadPool
@@ -140,6 +141,8 @@ class Executor:
         self.taking = Taking(self.post.all_here)  # one at a time, or a look takes what the reaper adopts for lost rows
         self._interval = POLL_SECONDS_MIN
         self._poll: asyncio.TimerHandle | None = None
+        said = ("the database is in trouble, looking again later", "the database answers again; looks go on")
+        self._outage = Outage(*said, logging.INFO, elapsed)
         self._due: Any = None
         self.draining, self.alive = False, True  # alive: as far as others have said
         self._hint_after = 0.0
@@ -373,8 +376,9 @@ class Executor:
                 self.look_at(poll.claimable)
             self._again = self.window.moved(poll, stays=more) or self._again
             self._again = await self.queues.take(poll) or self._again
+            self._outage.passed()
         except DatabaseTrouble as trouble:
-            log.info("the database is in trouble, looking again later: %s", trouble)
+            self._outage.met(trouble)
             self.answer_lost()
             self._interval = min(max(self._interval, 0.1) * 2, POLL_SECONDS_MAX)
 

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from perdure.model.real import own_runner, time
 from perdure.model.records import Incarnation
 from perdure.runtime.machine import boot_id, elapsed, pid_space, process_started
+from perdure.runtime.outage import Outage
 from perdure.runtime.stalls import StallWatch, Stuck
 from perdure.store.base import Store
 
@@ -187,7 +188,7 @@ class Lease:
             beat = self.seconds / BEATS
             patience = max(beat, ANSWER_SECONDS)
             tried = elapsed()
-            told = -beat
+            outage = Outage("the lease could not be renewed", "the lease is renewed again", logging.WARNING, elapsed)
             while not await self._over(min(beat, LOOK_SECONDS)):
                 self._on_look()
                 if opened and self._stalls is not None and (stuck := self._stalls.stuck()) is not None:
@@ -206,10 +207,9 @@ class Lease:
                 except Exception as trouble:  # whatever it is: without this thread the executor would be lost
                     why = str(trouble) or f"no answer within {patience:.0f} s ({type(trouble).__name__})"
                     self._hurry = True
-                    if asked - told >= beat:
-                        told = asked
-                        log.warning("the lease could not be renewed: %s", why)
+                    outage.met(why)
                     continue
+                outage.passed()
                 if now is None:
                     self.dead = True
                     self._on_dead()

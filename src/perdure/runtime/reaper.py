@@ -12,6 +12,7 @@ A round (``recovery.reap``) is a few small queries. It comes
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from perdure.model.records import Incarnation
 from perdure.runtime.guards import Guards
 from perdure.runtime.leases import BEATS, ended, same_place
 from perdure.runtime.lifelines import Lifelines
+from perdure.runtime.outage import Outage
 
 ROUND_SECONDS_MAX = 5.0
 PEER_SECONDS = 0.5  # between two looks at the processes of this machine
@@ -46,6 +48,11 @@ class Reaper:
         self._meeting: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
         self._met = 0.0  # when it was looked last who is there
+        said = (
+            "the database is in trouble, who is there is asked again later",
+            "the database answers who is there again",
+        )
+        self.outage = Outage(*said, logging.INFO, elapsed)
         self._round = min(ROUND_SECONDS_MAX, lease / BEATS)
         self.elapsed = elapsed
         self.guards = guards if guards is not None else Guards(lease, self._round, lease / BEATS)

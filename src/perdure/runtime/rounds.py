@@ -7,7 +7,6 @@ interrupted anywhere it is simply done again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, Protocol
 
 from perdure.errors import DatabaseTrouble
@@ -19,8 +18,6 @@ from perdure.runtime.sweeper import Sweeper
 from perdure.runtime.turns import look_at_turns
 from perdure.runtime.upgrades import follow
 from perdure.store.rollcall import RollCall
-
-log = logging.getLogger("perdure")
 
 
 class Host(upgrades.Host, recovery.Host, requests.Host, turns.Host, Protocol):
@@ -55,7 +52,9 @@ async def whole_round(host: Host) -> None:
 
 async def _roll(host: Host) -> RollCall | None:
     try:
-        return await call_the_roll(host)
+        roll = await call_the_roll(host)
     except DatabaseTrouble as trouble:
-        log.info("the database is in trouble, who is there is asked again later: %s", trouble)
+        host.reaper.outage.met(trouble)
         return None
+    host.reaper.outage.passed()
+    return roll
