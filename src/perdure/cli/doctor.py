@@ -13,6 +13,7 @@ import msgspec
 from perdure.cli.executors import holdings
 from perdure.cli.exits import Code, Exit, code_of
 from perdure.cli.output import clean, emit_many, glyphs, redacted, took
+from perdure.cli.queues import full_queues
 from perdure.cli.rollcall import Rollcall, call_roll, describe, nobody
 from perdure.cli.stranded import stranded_of, strands
 from perdure.cli.target import (
@@ -189,6 +190,7 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
         in_error = await store.count(read_query(IN_ERROR, app, use="count"))
         lost = strands(roll, rows) if roll.live else []  # with nobody there all work only waits
         stranded = await _of_stranded(store, roll, lost)
+        full = await full_queues(store, len(roll.live))
     facts = _of_executors(app, roll, holds, rows)
     counts = Counter(row.status for row in rows)
     for status in Status:
@@ -196,7 +198,7 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
             facts.append(Fact(f"{app}: {status}", f"{counts[status]}{'+' if more else ''}"))
     if not rows:
         facts.append(Fact(f"{app}: unfinished", "none"))
-    facts += stranded + _of_queue(app, roll, rows, lost) + _of_processes(app, in_error)
+    facts += stranded + _of_queue(app, roll, rows, lost, full) + _of_processes(app, in_error)
     return facts + _of_held(app, [row for row in rows if row.status is Status.HELD])
 
 
@@ -244,24 +246,34 @@ async def _of_stranded(store: Store, roll: Rollcall, lost: list[WorkflowRow]) ->
     return facts
 
 
-def _of_queue(app: str, roll: Rollcall, rows: list[WorkflowRow], lost: list[WorkflowRow]) -> list[Fact]:
-    """Work that is due, and that nobody takes although somebody is there."""
+def _of_queue(
+    app: str, roll: Rollcall, rows: list[WorkflowRow], lost: list[WorkflowRow], full: dict[str, str]
+) -> list[Fact]:
+    """Work that is due, and that nobody takes although somebody is there. What its queue keeps back is in order."""
     if not roll.live:
         return []
+    in_line = Counter(row.queue for row in rows if row.lane is not None and row.queue in full)
+    facts = [
+        Fact(f"{app}: queue {name}", f"{in_line[name]} in line; {why}; see: perdure queue list")
+        for name, why in sorted(full.items())
+        if in_line[name]
+    ]
     told = {row.id for row in lost}  # for itself: more executors of this code would not help
     late = [
         row
         for row in rows
         if row.owner is None and row.until is not None and row.id not in told and roll.now - row.until > QUEUED_US_MAX
+        if row.lane is None or row.queue not in full
     ]
     if not late:
-        return []
+        return facts
     oldest = max(roll.now - row.until for row in late if row.until is not None)
     return [
+        *facts,
         Fact(
             f"{app}: overdue", f"{len(late)} workflows are due and not taken, the oldest for {took(oldest)}", False,
             "the executors are too few or stuck: look at their logs, start more",
-        )
+        ),
     ]  # fmt: skip
 
 

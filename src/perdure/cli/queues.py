@@ -181,5 +181,19 @@ def _limits(row: QueueRow) -> str:
     return ", ".join(words).replace("None", NONE) or "no limits"
 
 
+async def full_queues(store: Store, live: int) -> dict[str, str]:
+    """Queues that let nobody through for now, as far as counts tell, and why. ``live``: so many executors."""
+    counts = await store.queue_counts(BOUND)
+    full: dict[str, str] = {}
+    for row in await store.queues():
+        busy, limits = counts.get(row.name, QueueCount()).in_progress, row.limits
+        most = min(limits.concurrency or MOST, (limits.worker_concurrency or MOST) * live)
+        if row.paused:
+            full[row.name] = "it is paused"
+        elif busy >= most or limits.paced or (busy and limits.partition_concurrency is not None):
+            full[row.name] = f"{_counted(busy)} in progress, {_limits(row)}"
+    return full
+
+
 def _mark(live: dict[str, Any], name: str) -> str:
     return "*" if name in live else ""
