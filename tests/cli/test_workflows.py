@@ -465,7 +465,7 @@ def test_with_a_live_executor(perdure: Cli, url: str, run_shop: Callable[..., Ru
     first, second = perdure.json("workflow", "show", "d-1")["workflow"]["timeline"]
     assert second["begin"] == first["end"]
     said = perdure("workflow", "cancel", "s-1", "--timeout", 0.1, code=5).stdout
-    assert "its executor stops it when the step under way has ended" in said
+    assert "its executor stops it when the step under way has ended; where that hangs, to end the workflow" in said
 
 
 def test_what_waits_is_told(perdure: Cli, url: str, run_shop: Callable[..., Running], here: Path) -> None:

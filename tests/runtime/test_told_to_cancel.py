@@ -49,6 +49,7 @@ async def test_a_cancel_that_is_not_delivered_yet_is_shown(app: App, database: s
             text = await shown(database, "workflow", "show", "o")
             assert "asked for: no more" in text
             assert "not delivered yet: its executor delivers it when the step under way has ended" in text
+            assert "to end the workflow without its cleanup: perdure workflow terminate o" in " ".join(text.split())
             assert (await client.handle("o").info()).cancel_requested
             assert not (await client.handle("other").info()).cancel_requested
             answer.cancel()

@@ -350,7 +350,10 @@ def cancel_of(story: Story) -> Told | None:
     elif not story.held_by_the_living:
         expect = "whoever takes it over delivers it before it runs on"
     else:
-        expect = "its executor delivers it when the step under way has ended"
+        expect = (
+            "its executor delivers it when the step under way has ended; where that hangs, to end the workflow without "
+            f"its cleanup: perdure workflow terminate {row.id}"
+        )
     return Told(reason=reason, delivered=False, expect=expect)
 
 

@@ -408,7 +408,10 @@ async def _answer(store: Store, id: str, row: WorkflowRow | None, until: float) 
             now = (await store.rows([id])).get(id)
             if now is not None and await replaced(store, row, now):
                 return _replaced(row, now)
-            why = yet.why or "its executor stops it when the step under way has ended"
+            why = yet.why or (
+                "its executor stops it when the step under way has ended; where that hangs, to end the workflow "
+                f"without its cleanup: perdure workflow terminate {id}"
+            )
             return id, str(row.status), f"the cancel is recorded, not done yet: {why}", Code.NOT_YET
     if row.status is Status.CANCELLED:
         return id, str(row.status), row.detail if row.detail.startswith(WITHOUT_CLEANUP) else "cancelled", Code.OK
