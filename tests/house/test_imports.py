@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "perdure"
 MODULES_MAX = 370  # in all, with the standard library's (asyncio alone brings about 100)
-OURS_MAX = {"perdure": 182, "perdure.sync": 199}  # the house has 500
+OURS_MAX = {"perdure": 183, "perdure.sync": 200}  # the house has 500
 GROWTH_MAX_MB = 40
 REQUIRED_MAX = 5
 NEVER = {"aiosqlite", "apsw", "asyncpg", "click", "fastapi", "flask", "lark", "pydantic", "sqlalchemy", "sqlite3"}
