@@ -433,15 +433,34 @@ async def test_a_parked_sleeper_goes_on_with_what_the_new_code_does_there(databa
         assert await app.client.handle("a").result(timeout=20) == ["ship"]
 
 
+@pytest.mark.parametrize(("body", "word"), [(comment, "adopted"), (argument, "stranded")])
 async def test_many_are_tried_in_batches(
-    database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(adoption, "BATCH", 3)
+    database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture,
+    a_round: Round, body: Body, word: str,
+) -> None:  # fmt: skip
+    """Each read goes past all that was tried in vain before: not one for each batch, nor one in each round."""
+    monkeypatch.setattr(adoption, "BATCH", 1)
     async with build(database, ledger, first, "v1") as app:
-        await begun(app, *(f"a{n}" for n in range(8)))
-    async with build(database, ledger, comment, "v2") as app:
-        await until(lambda: "adopted 8 unfinished workflows" in said.text)
-        assert [await version_of(app, f"a{n}") for n in range(8)] == ["v2"] * 8
+        await begun(app, *(f"a{n}" for n in range(9)))
+    async with build(database, ledger, body, "v2") as app:
+        adopter, store, asked = executor(app).adopter, executor(app).line.store, 0
+        strays = store.strays
+
+        async def counted(versions: Sequence[str], untried: str | None, limit: int) -> Any:
+            nonlocal asked
+            asked += untried is not None
+            return await strays(versions, untried, limit)
+
+        monkeypatch.setattr(store, "strays", counted)
+        monkeypatch.setattr(adoption, "LONG_SECONDS", -1.0)
+        monkeypatch.setattr(adoption, "RESTS", 1_000_000)
+        await a_round(adopter)
+        assert asked == 5  # 1, 2, 4 and the last two of them, and nothing
+        assert word in said.text
+        assert [await version_of(app, f"a{n}") for n in range(9)] == ["v2" if word == "adopted" else "v1"] * 9
+        for _ in range(3):
+            await a_round(adopter)
+        assert asked == (5 if word == "adopted" else 6)
 
 
 # -- cancelling what is stranded

@@ -39,6 +39,9 @@ from perdure.store.rollcall import RollCall
 log = logging.getLogger("perdure")
 
 BATCH = 50  # runs tried between two writes
+READ_MAX = 2000  # runs read at once: each read goes past all that was tried before, so it is twice the last one
+LONG_SECONDS = 0.25  # a look in vain that takes longer (much is stranded) is followed by a rest ...
+RESTS = 20  # ... of so many times that
 ORPHANS = 200  # released in one call
 KNOWN_MAX = 1000  # of those that are stranded already, told of at a launch
 
@@ -81,6 +84,7 @@ class Adopter:
         self._unserved_since: dict[str, int] = {}
         self._under_way = False
         self._told = False  # of what earlier launches of this version have tried in vain
+        self._rests_until: dict[tuple[bool, tuple[str, ...]], float] = {}  # by the loop's clock
         self._given = Given(host)
 
     async def check(self, row: WorkflowRow, version: str) -> str | None:
@@ -124,6 +128,7 @@ class Adopter:
         if fleet is None or host.recovery == "manual":
             return
         if await self._release(fleet):
+            self._rests_until.clear()
             roll = await store.roll_call(now=host.line.clock.stamp())
         if fleet.first and host.adopt != "never" and set(roll.strays) - {"", host.version}:
             await self._try_held()
@@ -181,8 +186,8 @@ class Adopter:
 
     async def _try_all(self, versions: Sequence[str], target: Target, *, begun: bool = False) -> None:
         """All of these versions; with ``begun`` what somebody has run, as long as a batch has any of it."""
-        host = self._host
-        if not versions:
+        host, what = self._host, (begun, tuple(versions))
+        if not versions or host.line.loop.time() < self._rests_until.get(what, 0.0):
             return
         replayer = Replayer(host.registry, version=host.version, executor_id=host.executor_id)
         adopted: Counter[str] = Counter()
@@ -190,25 +195,33 @@ class Adopter:
         began: dict[str, int] = {}
         seen: set[str] = set()
         left = 0  # so many of those seen come again: another version's business, or not as they were seen
+        page, since = BATCH, host.line.loop.time()
         try:
             while host.alive and not host.draining:
-                rows = await host.line.store.strays(versions, host.version, BATCH + left)
+                rows = await host.line.store.strays(versions, host.version, page + left)
                 fresh = [row for row in rows if row.id not in seen]
                 if not fresh:
                     break
+                page = min(2 * page, READ_MAX)
                 seen.update(row.id for row in fresh)
                 mine = [row for row in fresh if target(row.id) == host.version and (row.epoch or not begun)]
                 if begun:
                     mine = await self._unless_sent(mine)
                     if not mine:
                         break
-                moved, failed = await self._try(mine, replayer)
-                adopted.update(row.version for row in mine if row.id in moved)
-                stranded += failed
-                began.update((row.id, row.created) for row in mine if row.id not in moved)
-                left += len(fresh) - len(moved) - len(failed)
+                left += len(fresh)
+                while mine and host.alive and not host.draining:
+                    batch, mine = mine[:BATCH], mine[BATCH:]
+                    moved, failed = await self._try(batch, replayer)
+                    adopted.update(row.version for row in batch if row.id in moved)
+                    stranded += failed
+                    began.update((row.id, row.created) for row in batch if row.id not in moved)
+                    left -= len(moved) + len(failed)
         finally:
             replayer.close()
+        took = host.line.loop.time() - since
+        if not adopted and not stranded and took > LONG_SECONDS:
+            self._rests_until[what] = since + (RESTS + 1) * took
         if not self._told:
             (stranded, began), self._told = await self._known(versions), True
         self._say(adopted, sorted(stranded, key=lambda trial: began[trial.id]), began)
