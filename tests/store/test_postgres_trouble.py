@@ -310,6 +310,33 @@ async def test_health_of_a_sound_database(cluster: Cluster, store: PostgresStore
     assert facts["connection"][0] == "direct"
 
 
+async def test_what_keeps_dead_rows_is_a_fault(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is searched goes past them; a transaction that keeps none, since it has not read yet, is no fault."""
+    from perdure.store.postgres import health
+
+    async def found() -> dict[str, tuple[str, bool]]:
+        return {name: (value, good) for name, value, good in (await store.health()).facts}
+
+    monkeypatch.setattr(health, "OPEN_SECONDS_MAX", 0.0)
+    other = await driver().connect(store._writing.url, server_settings={"application_name": "report"})
+    try:
+        await other.execute("begin isolation level repeatable read")
+        assert (await found())["oldest transaction"][1]
+        await other.execute("select from perdure.meta")
+        value, good = (await found())["oldest transaction"]
+        assert f"process {other.get_server_pid()} (report, role" in value
+        assert "idle in transaction" in value
+        assert not good
+        monkeypatch.setattr(health, "OPEN_SECONDS_MAX", 600.0)
+        assert (await found())["oldest transaction"][1], "it has just begun"
+        await other.execute("rollback; alter table perdure.wake set (autovacuum_enabled = false)")
+        assert (await found())["autovacuum"] == ("on, but off for wake", False)
+        await other.execute("alter table perdure.wake reset (autovacuum_enabled)")
+        assert (await found())["autovacuum"] == ("on", True)
+    finally:
+        await other.close()
+
+
 async def test_a_clock_that_is_far_off_is_a_fault(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     from perdure.store.postgres import health
 

@@ -74,6 +74,10 @@ _ADVICE = {
     "log size": "the log is emptied once nobody reads an older state from it: end the process that keeps a transaction "
     "open (a shell, a report, a backup that hangs)",
     "clock against this host": "set this host's clock (NTP): what people read will be wrong; timers go by the database",
+    "autovacuum": "dead rows pile up, and all work gets slower: set autovacuum = on and track_counts = on; for a "
+    "table: alter table SCHEMA.TABLE reset (autovacuum_enabled). Then once: vacuum analyze",
+    "oldest transaction": "what has died since it began cannot be removed, and all work gets slower: end it (a "
+    "shell, a report, a backup that hangs) with select pg_terminate_backend(PROCESS), or rollback prepared 'NAME'",
     "notifications": "a pooler swallows them: work is found by polling, up to a second later. If that will do, say "
     "so in the URL (?pooler=transaction); else name the server itself there (&direct=HOST:PORT)",
 }

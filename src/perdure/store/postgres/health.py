@@ -13,6 +13,7 @@ from perdure.store.postgres.pooler import name_of
 
 SERVER_MIN = 14
 SKEW_SECONDS_MAX = 5.0
+OPEN_SECONDS_MAX = 600.0  # of a transaction: what has died since it began is kept, and all that searches goes past it
 POLLING = "do not arrive: waits are found by polling alone, within a second"
 PLANS = ("plan_cache_mode", "enable_seqscan", "jit")
 DURABLE = {"fsync": ("on",), "synchronous_commit": ("on", "remote_apply", "remote_write"), "full_page_writes": ("on",)}
@@ -32,6 +33,29 @@ missing as (
 )
 select current_user::text, (select array_agg(said order by relname) from missing),
     exists (select from needed where given and what <> 'SELECT')"""
+
+# Our tables that are exempt from it; null if there is none.
+_UNSWEPT = """
+select string_agg(relname, ', ' order by relname) from pg_class
+where relnamespace = (select oid from pg_namespace where nspname = $1) and relkind = 'r'
+    and exists (
+        select from pg_options_to_table(reloptions)
+        where option_name = 'autovacuum_enabled' and not option_value::boolean)"""
+
+# The oldest transaction that keeps dead rows of this database, and its seconds. What other roles do is hidden from one
+# that may not see it.
+_OLDEST = """
+select who, seconds::float8 from (
+    select
+        format('process %s (%s, role %s, %s)', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename, state),
+        extract(epoch from clock_timestamp() - xact_start)
+    from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+        and xact_start is not null and (backend_xmin is not null or backend_xid is not null)
+    union all
+    select format('prepared transaction %s of %s', gid, owner), extract(epoch from clock_timestamp() - prepared)
+    from pg_prepared_xacts where database = current_database()) x (who, seconds)
+order by seconds desc limit 1"""
 
 Fact = tuple[str, str, bool]
 
@@ -61,6 +85,8 @@ async def _facts(conn: Connection, schema: str) -> list[Fact]:
     have, want = await migrate.version(conn, schema), migrate.known()
     facts.append(("schema version", f"{have} (known: {want})", have == want))
     facts.append(await _clock(conn))
+    facts.append(await _autovacuum(conn, schema))
+    facts.append(await _oldest(conn))
     return facts
 
 
@@ -92,6 +118,21 @@ async def _clock(conn: Connection) -> Fact:
     there: float = await conn.fetchval("select extract(epoch from clock_timestamp())::float8")
     skew = there - (before + time.time()) / 2
     return "clock against this host", f"{skew * 1000:+.0f} ms", abs(skew) < SKEW_SECONDS_MAX
+
+
+async def _autovacuum(conn: Connection, schema: str) -> Fact:
+    """Whether dead rows are removed, and statistics kept, without anybody's doing."""
+    if "off" in (await _setting(conn, "autovacuum"), await _setting(conn, "track_counts")):
+        return "autovacuum", "off", False  # it needs both
+    unswept = await conn.fetchval(_UNSWEPT, schema)
+    return "autovacuum", "on" if unswept is None else f"on, but off for {unswept}", unswept is None
+
+
+async def _oldest(conn: Connection) -> Fact:
+    found = await conn.fetchrow(_OLDEST)
+    if found is None or found[1] <= OPEN_SECONDS_MAX:
+        return "oldest transaction", f"none is open for longer than {OPEN_SECONDS_MAX:.0f} s", True
+    return "oldest transaction", f"{found[0]}, open for {found[1]:.0f} s", False
 
 
 async def _between(link: Link) -> Fact:
