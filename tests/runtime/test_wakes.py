@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from perdure import App, Status, Topic, recv, sleep
+from perdure.client import watcher
 from perdure.errors import DatabaseTrouble, WorkflowCancelled
 from perdure.model.records import Wake
 from perdure.runtime import wakes
+from perdure.runtime.eviction import evict_if_idle
 from perdure.runtime.wakes import Window
 from perdure.store import asks
 from perdure.store.asks import Poll
@@ -280,3 +282,56 @@ async def test_a_look_asks_for_no_ends_that_were_told_here(database: str, monkey
         assert not boss.heard
         await app.client.handle("c19").send(19, word)
         assert await handle.result() == sum(range(20))
+
+
+async def test_of_children_that_end_elsewhere_a_look_asks_for_those_that_have(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wake says which it was: not for all that the parent waits for, be it by the wake or by the hint."""
+    monkeypatch.setattr(watcher, "CHILDREN_MAX", 0)
+    monkeypatch.setattr(watcher, "CHILDREN_SECONDS", 1_000_000.0)
+
+    def build() -> Any:
+        app: Any = App("shop", database=database, version="v")
+
+        @app.workflow(name="child")
+        async def child() -> int:
+            return await recv(word)
+
+        @app.workflow(name="parent")
+        async def parent(count: int) -> int:
+            handles = [await child.options(id=f"c{n}").start() for n in range(count)]
+            return sum(await asyncio.gather(*[handle.result() for handle in handles]))
+
+        app.parent = parent
+        return app
+
+    asked: list[str] = []
+    async with build() as app:
+        handle = await app.parent.options(id="p").start(20)
+        host = executor(app)
+        await until(lambda: host.has("p") and len(host.executions["p"].waiting) == 20)
+
+        async def none() -> bool:
+            return False
+
+        monkeypatch.setattr(host, "_claim", none)
+        ended, fates = host.line.store.ended, host.line.store.fates
+        monkeypatch.setattr(host.line.store, "ended", lambda ids: asked.extend(ids) or ended(ids))
+        monkeypatch.setattr(host.line.store, "fates", lambda ids: asked.extend(ids) or fates(ids))
+        host.line.watcher.look()  # the one in a long time that asks for all
+
+        def away() -> bool:
+            for n in range(20):
+                if host.has(f"c{n}"):
+                    evict_if_idle(host.executions[f"c{n}"], float("inf"))
+            return len(host.executions) == 1 and not host.line.watcher._look
+
+        await until(away)
+        asked.clear()
+        async with build() as other:
+            for n in range(20):
+                await other.client.handle(f"c{n}").send(n, word)
+                await until(lambda n=n: not host.has("p") or len(host.executions["p"].waiting) == 19 - n)
+            assert await handle.result() == sum(range(20))
+    assert len([id for id in asked if id != "p"]) <= 40, asked

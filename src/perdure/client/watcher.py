@@ -14,6 +14,7 @@ from typing import Any, Final
 from perdure.client.waits import StreamWaits
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
+from perdure.model.ids import end_mark
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.streams import StreamAsk, StreamPage
@@ -26,6 +27,8 @@ POLL_SECONDS_MIN = 0.02
 POLL_SECONDS_MAX = 1.0
 NOTHING = Fates({}, [])
 TOLD_MAX = 1000  # workflows of which it is known that they were told to be held: the latest
+CHILDREN_MAX = 100  # asked for in each look; of more of them their wakes tell, and all are asked for only ...
+CHILDREN_SECONDS = 10.0  # ... so often
 HELD_EVERY = 10  # each so many polls also look whether something awaited has become held, or nobody can run it
 
 
@@ -72,6 +75,8 @@ class Watcher:
         self._loop = loop
         self._clock = clock
         self._ends: dict[str, list[Watch]] = {}
+        self._children: dict[bytes, str] = {}  # those of whose end a wake tells who waits for it, by its mark
+        self._children_after = 0.0  # by the loop's clock: then they are asked for, however many they are
         self._events: dict[str, dict[str, list[Watch]]] = {}  # by id and name
         self._streams = StreamWaits()
         self._interval = POLL_SECONDS_MIN
@@ -85,10 +90,11 @@ class Watcher:
         self.silent_since: float | None = None  # the first look that got no answer; None: the last one got one
         self.is_local: Callable[[str], bool] = lambda _id: False
 
-    def end(self, id: str, callback: Callable[[Any], None], run: int | None = None) -> Watch:
+    def end(self, id: str, callback: Callable[[Any], None], run: int | None = None, *, child: bool = False) -> Watch:
         """Call back once when the workflow is closed (``Ended``), or is there no more (``Gone``).
 
         ``run``: one that was told to cancel; also when a later one is open that was not told, with its row.
+        ``child``: of a workflow that runs here, which is woken by its end.
         """
 
         def forget(watch: Watch) -> None:
@@ -96,8 +102,13 @@ class Watcher:
                 self._ends[id].remove(watch)
                 if not self._ends[id]:
                     del self._ends[id]
+                    self._children.pop(end_mark(id), None)
 
         watch = Watch(callback, forget, run)
+        if child and id not in self._ends:
+            self._children[end_mark(id)] = id
+        elif not child:
+            self._children.pop(end_mark(id), None)  # who else waits is told by nothing but a look
         self._ends.setdefault(id, []).append(watch)
         self._begin(id)
         if run is not None and self._look is None:
@@ -135,11 +146,18 @@ class Watcher:
 
     def tell_end(self, ended: Ended) -> None:
         """Known here without asking: a workflow of this process has closed (durably)."""
-        for watch in self._ends.pop(ended.row.id, ()):
+        watches = self._ends.pop(ended.row.id, ())
+        if watches:
+            self._children.pop(end_mark(ended.row.id), None)
+        for watch in watches:
             watch.tell(ended)
         if ended.row.id in self._events:
             self.look()
         self.wrote(ended.row.id)
+
+    def whose_end(self, wake: bytes) -> str | None:
+        """Which of the children that are waited for a wake tells the end of; None: it may be about anything."""
+        return self._children.get(wake[:8])
 
     def tell_event(self, id: str, name: str, data: bytes) -> None:
         """Known here without asking: an event was set (durably)."""
@@ -186,12 +204,13 @@ class Watcher:
     def _look_later(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        if self._foreign() or self._told() or self._events or self._streams:
+        if any(not self.is_local(id) for id in self._ends) or self._told() or self._events or self._streams:
             self._handle = self._loop.call_later(self._interval, self.look)
             self._interval = min(self._interval * 1.5, POLL_SECONDS_MAX)
 
-    def _foreign(self) -> list[str]:
-        return [id for id in self._ends if not self.is_local(id)]
+    def _foreign(self, *, children: bool) -> list[str]:
+        told = () if children else set(self._children.values())
+        return [id for id in self._ends if id not in told and not self.is_local(id)]
 
     def _told(self) -> list[str]:
         """Those that were told to cancel: of what runs here, too, nobody says that its run was replaced."""
@@ -203,7 +222,10 @@ class Watcher:
         _tell([one for one in self._ends.get(row.id, ()) if one.run is not None and one.run < row.run], row)
 
     async def _look_once(self) -> None:
-        ids, told = self._foreign(), self._told()
+        every = self._children_after <= self._loop.time()
+        if every:
+            self._children_after = self._loop.time() + CHILDREN_SECONDS
+        ids, told = self._foreign(children=every or len(self._children) <= CHILDREN_MAX), self._told()
         wanted = [(id, name) for id, names in self._events.items() for name in names]
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
         # Those who are told. Who comes while the database answers, it may be for the next run, is of the next look.
@@ -219,7 +241,7 @@ class Watcher:
             if self._streams:
                 await self._streams.look(self._store)
             self._looks += 1
-            if ids and self._looks % HELD_EVERY == 0:
+            if ids and (self._looks % HELD_EVERY == 0 or (every and len(self._children) > CHILDREN_MAX)):
                 rows = await self._store.rows(ids)
                 self._warn_held(rows)
                 await self._warn_alone(rows)

@@ -55,6 +55,16 @@ class TokenMaker:
         return self._prefix + next(self._counter).to_bytes(8, "big")
 
 
+def end_mark(id: str) -> bytes:
+    """The first half of the nonces of an end's wakes: a parent of thousands sees which child has ended."""
+    return hashlib.blake2b(id.encode(), digest_size=8).digest()
+
+
+def end_token(id: str, token: bytes) -> bytes:
+    """The nonce of these wakes, from a token that nothing else is made of."""
+    return end_mark(id) + hashlib.blake2b(token, digest_size=8).digest()
+
+
 class MessageIds:
     """16-byte ids that sort by the time they were made, and strictly within this process: time, counter, random."""
 

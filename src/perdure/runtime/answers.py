@@ -189,7 +189,8 @@ def begin(execution: Execution, op: Op) -> None:
 
 def _watch_end(execution: Execution, op: Op, question: ResultOf) -> None:
     def wait() -> None:
-        parts: list[Timer | Watch] = [execution.line.watcher.end(question.id, told)]
+        child = question.id in execution.children
+        parts: list[Timer | Watch] = [execution.line.watcher.end(question.id, told, child=child)]
         if question.until is not None:
             parts.append(execution.line.timers.at(question.until, lambda: _too_late(execution, op, question)))
         execution.begin_wait(op, *parts)

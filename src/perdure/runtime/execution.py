@@ -24,7 +24,7 @@ from perdure.core.growing import also
 from perdure.core.run import Op, Run
 from perdure.definitions import WorkflowDef
 from perdure.errors import Evicted
-from perdure.model.ids import RunKey, child_id
+from perdure.model.ids import RunKey, child_id, end_token
 from perdure.model.records import Ended, Kind, Message, Outcome, Record, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.writes import Change, Close, Continue, Hold, Park, Release, Rewind, SetEvent, Start, Unit, Verdict
@@ -517,8 +517,9 @@ class Execution:
             crashed(self, error, f"the body of {self.row.name}", in_thread=not self.definition.is_async)
         else:
             status, outcome, data = conclude(self, value, error)
+            wake, parent = self.line.new_token(), self.row.parent
             close = Close(
-                status, outcome, data, self.line.new_token(), self.row.parent,
+                status, outcome, data, wake if parent is None else end_token(self.id, wake), parent,
                 tuple(id for id, policy in self.children.items() if policy == "cancel" and id not in self.seen_ends),
                 self.last_attributes, self.run.key.run > 1 and self.definition.process is None,
             )  # fmt: skip

@@ -62,7 +62,7 @@ async def take_wakes(host: Host, wakes: Iterable[Wake]) -> None:
         # Of children that end here one after the other, a parent of thousands would ask for all that it waits for.
         unheard = [id for id, nonces in acted.items() if not host.executions[id].heard.keys() >= set(nonces)]
         if unheard:
-            await _tell_ends(host, unheard)
+            await _tell_ends(host, {id: acted[id] for id in unheard})
             await host.post.woken(unheard)
         # Only now: trouble with those reads leaves the wakes to the next look.
         _let_go(host, acted)
@@ -90,10 +90,16 @@ def _let_go(host: Host, acted: Mapping[str, list[bytes]]) -> None:
             host.line.loop.call_soon(execution.acted_on, nonces)
 
 
-async def _tell_ends(host: Host, ids: Collection[str]) -> None:
-    """Tell these executions what they wait for of other workflows, as far as it has happened."""
+async def _tell_ends(host: Host, acted: Mapping[str, Collection[bytes]]) -> None:
+    """Tell these executions what they wait for of other workflows, as far as it has happened.
+
+    A wake that says whose end it is about is about nothing else.
+    """
+    whose = {nonce: host.line.watcher.whose_end(nonce) for nonces in acted.values() for nonce in nonces}
+    ids = [id for id, nonces in acted.items() if any(whose[nonce] is None for nonce in nonces)]
     waits = [op.what for id in ids if id in host.executions for op in host.executions[id].waiting.values()]
     targets = {what.id for what in waits if isinstance(what, ResultOf)}
+    targets |= {child for child in whose.values() if child is not None}
     events = [(what.id, what.name) for what in waits if isinstance(what, EventOf)]
     if events:
         for key, data in (await host.line.store.events(events)).items():
