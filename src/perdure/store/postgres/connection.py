@@ -120,7 +120,8 @@ def refuse_garbled(url: str) -> None:
         parts = urlsplit(url)
         hosts = parts.netloc.rpartition("@")[2].split(",")
         ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
-        garbled = bool(parts.fragment) or "@" in parts.path or any(port and not port.isdecimal() for port in ports)
+        garbled = bool(parts.fragment) or "@" in parts.path or parts.netloc.count("@") > 1
+        garbled = garbled or any(port and not port.isdecimal() for port in ports)
         if parts.query:
             parse_qsl(parts.query, strict_parsing=True)
     except ValueError:
