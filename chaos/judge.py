@@ -27,7 +27,8 @@ STEP_SECONDS = 1.0  # longer than any step of the plan takes
 DECLARED_SECONDS = 30.0  # within which a process that was taken for dead hears of it
 ALARMS = (  # that an executor raises in such a run, and should
     "was declared dead", "look expired together",
-    "coro=<Play.",  # a task that a drawn body left behind, and what it raised, or that its cleanup was refused
+    "coro=<Play.",  # a task that a drawn body left behind, and what it raised ...
+    "cleanup of Play.",  # ... or that its cleanup was refused
 )  # fmt: skip
 SLACK_SECONDS = 0.1  # between the statement that records and its commit
 

@@ -1,6 +1,7 @@
 """How much of the tests fits into the minutes that are promised, on this machine: five of ``make test``, fifteen of CI.
 
-The same commit takes 787 seconds of CI on one machine and 1,815 on another, idle, whose memory is slow. So the machine
+The same commit takes 787 seconds of CI on one machine and 1,815 on another, idle, whose memory is slow (1,262 with a
+share of 63%, which was meant for fewer: what promises a number takes 900 core-seconds on the first). So the machine
 is measured at the start, by what most tests do: the engine, in simulated worlds. Where all of the tests do not fit,
 some are left out by chance, others each time, two of three at most; never those of CI that promise a number. What comes
 of it is printed.
@@ -37,7 +38,7 @@ class Budget(NamedTuple):
         return round(max(LEAST, min(1.0, left / (self.chosen * slowness))), 2)
 
 
-BUDGETS = {"some": Budget(500, 62, 382), "ci": Budget(1740, 555, 333)}  # who runs everything takes as long as it takes
+BUDGETS = {"some": Budget(500, 62, 382), "ci": Budget(1740, 900, 333)}  # who runs everything takes as long as it takes
 
 
 def slowness() -> float:

@@ -66,18 +66,20 @@ def test_each_kind_is_drawn_and_a_seed_is_the_same_plan() -> None:
     assert max(plan.size for plan in drawn) > 30
 
 
-def test_only_in_worlds_of_programs_is_the_machine_slow() -> None:
+def test_the_machine_is_slow_in_worlds_of_programs_and_in_a_part_of_the_others() -> None:
     class Loop:
         def call_soon(self, callback: Any, *args: Any, context: Any = None) -> None: ...
 
-    loop, usual = Loop(), WorkflowLoop.burst_callbacks_max
-    with slow_machine(loop, 1, ("chain",)):
-        assert "call_soon" not in vars(loop)
-    seen = set()
-    for seed in range(100):
-        with slow_machine(loop, seed, ("program",)):
+    def is_slow(seed: int, kind: str) -> bool:
+        with slow_machine(loop, seed, (kind,)):
             seen.add(WorkflowLoop.burst_callbacks_max)
+            return "call_soon" in vars(loop)
+
+    loop, usual = Loop(), WorkflowLoop.burst_callbacks_max
+    seen: set[int] = set()
+    assert all(is_slow(seed, "program") for seed in range(100))
     assert seen == set(CUTS)
+    assert 10 < sum(is_slow(seed, "chain") for seed in range(100)) < 30
     assert WorkflowLoop.burst_callbacks_max == usual
     assert "call_soon" not in vars(loop)
 
