@@ -194,7 +194,8 @@ async def _of_app(given: Given, place: Place, app: str) -> list[Fact]:
         in_error = await store.count(read_query(IN_ERROR, app, use="count"))
         lost = strands(roll, rows) if roll.live else []  # with nobody there all work only waits
         stranded = await _of_stranded(store, roll, lost)
-        full = await full_queues(store, len(roll.live))
+        in_line = bool(roll.live) and any(row.lane is not None for row in rows)
+        full = await full_queues(store, len(roll.live)) if in_line else {}
     facts = _of_executors(app, roll, holds, rows)
     counts = Counter(row.status for row in rows)
     for status in Status:

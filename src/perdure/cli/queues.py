@@ -13,13 +13,12 @@ from perdure.cli.exits import Code, Exit
 from perdure.cli.output import clean, emit_many, emit_one, instant, note, table
 from perdure.cli.rollcall import call_roll, nobody
 from perdure.cli.target import Given, common, opened, run
-from perdure.model.amounts import MOST, is_amount
+from perdure.model.amounts import MOST, is_amount, shown
 from perdure.model.queues import Limits, QueueChange, QueueCount, QueueRow
 from perdure.store.base import Store
 
 NONE = "none"
 BOUND = 100_000  # counted at most
-_SHOWN = 100  # characters of what is no rate
 _RATE = re.compile(r"(\d{1,10})/(\d{1,10}(?:\.\d{1,20})?)([smhd]?)")  # longer ones are more than can be stored
 
 
@@ -51,7 +50,7 @@ class _Rate(click.ParamType[Any]):
         match = _RATE.fullmatch(value)
         seconds = float(match[2]) * UNITS[match[3]] if match is not None else 0
         if match is None or not is_amount(int(match[1])) or round(seconds * 1e6) < 1 or is_too_long(seconds):
-            self.fail(f"{value[:_SHOWN]!r} is no rate: such as 100/60s, 5/1m, 1000/1h, or none", param, ctx)
+            self.fail(f"{shown(value)} is no rate: such as 100/60s, 5/1m, 1000/1h, or none", param, ctx)
         return int(match[1]), round(seconds * 1e6)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from perdure.client.waits import StreamWaits
 from perdure.clock import Clock
 from perdure.errors import DatabaseTrouble
-from perdure.model.ids import end_mark
+from perdure.model.ids import MARK_BYTES, end_mark
 from perdure.model.records import Ended, WorkflowRow
 from perdure.model.states import Reason, Status
 from perdure.model.streams import StreamAsk, StreamPage
@@ -157,7 +157,7 @@ class Watcher:
 
     def whose_end(self, wake: bytes) -> str | None:
         """Which of the children that are waited for a wake tells the end of; None: it may be about anything."""
-        return self._children.get(wake[:8])
+        return self._children.get(wake[:MARK_BYTES])
 
     def tell_event(self, id: str, name: str, data: bytes) -> None:
         """Known here without asking: an event was set (durably)."""
@@ -222,10 +222,10 @@ class Watcher:
         _tell([one for one in self._ends.get(row.id, ()) if one.run is not None and one.run < row.run], row)
 
     async def _look_once(self) -> None:
-        every = self._children_after <= self._loop.time()
+        many, every = len(self._children) > CHILDREN_MAX, self._children_after <= self._loop.time()
         if every:
             self._children_after = self._loop.time() + CHILDREN_SECONDS
-        ids, told = self._foreign(children=every or len(self._children) <= CHILDREN_MAX), self._told()
+        ids, told = self._foreign(children=every or not many), self._told()
         wanted = [(id, name) for id, names in self._events.items() for name in names]
         asked = list(dict.fromkeys([*ids, *(id for id, _ in wanted)]))  # told in the order in which they began to wait
         # Those who are told. Who comes while the database answers, it may be for the next run, is of the next look.
@@ -241,7 +241,7 @@ class Watcher:
             if self._streams:
                 await self._streams.look(self._store)
             self._looks += 1
-            if ids and (self._looks % HELD_EVERY == 0 or (every and len(self._children) > CHILDREN_MAX)):
+            if ids and (self._looks % HELD_EVERY == 0 or (many and every)):
                 rows = await self._store.rows(ids)
                 self._warn_held(rows)
                 await self._warn_alone(rows)

@@ -1,7 +1,7 @@
 """Identities: workflow ids, lineages, claim tokens, nonces.
 
 A workflow id is chosen by the user or a UUIDv7. All other identities are 16 random-enough bytes made by the client,
-so that no write ever waits for the database to name something.
+so that no write ever waits for the database to name something. Of the wakes of an end one half says whose end it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from perdure.model.real import time
 
 ID_BYTES_MAX = 512
+MARK_BYTES = 8  # half of an identity
 
 
 class RunKey(NamedTuple):
@@ -57,12 +58,12 @@ class TokenMaker:
 
 def end_mark(id: str) -> bytes:
     """The first half of the nonces of an end's wakes: a parent of thousands sees which child has ended."""
-    return hashlib.blake2b(id.encode(), digest_size=8).digest()
+    return hashlib.blake2b(id.encode(), digest_size=MARK_BYTES).digest()
 
 
 def end_token(id: str, token: bytes) -> bytes:
     """The nonce of these wakes, from a token that nothing else is made of."""
-    return end_mark(id) + hashlib.blake2b(token, digest_size=8).digest()
+    return end_mark(id) + hashlib.blake2b(token, digest_size=MARK_BYTES).digest()
 
 
 class MessageIds:
