@@ -20,8 +20,8 @@ from chaos import bank
 from perdure import App, Event, Rate, Retry, Stream, Topic, close_stream, current, recv, set_event, sleep, write_stream
 from perdure.errors import Cancelled, StepOutcomeUnknown
 from perdure.testing.histcheck import Ledger
-from perdure.testing.simulation.plans import draw
-from perdure.testing.simulation.play import Play
+from perdure.testing.plans import draw
+from perdure.testing.play import Play
 
 app = App("chaos")
 sync_app = blocking.App("chaos-sync")

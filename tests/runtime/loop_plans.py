@@ -9,8 +9,8 @@ import hashlib
 import random
 from typing import Any
 
-from perdure.testing.simulation.plans import draw
-from perdure.testing.simulation.play import Play
+from perdure.testing.plans import draw
+from perdure.testing.play import Play
 from tests.runtime.loop_driver import Driver, call
 
 PLANS = 1000

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from perdure.runtime.loop import WorkflowLoop
+from perdure.testing.plans import BRANCHES, LEAVES, Plan, draw
 from perdure.testing.simulation import __main__ as command
 from perdure.testing.simulation import simulate, world
-from perdure.testing.simulation.plans import BRANCHES, LEAVES, Plan, draw
 from perdure.testing.simulation.programs import Program
 from perdure.testing.simulation.runner import run
 from perdure.testing.simulation.slow import CUTS, slow_machine

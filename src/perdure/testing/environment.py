@@ -47,7 +47,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-CALM_TURNS = 12  # turns of the loop without anything under way: longer than any chain of plain callbacks of ours
+# Turns of the loop without anything under way: longer than any chain of plain callbacks of ours; where the loop tells
+# that no callback is left, only enough for timers that are due.
+CALM_TURNS, EMPTY_TURNS = 12, 2
 JOIN_SECONDS = 10.0  # a thread cannot be killed: what it does longer than this overlaps with the next life
 # A file system in memory, where the system has one: a test's file need not last.
 MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)  # noqa: S108
@@ -102,6 +104,7 @@ class Harness:
         self._callers: set[Caller] = set()
         self._troubled = False
         self._reaping = 0  # reapers that look whether anything is left
+        self._turning = 0  # who waits for quiet, and lets the loop go round
         self._restart: asyncio.Task[None] | None = None
         self._driver: asyncio.Task[None] | None = None
         self._settings: Settings
@@ -385,14 +388,24 @@ class Harness:
         )
 
     async def _quiet(self) -> None:
+        # asyncio's own loop keeps the callbacks here that it has yet to call; another need not.
+        ready = getattr(asyncio.get_running_loop(), "_ready", None)
         calm = 0
-        while calm < CALM_TURNS:
+        while calm < (EMPTY_TURNS if ready is not None and len(ready) <= self._turning else CALM_TURNS):
             if self._under_way():
                 calm = 0
                 await self._change()
             else:
                 calm = 0 if self._busy() else calm + 1
-                await asyncio.sleep(0)
+                await self._turn()
+
+    async def _turn(self) -> None:
+        """Let the loop go round once. Whoever awaits this is one of its callbacks, for others that wait for quiet."""
+        self._turning += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._turning -= 1
 
     async def _rests(self) -> bool:
         """Whether a look finds nothing more, where all is quiet; so that all timers are known.

@@ -13,8 +13,8 @@ from typing import Any
 
 from perdure import App, Event, Retry, Topic, now, random, recv, set_event
 from perdure.errors import PerdureError
-from perdure.testing.simulation.plans import Plan, draw
-from perdure.testing.simulation.play import Play, name_of
+from perdure.testing.plans import Plan, draw
+from perdure.testing.play import Play, name_of
 from perdure.testing.simulation.sometimes import sometimes
 
 BOX = Topic[int]("box")

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
-from perdure.testing.simulation.plans import Plan
+from perdure.testing.plans import Plan
 
 
 class Boom(Exception):
