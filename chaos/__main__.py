@@ -36,6 +36,7 @@ from perdure.testing.histcheck import install_audit, read_lines
 LAUNCH_SECONDS = 60.0
 PREY_SECONDS = 15.0  # that a fault waits for somebody who works
 SHOWN = 40  # violations that are printed
+LOOK_SECONDS = 0.1  # between two looks at how far it is, and at who has died
 
 
 class Progress:
@@ -92,7 +93,8 @@ class Run:
             return database.url
         proxy = self.proxies[name] = Proxy("127.0.0.1", database.cluster.port)
         port = self.background.do(proxy.start())
-        return database.url.replace(f":{database.cluster.port}/", f":{port}/")
+        # Nothing is encrypted; who asks for it first, at each connection, makes a context for it.
+        return database.url.replace(f":{database.cluster.port}/", f":{port}/") + "?sslmode=disable"
 
     def _fleet(self) -> Fleet:
         """Executors at work; the clients are still to be started."""
@@ -154,7 +156,7 @@ class Run:
                     return False
                 fleet.see_to()
                 nemesis.due()
-                time.sleep(0.02)
+                time.sleep(LOOK_SECONDS)
             return True
 
         for fault in plan.faults(self.seed, self.sizes):
@@ -172,7 +174,7 @@ class Run:
         while nemesis.later:  # pauses and drains that are under way
             fleet.see_to()
             nemesis.due()
-            time.sleep(0.02)
+            time.sleep(LOOK_SECONDS)
         nemesis.heal()
 
     def _await_the_end(self, fleet: Fleet, nemesis: Nemesis) -> None:

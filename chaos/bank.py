@@ -1,11 +1,14 @@
 """Accounts in the app's own database, between which transaction steps move money.
 
-On Postgres by asyncpg where bodies are awaited and by psycopg where they block; on SQLite's file by apsw. What was
-moved is a row of the same commit, and has no key: what is applied twice is there twice.
+On Postgres by asyncpg where bodies are awaited, from a pool as an app would have it, and by psycopg where they block,
+each on a connection of its own; on SQLite's file by apsw. What was moved is a row of the same commit, and has no key:
+what is applied twice is there twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import apsw
@@ -21,7 +24,10 @@ TABLES = (
     *(f"insert into chaos_account values ('{name}', {CENTS})" for name in ACCOUNTS),
 )
 
+POOLED = 4  # connections at most
+
 _urls: list[str] = []
+_pools: list[asyncpg.Pool] = []
 
 
 def open_at(url: str) -> None:
@@ -35,7 +41,16 @@ def is_file() -> bool:
 
 
 def awaited() -> Any:
-    return asyncpg.connect(_urls[0])
+    if not _pools:
+        _pools.append(asyncpg.create_pool(_urls[0], min_size=0, max_size=POOLED))  # it opens itself, once
+    return _pooled(_pools[0])
+
+
+@asynccontextmanager
+async def _pooled(pool: asyncpg.Pool) -> AsyncIterator[Any]:
+    await pool
+    async with pool.acquire() as connection:
+        yield connection
 
 
 def blocking() -> psycopg.Connection[Any]:

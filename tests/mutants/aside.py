@@ -37,7 +37,7 @@ class Overtaken(Mutant):
     number = "x34"
     faults: ClassVar[dict[str, Any]] = NOT_WRITTEN
     kinds = ("asker", "family", "chain")
-    known = 3
+    known = 12
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(Aside, "holds_up", lambda _aside, _source: False)
@@ -49,7 +49,7 @@ class BehindIsForgotten(Mutant):
     number = "x35"
     faults: ClassVar[dict[str, Any]] = NOT_WRITTEN
     kinds = ("asker",)
-    known = 10
+    known = 19
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(Aside, "holds_up", lambda aside, source: id(source) in aside.units)

@@ -26,7 +26,7 @@ class WaitingFreesASlot(Mutant):
     """Who waits gives its slot back, and has it again when it wakes."""
 
     number = "Q2"
-    known = 5
+    known = 6
     faults: ClassVar[dict[str, Any]] = {"drain": 1.0}
     kinds = ("queued",)
 
@@ -135,7 +135,7 @@ class AdoptsBeforeItKnows(Mutant):
     """What is taken over at a launch obeys no limit: none has been read yet."""
 
     number = "Q10"
-    known = 39
+    known = 17
     faults: ClassVar[dict[str, Any]] = DEATHS
     kinds = ("portioned",)
 
