@@ -112,6 +112,16 @@ def child_id(parent: RunKey, path: str) -> str:
     return f"{parent.id}:{path}" if parent.run == 1 else f"{parent.id}#{parent.run}:{path}"
 
 
+def derived_lineage(lineage: bytes, path: str, fingerprint: bytes) -> bytes:
+    """The lineage of the child that a run begins by its call at ``path``, for what the call asks.
+
+    Derived as ids are: a child that a failover or a restored backup has lost is begun again under the same idempotency
+    keys. A call that asks for something else there begins something else, under keys of its own.
+    """
+    asked = path.encode() + b"\0" + fingerprint
+    return hashlib.blake2b(asked, key=lineage, person=b"lineage", digest_size=16).digest()
+
+
 def derived_uuid(lineage: bytes, count: int) -> uuid.UUID:
     """A version 4 UUID that a replay makes again: the ``count``-th of this lineage."""
     digest = hashlib.blake2b(count.to_bytes(8, "big"), key=lineage, person=b"uuid4", digest_size=16)

@@ -11,6 +11,7 @@ from perdure.client.questions import StartOrder
 from perdure.client.verbs import start_of
 from perdure.core.run import Run
 from perdure.definitions import WorkflowDef
+from perdure.model.ids import derived_lineage
 from perdure.model.records import Outcome, WorkflowRow
 from perdure.model.states import Status, Versioning
 from perdure.model.writes import Continue, Start
@@ -59,6 +60,7 @@ def child_start(parent: Ending, order: StartOrder, id: str, path: str) -> Start:
     outlives = order.options.on_parent_close == "abandon"
     return msgspec.structs.replace(
         start,
+        lineage=derived_lineage(parent.run.lineage, path, order.fingerprint),
         parent=parent.row.id,
         parent_run=parent.run.key.run,
         parent_path=path,
