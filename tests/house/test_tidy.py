@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import subprocess
 import tomllib
@@ -70,6 +71,14 @@ def tree(name: str) -> ast.Module:
 
 def functions(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (node for node in ast.walk(tree(name)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_collector() -> Iterator[None]:
+    """The trees stay, millions of nodes: it would look at them again and again, for longer than they take to make."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_no_file_is_too_long() -> None:
