@@ -78,7 +78,7 @@ class NoFenceElsewhere(OfTransactions):
     """In another database a record is taken of whoever makes it."""
 
     number = "73"
-    known = 15
+    known = 90
     faults: ClassVar[dict[str, float]] = MOVED
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ class StillMineTakenForGranted(OfTransactions):
     """Before a commit elsewhere nobody looks whether the run is still held."""
 
     number = "75"
-    known = 12
+    known = 28
     faults: ClassVar[dict[str, float]] = {"slow": 0.6, "deaf": 1.0}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ class SweptTooEarly(OfTransactions):
     """What another database has recorded goes before the record at home is durable."""
 
     number = "78"
-    known = 47
+    known = 23
     faults: ClassVar[dict[str, float]] = {"commits": 0.7}
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
