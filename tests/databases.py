@@ -1,7 +1,8 @@
 """Databases of a Postgres for tests, used again: making and dropping one costs more than most tests do.
 
-Promise: whoever takes one finds no rows in it but those of the schema's version, nobody connected, and the schema as
-migrations leave it; or finds it bare. A database that a test has altered otherwise, or filled, is dropped.
+Promise: whoever takes one finds no rows in it but those of the schema's version, nobody connected but who empties it,
+and the schema as migrations leave it; or finds it bare. A database that a test has altered otherwise, or filled, is
+dropped.
 """
 
 from __future__ import annotations
