@@ -14,6 +14,7 @@ from perdure import App, Client, Topic, current, recv
 from perdure.errors import WorkflowNotFound
 from perdure.model.ids import derived_lineage
 from tests.postgres import find_binaries
+from tests.runtime.support import until
 
 GO = Topic[str]("go")
 Effects = list[tuple[str, str]]  # what, under which idempotency key
@@ -81,8 +82,11 @@ async def test_what_a_backup_does_not_have_is_done_again_under_the_same_keys(dat
     async with an_app(database, effects), Client(database, app="shop") as client:
         order = client.workflow("order", returns=list[str])
         handle = await order.options(id="w").start()
-        while (await handle.info()).steps < 2:  # noqa: ASYNC110  until its claim and its first step are recorded
-            await asyncio.sleep(0.01)  # waits: the database has no other way to tell
+
+        async def recorded() -> bool:
+            return (await handle.info()).steps >= 2  # its claim and its first step
+
+        await until(recorded)
         await asyncio.to_thread(backup.take)
         done = await went(client, "a mug")
         await order.options(id="later").start()
