@@ -263,6 +263,30 @@ async def test_a_child_of_the_dropped_part_is_found_again_with_its_result(app: A
         assert (await row(app, "p:2")).run == 1
 
 
+async def test_one_that_was_deleted_since_is_begun_anew_under_the_same_keys(app: App) -> None:
+    keys: list[str] = []
+
+    @app.step(name="act")
+    async def act() -> None:
+        keys.append(current().idempotency_key)
+
+    @app.workflow(name="child")
+    async def child() -> None:
+        await act()
+
+    @app.workflow(name="parent")
+    async def parent() -> None:
+        await child()
+
+    async with app:
+        handle = await parent.options(id="p").start()
+        await handle.result(timeout=15)
+        await app.client.handle("p:1").delete()
+        await handle.reset("first")
+        await handle.result(timeout=15)
+    assert keys == [keys[0]] * 2
+
+
 async def test_or_it_is_reset_with_its_parent(app: App, ledger: Ledger) -> None:
     parent, _ = household(app, ledger)
     async with app:
